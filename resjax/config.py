@@ -1,0 +1,223 @@
+"""What an experiment may say: keys and defaults, what is refused and why, and the run's name."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+class ConfigError(ValueError):
+    """An experiment that cannot be run as it is written: one line with the value and the remedy."""
+
+
+def default_config() -> ConfigDict:
+    """The value of every key, for an experiment file to start from.
+
+    A default never changes its meaning once runs exist, and a key that is added later has a default
+    that keeps the old behaviour: `run_id` names a run by the keys that differ from these.
+    """
+    config = ConfigDict()
+    config.seed = 0
+
+    config.model = ConfigDict()
+    config.model.name = "cifar"  # the family of He et al. 2015, section 4.2
+    config.model.depth = 20  # weighted layers
+    config.model.width = 16  # channels of the first stage
+    config.model.shortcut = "identity"
+    config.model.kernel_init = "he_normal"
+    config.model.head_init = "lecun_normal"
+    config.model.dtype = "float32"  # of the computation; logits and statistics never have less
+    config.model.unroll = "all"  # blocks in one iteration of a stage's loop: a number, or all
+
+    config.norm = ConfigDict()
+    config.norm.momentum = 0.9  # fraction of the running statistics kept at a step
+    config.norm.epsilon = 1e-5
+
+    config.data = ConfigDict()
+    config.data.name = "digits"
+    config.data.standardise = "channel"  # subtract mean, divide by deviation of the training set
+
+    config.optim = ConfigDict()
+    config.optim.name = "sgd"
+    config.optim.learning_rate = 0.1
+    config.optim.momentum = 0.9
+    config.optim.nesterov = False
+    config.optim.weight_decay = 1e-4
+    config.optim.decayed = "all"  # parameters under weight decay: all, or kernels
+    config.optim.schedule = "cosine"
+    config.optim.milestones = ("50%", "75%")  # of the step schedule
+    config.optim.factor = 0.1  # by which each milestone multiplies the learning rate
+    config.optim.warmup = "0 steps"
+    config.optim.warmup_shape = "linear"
+    config.optim.warmup_factor = 0.1  # of the learning rate, where the warm-up starts
+
+    config.train = ConfigDict()
+    config.train.duration = "15 epochs"
+    config.train.batch_size = 128
+
+    config.eval = ConfigDict()
+    config.eval.every = "1 epoch"
+    config.eval.batch_size = 500
+    return config
+
+
+EXECUTION_KEYS = frozenset({"model.unroll"})
+"""Keys that say how a run is executed and not what it computes; they are not part of its name."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping to {dotted key: value}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The remedy for a misspelt name: the most similar known one, or the list."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or difflib.get_close_matches(
+        name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=0.6
+    )
+    if not close:
+        return f"known: {', '.join(known)}"
+    match = next(k for k in known if k == close[0] or k.split(".")[-1] == close[0])
+    return f"nearest: {match}"
+
+
+def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """`table[name]`, or a ConfigError that lists what there is."""
+    if name not in table:
+        raise ConfigError(f"unknown {what} {name!r}; choose one of: {', '.join(table)}")
+    return table[name]
+
+
+# --------------------------------------------------------------------------------------- durations
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What converts a duration to steps: examples in an epoch, examples in a step, steps in all."""
+
+    epoch_examples: int
+    batch_size: int
+    total_steps: int | None = None
+
+    def steps(self, duration: str, times: int = 1) -> int:
+        """`times` times a duration such as "15 epochs", "64000 steps", "1e6 examples" or "50%".
+
+        Rounded up to whole steps, so that n epochs see every example n times.
+
+        Raises:
+          ConfigError: if the text is no duration, or a share of a run of unknown length.
+        """
+        number, unit = _parse_duration(duration)
+        if unit == "%" and self.total_steps is None:
+            raise ConfigError(f"duration {duration!r} is a share of itself; use steps or epochs")
+        steps_per = {
+            "step": Fraction(1),
+            "epoch": Fraction(self.epoch_examples, self.batch_size),
+            "example": Fraction(1, self.batch_size),
+            "%": Fraction(self.total_steps or 0, 100),
+        }
+        return math.ceil(number * times * steps_per[unit])
+
+    def marks(self, every: str) -> list[int]:
+        """The steps after which each further `every` is complete, ending with the last step."""
+        if self.steps(every) < 1:
+            raise ConfigError(f"interval {every!r} is empty; use at least '1 steps'")
+        marks = []
+        while (step := self.steps(every, len(marks) + 1)) < self.total_steps:
+            marks.append(step)
+        return sorted({*marks, self.total_steps})
+
+
+def _parse_duration(text: str) -> tuple[Fraction, str]:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(step|epoch|example|%)s?\s*", text)
+    if not match:
+        raise ConfigError(
+            f"duration {text!r} is not understood; "
+            "write '15 epochs', '64000 steps', '1e6 examples' or '50%'"
+        )
+    return Fraction(match[1]), match[2]
+
+
+# -------------------------------------------------------------------------------------- validation
+
+_NUMBERS = {
+    # key: (lowest, highest, what is expected); both ends included
+    "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
+    "model.width": (1, 2**20, "a positive number of channels, 16 in the papers"),
+    "norm.momentum": (0.0, 1.0, "a fraction from 0 to 1, 0.9 by default"),
+    "norm.epsilon": (1e-30, 1.0, "a small positive number, 1e-5 by default"),
+    "optim.learning_rate": (1e-30, 1e30, "a positive finite number, such as 0.1"),
+    "optim.momentum": (0.0, 1.0, "a fraction from 0 to 1, such as 0.9"),
+    "optim.weight_decay": (0.0, 1e30, "a finite number of at least 0, such as 1e-4"),
+    "optim.factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
+    "optim.warmup_factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
+    "train.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 128"),
+    "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Refuses what is wrong whatever the data: unknown keys, wrong types, numbers out of range.
+
+    Names of models, shortcuts, data and schedules, durations, and depths that do not exist, are
+    refused where they are looked up: `resjax.training.plan.prepare` does so before any compilation.
+
+    Raises:
+      ConfigError: naming the key, the value and what is expected.
+    """
+    flat, defaults = flatten(config), flatten(default_config())
+    for key in flat:
+        if key not in defaults:
+            raise ConfigError(f"unknown config key {key!r}; {nearest(key, list(defaults))}")
+    for key, default in defaults.items():
+        if key not in flat:
+            raise ConfigError(f"config key {key!r} is missing; start from default_config()")
+        value = flat[key]
+        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+        if not fits:
+            expected = type(default).__name__
+            raise ConfigError(f"{key}={value!r} is not {expected}; such as {key}={default!r}")
+    for key, (lowest, highest, expected) in _NUMBERS.items():
+        if not lowest <= flat[key] <= highest:
+            raise ConfigError(f"{key}={flat[key]} is not {expected}")
+
+
+# ---------------------------------------------------------------------------------- names of a run
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that decide a result and differ from their defaults, {dotted key: value}.
+
+    Two configs with equal identities are the same run, also when a later version of resjax has more
+    keys: those have defaults that keep the old behaviour.
+    """
+    defaults = flatten(default_config())
+    chosen = {}
+    for key, value in flatten(config).items():
+        if key in EXECUTION_KEYS:
+            continue
+        default = defaults.get(key)
+        value = float(value) if type(default) is float else value
+        if key not in defaults or value != default:
+            chosen[key] = value
+    return dict(sorted(chosen.items()))
+
+
+def run_id(config: ConfigDict) -> str:
+    """A readable name and a hash of `identity`, such as `identity-56-seed0-9a3f6b21`."""
+    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{config.model.shortcut}-{config.model.depth}-seed{config.seed}-{digest}"

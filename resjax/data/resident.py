@@ -1,0 +1,92 @@
+"""Resident data: a split as arrays on the device, from which the compiled step takes its batch."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resjax.data.sources import Split
+
+
+class Batch(NamedTuple):
+    """Images `[N, H, W, C]`, standardised, and labels `[N]`."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Resident(NamedTuple):
+    """A split on the device; images keep the dtype of the source until they are taken."""
+
+    images: jax.Array
+    labels: jax.Array
+    mean: jax.Array
+    deviation: jax.Array
+
+    def take(self, index: jax.Array) -> Batch:
+        """The examples `index` `[N]`, (image - mean) / deviation in float32."""
+        images = self.images[index].astype(jnp.float32)
+        return Batch((images - self.mean) / self.deviation, self.labels[index])
+
+
+def no_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean 0 and deviation 1: images as they are."""
+    return np.zeros(images.shape[-1]), np.ones(images.shape[-1])
+
+
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation `[C]` of every channel, over examples and pixels."""
+    return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-6)
+
+
+STATISTICS = {"none": no_statistics, "channel": channel_statistics}
+
+
+def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:
+    """Puts a split on the default device."""
+    return Resident(
+        jnp.asarray(split.images),
+        jnp.asarray(split.labels),
+        jnp.asarray(mean, jnp.float32),
+        jnp.asarray(deviation, jnp.float32),
+    )
+
+
+def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
+    """Indices `[batch_size]` int32 of the batch at `step`, a pure function of the arguments.
+
+    Epochs are permutations of all examples laid end to end, so a batch may hold the end of one
+    epoch and the start of the next, and none is dropped or repeated before all were seen.
+    """
+    epoch, start = divmod(step * batch_size, examples)
+    parts, missing = [], batch_size
+    while missing:
+        part = _permutation(seed, epoch, examples)[start : start + missing]
+        parts.append(part)
+        missing -= len(part)
+        epoch, start = epoch + 1, 0
+    return np.concatenate(parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
+    """A permutation that no release of NumPy may change.
+
+    It sorts the raw output of the Philox generator, which NumPy promises to keep; what
+    `permutation` draws from it may differ between releases.
+    """
+    keys = np.random.Philox(key=[seed, epoch]).random_raw(examples)
+    return np.argsort(keys, kind="stable").astype(np.int32)
+
+
+def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Every example once: pairs of indices and validity, `[batch_size]` each.
+
+    The last batch is filled up with example 0, marked as not valid.
+    """
+    batches = -(-examples // batch_size)
+    index = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
+    valid = index < examples
+    return list(zip(np.where(valid, index, 0), valid, strict=True))

@@ -1,0 +1,144 @@
+"""What a person sees of a sweep while it works and when it ends."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from resjax.report.page import Report
+from resjax.report.tables import HEADER, rows
+from resjax.sweeps.local import Outcome
+from resjax.training.loop import Progress as RunProgress
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between two lines about the same run where the output is no terminal."""
+
+
+class Display:
+    """Follows the runs of a sweep: a live bar in a terminal, plain lines elsewhere.
+
+    A context manager and an observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
+    """
+
+    def __init__(self, runs: Mapping[Path, ConfigDict]):
+        self.runs = list(runs)
+        # The time of a run grows with its layers; nothing better is known before it starts.
+        self.weights = {run: config.model.depth for run, config in runs.items()}
+        self.trained_weight = 0.0
+        self.began = self.told = time.monotonic()
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.live = self.console.is_terminal
+        self.bar = Progress(
+            TextColumn("{task.fields[place]}"),
+            TextColumn("[bold]{task.fields[run]}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[doing]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.live,
+        )
+        self.task = None
+
+    def __enter__(self) -> "Display":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def started(self, run: Path) -> None:
+        self._clear()
+        fields = {"place": self._place(run), "run": run.name, "doing": "starting"}
+        self.task = self.bar.add_task("", total=None, **fields)
+
+    def progressed(self, run: Path, progress: RunProgress) -> None:
+        doing = _doing(progress) + self._time_left(run, progress)
+        if self.task is not None:
+            self.bar.update(self.task, completed=progress.step, total=progress.steps, doing=doing)
+        if not self.live and time.monotonic() - self.told > PLAIN_INTERVAL:
+            self.told = time.monotonic()
+            self.console.print(f"{self._place(run)} {run.name}: {doing}")
+
+    def finished(self, outcome: Outcome) -> None:
+        self._clear()
+        self.told = time.monotonic()
+        if not outcome.skipped:
+            self.trained_weight += self.weights[outcome.directory]
+        self.console.print(
+            f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
+        )
+
+    def _clear(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+
+    def _place(self, run: Path) -> str:
+        return f"{self.runs.index(run) + 1}/{len(self.runs)}"
+
+    def _time_left(self, run: Path, progress: RunProgress) -> str:
+        current = self.weights[run] * progress.step / progress.steps
+        done = self.trained_weight + current
+        if not done:
+            return ""
+        later = self.runs[self.runs.index(run) + 1 :]
+        remaining = self.weights[run] - current + sum(self.weights[run] for run in later)
+        seconds = (time.monotonic() - self.began) * remaining / done
+        return f", {_clock(seconds)} left"
+
+
+def _doing(progress: RunProgress) -> str:
+    if progress.phase == "compiling":
+        return "compiling"
+    loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
+    return f"epoch {progress.epoch:.1f}/{progress.epochs:.0f}{loss}"
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.error:
+        return f"failed: {outcome.error}"
+    summary = outcome.summary
+    text = f"train error {_percent(summary.train_error)}, test error {_percent(summary.test_error)}"
+    return text + (
+        ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def print_report(report: Report) -> None:
+    """The tables, the verdicts and where the files are, to stdout."""
+    console = Console(highlight=False)
+    for section in report.sections:
+        title = section.title if len(report.sections) > 1 else None
+        table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for name in HEADER:
+            left = name == "shortcut"
+            table.add_column(
+                name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
+            )
+        for arm in section.arms:
+            for row in rows(arm):
+                table.add_row(*(value.replace(" ± ", "±") for value in row))
+            table.add_row()
+        console.print(table)
+        for degrades, line in section.verdicts:
+            console.print(f"[bold]{line}[/bold]" if degrades else line, soft_wrap=True)
+        console.print()
+    for name, state in report.others.items():
+        console.print(f"not in the table: {name} ({state})", soft_wrap=True)
+    for section in report.sections:
+        console.print(f"figure: {section.figure.with_suffix('.png')}", soft_wrap=True)
+    console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)

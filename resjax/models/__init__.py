@@ -1,0 +1,1 @@
+"""Networks: shortcuts, blocks, normalisation, and what they cost."""

@@ -1,0 +1,49 @@
+"""Batch normalisation over the last axis, with running statistics in `batch_stats`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BatchNorm(nn.Module):
+    """Normalises every feature by the statistics of the batch (Ioffe and Szegedy 2015).
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, for dense `[N, F]` and convolutional
+    `[N, H, W, C]` input alike. In training, `mean` and the biased `var` are those of the batch,
+    over all axes but the last, and the running statistics move:
+    running = momentum * running + (1 - momentum) * batch. In evaluation they are the running ones.
+    Statistics are computed and kept in at least float32, whatever the dtype of the input.
+
+    Attributes:
+      momentum: the fraction of the old running value that is kept at a step.
+      epsilon: added to the variance.
+      dtype: of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[..., features]` to the same shape; moves `batch_stats` if `train`."""
+        exact = jnp.promote_types(self.dtype, jnp.float32)
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, exact)
+        bias = self.param("bias", nn.initializers.zeros, shape, exact)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, exact)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, exact)
+
+        x = x.astype(exact)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axes)
+            var = jnp.square(x - mean).mean(axes)
+            if not self.is_initializing():
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return ((x - mean) * factor + bias).astype(self.dtype)

@@ -1,0 +1,1 @@
+"""From the directories of runs to tables, figures and a page."""

@@ -1,0 +1,103 @@
+"""Tables of a sweep: depth by shortcut, for the screen, Markdown, LaTeX and CSV."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from resjax.config import flatten
+from resjax.report.stats import Cell, Gap, Run
+
+HEADER = (
+    "shortcut",
+    "depth",
+    "seeds",
+    "train error %",
+    "train loss",
+    "test error %",
+    "parameters",
+    "time (s)",
+)
+
+
+def label(shortcut: str) -> str:
+    """What a shortcut is called in tables and figures: the net without one is the plain net."""
+    return {"none": "plain"}.get(shortcut, shortcut)
+
+
+def rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
+    """A row for each cell, in the order of `HEADER`: mean and standard deviation over seeds."""
+    return [
+        (
+            label(cell.shortcut),
+            str(cell.depth),
+            str(len(cell.runs)),
+            _mean_and_spread(cell, "train_error", 100, 2),
+            _mean_and_spread(cell, "train_loss", 1, 4),
+            _mean_and_spread(cell, "test_error", 100, 2),
+            f"{cell.runs[0].summary.params:,}",
+            f"{cell.seconds():.1f}",
+        )
+        for cell in cells
+    ]
+
+
+def _mean_and_spread(cell: Cell, key: str, unit: float, digits: int) -> str:
+    mean, spread = f"{unit * cell.mean(key):.{digits}f}", cell.spread(key)
+    return mean if spread is None else f"{mean} ± {unit * spread:.{digits}f}"
+
+
+def verdict(shortcut: str, gap: Gap | None) -> str:
+    """One line: whether this shortcut's nets degrade with depth, and the numbers it rests on."""
+    name = label(shortcut)
+    if gap is None:
+        return f"{name}: no verdict, two depths with a common seed are needed"
+    if gap.interval is None:
+        uncertainty = "one seed"
+    else:
+        low, high = (100 * end for end in gap.interval)
+        uncertainty = f"95 % interval {low:+.2f} to {high:+.2f}, {len(gap.deepest.runs)} seeds"
+    return (
+        f"{name}: {'degrades' if gap.degrades else 'does not degrade'} with depth; gap "
+        f"{100 * gap.gap:+.2f} points of training error ({uncertainty}): "
+        f"{_final(gap.deepest)}, {_final(gap.best)}"
+    )
+
+
+def _final(cell: Cell) -> str:
+    return f"{cell.depth} layers {100 * cell.mean('train_error'):.2f} %"
+
+
+def markdown(cells: Iterable[Cell]) -> str:
+    """A GitHub table."""
+    lines = ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(cells: Iterable[Cell]) -> str:
+    """A `tabular` that needs the package booktabs."""
+
+    def escape(text: str) -> str:
+        return (
+            text.replace("_", r"\_").replace("%", r"\%").replace("±", r"$\pm$").replace(",", "{,}")
+        )
+
+    body = [" & ".join(map(escape, row)) + r" \\" for row in rows(cells)]
+    head = " & ".join(map(escape, HEADER)) + r" \\"
+    columns = "l" + "r" * (len(HEADER) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule"]
+    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def comma_separated(runs: Iterable[Run]) -> str:
+    """A line for each run: every key of its config, then of its result, errors as fractions."""
+    records = []
+    for run in runs:
+        result = flatten(vars(run.summary))
+        records.append({"run": run.name, **run.config, **result})
+    fields = list(dict.fromkeys(key for record in records for key in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,80 @@
+"""The local launcher: the runs of a grid one after another in this process."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ml_collections import ConfigDict
+
+from resjax.training import rundir
+from resjax.training.loop import (
+    Diverged,
+    Progress,
+    Summary,
+    read_summary,
+    train_and_evaluate,
+)
+from resjax.training.plan import prepare
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended: a summary, or the error that stopped it.
+
+    `skipped` is true if the run was done before.
+    """
+
+    directory: Path
+    summary: Summary | None
+    error: str | None = None
+    skipped: bool = False
+
+
+class Observer(Protocol):
+    """What a sweep tells while it works; a run is named by its directory."""
+
+    def started(self, directory: Path) -> None: ...
+
+    def progressed(self, directory: Path, progress: Progress) -> None: ...
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+def check(runs: Mapping[Path, ConfigDict]) -> None:
+    """Refuses a grid in which a run cannot be run, before the first is; {directory: config}.
+
+    Raises:
+      ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
+    """
+    for directory, config in runs.items():
+        prepare(config)
+        rundir.refuse_other_config(directory, config)
+    for parent in {directory.parent for directory in runs}:
+        rundir.make_directory(parent)
+
+
+def run_sweep(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
+    """Trains what is not done yet; a run that diverges is recorded and the rest go on.
+
+    Args:
+      runs: {directory: config}, as accepted by `check`.
+      observer: is told of everything.
+    """
+    return [_run(directory, config, observer) for directory, config in runs.items()]
+
+
+def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome:
+    if rundir.run_state(directory) == rundir.DONE:
+        outcome = Outcome(directory, read_summary(directory), skipped=True)
+    else:
+        observer.started(directory)
+        try:
+            summary = train_and_evaluate(
+                config, directory, lambda progress: observer.progressed(directory, progress)
+            )
+            outcome = Outcome(directory, summary)
+        except Diverged as error:
+            outcome = Outcome(directory, None, str(error))
+    observer.finished(outcome)
+    return outcome

@@ -1,0 +1,255 @@
+"""A whole run, from a config and a directory to a result."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.config import EXECUTION_KEYS, flatten, run_id
+from resjax.data import resident
+from resjax.models.summary import count_multiply_adds, count_parameters
+from resjax.training import rundir
+from resjax.training.manifest import describe_machine
+from resjax.training.metrics import Metrics
+from resjax.training.plan import Plan, prepare
+from resjax.training.state import TrainState, create_state
+from resjax.training.step import eval_step, train_step
+
+STEPS_AHEAD = 16
+"""Steps that the host may run ahead of the device; it shows how far the device is."""
+
+
+class Diverged(RuntimeError):
+    """The training loss is no longer a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run is doing: told to the observer of `train_and_evaluate` a few times a second.
+
+    Attributes:
+      phase: compiling, training or evaluating.
+      step, steps: taken, and in all.
+      epoch, epochs: the same in passes over the training set.
+      loss: mean over the training batches since the last evaluation, None before the first.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    epoch: float
+    epochs: float
+    loss: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The outcome of a run, as in `result.json`.
+
+    Attributes:
+      train_error, train_loss, test_error, test_loss: of a clean evaluation of the whole split after
+        the last step; errors are fractions, losses nats per example.
+      params: number of parameters.
+      multiply_adds: of a forward pass of one image.
+      steps: training steps taken.
+      seconds: {"compile", "train", "eval"}.
+    """
+
+    train_error: float
+    train_loss: float
+    test_error: float
+    test_loss: float
+    params: int
+    multiply_adds: int
+    steps: int
+    seconds: dict[str, float]
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path | str,
+    observe: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Trains one network and evaluates it, or reads the result of the run that did.
+
+    Args:
+      config: as made by `default_config`.
+      workdir: directory of this run; made if it does not exist.
+      observe: is called with the progress a few times a second.
+
+    Raises:
+      ConfigError: before anything is written, if the config is wrong or `workdir` is another run's.
+      Diverged: if the training loss stops being finite; the directory then says so.
+    """
+    plan, directory = prepare(config), Path(workdir)
+    if rundir.open_run(directory, config) == rundir.DONE:
+        return read_summary(directory)
+    try:
+        summary = _Run(plan, directory, observe).execute()
+    except Diverged as error:
+        (directory / "error.txt").write_text(f"{error}\n")
+        raise
+    rundir.write_json(directory / "result.json", dataclasses.asdict(summary))
+    return summary
+
+
+def read_summary(directory: Path) -> Summary:
+    """The result of a run that is done."""
+    return Summary(**rundir.read_json(directory / "result.json"))
+
+
+class _Run:
+    """The parts of one run while it lasts."""
+
+    def __init__(self, plan: Plan, directory: Path, observe: Callable[[Progress], None]):
+        self.plan, self.directory, self.observe = plan, directory, observe
+        self.seed = plan.config.seed
+        self.batch_size = plan.config.train.batch_size
+        self.examples = len(plan.source.train)
+        self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
+        self.loss: float | None = None
+
+    def execute(self) -> Summary:
+        """From the initial state to the result; writes everything but `result.json`."""
+        self._tell("compiling", 0)
+        source = self.plan.source
+        make_statistics = resident.STATISTICS[self.plan.config.data.standardise]
+        statistics = make_statistics(source.train.images)
+        splits = {
+            "train": resident.to_device(source.train, *statistics),
+            "test": resident.to_device(source.test, *statistics),
+        }
+        image_shape = source.train.images.shape[1:]
+        with self._timed("compile"):
+            state = create_state(self.plan.model, self.plan.optimizer, self.seed, image_shape)
+            step, evaluate = self._compile(state, splits)
+        sizes = {
+            "params": count_parameters(state.params),
+            "multiply_adds": count_multiply_adds(self.plan.model, image_shape),
+        }
+        manifest = self._manifest() | sizes
+        rundir.write_json(self.directory / "manifest.json", manifest)
+
+        done, clean = 0, {}
+        for mark in self.plan.marks:
+            with self._timed("train"):
+                state = self._train(step, state, splits["train"], done, mark)
+            batch = state.metrics.means()
+            self.loss = batch["loss"]
+            self._refuse_divergence(done, mark)
+            self._tell("evaluating", mark)
+            with self._timed("eval"):
+                means = {name: evaluate(state, split) for name, split in splits.items()}
+            clean = {f"{name}_{key}": means[name][key] for name in means for key in means[name]}
+            self._record(mark, batch, clean)
+            state = state.replace(metrics=Metrics.zero(state.metrics.loss.dtype))
+            done = mark
+        rundir.write_json(self.directory / "manifest.json", manifest | {"seconds": self.seconds})
+        return Summary(**clean, **sizes, steps=done, seconds=self.seconds)
+
+    def _manifest(self) -> dict[str, Any]:
+        config, source = self.plan.config, self.plan.source
+        return {
+            "run": run_id(config),
+            **describe_machine(),
+            "batch_norm_examples": self.batch_size,
+            "execution": {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)},
+            "data": {
+                "name": config.data.name,
+                "fingerprint": source.fingerprint,
+                "train": len(source.train),
+                "test": len(source.test),
+            },
+        }
+
+    def _compile(self, state: TrainState, splits: dict[str, resident.Resident]):
+        """The compiled training step, and a function that evaluates a whole split."""
+        model, optimizer = self.plan.model, self.plan.optimizer
+        train = splits["train"]
+        largest = max(len(split.labels) for split in splits.values())
+        size = min(self.plan.config.eval.batch_size, largest)
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def step(state, split, index, learning_rate):
+            return train_step(model, optimizer, state, split.take(index), learning_rate)
+
+        index = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
+        rate = jax.ShapeDtypeStruct((), np.float32)
+        step = step.lower(state, train, index, rate).compile()
+        # Taking the batch is apart, so that splits of different sizes share the large program.
+        take = jax.jit(resident.Resident.take)
+        batch = jax.eval_shape(take, train, jax.ShapeDtypeStruct((size,), np.int32))
+        valid = jax.ShapeDtypeStruct((size,), bool)
+        evaluate_batch = jax.jit(functools.partial(eval_step, model))
+        evaluate_batch = evaluate_batch.lower(state, batch, valid).compile()
+
+        def evaluate(state: TrainState, split: resident.Resident) -> dict[str, float]:
+            total, examples = Metrics.zero(state.metrics.loss.dtype), len(split.labels)
+            for index, valid in resident.evaluation_batches(examples, size):
+                total += evaluate_batch(state, take(split, index), valid)
+            if int(total.examples) != examples:
+                raise RuntimeError(f"evaluated {int(total.examples)} examples of {examples}")
+            return total.means()
+
+        return step, evaluate
+
+    def _train(self, step, state: TrainState, train, start: int, stop: int) -> TrainState:
+        told = time.monotonic()
+        for t in range(start, stop):
+            index = resident.training_order(self.seed, t, self.batch_size, self.examples)
+            state = step(state, train, index, self.plan.rates[t])
+            if t % STEPS_AHEAD == 0:
+                jax.block_until_ready(state.step)
+            if time.monotonic() - told > 0.25:
+                self.loss = state.metrics.means()["loss"]
+                self._tell("training", t + 1)
+                told = time.monotonic()
+        return jax.block_until_ready(state)
+
+    def _refuse_divergence(self, start: int, stop: int) -> None:
+        if not math.isfinite(self.loss):
+            raise Diverged(
+                f"the training loss became {self.loss} between steps {start + 1} and {stop}, at a "
+                f"learning rate of up to {self.plan.rates[start:stop].max():g}; "
+                "lower optim.learning_rate"
+            )
+
+    def _record(self, step: int, batch: dict[str, float], clean: dict[str, float]) -> None:
+        line = {
+            "step": step,
+            "epoch": step * self.batch_size / self.examples,
+            "learning_rate": float(self.plan.rates[step - 1]),
+            "batch_error": batch["error"],
+            "batch_loss": batch["loss"],
+            **clean,
+        }
+        rundir.append_line(self.directory / "metrics.jsonl", line)
+        rundir.append_line(self.directory / "timing.jsonl", {"step": step, **self.seconds})
+
+    def _tell(self, phase: str, step: int) -> None:
+        per_epoch = self.examples / self.batch_size
+        steps = self.plan.marks[-1]
+        self.observe(Progress(phase, step, steps, step / per_epoch, steps / per_epoch, self.loss))
+
+    def _timed(self, what: str) -> "_Timer":
+        return _Timer(self.seconds, what)
+
+
+class _Timer:
+    """Adds the seconds spent inside to `seconds[what]`."""
+
+    def __init__(self, seconds: dict[str, float], what: str):
+        self.seconds, self.what = seconds, what
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.what] += time.monotonic() - self.start

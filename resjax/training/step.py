@@ -1,0 +1,53 @@
+"""One step of training and of evaluation: pure functions of a state and a batch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from resjax.data.resident import Batch
+from resjax.training.metrics import Metrics, measure
+from resjax.training.state import TrainState
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+    batch: Batch,
+    learning_rate: jax.Array,
+) -> TrainState:
+    """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
+
+    The learning rate is an argument, so that one compiled program serves every schedule. Metrics
+    are those of the forward pass: statistics of the batch, parameters before the update.
+    """
+
+    def loss_of(params):
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.images,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        metrics = measure(logits, batch.labels)
+        return metrics.loss / metrics.examples, (metrics, updates["batch_stats"])
+
+    gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+    hyperparams = state.opt_state.hyperparams
+    rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
+    opt_state = state.opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
+    updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+    return TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        metrics=state.metrics + metrics,
+    )
+
+
+def eval_step(model: nn.Module, state: TrainState, batch: Batch, valid: jax.Array) -> Metrics:
+    """Metrics of the `valid` `[N]` examples of a batch, with the running statistics."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return measure(model.apply(variables, batch.images, train=False), batch.labels, valid)

@@ -1,0 +1,30 @@
+import os
+
+import pytest
+
+
+def pytest_configure(config):
+    # Programs are compiled once for all tests, subprocesses and later sessions included.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+
+
+@pytest.fixture(autouse=True)
+def _compilation_cache():
+    from resjax.training.compilation import enable_cache
+
+    enable_cache()
+
+
+@pytest.fixture
+def tiny():
+    """A config that trains in a second: plain-8 of width 2 for a few steps on digits."""
+    from resjax.config import default_config
+
+    config = default_config()
+    config.model.depth = 8
+    config.model.width = 2
+    config.optim.learning_rate = 0.05
+    config.train.batch_size = 100
+    config.train.duration = "20 steps"
+    config.eval.every = "10 steps"
+    return config

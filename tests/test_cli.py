@@ -1,0 +1,161 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resjax.cli import main
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = ROOT / "experiments" / "degradation.py"
+SMALL = (
+    f"--config={EXPERIMENT}",
+    "--config.model.width=2",
+    "--config.model.depth=8",
+    "--config.train.duration=20 steps",
+)
+
+
+def test_a_sweep_of_two_runs_from_the_command_line(tmp_path, capsys):
+    words = ["sweep", *SMALL, "--sweep=shortcut", f"--workdir={tmp_path}", "--config.seed=5"]
+    assert main(words) == 0
+    first = capsys.readouterr()
+    assert "1/4 none-8-seed5-" in first.err
+    assert "figure: " in first.out
+    assert (tmp_path / "report" / "figures" / "training_error.png").stat().st_size > 5000
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*/*")}
+    assert len(before) == 4 * 5
+    assert main(words) == 0
+    second = capsys.readouterr()
+    assert second.err.count("done before") == 4
+    assert second.out == first.out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*/*")} == before
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == first.out
+
+
+def test_one_run_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *SMALL]) == 0
+    directory = Path(capsys.readouterr().out.removeprefix("run: ").strip())
+    assert directory.parent == Path("runs/degradation")
+    assert (directory / "result.json").is_file()
+
+
+def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
+    words = ["--config.optim.learning_rate=1e20", "--sweep=seed", "--seeds=1"]
+    assert main(["sweep", *SMALL, *words, f"--workdir={tmp_path}"]) != 0
+    assert "failed: the training loss became" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.model.depth=57"], "CIFAR depth 57 is not 6n+2; nearest: 56, 62"),
+        (["--config.model.depth=deep"], "deep"),
+        (["--config.model.shortcut=skip"], "none, identity, projection, projection_all"),
+        (["--config.model.dpeth=56"], "'model.dpeth'; nearest: model.depth"),
+        (["--config.optim.learning_rate=-1"], "optim.learning_rate=-1.0 is not a positive"),
+        (["--config.optim.learning_rate=nan"], "optim.learning_rate=nan is not a positive"),
+        (["--config.train.batch_size=2000"], "larger than the training set of 1437"),
+        (["--config.data.name=mnist"], "unknown data.name 'mnist'; choose one of: digits"),
+        (["--frobnicate"], "unknown argument '--frobnicate'"),
+        (["stray"], "unknown argument 'stray'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, words, message):
+    assert main(["train", *SMALL, *words, f"--workdir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("resjax: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no experiment file"),
+        ("x = 1\n", "has no get_config()"),
+        ("def get_config(:\n", "cannot be imported: SyntaxError"),
+        ("def get_config():\n    return {}\n", "returned no ConfigDict"),
+        ("def get_config():\n    raise KeyError('lost')\n", "KeyError: 'lost'"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config():\n"
+            "    return ConfigDict({'model': {'depth': 8}})\n",
+            "is missing; start from default_config()",
+        ),
+    ],
+)
+def test_a_wrong_experiment_file_is_one_line_and_exit_code_2(tmp_path, capsys, content, message):
+    path = tmp_path / "experiment.py"
+    if content is not None:
+        path.write_text(content)
+    assert main(["sweep", f"--config={path}", f"--workdir={tmp_path / 'runs'}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_size_of_an_experiment_is_refused(tmp_path, capsys):
+    assert main(["sweep", f"--config={EXPERIMENT}:mnist", f"--workdir={tmp_path / 'r'}"]) == 2
+    assert "has no size 'mnist'; choose one of: digits" in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["sweep", *SMALL, "--sweep=seed", f"--workdir={tmp_path / 'file'}"]) == 2
+    assert "choose another --workdir" in capsys.readouterr().err
+
+
+def test_a_directory_of_another_config_is_refused_with_the_keys(tmp_path, capsys):
+    assert main(["train", *SMALL, f"--workdir={tmp_path}"]) == 0
+    assert main(["train", *SMALL, "--config.seed=4", f"--workdir={tmp_path}"]) == 2
+    assert "(seed is 0 there, 4 here)" in capsys.readouterr().err
+
+
+def test_no_experiment_and_no_runs(tmp_path, capsys):
+    assert main(["train"]) == 2
+    assert "no experiment given" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["sweep"], ["report"]])
+def test_help_names_every_option(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: resjax" in capsys.readouterr().out
+
+
+def test_importing_resjax_is_quick_and_takes_nothing_along():
+    heavy = {"jax", "matplotlib", "sklearn"}
+    code = f"import sys, resjax; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_at_once_with_a_line_that_says_how_to_go_on(tmp_path):
+    words = [sys.executable, "-m", "resjax.cli", "sweep", f"--config={EXPERIMENT}"]
+    process = subprocess.Popen(
+        [*words, f"--workdir={tmp_path}", "--config.model.width=3"],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/config.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5)  # while it compiles
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, error = process.communicate(timeout=30)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130
+    assert "interrupted; finished runs are kept, go on with: resjax sweep --config=" in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.glob("*/result.json"))

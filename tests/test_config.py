@@ -1,0 +1,138 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import resjax.config
+from resjax.config import (
+    Clock,
+    ConfigError,
+    default_config,
+    identity,
+    nearest,
+    run_id,
+    validate,
+)
+
+
+def changed(**keys):
+    config = default_config()
+    config.update_from_flattened_dict({key.replace("__", "."): v for key, v in keys.items()})
+    return config
+
+
+def test_run_id_is_the_one_of_every_release():
+    """A changed name would orphan every finished run."""
+    assert run_id(default_config()) == "identity-20-seed0-44136fa3"
+    config = changed(model__depth=56, model__shortcut="none", optim__learning_rate=0.02, seed=3)
+    assert run_id(config) == "none-56-seed3-40d1d4bc"
+
+
+def test_run_id_ignores_defaults_and_execution():
+    assert identity(changed(model__depth=20, model__unroll="1")) == {}
+    assert identity(changed(model__depth=32)) == {"model.depth": 32}
+
+
+def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
+    old = changed(model__depth=56)
+    name = run_id(old)
+
+    def later():
+        config = default_config()
+        config.model.new_key = "old behaviour"
+        return config
+
+    monkeypatch.setattr(resjax.config, "default_config", later)
+    assert run_id(old) == name
+    new = later()
+    new.model.depth = 56
+    assert run_id(new) == name
+    new.model.new_key = "new behaviour"
+    assert run_id(new) != name
+
+
+@given(
+    st.sampled_from(
+        [("model__depth", 26), ("optim__learning_rate", 0.3), ("seed", 1), ("norm__momentum", 0.5)]
+    )
+)
+def test_run_id_sees_every_key_that_decides_a_result(setting):
+    key, value = setting
+    assert run_id(changed(**{key: value})) != run_id(default_config())
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [
+        ("64000 steps", 64_000),
+        ("1 step", 1),
+        ("15 epochs", 337),  # 15 * 1437 / 64 = 336.8
+        ("0.5 epochs", 12),
+        ("1e6 examples", 15_625),
+        ("50%", 169),  # of 337
+        ("0 steps", 0),
+    ],
+)
+def test_durations_in_every_unit(duration, steps):
+    assert Clock(1437, 64, 337).steps(duration) == steps
+
+
+@pytest.mark.parametrize(
+    "text", ["", "15", "epochs", "-1 epochs", "15 days", "nan steps", "1/0 steps"]
+)
+def test_a_duration_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match="write '15 epochs', '64000 steps'"):
+        Clock(1437, 64, 337).steps(text)
+
+
+@given(examples=st.integers(1, 500), batch=st.integers(1, 500), epochs=st.integers(1, 9))
+def test_marks_fall_where_each_epoch_is_complete(examples, batch, epochs):
+    total = Clock(examples, batch).steps(f"{epochs} epochs")
+    marks = Clock(examples, batch, total).marks("1 epoch")
+    assert marks[-1] == total
+    assert marks == sorted(set(marks))
+    assert set(marks) == {math.ceil(e * examples / batch) for e in range(1, epochs + 1)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.learning_rate", -0.1),
+        ("optim.learning_rate", math.nan),
+        ("optim.learning_rate", math.inf),
+        ("optim.learning_rate", 0.0),
+        ("optim.momentum", 1.5),
+        ("norm.epsilon", 0.0),
+        ("train.batch_size", 0),
+        ("seed", -1),
+        ("model.width", 0),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_what_is_expected(key, value):
+    config = default_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(
+        ConfigError, match=rf"^{key}={value} is not .*such as|papers|default|from 0"
+    ):
+        validate(config)
+
+
+def test_unknown_and_missing_keys_are_refused():
+    config = default_config()
+    with config.unlocked():
+        config.optim.learning_rte = 0.1
+    with pytest.raises(ConfigError, match=r"'optim.learning_rte'; nearest: optim.learning_rate"):
+        validate(config)
+    config = default_config()
+    with config.unlocked():
+        del config.norm.epsilon
+    with pytest.raises(ConfigError, match=r"'norm.epsilon' is missing"):
+        validate(config)
+
+
+def test_nearest_name_is_found_under_another_prefix():
+    assert nearest("model.learning_rate", ["seed", "optim.learning_rate"]).endswith(
+        "optim.learning_rate"
+    )
+    assert nearest("zzz", ["a", "b"]) == "known: a, b"

@@ -1,0 +1,29 @@
+"""The claim of the default sweep, trained for real."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from resjax.training.loop import train_and_evaluate
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
+
+
+@pytest.mark.slow
+def test_plain_nets_degrade_with_depth_and_residual_ones_do_not(tmp_path):
+    spec = importlib.util.spec_from_file_location("degradation", EXPERIMENT)
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+
+    def train(shortcut, depth):
+        config = experiment.get_config()
+        config.model.shortcut, config.model.depth = shortcut, depth
+        return train_and_evaluate(config, tmp_path / f"{shortcut}{depth}")
+
+    plain = {depth: train("none", depth) for depth in (20, 56)}
+    residual = {depth: train("identity", depth) for depth in (20, 56)}
+    assert plain[20].train_error < 0.02
+    assert plain[56].train_error > 0.40
+    assert residual[56].train_error < 0.01
+    assert residual[56].train_loss < residual[20].train_loss

@@ -1,0 +1,162 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from resjax.config import ConfigError
+from resjax.data.resident import STATISTICS, Batch, to_device, training_order
+from resjax.training import rundir
+from resjax.training.loop import Diverged, train_and_evaluate
+from resjax.training.metrics import Metrics, measure
+from resjax.training.plan import prepare
+from resjax.training.state import create_state
+from resjax.training.step import eval_step, train_step
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_path):
+    first = train_and_evaluate(tiny, tmp_path / "first")
+    second = train_and_evaluate(tiny, tmp_path / "second")
+    assert {path.name for path in (tmp_path / "first").iterdir()} == {
+        "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json",
+    }  # fmt: skip
+    curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("first", "second")]
+    assert curves[0] == curves[1]
+    assert (first.train_error, first.train_loss) == (second.train_error, second.train_loss)
+    assert [line["step"] for line in lines(tmp_path / "first" / "metrics.jsonl")] == [10, 20]
+    assert first.steps == 20
+    manifest = rundir.read_json(tmp_path / "first" / "manifest.json")
+    assert manifest["params"] == first.params
+    assert manifest["devices"]["platform"] == jax.default_backend()
+    assert set(first.seconds) == {"compile", "train", "eval"}
+
+
+def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
+    summary = train_and_evaluate(tiny, tmp_path)
+    monkeypatch.setattr("resjax.training.loop._Run", None)
+    assert train_and_evaluate(tiny, tmp_path) == summary
+
+
+def test_an_unfinished_run_starts_anew(tiny, tmp_path):
+    expected = train_and_evaluate(tiny, tmp_path / "whole")
+    train_and_evaluate(tiny, tmp_path / "cut")
+    (tmp_path / "cut" / "result.json").unlink()
+    assert rundir.run_state(tmp_path / "cut") == rundir.UNFINISHED
+    again = train_and_evaluate(tiny, tmp_path / "cut")
+    assert again.train_loss == expected.train_loss
+    assert len(lines(tmp_path / "cut" / "metrics.jsonl")) == 2
+
+
+def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
+    train_and_evaluate(tiny, tmp_path)
+    tiny.model.shortcut = "none"
+    with pytest.raises(ConfigError, match=r"model.shortcut is 'identity' there, 'none' here\)"):
+        train_and_evaluate(tiny, tmp_path)
+
+
+def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
+    summary = train_and_evaluate(tiny, tmp_path)
+    tiny.model.unroll = "1"
+    monkeypatch.setattr("resjax.training.loop._Run", None)
+    assert train_and_evaluate(tiny, tmp_path) == summary
+
+
+def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path):
+    tiny.optim.learning_rate = 1e20
+    with pytest.raises(Diverged, match="between steps 1 and 10, at a learning rate of up to 1e"):
+        train_and_evaluate(tiny, tmp_path)
+    assert rundir.run_state(tmp_path) == rundir.FAILED
+
+
+def test_training_equals_a_loop_written_with_optax_alone(tiny):
+    """Five steps, with stock optax and a loss written out, in float64."""
+    with jax.enable_x64(True):
+        tiny.model.dtype = "float64"
+        plan = prepare(tiny)
+        split = to_device(plan.source.train, *STATISTICS["channel"](plan.source.train.images))
+        state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
+        params, batch_stats = state.params, state.batch_stats
+        rule = optax.chain(optax.add_decayed_weights(1e-4), optax.trace(0.9))
+        opt_state = rule.init(params)
+        step = jax.jit(lambda *args: train_step(plan.model, plan.optimizer, *args))
+        for t in range(5):
+            batch = split.take(training_order(0, t, 100, 1437))
+            state = step(state, batch, plan.rates[t])
+
+            def loss_of(params, batch=batch, batch_stats=batch_stats):
+                logits, new = plan.model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    batch.images, train=True, mutable=["batch_stats"],
+                )  # fmt: skip
+                picked = jax.nn.log_softmax(logits)[jnp.arange(100), batch.labels]
+                return -picked.mean(), new["batch_stats"]
+
+            (_, batch_stats), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params)
+            updates, opt_state = rule.update(gradient, opt_state, params)
+            params = jax.tree.map(lambda p, u, t=t: p - float(plan.rates[t]) * u, params, updates)
+        for ours, theirs in ((state.params, params), (state.batch_stats, batch_stats)):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-9), ours, theirs)
+        assert int(state.step) == 5
+        assert int(state.metrics.examples) == 500
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
+    results = []
+    for size in (1437, 97):
+        tiny.eval.batch_size = size
+        results.append(train_and_evaluate(tiny, tmp_path / str(size)))
+    assert results[0].train_error == results[1].train_error
+    assert results[0].test_loss == pytest.approx(results[1].test_loss, rel=1e-5)
+
+
+def test_metrics_count_the_valid_examples():
+    logits = jnp.array([[2.0, 0.0], [2.0, 0.0], [jnp.nan, 0.0], [0.0, 0.0]])
+    valid = jnp.array([True, True, True, False])
+    metrics = measure(logits, jnp.array([0, 1, 0, 1]), valid)
+    assert (int(metrics.errors), int(metrics.examples)) == (2, 3)
+    ones = measure(logits[:2], jnp.array([0, 1]))
+    twice = (ones + ones + Metrics.zero(jnp.float32)).means()
+    assert twice["error"] == 0.5
+    assert twice["loss"] == pytest.approx(np.log(1 + np.exp(2)) - 1, rel=1e-5)
+
+
+def test_evaluation_uses_the_running_statistics_and_changes_nothing(tiny):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
+    images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
+    whole = eval_step(plan.model, state, Batch(images, jnp.zeros(6, int)), jnp.ones(6, bool))
+    single = [
+        eval_step(plan.model, state, Batch(images[i : i + 1], jnp.zeros(1, int)), jnp.ones(1, bool))
+        for i in range(6)
+    ]
+    assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in single), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.depth", 57, r"57 is not 6n\+2; nearest: 56, 62"),
+        ("model.shortcut", "skip", "choose one of: none, identity, projection, projection_all"),
+        ("model.kernel_init", "zeros", "choose one of: he_normal, lecun_normal"),
+        ("model.unroll", "some", "neither a positive number nor 'all'"),
+        ("model.dtype", "float64", "JAX_ENABLE_X64=1"),
+        ("data.name", "mnist", "unknown data.name 'mnist'; choose one of: digits"),
+        ("train.batch_size", 1438, "larger than the training set of 1437 examples"),
+        ("train.duration", "0 epochs", "is empty"),
+        ("eval.every", "0 epochs", "is empty"),
+        ("optim.decayed", "some", "choose one of: all, kernels"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    tiny, tmp_path, key, value, message
+):
+    tiny.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

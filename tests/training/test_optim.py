@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resjax.config import Clock, ConfigError, default_config
+from resjax.training.optim import OPTIMIZERS, learning_rates
+
+
+def optim(**settings):
+    config = default_config().optim
+    config.update(settings)
+    return config
+
+
+def rates(steps=100, **settings):
+    return learning_rates(optim(learning_rate=0.4, **settings), Clock(1000, 10, steps))
+
+
+def test_cosine_schedule():
+    expected = 0.2 * (1 + np.cos(np.pi * np.arange(100) / 100))
+    np.testing.assert_allclose(rates(schedule="cosine"), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_step_schedule_divides_at_its_milestones():
+    """He et al. 2015, section 4.2: divided by 10 at 32k and 48k of 64k iterations."""
+    got = rates(64_000, schedule="step", milestones=("32000 steps", "75%"))
+    np.testing.assert_allclose(got[[0, 31_999, 32_000, 47_999, 48_000, 63_999]],
+                               [0.4, 0.4, 0.04, 0.04, 0.004, 0.004], rtol=1e-5)  # fmt: skip
+
+
+def test_warmup_comes_before_the_schedule_and_milestones_count_from_the_start():
+    linear = rates(schedule="constant", warmup="4 steps", warmup_factor=0.5)
+    np.testing.assert_allclose(linear[:6], [0.2, 0.25, 0.3, 0.35, 0.4, 0.4], rtol=1e-5)
+    settings = {"schedule": "step", "milestones": ("50 steps",), "warmup_shape": "constant"}
+    constant = rates(warmup="10 steps", warmup_factor=0.1, **settings)
+    np.testing.assert_allclose(
+        constant[[0, 9, 10, 49, 50]], [0.04, 0.04, 0.4, 0.4, 0.04], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "linear"}, "choose one of: constant, cosine, step"),
+        ({"warmup_shape": "cubic", "warmup": "1 step"}, "choose one of: linear, constant"),
+        ({"warmup": "1 epoch"}, "is 100 steps of 100; shorten it"),
+        ({"schedule": "step", "milestones": ("75%", "50%")}, "do not grow; sort them"),
+    ],
+)
+def test_wrong_schedules_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        rates(**settings)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decayed", ["all", "kernels"])
+def test_sgd_follows_its_formula(nesterov, decayed):
+    """V = momentum v + g;  w -= rate v, or the step of Nesterov:  w -= rate (g + momentum v)."""
+    decay, momentum, rate = 0.01, 0.9, 0.3
+    rule = OPTIMIZERS["sgd"](
+        optim(weight_decay=decay, momentum=momentum, nesterov=nesterov, decayed=decayed)
+    )
+    params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
+    expected = {name: np.float64(value) for name, value in params.items()}
+    velocity = dict.fromkeys(params, 0.0)
+    state = rule.init(params)
+    for step in range(3):
+        gradient = {name: jnp.cos(value + step) for name, value in params.items()}
+        state.hyperparams["learning_rate"] = jnp.float32(rate)
+        updates, state = rule.update(gradient, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        for name, value in expected.items():
+            g = np.cos(value + step)
+            g += decay * value if decayed == "all" or name == "kernel" else 0
+            velocity[name] = momentum * velocity[name] + g
+            ahead = g + momentum * velocity[name] if nesterov else velocity[name]
+            expected[name] = value - rate * ahead
+        for name in params:
+            np.testing.assert_allclose(params[name], expected[name], rtol=1e-5, atol=1e-6)

@@ -1,0 +1,56 @@
+import json
+import math
+
+import pytest
+
+from resjax.config import ConfigError
+from resjax.training import rundir
+
+
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    rundir.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        rundir.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        rundir.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    rundir.append_line(tmp_path / "m.jsonl", {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}})
+    assert rundir.read_lines(tmp_path / "m.jsonl") == [{"a": None, "b": {"c": None, "d": 0.5}}]
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert rundir.read_lines(tmp_path / "m.jsonl") == [{"step": 1}, {"step": 2}]
+
+
+def test_what_a_directory_is(tmp_path):
+    assert rundir.run_state(tmp_path / "missing") == rundir.ABSENT
+    for name, state in [
+        ("metrics.jsonl", rundir.ABSENT),
+        ("config.json", rundir.UNFINISHED),
+        ("error.txt", rundir.FAILED),
+        ("result.json", rundir.DONE),
+    ]:
+        (tmp_path / name).touch()
+        assert rundir.run_state(tmp_path) == state
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tiny, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigError, match=r"cannot write to .*file/run: .*choose another --workdir"
+    ):
+        rundir.open_run(tmp_path / "file" / "run", tiny)
+
+
+def test_a_damaged_file_is_named(tiny, tmp_path):
+    rundir.open_run(tmp_path, tiny)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"cannot read .*config.json"):
+        rundir.open_run(tmp_path, tiny)
