@@ -103,7 +103,7 @@ def _ending(outcome: Outcome) -> str:
     if outcome.error:
         return f"failed: {outcome.error}"
     summary = outcome.summary
-    text = f"train error {_percent(summary.train_error)}, test error {_percent(summary.test_error)}"
+    text = f"error: train {_percent(summary.train_error)}, test {_percent(summary.test_error)}"
     return text + (
         ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
     )
@@ -121,6 +121,7 @@ def _clock(seconds: float) -> str:
 def print_report(report: Report) -> None:
     """The tables, the verdicts and where the files are, to stdout."""
     console = Console(highlight=False)
+    whole = not console.is_terminal  # a file keeps a sentence on its line
     for section in report.sections:
         title = section.title if len(report.sections) > 1 else None
         table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -135,7 +136,7 @@ def print_report(report: Report) -> None:
             table.add_row()
         console.print(table)
         for degrades, line in section.verdicts:
-            console.print(f"[bold]{line}[/bold]" if degrades else line, soft_wrap=True)
+            console.print(line, style="bold" if degrades else None, soft_wrap=whole)
         console.print()
     for name, state in report.others.items():
         console.print(f"not in the table: {name} ({state})", soft_wrap=True)

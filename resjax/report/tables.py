@@ -55,11 +55,10 @@ def verdict(shortcut: str, gap: Gap | None) -> str:
         uncertainty = "one seed"
     else:
         low, high = (100 * end for end in gap.interval)
-        uncertainty = f"95 % interval {low:+.2f} to {high:+.2f}, {len(gap.deepest.runs)} seeds"
+        uncertainty = f"{len(gap.deepest.runs)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
     return (
-        f"{name}: {'degrades' if gap.degrades else 'does not degrade'} with depth; gap "
-        f"{100 * gap.gap:+.2f} points of training error ({uncertainty}): "
-        f"{_final(gap.deepest)}, {_final(gap.best)}"
+        f"{name}: {'degrades' if gap.degrades else 'does not degrade'} with depth, training error "
+        f"{100 * gap.gap:+.2f} points ({_final(gap.deepest)}, {_final(gap.best)}; {uncertainty})"
     )
 
 

@@ -126,7 +126,7 @@ def test_files_of_a_report(tmp_path):
     assert "| plain | 56 | 1 | 60.00 |" in (report.directory / "table.md").read_text()
     page = (report.directory / "index.html").read_text()
     HTMLParser().feed(page)
-    assert "plain: degrades with depth; gap +50.00 points" in page
+    assert "plain: degrades with depth, training error +50.00 points" in page
     assert "cut (unfinished)" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace(
         "http://creativecommons.org", ""
