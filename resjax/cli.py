@@ -1,10 +1,13 @@
 """The command `resjax`: parses, calls, prints."""
 
 import argparse
+import dataclasses
+import json
 import os
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,7 +103,30 @@ def _parser() -> argparse.ArgumentParser:
         "resjax report runs/degradation",
     )
     report.add_argument("dir", type=Path, metavar="DIR", help="directory of the sweep")
+    describe = add(
+        "describe",
+        _describe,
+        "count the layers, parameters and multiply-adds of a network, and draw it",
+        "resjax describe resnet50 --shortcut=identity --diagram=resnet50.svg",
+        epilog=f"names:\n{_names()}\n\n{CONFIG_HELP}",
+    )
+    describe.add_argument("name", nargs="?", metavar="NAME", help="a network such as resnet50")
+    describe.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
+    describe.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
+    describe.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
+    describe.add_argument("--classes", type=int, metavar="N", help="outputs instead of its own")
+    describe.add_argument("--size", type=int, metavar="PIXELS", help="side of the images")
+    describe.add_argument("--json", action="store_true", help="print one JSON object")
+    describe.add_argument(
+        "--diagram", type=Path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
+    )
     return parser
+
+
+def _names() -> str:
+    from resjax.models.networks import KNOWN_NAMES
+
+    return textwrap.fill(", ".join(KNOWN_NAMES), 78, initial_indent="  ", subsequent_indent="  ")
 
 
 # ---------------------------------------------------------------------------------------- commands
@@ -128,6 +154,48 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
+    return 0
+
+
+def _describe(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.models.build import build_model, preset
+    from resjax.models.summary import describe
+    from resjax.training.plan import prepare
+
+    if (options.name is None) == (not rest):
+        raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
+    if options.name:
+        name = options.name
+        config, image_shape, classes = preset(name)
+    else:
+        name, _, config = _experiment(rest)
+        source = prepare(config).source
+        image_shape, classes = source.train.images.shape[1:], len(source.class_names)
+    for key in ("shortcut", "order", "stride_in"):
+        if getattr(options, key):
+            config.model[key] = getattr(options, key)
+    if options.size is not None:
+        image_shape = (options.size, options.size, image_shape[-1])
+    for what, number in (("--classes", options.classes), ("--size", options.size)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{what}={number} is not a positive number")
+    model = build_model(config, options.classes or classes)
+    try:
+        description = describe(model, image_shape)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if options.json:
+        fields = dataclasses.asdict(description)
+        print(json.dumps({"name": name, **fields}, indent=2))
+    else:
+        from resjax.display import print_description
+
+        print_description(name, description)
+    if options.diagram:
+        from resjax.report.diagram import draw_to
+
+        for path in draw_to(options.diagram, model, image_shape, name):
+            print(f"diagram: {path}", file=sys.stderr)
     return 0
 
 

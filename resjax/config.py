@@ -27,16 +27,37 @@ def default_config() -> ConfigDict:
     config.seed = 0
 
     config.model = ConfigDict()
-    config.model.name = "cifar"  # the family of He et al. 2015, section 4.2
+    config.model.name = "cifar"  # the family: cifar, imagenet, wrn, mlp
     config.model.depth = 20  # weighted layers
-    config.model.width = 16  # channels of the first stage
+    config.model.width = 0  # channels of the first stage; 0 is the family's own, 16 for cifar
+    config.model.block = "auto"  # single, basic or bottleneck; auto is the family's own
+    config.model.stem = "auto"  # imagenet, deep or small; auto is the family's own
+    config.model.groups = 1  # of the 3x3 layer of a bottleneck
+    config.model.bottleneck_width = 1.0  # factor on the inner channels of a bottleneck
+    config.model.stride_in = "3x3"  # layer of a bottleneck with the stride; the paper's is 1x1
+    config.model.order = "post"  # of normalisation, activation and sum in a block
     config.model.shortcut = "identity"
+    config.model.identity_pad = "end"  # where an identity shortcut adds zero channels: end, both
+    config.model.projection_norm = "auto"  # always, never; auto is never if order is preact
+    config.model.shortcut_base = "identity"  # what scaled, gates and dropout modify
+    config.model.shortcut_scale = 0.5  # scaled: constant on the shortcut
+    config.model.branch_scale = 0.5  # scaled: constant on the branch
+    config.model.gate_bias = -6.0  # gates: initial bias of the gate
+    config.model.shortcut_dropout = 0.5  # dropout: probability of dropping an element
+    config.model.bias = "auto"  # of the layers: always, never; auto is only without normalisation
+    config.model.activation = "relu"
     config.model.kernel_init = "he_normal"
     config.model.head_init = "lecun_normal"
+    config.model.zero_last_gamma = False  # start every branch at zero by its last BatchNorm
+    config.model.residual_scale = 1.0  # factor on every branch
+    config.model.learn_residual_scale = False  # make it a parameter of each block (SkipInit)
+    config.model.stochastic_depth = 0.0  # probability of dropping the last block's branch
     config.model.dtype = "float32"  # of the computation; logits and statistics never have less
     config.model.unroll = "all"  # blocks in one iteration of a stage's loop: a number, or all
 
     config.norm = ConfigDict()
+    config.norm.kind = "batch"  # or none, with biases instead
+    config.norm.position = "before"  # or after the activation
     config.norm.momentum = 0.9  # fraction of the running statistics kept at a step
     config.norm.epsilon = 1e-5
 
@@ -156,7 +177,15 @@ def _parse_duration(text: str) -> tuple[Fraction, str]:
 _NUMBERS = {
     # key: (lowest, highest, what is expected); both ends included
     "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
-    "model.width": (1, 2**20, "a positive number of channels, 16 in the papers"),
+    "model.width": (0, 2**20, "a number of channels, such as 16, or 0 for the family's own"),
+    "model.groups": (1, 2**20, "a positive number, such as 32"),
+    "model.bottleneck_width": (1e-6, 1e6, "a positive factor, such as 2.0"),
+    "model.shortcut_scale": (-1e6, 1e6, "a finite number, such as 0.5"),
+    "model.branch_scale": (-1e6, 1e6, "a finite number, such as 0.5"),
+    "model.gate_bias": (-1e6, 1e6, "a finite number, such as -6.0"),
+    "model.shortcut_dropout": (0.0, 1.0, "a probability from 0 to 1, such as 0.5"),
+    "model.residual_scale": (-1e6, 1e6, "a finite number, such as 1.0"),
+    "model.stochastic_depth": (0.0, 0.999, "a probability from 0 to below 1, such as 0.5"),
     "norm.momentum": (0.0, 1.0, "a fraction from 0 to 1, 0.9 by default"),
     "norm.epsilon": (1e-30, 1.0, "a small positive number, 1e-5 by default"),
     "optim.learning_rate": (1e-30, 1e30, "a positive finite number, such as 0.1"),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from resjax.models.summary import Description
 from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.local import Outcome
@@ -116,6 +117,35 @@ def _percent(fraction: float) -> str:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def print_description(name: str, description: Description) -> None:
+    """The sections of a network as a table, to stdout."""
+    console = Console(highlight=False, markup=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("part", "output", "blocks", "parameters", "batch\nstatistics",
+                    "multiply-\nadds", "receptive\nfield"):  # fmt: skip
+        left = heading in ("part", "output")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for section in description.sections:
+        table.add_row(
+            section.name,
+            "x".join(map(str, section.output)),
+            str(section.blocks or ""),
+            f"{section.params:,}",
+            f"{section.batch_stats:,}",
+            f"{section.multiply_adds:,}",
+            "" if section.receptive_field is None else str(section.receptive_field),
+        )
+    totals = (description.params, description.batch_stats, description.multiply_adds)
+    table.add_row("total", "", "", *(f"{total:,}" for total in totals), "")
+    image = "x".join(map(str, description.image_shape))
+    console.print(
+        f"{name}: {description.layers} weighted layers, {description.projections} projections, "
+        f"images of {image}",
+        soft_wrap=True,
+    )
+    console.print(table)
 
 
 def print_report(report: Report) -> None:

@@ -1,42 +1,141 @@
-"""The block: a residual branch of convolutions, joined by a shortcut to its own input."""
+"""The block: a residual branch of weighted layers, joined by a shortcut to its own input."""
 
+import dataclasses
+import itertools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+
+from resjax.models.layers import Layer
+from resjax.models.randomness import keep_mask
+
+NORM, ACTIVATION = "norm", "activation"
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, activation(join(x, F(x))).
-
-    This is figure 5, left, of He et al. 2015:
-    F(x) = norm2(conv2(activation(norm1(conv1(x))))), where conv1 has the stride.
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Where a block normalises and activates; each field is a sequence of NORM and ACTIVATION.
 
     Attributes:
-      channels: channels of both convolutions.
-      stride: of the first convolution and of the shortcut.
-      conv: makes a convolution, `conv(channels, size, stride, name=)`.
-      norm: makes a normalisation, `norm(name=)`.
-      activation: elementwise function.
-      shortcut: makes a shortcut, `shortcut(channels=, stride=, conv=, norm=, name=)`.
+      before: ahead of the first layer.
+      between: after every layer but the last.
+      after: after the last layer, still in the branch.
+      joined: after the sum.
     """
 
-    channels: int
-    stride: int
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    before: tuple[str, ...] = ()
+    between: tuple[str, ...] = (NORM, ACTIVATION)
+    after: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+
+    def with_norm_after_activation(self) -> "Order":
+        """The same with every pair of norm and activation swapped."""
+        return Order(*(steps[::-1] for steps in dataclasses.astuple(self)))
+
+
+ORDERS: dict[str, Order] = {
+    # He et al. 2016, figure 4 a to e.
+    "post": Order(after=(NORM,), joined=(ACTIVATION,)),
+    "bn_after_add": Order(joined=(NORM, ACTIVATION)),
+    "relu_before_add": Order(after=(NORM, ACTIVATION)),
+    "relu_preact": Order(before=(ACTIVATION,), after=(NORM,)),
+    "preact": Order(before=(NORM, ACTIVATION)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What the blocks of a network are made with.
+
+    Attributes:
+      layer: makes a weighted layer, `layer(Layer(...), name=)`.
+      layer_name: what such a layer is called in the tree of parameters: conv or dense.
+      norm: makes a normalisation, `norm(name=, zero_scale=)`.
+      activation: elementwise function.
+      shortcut: makes a shortcut, `shortcut(channels=, stride=, layer=, norm=, name=)`.
+      order: where a block normalises and activates.
+      zero_last_gamma: whether the scale of the last normalisation of a branch starts at zero.
+      residual_scale: factor on every branch.
+      learn_residual_scale: whether that factor is a parameter of the block.
+    """
+
+    layer: Callable[..., nn.Module]
+    layer_name: str
+    norm: Callable[..., Callable]
     activation: Callable[[jax.Array], jax.Array]
     shortcut: Callable[..., nn.Module]
+    order: Order = ORDERS["post"]
+    zero_last_gamma: bool = False
+    residual_scale: float = 1.0
+    learn_residual_scale: bool = False
+
+
+class Block(nn.Module):
+    """A branch F of one or more layers and a shortcut (He et al. 2015, figure 5; 2016, figure 4).
+
+    For the order `post` and two layers, H(x) = activation(join(x, F(x))) with
+    F(x) = norm2(conv2(activation(norm1(conv1(x))))).
+
+    Attributes:
+      layers: of the branch; the strides multiply to that of the shortcut.
+      parts: what everything else is made with.
+      opening: whether the block follows the stem, whose activation then is the block's own first
+        one (He et al. 2016, appendix).
+    """
+
+    layers: tuple[Layer, ...]
+    parts: Parts
+    opening: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
-        branch = self.conv(self.channels, 3, self.stride, name="conv1")(x)
-        branch = self.activation(self.norm(name="norm1")(branch, train))
-        branch = self.conv(self.channels, 3, 1, name="conv2")(branch)
-        branch = self.norm(name="norm2")(branch, train)
-        join = self.shortcut(
-            channels=self.channels, stride=self.stride, conv=self.conv, norm=self.norm,
-            name="shortcut",
-        )  # fmt: skip
-        return self.activation(join(x, branch, train))
+    def __call__(self, x: jax.Array, drop: jax.Array | float, train: bool) -> jax.Array:
+        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
+
+        `drop` is the probability with which the branch is left out for an example in training
+        (stochastic depth); the branches that stay are divided by 1 - drop.
+        """
+        parts, order, norms = self.parts, self.parts.order, itertools.count(1)
+
+        def apply(steps: tuple[str, ...], x: jax.Array, **options) -> jax.Array:
+            for step in steps:
+                if step == NORM:
+                    x = parts.norm(name=f"norm{next(norms)}", **options)(x, train)
+                else:
+                    x = parts.activation(x)
+            return x
+
+        stride = 1
+        for layer in self.layers:
+            stride *= layer.stride
+        channels = self.layers[-1].channels
+        join = parts.shortcut(
+            channels=channels, stride=stride, layer=parts.layer, norm=parts.norm, name="shortcut"
+        )
+        if self.opening:
+            branch = x
+            next(norms) if NORM in order.before else None
+        else:
+            branch = apply(order.before, x)
+            x = branch if join.projects(x) else x
+        for number, layer in enumerate(self.layers, start=1):
+            branch = parts.layer(layer, name=f"{parts.layer_name}{number}")(branch)
+            if number < len(self.layers):
+                branch = apply(order.between, branch)
+        branch = apply(order.after, branch, zero_scale=parts.zero_last_gamma)
+        branch = self._scaled(branch)
+        if train and not isinstance(drop, float):
+            mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),))
+            mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
+            branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)
+        return apply(order.joined, join(x, branch, train))
+
+    def _scaled(self, branch: jax.Array) -> jax.Array:
+        """The branch times a constant, or times a parameter that starts there (SkipInit)."""
+        start = self.parts.residual_scale
+        if self.parts.learn_residual_scale:
+            exact = jnp.promote_types(branch.dtype, jnp.float32)
+            scale = self.param("residual_scale", nn.initializers.constant(start), (), exact)
+            return branch * scale.astype(branch.dtype)
+        return branch if start == 1 else start * branch

@@ -1,8 +1,12 @@
 """Batch normalisation over the last axis, with running statistics in `batch_stats`."""
 
+import functools
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 
 class BatchNorm(nn.Module):
@@ -17,11 +21,13 @@ class BatchNorm(nn.Module):
     Attributes:
       momentum: the fraction of the old running value that is kept at a step.
       epsilon: added to the variance.
+      zero_scale: whether the scale starts at zero instead of one (Goyal et al. 2017, section 5.1).
       dtype: of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    zero_scale: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -29,7 +35,8 @@ class BatchNorm(nn.Module):
         """`[..., features]` to the same shape; moves `batch_stats` if `train`."""
         exact = jnp.promote_types(self.dtype, jnp.float32)
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape, exact)
+        start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+        scale = self.param("scale", start, shape, exact)
         bias = self.param("bias", nn.initializers.zeros, shape, exact)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, exact)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, exact)
@@ -47,3 +54,17 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return ((x - mean) * factor + bias).astype(self.dtype)
+
+
+def no_norm(name: str | None = None, zero_scale: bool = False) -> Callable[..., jax.Array]:
+    """In place of a normalisation: leaves its input as it is."""
+    return lambda x, train: x
+
+
+NORMS: dict[str, Callable[[ConfigDict, jnp.dtype], Callable]] = {
+    "batch": lambda norm, dtype: functools.partial(
+        BatchNorm, momentum=norm.momentum, epsilon=norm.epsilon, dtype=dtype
+    ),
+    "none": lambda norm, dtype: no_norm,
+}
+"""By `norm.kind`: (config.norm, dtype) to a maker of normalisations, `make(name=, zero_scale=)`."""

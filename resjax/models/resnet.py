@@ -1,93 +1,43 @@
 """Residual networks and their plain twins, from a spec: a stem, stages of blocks, a head."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+import numpy as np
 
-from resjax.config import ConfigError, choose
-from resjax.models.blocks import BasicBlock
-from resjax.models.norm import BatchNorm
-from resjax.models.shortcuts import SHORTCUTS
-
-INITIALISERS: dict[str, Callable] = {
-    # He et al. 2015b, equation 14: variance 2 / (size * size * channels out).
-    "he_normal": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-    "lecun_normal": nn.initializers.lecun_normal(),
-}
+from resjax.models.blocks import NORM, Block, Parts
+from resjax.models.initialisers import INITIALISERS
+from resjax.models.networks import STEMS, Spec, Stem
+from resjax.models.shortcuts import ONE_VALUE
 
 
-def conv(
-    channels: int,
-    size: int,
-    stride: int,
-    *,
-    init: str = "he_normal",
-    dtype: jnp.dtype = jnp.float32,
-    name: str | None = None,
-) -> nn.Conv:
-    """A convolution without bias, padded by (size - 1) / 2 on every side; never SAME.
+class OpeningLayers(nn.Module):
+    """The layers of a stem, each normalised and activated, and its max-pool.
 
-    At stride 2, SAME would shift the residual branch by a pixel against its shortcut.
-    """
-    return nn.Conv(
-        channels,
-        (size, size),
-        (stride, stride),
-        padding=(size - 1) // 2,
-        use_bias=False,
-        kernel_init=INITIALISERS[init],
-        dtype=dtype,
-        param_dtype=jnp.promote_types(dtype, jnp.float32),
-        name=name,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """A network as data.
-
-    Attributes:
-      stages: blocks in each stage.
-      channels: channels of each stage's blocks.
-      strides: stride of each stage's first block.
-      stem_channels: channels of the 3x3 convolution that opens the network.
+    Input `[N, H, W, C]`, or anything with N rows for a stem that flattens.
     """
 
-    stages: tuple[int, ...]
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    stem_channels: int
+    stem: Stem
+    parts: Parts
 
-
-def cifar_spec(depth: int, width: int = 16) -> Spec:
-    """The CIFAR-10 family of He et al. 2015, section 4.2: 6n+2 weighted layers.
-
-    A 3x3 convolution, three stages of n blocks with `width`, 2 `width` and 4 `width` channels on
-    maps of full, half and quarter size, global average pooling and a dense layer.
-
-    Raises:
-      ValueError: if depth is not 6n+2 with n >= 1, naming the nearest depths that are.
-    """
-    n, odd = divmod(depth - 2, 6)
-    if odd or n < 1:
-        nearest = sorted({6 * max(1, n) + 2, 6 * max(1, n + 1) + 2})
-        raise ValueError(
-            f"CIFAR depth {depth} is not 6n+2; nearest: {', '.join(map(str, nearest))}"
-        )
-    if width < 1:
-        raise ValueError(f"width {width} is not positive; the papers use 16")
-    return Spec((n, n, n), (width, 2 * width, 4 * width), (1, 2, 2), width)
-
-
-MODELS: dict[str, Callable[[int, int], Spec]] = {"cifar": cifar_spec}
-"""Families of networks: a function of depth and width each."""
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.stem.flatten:
+            x = x.reshape(len(x), -1)
+        for number, layer in enumerate(self.stem.layers, start=1):
+            x = self.parts.layer(layer, name=f"{self.parts.layer_name}{number}")(x)
+            for step in self.parts.order.between:
+                if step == NORM:
+                    x = self.parts.norm(name=f"norm{number}")(x, train)
+                else:
+                    x = self.parts.activation(x)
+        if self.stem.pool:
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        return x
 
 
 class Stage(nn.Module):
@@ -97,122 +47,134 @@ class Stage(nn.Module):
     layout of a checkpoint does not depend on how the stage is executed.
 
     Attributes:
-      block: makes a block, `block(channels=, stride=, name=)`.
-      size: number of blocks.
-      channels: of every block's output.
-      stride: of the first block.
-      unroll: blocks of the rest in one iteration of the compiled loop; `size` or more is
-        straight-line code, 1 is one compiled body whatever the size.
+      first: makes the first block, `first(name=)`.
+      rest: makes one of the others.
+      drops: for each block, the probability that its branch is dropped in training.
+      unroll: blocks of the rest in one iteration of the compiled loop; as many as there are, or
+        more, is straight-line code, 1 is one compiled body whatever their number.
     """
 
-    block: Callable[..., nn.Module]
-    size: int
-    channels: int
-    stride: int
+    first: Callable[..., Block]
+    rest: Callable[..., Block]
+    drops: tuple[float, ...]
     unroll: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
-        x = self.block(channels=self.channels, stride=self.stride, name="first")(x, train)
-        if self.size == 1:
-            return x
+        drops = np.asarray(self.drops, np.float32) if any(self.drops) else None
+        x = self.first(name="first")(x, 0.0 if drops is None else jnp.asarray(drops[0]), train)
+        others = len(self.drops) - 1
+        if others:
+            x = self._scan(x, others, None if drops is None else drops[1:], train)
+        self.sow("intermediates", "output", x, **ONE_VALUE)
+        return x
+
+    def _scan(self, x: jax.Array, others: int, drops: np.ndarray | None, train: bool) -> jax.Array:
+        def step(block: Block, x: jax.Array, drop: jax.Array | None) -> tuple[jax.Array, None]:
+            return block(x, 0.0 if drop is None else drop, train), None
+
         scanned = nn.scan(
-            lambda block, x, _: (block(x, train), None),
-            variable_axes={"params": 0, "batch_stats": 0},
-            split_rngs={"params": True},
-            length=self.size - 1,
-            unroll=min(self.unroll, self.size - 1),
+            step,
+            variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=others,
+            unroll=min(self.unroll, others),
         )
-        return scanned(self.block(channels=self.channels, stride=1, name="rest"), x, None)[0]
+        return scanned(self.rest(name="rest"), x, drops)[0]
 
 
 class ResNet(nn.Module):
     """Stem, stages, global average pooling and a dense head, for a `Spec`.
 
+    Made by `build_model`. When the collection `intermediates` is mutable, the output of every stage
+    and the pooled features are left in it; see `resjax.models.features`.
+
     Attributes:
       spec: the network.
       classes: outputs of the head.
-      shortcut: a key of `SHORTCUTS`.
-      momentum, epsilon: of every `BatchNorm`.
-      kernel_init, head_init: keys of `INITIALISERS`, for convolutions and the head.
+      parts: what blocks are made with.
+      gains: factor on the initial kernel of each layer of a branch.
+      head_init: key of `INITIALISERS`.
+      stochastic_depth: probability of dropping the last block's branch; it grows linearly from the
+        first (Huang et al. 2016, equation 4).
       dtype: of the computation; parameters, statistics and logits have at least float32.
       unroll: see `Stage`.
     """
 
     spec: Spec
     classes: int
-    shortcut: str = "identity"
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    kernel_init: str = "he_normal"
+    parts: Parts
+    gains: tuple[float, ...]
     head_init: str = "lecun_normal"
+    stochastic_depth: float = 0.0
     dtype: jnp.dtype = jnp.float32
     unroll: int = 1 << 30
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images `[N, H, W, C]` to logits `[N, classes]`, at least float32."""
+        """Images `[N, H, W, C]` to logits `[N, classes]`, at least float32.
+
+        Raises:
+          ValueError: if the images are smaller than the product of all strides.
+        """
+        spec, order = self.spec, self.parts.order
+        refuse_small_images(spec, images.shape[1:3])
         exact = jnp.promote_types(self.dtype, jnp.float32)
-        convolution = functools.partial(conv, init=self.kernel_init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype
-        )
-        block = functools.partial(
-            BasicBlock,
-            conv=convolution,
-            norm=norm,
-            activation=nn.relu,
-            shortcut=SHORTCUTS[self.shortcut],
-        )
-        x = convolution(self.spec.stem_channels, 3, 1, name="stem_conv")(images.astype(self.dtype))
-        x = nn.relu(norm(name="stem_norm")(x, train))
-        layers = zip(self.spec.stages, self.spec.channels, self.spec.strides, strict=True)
-        for i, (size, channels, stride) in enumerate(layers, start=1):
-            x = Stage(block, size, channels, stride, self.unroll, name=f"stage{i}")(x, train)
-        pooled = x.astype(exact).mean((1, 2))
+        stem = STEMS[spec.stem](spec.stem_channels)
+        x = OpeningLayers(stem, self.parts, name="stem")(images.astype(self.dtype), train)
+
+        blocks = sum(spec.stages)
+        drops = self.stochastic_depth * np.arange(1, blocks + 1) / blocks
+        for i, size in enumerate(spec.stages):
+            done = sum(spec.stages[:i])
+            stage = Stage(
+                functools.partial(
+                    Block, spec.branch(i, True, self.gains), self.parts, opening=i == 0
+                ),
+                functools.partial(Block, spec.branch(i, False, self.gains), self.parts),
+                tuple(map(float, drops[done : done + size])),
+                self.unroll,
+                name=f"stage{i + 1}",
+            )
+            x = stage(x, train)
+        # The last block of a pre-activation net has no successor to activate its sum.
+        for step in order.before:
+            x = self.parts.norm(name="norm")(x, train) if step == NORM else self.parts.activation(x)
+        pooled = x.astype(exact)
+        pooled = pooled.mean((1, 2)) if x.ndim == 4 else pooled
+        self.sow("intermediates", "pooled", pooled, **ONE_VALUE)
         head = nn.Dense(
-            self.classes, dtype=exact, param_dtype=exact, name="head",
-            kernel_init=INITIALISERS[self.head_init],
-        )  # fmt: skip
+            self.classes,
+            dtype=exact,
+            param_dtype=exact,
+            kernel_init=INITIALISERS[self.head_init].draw,
+            name="head",
+        )
         return head(pooled)
 
 
-def build_model(config: ConfigDict, classes: int) -> ResNet:
-    """The network that `config.model` and `config.norm` describe.
+def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+    """Parameters and statistics before training, for images of shape `[H, W, C]`.
 
-    Raises:
-      ConfigError: for a name that is in no table, or a depth that the family does not have.
+    A parameter depends on the key and its path alone, so models that share a layer share its
+    initial value.
     """
-    model = config.model
-    try:
-        spec = choose(MODELS, model.name, "model.name")(model.depth, model.width)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    for key, table in (
-        ("shortcut", SHORTCUTS),
-        ("kernel_init", INITIALISERS),
-        ("head_init", INITIALISERS),
-    ):
-        choose(table, model[key], f"model.{key}")
-    if model.dtype == "float64" and not jax.config.jax_enable_x64:
-        raise ConfigError("model.dtype=float64 needs JAX_ENABLE_X64=1 in the environment")
-    return ResNet(
-        spec=spec,
-        classes=classes,
-        shortcut=model.shortcut,
-        momentum=config.norm.momentum,
-        epsilon=config.norm.epsilon,
-        kernel_init=model.kernel_init,
-        head_init=model.head_init,
-        dtype=choose(DTYPES, model.dtype, "model.dtype"),
-        unroll=_unroll(model.unroll),
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    # On a CPU nearly all of the time goes into optimising the code of the random generator, which
+    # runs once.
+    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    init = jax.jit(
+        lambda key: model.clone(unroll=1).init(key, images, train=False), compiler_options=fast
     )
+    return init(key)
 
 
-def _unroll(text: str) -> int:
-    if text == "all":
-        return ResNet.unroll
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"model.unroll={text!r} is neither a positive number nor 'all'")
-    return int(text)
+def refuse_small_images(spec: Spec, size: tuple[int, int]) -> None:
+    """Raises ValueError if the last map would have less than a pixel of the input behind it."""
+    if min(size) < spec.total_stride:
+        smallest = spec.total_stride
+        raise ValueError(
+            f"images of {size[0]}x{size[1]} are too small for strides of {smallest} in all; "
+            f"the smallest are {smallest}x{smallest}"
+        )

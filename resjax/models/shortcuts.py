@@ -1,93 +1,246 @@
 """Shortcuts: how the input of a block meets its residual branch.
 
-A shortcut is a module `(x, branch, train) -> joined`. It is made with the shape its block asks for
-(`channels`, `stride`) and the parts that it may need (`conv`, `norm`), so that a plain net, whose
-shortcut returns the branch alone, is one more entry of the table and no special case.
+A shortcut is a module `(x, branch, train) -> joined`. A new kind is one class and one line in
+`SHORTCUTS`: the class says in `carry` what reaches the sum of x, or in `terms` what both become.
+Its own fields are filled from the keys of `config.model` of the same name.
 """
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.models.layers import Layer
+from resjax.models.randomness import keep_mask
 
-class _Shortcut(nn.Module):
-    """The shape that a block asks of its shortcut, and the parts it may build with.
+ONE_VALUE = {"init_fn": tuple, "reduce_fn": lambda _, new: new}
+"""For `Module.sow`: keep the value itself, and not a tuple of all that were ever left."""
+
+
+class Shortcut(nn.Module):
+    """Joins x and the branch F(x) by a sum; the base of all kinds.
+
+    When the collection `intermediates` is mutable, the two terms and their sum are left in it.
 
     Attributes:
       channels: channels of the block's output.
-      stride: stride of the block; the output is `[N, H / stride, W / stride, channels]`.
-      conv: makes a convolution, `conv(channels, size, stride, name=)`.
+      stride: of the block; its output is `[N, H / stride, W / stride, channels]`.
+      layer: makes a weighted layer, `layer(Layer(...), name=)`.
       norm: makes a normalisation, `norm(name=)`.
     """
 
     channels: int
     stride: int
-    conv: Callable[..., nn.Module]
+    layer: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
 
+    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
+        carried, branch = self.terms(x, branch, train)
+        joined = branch if carried is None else carried + branch
+        for name, value in (("shortcut", carried), ("branch", branch), ("sum", joined)):
+            if value is not None:
+                self.sow("intermediates", name, value, **ONE_VALUE)
+        return joined
+
+    def terms(
+        self, x: jax.Array, branch: jax.Array, train: bool
+    ) -> tuple[jax.Array | None, jax.Array]:
+        """What enters the sum of the shortcut and of the branch."""
+        return self.carry(x, train), branch
+
+    def carry(self, x: jax.Array, train: bool) -> jax.Array | None:
+        """What the shortcut makes of x, in the shape of the branch; None is no term at all."""
+        return None
+
+    def projects(self, x: jax.Array) -> bool:
+        """Whether a weighted layer acts on x, so that a pre-activation block activates it first."""
+        return False
+
     def changes_shape(self, x: jax.Array) -> bool:
+        """Whether x has not the shape of the block's output."""
         return self.stride != 1 or x.shape[-1] != self.channels
 
-    def project(self, x: jax.Array, train: bool) -> jax.Array:
-        """1x1 convolution with the block's stride, normalised like every other convolution."""
-        x = self.conv(self.channels, 1, self.stride, name="conv")(x)
-        return self.norm(name="norm")(x, train)
 
-
-class Plain(_Shortcut):
+class Plain(Shortcut):
     """No shortcut: the block is its branch, H(x) = F(x)."""
 
-    @nn.compact
-    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
-        return branch
 
-
-class Identity(_Shortcut):
+class Identity(Shortcut):
     """Shortcut A: H(x) = F(x) + x (He et al. 2015, section 3.3 and equation 1).
 
-    Where the shape changes, x is subsampled by the stride and zero channels are appended. Adds no
-    parameters and no multiply-adds.
+    Where the shape changes, x is subsampled by the stride and zero channels are added: at the end,
+    or half of them on both sides (`identity_pad`: end, both). Adds no parameters and no
+    multiply-adds.
 
     Raises:
       ValueError: if `channels` is smaller than that of x; a shortcut cannot drop channels.
     """
 
-    @nn.compact
-    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
+    identity_pad: str = "end"
+
+    def carry(self, x: jax.Array, train: bool) -> jax.Array:
+        """X itself, or subsampled and padded."""
         missing = self.channels - x.shape[-1]
         if missing < 0:
             raise ValueError(
                 f"identity shortcut cannot go from {x.shape[-1]} to {self.channels} channels; "
                 "use shortcut='projection'"
             )
-        x = x[:, :: self.stride, :: self.stride, :]
-        return branch + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        if self.stride != 1:
+            x = x[:, :: self.stride, :: self.stride]
+        first = {"end": 0, "both": missing // 2}[self.identity_pad]
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(first, missing - first)])
 
 
-class Projection(_Shortcut):
+class Projection(Shortcut):
     """Shortcut B: a 1x1 convolution where the shape changes, identity elsewhere.
 
-    H(x) = F(x) + W x (He et al. 2015, section 3.3 and equation 2).
+    H(x) = F(x) + W x (He et al. 2015, section 3.3 and equation 2), with a normalisation after W if
+    `projection_norm` is "always".
     """
 
-    @nn.compact
-    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
-        return branch + (self.project(x, train) if self.changes_shape(x) else x)
+    projection_norm: str = "always"
 
-
-class ProjectionAll(_Shortcut):
-    """Shortcut C: a 1x1 convolution in every block (He et al. 2015, section 4.1)."""
+    def projects(self, x: jax.Array) -> bool:
+        """Where the shape changes."""
+        return self.changes_shape(x)
 
     @nn.compact
-    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
-        return branch + self.project(x, train)
+    def carry(self, x: jax.Array, train: bool) -> jax.Array:
+        """X, or its projection where `projects`."""
+        if not self.projects(x):
+            return x
+        x, stride = self.subsample(x)
+        x = self.layer(Layer(self.channels, stride=stride), name="projection")(x)
+        return self.norm(name="norm")(x, train) if self.projection_norm == "always" else x
+
+    def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
+        """What the convolution is applied to, and the stride that is left to it."""
+        return x, self.stride
 
 
-SHORTCUTS: dict[str, type[_Shortcut]] = {
+class ProjectionAll(Projection):
+    """Shortcut C: a 1x1 convolution in every block (He et al. 2015, section 4.1; 2016, 3.1)."""
+
+    def projects(self, x: jax.Array) -> bool:
+        """Everywhere."""
+        return True
+
+
+class AveragePoolProjection(Projection):
+    """Shortcut B with the stride in an average pool before the convolution (He et al. 2019, D)."""
+
+    def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
+        """Means over windows of the size of the stride; one cut off by the border is smaller."""
+        if self.stride == 1:
+            return x, 1
+        window = (self.stride, self.stride)
+        padding = [(0, -size % self.stride) for size in x.shape[1:3]]
+        return nn.avg_pool(x, window, window, padding, count_include_pad=False), 1
+
+
+class _Modified(Shortcut):
+    """A shortcut that changes what another, its base, carries."""
+
+    base: Callable[..., Shortcut] = Identity
+
+    def setup(self) -> None:
+        self.matched = self.base(
+            channels=self.channels, stride=self.stride, layer=self.layer, norm=self.norm
+        )
+
+    def projects(self, x: jax.Array) -> bool:
+        """As the base."""
+        return self.matched.projects(x)
+
+    def carry(self, x: jax.Array, train: bool) -> jax.Array:
+        """As the base."""
+        return self.matched.carry(x, train)
+
+
+class Scaled(_Modified):
+    """Constant scaling: H(x) = shortcut_scale * x + branch_scale * F(x) (He et al. 2016, 3.1)."""
+
+    shortcut_scale: float = 0.5
+    branch_scale: float = 0.5
+
+    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Both multiplied by their constants."""
+        return self.shortcut_scale * self.carry(x, train), self.branch_scale * branch
+
+
+class ShortcutGate(_Modified):
+    """Shortcut-only gating: H(x) = (1 - g(x)) x + F(x) (He et al. 2016, section 3.1).
+
+    g(x) = sigmoid(W x + b) with a 1x1 convolution W and b initially `gate_bias`; the further below
+    zero, the more open the shortcut.
+    """
+
+    gate_bias: float = -6.0
+
+    def setup(self) -> None:
+        super().setup()
+        self.gate = self.layer(Layer(self.channels, stride=self.stride), bias=self.gate_bias)
+
+    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """The shortcut gated, the branch as it is."""
+        return (1 - nn.sigmoid(self.gate(x))) * self.carry(x, train), branch
+
+
+class ExclusiveGate(ShortcutGate):
+    """Exclusive gating: H(x) = (1 - g(x)) x + g(x) F(x) (He et al. 2016, section 3.1)."""
+
+    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Both gated."""
+        gate = nn.sigmoid(self.gate(x))
+        return (1 - gate) * self.carry(x, train), gate * branch
+
+
+class Dropout(_Modified):
+    """Dropout on the shortcut: H(x) = z x + F(x), z being 0 or 1 (He et al. 2016, section 3.1).
+
+    Each element of x is dropped with probability `shortcut_dropout`. The mask is not rescaled, so
+    that it is on average a scaling by 1 - shortcut_dropout, which is what evaluation applies.
+    """
+
+    shortcut_dropout: float = 0.5
+
+    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """The shortcut masked, or scaled by the mask's mean; the branch as it is."""
+        carried, kept = self.carry(x, train), 1 - self.shortcut_dropout
+        if not train:
+            return kept * carried, branch
+        mask = keep_mask(self.make_rng("dropout"), kept, carried.shape)
+        return jnp.where(mask, carried, 0), branch
+
+
+SHORTCUTS: dict[str, type[Shortcut]] = {
     "none": Plain,
     "identity": Identity,
     "projection": Projection,
     "projection_all": ProjectionAll,
+    "avgpool_projection": AveragePoolProjection,
+    "scaled": Scaled,
+    "exclusive_gate": ExclusiveGate,
+    "shortcut_gate": ShortcutGate,
+    "dropout": Dropout,
 }
+
+
+def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
+    """What a block makes its shortcut with: a kind and those of the options that it has.
+
+    Args:
+      kind: a key of `SHORTCUTS`.
+      options: values by field name; fields that the kind does not have are ignored.
+      base: the kind that a modified shortcut modifies.
+    """
+    shortcut = SHORTCUTS[kind]
+    own = {field.name for field in dataclasses.fields(shortcut)}
+    chosen = {name: value for name, value in options.items() if name in own}
+    if "base" in own:
+        chosen["base"] = make_shortcut(base, options)
+    return partial(shortcut, **chosen)

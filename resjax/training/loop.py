@@ -177,12 +177,13 @@ class _Run:
         size = min(self.plan.config.eval.batch_size, largest)
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def step(state, split, index, learning_rate):
-            return train_step(model, optimizer, state, split.take(index), learning_rate)
+        def step(state, split, index, learning_rate, key):
+            return train_step(model, optimizer, state, split.take(index), learning_rate, key)
 
         index = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
         rate = jax.ShapeDtypeStruct((), np.float32)
-        step = step.lower(state, train, index, rate).compile()
+        key = jax.random.key(self.seed)
+        step = step.lower(state, train, index, rate, key).compile()
         # Taking the batch is apart, so that splits of different sizes share the large program.
         take = jax.jit(resident.Resident.take)
         batch = jax.eval_shape(take, train, jax.ShapeDtypeStruct((size,), np.int32))
@@ -201,10 +202,10 @@ class _Run:
         return step, evaluate
 
     def _train(self, step, state: TrainState, train, start: int, stop: int) -> TrainState:
-        told = time.monotonic()
+        told, key = time.monotonic(), jax.random.key(self.seed)
         for t in range(start, stop):
             index = resident.training_order(self.seed, t, self.batch_size, self.examples)
-            state = step(state, train, index, self.plan.rates[t])
+            state = step(state, train, index, self.plan.rates[t], key)
             if t % STEPS_AHEAD == 0:
                 jax.block_until_ready(state.step)
             if time.monotonic() - told > 0.25:

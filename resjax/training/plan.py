@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.resident import STATISTICS
 from resjax.data.sources import SOURCES, Source
-from resjax.models.resnet import ResNet, build_model
+from resjax.models.build import build_model
+from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import OPTIMIZERS, learning_rates
 
 
@@ -45,6 +46,10 @@ def prepare(config: ConfigDict) -> Plan:
             f"train.batch_size={batch_size} is larger than the training set of {examples} examples"
         )
     model = build_model(config, len(source.class_names))
+    try:
+        refuse_small_images(model.spec, source.train.images.shape[1:3])
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     steps = Clock(examples, batch_size).steps(config.train.duration)
     if steps < 1:
         raise ConfigError(

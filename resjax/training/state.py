@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
+from resjax.models.resnet import ResNet, initial_variables
 from resjax.training.metrics import Metrics
 
 
@@ -31,28 +31,17 @@ class TrainState:
 
 
 def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple
+    model: ResNet, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple
 ) -> TrainState:
     """The state before the first step, for images of shape `[H, W, C]`.
 
-    Parameters are drawn from a key that depends on `seed` and the parameter's path alone, so models
-    that share a layer share its initial value.
+    Parameters are drawn from the key `seed`.
     """
-
-    def init(key: jax.Array) -> TrainState:
-        images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = model.clone(unroll=1).init(key, images, train=False)
-        params = variables["params"]
-        logits_dtype = jnp.promote_types(model.dtype, jnp.float32)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(params),
-            metrics=Metrics.zero(logits_dtype),
-        )
-
-    # On a CPU nearly all of the time goes into optimising the code of the random generator, which
-    # runs once.
-    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    return jax.jit(init, compiler_options=fast)(jax.random.key(seed))
+    variables = initial_variables(model, jax.random.key(seed), image_shape)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+        metrics=Metrics.zero(jnp.promote_types(model.dtype, jnp.float32)),
+    )

@@ -16,11 +16,13 @@ def train_step(
     state: TrainState,
     batch: Batch,
     learning_rate: jax.Array,
+    key: jax.Array,
 ) -> TrainState:
     """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
 
     The learning rate is an argument, so that one compiled program serves every schedule. Metrics
-    are those of the forward pass: statistics of the batch, parameters before the update.
+    are those of the forward pass: statistics of the batch, parameters before the update. What is
+    random in it depends on `key`, which is that of the run, and on the step.
     """
 
     def loss_of(params):
@@ -29,9 +31,10 @@ def train_step(
             batch.images,
             train=True,
             mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(key, state.step)},
         )
         metrics = measure(logits, batch.labels)
-        return metrics.loss / metrics.examples, (metrics, updates["batch_stats"])
+        return metrics.loss / metrics.examples, (metrics, updates.get("batch_stats", {}))
 
     gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
     hyperparams = state.opt_state.hyperparams

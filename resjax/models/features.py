@@ -1,0 +1,64 @@
+"""What a network computes on the way: outputs of stages, and the terms of every block's sum."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from resjax.models.resnet import ResNet
+
+
+class Features(NamedTuple):
+    """The intermediates of one forward pass.
+
+    Attributes:
+      logits: `[N, classes]`.
+      stages: {"C2": `[N, H, W, C]`, ...}, the output of every stage; Ck has a stride of 2^k, so an
+        ImageNet net has C2 to C5.
+      pooled: `[N, C]`, what the head is applied to.
+      blocks: {"stage1": {"branch", "shortcut", "sum": `[blocks, N, H, W, C]`}, ...}, the two terms
+        of every block's sum and the sum; a plain net has no "shortcut".
+    """
+
+    logits: jax.Array
+    stages: dict[str, jax.Array]
+    pooled: jax.Array
+    blocks: dict[str, dict[str, jax.Array]]
+
+
+def features(
+    model: ResNet,
+    variables: Any,
+    images: jax.Array,
+    train: bool = False,
+    rngs: dict[str, jax.Array] | None = None,
+) -> Features:
+    """Runs the network on images `[N, H, W, C]` and keeps what it computes.
+
+    A call of the network itself keeps none of it and costs nothing more. In training the new
+    running statistics are dropped.
+    """
+    logits, left = model.apply(
+        variables, images, train=train, rngs=rngs, mutable=["intermediates", "batch_stats"]
+    )
+    left = left["intermediates"]
+    stages = [f"stage{number}" for number in range(1, len(model.spec.stages) + 1)]
+    names = [f"C{stride.bit_length() - 1}" for stride in model.spec.stage_strides]
+    return Features(
+        logits,
+        {name: left[stage]["output"] for name, stage in zip(names, stages, strict=True)},
+        left["pooled"],
+        {stage: _by_block(left[stage]) for stage in stages},
+    )
+
+
+def _by_block(stage: dict[str, Any]) -> dict[str, jax.Array]:
+    first = stage["first"]["shortcut"]
+    terms = {name: value[None] for name, value in first.items() if name in _TERMS}
+    if "rest" in stage:
+        rest = stage["rest"]["shortcut"]
+        terms = {name: jnp.concatenate([value, rest[name]]) for name, value in terms.items()}
+    return terms
+
+
+_TERMS = ("branch", "shortcut", "sum")

@@ -1,0 +1,46 @@
+"""Initial values of kernels, by name."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+
+
+def _no_gains(blocks: int, layers: int) -> tuple[float, ...]:
+    return (1.0,) * layers
+
+
+def _fixup_gains(blocks: int, layers: int) -> tuple[float, ...]:
+    """Branches of m layers in L blocks: L^(-1 / (2m - 2)) each, and zero for the last."""
+    return (*(blocks ** (-1 / (2 * layers - 2)) for _ in range(layers - 1)), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialiser:
+    """How kernels are drawn.
+
+    Attributes:
+      draw: of a kernel whose last two axes are channels in and channels out.
+      gains: (blocks in the network, layers in a branch) to a factor for each layer of a branch.
+    """
+
+    draw: Callable
+    gains: Callable[[int, int], tuple[float, ...]] = _no_gains
+
+    def scaled(self, gain: float) -> Callable:
+        """`draw` with its values multiplied by `gain`."""
+        return lambda key, shape, dtype: gain * self.draw(key, shape, dtype)
+
+
+_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+INITIALISERS: dict[str, Initialiser] = {
+    # Variance 2 / (size^2 * channels out): He et al. 2015b, equation 14.
+    "he_normal": Initialiser(_he_normal),
+    "he_normal_fan_in": Initialiser(nn.initializers.variance_scaling(2.0, "fan_in", "normal")),
+    "lecun_normal": Initialiser(nn.initializers.lecun_normal()),
+    "orthogonal": Initialiser(nn.initializers.orthogonal(2**0.5)),
+    # Zhang, Dauphin and Ma 2019, section 4, rules 1 and 2.
+    "fixup": Initialiser(_he_normal, _fixup_gains),
+    "zeros": Initialiser(nn.initializers.zeros),
+}

@@ -1,0 +1,309 @@
+"""The networks of the papers as data: families by depth, and names such as resnet50."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from resjax.models.layers import Layer
+
+
+@dataclasses.dataclass(frozen=True)
+class Stem:
+    """The layers before the first block.
+
+    Attributes:
+      layers: weighted layers.
+      pool: whether a 3x3 max-pool of stride 2 follows.
+      flatten: whether images become vectors first, for fully connected layers.
+    """
+
+    layers: tuple[Layer, ...]
+    pool: bool = False
+    flatten: bool = False
+
+
+STEMS: dict[str, Callable[[int], Stem]] = {
+    "imagenet": lambda c: Stem((Layer(c, 7, 2),), pool=True),
+    "deep": lambda c: Stem((Layer(c // 2, 3, 2), Layer(c // 2, 3), Layer(c, 3)), pool=True),
+    "small": lambda c: Stem((Layer(c, 3),)),
+    "dense": lambda c: Stem((Layer(c),), flatten=True),
+}
+"""Stems by name, functions of the channels that they end with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One layer of a block's branch, relative to the block.
+
+    Attributes:
+      size: of the kernel.
+      inner: whether it has the block's inner channels, and not those of its output.
+      grouped: whether it is divided into the network's groups.
+    """
+
+    size: int
+    inner: bool = False
+    grouped: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockKind:
+    """The branch of a block.
+
+    Attributes:
+      units: its layers.
+      expansion: channels of the output over those of the stage.
+    """
+
+    units: tuple[Unit, ...]
+    expansion: int = 1
+
+
+BLOCKS: dict[str, BlockKind] = {
+    "single": BlockKind((Unit(3),)),  # He et al. 2016, table 3
+    "basic": BlockKind((Unit(3), Unit(3))),  # He et al. 2015, figure 5 left
+    "bottleneck": BlockKind(  # He et al. 2015, figure 5 right
+        (Unit(1, inner=True), Unit(3, inner=True, grouped=True), Unit(1)), expansion=4
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A network as data.
+
+    Attributes:
+      stages: blocks in each stage.
+      channels: of each stage, before the block's expansion.
+      strides: of each stage's first block.
+      block: key of `BLOCKS`.
+      stem: key of `STEMS`.
+      stem_channels: channels that the stem ends with.
+      groups: of the grouped layers (ResNeXt).
+      bottleneck_width: inner channels over those of the stage (wide nets, ResNeXt).
+      stride_in: "3x3" or "1x1", the layer of a bottleneck that has the stride: the second, as in
+        torchvision (v1.5), or the first, as in the paper.
+    """
+
+    stages: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    block: str
+    stem: str
+    stem_channels: int
+    groups: int = 1
+    bottleneck_width: float = 1.0
+    stride_in: str = "3x3"
+
+    @property
+    def depth(self) -> int:
+        """Weighted layers from input to output, as the papers count them."""
+        branch = len(BLOCKS[self.block].units)
+        return branch * sum(self.stages) + len(STEMS[self.stem](self.stem_channels).layers) + 1
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the input to a pixel of each stage's output."""
+        total, strides = 1, []
+        stem = STEMS[self.stem](self.stem_channels)
+        for layer in stem.layers:
+            total *= layer.stride
+        total *= 2 if stem.pool else 1
+        for stride in self.strides:
+            total *= stride
+            strides.append(total)
+        return tuple(strides)
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the input to a pixel of the last map."""
+        return self.stage_strides[-1]
+
+    def branch(self, stage: int, first: bool, gains: tuple[float, ...] | None) -> tuple[Layer, ...]:
+        """The layers of a block: the first one of a stage, or one of the rest."""
+        kind, width = BLOCKS[self.block], self.channels[stage]
+        strided = 1 if self.block == "bottleneck" and self.stride_in == "3x3" else 0
+        return tuple(
+            Layer(
+                channels=self.inner(stage) if unit.inner else kind.expansion * width,
+                size=1 if self.stem == "dense" else unit.size,
+                stride=self.strides[stage] if first and place == strided else 1,
+                groups=self.groups if unit.grouped else 1,
+                gain=gains[place] if gains else 1.0,
+            )
+            for place, unit in enumerate(kind.units)
+        )
+
+    def inner(self, stage: int) -> int:
+        """Channels of the inner layers of a stage's blocks."""
+        return int(self.channels[stage] * self.bottleneck_width)
+
+
+def _no_such_depth(family: str, depth: int, rule: str, known: list[int]) -> ValueError:
+    nearest = sorted(sorted(known, key=lambda other: (abs(other - depth), other))[:2])
+    return ValueError(
+        f"{family} depth {depth} is not {rule}; nearest: {', '.join(map(str, nearest))}"
+    )
+
+
+def cifar(depth: int, width: int = 16, block: str = "basic") -> Spec:
+    """He et al. 2015, section 4.2: a 3x3 convolution and three stages of n blocks.
+
+    The stages have `width`, 2 `width` and 4 `width` channels on maps of full, half, quarter size.
+    There are 6n+2 layers with basic blocks, 9n+2 with bottlenecks, 3n+2 with single layers.
+
+    Raises:
+      ValueError: for another depth, naming the nearest.
+    """
+    per = 3 * len(BLOCKS[block].units)
+    n, odd = divmod(depth - 2, per)
+    if odd or n < 1:
+        known = [per * max(1, n + more) + 2 for more in (0, 1)]
+        raise _no_such_depth("CIFAR", depth, f"{per}n+2", known)
+    return Spec((n, n, n), (width, 2 * width, 4 * width), (1, 2, 2), block, "small", width)
+
+
+IMAGENET_STAGES: dict[int, tuple[tuple[int, ...], str]] = {
+    # He et al. 2015, table 1; 200: He et al. 2016, section 5.
+    18: ((2, 2, 2, 2), "basic"),
+    34: ((3, 4, 6, 3), "basic"),
+    50: ((3, 4, 6, 3), "bottleneck"),
+    101: ((3, 4, 23, 3), "bottleneck"),
+    152: ((3, 8, 36, 3), "bottleneck"),
+    200: ((3, 24, 36, 3), "bottleneck"),
+}
+
+
+def imagenet(depth: int, width: int = 64, block: str | None = None) -> Spec:
+    """He et al. 2015, table 1: a 7x7 convolution, a max-pool and four stages.
+
+    Raises:
+      ValueError: for a depth that the table does not have, or with other blocks.
+    """
+    if depth not in IMAGENET_STAGES:
+        known = list(IMAGENET_STAGES)
+        raise _no_such_depth("ImageNet", depth, f"one of {', '.join(map(str, known))}", known)
+    stages, own = IMAGENET_STAGES[depth]
+    if block not in (None, own):
+        raise ValueError(f"ImageNet depth {depth} has {own} blocks; leave model.block at 'auto'")
+    channels = (width, 2 * width, 4 * width, 8 * width)
+    return Spec(stages, channels, (1, 2, 2, 2), own, "imagenet", width)
+
+
+def wrn(depth: int, width: int = 160, block: str = "basic") -> Spec:
+    """Zagoruyko and Komodakis 2016, table 1: the CIFAR family made wide, of 6n+4 layers.
+
+    Their count includes the projections of the three stages and not the dense layer. `width` is
+    that of the first stage, 16 k; the stem always has 16 channels.
+
+    Raises:
+      ValueError: for another depth, naming the nearest.
+    """
+    n, odd = divmod(depth - 4, 6)
+    if odd or n < 1:
+        known = [6 * max(1, n + more) + 4 for more in (0, 1)]
+        raise _no_such_depth("WRN", depth, "6n+4", known)
+    return dataclasses.replace(cifar(6 * n + 2, width, block), stem_channels=16)
+
+
+def mlp(depth: int, width: int = 256, block: str = "basic") -> Spec:
+    """A fully connected network: a dense layer, blocks of equal width, a dense head.
+
+    There are m n + 2 layers: n blocks of m, which is 2 with basic and 1 with single blocks.
+
+    Raises:
+      ValueError: for another depth, or bottlenecks.
+    """
+    per = len(BLOCKS[block].units)
+    if BLOCKS[block].expansion != 1:
+        raise ValueError(f"an MLP has no {block} blocks; use model.block=basic or single")
+    n, odd = divmod(depth - 2, per)
+    if odd or n < 1:
+        known = [per * max(1, n + more) + 2 for more in (0, 1)]
+        raise _no_such_depth("MLP", depth, f"{per}n+2", known)
+    return Spec((n,), (width,), (1,), block, "dense", width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Networks that differ by depth, width and block.
+
+    Attributes:
+      spec: makes one; width and block may be left out.
+      image_shape, classes: of the data that the family was published on.
+    """
+
+    spec: Callable[..., Spec]
+    image_shape: tuple[int, int, int]
+    classes: int
+
+
+FAMILIES: dict[str, Family] = {
+    "cifar": Family(cifar, (32, 32, 3), 10),
+    "imagenet": Family(imagenet, (224, 224, 3), 1000),
+    "wrn": Family(wrn, (32, 32, 3), 10),
+    "mlp": Family(mlp, (8, 8, 1), 10),
+}
+
+_WRN = {"order": "preact", "shortcut": "projection", "projection_norm": "never"}
+_IMAGENET_DEPTHS = "18|34|50|101|152|200"
+
+NAMES: dict[str, Callable[..., dict]] = {
+    # A pattern of names, and the keys of config.model that its groups set.
+    rf"resnet({_IMAGENET_DEPTHS})": lambda depth: {
+        "name": "imagenet",
+        "depth": int(depth),
+        "shortcut": "projection",
+    },
+    rf"resnet({_IMAGENET_DEPTHS})d": lambda depth: {
+        "name": "imagenet",
+        "depth": int(depth),
+        "shortcut": "avgpool_projection",
+        "stem": "deep",
+    },
+    r"plain(18|34)": lambda depth: {"name": "imagenet", "depth": int(depth), "shortcut": "none"},
+    r"wide_resnet(50|101)_2": lambda depth: {
+        "name": "imagenet",
+        "depth": int(depth),
+        "shortcut": "projection",
+        "bottleneck_width": 2.0,
+    },
+    r"resnext(50|101|152)_([1-9]\d*)x([1-9]\d*)d": lambda depth, groups, width: {
+        "name": "imagenet",
+        "depth": int(depth),
+        "shortcut": "projection",
+        "groups": int(groups),
+        "bottleneck_width": int(groups) * int(width) / 64,
+    },
+    r"cifar-resnet(\d+)": lambda depth: {"name": "cifar", "depth": int(depth)},
+    r"cifar-plain(\d+)": lambda depth: {"name": "cifar", "depth": int(depth), "shortcut": "none"},
+    r"cifar-resnet(\d+)-bottleneck": lambda depth: {
+        "name": "cifar",
+        "depth": int(depth),
+        "block": "bottleneck",
+    },
+    r"wrn(\d+)-([1-9]\d*)": lambda depth, factor: {
+        "name": "wrn",
+        "depth": int(depth),
+        "width": 16 * int(factor),
+        **_WRN,
+    },
+}
+
+KNOWN_NAMES = (
+    *(f"resnet{depth}" for depth in IMAGENET_STAGES),
+    *("resnet50d", "plain18", "plain34", "wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("cifar-resnet20", "cifar-resnet56", "cifar-resnet110", "cifar-resnet1202"),
+    *("cifar-plain20", "cifar-plain56"),
+    *("cifar-resnet164-bottleneck", "cifar-resnet1001-bottleneck", "wrn16-8", "wrn28-10"),
+)
+"""Names to suggest; the patterns of `NAMES` match more."""
+
+
+def named(name: str) -> dict:
+    """The keys of `config.model` that make the network of this name; {} if there is none."""
+    for pattern, keys in NAMES.items():
+        if match := re.fullmatch(pattern, name):
+            return keys(*match.groups())
+    return {}

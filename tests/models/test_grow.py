@@ -1,0 +1,127 @@
+"""A deeper network contains the shallower one (He et al. 2015, section 1)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from resjax.config import default_config
+from resjax.models.build import build_model
+from resjax.models.grow import grow
+from resjax.training.state import create_state
+from tests.models.compiled import quick, scrambled
+
+IMAGES = jax.random.normal(jax.random.key(7), (16, 8, 8, 3))
+
+
+def pair(shallow_depth, deep_depth, **keys):
+    models = []
+    for depth in (shallow_depth, deep_depth):
+        config = default_config()
+        config.model.update({"width": 4, "unroll": "1"} | keys | {"depth": depth})
+        models.append(build_model(config, 10))
+    state = create_state(models[0], optax.identity(), 1, IMAGES.shape[1:])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return *models, scrambled(variables, jax.random.key(2))
+
+
+def logits(model, variables, images=IMAGES, train=False):
+    return quick(
+        lambda variables: model.apply(variables, images, train=train, mutable=["batch_stats"])[0]
+    )(variables)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"order": order, "shortcut": shortcut}
+        for order in ("post", "preact", "relu_preact")
+        for shortcut in ("identity", "projection")
+    ]
+    + [{"block": "bottleneck"}, {"name": "mlp"}, {"name": "mlp", "block": "single"}],
+    ids=str,
+)
+def test_a_grown_residual_net_is_the_same_function_exactly(keys):
+    depths = (11, 29) if keys.get("block") == "bottleneck" else (8, 20)
+    shallow, deep, variables = pair(*depths, **keys)
+    grown = grow(variables, shallow, deep, jax.random.key(0))
+    np.testing.assert_array_equal(logits(deep, grown), logits(shallow, variables))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"shortcut": "none"}, {"shortcut": "none", "block": "single"},
+     {"shortcut": "none", "order": "bn_after_add"}, {"shortcut": "none", "name": "mlp"},
+     {"shortcut": "projection_all"}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_grown_plain_net_is_the_same_function_to_rounding(keys, seen):
+    depths = (8, 20) if keys.get("block") is None else (5, 14)
+    shallow, deep, variables = pair(*depths, **keys)
+    grown = grow(variables, shallow, deep, jax.random.key(0), IMAGES if seen else None)
+    expected = logits(shallow, variables)
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(logits(deep, grown), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_growing_twice_is_growing_once_more():
+    shallow, deep, variables = pair(14, 20)
+    _, deeper, _ = pair(14, 26)
+    once = grow(variables, shallow, deep, jax.random.key(0))
+    twice = grow(once, deep, deeper, jax.random.key(1))
+    np.testing.assert_array_equal(logits(deeper, twice), logits(shallow, variables))
+
+
+def test_new_identity_blocks_can_learn():
+    """Only what is zero must be left by its own gradient: the last scale of every new branch."""
+    shallow, deep, variables = pair(8, 20)
+    grown = grow(variables, shallow, deep, jax.random.key(0))
+
+    def loss(params):
+        output, _ = deep.apply(
+            grown | {"params": params}, IMAGES, train=True, mutable=["batch_stats"]
+        )
+        return jnp.square(output).mean()
+
+    gradient = quick(jax.grad(loss))(grown["params"])["stage2"]["rest"]
+    assert (jnp.abs(gradient["norm2"]["scale"]).max(1) > 0).all()
+
+
+def test_statistics_seen_keep_a_plain_net_close_in_training_mode_too():
+    shallow, deep, variables = pair(8, 20, shortcut="none")
+    move = quick(lambda v: shallow.apply(v, IMAGES, train=True, mutable=["batch_stats"])[1])
+    for _ in range(100):  # until the running statistics are those of the batch
+        variables = {**variables, **move(variables)}
+    expected = logits(shallow, variables, train=True)
+
+    def distance(images):
+        grown = grow(variables, shallow, deep, jax.random.key(0), images)
+        return float(jnp.abs(logits(deep, grown, train=True) - expected).max())
+
+    assert distance(IMAGES) < 1e-2 * distance(None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"shortcut": "none", "order": "preact"}, "only after a relu"),
+        ({"shortcut": "none", "block": "bottleneck"}, "too few inner channels"),
+        ({"shortcut": "scaled"}, "shortcut Scaled changes x"),
+        ({"order": "relu_before_add"}, "cannot be the identity and learn"),
+        ({"order": "bn_after_add"}, "cannot be the identity and learn"),
+        ({"shortcut": "none", "activation": "gelu"}, "only relu leaves"),
+    ],
+)
+def test_what_cannot_be_the_identity_is_refused(keys, message):
+    depths = (11, 20) if keys.get("block") else (8, 20)
+    shallow, deep, variables = pair(*depths, **keys)
+    with pytest.raises(ValueError, match=message):
+        grow(variables, shallow, deep, jax.random.key(0))
+
+
+def test_unrelated_networks_are_refused():
+    shallow, deep, variables = pair(20, 8)
+    with pytest.raises(ValueError, match="only the number of blocks may differ"):
+        grow(variables, shallow, deep, jax.random.key(0))
