@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -33,20 +35,63 @@ the experiment:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0 if done, 1 if a run failed, 2 for wrong input, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options, rest = _parser().parse_known_args(arguments)
     try:
+        own, experiment = _split(arguments)
+        options = _parser().parse_args(own)
         with _interruptible(arguments):
-            return options.run(options, rest)
+            return options.run(options, experiment)
     except ConfigError as error:
         print(f"resjax: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(_how_to_go_on(arguments), file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        print(f"resjax: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong arguments like every other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the command, and those that say the experiment, each in their order.
+
+    argparse cannot do this: it takes an unknown option for a positional argument if there is a
+    space in it, and durations have one.
+    """
+    own, experiment, words = [], [], iter(arguments)
+    for word in words:
+        if not re.match(r"--(no)?config\b", word):
+            own.append(word)
+            continue
+        experiment.append(word)
+        if "=" not in word and not word.startswith("--no"):
+            experiment += [value] if (value := next(words, None)) is not None else []
+    return own, experiment
+
+
+def _directory(text: str) -> Path:
+    """A directory from the command line."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no POSIX directory; mount the bucket and name its path"
+        )
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="resjax",
         description="A laboratory for residual learning: "
         "what does the shortcut do as networks get deep?",
@@ -75,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=CONFIG_HELP,
     )
     train.add_argument(
-        "--workdir", type=Path, metavar="DIR",
+        "--workdir", type=_directory, metavar="DIR",
         help="directory of this run (default: runs/EXPERIMENT/RUN)",
     )  # fmt: skip
 
@@ -87,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=CONFIG_HELP,
     )
     sweep.add_argument(
-        "--workdir", type=Path, metavar="DIR",
+        "--workdir", type=_directory, metavar="DIR",
         help="directory of the sweep, with a directory for each run (default: runs/EXPERIMENT)",
     )  # fmt: skip
     sweep.add_argument(
@@ -102,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "write and print the table, figure and page of a sweep",
         "resjax report runs/degradation",
     )
-    report.add_argument("dir", type=Path, metavar="DIR", help="directory of the sweep")
+    report.add_argument("dir", type=_directory, metavar="DIR", help="directory of the sweep")
     describe = add(
         "describe",
         _describe,
@@ -133,7 +178,7 @@ def _names() -> str:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> int:
-    name, _, config = _experiment(rest)
+    name, _, config, _ = _experiment(rest)
     directory = options.workdir or Path("runs", name, run_id(config))
     code = _execute({directory: config})
     print(f"run: {directory}")
@@ -142,12 +187,15 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.sweeps import grid
+    from resjax.training.rundir import DONE, run_state
 
-    name, module, config = _experiment(rest)
+    name, module, config, overridden = _experiment(rest)
     workdir = options.workdir or Path("runs", name)
-    axes = grid.select_axes(grid.axes_of(module), options.sweep, options.seeds)
-    code = _execute({workdir / run: config for run, config in grid.expand(config, axes).items()})
-    _print_report(workdir)
+    axes = grid.select_axes(grid.axes_of(module), options.sweep, options.seeds, overridden)
+    runs = {workdir / run: config for run, config in grid.expand(config, axes).items()}
+    code = _execute(runs)
+    if any(run_state(directory) == DONE for directory in runs):
+        _print_report(workdir)
     return code
 
 
@@ -168,7 +216,7 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
         name = options.name
         config, image_shape, classes = preset(name)
     else:
-        name, _, config = _experiment(rest)
+        name, _, config, _ = _experiment(rest)
         source = prepare(config).source
         image_shape, classes = source.train.images.shape[1:], len(source.class_names)
     for key in ("shortcut", "order", "stride_in"):
@@ -221,31 +269,39 @@ def _print_report(workdir: Path) -> None:
 # ----------------------------------------------------------------------------------- configuration
 
 
-def _experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict]:
-    """Name, module and config of `--config=FILE[:ARG]`, with the overrides `--config.KEY=VALUE`."""
+def _experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
+    """What `--config=FILE[:ARG]` and the overrides `--config.KEY=VALUE` say.
+
+    Returns the name of the experiment, its module, its config and the overridden keys.
+    """
     from resjax.sweeps.grid import load_experiment
 
-    parser = argparse.ArgumentParser(prog="resjax", allow_abbrev=False, add_help=False)
-    parser.add_argument("--config")
+    parser = _Parser(prog="resjax", allow_abbrev=False, add_help=False)
+    parser.add_argument("--config", action="append", default=[])
     options, overrides = parser.parse_known_args(words)
-    if not options.config:
-        raise ConfigError("no experiment given; use --config=experiments/degradation.py")
-    module, config = load_experiment(options.config)
-    known = list(flatten(config))
+    if len(options.config) != 1:
+        given = f"{len(options.config)} experiments" if options.config else "no experiment"
+        raise ConfigError(f"{given} given; use one --config=experiments/degradation.py")
+    module, config = load_experiment(options.config[0])
+    known, overridden = flatten(config), []
     for word in overrides:
-        key = word.split("=")[0].removeprefix("--no").removeprefix("--").removeprefix("config.")
-        if word.startswith(("--config.", "--noconfig.")) and key not in known:
-            raise ConfigError(f"unknown config key {key!r}; {nearest(key, known)}")
-        if word.startswith("--") and not word.startswith(("--config.", "--noconfig.")):
-            _refuse([word])
+        if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
+            if match[1] not in known:
+                raise ConfigError(
+                    f"unknown config key {match[1]!r}; {nearest(match[1], list(known))}"
+                )
+            overridden.append(match[1])
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
     try:
         _refuse(values(["resjax", *overrides])[1:])
+    except ConfigError:
+        raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+        kinds = ", ".join(f"{key} is {type(known[key]).__name__}" for key in overridden)
+        raise ConfigError(f"{' '.join(str(error).split())} ({kinds})") from None
     validate(config)
-    return Path(options.config.partition(":")[0]).stem, module, config
+    return Path(options.config[0].partition(":")[0]).stem, module, config, overridden
 
 
 def _refuse(words: list[str]) -> None:
@@ -264,33 +320,36 @@ def _interruptible(arguments: list[str]) -> Iterator[None]:
     thread that is woken by the signal itself ends the process if the main one is not done within a
     second.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
     done = threading.Event()
     receive, send = os.pipe()
     os.set_blocking(send, False)
     before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
-
-    def leave() -> None:
-        command = shlex.join(["resjax", *arguments])
-        sys.stderr.write(f"\ninterrupted; finished runs are kept, go on with: {command}\n")
-        sys.stderr.flush()
-        os._exit(EXIT_INTERRUPTED)
 
     def watch() -> None:
         while (number := os.read(receive, 1)) and number[0] != signal.SIGINT:
             pass
         if number and not done.wait(timeout=1.0):
             sys.stderr.write(SHOW_CURSOR if sys.stderr.isatty() else "")
-            leave()
+            sys.stderr.write(_how_to_go_on(arguments) + "\n")
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        os.close(receive)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt:
-        leave()
     finally:
         done.set()
         signal.set_wakeup_fd(before)
         os.close(send)
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    command = shlex.join(["resjax", *arguments])
+    return f"\ninterrupted; finished runs are kept, go on with: {command}"
 
 
 if __name__ == "__main__":

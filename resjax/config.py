@@ -82,6 +82,8 @@ def default_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.duration = "15 epochs"
     config.train.batch_size = 128
+    config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
+    config.train.grow_at = "50%"  # when that network is grown to model.depth
 
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
@@ -89,8 +91,11 @@ def default_config() -> ConfigDict:
     return config
 
 
-EXECUTION_KEYS = frozenset({"model.unroll"})
+EXECUTION_KEYS = frozenset({"model.unroll", "eval.batch_size"})
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
+
+DURATION_KEYS = ("optim.warmup", "train.duration", "train.grow_at", "eval.every")
+"""Keys that hold one duration; `optim.milestones` holds several."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -125,6 +130,9 @@ def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
 # --------------------------------------------------------------------------------------- durations
 
 
+MOST_STEPS = 10**8
+
+
 @dataclasses.dataclass(frozen=True)
 class Clock:
     """What converts a duration to steps: examples in an epoch, examples in a step, steps in all."""
@@ -150,7 +158,10 @@ class Clock:
             "example": Fraction(1, self.batch_size),
             "%": Fraction(self.total_steps or 0, 100),
         }
-        return math.ceil(number * times * steps_per[unit])
+        steps = math.ceil(number * times * steps_per[unit])
+        if steps > MOST_STEPS:
+            raise ConfigError(f"duration {duration!r} is {steps} steps; the most are {MOST_STEPS}")
+        return steps
 
     def marks(self, every: str) -> list[int]:
         """The steps after which each further `every` is complete, ending with the last step."""
@@ -162,8 +173,11 @@ class Clock:
         return sorted({*marks, self.total_steps})
 
 
-def _parse_duration(text: str) -> tuple[Fraction, str]:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(step|epoch|example|%)s?\s*", text)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?")
+
+
+def _parse_duration(text: Any) -> tuple[Fraction, str]:
+    match = isinstance(text, str) and _DURATION.fullmatch(text.strip())
     if not match:
         raise ConfigError(
             f"duration {text!r} is not understood; "
@@ -176,8 +190,10 @@ def _parse_duration(text: str) -> tuple[Fraction, str]:
 
 _NUMBERS = {
     # key: (lowest, highest, what is expected); both ends included
-    "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
-    "model.width": (0, 2**20, "a number of channels, such as 16, or 0 for the family's own"),
+    "seed": (0, 2**32 - 1, "a whole number from 0 to 2^32 - 1"),
+    "model.depth": (1, 10**5, "a number of layers, such as 56"),
+    "model.width": (0, 2**14, "a number of channels, such as 16, or 0 for the family's own"),
+    "train.grow_from": (0, 10**6, "the depth of a shallower network, or 0 for none"),
     "model.groups": (1, 2**20, "a positive number, such as 32"),
     "model.bottleneck_width": (1e-6, 1e6, "a positive factor, such as 2.0"),
     "model.shortcut_scale": (-1e6, 1e6, "a finite number, such as 0.5"),
@@ -219,6 +235,10 @@ def validate(config: ConfigDict) -> None:
         if not fits:
             expected = type(default).__name__
             raise ConfigError(f"{key}={value!r} is not {expected}; such as {key}={default!r}")
+    for key in DURATION_KEYS:
+        _parse_duration(flat[key])
+    for milestone in flat["optim.milestones"]:
+        _parse_duration(milestone)
     for key, (lowest, highest, expected) in _NUMBERS.items():
         if not lowest <= flat[key] <= highest:
             raise ConfigError(f"{key}={flat[key]} is not {expected}")
@@ -227,10 +247,11 @@ def validate(config: ConfigDict) -> None:
 # ---------------------------------------------------------------------------------- names of a run
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that decide a result and differ from their defaults, {dotted key: value}.
 
-    Two configs with equal identities are the same run, also when a later version of resjax has more
+    Two configs in which these are equal are the same run, also when a later version of resjax has
+    more
     keys: those have defaults that keep the old behaviour.
     """
     defaults = flatten(default_config())
@@ -240,13 +261,19 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             continue
         default = defaults.get(key)
         value = float(value) if type(default) is float else value
+        if key in DURATION_KEYS:
+            value, default = _parse_duration(value), _parse_duration(default)
+            if value != default:
+                number, unit = value
+                chosen[key] = f"{number} {unit}"
+            continue
         if key not in defaults or value != default:
             chosen[key] = value
     return dict(sorted(chosen.items()))
 
 
 def run_id(config: ConfigDict) -> str:
-    """A readable name and a hash of `identity`, such as `identity-56-seed0-9a3f6b21`."""
-    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    """A readable name and a hash of `deciding_keys`, such as `identity-56-seed0-9a3f6b21`."""
+    text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{config.model.shortcut}-{config.model.depth}-seed{config.seed}-{digest}"

@@ -15,6 +15,7 @@ from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.local import Outcome
 from resjax.training.loop import Progress as RunProgress
+from resjax.training.rundir import DONE, FAILED, run_state
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines about the same run where the output is no terminal."""
@@ -29,16 +30,19 @@ class Display:
     def __init__(self, runs: Mapping[Path, ConfigDict]):
         self.runs = list(runs)
         # The time of a run grows with its layers; nothing better is known before it starts.
-        self.weights = {run: config.model.depth for run, config in runs.items()}
+        self.weights = {
+            run: 0 if run_state(run) in (DONE, FAILED) else config.model.depth
+            for run, config in runs.items()
+        }
         self.trained_weight = 0.0
         self.began = self.told = time.monotonic()
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
         self.live = self.console.is_terminal
         self.bar = Progress(
-            TextColumn("{task.fields[place]}"),
-            TextColumn("[bold]{task.fields[run]}"),
+            TextColumn("{task.fields[place]}", markup=False),
+            TextColumn("{task.fields[run]}", style="bold", markup=False),
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[doing]}"),
+            TextColumn("{task.fields[doing]}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.live,
@@ -145,12 +149,12 @@ def print_description(name: str, description: Description) -> None:
         f"images of {image}",
         soft_wrap=True,
     )
-    console.print(table)
+    console.print(table, width=_natural_width(console, table))
 
 
 def print_report(report: Report) -> None:
     """The tables, the verdicts and where the files are, to stdout."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     whole = not console.is_terminal  # a file keeps a sentence on its line
     for section in report.sections:
         title = section.title if len(report.sections) > 1 else None
@@ -164,12 +168,17 @@ def print_report(report: Report) -> None:
             for row in rows(arm):
                 table.add_row(*(value.replace(" ± ", "±") for value in row))
             table.add_row()
-        console.print(table)
+        console.print(table, width=_natural_width(console, table))
         for degrades, line in section.verdicts:
             console.print(line, style="bold" if degrades else None, soft_wrap=whole)
         console.print()
-    for name, state in report.others.items():
-        console.print(f"not in the table: {name} ({state})", soft_wrap=True)
+    for run in report.missing:
+        console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)
     for section in report.sections:
         console.print(f"figure: {section.figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
+
+
+def _natural_width(console: Console, table: Table) -> int:
+    """The columns a table needs, also where there are fewer: a number is never cut off."""
+    return table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum

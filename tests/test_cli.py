@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ SMALL = (
 )
 
 
-def test_a_sweep_of_two_runs_from_the_command_line(tmp_path, capsys):
+def test_a_sweep_of_four_runs_from_the_command_line(tmp_path, capsys):
     words = ["sweep", *SMALL, "--sweep=shortcut", f"--workdir={tmp_path}", "--config.seed=5"]
     assert main(words) == 0
     first = capsys.readouterr()
@@ -46,9 +47,11 @@ def test_one_run_from_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
-    words = ["--config.optim.learning_rate=1e20", "--sweep=seed", "--seeds=1"]
-    assert main(["sweep", *SMALL, *words, f"--workdir={tmp_path}"]) != 0
+    words = ["--config.optim.learning_rate=1e20", "--sweep=seed", f"--workdir={tmp_path}"]
+    assert main(["sweep", *SMALL, *words]) == 1
     assert "failed: the training loss became" in capsys.readouterr().err
+    assert main(["sweep", *SMALL, *words]) == 1  # known, and not trained again
+    assert "to try again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -62,8 +65,14 @@ def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
         (["--config.optim.learning_rate=nan"], "optim.learning_rate=nan is not a positive"),
         (["--config.train.batch_size=2000"], "larger than the training set of 1437"),
         (["--config.data.name=mnist"], "unknown data.name 'mnist'; choose one of: digits"),
-        (["--frobnicate"], "unknown argument '--frobnicate'"),
-        (["stray"], "unknown argument 'stray'"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate; see resjax --help"),
+        (["stray"], "unrecognized arguments: stray"),
+        (["-config.model.depth=8"], "unrecognized arguments: -config.model.depth=8"),
+        ([f"--config={EXPERIMENT}"], "2 experiments given"),
+        (["--config.model.depth", "57"], "CIFAR depth 57"),
+        (["--config.model.depth"], "config.model.depth"),
+        (["--config.optim.schedule=step", "--config.optim.milestones=(1,2)"], "duration 1 is not"),
+        (["--config.optim.nesterov=maybe"], "optim.nesterov is bool"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, words, message):
@@ -118,6 +127,67 @@ def test_a_directory_of_another_config_is_refused_with_the_keys(tmp_path, capsys
     assert "(seed is 0 there, 4 here)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep", "--seeds=abc"], "invalid int value: 'abc'; see resjax sweep --help"),
+        (["sweep", "--workdir="], "the name is empty"),
+        (["sweep", "--workdir=gs://bucket/x"], "mount the bucket"),
+        (["report"], "the following arguments are required: DIR"),
+        ([], "the following arguments are required: COMMAND"),
+        (["describe"], "describe takes a name such as resnet50"),
+        (["describe", "resnet51"], "unknown network 'resnet51'; nearest: resnet50"),
+        (["describe", "resnet50", "--classes=0"], "--classes=0 is not a positive number"),
+        (["describe", "resnet50", "--size=31"], "the smallest are 32x32"),
+        (["describe", "plain18", "--shortcut=gate"], "unknown model.shortcut 'gate'; choose"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_2(capsys, words, message):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_override_that_an_axis_would_undo_is_refused(tmp_path, capsys):
+    words = ["sweep", *SMALL, f"--workdir={tmp_path / 'r'}"]
+    assert main(words) == 2
+    assert "--config.model.depth has no effect, axis 'depth' sets it" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_axis_that_fails_is_named(tmp_path, capsys):
+    path = tmp_path / "experiment.py"
+    for body, message in (
+        ("raise KeyError(3)", "sweep_x() of the experiment: KeyError: 3"),
+        ("return [3]", "sweep_x() of the experiment must yield {dotted key: value}"),
+    ):
+        path.write_text(f"from resjax.config import default_config as get_config\n"
+                        f"def sweep_x():\n    {body}\n")  # fmt: skip
+        assert main(["sweep", f"--config={path}", f"--workdir={tmp_path / 'r'}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_describe_prints_a_table_or_one_json_object_and_draws(tmp_path, capsys):
+    assert main(["describe", "resnet50", "--stride-in=1x1"]) == 0
+    text = capsys.readouterr().out
+    assert "50 weighted layers, 4 projections" in text
+    assert "3,857,973,248" in text
+    words = ["describe", "cifar-resnet20", "--shortcut=projection_all", "--classes=100", "--json"]
+    assert main([*words, f"--diagram={tmp_path / 'net.svg'}"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert {key: fields[key] for key in ("name", "layers", "params", "projections")} == {
+        "name": "cifar-resnet20",
+        "layers": 20,
+        "params": 283_962 + 90 * 65,
+        "projections": 9,
+    }
+    assert fields["batch_stats"] == 2_048
+    assert {path.name for path in tmp_path.iterdir()} == {"net.svg", "net.png", "net.pdf"}
+    assert main(["describe", *SMALL]) == 0
+    assert "images of 8x8x1" in capsys.readouterr().out
+
+
 def test_no_experiment_and_no_runs(tmp_path, capsys):
     assert main(["train"]) == 2
     assert "no experiment given" in capsys.readouterr().err
@@ -125,12 +195,20 @@ def test_no_experiment_and_no_runs(tmp_path, capsys):
     assert "no finished run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sweep"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["sweep"], ["report"], ["describe"]])
 def test_help_names_every_option(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])
     assert stop.value.code == 0
-    assert "usage: resjax" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    options = {
+        (): ["train", "sweep", "report", "describe", "--version"],
+        ("train",): ["--config=FILE", "--config.KEY=VALUE", "--workdir"],
+        ("sweep",): ["--config=FILE", "--config.KEY=VALUE", "--workdir", "--sweep", "--seeds"],
+        ("report",): ["DIR"],
+        ("describe",): ["--shortcut", "--order", "--stride-in", "--classes", "--json", "--diagram"],
+    }[tuple(command)]
+    assert all(option in text for option in options)
 
 
 def test_importing_resjax_is_quick_and_takes_nothing_along():

@@ -51,7 +51,7 @@ def grow(
       ValueError: if the networks differ in more than the number of blocks, or no block of this kind
         is the identity.
     """
-    _refuse_unrelated(shallow, deep)
+    refuse_ungrowable(shallow, deep)
     first = variables["params"]["stem"][f"{shallow.parts.layer_name}1"]["kernel"]
     side = (shallow.spec.total_stride,) * 2 if first.ndim == 4 else ()
     drawn = initial_variables(deep, key, (*side, first.shape[-2]))
@@ -75,6 +75,29 @@ def grow(
     return grown
 
 
+def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
+    """Raises ValueError if `grow` cannot make `shallow` into `deep`."""
+    _refuse_unrelated(shallow, deep)
+    shortcut, order = deep.parts.shortcut.func, deep.parts.order
+    if (order.joined or shortcut is Plain) and deep.parts.activation is not nn.relu:
+        raise ValueError("only relu leaves what it has activated as it is; use activation relu")
+    if shortcut is Plain:
+        if order.before or ACTIVATION not in (*order.after[-1:], *order.joined[-1:]):
+            raise ValueError("a plain block is the identity only after a relu; use order post")
+        if deep.spec.block == "bottleneck":
+            raise ValueError("a plain bottleneck has too few inner channels to be the identity")
+    elif shortcut not in (*CARRYING, ProjectionAll):
+        raise ValueError(
+            f"a block with shortcut {shortcut.__name__} changes x on its way; "
+            "use identity, projection, projection_all or none"
+        )
+    elif NORM in order.joined or ACTIVATION in order.after:
+        raise ValueError(
+            "a block that normalises its sum, or ends its branch with a relu, cannot be the "
+            "identity and learn; use order post, preact or relu_preact"
+        )
+
+
 def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
     same = dataclasses.replace(shallow.spec, stages=deep.spec.stages)
     fewer = [a > b for a, b in zip(shallow.spec.stages, deep.spec.stages, strict=False)]
@@ -93,28 +116,12 @@ def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
     normalised = "batch_stats" in new and bool(new["batch_stats"])
     statistics = _statistics(seen)
 
-    if (order.joined or shortcut is Plain) and model.parts.activation is not nn.relu:
-        raise ValueError("only relu leaves what it has activated as it is; use activation relu")
     if shortcut is Plain:
-        if order.before or ACTIVATION not in (*order.after[-1:], *order.joined[-1:]):
-            raise ValueError("a plain block is the identity only after a relu; use order post")
-        if model.spec.block == "bottleneck":
-            raise ValueError("a plain bottleneck has too few inner channels to be the identity")
         for number in range(1, layers + 1):
             new = _set(new, "params", (f"{model.parts.layer_name}{number}", "kernel"), _dirac)
             if normalised:
                 new = _undo(new, (f"norm{number}",), model, statistics)
         return new
-    if shortcut not in (*CARRYING, ProjectionAll):
-        raise ValueError(
-            f"a block with shortcut {shortcut.__name__} changes x on its way; "
-            "use identity, projection, projection_all or none"
-        )
-    if NORM in order.joined or ACTIVATION in order.after:
-        raise ValueError(
-            "a block that normalises its sum, or ends its branch with a relu, cannot be the "
-            "identity and learn; use order post, preact or relu_preact"
-        )
     if shortcut is ProjectionAll:
         new = _set(new, "params", ("shortcut", "projection", "kernel"), _dirac)
         if "norm" in new["params"]["shortcut"]:

@@ -16,7 +16,7 @@ FORMATS = ("png", "svg", "pdf")
 LINE_STYLES = ("-", "--", "-.", ":")
 
 
-def training_error(arms: list[list[Cell]]) -> "Figure":
+def training_error(arms: list[list[Cell]], title: str | None = None) -> "Figure":
     """Training error against epoch, a panel for each shortcut and a line for each depth.
 
     The layout is that of He et al. 2015, figure 6: plain nets on the left. A line is the mean over
@@ -26,6 +26,8 @@ def training_error(arms: list[list[Cell]]) -> "Figure":
 
     depths = sorted({cell.depth for arm in arms for cell in arm})
     figure = Figure(figsize=(0.9 + 2.7 * len(arms), 3.2), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
     for panel, arm in zip(panels, arms, strict=True):
         for cell in arm:

@@ -8,7 +8,17 @@ from pathlib import Path
 from resjax.config import ConfigError
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import figures, tables
-from resjax.report.stats import Cell, Run, cells, degradation, protocols, read_runs
+from resjax.report.stats import (
+    Cell,
+    Missing,
+    Run,
+    cells,
+    degradation,
+    protocol,
+    protocols,
+    read_runs,
+)
+from resjax.training import rundir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +44,11 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was written: the directory, a section for each protocol, the runs that are not done."""
+    """What was written: the directory, a section for each protocol, the runs without a result."""
 
     directory: Path
     sections: list[Section]
-    others: dict[str, str]
+    missing: list[Missing]
 
 
 def write_report(workdir: Path) -> Report:
@@ -49,73 +59,75 @@ def write_report(workdir: Path) -> Report:
     Raises:
       ConfigError: if no run is done.
     """
-    runs, others = read_runs(workdir)
+    runs, missing = read_runs(workdir)
     if not runs:
-        unfinished = f", {len(others)} not done" if others else ""
-        raise ConfigError(f"no finished run in {workdir}{unfinished}; start with resjax sweep")
+        without = f", {len(missing)} without a result" if missing else ""
+        raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
     directory = workdir / "report"
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    rundir.make_directory(directory / "figures")
+    for stale in (directory / "figures").glob("training_error*"):
+        stale.unlink()
     groups = protocols(runs)
-    sections = [
-        _section(group, title, directory / "figures" / f"training_error{number}")
-        for group, title, number in zip(
-            groups, _titles(groups), ["", *map(str, range(2, len(groups) + 1))], strict=True
-        )
-    ]
-    for section in sections:
-        figures.save(figures.training_error(section.arms), section.figure)
+    sections = []
+    for number, (group, title) in enumerate(zip(groups, _titles(groups), strict=True), start=1):
+        name = "training_error" if number == 1 else f"training_error{number}"
+        failed = [run for run in missing if run.state == rundir.FAILED]
+        section = _section(group, failed, title, directory / "figures" / name)
+        figure = figures.training_error(section.arms, title if len(groups) > 1 else None)
+        figures.save(figure, section.figure)
+        sections.append(section)
     texts = {
-        "table.md": "\n".join(_with_title(section, len(groups)) for section in sections),
-        "table.tex": "\n".join(tables.latex(section.cells) for section in sections),
+        "table.md": "\n".join(f"## {s.title}\n\n{tables.markdown(s.cells)}" for s in sections),
+        "table.tex": "\n".join(f"% {s.title}\n{tables.latex(s.cells)}" for s in sections),
         "results.csv": tables.comma_separated(runs),
-        "index.html": _page(workdir, runs, others, sections),
+        "index.html": _page(workdir, len(runs), missing, sections),
     }
     for name, text in texts.items():
-        (directory / name).write_text(text)
-    return Report(directory, sections, others)
+        (directory / name).write_text(text, encoding="utf-8")
+    return Report(directory, sections, missing)
 
 
-def _section(runs: list[Run], title: str, figure: Path) -> Section:
+def _section(runs: list[Run], failed: list[Missing], title: str, figure: Path) -> Section:
+    """The section of a protocol, given its runs and the failed runs of all protocols."""
     table = cells(runs, SHORTCUTS)
-    arms = [[c for c in table if c.shortcut == kind] for kind in SHORTCUTS]
-    arms = [arm for arm in arms if arm]
-    gaps = [degradation(arm) for arm in arms]
-    verdicts = [
-        (gap is not None and gap.degrades, tables.verdict(arm[0].shortcut, gap))
-        for arm, gap in zip(arms, gaps, strict=True)
-    ]
+    kinds = dict.fromkeys(cell.shortcut for cell in table)
+    arms = [[cell for cell in table if cell.shortcut == kind] for kind in kinds]
+    verdicts = []
+    for kind, arm in zip(kinds, arms, strict=True):
+        lost = [
+            run.name
+            for run in failed
+            if run.config["model.shortcut"] == kind
+            and protocol(run.config) == protocol(runs[0].config)
+        ]
+        gap = degradation(arm)
+        degrades = gap is not None and gap.degrades and not lost
+        verdicts.append((degrades, tables.verdict(kind, gap, lost)))
     return Section(title, arms, verdicts, figure)
 
 
 def _titles(groups: list[list[Run]]) -> list[str]:
     """For each protocol its data set, and the keys in which it differs from the others."""
-    protocols = [json.loads(group[0].protocol) for group in groups]
-    keys = sorted({key for protocol in protocols for key in protocol})
-    differing = [key for key in keys if len({str(protocol.get(key)) for protocol in protocols}) > 1]
-    return [
-        ", ".join(
-            [group[0].config["data.name"], *(f"{key}={group[0].config[key]}" for key in differing)]
-        )
-        for group in groups
-    ]
+    protocols = [json.loads(protocol(group[0].config)) for group in groups]
+    keys = sorted({key for keys in protocols for key in keys})
+    differing = [key for key in keys if len({str(keys.get(key)) for keys in protocols}) > 1]
+    titles = []
+    for group in groups:
+        config = group[0].config
+        settings = [f"{key}={config.get(key)}" for key in differing if key != "data.name"]
+        titles.append(", ".join([str(config["data.name"]), *settings]))
+    return titles
 
 
-def _with_title(section: Section, sections: int) -> str:
-    title = f"## {section.title}\n\n" if sections > 1 else ""
-    return title + tables.markdown(section.cells)
-
-
-def _page(workdir: Path, runs: list[Run], others: dict[str, str], sections: list[Section]) -> str:
+def _page(workdir: Path, runs: int, missing: list[Missing], sections: list[Section]) -> str:
     import jinja2
 
-    source = resources.files("resjax.report").joinpath("page.html.j2").read_text()
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        source
-    )
-    return template.render(
+    source = resources.files("resjax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(source).render(
         title=f"Degradation with depth: {workdir.resolve().name}",
-        runs=len(runs),
-        others=others,
+        runs=runs,
+        missing=missing,
         header=tables.HEADER,
         sections=[
             {
@@ -131,5 +143,5 @@ def _page(workdir: Path, runs: list[Run], others: dict[str, str], sections: list
 
 def _inline(path: Path) -> str:
     """An SVG file as an element, without the XML declaration that HTML does not allow."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]

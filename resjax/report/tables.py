@@ -46,24 +46,26 @@ def _mean_and_spread(cell: Cell, key: str, unit: float, digits: int) -> str:
     return mean if spread is None else f"{mean} ± {unit * spread:.{digits}f}"
 
 
-def verdict(shortcut: str, gap: Gap | None) -> str:
-    """One line: whether this shortcut's nets degrade with depth, and the numbers it rests on."""
+def verdict(shortcut: str, gap: Gap | None, failed: Iterable[str] = ()) -> str:
+    """One line: whether this shortcut's nets degrade with depth, and the numbers it rests on.
+
+    There is none if runs of this shortcut `failed`, since those that did not are a selection.
+    """
     name = label(shortcut)
+    if failed := list(failed):
+        return f"{name}: no verdict, {', '.join(failed)} failed"
     if gap is None:
         return f"{name}: no verdict, two depths with a common seed are needed"
     if gap.interval is None:
         uncertainty = "one seed"
     else:
         low, high = (100 * end for end in gap.interval)
-        uncertainty = f"{len(gap.deepest.runs)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
+        uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
     return (
         f"{name}: {'degrades' if gap.degrades else 'does not degrade'} with depth, training error "
-        f"{100 * gap.gap:+.2f} points ({_final(gap.deepest)}, {_final(gap.best)}; {uncertainty})"
+        f"{100 * gap.gap:+.2f} points ({gap.deepest} layers {100 * gap.deepest_error:.2f} %, "
+        f"{gap.best} layers {100 * gap.best_error:.2f} %; {uncertainty})"
     )
-
-
-def _final(cell: Cell) -> str:
-    return f"{cell.depth} layers {100 * cell.mean('train_error'):.2f} %"
 
 
 def markdown(cells: Iterable[Cell]) -> str:

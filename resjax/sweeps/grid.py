@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, flatten, nearest, run_id
 
+MOST_SEEDS = 10_000
+
 Axis = list[dict[str, Any]]
 """The points of an axis: what each sets, {dotted key: value}."""
 
@@ -33,7 +35,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{filename} cannot be imported: {_one_line(error)}") from error
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
@@ -51,33 +53,52 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
 
 
 def axes_of(module: ModuleType) -> dict[str, Axis]:
-    """The axes that an experiment names: its functions `sweep_NAME()`, in the order of the file."""
-    functions = {
-        name.removeprefix("sweep_"): function
-        for name, function in vars(module).items()
-        if name.startswith("sweep_") and inspect.isfunction(function)
-    }
-    return {name: list(function()) for name, function in functions.items()}
+    """The axes that an experiment names: its functions `sweep_NAME()`, in the order of the file.
+
+    Raises:
+      ConfigError: if one fails, or yields anything but {dotted key: value}.
+    """
+    axes = {}
+    for name, function in vars(module).items():
+        if not name.startswith("sweep_") or not inspect.isfunction(function):
+            continue
+        try:
+            points = list(function())
+        except Exception as error:
+            raise ConfigError(f"{name}() of the experiment: {_one_line(error)}") from error
+        if not all(isinstance(point, dict) for point in points):
+            raise ConfigError(f"{name}() of the experiment must yield {{dotted key: value}}")
+        axes[name.removeprefix("sweep_")] = points
+    return axes
 
 
-def select_axes(axes: Mapping[str, Axis], names: str | None, seeds: int | None) -> list[Axis]:
+def select_axes(
+    axes: Mapping[str, Axis], names: str | None, seeds: int | None, overridden: Iterable[str] = ()
+) -> list[Axis]:
     """The axes to multiply: those named in "depth,shortcut", by default all.
 
     With `seeds` the axis of that name has the seeds 0 to seeds - 1.
 
     Raises:
-      ConfigError: for a name that is no axis.
+      ConfigError: for a name that is no axis, or a key that is `overridden` in the config and would
+        be set again by an axis.
     """
     axes = dict(axes)
     chosen = list(axes) if names is None else [name.strip() for name in names.split(",")]
     if seeds is not None:
-        if seeds < 1:
-            raise ConfigError(f"--seeds={seeds} is not a positive number")
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise ConfigError(f"--seeds={seeds} is not a number from 1 to {MOST_SEEDS}")
         axes["seed"] = [{"seed": seed} for seed in range(seeds)]
         chosen = list(dict.fromkeys([*chosen, "seed"]))
     for name in chosen:
         if name not in axes:
             raise ConfigError(f"no axis {name!r} in this experiment; {nearest(name, list(axes))}")
+        for key in {key for point in axes[name] for key in point}.intersection(overridden):
+            others = ",".join(other for other in chosen if other != name)
+            raise ConfigError(
+                f"--config.{key} has no effect, axis {name!r} sets it; leave the axis out"
+                + (f" with --sweep={others}" if others else ", or use resjax train")
+            )
     return [axes[name] for name in chosen]
 
 
@@ -106,5 +127,5 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     return runs
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

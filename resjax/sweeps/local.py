@@ -22,7 +22,7 @@ from resjax.training.plan import prepare
 class Outcome:
     """How a run of a sweep ended: a summary, or the error that stopped it.
 
-    `skipped` is true if the run was done before.
+    `skipped` is true if it had ended before this sweep.
     """
 
     directory: Path
@@ -50,12 +50,17 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
     for directory, config in runs.items():
         prepare(config)
         rundir.refuse_other_config(directory, config)
+        if rundir.run_state(directory) == rundir.DONE:
+            read_summary(directory)
     for parent in {directory.parent for directory in runs}:
         rundir.make_directory(parent)
 
 
 def run_sweep(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
-    """Trains what is not done yet; a run that diverges is recorded and the rest go on.
+    """Trains what has not ended yet; a run that diverges is recorded and the rest go on.
+
+    A run that diverged before would do so again, and is not repeated until its directory is
+    removed.
 
     Args:
       runs: {directory: config}, as accepted by `check`.
@@ -67,6 +72,9 @@ def run_sweep(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
 def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome:
     if rundir.run_state(directory) == rundir.DONE:
         outcome = Outcome(directory, read_summary(directory), skipped=True)
+    elif rundir.run_state(directory) == rundir.FAILED:
+        reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
+        outcome = Outcome(directory, None, f"{reason}; remove {directory} to try again", True)
     else:
         observer.started(directory)
         try:

@@ -12,9 +12,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import EXECUTION_KEYS, flatten, run_id
+from resjax.config import EXECUTION_KEYS, ConfigError, flatten, run_id
 from resjax.data import resident
-from resjax.models.summary import count_multiply_adds, count_parameters
+from resjax.models.grow import grow
+from resjax.models.resnet import ResNet
+from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import rundir
 from resjax.training.manifest import describe_machine
 from resjax.training.metrics import Metrics
@@ -24,6 +26,10 @@ from resjax.training.step import eval_step, train_step
 
 STEPS_AHEAD = 16
 """Steps that the host may run ahead of the device; it shows how far the device is."""
+
+
+IMAGES_TO_GROW_ON = 1024
+"""Training images whose statistics the new blocks of a grown network start with."""
 
 
 class Diverged(RuntimeError):
@@ -89,20 +95,37 @@ def train_and_evaluate(
       Diverged: if the training loss stops being finite; the directory then says so.
     """
     plan, directory = prepare(config), Path(workdir)
-    if rundir.open_run(directory, config) == rundir.DONE:
+    rundir.refuse_other_config(directory, config)
+    if rundir.run_state(directory) == rundir.DONE:
         return read_summary(directory)
-    try:
-        summary = _Run(plan, directory, observe).execute()
-    except Diverged as error:
-        (directory / "error.txt").write_text(f"{error}\n")
-        raise
-    rundir.write_json(directory / "result.json", dataclasses.asdict(summary))
+    rundir.make_directory(directory)
+    with rundir.locked(directory):
+        if rundir.run_state(directory) == rundir.DONE:  # by the process that had the lock before
+            return read_summary(directory)
+        rundir.begin_run(directory, config)
+        try:
+            summary = _Run(plan, directory, observe).execute()
+        except Diverged as error:
+            (directory / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            raise
+        rundir.write_json(directory / "result.json", dataclasses.asdict(summary))
     return summary
 
 
 def read_summary(directory: Path) -> Summary:
-    """The result of a run that is done."""
-    return Summary(**rundir.read_json(directory / "result.json"))
+    """The result of a run that is done; fields that this version does not know are left out.
+
+    Raises:
+      ConfigError: if it is damaged.
+    """
+    path = directory / "result.json"
+    content = rundir.read_json(path)
+    known = {field.name for field in dataclasses.fields(Summary)}
+    try:
+        return Summary(**{key: value for key, value in content.items() if key in known})
+    except TypeError:
+        missing = ", ".join(sorted(known - content.keys()))
+        raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again") from None
 
 
 class _Run:
@@ -114,6 +137,7 @@ class _Run:
         self.batch_size = plan.config.train.batch_size
         self.examples = len(plan.source.train)
         self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
+        self.recorded = dict(self.seconds)
         self.loss: float | None = None
 
     def execute(self) -> Summary:
@@ -128,10 +152,12 @@ class _Run:
         }
         image_shape = source.train.images.shape[1:]
         with self._timed("compile"):
-            state = create_state(self.plan.model, self.plan.optimizer, self.seed, image_shape)
-            step, evaluate = self._compile(state, splits)
+            model = self.plan.shallow or self.plan.model
+            state = create_state(model, self.plan.optimizer, self.seed, image_shape)
+            step, evaluate = self._compile(model, state, splits)
+        variables = variable_shapes(self.plan.model, image_shape)
         sizes = {
-            "params": count_parameters(state.params),
+            "params": count_parameters(variables["params"]),
             "multiply_adds": count_multiply_adds(self.plan.model, image_shape),
         }
         manifest = self._manifest() | sizes
@@ -145,10 +171,15 @@ class _Run:
             self.loss = batch["loss"]
             self._refuse_divergence(done, mark)
             self._tell("evaluating", mark)
-            with self._timed("eval"):
-                means = {name: evaluate(state, split) for name, split in splits.items()}
-            clean = {f"{name}_{key}": means[name][key] for name in means for key in means[name]}
-            self._record(mark, batch, clean)
+            clean = self._evaluate(evaluate, state, splits)
+            grown = {}
+            if mark == self.plan.grow_at:
+                with self._timed("compile"):
+                    state = self._grow(state, splits["train"])
+                    step, evaluate = self._compile(self.plan.model, state, splits)
+                after = self._evaluate(evaluate, state, splits)
+                grown = {f"grown_{name}": value for name, value in after.items()}
+            self._record(mark, batch, clean | grown)
             state = state.replace(metrics=Metrics.zero(state.metrics.loss.dtype))
             done = mark
         rundir.write_json(self.directory / "manifest.json", manifest | {"seconds": self.seconds})
@@ -169,9 +200,26 @@ class _Run:
             },
         }
 
-    def _compile(self, state: TrainState, splits: dict[str, resident.Resident]):
+    def _evaluate(self, evaluate, state: TrainState, splits) -> dict[str, float]:
+        with self._timed("eval"):
+            means = {name: evaluate(state, split) for name, split in splits.items()}
+        return {f"{name}_{key}": means[name][key] for name in means for key in means[name]}
+
+    def _grow(self, state: TrainState, train: resident.Resident) -> TrainState:
+        """The deep net's state that computes what the shallow one does; momentum starts anew."""
+        seen = train.take(np.arange(min(self.examples, IMAGES_TO_GROW_ON))).images
+        key = jax.random.key(self.seed)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = grow(variables, self.plan.shallow, self.plan.model, key, seen)
+        return state.replace(
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=self.plan.optimizer.init(variables["params"]),
+        )
+
+    def _compile(self, model: ResNet, state: TrainState, splits: dict[str, resident.Resident]):
         """The compiled training step, and a function that evaluates a whole split."""
-        model, optimizer = self.plan.model, self.plan.optimizer
+        optimizer = self.plan.optimizer
         train = splits["train"]
         largest = max(len(split.labels) for split in splits.values())
         size = min(self.plan.config.eval.batch_size, largest)
@@ -232,7 +280,9 @@ class _Run:
             **clean,
         }
         rundir.append_line(self.directory / "metrics.jsonl", line)
-        rundir.append_line(self.directory / "timing.jsonl", {"step": step, **self.seconds})
+        spent = {what: self.seconds[what] - self.recorded[what] for what in self.seconds}
+        rundir.append_line(self.directory / "timing.jsonl", {"step": step, **spent})
+        self.recorded = dict(self.seconds)
 
     def _tell(self, phase: str, step: int) -> None:
         per_epoch = self.examples / self.batch_size

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections")
+PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -27,6 +27,7 @@ def describe_machine() -> dict[str, Any]:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count(),
         },
+        "x64": bool(jax.config.jax_enable_x64),
         "git": _git_state(),
     }
 

@@ -58,6 +58,11 @@ def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     milestones = [clock.steps(milestone) for milestone in optim.milestones]
     if milestones != sorted(set(milestones)):
         raise ConfigError(f"optim.milestones={list(optim.milestones)} do not grow; sort them")
+    if not all(0 < milestone < clock.total_steps for milestone in milestones):
+        raise ConfigError(
+            f"optim.milestones={list(optim.milestones)} are steps {milestones} of a run of "
+            f"{clock.total_steps}; a milestone lies inside the run, such as '50%'"
+        )
     return optax.piecewise_constant_schedule(
         optim.learning_rate, {milestone - before: optim.factor for milestone in milestones}
     )

@@ -10,6 +10,7 @@ from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.resident import STATISTICS
 from resjax.data.sources import SOURCES, Source
 from resjax.models.build import build_model
+from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import OPTIMIZERS, learning_rates
 
@@ -19,6 +20,8 @@ class Plan:
     """Everything that a config determines before the first compilation.
 
     Attributes:
+      shallow: the network to train first, if the run grows one.
+      grow_at: number of steps after which it is grown to `model`.
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
     """
@@ -26,6 +29,8 @@ class Plan:
     config: ConfigDict
     source: Source
     model: ResNet
+    shallow: ResNet | None
+    grow_at: int | None
     optimizer: optax.GradientTransformationExtraArgs
     rates: np.ndarray
     marks: list[int]
@@ -56,8 +61,35 @@ def prepare(config: ConfigDict) -> Plan:
             f"train.duration={config.train.duration!r} is empty; use '1 steps' or more"
         )
     clock = Clock(examples, batch_size, steps)
+    shallow, grow_at, marks = None, None, clock.marks(config.eval.every)
+    if config.train.grow_from:
+        shallow, grow_at = _shallow(config, model), clock.steps(config.train.grow_at)
+        if not 0 < grow_at < steps:
+            raise ConfigError(
+                f"train.grow_at={config.train.grow_at!r} is step {grow_at} of {steps}; "
+                "grow somewhere between, such as at '50%'"
+            )
+        marks = sorted({*marks, grow_at})
     make_optimizer = choose(OPTIMIZERS, config.optim.name, "optim.name")
     rates = learning_rates(config.optim, clock)
     return Plan(
-        config, source, model, make_optimizer(config.optim), rates, clock.marks(config.eval.every)
+        config=config,
+        source=source,
+        model=model,
+        shallow=shallow,
+        grow_at=grow_at,
+        optimizer=make_optimizer(config.optim),
+        rates=rates,
+        marks=marks,
     )
+
+
+def _shallow(config: ConfigDict, deep: ResNet) -> ResNet:
+    config = config.copy_and_resolve_references()
+    config.model.depth = config.train.grow_from
+    shallow = build_model(config, deep.classes)
+    try:
+        refuse_ungrowable(shallow, deep)
+    except ValueError as error:
+        raise ConfigError(f"train.grow_from={config.train.grow_from}: {error}") from None
+    return shallow

@@ -8,46 +8,42 @@ error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 """
 
+import fcntl
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, default_config, flatten, identity
+from resjax.config import ConfigError, deciding_keys, default_config, flatten
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
 
 def run_state(directory: Path) -> str:
     """What a directory is: DONE, FAILED (by itself), UNFINISHED (interrupted), ABSENT (no run)."""
-    if not (directory / "config.json").is_file():
-        return ABSENT
+    try:
+        if not (directory / "config.json").is_file():
+            return ABSENT
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"{directory}: {error.strerror}; choose another --workdir") from None
     if (directory / "result.json").is_file():
         return DONE
     return FAILED if (directory / "error.txt").is_file() else UNFINISHED
 
 
-def open_run(directory: Path, config: ConfigDict) -> str:
-    """Makes `directory` the directory of this config's run and returns its state so far.
+def begin_run(directory: Path, config: ConfigDict) -> None:
+    """Makes `directory`, which exists, the directory of this config's run.
 
-    A run that is not done starts anew: what an earlier attempt left is removed.
-
-    Raises:
-      ConfigError: if the directory holds another config, naming the keys that differ, or cannot be
-        written.
+    What an earlier attempt left is removed.
     """
-    refuse_other_config(directory, config)
-    state = run_state(directory)
-    if state == DONE:
-        return state
-    make_directory(directory)
     for name in ("manifest.json", "metrics.jsonl", "timing.jsonl", "error.txt"):
         (directory / name).unlink(missing_ok=True)
     write_json(directory / "config.json", flatten(config))
-    return state
 
 
 def make_directory(directory: Path) -> None:
@@ -72,7 +68,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     if run_state(directory) == ABSENT:
         return
     defaults = flatten(default_config())
-    there, here = defaults | identity(read_config(directory)), defaults | identity(config)
+    there, here = defaults | deciding_keys(read_config(directory)), defaults | deciding_keys(config)
     differing = [
         f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
         for key in sorted(there.keys() | here.keys())
@@ -90,31 +86,68 @@ def read_config(directory: Path) -> dict[str, Any]:
     return flatten(default_config()) | read_json(directory / "config.json")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
 
     Raises:
       ConfigError: if it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot read {path}: {error}; remove its directory to run again"
-        ) from None
+        raise _unreadable(path, error) from None
+    return content
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file; a last line that was cut off is left out."""
-    lines = path.read_text().split("\n") if path.is_file() else []
-    return [json.loads(line) for line in lines[:-1]]
+    """The objects of a JSON lines file; a last line that was cut off is left out.
+
+    Raises:
+      ConfigError: if the file is missing or damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        objects = [json.loads(line) for line in lines]
+        if not all(isinstance(content, dict) for content in objects):
+            raise ValueError("a line is no JSON object")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return objects
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(f"cannot read {path} ({reason}); remove its directory to run it again")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other processes from running in a directory; the lock dies with its owner.
+
+    Raises:
+      ConfigError: if another process holds it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"{directory} is being run by another process; wait for it or choose another --workdir"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as file:
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -123,7 +156,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
     """Adds one object to a JSON lines file."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(_finite(content), allow_nan=False) + "\n")
 
 

@@ -23,7 +23,8 @@ def write_run(workdir, name, error, **keys):
     config = default_config()
     config.update_from_flattened_dict({key.replace("__", "."): v for key, v in keys.items()})
     directory = workdir / name
-    rundir.open_run(directory, config)
+    directory.mkdir(parents=True)
+    rundir.begin_run(directory, config)
     rundir.write_json(directory / "manifest.json", {"data": {"name": "digits", "train": 1437}})
     for epoch in (1, 2, 3):
         rundir.append_line(
@@ -60,10 +61,65 @@ def test_gap_is_paired_by_seed_and_its_interval_is_that_of_the_t_test(tmp_path):
     gap = gaps(tmp_path)["none"]
     differences = np.subtract(deep, middle)
     expected = scipy_stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    assert gap.best.depth == 20
+    assert gap.best == 20
     assert gap.gap == pytest.approx(differences.mean())
     assert gap.interval == pytest.approx(tuple(expected))
     assert gap.degrades
+
+
+def test_the_numbers_of_a_verdict_are_of_the_seeds_that_both_depths_have(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [0.3, 0.6, 0.9], ("none", 20): [0.0, 0.5]})
+    write_run(tmp_path, "other", 0.0, model__shortcut="none", model__depth=8, seed=9)
+    gap = gaps(tmp_path)["none"]
+    assert (gap.seeds, gap.best) == ((0, 1), 20)
+    assert (gap.deepest_error, gap.best_error) == pytest.approx((0.45, 0.25))
+    assert "+20.00 points (56 layers 45.00 %, 20 layers 25.00 %; 2 seeds" in tables.verdict(
+        "none", gap
+    )
+
+
+def test_a_failed_run_leaves_no_verdict(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("none", 8): [0.0], ("identity", 20): [0.1]})
+    write_run(tmp_path, "deep", 0.9, model__shortcut="none", model__depth=56)
+    (tmp_path / "deep" / "result.json").unlink()
+    (tmp_path / "deep" / "error.txt").write_text("the training loss became nan\n")
+    report = write_report(tmp_path)
+    assert report.sections[0].verdicts[0] == (False, "plain: no verdict, deep failed")
+    assert [(run.name, run.state) for run in report.missing] == [("deep", rundir.FAILED)]
+
+
+def test_equal_gaps_do_not_make_it_certain(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [1 / 1437] * 2, ("none", 20): [0.0] * 2})
+    gap = gaps(tmp_path)["none"]
+    assert gap.interval[0] < 0 < gap.interval[1]
+    assert not gap.degrades
+
+
+def test_the_same_run_twice_is_refused(tmp_path):
+    write_run(tmp_path, "a", 0.1)
+    write_run(tmp_path, "b", 0.1)
+    with pytest.raises(ConfigError, match=r"b and .*a hold the same run; remove one"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "metrics.jsonl", "result.json"])
+@pytest.mark.parametrize("content", [b"[]\n", b"{\n", b"\xff\xfe\n", b"3\n"])
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    write_run(tmp_path, "a", 0.1)
+    (tmp_path / "a" / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=f"cannot read .*{name}"):
+        write_report(tmp_path)
+
+
+def test_a_result_of_a_later_version_is_read_and_one_that_lacks_a_field_refused(tmp_path):
+    write_run(tmp_path, "a", 0.1)
+    path = tmp_path / "a" / "result.json"
+    content = rundir.read_json(path)
+    rundir.write_json(path, content | {"best_test_error": 0.1})
+    assert read_runs(tmp_path)[0][0].summary.train_error == 0.1
+    rundir.write_json(path, {"train_error": 0.1})
+    with pytest.raises(ConfigError, match=r"lacks multiply_adds, params.*run it again"):
+        read_runs(tmp_path)
 
 
 def test_an_interval_that_holds_zero_is_no_degradation(tmp_path):
@@ -112,7 +168,7 @@ def test_files_of_a_report(tmp_path):
     write_run(tmp_path, "cut", 0.5, seed=7)
     (tmp_path / "cut" / "result.json").unlink()
     report = write_report(tmp_path)
-    assert report.others == {"cut": rundir.UNFINISHED}
+    assert [(run.name, run.state) for run in report.missing] == [("cut", rundir.UNFINISHED)]
     names = {str(path.relative_to(tmp_path / "report")) for path in report.directory.rglob("*.*")}
     assert names == {
         "index.html", "table.md", "table.tex", "results.csv", "figures/training_error.png",
@@ -174,5 +230,5 @@ def test_a_directory_without_finished_runs_is_refused(tmp_path):
         write_report(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.json").write_text(json.dumps(flatten(default_config())))
-    with pytest.raises(ConfigError, match="1 not done"):
+    with pytest.raises(ConfigError, match="1 without a result"):
         write_report(tmp_path)

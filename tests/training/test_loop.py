@@ -7,13 +7,16 @@ import optax
 import pytest
 
 from resjax.config import ConfigError
-from resjax.data.resident import STATISTICS, Batch, to_device, training_order
+from resjax.data.resident import Batch, training_order
+from resjax.data.sources import digits
+from resjax.models.resnet import initial_variables
+from resjax.models.summary import count_parameters
 from resjax.training import rundir
 from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
-from resjax.training.step import eval_step, train_step
+from resjax.training.step import eval_step
 
 
 def lines(path):
@@ -74,36 +77,79 @@ def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path):
     assert rundir.run_state(tmp_path) == rundir.FAILED
 
 
-def test_training_equals_a_loop_written_with_optax_alone(tiny):
-    """Five steps, with stock optax and a loss written out, in float64."""
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed):
+    """Twenty steps and both evaluations with stock optax and a loss written out, in float64."""
     with jax.enable_x64(True):
-        tiny.model.dtype = "float64"
-        plan = prepare(tiny)
-        split = to_device(plan.source.train, *STATISTICS["channel"](plan.source.train.images))
-        state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
-        params, batch_stats = state.params, state.batch_stats
+        tiny.model.dtype, tiny.seed = "float64", seed
+        tiny.optim.schedule, tiny.optim.milestones = "step", ("10 steps",)
+        train_and_evaluate(tiny, tmp_path)
+        model, source = prepare(tiny).model, digits()
+        pixels = source.train.images.astype(np.float64)
+        mean, deviation = np.float32(pixels.mean()), np.float32(pixels.std())
+
+        def images(split, index=slice(None)):
+            return (np.float32(split.images[index]) - mean) / deviation
+
+        variables = initial_variables(model, jax.random.key(seed), (8, 8, 1))
+        params, batch_stats = variables["params"], variables["batch_stats"]
         rule = optax.chain(optax.add_decayed_weights(1e-4), optax.trace(0.9))
         opt_state = rule.init(params)
-        step = jax.jit(lambda *args: train_step(plan.model, plan.optimizer, *args))
-        for t in range(5):
-            batch = split.take(training_order(0, t, 100, 1437))
-            state = step(state, batch, plan.rates[t])
 
-            def loss_of(params, batch=batch, batch_stats=batch_stats):
-                logits, new = plan.model.apply(
+        def cross_entropy(logits, labels):
+            return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
+
+        @jax.jit
+        def gradient_of(params, batch_stats, images, labels):
+            def loss_of(params):
+                logits, new = model.apply(
                     {"params": params, "batch_stats": batch_stats},
-                    batch.images, train=True, mutable=["batch_stats"],
+                    images, train=True, mutable=["batch_stats"],
                 )  # fmt: skip
-                picked = jax.nn.log_softmax(logits)[jnp.arange(100), batch.labels]
-                return -picked.mean(), new["batch_stats"]
+                errors = (logits.argmax(-1) != labels).sum()
+                return cross_entropy(logits, labels).mean(), (new["batch_stats"], errors)
 
-            (_, batch_stats), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params)
+            return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+        lines_expected, losses, errors = [], [], 0
+        for t in range(20):
+            index = training_order(seed, t, 100, 1437)
+            labels = source.train.labels[index]
+            (loss, (batch_stats, wrong)), gradient = gradient_of(
+                params, batch_stats, images(source.train, index), labels
+            )
+            losses, errors = [*losses, float(loss)], errors + int(wrong)
             updates, opt_state = rule.update(gradient, opt_state, params)
-            params = jax.tree.map(lambda p, u, t=t: p - float(plan.rates[t]) * u, params, updates)
-        for ours, theirs in ((state.params, params), (state.batch_stats, batch_stats)):
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-9), ours, theirs)
-        assert int(state.step) == 5
-        assert int(state.metrics.examples) == 500
+            rate = 0.05 if t < 10 else 0.005
+            params = jax.tree.map(lambda p, u, rate=rate: p - np.float32(rate) * u, params, updates)
+            if t % 10 == 9:
+                line = {
+                    "learning_rate": rate,
+                    "batch_loss": np.mean(losses),
+                    "batch_error": errors / 1000,
+                }
+                for name, split in (("train", source.train), ("test", source.test)):
+                    tree = {"params": params, "batch_stats": batch_stats}
+                    logits = model.apply(tree, images(split), train=False)
+                    line[f"{name}_loss"] = float(cross_entropy(logits, split.labels).mean())
+                    line[f"{name}_error"] = float((logits.argmax(-1) != split.labels).mean())
+                lines_expected, losses, errors = [*lines_expected, line], [], 0
+        for got, expected in zip(lines(tmp_path / "metrics.jsonl"), lines_expected, strict=True):
+            assert {key: got[key] for key in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
+    """The training error does not jump when the plain net becomes deeper."""
+    tiny.model.shortcut, tiny.model.depth = "none", 14
+    tiny.train.grow_from, tiny.train.grow_at = 8, "10 steps"
+    summary = train_and_evaluate(tiny, tmp_path)
+    before, after = lines(tmp_path / "metrics.jsonl")
+    assert before["grown_train_error"] == before["train_error"]
+    assert before["grown_test_loss"] == pytest.approx(before["test_loss"], rel=1e-4)
+    assert "grown_train_error" not in after
+    assert summary.params > count_parameters(
+        initial_variables(prepare(tiny).shallow, jax.random.key(0), (8, 8, 1))["params"]
+    )
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
@@ -126,7 +172,7 @@ def test_metrics_count_the_valid_examples():
     assert twice["loss"] == pytest.approx(np.log(1 + np.exp(2)) - 1, rel=1e-5)
 
 
-def test_evaluation_uses_the_running_statistics_and_changes_nothing(tiny):
+def test_evaluation_uses_the_running_statistics(tiny):
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
@@ -143,7 +189,7 @@ def test_evaluation_uses_the_running_statistics_and_changes_nothing(tiny):
     [
         ("model.depth", 57, r"57 is not 6n\+2; nearest: 56, 62"),
         ("model.shortcut", "skip", "choose one of: none, identity, projection, projection_all"),
-        ("model.kernel_init", "zeros", "choose one of: he_normal, lecun_normal"),
+        ("model.kernel_init", "he", "choose one of: he_normal, he_normal_fan_in, lecun_normal"),
         ("model.unroll", "some", "neither a positive number nor 'all'"),
         ("model.dtype", "float64", "JAX_ENABLE_X64=1"),
         ("data.name", "mnist", "unknown data.name 'mnist'; choose one of: digits"),
@@ -151,6 +197,10 @@ def test_evaluation_uses_the_running_statistics_and_changes_nothing(tiny):
         ("train.duration", "0 epochs", "is empty"),
         ("eval.every", "0 epochs", "is empty"),
         ("optim.decayed", "some", "choose one of: all, kernels"),
+        ("optim.milestones", ("200 days",), "duration '200 days' is not understood"),
+        ("train.grow_from", 20, "no stage may lose any"),
+        ("train.duration", "1e30 epochs", "the most are 100000000"),
+        ("model.name", "imagenet", "ImageNet depth 8 is not one of"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_written(

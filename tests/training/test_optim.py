@@ -46,6 +46,7 @@ def test_warmup_comes_before_the_schedule_and_milestones_count_from_the_start():
         ({"warmup_shape": "cubic", "warmup": "1 step"}, "choose one of: linear, constant"),
         ({"warmup": "1 epoch"}, "is 100 steps of 100; shorten it"),
         ({"schedule": "step", "milestones": ("75%", "50%")}, "do not grow; sort them"),
+        ({"schedule": "step", "milestones": ("200%",)}, "a milestone lies inside the run"),
     ],
 )
 def test_wrong_schedules_are_refused(settings, message):

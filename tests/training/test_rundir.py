@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -41,16 +43,32 @@ def test_what_a_directory_is(tmp_path):
         assert rundir.run_state(tmp_path) == state
 
 
-def test_a_directory_that_cannot_be_written_is_refused(tiny, tmp_path):
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        ConfigError, match=r"cannot write to .*file/run: .*choose another --workdir"
-    ):
-        rundir.open_run(tmp_path / "file" / "run", tiny)
+    for name in ("run", "x" * 300):
+        with pytest.raises(ConfigError, match="choose another --workdir"):
+            rundir.make_directory(tmp_path / "file" / name)
+    with pytest.raises(ConfigError, match="choose another --workdir"):
+        rundir.run_state(tmp_path / ("x" * 300))
 
 
-def test_a_damaged_file_is_named(tiny, tmp_path):
-    rundir.open_run(tmp_path, tiny)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"cannot read .*config.json"):
-        rundir.open_run(tmp_path, tiny)
+def test_a_second_process_in_a_directory_is_refused(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from resjax.training import rundir\n"
+        "with rundir.locked(Path(sys.argv[1])):\n"
+        "    print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout.readline() == b"locked\n"
+        refused = pytest.raises(ConfigError, match="is being run by another process")
+        with refused, rundir.locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with rundir.locked(tmp_path):  # it died with its owner
+            pass
