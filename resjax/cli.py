@@ -352,5 +352,19 @@ def _how_to_go_on(arguments: list[str]) -> str:
     return f"\ninterrupted; finished runs are kept, go on with: {command}"
 
 
+def command() -> NoReturn:
+    """The console script: `main`, then the end of the process.
+
+    After an interruption it ends without Python's own cleaning up, which would take the devices from
+    computations that are still under way.
+    """
+    code = main()
+    if code == EXIT_INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
