@@ -6,6 +6,10 @@ vanish nor explode, and deep plain nets still train worse. This sweep trains pla
 networks with BatchNorm and without (biases instead) at three depths, a table for each.
 
     resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
+
+It takes 2 minutes on 2 CPU cores. With BatchNorm plain-32 trains, but worse than plain-20, and
+identity-32 to 0 %. Without it plain networks of 20 layers and more stay at chance, identity-20
+trains and identity-32 does not, since its sums grow with every block.
 """
 
 from collections.abc import Iterator

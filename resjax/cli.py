@@ -355,8 +355,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
 def command() -> NoReturn:
     """The console script: `main`, then the end of the process.
 
-    After an interruption it ends without Python's own cleaning up, which would take the devices from
-    computations that are still under way.
+    After an interruption it ends without Python's own cleaning up, which would take the devices
+    from computations that are still under way.
     """
     code = main()
     if code == EXIT_INTERRUPTED:

@@ -1,0 +1,42 @@
+"""The README tells the truth: its Python runs as written and its commands are accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from resjax import cli
+from resjax.config import default_config, flatten
+from resjax.models.blocks import ORDERS
+from resjax.models.shortcuts import SHORTCUTS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe)\b[^`\n]*", README)
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_of_the_readme_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
+    """Parsed and checked in full; the training itself is left to other tests."""
+    checked = []
+    monkeypatch.setattr(cli, "_execute", lambda runs: checked.append(runs) or 0)
+    monkeypatch.setattr(cli, "_print_report", checked.append)
+    words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words[1:]) == 0
+    assert checked or words[1] == "describe"
+
+
+def test_tables_of_the_readme_name_what_there_is():
+    for name in (*SHORTCUTS, *ORDERS):
+        assert f"`{name}`" in README
+    keys = flatten(default_config())
+    for key in re.findall(r"`((?:model|norm|optim|train|eval|data)\.[a-z_]+)`", README):
+        assert key in keys
