@@ -79,8 +79,8 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, experiment
 
 
-def _directory(text: str) -> Path:
-    """A directory from the command line."""
+def _path(text: str) -> Path:
+    """A file or directory from the command line."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
     if "://" in text:
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=CONFIG_HELP,
     )
     train.add_argument(
-        "--workdir", type=_directory, metavar="DIR",
+        "--workdir", type=_path, metavar="DIR",
         help="directory of this run (default: runs/EXPERIMENT/RUN)",
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=CONFIG_HELP,
     )
     sweep.add_argument(
-        "--workdir", type=_directory, metavar="DIR",
+        "--workdir", type=_path, metavar="DIR",
         help="directory of the sweep, with a directory for each run (default: runs/EXPERIMENT)",
     )  # fmt: skip
     sweep.add_argument(
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "write and print the table, figure and page of a sweep",
         "resjax report runs/degradation",
     )
-    report.add_argument("dir", type=_directory, metavar="DIR", help="directory of the sweep")
+    report.add_argument("dir", type=_path, metavar="DIR", help="directory of the sweep")
     describe = add(
         "describe",
         _describe,
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--size", type=int, metavar="PIXELS", help="side of the images")
     describe.add_argument("--json", action="store_true", help="print one JSON object")
     describe.add_argument(
-        "--diagram", type=Path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
+        "--diagram", type=_path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
     )
     return parser
 
@@ -209,6 +209,7 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.models.build import build_model, preset
     from resjax.models.summary import describe
     from resjax.training.plan import prepare
+    from resjax.training.rundir import make_directory
 
     if (options.name is None) == (not rest):
         raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
@@ -220,13 +221,16 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
         source = prepare(config).source
         image_shape, classes = source.train.images.shape[1:], len(source.class_names)
     for key in ("shortcut", "order", "stride_in"):
-        if getattr(options, key):
+        if getattr(options, key) is not None:
             config.model[key] = getattr(options, key)
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
     for what, number in (("--classes", options.classes), ("--size", options.size)):
         if number is not None and number < 1:
             raise ConfigError(f"{what}={number} is not a positive number")
+    validate(config)
+    if options.diagram:
+        make_directory(options.diagram.parent)
     model = build_model(config, options.classes or classes)
     try:
         description = describe(model, image_shape)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose, default_config, nearest
-from resjax.models.blocks import NORM, ORDERS, Order, Parts
+from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
 from resjax.models.mlp import ResidualMLP
@@ -62,10 +63,11 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
     if model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ConfigError("model.dtype=float64 needs JAX_ENABLE_X64=1 in the environment")
     order = ORDERS[model.order]
-    _refuse_unsound(config, order)
     if config.norm.position == "after":
         order = order.with_norm_after_activation()
+    _refuse_unsound(config, order)
     spec, init = make_spec(model), INITIALISERS[model.kernel_init]
+    _refuse_fewer_channels(model, spec)
     return (ResidualMLP if spec.stem == "dense" else ResNet)(
         spec=spec,
         classes=classes,
@@ -96,7 +98,9 @@ def make_spec(model: ConfigDict) -> Spec:
     if model.stem != AUTO:
         choose(STEMS, model.stem, "model.stem")
         if (model.stem == "dense") != (spec.stem == "dense"):
-            raise ConfigError(f"model.stem={model.stem} does not fit model.name={model.name}")
+            raise ConfigError(
+                f"model.stem={model.stem} does not fit model.name={model.name}; leave it at 'auto'"
+            )
         spec = dataclasses.replace(spec, stem=model.stem)
     spec = dataclasses.replace(
         spec,
@@ -109,9 +113,18 @@ def make_spec(model: ConfigDict) -> Spec:
             f"model.groups={spec.groups} and model.bottleneck_width={spec.bottleneck_width:g} need "
             f"bottleneck blocks, and {model.name} depth {model.depth} has {spec.block} ones"
         )
+    if any(layer.channels < 1 for layer in STEMS[spec.stem](spec.stem_channels).layers):
+        raise ConfigError(
+            f"model.stem={spec.stem} halves its {spec.stem_channels} channels; raise model.width"
+        )
     for stage in range(len(spec.stages)):
         inner = spec.inner(stage)
-        if inner < 1 or inner % spec.groups:
+        if inner < 1:
+            raise ConfigError(
+                f"model.bottleneck_width={spec.bottleneck_width:g} leaves no inner channels in "
+                f"stage {stage + 1}; raise it"
+            )
+        if inner % spec.groups:
             raise ConfigError(
                 f"model.groups={spec.groups} does not divide the {inner} inner channels of stage "
                 f"{stage + 1}; change model.groups, model.width or model.bottleneck_width"
@@ -132,6 +145,17 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     config.model.update(keys)
     family = FAMILIES[config.model.name]
     return config, family.image_shape, family.classes
+
+
+def named_model(name: str, **keys: Any) -> ResNet:
+    """The network of a name such as "resnet50", with other keys of `config.model` if given.
+
+    Raises:
+      ConfigError: for an unknown name, or keys that do not fit.
+    """
+    config, _, classes = preset(name)
+    config.model.update(keys)
+    return build_model(config, classes)
 
 
 def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
@@ -162,36 +186,49 @@ def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
     )
 
 
+def _modifies(kind: str) -> bool:
+    """Whether a shortcut changes what another, its base, carries."""
+    return "base" in {field.name for field in dataclasses.fields(SHORTCUTS[kind])}
+
+
+def _refuse_fewer_channels(model: ConfigDict, spec: Spec) -> None:
+    key = "model.shortcut_base" if _modifies(model.shortcut) else "model.shortcut"
+    before = spec.stem_channels
+    for stage in range(len(spec.stages)):
+        after = spec.output(stage)
+        if after < before and model[key.removeprefix("model.")] == "identity":
+            raise ConfigError(
+                f"an identity shortcut cannot go from {before} to {after} channels, as stage "
+                f"{stage + 1} does; use {key}=projection, or a larger model.width"
+            )
+        before = after
+
+
 def _refuse_unsound(config: ConfigDict, order: Order) -> None:
     """Raises ConfigError for choices that leave a net dead or contradict each other."""
-    model = config.model
-    modified = "base" in {field.name for field in dataclasses.fields(SHORTCUTS[model.shortcut])}
-    base = SHORTCUTS[model.shortcut_base]
-    base_modified = "base" in {field.name for field in dataclasses.fields(base)}
-    plain = model.shortcut == "none"
-    remedy_plain = "a plain net has no other path; choose a shortcut or"
+    model, normalised = config.model, config.norm.kind != "none"
+    # A net in which nothing but the branches reaches the head.
+    plain = (
+        model.shortcut == "none"
+        or (model.shortcut == "scaled" and model.shortcut_scale == 0)
+        or (model.shortcut == "dropout" and model.shortcut_dropout == 1)
+    )
+    otherwise = "and without a shortcut there is no other path; choose a shortcut or"
+    zero_kernels = INITIALISERS[model.kernel_init].gains(2, 2)[-1] == 0
     for wrong, message in (
         (
-            modified and (model.shortcut_base == "none" or base_modified),
+            _modifies(model.shortcut) and model.shortcut_base == "none",
             f"model.shortcut={model.shortcut} needs something to modify, and "
-            f"model.shortcut_base={model.shortcut_base} is none; use identity or projection",
+            "model.shortcut_base=none carries nothing; use identity or projection",
         ),
         (
-            plain and model.zero_last_gamma,
-            f"model.zero_last_gamma=True kills every block: {remedy_plain} set it to False",
+            _modifies(model.shortcut) and _modifies(model.shortcut_base),
+            f"model.shortcut_base={model.shortcut_base} modifies a shortcut itself; "
+            "use identity or projection",
         ),
         (
-            plain and INITIALISERS[model.kernel_init].gains(2, 2)[-1] == 0,
-            f"model.kernel_init={model.kernel_init} starts the branches at zero: {remedy_plain} "
-            "use he_normal",
-        ),
-        (
-            model.kernel_init == "zeros",
-            "model.kernel_init=zeros starts every layer at zero; use it for model.head_init",
-        ),
-        (
-            plain and model.residual_scale == 0,
-            f"model.residual_scale=0 kills every block: {remedy_plain} use 1",
+            model.shortcut == "scaled" and model.branch_scale == 0,
+            "model.branch_scale=0 leaves the branches out for ever; use another constant",
         ),
         (
             model.residual_scale == 0 and not model.learn_residual_scale,
@@ -199,14 +236,50 @@ def _refuse_unsound(config: ConfigDict, order: Order) -> None:
             "model.learn_residual_scale=True",
         ),
         (
-            plain and model.stochastic_depth > 0,
-            f"model.stochastic_depth={model.stochastic_depth:g} drops whole blocks: "
-            f"{remedy_plain} use 0",
+            plain and model.residual_scale == 0,
+            f"model.residual_scale=0 starts the branches at zero, {otherwise} use 1",
         ),
         (
-            model.zero_last_gamma and (order.after != (NORM,) or config.norm.kind == "none"),
-            f"model.zero_last_gamma=True needs a branch that ends with a normalisation, and with "
-            f"model.order={model.order}, norm.kind={config.norm.kind} none does; use order=post",
+            plain and model.zero_last_gamma,
+            f"model.zero_last_gamma=True starts the branches at zero, {otherwise} set it to False",
+        ),
+        (
+            plain and zero_kernels,
+            f"model.kernel_init={model.kernel_init} starts the branches at zero, {otherwise} "
+            "use he_normal",
+        ),
+        (
+            plain and model.stochastic_depth > 0,
+            f"model.stochastic_depth={model.stochastic_depth:g} drops whole branches, {otherwise} "
+            "use 0",
+        ),
+        (
+            model.kernel_init == "zeros",
+            "model.kernel_init=zeros starts every layer at zero; use it for model.head_init",
+        ),
+        (
+            INITIALISERS[model.head_init].gains(2, 2)[-1] == 0,
+            f"model.head_init={model.head_init} is for branches; the head of such a net has zeros",
+        ),
+        (
+            zero_kernels and normalised,
+            f"model.kernel_init={model.kernel_init} is for nets without normalisation, which would "
+            "divide by the variance of a zero branch; use norm.kind=none, or zero_last_gamma",
+        ),
+        (
+            zero_kernels and ACTIVATION in order.after,
+            f"model.kernel_init={model.kernel_init} starts the branches at zero, where a final "
+            f"activation has no gradient, as in model.order={model.order}; use order=post",
+        ),
+        (
+            model.zero_last_gamma and not normalised,
+            "model.zero_last_gamma=True needs a normalisation to act on; use norm.kind=batch, or "
+            "learn_residual_scale with residual_scale=0",
+        ),
+        (
+            model.zero_last_gamma and order.after != (NORM,),
+            "model.zero_last_gamma=True needs a branch that ends with a normalisation, which "
+            f"model.order={model.order} has not; use order=post",
         ),
     ):
         if wrong:

@@ -6,6 +6,7 @@ it is, the optimiser has not found what was there.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ def grow(
     if images is not None:
         seen = list(features(shallow, variables, images).stages.values())
 
-    grown = {kind: dict(variables[kind]) for kind in variables}
+    grown = {kind: dict(tree) for kind, tree in variables.items() if tree}
     for i, (before, after) in enumerate(zip(shallow.spec.stages, deep.spec.stages, strict=True)):
         if before == after:
             continue
@@ -72,7 +73,7 @@ def grow(
             old = stage.get("rest", jax.tree.map(lambda leaf: leaf[:0], rest[kind]))
             stage["rest"] = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new[kind])
             grown[kind][name] = stage
-    return grown
+    return {**variables, **grown}
 
 
 def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
@@ -86,10 +87,17 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
             raise ValueError("a plain block is the identity only after a relu; use order post")
         if deep.spec.block == "bottleneck":
             raise ValueError("a plain bottleneck has too few inner channels to be the identity")
+        if deep.parts.residual_scale != 1 or deep.parts.learn_residual_scale:
+            raise ValueError("a plain block that scales its branch is not the identity; scale by 1")
     elif shortcut not in (*CARRYING, ProjectionAll):
         raise ValueError(
             f"a block with shortcut {shortcut.__name__} changes x on its way; "
             "use identity, projection, projection_all or none"
+        )
+    elif shortcut is ProjectionAll and NORM in order.before:
+        raise ValueError(
+            "a pre-activation block with projection_all projects norm(x) and not x; "
+            "use order post or shortcut identity"
         )
     elif NORM in order.joined or ACTIVATION in order.after:
         raise ValueError(
@@ -106,6 +114,29 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
             f"cannot grow {shallow.spec} into {deep.spec}; only the number of blocks may differ, "
             "and no stage may lose any"
         )
+    ours, theirs = _settings(shallow), _settings(deep)
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    if differing:
+        raise ValueError(
+            f"cannot grow a network into one with other {', '.join(differing)}; only the number of "
+            "blocks may differ"
+        )
+
+
+def _settings(model: ResNet) -> dict[str, Any]:
+    """What a network computes with, beside its spec, in a form that can be compared."""
+
+    def comparable(value: Any) -> Any:
+        if isinstance(value, functools.partial):
+            keywords = {name: comparable(inner) for name, inner in value.keywords.items()}
+            return value.func, value.args, keywords
+        return value
+
+    parts = {
+        field.name: comparable(getattr(model.parts, field.name))
+        for field in dataclasses.fields(model.parts)
+    }
+    return parts | {"classes": model.classes, "dtype": jnp.dtype(model.dtype)}
 
 
 def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:

@@ -121,11 +121,11 @@ class Spec:
 
     def branch(self, stage: int, first: bool, gains: tuple[float, ...] | None) -> tuple[Layer, ...]:
         """The layers of a block: the first one of a stage, or one of the rest."""
-        kind, width = BLOCKS[self.block], self.channels[stage]
+        kind = BLOCKS[self.block]
         strided = 1 if self.block == "bottleneck" and self.stride_in == "3x3" else 0
         return tuple(
             Layer(
-                channels=self.inner(stage) if unit.inner else kind.expansion * width,
+                channels=self.inner(stage) if unit.inner else self.output(stage),
                 size=1 if self.stem == "dense" else unit.size,
                 stride=self.strides[stage] if first and place == strided else 1,
                 groups=self.groups if unit.grouped else 1,
@@ -133,6 +133,10 @@ class Spec:
             )
             for place, unit in enumerate(kind.units)
         )
+
+    def output(self, stage: int) -> int:
+        """Channels of the output of a stage's blocks."""
+        return BLOCKS[self.block].expansion * self.channels[stage]
 
     def inner(self, stage: int) -> int:
         """Channels of the inner layers of a stage's blocks."""
@@ -158,7 +162,7 @@ def cifar(depth: int, width: int = 16, block: str = "basic") -> Spec:
     per = 3 * len(BLOCKS[block].units)
     n, odd = divmod(depth - 2, per)
     if odd or n < 1:
-        known = [per * max(1, n + more) + 2 for more in (0, 1)]
+        known = [per * (max(1, n) + more) + 2 for more in (0, 1)]
         raise _no_such_depth("CIFAR", depth, f"{per}n+2", known)
     return Spec((n, n, n), (width, 2 * width, 4 * width), (1, 2, 2), block, "small", width)
 
@@ -197,11 +201,13 @@ def wrn(depth: int, width: int = 160, block: str = "basic") -> Spec:
     that of the first stage, 16 k; the stem always has 16 channels.
 
     Raises:
-      ValueError: for another depth, naming the nearest.
+      ValueError: for another depth, naming the nearest, or for other blocks.
     """
+    if block != "basic":
+        raise ValueError(f"WRN has no {block} blocks; use model.name=cifar with a model.width")
     n, odd = divmod(depth - 4, 6)
     if odd or n < 1:
-        known = [6 * max(1, n + more) + 4 for more in (0, 1)]
+        known = [6 * (max(1, n) + more) + 4 for more in (0, 1)]
         raise _no_such_depth("WRN", depth, "6n+4", known)
     return dataclasses.replace(cifar(6 * n + 2, width, block), stem_channels=16)
 
@@ -219,7 +225,7 @@ def mlp(depth: int, width: int = 256, block: str = "basic") -> Spec:
         raise ValueError(f"an MLP has no {block} blocks; use model.block=basic or single")
     n, odd = divmod(depth - 2, per)
     if odd or n < 1:
-        known = [per * max(1, n + more) + 2 for more in (0, 1)]
+        known = [per * (max(1, n) + more) + 2 for more in (0, 1)]
         raise _no_such_depth("MLP", depth, f"{per}n+2", known)
     return Spec((n,), (width,), (1,), block, "dense", width)
 

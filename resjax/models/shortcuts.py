@@ -87,7 +87,7 @@ class Identity(Shortcut):
         if missing < 0:
             raise ValueError(
                 f"identity shortcut cannot go from {x.shape[-1]} to {self.channels} channels; "
-                "use shortcut='projection'"
+                "use a projection"
             )
         if self.stride != 1:
             x = x[:, :: self.stride, :: self.stride]

@@ -67,7 +67,8 @@ class Description:
     """A network in numbers.
 
     Attributes:
-      layers: weighted layers from input to output, as in the network's name.
+      layers: weighted layers from input to output, without shortcuts, as the two papers count. (WRN
+        names count the projections and not the head, and resnet50d keeps the name of resnet50.)
       projections: 1x1 convolutions on shortcuts.
       image_shape: what the multiply-adds are for.
     """

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resjax.models.resnet import ResNet
-from resjax.models.shortcuts import Plain
+from resjax.models.shortcuts import SHORTCUTS, Identity, Plain, Projection, ProjectionAll
 from resjax.models.summary import LayerRecord, layer_records
-from resjax.report.figures import save
+from resjax.report.figures import FORMATS, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,8 @@ class Group:
       boxes: a text for each layer.
       color: of the boxes.
       times: how many blocks the group stands for.
-      arc: "none", "solid" where the shortcut carries x, "dotted" where the shape changes.
-      note: what is on the arc, such as "1x1" for a projection.
+      arc: "none" in a plain net, "dotted" where the shape changes, else "solid".
+      note: what is on the arc, such as "1x1" for a projection; nothing for x as it is.
       output: shape behind the group, for one image.
     """
 
@@ -54,7 +54,11 @@ def groups(model: ResNet, image_shape: tuple[int, int, int]) -> list[Group]:
     if first_stage != stem[-1].output_shape:
         boxes.append("3x3 max-pool, /2")
     found = [Group(tuple(boxes), COLORS[0], 1, "none", "", first_stage)]
-    plain = model.parts.shortcut.func is Plain
+    shortcut = model.parts.shortcut.func
+    plain = shortcut is Plain
+    # Identity, B and C are told by their arcs and by what is on them.
+    kind = [name for name, known in SHORTCUTS.items() if known is shortcut][:1]
+    kind = [] if shortcut in (Plain, Identity, Projection, ProjectionAll) else kind
     for stage, blocks in enumerate(model.spec.stages, start=1):
         color = COLORS[1 + (stage - 1) % (len(COLORS) - 1)]
         for part, times in (("first", 1), ("rest", blocks - 1)):
@@ -63,13 +67,16 @@ def groups(model: ResNet, image_shape: tuple[int, int, int]) -> list[Group]:
                 continue
             changes = layers[0].input_shape != layers[-1].output_shape
             path = (f"stage{stage}", part, "shortcut")
-            weighted = {r.path[-1]: r for r in records if r.path[:3] == path}
-            note = ", ".join(
-                "1x1" if name == "projection" else name for name in weighted if name != "norm"
-            )
+            projected = any(r.path[:3] == path and r.path[-1] == "projection" for r in records)
             arc = "none" if plain else "dotted" if changes else "solid"
+            note = ", ".join([*kind, *(["1x1"] if projected else [])])
             texts = tuple(_text(record) for record in layers)
-            found.append(Group(texts, color, times, arc, note, layers[-1].output_shape))
+            group = Group(texts, color, times, arc, note, layers[-1].output_shape)
+            last = found[-1]
+            if dataclasses.replace(last, times=times) == group:
+                found[-1] = dataclasses.replace(last, times=last.times + times)
+            else:
+                found.append(group)
     pool = ("average pool",) if len(image_shape) == len(found[-1].output) else ()
     head = (*pool, f"dense, {model.classes}")
     return [*found, Group(head, COLORS[0], 1, "none", "", (model.classes,))]
@@ -127,8 +134,9 @@ def draw(model: ResNet, image_shape: tuple[int, int, int], title: str) -> "Figur
 
 
 def draw_to(path: Path, model: ResNet, image_shape: tuple[int, int, int], title: str) -> list[Path]:
-    """Saves the drawing beside `path` in every format of `resjax.report.figures`."""
-    return save(draw(model, image_shape, title), path.with_suffix(""))
+    """Saves the drawing in every format of `resjax.report.figures`, under the name of `path`."""
+    known = path.suffix[1:] in FORMATS
+    return save(draw(model, image_shape, title), path.with_suffix("") if known else path)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

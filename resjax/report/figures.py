@@ -75,7 +75,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
     """Writes a figure in every one of `FORMATS`, the same bytes for the same figure."""
     import matplotlib
 
-    paths = [stem.with_suffix(f".{kind}") for kind in FORMATS]
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
         for path in paths:

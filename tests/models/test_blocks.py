@@ -15,6 +15,7 @@ from resjax.models import shortcuts
 from resjax.models.blocks import ORDERS, Block
 from resjax.models.build import build_model
 from resjax.models.features import features as features_of
+from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import Layer, convolution
 from resjax.models.networks import cifar
 from resjax.training.state import create_state
@@ -209,7 +210,7 @@ def test_identity_pads_at_the_end_or_on_both_sides():
 
 def test_identity_cannot_drop_channels():
     shortcut = shortcuts.Identity(2, 1, None, None)
-    with pytest.raises(ValueError, match="from 3 to 2 channels; use shortcut='projection'"):
+    with pytest.raises(ValueError, match="from 3 to 2 channels; use a projection"):
         shortcut.apply({}, jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 4, 4, 2)), False)
 
 
@@ -262,3 +263,51 @@ def test_features_cost_nothing_when_not_asked_for(monkeypatch):
 def test_spec_counts_its_own_layers():
     spec = dataclasses.replace(cifar(20), stem="deep")
     assert spec.depth == 22
+
+
+def test_gates_start_at_their_bias():
+    _, variables = built(shortcut="exclusive_gate", gate_bias=-4.0, depth=8)
+    for stage in ("stage1", "stage2", "stage3"):
+        gate = variables["params"][stage]["first"]["shortcut"]["gate"]
+        np.testing.assert_array_equal(gate["bias"], -4.0)
+
+
+def test_bfloat16_computes_in_bfloat16():
+    model, variables = built(dtype="bfloat16", depth=8)
+    seen = {}
+
+    def observe(next_call, args, kwargs, context):
+        output = next_call(*args, **kwargs)
+        if context.method_name == "__call__":
+            seen.setdefault(type(context.module).__name__, set()).add(output.dtype.name)
+        return output
+
+    with nn.intercept_methods(observe):
+        model.apply(variables, IMAGES, train=False)
+    assert seen["Conv"] == seen["BatchNorm"] == seen["Block"] == {"bfloat16"}
+    assert seen["Dense"] == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "variance"),
+    [
+        ("he_normal", 2 / (9 * 64)),
+        ("he_normal_fan_in", 2 / (9 * 32)),
+        ("lecun_normal", 1 / (9 * 32)),
+    ],
+)
+def test_variances_of_the_initialisers(kind, variance):
+    kernel = INITIALISERS[kind].draw(jax.random.key(0), (3, 3, 32, 64), jnp.float32)
+    assert float(kernel.var()) == pytest.approx(variance, rel=0.05)
+    assert float(kernel.mean()) == pytest.approx(0, abs=0.03 * variance**0.5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_norm_after_activation_swaps_every_pair(order):
+    def flat(order):
+        return [step for steps in dataclasses.astuple(order) for step in steps]
+
+    swapped = ORDERS[order].with_norm_after_activation()
+    pairs = zip(dataclasses.astuple(ORDERS[order]), dataclasses.astuple(swapped), strict=True)
+    assert all(after == before[::-1] for before, after in pairs)
+    assert sorted(flat(swapped)) == sorted(flat(ORDERS[order]))

@@ -112,6 +112,8 @@ def test_statistics_seen_keep_a_plain_net_close_in_training_mode_too():
         ({"order": "relu_before_add"}, "cannot be the identity and learn"),
         ({"order": "bn_after_add"}, "cannot be the identity and learn"),
         ({"shortcut": "none", "activation": "gelu"}, "only relu leaves"),
+        ({"shortcut": "none", "residual_scale": 0.5}, "scales its branch"),
+        ({"shortcut": "projection_all", "order": "preact"}, "projects norm"),
     ],
 )
 def test_what_cannot_be_the_identity_is_refused(keys, message):
@@ -125,3 +127,34 @@ def test_unrelated_networks_are_refused():
     shallow, deep, variables = pair(20, 8)
     with pytest.raises(ValueError, match="only the number of blocks may differ"):
         grow(variables, shallow, deep, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"shortcut": "none"}, {"activation": "gelu"}, {"order": "preact"}, {"classes": 5},
+     {"epsilon": 1e-2}, {"residual_scale": 0.5}],
+    ids=str,
+)  # fmt: skip
+def test_networks_that_compute_otherwise_are_refused(other):
+    shallow, _, variables = pair(8, 20)
+    config = default_config()
+    config.model.update({"width": 4, "unroll": "1", "depth": 20})
+    classes, epsilon = other.get("classes", 10), other.get("epsilon", 1e-5)
+    config.model.update({k: v for k, v in other.items() if k not in ("classes", "epsilon")})
+    config.norm.epsilon = epsilon
+    with pytest.raises(ValueError, match="only the number of blocks may differ"):
+        grow(variables, shallow, build_model(config, classes), jax.random.key(0))
+
+
+def test_nets_without_normalisation_grow_too():
+    models = []
+    for depth in (8, 20):
+        config = default_config()
+        config.model.update({"width": 4, "unroll": "1", "depth": depth, "shortcut": "none"})
+        config.norm.kind = "none"
+        models.append(build_model(config, 10))
+    state = create_state(models[0], optax.identity(), 1, IMAGES.shape[1:])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    grown = grow(variables, *models, jax.random.key(0))
+    assert grown["batch_stats"] == {}
+    np.testing.assert_allclose(logits(models[1], grown), logits(models[0], variables), rtol=1e-5)

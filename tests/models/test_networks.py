@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.models.build import build_model, preset
+from resjax.models.build import build_model, named_model, preset
 from resjax.models.networks import FAMILIES, IMAGENET_STAGES, KNOWN_NAMES, cifar
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.models.summary import describe, layer_records, variable_shapes
@@ -239,15 +239,38 @@ def test_unknown_network_names_the_nearest(name, message):
         ({"order": "pre"}, "choose one of: post, bn_after_add"),
         ({"stem": "dense"}, "does not fit"),
         ({"shortcut": "scaled", "shortcut_base": "none"}, "needs something to modify"),
-        ({"shortcut": "dropout", "shortcut_base": "scaled"}, "needs something to modify"),
-        ({"shortcut": "none", "zero_last_gamma": True}, "kills every block"),
-        ({"shortcut": "none", "stochastic_depth": 0.5}, "drops whole blocks"),
-        ({"shortcut": "none", "kernel_init": "fixup"}, "starts the branches at zero"),
-        ({"shortcut": "none", "residual_scale": 0.0}, "kills every block"),
+        ({"shortcut": "dropout", "shortcut_base": "scaled"}, "modifies a shortcut itself"),
+        ({"shortcut": "none", "zero_last_gamma": True}, "there is no other path"),
+        ({"shortcut": "none", "stochastic_depth": 0.5}, "drops whole branches"),
+        ({"shortcut": "none", "kernel_init": "fixup"}, "there is no other path"),
+        (
+            {"shortcut": "none", "residual_scale": 0.0, "learn_residual_scale": True},
+            "no other path",
+        ),
+        ({"shortcut": "scaled", "shortcut_scale": 0.0, "zero_last_gamma": True}, "no other path"),
+        (
+            {"shortcut": "dropout", "shortcut_dropout": 1.0, "zero_last_gamma": True},
+            "no other path",
+        ),
+        ({"shortcut": "scaled", "branch_scale": 0.0}, "leaves the branches out for ever"),
         ({"residual_scale": 0.0}, "leaves the branches out for ever"),
         ({"kernel_init": "zeros"}, "starts every layer at zero"),
+        ({"kernel_init": "fixup"}, "is for nets without normalisation"),
+        ({"head_init": "fixup"}, "is for branches"),
         ({"order": "preact", "zero_last_gamma": True}, "ends with a normalisation"),
         ({"order": "relu_before_add", "zero_last_gamma": True}, "ends with a normalisation"),
+        ({"name": "wrn", "depth": 10, "width": 8}, "from 16 to 8.*use model.shortcut=projection"),
+        (
+            {"name": "wrn", "depth": 10, "width": 8, "shortcut": "scaled"},
+            "use model.shortcut_base=",
+        ),
+        ({"name": "wrn", "depth": 28, "block": "single"}, "WRN has no single blocks"),
+        ({"stem": "deep", "width": 1}, "halves its 1 channels; raise model.width"),
+        (
+            {"depth": 29, "block": "bottleneck", "bottleneck_width": 0.01},
+            "leaves no inner channels",
+        ),
+        ({"depth": 2}, "nearest: 8, 14"),
     ],
 )
 def test_what_is_impossible_or_unsound_is_refused_with_a_remedy(keys, message):
@@ -269,3 +292,28 @@ def test_a_family_has_every_depth(n):
     assert cifar(6 * n + 2).depth == 6 * n + 2
     assert cifar(9 * n + 2, block="bottleneck").depth == 9 * n + 2
     assert cifar(3 * n + 2, block="single").depth == 3 * n + 2
+
+
+def test_fixup_needs_a_branch_that_does_not_end_with_an_activation():
+    config = default_config()
+    config.norm.kind = "none"
+    config.model.kernel_init = "fixup"
+    build_model(config, 10)
+    config.model.order = "relu_before_add"
+    with pytest.raises(ConfigError, match="has no gradient"):
+        build_model(config, 10)
+
+
+def test_a_named_model_takes_other_keys():
+    model = named_model("cifar-resnet20", shortcut="projection_all")
+    assert describe(model, (32, 32, 3)).projections == 9
+
+
+@pytest.mark.parametrize(
+    ("order", "normalised"), [("post", True), ("relu_preact", True), ("preact", False)]
+)
+def test_projections_of_pre_activation_nets_have_no_norm(order, normalised):
+    """He et al. 2016, appendix; the block's own first BN and ReLU come before them."""
+    model = named_model("cifar-resnet8", shortcut="projection", order=order)
+    shortcut = variable_shapes(model, (32, 32, 3))["params"]["stage2"]["first"]["shortcut"]
+    assert ("norm" in shortcut) is normalised

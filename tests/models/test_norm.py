@@ -25,7 +25,7 @@ def variables_of(features, key):
     }
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(
     shape=st.lists(st.integers(2, 6), min_size=2, max_size=4),
     momentum=st.floats(0, 1),

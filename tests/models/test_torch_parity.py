@@ -76,7 +76,9 @@ IMAGENET = {"name": "imagenet", "width": 8}
 
 @pytest.mark.parametrize("train", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("shortcut", ["none", "identity", "projection"])
+@pytest.mark.parametrize(
+    "shortcut", ["none", "projection", pytest.param("identity", marks=pytest.mark.slow)]
+)
 def test_every_order(order, shortcut, train):
     compare(CIFAR | {"order": order, "shortcut": shortcut}, (9, 9, 3), train=train)
 

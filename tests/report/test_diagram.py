@@ -15,10 +15,10 @@ def chain(name, **keys):
 def test_resnet34_is_drawn_as_in_the_paper():
     drawn = chain("resnet34", shortcut="identity")
     assert drawn[0].boxes == ("7x7 conv, 64, /2", "3x3 max-pool, /2")
-    assert [group.times for group in drawn] == [1, 1, 2, 1, 3, 1, 5, 1, 2, 1]
-    assert drawn[3].boxes == ("3x3 conv, 128, /2", "3x3 conv, 128")
+    assert [group.times for group in drawn] == [1, 3, 1, 3, 1, 5, 1, 2, 1]
+    assert drawn[2].boxes == ("3x3 conv, 128, /2", "3x3 conv, 128")
     arcs = [group.arc for group in drawn]
-    assert arcs == ["none", "solid", "solid", *["dotted", "solid"] * 3, "none"]
+    assert arcs == ["none", "solid", *["dotted", "solid"] * 3, "none"]
     assert drawn[-1].boxes == ("average pool", "dense, 1000")
     assert sum(len(group.boxes) * group.times for group in drawn) == 34 + 2  # and the two pools
 
@@ -32,7 +32,8 @@ def test_a_plain_net_has_no_arcs():
     [
         ({"shortcut": "projection"}, ["1x1", "", "1x1", "", "1x1", "", "1x1", ""]),
         ({"shortcut": "projection_all"}, ["1x1"] * 8),
-        ({"shortcut": "shortcut_gate"}, ["gate"] * 8),
+        ({"shortcut": "shortcut_gate"}, ["shortcut_gate"] * 8),
+        ({"shortcut": "avgpool_projection"}, ["avgpool_projection, 1x1", "avgpool_projection"] * 4),
     ],
 )
 def test_arcs_say_what_is_on_them(keys, notes):
@@ -50,4 +51,4 @@ def test_a_deep_net_folds_into_a_readable_drawing(name):
     width, height = figure.get_size_inches()
     assert height < 4 * width
     texts = {text.get_text() for text in figure.axes[0].texts}
-    assert ("x35" if name == "resnet152" else "x199") in texts
+    assert ("x35" if name == "resnet152" else "x200") in texts
