@@ -5,13 +5,9 @@ import dataclasses
 import json
 import os
 import re
-import shlex
-import signal
 import sys
 import textwrap
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -21,14 +17,14 @@ from ml_collections import ConfigDict, config_flags
 
 import resjax
 from resjax.config import ConfigError, flatten, nearest, run_id, validate
+from resjax.interruption import EXIT_INTERRUPTED, how_to_go_on, interruptible
 
-SHOW_CURSOR = "\x1b[?25h"
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
 CONFIG_HELP = """\
 the experiment:
-  --config=FILE[:ARG]   Python file with get_config(ARG), such as experiments/degradation.py
-  --config.KEY=VALUE    override a key of its config, such as --config.model.depth=32
+  --config=FILE[:ARG]   Python file with get_config(ARG)
+  --config.KEY=VALUE    override a key of its config (resjax/config.py has all)
 """
 
 
@@ -38,13 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         own, experiment = _split(arguments)
         options = _parser().parse_args(own)
-        with _interruptible(arguments):
+        with interruptible(arguments):
             return options.run(options, experiment)
     except ConfigError as error:
         print(f"resjax: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(_how_to_go_on(arguments), file=sys.stderr)
+        print(how_to_go_on(arguments), file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -171,7 +167,8 @@ def _parser() -> argparse.ArgumentParser:
 def _names() -> str:
     from resjax.models.networks import KNOWN_NAMES
 
-    return textwrap.fill(", ".join(KNOWN_NAMES), 78, initial_indent="  ", subsequent_indent="  ")
+    names = ", ".join(KNOWN_NAMES)
+    return textwrap.indent(textwrap.fill(names, 76, break_on_hyphens=False), "  ")
 
 
 # ---------------------------------------------------------------------------------------- commands
@@ -220,9 +217,11 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
         name, _, config, _ = _experiment(rest)
         source = prepare(config).source
         image_shape, classes = source.train.images.shape[1:], len(source.class_names)
+    title = name
     for key in ("shortcut", "order", "stride_in"):
-        if getattr(options, key) is not None:
-            config.model[key] = getattr(options, key)
+        if (value := getattr(options, key)) is not None:
+            config.model[key] = value
+            title += f", {key}={value}"
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
     for what, number in (("--classes", options.classes), ("--size", options.size)):
@@ -242,11 +241,11 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         from resjax.display import print_description
 
-        print_description(name, description)
+        print_description(title, description)
     if options.diagram:
         from resjax.report.diagram import draw_to
 
-        for path in draw_to(options.diagram, model, image_shape, name):
+        for path in draw_to(options.diagram, model, image_shape, title):
             print(f"diagram: {path}", file=sys.stderr)
     return 0
 
@@ -311,49 +310,6 @@ def _experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str
 def _refuse(words: list[str]) -> None:
     if words:
         raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")
-
-
-# ------------------------------------------------------------------------------------ interruption
-
-
-@contextmanager
-def _interruptible(arguments: list[str]) -> Iterator[None]:
-    """Leaves on Ctrl-C, at once, with a line that says how to go on.
-
-    Python handles a signal between two of its own instructions, so not while a network compiles. A
-    thread that is woken by the signal itself ends the process if the main one is not done within a
-    second.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    done = threading.Event()
-    receive, send = os.pipe()
-    os.set_blocking(send, False)
-    before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
-
-    def watch() -> None:
-        while (number := os.read(receive, 1)) and number[0] != signal.SIGINT:
-            pass
-        if number and not done.wait(timeout=1.0):
-            sys.stderr.write(SHOW_CURSOR if sys.stderr.isatty() else "")
-            sys.stderr.write(_how_to_go_on(arguments) + "\n")
-            sys.stderr.flush()
-            os._exit(EXIT_INTERRUPTED)
-        os.close(receive)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-        signal.set_wakeup_fd(before)
-        os.close(send)
-
-
-def _how_to_go_on(arguments: list[str]) -> str:
-    command = shlex.join(["resjax", *arguments])
-    return f"\ninterrupted; finished runs are kept, go on with: {command}"
 
 
 def command() -> NoReturn:

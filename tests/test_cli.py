@@ -118,7 +118,7 @@ def test_unknown_size_of_an_experiment_is_refused(tmp_path, capsys):
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["sweep", *SMALL, "--sweep=seed", f"--workdir={tmp_path / 'file'}"]) == 2
-    assert "choose another --workdir" in capsys.readouterr().err
+    assert "choose another directory" in capsys.readouterr().err
 
 
 def test_a_directory_of_another_config_is_refused_with_the_keys(tmp_path, capsys):

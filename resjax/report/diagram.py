@@ -154,7 +154,9 @@ def _box(axes: "Axes", y: float, text: str, color: str) -> None:
 
 
 def _arrow(axes: "Axes", start: float, end: float) -> None:
-    axes.annotate("", (0, end), (0, start), arrowprops={"arrowstyle": "-|>", "lw": 0.9})
+    axes.annotate(
+        "", (0, end), (0, start), arrowprops={"arrowstyle": "-|>", "lw": 0.9, "color": "black"}
+    )
 
 
 def _arc(axes: "Axes", top: float, bottom: float, group: Group) -> None:

@@ -30,7 +30,7 @@ def run_state(directory: Path) -> str:
         if not (directory / "config.json").is_file():
             return ABSENT
     except OSError as error:  # a name that is too long, for one
-        raise ConfigError(f"{directory}: {error.strerror}; choose another --workdir") from None
+        raise ConfigError(f"{directory}: {error.strerror}; choose another directory") from None
     if (directory / "result.json").is_file():
         return DONE
     return FAILED if (directory / "error.txt").is_file() else UNFINISHED
@@ -59,7 +59,7 @@ def make_directory(directory: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {directory}: {error.strerror}; choose another --workdir"
+            f"cannot write to {directory}: {error.strerror}; choose another directory"
         ) from None
 
 
@@ -77,7 +77,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     if differing:
         raise ConfigError(
             f"{directory} holds a run of another config ({'; '.join(differing)}); "
-            "choose another --workdir"
+            "choose another directory"
         )
 
 
@@ -135,7 +135,7 @@ def locked(directory: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(descriptor)
         raise ConfigError(
-            f"{directory} is being run by another process; wait for it or choose another --workdir"
+            f"{directory} is being run by another process; wait for it or choose another directory"
         ) from None
     try:
         yield

@@ -46,9 +46,9 @@ def test_what_a_directory_is(tmp_path):
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for name in ("run", "x" * 300):
-        with pytest.raises(ConfigError, match="choose another --workdir"):
+        with pytest.raises(ConfigError, match="choose another directory"):
             rundir.make_directory(tmp_path / "file" / name)
-    with pytest.raises(ConfigError, match="choose another --workdir"):
+    with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
 
 
