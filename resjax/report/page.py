@@ -9,6 +9,7 @@ from resjax.config import ConfigError
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import figures, tables
 from resjax.report.stats import (
+    DEGRADES,
     Cell,
     Missing,
     Run,
@@ -101,7 +102,7 @@ def _section(runs: list[Run], failed: list[Missing], title: str, figure: Path) -
             and protocol(run.config) == protocol(runs[0].config)
         ]
         gap = degradation(arm)
-        degrades = gap is not None and gap.degrades and not lost
+        degrades = gap is not None and gap.verdict == DEGRADES and not lost
         verdicts.append((degrades, tables.verdict(kind, gap, lost)))
     return Section(title, arms, verdicts, figure)
 

@@ -18,6 +18,12 @@ AXES = ("model.depth", "model.shortcut", "seed")
 """The keys over which a table runs; all others are the protocol, which is the same in a table."""
 
 
+DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
+
+TOLERANCE = 0.01
+"""A gap in training error that counts as none, as a fraction of the training set."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run that is done: its name, config {dotted key: value}, result, curve and manifest."""
@@ -82,9 +88,10 @@ class Gap:
       deepest, best: depths; `best` has the lowest mean error among the shallower.
       deepest_error, best_error: mean training errors.
       interval: 95 % t interval of the gap, paired by seed; None with a single seed.
-      degrades: whether the gap is above zero by more than its uncertainty. That is the interval, or
-        with a single seed the error of counting errors in two samples of this size; equal seeds do
-        not make it smaller than that.
+      verdict: DEGRADES if the gap is above zero by more than its uncertainty, DOES_NOT if it is
+        below `TOLERANCE` by more than that, else UNDECIDED. The uncertainty is that of the interval,
+        or with a single seed the error of counting errors in two samples of this size; equal seeds
+        do not make it smaller than that.
     """
 
     seeds: tuple[int, ...]
@@ -93,7 +100,7 @@ class Gap:
     deepest_error: float
     best_error: float
     interval: tuple[float, float] | None
-    degrades: bool
+    verdict: str
 
     @property
     def gap(self) -> float:
@@ -200,5 +207,5 @@ def degradation(arm: list[Cell]) -> Gap | None:
         deepest_error=statistics.fmean(high),
         best_error=statistics.fmean(low),
         interval=interval,
-        degrades=gap > margin,
+        verdict=DEGRADES if gap > margin else DOES_NOT if gap + margin < TOLERANCE else UNDECIDED,
     )

@@ -62,8 +62,7 @@ def verdict(shortcut: str, gap: Gap | None, failed: Iterable[str] = ()) -> str:
         low, high = (100 * end for end in gap.interval)
         uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
     return (
-        f"{name}: {'degrades' if gap.degrades else 'does not degrade'} with depth, training error "
-        f"{100 * gap.gap:+.2f} points ({gap.deepest} layers {100 * gap.deepest_error:.2f} %, "
+        f"{name}: {gap.verdict}, training error {100 * gap.gap:+.2f} points ({gap.deepest} layers {100 * gap.deepest_error:.2f} %, "
         f"{gap.best} layers {100 * gap.best_error:.2f} %; {uncertainty})"
     )
 

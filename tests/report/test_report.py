@@ -12,7 +12,15 @@ from scipy import stats as scipy_stats
 from resjax.config import ConfigError, default_config, flatten
 from resjax.report import tables
 from resjax.report.page import write_report
-from resjax.report.stats import cells, degradation, protocols, read_runs
+from resjax.report.stats import (
+    DEGRADES,
+    DOES_NOT,
+    UNDECIDED,
+    cells,
+    degradation,
+    protocols,
+    read_runs,
+)
 from resjax.training import rundir
 
 SHORTCUTS = ("none", "identity", "projection_all")
@@ -64,7 +72,7 @@ def test_gap_is_paired_by_seed_and_its_interval_is_that_of_the_t_test(tmp_path):
     assert gap.best == 20
     assert gap.gap == pytest.approx(differences.mean())
     assert gap.interval == pytest.approx(tuple(expected))
-    assert gap.degrades
+    assert gap.verdict == DEGRADES
 
 
 def test_the_numbers_of_a_verdict_are_of_the_seeds_that_both_depths_have(tmp_path):
@@ -92,7 +100,7 @@ def test_equal_gaps_do_not_make_it_certain(tmp_path):
     write_sweep(tmp_path, {("none", 56): [1 / 1437] * 2, ("none", 20): [0.0] * 2})
     gap = gaps(tmp_path)["none"]
     assert gap.interval[0] < 0 < gap.interval[1]
-    assert not gap.degrades
+    assert gap.verdict == DOES_NOT
 
 
 def test_the_same_run_twice_is_refused(tmp_path):
@@ -126,16 +134,18 @@ def test_an_interval_that_holds_zero_is_no_degradation(tmp_path):
     write_sweep(tmp_path, {("identity", 56): [0.01, 0.03], ("identity", 20): [0.02, 0.01]})
     gap = gaps(tmp_path)["identity"]
     assert gap.gap > 0
-    assert not gap.degrades
+    assert gap.verdict == UNDECIDED
 
 
-@pytest.mark.parametrize(("examples", "degrades"), [(1, False), (3, False), (4, True), (100, True)])
-def test_with_one_seed_a_gap_must_exceed_the_error_of_counting(tmp_path, examples, degrades):
+@pytest.mark.parametrize(
+    ("examples", "verdict"), [(1, DOES_NOT), (3, DOES_NOT), (4, DEGRADES), (100, DEGRADES)]
+)
+def test_with_one_seed_a_gap_must_exceed_the_error_of_counting(tmp_path, examples, verdict):
     """Against a net without errors: sqrt(p / 1437) * 1.96 < p from 4 errors on."""
     write_sweep(tmp_path, {("none", 56): [examples / 1437], ("none", 20): [0.0]})
     gap = gaps(tmp_path)["none"]
     assert gap.interval is None
-    assert gap.degrades is degrades
+    assert gap.verdict == verdict
 
 
 def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
