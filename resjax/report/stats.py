@@ -89,9 +89,9 @@ class Gap:
       deepest_error, best_error: mean training errors.
       interval: 95 % t interval of the gap, paired by seed; None with a single seed.
       verdict: DEGRADES if the gap is above zero by more than its uncertainty, DOES_NOT if it is
-        below `TOLERANCE` by more than that, else UNDECIDED. The uncertainty is that of the interval,
-        or with a single seed the error of counting errors in two samples of this size; equal seeds
-        do not make it smaller than that.
+        below `TOLERANCE` by more than that, else UNDECIDED. The uncertainty is that of the
+        interval, or with a single seed the error of counting errors in two samples of this size;
+        equal seeds do not make it smaller than that.
     """
 
     seeds: tuple[int, ...]

@@ -61,10 +61,10 @@ def verdict(shortcut: str, gap: Gap | None, failed: Iterable[str] = ()) -> str:
     else:
         low, high = (100 * end for end in gap.interval)
         uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
-    return (
-        f"{name}: {gap.verdict}, training error {100 * gap.gap:+.2f} points ({gap.deepest} layers {100 * gap.deepest_error:.2f} %, "
-        f"{gap.best} layers {100 * gap.best_error:.2f} %; {uncertainty})"
-    )
+    deep = f"{gap.deepest} layers {100 * gap.deepest_error:.2f} %"
+    best = f"{gap.best} layers {100 * gap.best_error:.2f} %"
+    points = f"{100 * gap.gap:+.2f} points"
+    return f"{name}: {gap.verdict}, training error {points} ({deep}, {best}; {uncertainty})"
 
 
 def markdown(cells: Iterable[Cell]) -> str:
