@@ -5,7 +5,8 @@ import pytest
 
 def pytest_configure(config):
     # Programs are compiled once for all tests, subprocesses and later sessions included.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
 
 
 @pytest.fixture(autouse=True)
