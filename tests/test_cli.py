@@ -222,6 +222,20 @@ def test_importing_resjax_is_quick_and_takes_nothing_along():
 
 
 @pytest.mark.slow
+def test_another_process_and_seed_find_what_was_compiled(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    programs = []
+    for seed in (0, 1):
+        words = ["train", *SMALL, f"--config.seed={seed}", f"--workdir={tmp_path / str(seed)}"]
+        command = [sys.executable, "-m", "resjax.cli", *words]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        programs.append({path.name for path in tmp_path.glob("cache/resjax/compiled/*-cache")})
+    assert len(programs[0]) >= 3  # initial values, training step, evaluation
+    assert programs[0] == programs[1]
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_at_once_with_a_line_that_says_how_to_go_on(tmp_path):
     words = [sys.executable, "-m", "resjax.cli", "sweep", f"--config={EXPERIMENT}"]
     process = subprocess.Popen(

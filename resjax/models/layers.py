@@ -1,6 +1,7 @@
 """The weighted layers that blocks, stems and shortcuts are built of."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,18 +28,32 @@ class Layer:
     gain: float = 1.0
 
 
-def convolution(
+def _settings(
     layer: Layer,
-    *,
     init: str = "he_normal",
     bias: float | None = None,
     dtype: jnp.dtype = jnp.float32,
     name: str | None = None,
-) -> nn.Conv:
+) -> dict[str, Any]:
+    """What both kinds of layer take: `init` a key of `INITIALISERS`, `bias` its initial value.
+
+    Without a value for the bias there is none.
+    """
+    return {
+        "kernel_init": INITIALISERS[init].scaled(layer.gain),
+        "use_bias": bias is not None,
+        "bias_init": nn.initializers.constant(bias or 0.0),
+        "dtype": dtype,
+        "param_dtype": jnp.promote_types(dtype, jnp.float32),
+        "name": name,
+    }
+
+
+def convolution(layer: Layer, **settings: Any) -> nn.Conv:
     """A 2-D convolution, padded by (size - 1) / 2 on every side; never SAME.
 
-    At stride 2, SAME would shift the residual branch by a pixel against its shortcut. It has a bias
-    if an initial value for it is given.
+    At stride 2, SAME would shift the residual branch by a pixel against its shortcut. `settings`
+    are `init`, `bias` (the initial value, or None for no bias), `dtype` and `name`.
     """
     return nn.Conv(
         layer.channels,
@@ -46,30 +61,10 @@ def convolution(
         (layer.stride, layer.stride),
         padding=(layer.size - 1) // 2,
         feature_group_count=layer.groups,
-        kernel_init=INITIALISERS[init].scaled(layer.gain),
-        use_bias=bias is not None,
-        bias_init=nn.initializers.constant(bias or 0.0),
-        dtype=dtype,
-        param_dtype=jnp.promote_types(dtype, jnp.float32),
-        name=name,
+        **_settings(layer, **settings),
     )
 
 
-def dense(
-    layer: Layer,
-    *,
-    init: str = "he_normal",
-    bias: float | None = None,
-    dtype: jnp.dtype = jnp.float32,
-    name: str | None = None,
-) -> nn.Dense:
-    """A fully connected layer; it takes the place of `convolution` in a `ResidualMLP`."""
-    return nn.Dense(
-        layer.channels,
-        kernel_init=INITIALISERS[init].scaled(layer.gain),
-        use_bias=bias is not None,
-        bias_init=nn.initializers.constant(bias or 0.0),
-        dtype=dtype,
-        param_dtype=jnp.promote_types(dtype, jnp.float32),
-        name=name,
-    )
+def dense(layer: Layer, **settings: Any) -> nn.Dense:
+    """A fully connected layer in the place of a `convolution`, with the same settings."""
+    return nn.Dense(layer.channels, **_settings(layer, **settings))
