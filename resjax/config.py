@@ -53,7 +53,9 @@ def default_config() -> ConfigDict:
     config.model.learn_residual_scale = False  # make it a parameter of each block (SkipInit)
     config.model.stochastic_depth = 0.0  # probability of dropping the last block's branch
     config.model.dtype = "float32"  # of the computation; logits and statistics never have less
-    config.model.unroll = "all"  # blocks in one iteration of a stage's loop: a number, or all
+    config.model.unroll = "auto"  # blocks in one iteration of a stage's loop: a number, all, auto
+    config.model.remat = False  # compute a block's inside again for its gradient; less memory
+    config.model.conv = "auto"  # xla is XLA's own convolution and gradients on every backend
 
     config.norm = ConfigDict()
     config.norm.kind = "batch"  # or none, with biases instead
@@ -91,7 +93,7 @@ def default_config() -> ConfigDict:
     return config
 
 
-EXECUTION_KEYS = frozenset({"model.unroll", "eval.batch_size"})
+EXECUTION_KEYS = frozenset({"model.unroll", "model.remat", "model.conv", "eval.batch_size"})
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
 
 DURATION_KEYS = ("optim.warmup", "train.duration", "train.grow_at", "eval.every")

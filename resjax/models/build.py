@@ -17,8 +17,9 @@ from resjax.models.layers import convolution, dense
 from resjax.models.mlp import ResidualMLP
 from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named
 from resjax.models.norm import NORMS
-from resjax.models.resnet import ResNet
+from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import SHORTCUTS, make_shortcut
+from resjax.ops.conv import IMPLEMENTATIONS
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -56,6 +57,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
         ("identity_pad", ("end", "both")),
         ("projection_norm", (AUTO, "always", "never")),
         ("bias", (AUTO, "always", "never")),
+        ("conv", IMPLEMENTATIONS),
     ):
         choose(dict.fromkeys(table), model[key], f"model.{key}")
     choose(NORMS, config.norm.kind, "norm.kind")
@@ -77,6 +79,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
         stochastic_depth=model.stochastic_depth,
         dtype=DTYPES[model.dtype],
         unroll=_unroll(model.unroll),
+        remat=model.remat,
     )
 
 
@@ -164,7 +167,7 @@ def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
     # A normalisation subtracts every bias before it; without one nothing else shifts an activation.
     biased = config.norm.kind == "none" if model.bias == AUTO else model.bias == "always"
     layer = functools.partial(
-        dense if fully_connected else convolution,
+        dense if fully_connected else functools.partial(convolution, implementation=model.conv),
         init=model.kernel_init,
         dtype=dtype,
         bias=0.0 if biased else None,
@@ -286,9 +289,10 @@ def _refuse_unsound(config: ConfigDict, order: Order) -> None:
             raise ConfigError(message)
 
 
-def _unroll(text: str) -> int:
-    if text == "all":
-        return ResNet.unroll
+def _unroll(text: str) -> int | None:
+    named = {AUTO: None, "all": EVERY_BLOCK}
+    if text in named:
+        return named[text]
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"model.unroll={text!r} is neither a positive number nor 'all'")
+        raise ConfigError(f"model.unroll={text!r} is no positive number, nor 'all' or 'auto'")
     return int(text)

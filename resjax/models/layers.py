@@ -1,12 +1,15 @@
 """The weighted layers that blocks, stems and shortcuts are built of."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from resjax.models.initialisers import INITIALISERS
+from resjax.ops.conv import conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +52,44 @@ def _settings(
     }
 
 
-def convolution(layer: Layer, **settings: Any) -> nn.Conv:
+class Convolution(nn.Module):
     """A 2-D convolution, padded by (size - 1) / 2 on every side; never SAME.
 
-    At stride 2, SAME would shift the residual branch by a pixel against its shortcut. `settings`
-    are `init`, `bias` (the initial value, or None for no bias), `dtype` and `name`.
+    At stride 2, SAME would shift the residual branch by a pixel against its shortcut. Parameters
+    are a `kernel` `[size, size, C / groups, channels]` and, if there is one, a `bias` `[channels]`.
+
+    Attributes:
+      implementation: of `resjax.ops.conv.conv`.
     """
-    return nn.Conv(
-        layer.channels,
-        (layer.size, layer.size),
-        (layer.stride, layer.stride),
-        padding=(layer.size - 1) // 2,
-        feature_group_count=layer.groups,
-        **_settings(layer, **settings),
-    )
+
+    layer: Layer
+    kernel_init: Callable[..., jax.Array]
+    use_bias: bool
+    bias_init: Callable[..., jax.Array]
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
+        size, groups = self.layer.size, self.layer.groups
+        shape = (size, size, x.shape[-1] // groups, self.layer.channels)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        kernel = kernel.astype(self.dtype)
+        y = conv(x.astype(self.dtype), kernel, self.layer.stride, groups, self.implementation)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+def convolution(layer: Layer, implementation: str = "auto", **settings: Any) -> Convolution:
+    """A `Convolution`; `settings` are `init`, `bias`, `dtype` and `name`.
+
+    `bias` is its initial value, or None for no bias.
+    """
+    return Convolution(layer, implementation=implementation, **_settings(layer, **settings))
 
 
 def dense(layer: Layer, **settings: Any) -> nn.Dense:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resjax.ops.norm import batch_norm, normalise
+
 
 class BatchNorm(nn.Module):
     """Normalises every feature by the statistics of the batch (Ioffe and Szegedy 2015).
@@ -41,19 +43,16 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, exact)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, exact)
 
-        x = x.astype(exact)
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            var = jnp.square(x - mean).mean(axes)
-            if not self.is_initializing():
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * var
-        else:
+        x = x.astype(self.dtype)
+        if not train:
             mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return ((x - mean) * factor + bias).astype(self.dtype)
+            return normalise(x, mean, var, scale, bias, self.epsilon)
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon)
+        if not self.is_initializing():
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean
+            running_var.value = keep * running_var.value + (1 - keep) * var
+        return y
 
 
 def no_norm(name: str | None = None, zero_scale: bool = False) -> Callable[..., jax.Array]:

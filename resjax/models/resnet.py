@@ -13,6 +13,17 @@ from resjax.models.blocks import NORM, Block, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.networks import STEMS, Spec, Stem
 from resjax.models.shortcuts import ONE_VALUE
+from resjax.ops.pool import max_pool
+
+EVERY_BLOCK = 1 << 30
+"""For `unroll`: straight-line code, however many blocks there are."""
+
+STRAIGHT_LINE = {"cpu": 18, "gpu": 8, "tpu": 8}
+"""By backend, the most blocks of a stage, beside its first, that are straight-line code by default.
+
+A loop compiles in the same time whatever the number of blocks, but copies what the gradient needs
+to and from stacked arrays.
+"""
 
 
 class OpeningLayers(nn.Module):
@@ -36,7 +47,7 @@ class OpeningLayers(nn.Module):
                 else:
                     x = self.parts.activation(x)
         if self.stem.pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x)
         return x
 
 
@@ -51,37 +62,46 @@ class Stage(nn.Module):
       rest: makes one of the others.
       drops: for each block, the probability that its branch is dropped in training.
       unroll: blocks of the rest in one iteration of the compiled loop; as many as there are, or
-        more, is straight-line code, 1 is one compiled body whatever their number.
+        more, is straight-line code, 1 is one compiled body whatever their number. None chooses by
+        `STRAIGHT_LINE`.
+      remat: whether a block keeps nothing but its input for the gradient, and computes the rest
+        again (Chen et al. 2016).
     """
 
     first: Callable[..., Block]
     rest: Callable[..., Block]
     drops: tuple[float, ...]
-    unroll: int
+    unroll: int | None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
         drops = np.asarray(self.drops, np.float32) if any(self.drops) else None
-        x = self.first(name="first")(x, 0.0 if drops is None else jnp.asarray(drops[0]), train)
         others = len(self.drops) - 1
-        if others:
-            x = self._scan(x, others, None if drops is None else drops[1:], train)
-        self.sow("intermediates", "output", x, **ONE_VALUE)
-        return x
+        unroll = self.unroll
+        if unroll is None:
+            unroll = others if others <= STRAIGHT_LINE.get(jax.default_backend(), 8) else 1
 
-    def _scan(self, x: jax.Array, others: int, drops: np.ndarray | None, train: bool) -> jax.Array:
         def step(block: Block, x: jax.Array, drop: jax.Array | None) -> tuple[jax.Array, None]:
             return block(x, 0.0 if drop is None else drop, train), None
 
-        scanned = nn.scan(
-            step,
-            variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
-            split_rngs={"params": True, "dropout": True},
-            length=others,
-            unroll=min(self.unroll, others),
-        )
-        return scanned(self.rest(name="rest"), x, drops)[0]
+        if self.remat:
+            # In a loop the body is computed again anyway; in straight-line code XLA would see that
+            # it was computed before.
+            step = nn.remat(step, prevent_cse=unroll > 1)
+        x, _ = step(self.first(name="first"), x, None if drops is None else jnp.asarray(drops[0]))
+        if others:
+            scanned = nn.scan(
+                step,
+                variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=others,
+                unroll=min(unroll, others),
+            )
+            x, _ = scanned(self.rest(name="rest"), x, None if drops is None else drops[1:])
+        self.sow("intermediates", "output", x, **ONE_VALUE)
+        return x
 
 
 class ResNet(nn.Module):
@@ -99,7 +119,7 @@ class ResNet(nn.Module):
       stochastic_depth: probability of dropping the last block's branch; it grows linearly from the
         first (Huang et al. 2016, equation 4).
       dtype: of the computation; parameters, statistics and logits have at least float32.
-      unroll: see `Stage`.
+      unroll, remat: see `Stage`.
     """
 
     spec: Spec
@@ -109,7 +129,8 @@ class ResNet(nn.Module):
     head_init: str = "lecun_normal"
     stochastic_depth: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    unroll: int = 1 << 30
+    unroll: int | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -135,6 +156,7 @@ class ResNet(nn.Module):
                 functools.partial(Block, spec.branch(i, False, self.gains), self.parts),
                 tuple(map(float, drops[done : done + size])),
                 self.unroll,
+                self.remat,
                 name=f"stage{i + 1}",
             )
             x = stage(x, train)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.models.layers import Convolution
 from resjax.models.networks import STEMS, Spec
 from resjax.models.resnet import ResNet
 
@@ -109,7 +110,7 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerReco
     def observe(next_call, args, kwargs, context):
         output = next_call(*args, **kwargs)
         module = context.module
-        if isinstance(module, nn.Conv | nn.Dense) and context.method_name == "__call__":
+        if isinstance(module, Convolution | nn.Dense) and context.method_name == "__call__":
             stage = module.path[0].removeprefix("stage")
             times = model.spec.stages[int(stage) - 1] - 1 if "rest" in module.path else 1
             kernel = module.variables["params"]["kernel"].shape

@@ -1,0 +1,342 @@
+"""2-D convolution that is fast on every backend, forward and backward, in loops and out of them.
+
+conv(x, w)[n, i, j, o] = sum over a, b, c of x[n, s i + a - p, s j + b - p, c] w[a, b, c, o], with
+p = (size - 1) // 2 on both sides of an axis: never SAME. It is bilinear, and it and its two
+gradients are each other's derivatives: three primitives, closed under differentiation in both modes.
+
+On GPUs and TPUs they are XLA's convolutions. On a CPU XLA's are slow: at half of what the arithmetic
+units can do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop, where they
+are not brought to the one layout that has a fast implementation. There, the kernels of `native` are
+called, or, where no compiler could build them, XLA is given what it does best.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from resjax.ops import native
+from resjax.ops.primitive import (
+    exact_dtype,
+    fold_channels,
+    make_primitive,
+    mapped_size,
+    unfold_channels,
+)
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1, implementation: str = "auto"
+) -> jax.Array:
+    """Convolves `[N, H, W, C]` with `[A, B, C / groups, O]` to `[N, H', W', O]`.
+
+    H' = (H + 2 ((A - 1) // 2) - A) // stride + 1, and W' likewise; the result has the dtype of x.
+
+    Args:
+      x, kernel: of the same dtype.
+      stride: in both directions.
+      groups: of channels that do not see each other.
+      implementation: "auto", or "xla" for XLA's own convolution and gradients on every backend.
+
+    Raises:
+      ValueError: for shapes or dtypes that do not fit, an unknown implementation, or images that
+        are smaller than the kernel.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation={implementation!r} is neither of {', '.join(IMPLEMENTATIONS)}"
+        )
+    _refuse(x, kernel, stride, groups)
+    return IMPLEMENTATIONS[implementation](x, kernel, stride, groups)
+
+
+def _refuse(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> None:
+    shapes = f"x {x.shape} and kernel {kernel.shape}"
+    if x.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(f"{shapes} are not [N, H, W, C] and [A, B, C / groups, O]")
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"x has dtype {x.dtype} and kernel {kernel.dtype}; cast one of them")
+    if stride < 1 or groups < 1:
+        raise ValueError(f"stride={stride} and groups={groups} must be positive")
+    if kernel.shape[2] * groups != x.shape[3] or kernel.shape[3] % groups:
+        raise ValueError(f"{shapes} do not fit each other with groups={groups}")
+    if min(_output_size(x.shape[1:3], kernel.shape[:2], stride)) < 1:
+        raise ValueError(f"{shapes}: the images are smaller than the kernel")
+
+
+def _output_size(image: tuple[int, ...], size: tuple[int, ...], stride: int) -> tuple[int, ...]:
+    pairs = zip(image, size, strict=True)
+    return tuple((n + 2 * ((k - 1) // 2) - k) // stride + 1 for n, k in pairs)
+
+
+def _stock(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [((size - 1) // 2,) * 2 for size in kernel.shape[:2]],
+        dimension_numbers=DIMENSIONS,
+        feature_group_count=groups,
+    )
+
+
+# ------------------------------------------------------------------------------ the three products
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """What two of images, kernel and output do not say of the third.
+
+    Attributes:
+      image: height and width of x.
+      size: of the kernel.
+    """
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    stride: int
+    groups: int
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """Height and width of the output."""
+        return _output_size(self.image, self.size, self.stride)
+
+
+Product = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
+
+
+class Form(NamedTuple):
+    """One way to compute the three products; `channels` are last in images, `[C / groups, O]` in
+    kernels.
+
+    Attributes:
+      forward: x, kernel to y.
+      input_gradient: y, kernel to x.
+      kernel_gradient: x, y to the kernel.
+    """
+
+    forward: Product
+    input_gradient: Product
+    kernel_gradient: Product
+
+
+def _shapes(a: jax.Array, b: jax.Array, geometry: Geometry) -> Form:
+    """Of the results of the products, if a and b are the operands; one of the three makes sense."""
+    groups = geometry.groups
+    return Form(
+        forward=(a.shape[0], *geometry.output, b.shape[3]),
+        input_gradient=(a.shape[0], *geometry.image, b.shape[2] * groups),
+        kernel_gradient=(*geometry.size, a.shape[3] // groups, b.shape[3]),
+    )
+
+
+def _stock_form() -> Form:
+    """XLA's convolution and its transposes as JAX writes them."""
+
+    def forward(x, kernel, geometry):
+        return _stock(x, kernel, geometry.stride, geometry.groups)
+
+    def input_gradient(y, kernel, geometry):
+        x = jax.ShapeDtypeStruct(_shapes(y, kernel, geometry).input_gradient, y.dtype)
+        return jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(y)[0]
+
+    def kernel_gradient(x, y, geometry):
+        kernel = jax.ShapeDtypeStruct(_shapes(x, y, geometry).kernel_gradient, y.dtype)
+        return jax.linear_transpose(lambda kernel: forward(x, kernel, geometry), kernel)(y)[0]
+
+    return Form(forward, input_gradient, kernel_gradient)
+
+
+def _native_form() -> Form:
+    """The kernels of `native`."""
+
+    def product(name: str) -> Product:
+        def call(a, b, geometry):
+            shape = getattr(_shapes(a, b, geometry), name)
+            return jax.ffi.ffi_call(f"resjax_conv_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(
+                a, b, stride=np.int64(geometry.stride), groups=np.int64(geometry.groups)
+            )
+
+        return call
+
+    return Form(*map(product, Form._fields))
+
+
+def _canonical_form() -> Form:
+    """The gradients as convolutions of images `[N, H, W, C]`, written out, for groups = 1.
+
+    XLA has a fast CPU implementation for this layout alone, and brings others to it only outside of
+    loops.
+    """
+
+    def forward(x, kernel, geometry):
+        return _stock(x, kernel, geometry.stride, 1)
+
+    def input_gradient(y, kernel, geometry):
+        y = _spread(y, geometry)
+        return jax.lax.conv_general_dilated(
+            y, _mirrored(kernel), (1, 1), "VALID", dimension_numbers=DIMENSIONS
+        )
+
+    def kernel_gradient(x, y, geometry):
+        margins = [
+            (before, (n - 1) * geometry.stride + k - size - before)
+            for n, k, size, before in zip(
+                geometry.output, geometry.size, geometry.image, _margins(geometry), strict=True
+            )
+        ]
+        kernel = jax.lax.conv_general_dilated(
+            x.transpose(3, 1, 2, 0),
+            y.transpose(1, 2, 0, 3),
+            (1, 1),
+            margins,
+            rhs_dilation=(geometry.stride,) * 2,
+            dimension_numbers=DIMENSIONS,
+        )
+        return kernel.transpose(1, 2, 0, 3)
+
+    return Form(forward, input_gradient, kernel_gradient)
+
+
+def _patches_form() -> Form:
+    """Matrix products with the windows of all outputs side by side, for groups = 1."""
+
+    def windows(x, size, stride, output):
+        """Padded images to `[N, H', W', A B C]`."""
+        spans = [(n - 1) * stride + 1 for n in output]
+        parts = [
+            x[:, a : a + spans[0] : stride, b : b + spans[1] : stride]
+            for a in range(size[0])
+            for b in range(size[1])
+        ]
+        return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+
+    def of(x, geometry):
+        (a, b), (c, d) = _margins(geometry), geometry.size
+        x = jnp.pad(x, ((0, 0), (a, c - 1 - a), (b, d - 1 - b), (0, 0)))
+        return windows(x, geometry.size, geometry.stride, geometry.output)
+
+    def forward(x, kernel, geometry):
+        return of(x, geometry) @ kernel.reshape(-1, kernel.shape[3])
+
+    def input_gradient(y, kernel, geometry):
+        y = windows(_spread(y, geometry), geometry.size, 1, geometry.image)
+        return y @ _mirrored(kernel).reshape(-1, kernel.shape[2])
+
+    def kernel_gradient(x, y, geometry):
+        kernel = jnp.tensordot(of(x, geometry), y, ((0, 1, 2), (0, 1, 2)))
+        return kernel.reshape(_shapes(x, y, geometry).kernel_gradient)
+
+    return Form(forward, input_gradient, kernel_gradient)
+
+
+def _margins(geometry: Geometry) -> tuple[int, ...]:
+    return tuple((size - 1) // 2 for size in geometry.size)
+
+
+def _mirrored(kernel: jax.Array) -> jax.Array:
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _spread(y: jax.Array, geometry: Geometry) -> jax.Array:
+    """The gradient of the output with zeros between and around, as the mirrored kernel sees it."""
+    edges = [
+        (k - 1 - before, size + before - (n - 1) * geometry.stride - 1, geometry.stride - 1)
+        for n, k, size, before in zip(
+            geometry.output, geometry.size, geometry.image, _margins(geometry), strict=True
+        )
+    ]
+    return jax.lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+STOCK, NATIVE, CANONICAL, PATCHES = (
+    _stock_form(), _native_form(), _canonical_form(), _patches_form(),
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- the choice on a CPU
+
+TINY_MAP = 16
+"""Pixels of an output up to which patches are faster than XLA's convolution on a CPU."""
+
+
+def _cpu_form(name: str, geometry: Geometry, shapes: Form) -> Form:
+    """What was fastest for a shape when it was measured (`tests/benchmarks/convolutions.py`).
+
+    It is decided by shapes alone, never by timing, so that a program stays the same.
+    """
+    if native.available():
+        # Where one to three channels come out, the vectors are nearly empty.
+        narrow = name == "input_gradient" and shapes.input_gradient[3] // geometry.groups < 4
+        return STOCK if narrow else NATIVE
+    if geometry.groups > 1:
+        return STOCK
+    if geometry.size == (1, 1) or math.prod(geometry.output) <= TINY_MAP:
+        return PATCHES
+    return CANONICAL
+
+
+def _on_cpu(name: str) -> Product:
+    def product(a, b, geometry):
+        form = _cpu_form(name, geometry, _shapes(a, b, geometry))
+        exact = exact_dtype(a, b)
+        return getattr(form, name)(a.astype(exact), b.astype(exact), geometry).astype(a.dtype)
+
+    return product
+
+
+# ------------------------------------------------------------------------------------- primitives
+
+
+def _primitive(name: str) -> Primitive:
+    primitive = make_primitive(f"resjax_conv_{name}", getattr(STOCK, name), _on_cpu(name))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+def _batch(primitive: Primitive, operands, axes, geometry: Geometry):
+    """vmap: the mapped convolutions side by side, as groups of the channels of one."""
+    size = mapped_size(operands, axes)
+    geometry = dataclasses.replace(geometry, groups=size * geometry.groups)
+    result = primitive.bind(*fold_channels(operands, axes), geometry=geometry)
+    return unfold_channels(result, size)
+
+
+PRIMITIVES = Form(*map(_primitive, Form._fields))
+
+
+def _bilinear(name: str, first: Callable, second: Callable) -> None:
+    """Says what the transposes of a product are; each gets the cotangent and the other operand."""
+    ad.defbilinear(
+        getattr(PRIMITIVES, name),
+        lambda cotangent, a, b, geometry: first(cotangent, b, geometry=geometry),
+        lambda cotangent, a, b, geometry: second(cotangent, a, geometry=geometry),
+    )
+
+
+def _swapped(primitive: Primitive) -> Callable:
+    return lambda cotangent, other, geometry: primitive.bind(other, cotangent, geometry=geometry)
+
+
+_forward, _input, _kernel = (primitive.bind for primitive in PRIMITIVES)
+_bilinear("forward", _input, _swapped(PRIMITIVES.kernel_gradient))
+_bilinear("input_gradient", _forward, _kernel)
+_bilinear("kernel_gradient", _swapped(PRIMITIVES.input_gradient), _swapped(PRIMITIVES.forward))
+
+
+def _auto(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    geometry = Geometry(x.shape[1:3], kernel.shape[:2], stride, groups)
+    return _forward(x, kernel, geometry=geometry)
+
+
+IMPLEMENTATIONS = {"auto": _auto, "xla": _stock}

@@ -1,0 +1,227 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resjax.ops import conv as ops
+from resjax.ops.conv import CANONICAL, NATIVE, PATCHES, STOCK, Geometry, conv
+
+SHAPES = [
+    # image, channels in and out, kernel, stride, groups: of the nets, and awkward ones
+    ((32, 32), 16, 16, (3, 3), 1, 1),
+    ((16, 16), 16, 32, (3, 3), 2, 1),
+    ((2, 2), 64, 64, (3, 3), 1, 1),
+    ((1, 1), 9, 5, (3, 3), 1, 1),
+    ((24, 24), 3, 20, (7, 7), 2, 1),
+    ((6, 6), 64, 24, (1, 1), 1, 1),
+    ((7, 9), 6, 33, (1, 1), 2, 1),
+    ((9, 8), 8, 12, (3, 3), 2, 4),
+    ((8, 8), 6, 6, (3, 3), 1, 6),
+    ((5, 11), 3, 2, (2, 4), 3, 1),
+]
+
+
+def draw(shape, seed=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def operands(image, inputs, outputs, size, groups, batch=3, dtype=jnp.float32):
+    x = draw((batch, *image, inputs), 1, dtype)
+    return x, draw((*size, inputs // groups, outputs), 2, dtype)
+
+
+def distance(ours, theirs):
+    """The largest difference relative to the largest value."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
+
+
+def values(function, x, kernel):
+    """The result and both gradients, for a random cotangent."""
+    y, pullback = jax.vjp(function, x, kernel)
+    return y, *pullback(draw(y.shape, 3, y.dtype))
+
+
+@pytest.mark.parametrize(("image", "inputs", "outputs", "size", "stride", "groups"), SHAPES)
+def test_it_equals_the_convolution_of_xla_forward_and_backward(
+    image, inputs, outputs, size, stride, groups
+):
+    x, kernel = operands(image, inputs, outputs, size, groups)
+    for number, (ours, theirs) in enumerate(
+        zip(
+            values(lambda x, w: conv(x, w, stride, groups), x, kernel),
+            values(lambda x, w: conv(x, w, stride, groups, "xla"), x, kernel),
+            strict=True,
+        )
+    ):
+        assert distance(ours, theirs) < 1e-5, number
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    image=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 35)),
+    stride=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    batch=st.integers(1, 5),
+)
+def test_it_does_so_for_any_shape(image, size, channels, stride, groups, batch):
+    inputs, outputs = (groups * count for count in channels)
+    x, kernel = operands(image, inputs, outputs, size, groups, batch)
+    geometry = Geometry(image, size, stride, groups)
+    if min(geometry.output) < 1:
+        with pytest.raises(ValueError, match="smaller than the kernel"):
+            conv(x, kernel, stride, groups)
+        return
+    ours = values(lambda x, w: conv(x, w, stride, groups), x, kernel)
+    theirs = values(lambda x, w: conv(x, w, stride, groups, "xla"), x, kernel)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert distance(mine, other) < 1e-5
+
+
+def test_the_stock_convolution_is_the_sum_that_the_docstring_says():
+    x, kernel = operands((5, 6), 2, 3, (3, 3), 1)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = np.zeros((3, 3, 3, 3))
+    for i in range(3):
+        for j in range(3):
+            window = padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            expected[:, i, j] = np.tensordot(window, np.asarray(kernel, np.float64), 3)
+    for implementation in ("auto", "xla"):
+        assert distance(conv(x, kernel, 2, implementation=implementation), expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "form", [NATIVE, CANONICAL, PATCHES], ids=["native", "canonical", "patches"]
+)
+@pytest.mark.parametrize(("image", "inputs", "outputs", "size", "stride", "groups"), SHAPES)
+def test_every_form_computes_the_same_products(form, image, inputs, outputs, size, stride, groups):
+    if groups > 1 and form is not NATIVE:
+        pytest.skip("a form for groups = 1")
+    geometry = Geometry(image, size, stride, groups)
+    x, kernel = operands(image, inputs, outputs, size, groups)
+    y = draw((3, *geometry.output, outputs), 4)
+    for name, a, b in (
+        ("forward", x, kernel), ("input_gradient", y, kernel), ("kernel_gradient", x, y),
+    ):  # fmt: skip
+        ours, theirs = (getattr(each, name)(a, b, geometry) for each in (form, STOCK))
+        assert distance(ours, theirs) < 1e-5, name
+
+
+def test_it_is_the_same_inside_a_loop():
+    x, kernel = operands((6, 6), 8, 8, (3, 3), 1)
+    kernels = jnp.stack([kernel, 2 * kernel, -kernel])
+
+    def loop(x, kernels):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(conv(x, w)), None), x, kernels)[0]
+
+    def line(x, kernels):
+        for w in kernels:
+            x = jnp.tanh(conv(x, w, implementation="xla"))
+        return x
+
+    for ours, theirs in zip(values(loop, x, kernels), values(line, x, kernels), strict=True):
+        assert distance(ours, theirs) < 1e-5
+
+
+def test_half_precision_is_computed_in_float32_and_rounded_once():
+    x, kernel = operands((8, 8), 16, 16, (3, 3), 1, dtype=jnp.bfloat16)
+    exact = conv(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    y = conv(x, kernel)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])
+def test_both_modes_and_second_derivatives_are_those_of_xla(stride, groups):
+    x, kernel = operands((5, 6), 4, 6, (3, 3), groups, dtype=jnp.float64)
+
+    def derivatives(implementation):
+        def function(x, kernel):
+            return jnp.sin(conv(x, kernel, stride, groups, implementation))
+
+        def gradient(x, kernel):
+            return jax.grad(lambda x, w: function(x, w).sum(), (0, 1))(x, kernel)
+
+        tangent = jax.jvp(function, (x, kernel), (x**2, kernel + 1))[1]
+        forward_over_reverse = jax.jvp(gradient, (x, kernel), (x**2, kernel + 1))[1]
+        reverse_over_reverse = jax.grad(lambda x, w: sum(jnp.sum(g**2) for g in gradient(x, w)))
+        return [tangent, *forward_over_reverse, reverse_over_reverse(x, kernel)]
+
+    for ours, theirs in zip(derivatives("auto"), derivatives("xla"), strict=True):
+        assert distance(ours, theirs) < 1e-12
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 2)])
+def test_vmap_is_one_convolution_after_the_other(axes):
+    x, kernel = operands((5, 6), 4, 6, (3, 3), 2, dtype=jnp.float64)
+    xs = jnp.stack([x, x + 1, -x]) if axes[0] == 0 else x
+    kernels = jnp.stack([kernel, kernel + 1, -kernel], axes[1]) if axes[1] is not None else kernel
+
+    def gradient(x, kernel):
+        return jax.grad(lambda x, w: jnp.sum(conv(x, w, 2, 2) ** 2), (0, 1))(x, kernel)
+
+    mapped = jax.vmap(gradient, axes)(xs, kernels)
+    for i in range(3):
+        one = gradient(
+            xs if axes[0] is None else xs[i],
+            kernels if axes[1] is None else jnp.moveaxis(kernels, axes[1], 0)[i],
+        )
+        for ours, theirs in zip(mapped, one, strict=True):
+            assert distance(ours[i], theirs) < 1e-12
+
+
+def test_a_result_does_not_depend_on_the_number_of_images_beside_it():
+    x, kernel = operands((9, 9), 8, 24, (3, 3), 1, batch=40)
+    whole = conv(x, kernel)
+    for images in (1, 7):
+        np.testing.assert_array_equal(conv(x[:images], kernel), whole[:images])
+
+
+def test_without_a_compiler_the_choice_falls_on_forms_of_xla(monkeypatch):
+    monkeypatch.setattr(ops.native, "available", lambda: False)
+
+    def form(image, size, groups=1):
+        return ops._cpu_form("forward", Geometry(image, size, 1, groups), None)
+
+    assert form((32, 32), (3, 3)) is CANONICAL
+    assert form((2, 2), (3, 3)) is PATCHES
+    assert form((32, 32), (1, 1)) is PATCHES
+    assert form((32, 32), (3, 3), groups=4) is STOCK
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "keywords", "message"),
+    [
+        ((2, 8, 8), (3, 3, 4, 4), {}, r"are not \[N, H, W, C\]"),
+        ((2, 8, 8, 4), (3, 3, 3, 4), {}, "do not fit each other with groups=1"),
+        ((2, 8, 8, 4), (3, 3, 2, 3), {"groups": 2}, "do not fit each other with groups=2"),
+        ((2, 8, 8, 4), (3, 3, 4, 4), {"stride": 0}, "stride=0 and groups=1 must be positive"),
+        (
+            (2, 8, 8, 4),
+            (3, 3, 4, 4),
+            {"implementation": "cudnn"},
+            "'cudnn' is neither of auto, xla",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(x, kernel, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        conv(jnp.zeros(x), jnp.zeros(kernel), **keywords)
+
+
+def test_two_dtypes_are_refused():
+    with pytest.raises(ValueError, match="cast one of them"):
+        conv(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1), jnp.bfloat16))

@@ -1,0 +1,107 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resjax.ops import native
+from resjax.ops.norm import batch_norm
+
+EPSILON = 1e-5
+
+
+def formula(x, scale, bias, epsilon):
+    """Ioffe and Szegedy 2015, algorithm 1, as it is printed."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    var = ((x - mean) ** 2).mean(axes)
+    return (x - mean) / jnp.sqrt(var + epsilon) * scale + bias, mean, var
+
+
+def draw(shape, seed):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def close(ours, theirs, tolerance=1e-12):
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(
+            mine, other, rtol=0, atol=tolerance * max(1, float(jnp.abs(other).max()))
+        )
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
+@pytest.mark.parametrize("shape", [(7, 3), (2, 37), (5, 4, 3, 37), (60, 9, 9, 16)], ids=str)
+def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
+    shape, kernels, monkeypatch
+):
+    if not kernels:
+        monkeypatch.setattr(native, "available", lambda: False)
+    x, scale, bias = 3 * draw(shape, 0) + 5, draw(shape[-1:], 1), draw(shape[-1:], 2)
+    weights = [draw(shape, 3), draw(shape[-1:], 4), draw(shape[-1:], 5)]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(function, x, scale, bias):
+        def loss(*operands):
+            parts = zip(function(*operands, EPSILON), weights, strict=True)
+            return sum(jnp.sum(jnp.sin(part) * weight) for part, weight in parts)
+
+        gradient = jax.grad(loss, (0, 1, 2))
+
+        def steepness(*operands):
+            return sum(jnp.sum(g**2) for g in gradient(*operands))
+
+        tangents = (x**2, scale + 1, 2 * bias)
+        return [
+            function(x, scale, bias, EPSILON),
+            jax.jvp(lambda *a: function(*a, EPSILON), (x, scale, bias), tangents)[1],
+            gradient(x, scale, bias),
+            jax.jvp(gradient, (x, scale, bias), tangents)[1],
+            jax.grad(steepness, (0, 1, 2))(x, scale, bias),
+        ]
+
+    ours, theirs = (derivatives(each, x, scale, bias) for each in (batch_norm, formula))
+    close(ours, theirs, 1e-10)
+
+
+@pytest.mark.usefixtures("double")
+def test_vmap_normalises_each_for_itself():
+    x, scale, bias = draw((3, 6, 4, 4, 5), 0), draw((3, 5), 1), draw((5,), 2)
+
+    def gradient(x, scale, bias):
+        return jax.grad(lambda *a: jnp.sum(jnp.sin(batch_norm(*a, EPSILON)[0])), (0, 1, 2))(
+            x, scale, bias
+        )
+
+    mapped = jax.vmap(gradient, (0, 0, None))(x, scale, bias)
+    for i in range(3):
+        close([leaf[i] for leaf in mapped], gradient(x[i], scale[i], bias))
+
+
+def test_the_variance_survives_a_mean_that_is_large_against_it():
+    # The mean of squares minus the square of the mean would be 0 or negative here.
+    x = 1e4 + jnp.asarray(np.random.default_rng(0).normal(size=(4096, 8)), jnp.float32)
+    _, mean, var = batch_norm(x, jnp.ones(8), jnp.zeros(8), EPSILON)
+    exact = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var, exact.var(0), rtol=1e-3)
+    _, _, var = batch_norm(jnp.full((4096, 8), 0.1), jnp.ones(8), jnp.zeros(8), EPSILON)
+    assert (var >= 0).all()
+    assert var.max() < 1e-12
+
+
+def test_half_precision_has_moments_in_float32():
+    x = draw((64, 4, 4, 8), 0).astype(jnp.bfloat16)
+    y, mean, var = batch_norm(x, jnp.ones(8), jnp.zeros(8), EPSILON)
+    assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    expected = formula(x.astype(jnp.float32), jnp.ones(8), jnp.zeros(8), EPSILON)
+    close([mean, var], expected[1:], 1e-6)
+    # The last bit of bfloat16 is 2^-8; a float32 that ends differently may fall on its other side.
+    np.testing.assert_allclose(y.astype(jnp.float32), expected[0], rtol=2**-7, atol=2**-9)
