@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -14,6 +15,13 @@ from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import OPTIMIZERS, learning_rates
 
+STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
+"""Training steps in one compiled call, by platform, where `train.steps_per_call` is 0; 1 elsewhere.
+
+An accelerator would wait for the host between short steps. A CPU would not, and its convolutions
+are many times slower inside a compiled loop.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -24,6 +32,7 @@ class Plan:
       grow_at: number of steps after which it is grown to `model`.
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
+      steps_per_call: training steps in one compiled call.
     """
 
     config: ConfigDict
@@ -34,6 +43,7 @@ class Plan:
     optimizer: optax.GradientTransformationExtraArgs
     rates: np.ndarray
     marks: list[int]
+    steps_per_call: int
 
 
 def prepare(config: ConfigDict) -> Plan:
@@ -81,6 +91,7 @@ def prepare(config: ConfigDict) -> Plan:
         optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,
+        steps_per_call=config.train.steps_per_call or STEPS_PER_CALL.get(jax.default_backend(), 1),
     )
 
 

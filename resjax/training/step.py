@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resjax.data.resident import Batch
+from resjax.data.resident import Batch, Resident
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
@@ -48,6 +48,28 @@ def train_step(
         opt_state=opt_state,
         metrics=state.metrics + metrics,
     )
+
+
+def train_steps(
+    model: nn.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+    split: Resident,
+    index: jax.Array,
+    learning_rates: jax.Array,
+    steps: jax.Array,
+    key: jax.Array,
+) -> TrainState:
+    """The first `steps` of k training steps, on the examples `index` `[k, batch]` of a split.
+
+    `learning_rates` are `[k]`. For k > 1 it is a loop whose length is known when it runs, so that
+    one program serves the fewer steps before an evaluation, too. A single step is no loop.
+    """
+
+    def step(i: jax.Array | int, state: TrainState) -> TrainState:
+        return train_step(model, optimizer, state, split.take(index[i]), learning_rates[i], key)
+
+    return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
 def eval_step(model: nn.Module, state: TrainState, batch: Batch, valid: jax.Array) -> Metrics:
