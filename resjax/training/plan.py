@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.resident import STATISTICS
-from resjax.data.sources import SOURCES, Source
+from resjax.data.sources import Source, load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
@@ -53,7 +53,7 @@ def prepare(config: ConfigDict) -> Plan:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     validate(config)
-    source = choose(SOURCES, config.data.name, "data.name")()
+    source = load(config.data.name)
     choose(STATISTICS, config.data.standardise, "data.standardise")
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
