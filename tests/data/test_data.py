@@ -125,6 +125,14 @@ def test_a_name_without_a_source_is_refused_with_what_is_expected(name, message)
         load(name)
 
 
+def test_statistics_of_many_images_are_those_of_all_at_once(monkeypatch):
+    monkeypatch.setattr("resjax.data.resident.VALUES_AT_ONCE", 1000)
+    images = fake((7, 5, 3), 2, 100).train.images
+    mean, deviation = STATISTICS["channel"](images)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-15)
+    np.testing.assert_allclose(deviation, images.std((0, 1, 2)), rtol=1e-14)
+
+
 def test_fingerprint_sees_one_changed_pixel():
     import dataclasses
 
