@@ -1,7 +1,6 @@
 """A whole run, from a config and a directory to a result."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -18,11 +17,13 @@ from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import rundir
+from resjax.training.evaluation import evaluator
 from resjax.training.manifest import describe_machine
 from resjax.training.metrics import Metrics
 from resjax.training.plan import Plan, prepare
+from resjax.training.programs import program
 from resjax.training.state import TrainState, create_state
-from resjax.training.step import eval_step, train_steps
+from resjax.training.step import train_steps
 
 STEPS_AHEAD = 16
 """Steps that the host may run ahead of the device, whose progress it shows; at least one call."""
@@ -222,30 +223,12 @@ class _Run:
 
     def _compile(self, model: ResNet, state: TrainState, splits: dict[str, resident.Resident]):
         """The compiled training steps, and a function that evaluates a whole split."""
-        optimizer = self.plan.optimizer
-        train = splits["train"]
+        train, update = splits["train"], self.plan.optimizer.update
+        arguments = (state, train, *self._batches(0, 0), jax.random.key(self.seed))
+        steps = program(train_steps, (model, update), arguments, donate_argnums=0)
         largest = max(len(split.labels) for split in splits.values())
         size = min(self.plan.config.eval.batch_size, largest)
-
-        steps = jax.jit(functools.partial(train_steps, model, optimizer), donate_argnums=0)
-        index, rates, number = self._batches(0, 0)
-        steps = steps.lower(state, train, index, rates, number, jax.random.key(self.seed)).compile()
-        # Taking the batch is apart, so that splits of different sizes share the large program.
-        take = jax.jit(resident.Resident.take)
-        batch = jax.eval_shape(take, train, jax.ShapeDtypeStruct((size,), np.int32))
-        valid = jax.ShapeDtypeStruct((size,), bool)
-        evaluate_batch = jax.jit(functools.partial(eval_step, model))
-        evaluate_batch = evaluate_batch.lower(state, batch, valid).compile()
-
-        def evaluate(state: TrainState, split: resident.Resident) -> dict[str, float]:
-            total, examples = Metrics.zero(state.metrics.loss.dtype), len(split.labels)
-            for index, valid in resident.evaluation_batches(examples, size):
-                total += evaluate_batch(state, take(split, index), valid)
-            if int(total.examples) != examples:
-                raise RuntimeError(f"evaluated {int(total.examples)} examples of {examples}")
-            return total.means()
-
-        return steps, evaluate
+        return steps, evaluator(model, state, train, size)
 
     def _train(self, steps, state: TrainState, train, start: int, stop: int) -> TrainState:
         told, key, reached = time.monotonic(), jax.random.key(self.seed), start

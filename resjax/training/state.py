@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from resjax.models.resnet import ResNet, initial_variables
+from resjax.models.resnet import ResNet
 from resjax.training.metrics import Metrics
+from resjax.training.programs import program
 
 
 @struct.dataclass
@@ -37,7 +38,11 @@ def create_state(
 
     Parameters are drawn from the key `seed`.
     """
-    variables = initial_variables(model, jax.random.key(seed), image_shape)
+    key = jax.random.key(seed)
+    # The values of initial_variables, and its choice of options; but its program serves one call.
+    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    parts = (model.clone(unroll=1), image_shape)
+    variables = program(_variables, parts, (key,), compiler_options=fast)(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -45,3 +50,7 @@ def create_state(
         opt_state=optimizer.init(variables["params"]),
         metrics=Metrics.zero(jnp.promote_types(model.dtype, jnp.float32)),
     )
+
+
+def _variables(model: ResNet, image_shape: tuple, key: jax.Array) -> Any:
+    return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)

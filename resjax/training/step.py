@@ -12,7 +12,7 @@ from resjax.training.state import TrainState
 
 def train_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformationExtraArgs,
+    update: optax.TransformUpdateExtraArgsFn,
     state: TrainState,
     batch: Batch,
     learning_rate: jax.Array,
@@ -20,9 +20,10 @@ def train_step(
 ) -> TrainState:
     """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
 
-    The learning rate is an argument, so that one compiled program serves every schedule. Metrics
-    are those of the forward pass: statistics of the batch, parameters before the update. What is
-    random in it depends on `key`, which is that of the run, and on the step.
+    `update` is the optimiser's, and its numbers are in the state. The learning rate is an argument,
+    so that one compiled program serves every schedule. Metrics are those of the forward pass:
+    statistics of the batch, parameters before the update. What is random in it depends on `key`,
+    which is that of the run, and on the step.
     """
 
     def loss_of(params):
@@ -40,7 +41,7 @@ def train_step(
     hyperparams = state.opt_state.hyperparams
     rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
     opt_state = state.opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
-    updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+    updates, opt_state = update(gradients, opt_state, state.params)
     return TrainState(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -52,7 +53,7 @@ def train_step(
 
 def train_steps(
     model: nn.Module,
-    optimizer: optax.GradientTransformationExtraArgs,
+    update: optax.TransformUpdateExtraArgsFn,
     state: TrainState,
     split: Resident,
     index: jax.Array,
@@ -67,7 +68,7 @@ def train_steps(
     """
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
-        return train_step(model, optimizer, state, split.take(index[i]), learning_rates[i], key)
+        return train_step(model, update, state, split.take(index[i]), learning_rates[i], key)
 
     return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
 

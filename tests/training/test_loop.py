@@ -193,7 +193,7 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
     split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
 
     def program(k):
-        step = functools.partial(train_steps, plan.model, plan.optimizer)
+        step = functools.partial(train_steps, plan.model, plan.optimizer.update)
         index, rates = np.zeros((k, 4), np.int32), np.zeros(k, np.float32)
         return jax.jit(step).lower(state, split, index, rates, 1, jax.random.key(0)).as_text()
 
@@ -240,6 +240,14 @@ def test_metrics_count_the_valid_examples():
     twice = (ones + ones + Metrics.zero(jnp.float32)).means()
     assert twice["error"] == 0.5
     assert twice["loss"] == pytest.approx(np.log(1 + np.exp(2)) - 1, rel=1e-5)
+
+
+def test_the_initial_state_is_what_the_network_draws(tiny):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 5, (8, 8, 1))
+    expected = initial_variables(plan.model, jax.random.key(5), (8, 8, 1))
+    drawn = {"params": state.params, "batch_stats": state.batch_stats}
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
 def test_evaluation_uses_the_running_statistics(tiny):
