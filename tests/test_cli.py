@@ -244,7 +244,7 @@ def test_another_process_and_seed_find_what_was_compiled(tmp_path):
         words = ["train", *SMALL, f"--config.seed={seed}", f"--workdir={tmp_path / str(seed)}"]
         command = [sys.executable, "-m", "resjax.cli", *words]
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        programs.append({path.name for path in tmp_path.glob("cache/resjax/compiled/*-cache")})
+        programs.append({path.name for path in tmp_path.glob("cache/resjax/compiled/*/*-cache")})
     assert len(programs[0]) >= 3  # initial values, training step, evaluation
     assert programs[0] == programs[1]
 
