@@ -1,3 +1,7 @@
 """resjax: a laboratory for deep residual learning in JAX."""
 
+from resjax.allocator import keep_freed_memory
+
 __version__ = "0.1.0"
+
+keep_freed_memory()

@@ -1,10 +1,18 @@
 """Where compiled code is kept between processes, and what CPU it was compiled for."""
 
-import functools
 import hashlib
 import os
 import platform
+import re
 from pathlib import Path
+
+CPU_DESCRIPTION = Path("/proc/cpuinfo")
+
+_DECIDES_CODE = re.compile(
+    r"^(?:vendor_id|cpu family|model|model name|flags|features|isa|uarch|cpu"
+    r"|CPU (?:implementer|architecture|variant|part))\s*:.*$",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 def cache_directory() -> Path:
@@ -13,17 +21,16 @@ def cache_directory() -> Path:
     return home / "resjax"
 
 
-@functools.cache
-def cpu_identity() -> str:
-    """A short digest of the instructions that the CPU has.
+def cpu_kind() -> str:
+    """A name such as `x86_64-9a3f6b21` that machines share if their CPUs run the same code.
 
-    Home directories are shared by machines with different CPUs; code that was compiled for one must
-    not be loaded on another.
+    It has a hash of the models and features that Linux reports, or of the machine's name where
+    nothing is reported; then no two machines share code.
     """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = [platform.processor()]
-    names = ("flags", "Features", "model name", "CPU part")
-    telling = sorted({line for line in lines if line.startswith(names)}) or lines
-    return hashlib.sha256(repr((platform.machine(), telling)).encode()).hexdigest()[:12]
+        reported = CPU_DESCRIPTION.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        reported = ""
+    kinds = sorted(set(_DECIDES_CODE.findall(reported))) or [platform.node()]
+    digest = hashlib.sha256("\n".join(kinds).encode()).hexdigest()[:8]
+    return f"{platform.machine()}-{digest}"

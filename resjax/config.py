@@ -84,6 +84,7 @@ def default_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.duration = "15 epochs"
     config.train.batch_size = 128
+    config.train.steps_per_call = 0  # steps in one call of the device; 0 chooses by its kind
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
     config.train.grow_at = "50%"  # when that network is grown to model.depth
 
@@ -93,7 +94,9 @@ def default_config() -> ConfigDict:
     return config
 
 
-EXECUTION_KEYS = frozenset({"model.unroll", "model.remat", "model.conv", "eval.batch_size"})
+EXECUTION_KEYS = frozenset(
+    {"model.unroll", "model.remat", "model.conv", "train.steps_per_call", "eval.batch_size"}
+)
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
 
 DURATION_KEYS = ("optim.warmup", "train.duration", "train.grow_at", "eval.every")
@@ -212,6 +215,7 @@ _NUMBERS = {
     "optim.factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
     "optim.warmup_factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
     "train.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 128"),
+    "train.steps_per_call": (0, 10**4, "a number of steps, such as 20, or 0 for the device's own"),
     "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from resjax.cli import main
+from resjax.data.sources import load
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = ROOT / "experiments" / "degradation.py"
@@ -46,6 +47,17 @@ def test_one_run_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert (directory / "result.json").is_file()
 
 
+def test_a_run_on_fake_data_from_the_command_line(tmp_path):
+    name = "fake:8x8x1:10:500"
+    assert main(["train", *SMALL, f"--config.data.name={name}", f"--workdir={tmp_path}"]) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["data"] == {
+        "name": name, "fingerprint": load(name).fingerprint, "train": 500, "test": 63,
+    }  # fmt: skip
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert 0.7 < result["test_error"] < 1  # there is nothing to learn
+
+
 def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
     words = ["--config.optim.learning_rate=1e20", "--sweep=seed", f"--workdir={tmp_path}"]
     assert main(["sweep", *SMALL, *words]) == 1
@@ -65,6 +77,8 @@ def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
         (["--config.optim.learning_rate=nan"], "optim.learning_rate=nan is not a positive"),
         (["--config.train.batch_size=2000"], "larger than the training set of 1437"),
         (["--config.data.name=mnist"], "unknown data.name 'mnist'; choose one of: digits"),
+        (["--config.data.name=fake:8x8:10"], "'fake:8x8:10' is not fake:HxWxC:CLASSES"),
+        (["--config.data.name=fake:2x2x1:10"], "images of 2x2 are too small"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate; see resjax --help"),
         (["stray"], "unrecognized arguments: stray"),
         (["-config.model.depth=8"], "unrecognized arguments: -config.model.depth=8"),
@@ -230,7 +244,7 @@ def test_another_process_and_seed_find_what_was_compiled(tmp_path):
         words = ["train", *SMALL, f"--config.seed={seed}", f"--workdir={tmp_path / str(seed)}"]
         command = [sys.executable, "-m", "resjax.cli", *words]
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        programs.append({path.name for path in tmp_path.glob("cache/resjax/compiled/*-cache")})
+        programs.append({path.name for path in tmp_path.glob("cache/resjax/compiled/*/*-cache")})
     assert len(programs[0]) >= 3  # initial values, training step, evaluation
     assert programs[0] == programs[1]
 

@@ -115,6 +115,8 @@ def test_marks_fall_where_each_epoch_is_complete(examples, batch, epochs):
         ("optim.momentum", 1.5),
         ("norm.epsilon", 0.0),
         ("train.batch_size", 0),
+        ("train.steps_per_call", -1),
+        ("train.steps_per_call", 10**6),
         ("seed", -1),
         ("model.width", -1),
     ],

@@ -3,8 +3,13 @@
 import dataclasses
 import functools
 import hashlib
+import math
+import re
+from collections.abc import Callable
 
 import numpy as np
+
+from resjax.config import ConfigError, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,6 @@ class Source:
         return digest.hexdigest()
 
 
-@functools.cache
 def digits() -> Source:
     """The 1,797 scans of handwritten digits that ship with scikit-learn.
 
@@ -63,4 +67,88 @@ def digits() -> Source:
     return Source(Split(images[train], labels[train]), Split(images[test], labels[test]), names)
 
 
-SOURCES = {"digits": digits}
+FAKE_EXAMPLES = 1024
+"""Images to train on, if a name of fake data does not say how many."""
+
+MOST_FAKE_BYTES, MOST_FAKE_CLASSES = 2 << 30, 100_000
+
+FAKE_SEED = 1 << 32
+"""No run has this seed, so fake data have nothing in common with the order of training."""
+
+
+def fake(shape: tuple[int, int, int], classes: int, examples: int = FAKE_EXAMPLES) -> Source:
+    """Random bytes as images `[H, W, C]`, with random labels: to time what trains on them.
+
+    There are `examples` to train and an eighth as many to test. They are raw output of the Philox
+    generator, which NumPy promises to keep.
+
+    Raises:
+      ConfigError: for more than `MOST_FAKE_BYTES` of images, or `MOST_FAKE_CLASSES`.
+    """
+    test = -(-examples // 8)
+    size = (examples + test) * math.prod(shape)
+    name = f"data.name=fake:{'x'.join(map(str, shape))}:{classes}:{examples}"
+    if size > MOST_FAKE_BYTES:
+        raise ConfigError(
+            f"{name} has {size / 2**30:.4g} GiB of images; the most are "
+            f"{MOST_FAKE_BYTES / 2**30:g} GiB, use fewer or smaller ones"
+        )
+    if classes > MOST_FAKE_CLASSES:
+        raise ConfigError(f"{name} has {classes} classes; the most are {MOST_FAKE_CLASSES}")
+    names = tuple(map(str, range(classes)))
+    return Source(_noise(0, examples, shape, classes), _noise(1, test, shape, classes), names)
+
+
+def _noise(split: int, examples: int, shape: tuple[int, int, int], classes: int) -> Split:
+    size = examples * math.prod(shape)
+    images = _random_words(2 * split, -(-size // 8)).view(np.uint8)[:size]
+    labels = _random_words(2 * split + 1, examples) % np.uint64(classes)
+    return Split(images.reshape(examples, *shape), labels.astype(np.int32))
+
+
+def _random_words(stream: int, number: int) -> np.ndarray:
+    """`[number]` of 64 bits, the lowest byte first on every machine."""
+    return np.random.Philox(key=[FAKE_SEED, stream]).random_raw(number).astype("<u8", copy=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Sources whose names begin alike: NAME, or NAME:ARGUMENT.
+
+    Attributes:
+      form: how the name is written, for whoever gets it wrong.
+      pattern: what the whole name matches.
+      make: the source, from the groups of the pattern; those that are not in the name are None.
+    """
+
+    form: str
+    pattern: str
+    make: Callable[..., Source]
+
+
+_NUMBER = "([1-9][0-9]{0,8})"
+
+SOURCES: dict[str, Kind] = {
+    "digits": Kind("digits", "digits", digits),
+    "fake": Kind(
+        "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
+        f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
+        lambda h, w, c, classes, examples: fake(
+            (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
+        ),
+    ),
+}
+
+
+@functools.lru_cache(maxsize=1)
+def load(name: str) -> Source:
+    """The source of a name such as "digits" or "fake:32x32x3:10"; the last one is kept.
+
+    Raises:
+      ConfigError: if there is none of this name.
+    """
+    kind = choose(SOURCES, name.partition(":")[0], "data.name")
+    match = re.fullmatch(kind.pattern, name)
+    if not match:
+        raise ConfigError(f"data.name={name!r} is not {kind.form}")
+    return kind.make(*match.groups())

@@ -182,14 +182,27 @@ def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...
     A parameter depends on the key and its path alone, so models that share a layer share its
     initial value.
     """
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    # On a CPU nearly all of the time goes into optimising the code of the random generator, which
-    # runs once.
-    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    init = jax.jit(
-        lambda key: model.clone(unroll=1).init(key, images, train=False), compiler_options=fast
-    )
-    return init(key)
+    draw = functools.partial(draw_variables, as_drawn(model), image_shape)
+    return jax.jit(draw, compiler_options=drawing_options())(key)
+
+
+def draw_variables(model: ResNet, image_shape: tuple[int, ...], key: jax.Array) -> Any:
+    """What `initial_variables` computes, to be compiled by the caller."""
+    return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
+
+
+def as_drawn(model: ResNet) -> ResNet:
+    """The same network however it is executed; its variables are compiled as loops over blocks."""
+    return model.clone(unroll=1, remat=False)
+
+
+def drawing_options() -> dict[str, Any]:
+    """Options of the compiler for `draw_variables`.
+
+    On a CPU nearly all of the time goes into optimising the code of the random generator, which
+    runs once.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
 def refuse_small_images(spec: Spec, size: tuple[int, int]) -> None:

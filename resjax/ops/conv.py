@@ -2,10 +2,10 @@
 
 conv(x, w)[n, i, j, o] = sum over a, b, c of x[n, s i + a - p, s j + b - p, c] w[a, b, c, o], with
 p = (size - 1) // 2 on both sides of an axis: never SAME. It is bilinear, and it and its two
-gradients are each other's derivatives: three primitives, closed under differentiation in both modes.
+gradients are each other's derivatives: three primitives, closed under differentiation.
 
-On GPUs and TPUs they are XLA's convolutions. On a CPU XLA's are slow: at half of what the arithmetic
-units can do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop, where they
+On GPUs and TPUs they are XLA's convolutions. On a CPU XLA's are slow: at half of what its units can
+do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop, where they
 are not brought to the one layout that has a fast implementation. There, the kernels of `native` are
 called, or, where no compiler could build them, XLA is given what it does best.
 """
@@ -42,7 +42,8 @@ def conv(
     H' = (H + 2 ((A - 1) // 2) - A) // stride + 1, and W' likewise; the result has the dtype of x.
 
     Args:
-      x, kernel: of the same dtype.
+      x: the images.
+      kernel: of their dtype.
       stride: in both directions.
       groups: of channels that do not see each other.
       implementation: "auto", or "xla" for XLA's own convolution and gradients on every backend.

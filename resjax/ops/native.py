@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from resjax.cache import cache_directory, cpu_identity
+from resjax.cache import cache_directory, cpu_kind
 
 SOURCES = Path(__file__).with_name("kernels")
 TARGETS = (
@@ -81,7 +81,7 @@ def _build(compiler: list[str]) -> Path:
         [*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     contents = [path.read_text() for path in sorted(SOURCES.iterdir())]
-    identity = (contents, command, version, jaxlib.__version__, cpu_identity())
+    identity = (contents, command, version, jaxlib.__version__, cpu_kind())
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     library = cache_directory() / "native" / f"{name}.so"
     if library.exists():

@@ -30,7 +30,8 @@ def batch_norm(
 
     Args:
       x: `[..., C]`; y has its dtype.
-      scale, bias: `[C]`, at least float32, as the moments are.
+      scale: `[C]`, at least float32, as the moments are.
+      bias: likewise.
       epsilon: added to the variance.
     """
     return _batch_norm(epsilon, x, scale, bias)
@@ -130,7 +131,7 @@ def _linear_in_first(primitive, function, transpose) -> None:
     ad.defjvp(primitive, first, *(other(index) for index in (1, 2, 3)))
 
     def backward(cotangent, y, *operands):
-        return transpose.bind(cotangent, *operands), None, None, None
+        return transpose.bind(cotangent, *operands).astype(y.aval.dtype), None, None, None
 
     ad.primitive_transposes[primitive] = backward
 

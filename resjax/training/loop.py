@@ -1,7 +1,6 @@
 """A whole run, from a config and a directory to a result."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -18,15 +17,19 @@ from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import rundir
+from resjax.training.evaluation import evaluator
 from resjax.training.manifest import describe_machine
 from resjax.training.metrics import Metrics
 from resjax.training.plan import Plan, prepare
+from resjax.training.programs import program
 from resjax.training.state import TrainState, create_state
-from resjax.training.step import eval_step, train_step
+from resjax.training.step import train_steps
 
 STEPS_AHEAD = 16
-"""Steps that the host may run ahead of the device; it shows how far the device is."""
+"""Steps that the host may run ahead of the device, whose progress it shows; at least one call."""
 
+TELL_EVERY = 0.25
+"""Seconds between two reports of the progress, if no call takes longer."""
 
 IMAGES_TO_GROW_ON = 1024
 """Training images whose statistics the new blocks of a grown network start with."""
@@ -154,7 +157,7 @@ class _Run:
         with self._timed("compile"):
             model = self.plan.shallow or self.plan.model
             state = create_state(model, self.plan.optimizer, self.seed, image_shape)
-            step, evaluate = self._compile(model, state, splits)
+            steps, evaluate = self._compile(model, state, splits)
         variables = variable_shapes(self.plan.model, image_shape)
         sizes = {
             "params": count_parameters(variables["params"]),
@@ -166,7 +169,7 @@ class _Run:
         done, clean = 0, {}
         for mark in self.plan.marks:
             with self._timed("train"):
-                state = self._train(step, state, splits["train"], done, mark)
+                state = self._train(steps, state, splits["train"], done, mark)
             batch = state.metrics.means()
             self.loss = batch["loss"]
             self._refuse_divergence(done, mark)
@@ -176,7 +179,7 @@ class _Run:
             if mark == self.plan.grow_at:
                 with self._timed("compile"):
                     state = self._grow(state, splits["train"])
-                    step, evaluate = self._compile(self.plan.model, state, splits)
+                    steps, evaluate = self._compile(self.plan.model, state, splits)
                 after = self._evaluate(evaluate, state, splits)
                 grown = {f"grown_{name}": value for name, value in after.items()}
             self._record(mark, batch, clean | grown)
@@ -187,11 +190,12 @@ class _Run:
 
     def _manifest(self) -> dict[str, Any]:
         config, source = self.plan.config, self.plan.source
+        execution = {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)}
         return {
             "run": run_id(config),
             **describe_machine(),
             "batch_norm_examples": self.batch_size,
-            "execution": {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)},
+            "execution": execution | {"steps_per_call": self.plan.steps_per_call},
             "data": {
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,
@@ -218,49 +222,40 @@ class _Run:
         )
 
     def _compile(self, model: ResNet, state: TrainState, splits: dict[str, resident.Resident]):
-        """The compiled training step, and a function that evaluates a whole split."""
-        optimizer = self.plan.optimizer
-        train = splits["train"]
+        """The compiled training steps, and a function that evaluates a whole split."""
+        train, update = splits["train"], self.plan.optimizer.update
+        arguments = (state, train, *self._batches(0, 0), jax.random.key(self.seed))
+        steps = program(train_steps, (model, update), arguments, donate_argnums=0)
         largest = max(len(split.labels) for split in splits.values())
         size = min(self.plan.config.eval.batch_size, largest)
+        return steps, evaluator(model, state, train, size)
 
-        @functools.partial(jax.jit, donate_argnums=0)
-        def step(state, split, index, learning_rate, key):
-            return train_step(model, optimizer, state, split.take(index), learning_rate, key)
-
-        index = jax.ShapeDtypeStruct((self.batch_size,), np.int32)
-        rate = jax.ShapeDtypeStruct((), np.float32)
-        key = jax.random.key(self.seed)
-        step = step.lower(state, train, index, rate, key).compile()
-        # Taking the batch is apart, so that splits of different sizes share the large program.
-        take = jax.jit(resident.Resident.take)
-        batch = jax.eval_shape(take, train, jax.ShapeDtypeStruct((size,), np.int32))
-        valid = jax.ShapeDtypeStruct((size,), bool)
-        evaluate_batch = jax.jit(functools.partial(eval_step, model))
-        evaluate_batch = evaluate_batch.lower(state, batch, valid).compile()
-
-        def evaluate(state: TrainState, split: resident.Resident) -> dict[str, float]:
-            total, examples = Metrics.zero(state.metrics.loss.dtype), len(split.labels)
-            for index, valid in resident.evaluation_batches(examples, size):
-                total += evaluate_batch(state, take(split, index), valid)
-            if int(total.examples) != examples:
-                raise RuntimeError(f"evaluated {int(total.examples)} examples of {examples}")
-            return total.means()
-
-        return step, evaluate
-
-    def _train(self, step, state: TrainState, train, start: int, stop: int) -> TrainState:
-        told, key = time.monotonic(), jax.random.key(self.seed)
-        for t in range(start, stop):
-            index = resident.training_order(self.seed, t, self.batch_size, self.examples)
-            state = step(state, train, index, self.plan.rates[t], key)
-            if t % STEPS_AHEAD == 0:
+    def _train(self, steps, state: TrainState, train, start: int, stop: int) -> TrainState:
+        told, key, reached = time.monotonic(), jax.random.key(self.seed), start
+        for t in range(start, stop, self.plan.steps_per_call):
+            end = min(t + self.plan.steps_per_call, stop)
+            index, rates, number = self._batches(t, end)  # while the device is at work
+            if t - reached >= STEPS_AHEAD:
                 jax.block_until_ready(state.step)
-            if time.monotonic() - told > 0.25:
+                reached = t
+            state = steps(state, train, index, rates, number, key)
+            if time.monotonic() - told > TELL_EVERY:
                 self.loss = state.metrics.means()["loss"]
-                self._tell("training", t + 1)
+                self._tell("training", end)
                 told = time.monotonic()
         return jax.block_until_ready(state)
+
+    def _batches(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.int32]:
+        """What one call is given: indices `[k, batch]`, learning rates `[k]`, number of steps.
+
+        Only the first stop - start rows are used.
+        """
+        k, number = self.plan.steps_per_call, stop - start
+        index, rates = np.zeros((k, self.batch_size), np.int32), np.zeros(k, np.float32)
+        for row, t in enumerate(range(start, stop)):
+            index[row] = resident.training_order(self.seed, t, self.batch_size, self.examples)
+        rates[:number] = self.plan.rates[start:stop]
+        return index, rates, np.int32(number)
 
     def _refuse_divergence(self, start: int, stop: int) -> None:
         if not math.isfinite(self.loss):

@@ -1,6 +1,8 @@
 """Optimisers and learning rate schedules, by name."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,18 +27,36 @@ def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     g = gradient + weight_decay * w;  v = momentum * v + g;  w = w - learning_rate * v
     """
     decayed = choose(DECAYED, optim.decayed, "optim.decayed")
+    numbers = {name: optim[name] for name in ("learning_rate", "weight_decay", "momentum")}
+    return _starting_with(_sgd(decayed, optim.nesterov), numbers)
 
+
+@functools.cache
+def _sgd(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtraArgs:
     def rule(learning_rate, weight_decay, momentum):
         return optax.chain(
             optax.add_decayed_weights(weight_decay, decayed),
-            optax.sgd(learning_rate, momentum, optim.nesterov),
+            optax.sgd(learning_rate, momentum, nesterov),
         )
 
-    return optax.inject_hyperparams(rule)(
-        learning_rate=optim.learning_rate,
-        weight_decay=optim.weight_decay,
-        momentum=optim.momentum,
-    )
+    return optax.inject_hyperparams(rule)(learning_rate=0.0, weight_decay=0.0, momentum=0.0)
+
+
+def _starting_with(
+    rule: optax.GradientTransformationExtraArgs, numbers: dict[str, float]
+) -> optax.GradientTransformationExtraArgs:
+    """The rule with these numbers in its initial state.
+
+    Its `update` is the rule's own and knows none of them, so one compiled program serves them all.
+    """
+
+    def init(params: Any) -> optax.OptState:
+        state = rule.init(params)
+        dtypes = {name: zero.dtype for name, zero in state.hyperparams.items()}
+        hyperparams = {name: jnp.asarray(numbers[name], dtype) for name, dtype in dtypes.items()}
+        return state._replace(hyperparams=hyperparams)
+
+    return optax.GradientTransformationExtraArgs(init, rule.update)
 
 
 OPTIMIZERS = {"sgd": sgd}

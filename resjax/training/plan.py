@@ -2,17 +2,24 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.resident import STATISTICS
-from resjax.data.sources import SOURCES, Source
+from resjax.data.sources import Source, load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import OPTIMIZERS, learning_rates
+
+STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
+"""Training steps in one compiled call, by platform, where `train.steps_per_call` is 0; 1 elsewhere.
+
+An accelerator would wait for the host between short steps; a CPU is its own host.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Plan:
       grow_at: number of steps after which it is grown to `model`.
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
+      steps_per_call: training steps in one compiled call.
     """
 
     config: ConfigDict
@@ -34,6 +42,7 @@ class Plan:
     optimizer: optax.GradientTransformationExtraArgs
     rates: np.ndarray
     marks: list[int]
+    steps_per_call: int
 
 
 def prepare(config: ConfigDict) -> Plan:
@@ -43,7 +52,7 @@ def prepare(config: ConfigDict) -> Plan:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     validate(config)
-    source = choose(SOURCES, config.data.name, "data.name")()
+    source = load(config.data.name)
     choose(STATISTICS, config.data.standardise, "data.standardise")
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
@@ -81,6 +90,7 @@ def prepare(config: ConfigDict) -> Plan:
         optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,
+        steps_per_call=config.train.steps_per_call or STEPS_PER_CALL.get(jax.default_backend(), 1),
     )
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from resjax.models.resnet import ResNet, initial_variables
+from resjax.models.resnet import ResNet, as_drawn, draw_variables, drawing_options
 from resjax.training.metrics import Metrics
+from resjax.training.programs import program
 
 
 @struct.dataclass
@@ -37,7 +38,9 @@ def create_state(
 
     Parameters are drawn from the key `seed`.
     """
-    variables = initial_variables(model, jax.random.key(seed), image_shape)
+    key = jax.random.key(seed)
+    parts, options = (as_drawn(model), image_shape), drawing_options()
+    variables = program(draw_variables, parts, (key,), compiler_options=options)(key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

@@ -5,14 +5,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resjax.data.resident import Batch
+from resjax.data.resident import Batch, Resident
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
 
 def train_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformationExtraArgs,
+    update: optax.TransformUpdateExtraArgsFn,
     state: TrainState,
     batch: Batch,
     learning_rate: jax.Array,
@@ -20,9 +20,10 @@ def train_step(
 ) -> TrainState:
     """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
 
-    The learning rate is an argument, so that one compiled program serves every schedule. Metrics
-    are those of the forward pass: statistics of the batch, parameters before the update. What is
-    random in it depends on `key`, which is that of the run, and on the step.
+    `update` is the optimiser's, and its numbers are in the state. The learning rate is an argument,
+    so that one compiled program serves every schedule. Metrics are those of the forward pass:
+    statistics of the batch, parameters before the update. What is random in it depends on `key`,
+    which is that of the run, and on the step.
     """
 
     def loss_of(params):
@@ -40,7 +41,7 @@ def train_step(
     hyperparams = state.opt_state.hyperparams
     rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
     opt_state = state.opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
-    updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+    updates, opt_state = update(gradients, opt_state, state.params)
     return TrainState(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -48,6 +49,28 @@ def train_step(
         opt_state=opt_state,
         metrics=state.metrics + metrics,
     )
+
+
+def train_steps(
+    model: nn.Module,
+    update: optax.TransformUpdateExtraArgsFn,
+    state: TrainState,
+    split: Resident,
+    index: jax.Array,
+    learning_rates: jax.Array,
+    steps: jax.Array,
+    key: jax.Array,
+) -> TrainState:
+    """The first `steps` of k training steps, on the examples `index` `[k, batch]` of a split.
+
+    `learning_rates` are `[k]`. For k > 1 it is a loop whose length is known when it runs, so that
+    one program serves the fewer steps before an evaluation, too. A single step is no loop.
+    """
+
+    def step(i: jax.Array | int, state: TrainState) -> TrainState:
+        return train_step(model, update, state, split.take(index[i]), learning_rates[i], key)
+
+    return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
 def eval_step(model: nn.Module, state: TrainState, batch: Batch, valid: jax.Array) -> Metrics:

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resjax.config import ConfigError
 from resjax.data.resident import (
     STATISTICS,
     evaluation_batches,
     to_device,
     training_order,
 )
-from resjax.data.sources import Split, digits
+from resjax.data.sources import FAKE_SEED, Split, digits, fake, load
 
 sizes = st.integers(1, 60)
 
@@ -63,6 +64,73 @@ def test_digits_are_all_there_in_a_fixed_stratified_split():
     assert source.fingerprint == (
         "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
     )
+
+
+def philox(key, words):
+    """Philox4x64 with 10 rounds, from the paper (Salmon et al. 2011, section 3.3 and table 2)."""
+    mask, out = 2**64 - 1, []
+    for block in range(1, -(-words // 4) + 1):  # NumPy counts from 1
+        x, (k0, k1) = [block, 0, 0, 0], key
+        for _ in range(10):
+            high0, low0 = divmod(0xD2E7470EE14C6C93 * x[0], 2**64)
+            high1, low1 = divmod(0xCA5A826395121157 * x[2], 2**64)
+            x = [high1 ^ x[1] ^ k0, low1, high0 ^ x[3] ^ k1, low0]
+            k0, k1 = (k0 + 0x9E3779B97F4A7C15) & mask, (k1 + 0xBB67AE8584CAA73B) & mask
+        out += x
+    return out[:words]
+
+
+def test_fake_data_are_those_of_the_generator_in_the_paper():
+    source = load("fake:3x5x2:7:9")
+    for split, examples, stream in ((source.train, 9, 0), (source.test, 2, 2)):
+        words = philox((FAKE_SEED, stream), -(-examples * 30 // 8))
+        pixels = b"".join(word.to_bytes(8, "little") for word in words)[: examples * 30]
+        assert split.images.tobytes() == pixels
+        assert split.images.shape == (examples, 3, 5, 2)
+        assert split.labels.tolist() == [w % 7 for w in philox((FAKE_SEED, stream + 1), examples)]
+    assert source.class_names == tuple("0123456")
+
+
+def test_fake_data_have_a_size_that_is_small_and_a_name_that_says_it():
+    source = load("fake:224x224x3:1000")
+    assert (len(source.train), len(source.test)) == (1024, 128)
+    assert source.train.images.nbytes + source.test.images.nbytes < 200e6
+    assert source.train.images.mean() == pytest.approx(127.5, abs=0.1)
+    assert len(np.unique(source.train.labels)) > 600
+    assert source.train.labels.dtype == np.int32
+    assert load("fake:8x8x1:10").fingerprint == fake((8, 8, 1), 10, 1024).fingerprint
+    assert load("fake:8x8x1:10").fingerprint != load("fake:8x8x1:10:1023").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fake:32x32:10", "'fake:32x32:10' is not fake:HxWxC:CLASSES or .* such as fake:32x32x3"),
+        ("fake", "'fake' is not fake:HxWxC:CLASSES"),
+        ("fake:32x32x3:10:", "'fake:32x32x3:10:' is not fake:HxWxC"),
+        ("fake:32x32x3:0", "'fake:32x32x3:0' is not fake:HxWxC"),
+        ("fake:032x32x3:10", "'fake:032x32x3:10' is not fake:HxWxC"),
+        ("fake:-32x32x3:10", "'fake:-32x32x3:10' is not fake:HxWxC"),
+        ("digits:8", "'digits:8' is not digits$"),
+        ("digits ", "unknown data.name 'digits '; choose one of: digits, fake"),
+        ("", "unknown data.name ''; choose one of: digits, fake"),
+        ("mnist:3", "unknown data.name 'mnist'; choose one of: digits, fake"),
+        ("fake:50000x50000x3:10", "fake:50000x50000x3:10:1024 has 8047 GiB .* most are 2 GiB, use"),
+        ("fake:8x8x1:10:999999999", "has 67.06 GiB of images"),
+        ("fake:8x8x1:100001", "has 100001 classes; the most are 100000"),
+    ],
+)
+def test_a_name_without_a_source_is_refused_with_what_is_expected(name, message):
+    with pytest.raises(ConfigError, match=message):
+        load(name)
+
+
+def test_statistics_of_many_images_are_those_of_all_at_once(monkeypatch):
+    monkeypatch.setattr("resjax.data.resident.VALUES_AT_ONCE", 1000)
+    images = fake((7, 5, 3), 2, 100).train.images
+    mean, deviation = STATISTICS["channel"](images)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-15)
+    np.testing.assert_allclose(deviation, images.std((0, 1, 2)), rtol=1e-14)
 
 
 def test_fingerprint_sees_one_changed_pixel():

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -7,7 +8,7 @@ import optax
 import pytest
 
 from resjax.config import ConfigError
-from resjax.data.resident import Batch, training_order
+from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.sources import digits
 from resjax.models.resnet import initial_variables
 from resjax.models.summary import count_parameters
@@ -16,7 +17,7 @@ from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
-from resjax.training.step import eval_step
+from resjax.training.step import eval_step, train_steps
 
 
 def lines(path):
@@ -37,6 +38,10 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     manifest = rundir.read_json(tmp_path / "first" / "manifest.json")
     assert manifest["params"] == first.params
     assert manifest["devices"]["platform"] == jax.default_backend()
+    assert manifest["execution"] == {
+        "eval.batch_size": 500, "model.unroll": "all", "train.steps_per_call": 0,
+        "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
+    }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
 
 
@@ -70,18 +75,20 @@ def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
-def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path):
-    tiny.optim.learning_rate = 1e20
+@pytest.mark.parametrize("steps_per_call", [1, 7])
+def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path, steps_per_call):
+    tiny.optim.learning_rate, tiny.train.steps_per_call = 1e20, steps_per_call
     with pytest.raises(Diverged, match="between steps 1 and 10, at a learning rate of up to 1e"):
         train_and_evaluate(tiny, tmp_path)
     assert rundir.run_state(tmp_path) == rundir.FAILED
 
 
-@pytest.mark.parametrize("seed", [0, 3])
-def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "steps_per_call"), [(0, 1), (3, 4)])
+def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, steps_per_call):
     """Twenty steps and both evaluations with stock optax and a loss written out, in float64."""
     with jax.enable_x64(True):
         tiny.model.dtype, tiny.seed = "float64", seed
+        tiny.train.steps_per_call = steps_per_call
         tiny.optim.schedule, tiny.optim.milestones = "step", ("10 steps",)
         train_and_evaluate(tiny, tmp_path)
         model, source = prepare(tiny).model, digits()
@@ -152,6 +159,69 @@ def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     )
 
 
+def grown(config):
+    config.model.shortcut, config.model.depth = "none", 14
+    config.train.grow_from, config.train.grow_at = 8, "11 steps"
+
+
+def with_random_branches(config):
+    config.model.stochastic_depth = 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "steps_per_call"),
+    [(grown, 6), (with_random_branches, 3), (with_random_branches, 30)],
+)
+def test_steps_in_one_call_are_those_of_single_calls(tiny, tmp_path, change, steps_per_call):
+    """In float64, with evaluations where a call is not full, or at the end of none."""
+    change(tiny)
+    tiny.eval.every = "7 steps"
+    curves = []
+    with jax.enable_x64(True):
+        tiny.model.dtype = "float64"
+        for k in (1, steps_per_call):
+            tiny.train.steps_per_call = k
+            train_and_evaluate(tiny, tmp_path / str(k))
+            curves.append(lines(tmp_path / str(k) / "metrics.jsonl"))
+    for line, expected in zip(*curves, strict=True):
+        assert line == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
+    split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
+
+    def program(k):
+        step = functools.partial(train_steps, plan.model, plan.optimizer.update)
+        index, rates = np.zeros((k, 4), np.int32), np.zeros(k, np.float32)
+        return jax.jit(step).lower(state, split, index, rates, 1, jax.random.key(0)).as_text()
+
+    assert "stablehlo.while" not in program(1)
+    assert "stablehlo.while" in program(2)
+
+
+def test_progress_is_told_after_every_call(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    tiny.train.steps_per_call = 4
+    told = []
+    train_and_evaluate(tiny, tmp_path, told.append)
+    assert [p.step for p in told if p.phase == "training"] == [4, 8, 10, 14, 18, 20]
+    assert [p.step for p in told if p.phase == "evaluating"] == [10, 20]
+    assert all(p.loss > 0 for p in told if p.phase == "training")
+
+
+@pytest.mark.parametrize(("platform", "asked", "taken"), [
+    ("cpu", 0, 1), ("gpu", 0, 20), ("tpu", 0, 20), ("METAL", 0, 1), ("cpu", 3, 3), ("gpu", 1, 1),
+])  # fmt: skip
+def test_the_platform_chooses_the_steps_in_a_call_if_the_config_does_not(
+    tiny, monkeypatch, platform, asked, taken
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    tiny.train.steps_per_call = asked
+    assert prepare(tiny).steps_per_call == taken
+
+
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
     results = []
     for size in (1437, 97):
@@ -170,6 +240,14 @@ def test_metrics_count_the_valid_examples():
     twice = (ones + ones + Metrics.zero(jnp.float32)).means()
     assert twice["error"] == 0.5
     assert twice["loss"] == pytest.approx(np.log(1 + np.exp(2)) - 1, rel=1e-5)
+
+
+def test_the_initial_state_is_what_the_network_draws(tiny):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 5, (8, 8, 1))
+    expected = initial_variables(plan.model, jax.random.key(5), (8, 8, 1))
+    drawn = {"params": state.params, "batch_stats": state.batch_stats}
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
 def test_evaluation_uses_the_running_statistics(tiny):

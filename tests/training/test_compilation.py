@@ -1,0 +1,103 @@
+import jax
+import pytest
+
+from resjax import cache
+from resjax.cache import cpu_kind
+from resjax.training.compilation import enable_cache
+
+X86 = """\
+processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 17
+model name\t: AMD EPYC
+microcode\t: 0x1000065
+cpu MHz\t\t: 2596.134
+flags\t\t: fpu sse4_2 avx avx2 avx512f
+bogomips\t: 5192.26
+"""
+
+ARM = """\
+processor\t: 0
+BogoMIPS\t: 243.75
+Features\t: fp asimd sve
+CPU implementer\t: 0x41
+CPU part\t: 0xd40
+"""
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A function that makes this machine one whose Linux reports such a CPU."""
+
+    def become(description, name="here"):
+        path = tmp_path / "cpuinfo"
+        path.unlink(missing_ok=True)
+        if description is not None:
+            path.write_text(description)
+        monkeypatch.setattr(cache, "CPU_DESCRIPTION", path)
+        monkeypatch.setattr("platform.node", lambda: name)
+        return cpu_kind()
+
+    return become
+
+
+@pytest.fixture
+def cache_dir():
+    """A function that sets the directory of JAX's cache, and what it was before afterwards."""
+    before = jax.config.jax_compilation_cache_dir
+    yield lambda path: jax.config.update("jax_compilation_cache_dir", path)
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+    ("description", "old", "new"),
+    [
+        (X86, " avx512f", ""),
+        (X86, "model\t\t: 17", "model\t\t: 1"),
+        (X86, "AMD EPYC", "AMD EPYC 7B13"),
+        (ARM, " sve", ""),
+        (ARM, "0xd40", "0xd0c"),
+    ],
+)
+def test_another_cpu_has_another_kind(machine, description, old, new):
+    assert machine(description) != machine(description.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("description", "old", "new"),
+    [
+        (X86, "2596.134", "3100.000"),
+        (X86, "5192.26", "5190.00"),
+        (ARM, "processor\t: 0", "processor\t: 1"),
+    ],
+)
+def test_clock_number_and_name_of_a_machine_do_not_make_another_kind(
+    machine, description, old, new
+):
+    one = machine(description)
+    assert one == machine(description.replace(old, new), name="there")
+    assert one == machine(description + "\n" + description.replace(old, new))
+
+
+def test_machines_that_report_no_cpu_share_nothing(machine):
+    for description in (None, "", "processor\t: 0\n"):
+        assert machine(description, "one") != machine(description, "two")
+
+
+def test_each_kind_of_cpu_has_a_directory_of_its_own(machine, cache_dir, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kinds = set()
+    for description in (X86, ARM):
+        cache_dir(None)
+        kinds.add(machine(description))
+        enable_cache()
+        directory = tmp_path / "cache" / "resjax" / "compiled" / cpu_kind()
+        assert jax.config.jax_compilation_cache_dir == str(directory)
+    assert len(kinds) == 2
+
+
+def test_a_directory_that_was_chosen_is_used_as_it_is(cache_dir, tmp_path):
+    cache_dir(str(tmp_path))
+    enable_cache()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
