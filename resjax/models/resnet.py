@@ -26,6 +26,13 @@ to and from stacked arrays.
 """
 
 
+def blocks_per_iteration(unroll: int | None, others: int) -> int:
+    """How many blocks one iteration of the loop over `others` equal ones has; all is no loop."""
+    if unroll is None:
+        unroll = others if others <= STRAIGHT_LINE.get(jax.default_backend(), 8) else 1
+    return max(1, min(unroll, others))
+
+
 class OpeningLayers(nn.Module):
     """The layers of a stem, each normalised and activated, and its max-pool.
 
@@ -79,9 +86,7 @@ class Stage(nn.Module):
         """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
         drops = np.asarray(self.drops, np.float32) if any(self.drops) else None
         others = len(self.drops) - 1
-        unroll = self.unroll
-        if unroll is None:
-            unroll = others if others <= STRAIGHT_LINE.get(jax.default_backend(), 8) else 1
+        unroll = blocks_per_iteration(self.unroll, others)
 
         def step(block: Block, x: jax.Array, drop: jax.Array | None) -> tuple[jax.Array, None]:
             return block(x, 0.0 if drop is None else drop, train), None
@@ -97,7 +102,7 @@ class Stage(nn.Module):
                 variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
                 length=others,
-                unroll=min(unroll, others),
+                unroll=unroll,
             )
             x, _ = scanned(self.rest(name="rest"), x, None if drops is None else drops[1:])
         self.sow("intermediates", "output", x, **ONE_VALUE)

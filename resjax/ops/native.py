@@ -63,6 +63,11 @@ def available() -> bool:
     return True
 
 
+def in_use() -> bool:
+    """Whether programs for the default device call the kernels."""
+    return jax.default_backend() == "cpu" and available()
+
+
 def _compiler() -> list[str] | None:
     """The words of the command; CXX may hold more than one."""
     named = shlex.split(os.environ.get("CXX", ""))

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from resjax.config import EXECUTION_KEYS, ConfigError, flatten, run_id
 from resjax.data import resident
 from resjax.models.grow import grow
-from resjax.models.resnet import ResNet
+from resjax.models.resnet import ResNet, blocks_per_iteration
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.ops import native
 from resjax.training import rundir
 from resjax.training.evaluation import evaluator
 from resjax.training.manifest import describe_machine
@@ -190,12 +191,19 @@ class _Run:
 
     def _manifest(self) -> dict[str, Any]:
         config, source = self.plan.config, self.plan.source
-        execution = {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)}
+        model = self.plan.model
+        execution = {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)} | {
+            "steps_per_call": self.plan.steps_per_call,
+            "blocks_per_iteration": [
+                blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
+            ],
+            "kernels": "native" if native.in_use() else "xla",
+        }
         return {
             "run": run_id(config),
             **describe_machine(),
             "batch_norm_examples": self.batch_size,
-            "execution": execution | {"steps_per_call": self.plan.steps_per_call},
+            "execution": execution,
             "data": {
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,

@@ -284,7 +284,7 @@ def test_bfloat16_computes_in_bfloat16():
 
     with nn.intercept_methods(observe):
         model.apply(variables, IMAGES, train=False)
-    assert seen["Conv"] == seen["BatchNorm"] == seen["Block"] == {"bfloat16"}
+    assert seen["Convolution"] == seen["BatchNorm"] == seen["Block"] == {"bfloat16"}
     assert seen["Dense"] == {"float32"}
 
 

@@ -161,7 +161,7 @@ def multiply_adds_of_program(jaxpr):
 @pytest.mark.parametrize("block", ["single", "bottleneck"])
 def test_layers_and_program_agree_on_the_multiply_adds(block, shortcut):
     config = default_config()
-    config.model.update({"shortcut": shortcut, "block": block, "width": 8})
+    config.model.update({"shortcut": shortcut, "block": block, "width": 8, "conv": "xla"})
     config.model.depth = {"single": 11, "bottleneck": 29}[block]
     model = build_model(config, 10)
     variables = variable_shapes(model, (32, 32, 3))

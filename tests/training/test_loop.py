@@ -39,8 +39,10 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     assert manifest["params"] == first.params
     assert manifest["devices"]["platform"] == jax.default_backend()
     assert manifest["execution"] == {
-        "eval.batch_size": 500, "model.unroll": "all", "train.steps_per_call": 0,
-        "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
+        "eval.batch_size": 500, "model.conv": "auto", "model.remat": False, "model.unroll": "auto",
+        "train.steps_per_call": 0, "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
+        "blocks_per_iteration": [1, 1, 1],
+        "kernels": "native" if jax.default_backend() == "cpu" else "xla",
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
 
@@ -268,7 +270,7 @@ def test_evaluation_uses_the_running_statistics(tiny):
         ("model.depth", 57, r"57 is not 6n\+2; nearest: 56, 62"),
         ("model.shortcut", "skip", "choose one of: none, identity, projection, projection_all"),
         ("model.kernel_init", "he", "choose one of: he_normal, he_normal_fan_in, lecun_normal"),
-        ("model.unroll", "some", "neither a positive number nor 'all'"),
+        ("model.unroll", "some", "no positive number, nor 'all' or 'auto'"),
         ("model.dtype", "float64", "JAX_ENABLE_X64=1"),
         ("data.name", "mnist", "unknown data.name 'mnist'; choose one of: digits"),
         ("train.batch_size", 1438, "larger than the training set of 1437 examples"),
