@@ -86,6 +86,16 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _depths(text: str) -> list[int]:
+    return [_whole(word) for word in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="resjax",
@@ -155,12 +165,31 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
     describe.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
     describe.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
-    describe.add_argument("--classes", type=int, metavar="N", help="outputs instead of its own")
-    describe.add_argument("--size", type=int, metavar="PIXELS", help="side of the images")
+    describe.add_argument("--classes", type=_whole, metavar="N", help="outputs instead of its own")
+    describe.add_argument("--size", type=_whole, metavar="PIXELS", help="side of the images")
+    describe.add_argument(
+        "--memory", type=_whole, metavar="BATCH",
+        help="compile a training step for BATCH images and tell the memory that it needs",
+    )  # fmt: skip
     describe.add_argument("--json", action="store_true", help="print one JSON object")
     describe.add_argument(
         "--diagram", type=_path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
     )
+    bench = add(
+        "bench",
+        _bench,
+        "measure how fast a network compiles and trains",
+        "resjax bench --config=experiments/speed.py:cifar-resnet20 --depths=20,56,110,1202",
+        epilog=CONFIG_HELP,
+    )
+    bench.add_argument("--depths", type=_depths, metavar="N,...", help="one after the other")
+    bench.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="to measure each for (default: 5)"
+    )
+    bench.add_argument(
+        "--trace", type=_path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"
+    )
+    bench.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
 
 
@@ -224,9 +253,6 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
             title += f", {key}={value}"
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
-    for what, number in (("--classes", options.classes), ("--size", options.size)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{what}={number} is not a positive number")
     validate(config)
     if options.diagram:
         make_directory(options.diagram.parent)
@@ -235,18 +261,50 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
         description = describe(model, image_shape)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    memory = None
+    if options.memory:
+        from resjax.training.benchmark import training_memory
+
+        memory = {
+            what: training_memory(config, model.classes, image_shape, options.memory, remat)
+            for what, remat in (("kept", False), ("computed_again", True))
+        }
     if options.json:
-        fields = dataclasses.asdict(description)
+        fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
         print(json.dumps({"name": name, **fields}, indent=2))
     else:
-        from resjax.display import print_description
+        from resjax.display import print_description, print_memory
 
         print_description(title, description)
+        if memory:
+            print_memory(options.memory, memory)
     if options.diagram:
         from resjax.report.diagram import draw_to
 
         for path in draw_to(options.diagram, model, image_shape, title):
             print(f"diagram: {path}", file=sys.stderr)
+    return 0
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    import jax
+
+    from resjax.display import Measurements
+    from resjax.training.benchmark import measure_training
+    from resjax.training.plan import prepare
+
+    _, _, config, _ = _experiment(rest)
+    configs = []
+    for depth in options.depths or [config.model.depth]:
+        configs.append(config.copy_and_resolve_references())
+        configs[-1].model.depth = depth
+        prepare(configs[-1])
+    # What another process compiled must not be found.
+    jax.config.update("jax_enable_compilation_cache", False)
+    with Measurements(as_json=options.json) as table:
+        for config in configs:
+            trace = options.trace and options.trace / f"depth-{config.model.depth}"
+            table.add(measure_training(config, options.seconds, trace, table.tell))
     return 0
 
 

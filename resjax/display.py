@@ -1,5 +1,7 @@
 """What a person sees of a sweep while it works and when it ends."""
 
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from resjax.models.summary import Description
 from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.local import Outcome
+from resjax.training.benchmark import Measurement
 from resjax.training.loop import Progress as RunProgress
 from resjax.training.rundir import DONE, FAILED, run_state
 
@@ -150,6 +153,72 @@ def print_description(name: str, description: Description) -> None:
         soft_wrap=True,
     )
     console.print(table, width=_natural_width(console, table))
+
+
+def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
+    """What a training step needs beside the state, to stdout."""
+    console = Console(highlight=False, markup=False)
+    kept, again = (f"{memory[what] / 1e6:,.0f} MB" for what in ("kept", "computed_again"))
+    console.print(
+        f"temporary memory of a training step of {batch_size} images: {kept}, "
+        f"with model.remat=True {again}",
+        soft_wrap=True,
+    )
+
+
+class Measurements:
+    """Speeds as they are measured: a table when all are, or a line of JSON for each at once.
+
+    A context manager; what is being done is told on stderr.
+    """
+
+    def __init__(self, as_json: bool):
+        self.as_json = as_json
+        self.console = Console(highlight=False, markup=False)
+        self.progress = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+        self.measured: list[Measurement] = []
+
+    def __enter__(self) -> "Measurements":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.measured and not self.as_json:
+            self._print()
+
+    def tell(self, doing: str) -> None:
+        self.progress.print(f"{doing} network {len(self.measured) + 1}")
+
+    def add(self, measurement: Measurement) -> None:
+        self.measured.append(measurement)
+        if self.as_json:
+            fields = dataclasses.asdict(measurement)
+            print(json.dumps(fields | {"share_of_peak": measurement.share_of_peak}), flush=True)
+
+    def _print(self) -> None:
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for heading in ("depth", "parameters", "compile\ns", "step\nms", "10 % to\n90 %",
+                        "images\nper s", "memory\nMB", "GFLOP/s", "of\npeak"):  # fmt: skip
+            table.add_column(heading, justify="right", no_wrap=True)
+        for each in self.measured:
+            low, high = each.step_ms_spread
+            table.add_row(
+                str(each.depth),
+                f"{each.params:,}",
+                f"{each.compile_seconds:.1f}",
+                f"{each.step_ms:.1f}",
+                f"{low:.1f} to {high:.1f}",
+                f"{each.images_per_second:,.0f}",
+                f"{each.peak_memory_bytes / 1e6:,.0f}",
+                f"{each.flops_per_second / 1e9:,.0f}",
+                f"{100 * each.share_of_peak:.0f} %",
+            )
+        one = self.measured[0]
+        self.console.print(
+            f"batches of {one.batch_size} on {one.device}; peak is a matrix product, "
+            f"{one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
+            soft_wrap=True,
+        )
+        self.console.print(table, width=_natural_width(self.console, table))
 
 
 def print_report(report: Report) -> None:

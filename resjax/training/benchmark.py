@@ -1,0 +1,181 @@
+"""How fast a network trains: compilation, steps, memory and arithmetic, measured."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.data import resident
+from resjax.models.summary import count_multiply_adds, count_parameters
+from resjax.training.plan import Plan, prepare
+from resjax.training.programs import program
+from resjax.training.state import create_state
+from resjax.training.step import train_steps
+
+PASSES = 3
+"""Multiply-adds of a training step over those of a forward pass: two gradients take as much each."""
+
+LEAST_CALLS, MOST_CALLS = 5, 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The speed of training one network.
+
+    Attributes:
+      depth, batch_size, params, multiply_adds: of the network; multiply-adds are those of a forward
+        pass of one image.
+      compile_seconds: to trace and compile the training step, without any cache.
+      step_ms: median time of a training step in milliseconds.
+      step_ms_spread: the 10th and the 90th percentile.
+      images_per_second: batch_size / step_ms.
+      peak_memory_bytes: what the program holds at once as it was compiled: state, data, temporaries.
+      temporary_memory_bytes: of that, what lives only during a step.
+      flops_per_second: 2 * 3 * multiply_adds * images_per_second.
+      peak_flops_per_second: of a large matrix product on this device in the network's dtype.
+      device: its kind.
+    """
+
+    depth: int
+    batch_size: int
+    params: int
+    multiply_adds: int
+    compile_seconds: float
+    step_ms: float
+    step_ms_spread: tuple[float, float]
+    images_per_second: float
+    peak_memory_bytes: int
+    temporary_memory_bytes: int
+    flops_per_second: float
+    peak_flops_per_second: float
+    device: str
+
+    @property
+    def share_of_peak(self) -> float:
+        """The fraction of the matrix product's speed that is reached."""
+        return self.flops_per_second / self.peak_flops_per_second
+
+
+def measure_training(
+    config: ConfigDict,
+    seconds: float = 5.0,
+    trace: Path | None = None,
+    tell: Callable[[str], None] = lambda doing: None,
+) -> Measurement:
+    """Compiles the training step of a config and takes steps for some seconds.
+
+    The data, the step and the number of steps in a call are those that `resjax train` would use.
+
+    Args:
+      config: as made by `default_config`.
+      seconds: to measure for, after two calls that are not counted.
+      trace: directory for a profile of three calls, to be opened in Perfetto or TensorBoard.
+      tell: is called with what is being done.
+
+    Raises:
+      ConfigError: if the config cannot be run.
+    """
+    plan = prepare(config)
+    tell("compiling")
+    step, arguments, compile_seconds = compile_training(plan)
+    tell("measuring")
+    state, rest = arguments[0], arguments[1:]
+
+    def call() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state = jax.block_until_ready(step(state, *rest))
+        return time.perf_counter() - start
+
+    call(), call()
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < LEAST_CALLS or (time.perf_counter() < end and len(times) < MOST_CALLS):
+        times.append(1e3 * call() / plan.steps_per_call)
+    with _profile(trace):
+        for _ in range(3 if trace else 0):
+            call()
+    memory = step.memory_analysis()
+    step_ms = statistics.median(times)
+    tenths = statistics.quantiles(times, n=10)
+    batch_size = config.train.batch_size
+    multiply_adds = count_multiply_adds(plan.model, plan.source.train.images.shape[1:])
+    return Measurement(
+        depth=config.model.depth,
+        batch_size=batch_size,
+        params=count_parameters(state.params),
+        multiply_adds=multiply_adds,
+        compile_seconds=compile_seconds,
+        step_ms=step_ms,
+        step_ms_spread=(tenths[0], tenths[-1]),
+        images_per_second=1e3 * batch_size / step_ms,
+        peak_memory_bytes=memory.argument_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes,
+        temporary_memory_bytes=memory.temp_size_in_bytes,
+        flops_per_second=2e3 * PASSES * multiply_adds * batch_size / step_ms,
+        peak_flops_per_second=_matrix_product_speed(plan.model.dtype),
+        device=jax.devices()[0].device_kind,
+    )
+
+
+def training_memory(
+    config: ConfigDict, classes: int, image_shape: tuple[int, ...], batch_size: int, remat: bool
+) -> int:
+    """Bytes that live only during a training step, as it is compiled.
+
+    Args:
+      config: its network and optimiser are compiled, for other data.
+      classes: outputs of the network.
+      image_shape: `[H, W, C]`.
+      batch_size: images in a step.
+      remat: value of `config.model.remat`.
+    """
+    config = config.copy_and_resolve_references()
+    config.model.remat = remat
+    config.train.batch_size = batch_size
+    size = "x".join(map(str, image_shape))
+    config.data.name = f"fake:{size}:{classes}:{batch_size}"
+    return compile_training(prepare(config))[0].memory_analysis().temp_size_in_bytes
+
+
+def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
+    """The training step, arguments for it, and the seconds that its compilation took."""
+    config, source = plan.config, plan.source
+    statistics_of = resident.STATISTICS[config.data.standardise]
+    train = resident.to_device(source.train, *statistics_of(source.train.images))
+    state = create_state(plan.model, plan.optimizer, config.seed, source.train.images.shape[1:])
+    k, batch_size = plan.steps_per_call, config.train.batch_size
+    index = np.stack(
+        [resident.training_order(config.seed, t, batch_size, len(source.train)) for t in range(k)]
+    )
+    rates = np.full(k, plan.rates[0], np.float32)
+    arguments = (state, train, index, rates, np.int32(k), jax.random.key(config.seed))
+    start = time.perf_counter()
+    parts = (plan.model, plan.optimizer.update)
+    step = program(train_steps, parts, arguments, donate_argnums=0)
+    return step, arguments, time.perf_counter() - start
+
+
+def _profile(directory: Path | None) -> AbstractContextManager:
+    return nullcontext() if directory is None else jax.profiler.trace(str(directory))
+
+
+def _matrix_product_speed(dtype: jnp.dtype) -> float:
+    """The most operations in a second that a product of square matrices reaches."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a: a @ a)
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        jax.block_until_ready(product(a))
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
