@@ -13,16 +13,35 @@ namespace {
 
 constexpr int64_t kTaskPixels = 512;         // output pixels of a task, if they fit
 constexpr int64_t kTaskBytes = 256 << 10;    // of the copied part of the images
+constexpr int64_t kSmallMap = 4;             // pixels of an axis
 constexpr int64_t kPartialBytes = 4 << 20;   // of all partial kernel gradients
 constexpr int64_t kPartials = 16;
 
 // ----------------------------------------------------------------------------------------- geometry
 
 // What one axis of an output sees of a source: output `out_start + m * out_step`, for m < count, the
-// `taps` sources from `start + m * step` on.
+// `taps` sources from `start + m * step` on. `skipped` taps before them see nothing but margin.
 struct Axis {
-  int64_t count, out_start, out_step, start, step, taps;
+  int64_t count, out_start, out_step, start, step, taps, skipped = 0;
 };
+
+// Cuts the axis of a small map into runs that see the same taps of a source of this size, and none
+// of the margin: of 3x3 kernels on maps of 2x2 only 4 of 9 taps see anything.
+std::vector<Axis> Segments(const Axis& axis, int64_t size) {
+  if (axis.count > kSmallMap) return {axis};
+  std::vector<Axis> segments;
+  for (int64_t m = 0; m < axis.count; ++m) {
+    const int64_t start = axis.start + m * axis.step, skipped = std::max<int64_t>(0, -start);
+    const int64_t taps = std::max<int64_t>(0, std::min(axis.taps, size - start) - skipped);
+    if (!segments.empty() && segments.back().taps == taps && segments.back().skipped == skipped) {
+      ++segments.back().count;
+    } else {
+      segments.push_back({1, axis.out_start + m * axis.out_step, axis.out_step, start + skipped,
+                          axis.step, taps, skipped});
+    }
+  }
+  return segments;
+}
 
 // The margin of zeros before an axis.
 int64_t Padding(int64_t taps) { return (taps - 1) / 2; }
@@ -140,17 +159,24 @@ class Windows {
 
 // -------------------------------------------------------------------------------------- correlation
 
-// out[p][o] = sum over taps t and d < depth of windows[p][offsets[t] + d] * weights[t * depth + d][o]
+// One tap or, where channels have no groups, all taps of a row, which lie one behind the other.
+struct Tap {
+  int64_t offset;  // in the source, from the beginning of a window
+  int64_t row;     // of the panel of weights
+};
+
+// out[p][o] = sum over taps and d < depth of windows[p][offset + d] * panel[row + d][o]
 template <typename T, int width, int pixels>
-inline void Tile(const T* const* windows, int64_t from, const std::vector<int64_t>& offsets,
-                 int64_t depth, const T* weights, T* const* out, int64_t to) {
+inline void Tile(const T* const* windows, int64_t from, const std::vector<Tap>& taps, int64_t depth,
+                 const T* panel, T* const* out, int64_t to) {
   constexpr int lanes = width > kWidth<T> ? kWidth<T> : width, vectors = width / lanes;
   using V = Vector<T, lanes>;
   V sums[pixels][vectors] = {};
-  for (const int64_t offset : offsets) {
+  for (const Tap& tap : taps) {
     const T* seen[pixels];
+    const T* weights = panel + tap.row * width;
 #pragma GCC unroll 16
-    for (int p = 0; p < pixels; ++p) seen[p] = windows[p] + from + offset;
+    for (int p = 0; p < pixels; ++p) seen[p] = windows[p] + from + tap.offset;
     auto steps = [&](int64_t d, auto count) {
       V weight[count.value][vectors];
 #pragma GCC unroll 2
@@ -185,20 +211,45 @@ struct Panel {
   int64_t group, first, width, start;
 };
 
-// What a correlation multiplies with: for every group and block of output channels a panel of all
-// taps, so that it is read from its beginning to its end.
+// What a correlation multiplies with: for every group and block of output channels a panel with a row
+// for every tap and input channel, so that it is read one row after the other.
 template <typename T>
 struct Weights {
-  std::vector<T> values;
+  std::unique_ptr<T[]> values;
   std::vector<Panel> panels;
-  std::vector<int64_t> offsets;  // of the taps, in the source
-  int64_t depth;                 // channels of the source, or a whole run of taps and channels
-  int64_t inputs, outputs;       // of a group
+  int64_t column_taps, groups, inputs, outputs;  // channels are those of a group
 };
 
+// Writes zeros to the pixels of an output that see nothing.
 template <typename T>
-void Correlate(ffi::ThreadPool& pool, const Windows<T>& windows, const Weights<T>& weights,
-               const Axis& rows, const Axis& columns, T* target, Shape shape) {
+void Clear(const Axis& rows, const Axis& columns, T* target, Shape shape) {
+  for (int64_t n = 0; n < shape.n; ++n) {
+    for (int64_t m = 0; m < rows.count; ++m) {
+      for (int64_t k = 0; k < columns.count; ++k) {
+        const int64_t h = rows.out_start + m * rows.out_step;
+        const int64_t w = columns.out_start + k * columns.out_step;
+        std::fill_n(target + ((n * shape.h + h) * shape.w + w) * shape.c, shape.c, T(0));
+      }
+    }
+  }
+}
+
+template <typename T>
+void Correlate(ffi::ThreadPool& pool, const T* source, Shape source_shape,
+               const Weights<T>& weights, const Axis& rows, const Axis& columns, T* target,
+               Shape shape) {
+  if (!rows.taps || !columns.taps) return Clear(rows, columns, target, shape);
+  const Windows<T> windows(source, source_shape, rows, columns);
+  const bool runs = weights.groups == 1;
+  const int64_t depth = runs ? columns.taps * weights.inputs : weights.inputs;
+  std::vector<Tap> taps;
+  for (int64_t row = 0; row < rows.taps; ++row) {
+    for (int64_t column = 0; column < (runs ? 1 : columns.taps); ++column) {
+      const int64_t tap =
+          (row + rows.skipped) * weights.column_taps + column + columns.skipped;
+      taps.push_back({row * windows.down() + column * windows.right(), tap * weights.inputs});
+    }
+  }
   // Small maps are too few tasks; their panels are shared out, too.
   const int64_t panels = weights.panels.size(), shares = std::clamp<int64_t>(kTasks / windows.tasks(), 1, panels);
   ParallelFor(pool, windows.tasks() * shares, [&](int64_t number) {
@@ -224,8 +275,8 @@ void Correlate(ffi::ThreadPool& pool, const Windows<T>& windows, const Weights<T
       const int64_t to = panel.group * weights.outputs + panel.first;
       WithWidth<T>(panel.width, [&](auto width) {
         for (int64_t block = 0; block < whole; block += kPixels) {
-          Tile<T, width.value, kPixels>(seen.data() + block, from, weights.offsets, weights.depth,
-                                        weights.values.data() + panel.start, out.data() + block,
+          Tile<T, width.value, kPixels>(seen.data() + block, from, taps, depth,
+                                        weights.values.get() + panel.start, out.data() + block,
                                         to);
         }
       });
@@ -236,19 +287,11 @@ void Correlate(ffi::ThreadPool& pool, const Windows<T>& windows, const Weights<T
 // Fills the panels. tap(group, row, column) is where the weights of a tap begin, and the steps lead
 // to those of the next channels.
 template <typename T, typename F>
-Weights<T> Pack(ffi::ThreadPool& pool, const Windows<T>& windows, int64_t groups, int64_t row_taps,
-                int64_t column_taps, int64_t inputs, int64_t outputs, int64_t input_step,
-                int64_t output_step, F tap) {
-  Weights<T> weights{{}, {}, {}, inputs, inputs, outputs};
+Weights<T> Pack(ffi::ThreadPool& pool, int64_t groups, int64_t row_taps, int64_t column_taps,
+                int64_t inputs, int64_t outputs, int64_t input_step, int64_t output_step, F tap) {
+  Weights<T> weights{nullptr, {}, column_taps, groups, inputs, outputs};
   const int64_t taps = row_taps * column_taps;
-  const bool runs = groups == 1;  // then the taps of a row lie one behind the other
-  weights.depth = runs ? column_taps * inputs : inputs;
-  for (int64_t row = 0; row < row_taps; ++row) {
-    for (int64_t column = 0; column < (runs ? 1 : column_taps); ++column) {
-      weights.offsets.push_back(row * windows.down() + column * windows.right());
-    }
-  }
-  weights.values.resize(groups * taps * inputs * outputs);
+  weights.values.reset(new T[groups * taps * inputs * outputs]);
   int64_t start = 0;
   for (int64_t group = 0; group < groups; ++group) {
     ForEachBlock<T>(outputs, [&](auto width, int64_t first) {
@@ -258,7 +301,7 @@ Weights<T> Pack(ffi::ThreadPool& pool, const Windows<T>& windows, int64_t groups
   }
   ParallelFor(pool, weights.panels.size(), [&](int64_t number) {
     const Panel& panel = weights.panels[number];
-    T* to = weights.values.data() + panel.start;
+    T* to = weights.values.get() + panel.start;
     for (int64_t row = 0; row < row_taps; ++row) {
       for (int64_t column = 0; column < column_taps; ++column) {
         const T* from = tap(panel.group, row, column) + panel.first * output_step;
@@ -281,15 +324,17 @@ struct Problem {
 
 template <typename T>
 void Forward(ffi::ThreadPool& pool, const Problem& p, const T* x, const T* kernel, T* y) {
-  const Axis rows = p.ForwardRows(), columns = p.ForwardColumns();
-  const Windows<T> windows(x, p.x, rows, columns);
   const int64_t inputs = p.x.c / p.groups, outputs = p.y.c / p.groups;
   const auto weights = Pack<T>(
-      pool, windows, p.groups, p.kh, p.kw, inputs, outputs, p.y.c, 1,
+      pool, p.groups, p.kh, p.kw, inputs, outputs, p.y.c, 1,
       [&](int64_t group, int64_t row, int64_t column) {
         return kernel + (row * p.kw + column) * inputs * p.y.c + group * outputs;
       });
-  Correlate(pool, windows, weights, rows, columns, y, p.y);
+  for (const Axis& rows : Segments(p.ForwardRows(), p.x.h)) {
+    for (const Axis& columns : Segments(p.ForwardColumns(), p.x.w)) {
+      Correlate(pool, x, p.x, weights, rows, columns, y, p.y);
+    }
+  }
 }
 
 // The gradient with respect to x: for every phase of the stride a correlation of its own.
@@ -301,26 +346,18 @@ void InputGradient(ffi::ThreadPool& pool, const Problem& p, const T* dy, const T
       const Axis rows = BackwardAxis(p.x.h, p.kh, p.stride, a);
       const Axis columns = BackwardAxis(p.x.w, p.kw, p.stride, b);
       if (!rows.count || !columns.count) continue;
-      if (!rows.taps || !columns.taps) {
-        for (int64_t n = 0; n < p.x.n; ++n) {
-          for (int64_t m = 0; m < rows.count; ++m) {
-            for (int64_t k = 0; k < columns.count; ++k) {
-              const int64_t h = rows.out_start + m * p.stride, w = columns.out_start + k * p.stride;
-              std::fill_n(dx + ((n * p.x.h + h) * p.x.w + w) * p.x.c, p.x.c, T(0));
-            }
-          }
-        }
-        continue;
-      }
-      const Windows<T> windows(dy, p.y, rows, columns);
       const auto weights = Pack<T>(
-          pool, windows, p.groups, rows.taps, columns.taps, outputs, inputs, 1, p.y.c,
+          pool, p.groups, rows.taps, columns.taps, outputs, inputs, 1, p.y.c,
           [&](int64_t group, int64_t row, int64_t column) {
             const int64_t kh = a + (rows.taps - 1 - row) * p.stride;
             const int64_t kw = b + (columns.taps - 1 - column) * p.stride;
             return kernel + (kh * p.kw + kw) * inputs * p.y.c + group * outputs;
           });
-      Correlate(pool, windows, weights, rows, columns, dx, p.x);
+      for (const Axis& some_rows : Segments(rows, p.y.h)) {
+        for (const Axis& some_columns : Segments(columns, p.y.w)) {
+          Correlate(pool, dy, p.y, weights, some_rows, some_columns, dx, p.x);
+        }
+      }
     }
   }
 }
@@ -328,8 +365,9 @@ void InputGradient(ffi::ThreadPool& pool, const Problem& p, const T* dy, const T
 // ---------------------------------------------------------------------------------- kernel gradient
 
 // sums[d][o] += sum over pixels of windows[pixel][d] * dy[pixel][o], for d < depth and o < width
+// (Inlined, its sums do not all stay in registers.)
 template <typename T, int width, int depth>
-inline void Outer(const T* const* windows, int64_t count, int64_t offset, const T* dy,
+__attribute__((noinline)) void Outer(const T* const* windows, int64_t count, int64_t offset, const T* dy,
                   int64_t dy_step, T* sums, int64_t sums_step) {
   constexpr int lanes = width > kWidth<T> ? kWidth<T> : width, vectors = width / lanes;
   using V = Vector<T, lanes>;
@@ -366,13 +404,13 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
   constexpr int64_t kBlock = kPixels;
   const int64_t blocks = (depth + kBlock - 1) / kBlock;
   const int64_t slices = std::clamp<int64_t>(kTasks / parts, 1, taps * blocks);
-  static thread_local std::vector<T> partials;
-  partials.assign(parts > 1 ? parts * size : 0, T(0));
-  if (parts == 1) std::fill_n(dkernel, size, T(0));
-  T* const sums = parts > 1 ? partials.data() : dkernel;
+  const std::unique_ptr<T[]> partials(parts > 1 ? new T[parts * size] : nullptr);
+  T* const sums = parts > 1 ? partials.get() : dkernel;
   ParallelFor(pool, parts * slices, [&](int64_t number) {
     const int64_t part = number / slices, slice = number % slices;
     const int64_t begin = slice * taps * blocks / slices, end = (slice + 1) * taps * blocks / slices;
+    auto row = [&](int64_t block) { return block / blocks * depth + block % blocks * kBlock; };
+    std::fill(sums + part * size + row(begin) * p.y.c, sums + part * size + row(end) * p.y.c, T(0));
     for (int64_t task = part * windows.tasks() / parts; task < (part + 1) * windows.tasks() / parts;
          ++task) {
       const auto& starts = windows.Of(task);
