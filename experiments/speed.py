@@ -1,4 +1,4 @@
-"""How fast is a network trained on this machine?
+"""Claim: none; how fast is a network trained on this machine.
 
     resjax bench --config=experiments/speed.py:cifar-resnet20 --depths=20,56,110,1202
     resjax bench --config=experiments/speed.py:resnet50 --config.model.dtype=bfloat16

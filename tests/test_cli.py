@@ -151,7 +151,10 @@ def test_a_directory_of_another_config_is_refused_with_the_keys(tmp_path, capsys
         ([], "the following arguments are required: COMMAND"),
         (["describe"], "describe takes a name such as resnet50"),
         (["describe", "resnet51"], "unknown network 'resnet51'; nearest: resnet50"),
-        (["describe", "resnet50", "--classes=0"], "--classes=0 is not a positive number"),
+        (
+            ["describe", "resnet50", "--classes=0"],
+            "argument --classes: '0' is not a positive number",
+        ),
         (["describe", "resnet50", "--diagram="], "the name is empty"),
         (["describe", "resnet50", "--shortcut="], "unknown model.shortcut ''"),
         (["describe", "cifar-resnet999999999992"], "model.depth=999999999992 is not a number"),

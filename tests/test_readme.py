@@ -10,10 +10,13 @@ from resjax import cli
 from resjax.config import default_config, flatten
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.training import benchmark
+from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe)\b[^`\n]*", README)
+SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
+COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench)\b[^`\n]*", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -28,10 +31,12 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     checked = []
     monkeypatch.setattr(cli, "_execute", lambda runs: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
+    monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
+    monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
     monkeypatch.chdir(tmp_path)
     assert cli.main(words[1:]) == 0
-    assert checked or words[1] == "describe"
+    assert checked or words[1] in ("describe", "bench")
 
 
 def test_tables_of_the_readme_name_what_there_is():

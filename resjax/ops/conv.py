@@ -100,6 +100,7 @@ class Geometry:
     Attributes:
       image: height and width of x.
       size: of the kernel.
+      stride, groups: as of `conv`.
     """
 
     image: tuple[int, int]
@@ -117,8 +118,7 @@ Product = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 class Form(NamedTuple):
-    """One way to compute the three products; `channels` are last in images, `[C / groups, O]` in
-    kernels.
+    """One way to compute the three products.
 
     Attributes:
       forward: x, kernel to y.

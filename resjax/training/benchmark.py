@@ -20,7 +20,7 @@ from resjax.training.state import create_state
 from resjax.training.step import train_steps
 
 PASSES = 3
-"""Multiply-adds of a training step over those of a forward pass: two gradients take as much each."""
+"""Of a training step over the multiply-adds of a forward pass; two gradients take as many each."""
 
 LEAST_CALLS, MOST_CALLS = 5, 1000
 
@@ -36,7 +36,7 @@ class Measurement:
       step_ms: median time of a training step in milliseconds.
       step_ms_spread: the 10th and the 90th percentile.
       images_per_second: batch_size / step_ms.
-      peak_memory_bytes: what the program holds at once as it was compiled: state, data, temporaries.
+      peak_memory_bytes: of the compiled program at once: state, data and temporaries.
       temporary_memory_bytes: of that, what lives only during a step.
       flops_per_second: 2 * 3 * multiply_adds * images_per_second.
       peak_flops_per_second: of a large matrix product on this device in the network's dtype.

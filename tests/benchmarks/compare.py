@@ -3,8 +3,8 @@
     python -m tests.benchmarks.compare                    # every work
     python -m tests.benchmarks.compare resnet20 digits56  # some of them
 
-Every candidate has a process of its own and they take turns, a few steps each, so that what else the
-machine does falls on all of them. The table has the median step of each and the ratio of ours.
+Every candidate has a process of its own and they take turns, a few steps each, so that what else
+the machine does falls on all of them. The table has the median step of each and the ratio of ours.
 It needs the extra `bench`.
 """
 
@@ -16,8 +16,14 @@ from multiprocessing.connection import Connection
 
 from tests.benchmarks.peers import Net, flax_step, torch_step
 
-CIFAR = dict(expansion=1, large_stem=False, projection=False, image=(32, 32, 3), classes=10)
-IMAGENET = dict(large_stem=True, projection=True, classes=1000)
+CIFAR = {
+    "expansion": 1,
+    "large_stem": False,
+    "shortcut": "identity",
+    "image": (32, 32, 3),
+    "classes": 10,
+}
+IMAGENET = {"large_stem": True, "shortcut": "projection", "classes": 1000}
 FOUR = (64, 128, 256, 512)
 
 WORKS = {

@@ -16,12 +16,15 @@ class Net:
     widths: tuple[int, ...]  # inner channels of each stage
     expansion: int  # output channels of a block over its inner ones; 4 is a bottleneck
     large_stem: bool  # 7x7 with stride 2 and a max-pool, or 3x3
-    projection: bool  # where the shape changes; otherwise option A
+    shortcut: str  # none, identity (option A), projection or projection_all
     image: tuple[int, int, int]
     classes: int
 
 
-def torch_step(net: Net, batch: int, channels_last: bool = False, dtype=None, compiled=False):
+def torch_step(
+    net: Net, batch: int, channels_last=False, dtype=None, compiled=False, evaluated: int = 0
+):
+    """A function that takes a step; with `evaluated`, also one that evaluates so many images."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -40,7 +43,8 @@ def torch_step(net: Net, batch: int, channels_last: bool = False, dtype=None, co
             self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _, _ in shapes)
             self.stride, self.more = stride, after - before
             self.projection = None
-            if net.projection and (stride > 1 or before != after):
+            changes = stride > 1 or before != after
+            if net.shortcut == "projection_all" or (net.shortcut == "projection" and changes):
                 self.projection = nn.Sequential(
                     nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
                 )
@@ -50,6 +54,8 @@ def torch_step(net: Net, batch: int, channels_last: bool = False, dtype=None, co
             for conv, norm in zip(self.convs[:-1], self.norms[:-1], strict=True):
                 y = F.relu(norm(conv(y)), inplace=True)
             y = self.norms[-1](self.convs[-1](y))
+            if net.shortcut == "none":
+                return F.relu(y, inplace=True)
             if self.projection is not None:
                 x = self.projection(x)
             elif self.stride > 1 or self.more:
@@ -87,7 +93,18 @@ def torch_step(net: Net, batch: int, channels_last: bool = False, dtype=None, co
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return step
+    if not evaluated:
+        return step
+    others = torch.randn(evaluated, channels, *net.image[:2], device=device)
+
+    def evaluate():
+        model.eval()
+        with torch.no_grad():
+            for part in others.to(memory_format=format_).split(500):
+                F.cross_entropy(model(part), torch.zeros(len(part), dtype=torch.long)).item()
+        model.train()
+
+    return step, evaluate
 
 
 def flax_step(net: Net, batch: int, dtype="float32"):
@@ -119,7 +136,7 @@ def flax_step(net: Net, batch: int, dtype="float32"):
                 y = nn.relu(norm()(conv(*shape)(y)))
             y = norm()(conv(*shapes[-1])(y))
             if self.stride > 1 or x.shape[-1] != after:
-                if net.projection:
+                if net.shortcut == "projection":
                     x = norm()(conv(after, 1, self.stride)(x))
                 else:
                     x = x[:, :: self.stride, :: self.stride]

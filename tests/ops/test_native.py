@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -45,3 +48,38 @@ def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, mo
     assert first.stat().st_mtime_ns == built
     assert native._build([*compiler, "-DOTHER"]) != first
     assert len(list(fresh.rglob("*.so"))) == 2
+
+
+OTHER_CPU = """
+import jax, jax.numpy as jnp, numpy as np
+from resjax.ops import native
+from resjax.ops.conv import conv
+from resjax.ops.norm import batch_norm
+
+assert native.available()
+draw = np.random.default_rng(0).normal
+x = jnp.asarray(draw(size=(5, 9, 8, 12)), jnp.float32)
+kernel = jnp.asarray(draw(size=(3, 3, 12, 43)), jnp.float32)
+for stride in (1, 2):
+    products = [
+        jax.vjp(lambda x, w: conv(x, w, stride, implementation=name), x, kernel)
+        for name in ("auto", "xla")
+    ]
+    (ours, pull_ours), (theirs, pull_theirs) = products
+    for a, b in zip((ours, *pull_ours(ours)), (theirs, *pull_theirs(ours)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
+_, mean, var = batch_norm(x, jnp.ones(12), jnp.zeros(12), 1e-5)
+np.testing.assert_allclose(var, np.var(x, (0, 1, 2)), rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
+def test_the_kernels_are_right_on_cpus_with_shorter_vectors(without, tmp_path):
+    if os.uname().machine != "x86_64":
+        pytest.skip("flags of x86")
+    compiler = f"{shutil.which('g++') or shutil.which('c++')} {without}"
+    environment = {**os.environ, "CXX": compiler, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", OTHER_CPU], env=environment, check=True, timeout=300
+    )

@@ -1,9 +1,10 @@
-// 2-D convolution and its two gradients for CPUs, called by XLA through its foreign function interface.
+// 2-D convolution and its two gradients for CPUs, called by XLA through its foreign function
+// interface.
 //
-// Layouts are those of the network: images [N, H, W, C], kernels [KH, KW, C / groups, O]. Nothing is
-// unrolled into patches. A block of output pixels is held in registers while the window that each of
-// them sees is walked through, and a window is a few runs of contiguous memory in an image that was
-// copied, with its margin of zeros, to a place that stays in the cache.
+// Layouts are those of the network: images [N, H, W, C], kernels [KH, KW, C / groups, O]. Nothing
+// is unrolled into patches. A block of output pixels is held in registers while the window that
+// each of them sees is walked through, and a window is a few runs of contiguous memory in an image
+// that was copied, with its margin of zeros, to a place that stays in the cache.
 //
 // The order of every sum depends on shapes alone and not on the number of threads.
 
@@ -17,10 +18,10 @@ constexpr int64_t kSmallMap = 4;             // pixels of an axis
 constexpr int64_t kPartialBytes = 4 << 20;   // of all partial kernel gradients
 constexpr int64_t kPartials = 16;
 
-// ----------------------------------------------------------------------------------------- geometry
+// ---------------------------------------------------------------------------------------- geometry
 
-// What one axis of an output sees of a source: output `out_start + m * out_step`, for m < count, the
-// `taps` sources from `start + m * step` on. `skipped` taps before them see nothing but margin.
+// What one axis of an output sees of a source: output `out_start + m * out_step`, for m < count,
+// the `taps` sources from `start + m * step` on. `skipped` taps before them see nothing but margin.
 struct Axis {
   int64_t count, out_start, out_step, start, step, taps, skipped = 0;
 };
@@ -64,7 +65,8 @@ struct Shape {
   int64_t n, h, w, c;
 };
 
-// The windows of consecutive rows of output pixels, in a copy of the source or in the source itself.
+// The windows of consecutive rows of output pixels, in a copy of the source or in the source
+// itself.
 template <typename T>
 class Windows {
  public:
@@ -157,7 +159,7 @@ class Windows {
   int64_t first_column_, pitch_, task_rows_;
 };
 
-// -------------------------------------------------------------------------------------- correlation
+// ------------------------------------------------------------------------------------- correlation
 
 // One tap or, where channels have no groups, all taps of a row, which lie one behind the other.
 struct Tap {
@@ -211,8 +213,8 @@ struct Panel {
   int64_t group, first, width, start;
 };
 
-// What a correlation multiplies with: for every group and block of output channels a panel with a row
-// for every tap and input channel, so that it is read one row after the other.
+// What a correlation multiplies with: for every group and block of output channels a panel with a
+// row for every tap and input channel, so that it is read one row after the other.
 template <typename T>
 struct Weights {
   std::unique_ptr<T[]> values;
@@ -251,7 +253,8 @@ void Correlate(ffi::ThreadPool& pool, const T* source, Shape source_shape,
     }
   }
   // Small maps are too few tasks; their panels are shared out, too.
-  const int64_t panels = weights.panels.size(), shares = std::clamp<int64_t>(kTasks / windows.tasks(), 1, panels);
+  const int64_t panels = weights.panels.size();
+  const int64_t shares = std::clamp<int64_t>(kTasks / windows.tasks(), 1, panels);
   ParallelFor(pool, windows.tasks() * shares, [&](int64_t number) {
     const int64_t task = number / shares, share = number % shares;
     auto& seen = windows.Of(task);
@@ -362,13 +365,13 @@ void InputGradient(ffi::ThreadPool& pool, const Problem& p, const T* dy, const T
   }
 }
 
-// ---------------------------------------------------------------------------------- kernel gradient
+// --------------------------------------------------------------------------------- kernel gradient
 
 // sums[d][o] += sum over pixels of windows[pixel][d] * dy[pixel][o], for d < depth and o < width
 // (Inlined, its sums do not all stay in registers.)
 template <typename T, int width, int depth>
-__attribute__((noinline)) void Outer(const T* const* windows, int64_t count, int64_t offset, const T* dy,
-                  int64_t dy_step, T* sums, int64_t sums_step) {
+__attribute__((noinline)) void Outer(const T* const* windows, int64_t count, int64_t offset,
+                                     const T* dy, int64_t dy_step, T* sums, int64_t sums_step) {
   constexpr int lanes = width > kWidth<T> ? kWidth<T> : width, vectors = width / lanes;
   using V = Vector<T, lanes>;
   V total[depth][vectors] = {};
@@ -399,8 +402,8 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
   const int64_t depth = runs ? p.kw * inputs : inputs, taps = runs ? p.kh : p.kh * p.kw;
   const int64_t size = p.kh * p.kw * inputs * p.y.c;
   // Small gradients are summed in parts over the pixels, large ones also computed in slices of d.
-  const int64_t parts = std::clamp<int64_t>(
-      kPartialBytes / (size * static_cast<int64_t>(sizeof(T))), 1, std::min(kPartials, windows.tasks()));
+  const int64_t fitting = kPartialBytes / (size * static_cast<int64_t>(sizeof(T)));
+  const int64_t parts = std::clamp<int64_t>(fitting, 1, std::min(kPartials, windows.tasks()));
   constexpr int64_t kBlock = kPixels;
   const int64_t blocks = (depth + kBlock - 1) / kBlock;
   const int64_t slices = std::clamp<int64_t>(kTasks / parts, 1, taps * blocks);
@@ -408,7 +411,8 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
   T* const sums = parts > 1 ? partials.get() : dkernel;
   ParallelFor(pool, parts * slices, [&](int64_t number) {
     const int64_t part = number / slices, slice = number % slices;
-    const int64_t begin = slice * taps * blocks / slices, end = (slice + 1) * taps * blocks / slices;
+    const int64_t begin = slice * taps * blocks / slices;
+    const int64_t end = (slice + 1) * taps * blocks / slices;
     auto row = [&](int64_t block) { return block / blocks * depth + block % blocks * kBlock; };
     std::fill(sums + part * size + row(begin) * p.y.c, sums + part * size + row(end) * p.y.c, T(0));
     for (int64_t task = part * windows.tasks() / parts; task < (part + 1) * windows.tasks() / parts;
@@ -452,7 +456,7 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
   });
 }
 
-// ------------------------------------------------------------------------------------------ bindings
+// ---------------------------------------------------------------------------------------- bindings
 
 Shape ShapeOf(ffi::AnyBuffer::Dimensions d) { return {d[0], d[1], d[2], d[3]}; }
 

@@ -34,8 +34,9 @@ inline void Sum(int64_t begin, int64_t end, T* first, T* second, F terms) {
   }
 }
 
-// Mean and biased variance. Within a chunk, which stays in the cache, the squares are of differences
-// from the chunk's own mean; chunks are put together by the formula of Chan, Golub and LeVeque 1979.
+// Mean and biased variance. Within a chunk, which stays in the cache, the squares are of
+// differences from the chunk's own mean; chunks are put together by the formula of Chan, Golub and
+// LeVeque 1979.
 template <typename T>
 void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
   const int64_t channels = table.channels, chunks = table.chunks();

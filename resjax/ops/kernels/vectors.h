@@ -62,7 +62,7 @@ void ParallelFor(ffi::ThreadPool& pool, int64_t count, std::function<void(int64_
   }
 }
 
-// ------------------------------------------------------------------------------- blocks of channels
+// ------------------------------------------------------------------------------ blocks of channels
 
 template <int value>
 using Constant = std::integral_constant<int, value>;

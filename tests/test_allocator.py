@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource
+import resjax
+import jax, jax.numpy as jnp
+
+@jax.jit
+def program(x):  # its temporaries are 80 megabytes or more
+    for _ in range(3):
+        x = jax.lax.optimization_barrier(jnp.concatenate([x[1:], x[:1]]))
+    return x.sum()
+
+x = jnp.ones(20_000_000)
+for _ in range(3):
+    program(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+program(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_a_program_finds_the_memory_of_its_last_call_again():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120
+    )
+    # 80 MB are 20,000 pages; without the settings every call maps them all again.
+    assert int(done.stdout) < 2_000

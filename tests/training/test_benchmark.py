@@ -1,0 +1,75 @@
+import json
+import math
+
+import pytest
+
+from resjax.cli import main
+from resjax.models.build import preset
+from resjax.training.benchmark import PASSES, measure_training, training_memory
+
+
+def test_the_numbers_of_a_measurement_fit_each_other(tiny):
+    told = []
+    got = measure_training(tiny, seconds=0.1, tell=told.append)
+    assert told == ["compiling", "measuring"]
+    low, high = got.step_ms_spread
+    assert 0 < low <= got.step_ms <= high
+    assert got.images_per_second == pytest.approx(1e3 * got.batch_size / got.step_ms)
+    flops = 2 * PASSES * got.multiply_adds * got.images_per_second
+    assert got.flops_per_second == pytest.approx(flops)
+    # State and data are held, and a step needs more than that.
+    assert got.peak_memory_bytes > got.temporary_memory_bytes > 0
+    assert got.peak_memory_bytes > 8 * got.params
+    assert math.isclose(got.share_of_peak, got.flops_per_second / got.peak_flops_per_second)
+
+
+def test_bench_prints_a_row_or_a_line_for_each_depth(capsys, tmp_path):
+    words = ["bench", "--config=experiments/speed.py", "--depths=8,14", "--seconds=0.05",
+             "--config.model.width=2", "--config.train.batch_size=4"]  # fmt: skip
+    assert main([*words, "--json", f"--trace={tmp_path}"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["depth"] for line in lines] == [8, 14]
+    assert {"images_per_second", "step_ms", "compile_seconds", "peak_memory_bytes",
+            "flops_per_second", "share_of_peak"} <= lines[0].keys()  # fmt: skip
+    assert lines[0]["params"] < lines[1]["params"]
+    assert {path.name for path in tmp_path.iterdir()} == {"depth-8", "depth-14"}
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    assert "images" in table
+    assert [row.split()[0] for row in table.splitlines()[-2:]] == ["8", "14"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--depths=8,x"], "'x' is not a positive number"),
+        (["--depths=8,9"], "CIFAR depth 9 is not 6n+2"),
+        (["--seconds=soon"], "invalid float value: 'soon'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words, message, capsys):
+    assert main(["bench", "--config=experiments/speed.py", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_describe_tells_the_memory_of_a_training_step(capsys):
+    words = ["describe", "cifar-resnet20", "--memory=2", "--size=8"]
+    assert main([*words, "--json"]) == 0
+    memory = json.loads(capsys.readouterr().out)["training_memory"]
+    assert memory["computed_again"] > 0
+    assert memory["kept"] > 0
+    assert main(words) == 0
+    assert "temporary memory of a training step of 2 images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_computing_blocks_again_saves_most_of_the_memory_of_a_deep_net():
+    config, image_shape, classes = preset("cifar-resnet1202")
+    kept, again = (
+        training_memory(config, classes, image_shape, 16, remat) for remat in (False, True)
+    )
+    # What has to stay, whatever is computed again: the input of every block, and all gradients.
+    inputs = 4 * 16 * (199 * 32 * 32 * 16 + 199 * 16 * 16 * 32 + 199 * 8 * 8 * 64)
+    assert inputs < again < 0.3 * kept
