@@ -7,7 +7,7 @@ The sweep trains the CIFAR family at three depths with four shortcuts on scikit-
 
     resjax sweep --config=experiments/degradation.py --workdir=runs/degradation
 
-It takes 2 min 35 s on 2 CPU cores, compilation included.
+It takes 2 min on 2 CPU cores, compilation included.
 """
 
 from collections.abc import Iterator

@@ -172,7 +172,11 @@ def with_random_branches(config):
 
 @pytest.mark.parametrize(
     ("change", "steps_per_call"),
-    [(grown, 6), (with_random_branches, 3), (with_random_branches, 30)],
+    [
+        pytest.param(grown, 6, marks=pytest.mark.slow),
+        (with_random_branches, 3),
+        (with_random_branches, 30),
+    ],
 )
 def test_steps_in_one_call_are_those_of_single_calls(tiny, tmp_path, change, steps_per_call):
     """In float64, with evaluations where a call is not full, or at the end of none."""
