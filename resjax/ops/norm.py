@@ -24,9 +24,10 @@ from resjax.ops.primitive import (
 def batch_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Y = scale * (x - mean) / sqrt(var + epsilon) + bias, the mean and the biased variance of x.
+    """The normalised x, its mean and its biased variance (Ioffe and Szegedy 2015, algorithm 1).
 
-    Both are over all axes but the last; the variance is a mean of squares and never negative.
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, with moments `[C]` over all axes but the
+    last; the variance is a mean of squares and never negative.
 
     Args:
       x: `[..., C]`; y has its dtype.
@@ -65,7 +66,9 @@ def normalise(
     bias: jax.Array,
     epsilon: float,
 ) -> jax.Array:
-    """Scale * (x - mean) / sqrt(var + epsilon) + bias for x `[..., C]` and the others `[C]`.
+    """Normalises x `[..., C]` by given moments; they, scale and bias are `[C]`.
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias.
 
     It is computed with the precision of the others and has the dtype of x.
     """
