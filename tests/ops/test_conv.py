@@ -190,6 +190,13 @@ def test_a_result_does_not_depend_on_the_number_of_images_beside_it():
         np.testing.assert_array_equal(conv(x[:images], kernel), whole[:images])
 
 
+def test_no_images_have_no_output_and_a_gradient_of_zero():
+    x, kernel = operands((6, 6), 4, 4, (3, 3), 1, batch=0)
+    y, dx, dkernel = values(conv, x, kernel)
+    assert (y.shape, dx.shape) == ((0, 6, 6, 4), x.shape)
+    np.testing.assert_array_equal(dkernel, 0)
+
+
 def test_without_a_compiler_the_choice_falls_on_forms_of_xla(monkeypatch):
     monkeypatch.setattr(ops.native, "available", lambda: False)
 

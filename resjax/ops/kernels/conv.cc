@@ -242,6 +242,7 @@ void Correlate(ffi::ThreadPool& pool, const T* source, Shape source_shape,
                Shape shape) {
   if (!rows.taps || !columns.taps) return Clear(rows, columns, target, shape);
   const Windows<T> windows(source, source_shape, rows, columns);
+  if (!windows.tasks()) return;  // no images
   const bool runs = weights.groups == 1;
   const int64_t depth = runs ? columns.taps * weights.inputs : weights.inputs;
   std::vector<Tap> taps;
@@ -401,6 +402,7 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
   const bool runs = p.groups == 1;
   const int64_t depth = runs ? p.kw * inputs : inputs, taps = runs ? p.kh : p.kh * p.kw;
   const int64_t size = p.kh * p.kw * inputs * p.y.c;
+  if (!windows.tasks()) return static_cast<void>(std::fill_n(dkernel, size, T(0)));  // no images
   // Small gradients are summed in parts over the pixels, large ones also computed in slices of d.
   const int64_t fitting = kPartialBytes / (size * static_cast<int64_t>(sizeof(T)));
   const int64_t parts = std::clamp<int64_t>(fitting, 1, std::min(kPartials, windows.tasks()));
@@ -460,12 +462,18 @@ void KernelGradient(ffi::ThreadPool& pool, const Problem& p, const T* x, const T
 
 Shape ShapeOf(ffi::AnyBuffer::Dimensions d) { return {d[0], d[1], d[2], d[3]}; }
 
+// Calls run(zero, problem), where zero has the type of the elements.
+template <typename Run>
+ffi::Error Call(ffi::AnyBuffer x, ffi::AnyBuffer kernel, ffi::AnyBuffer y, int64_t stride,
+                int64_t groups, Run run) {
+  const auto k = kernel.dimensions();
+  const Problem p{ShapeOf(x.dimensions()), ShapeOf(y.dimensions()), k[0], k[1], stride, groups};
+  return Dispatch(x.element_type(), [&](auto zero) { run(zero, p); });
+}
+
 ffi::Error ForwardCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
                        ffi::Result<ffi::AnyBuffer> y, int64_t stride, int64_t groups) {
-  const auto k = kernel.dimensions();
-  const Problem p{ShapeOf(x.dimensions()), ShapeOf(y->dimensions()), k[0], k[1],
-                  stride, groups};
-  return Dispatch(x.element_type(), [&](auto zero) {
+  return Call(x, kernel, *y, stride, groups, [&](auto zero, const Problem& p) {
     using T = decltype(zero);
     Forward<T>(pool, p, x.typed_data<T>(), kernel.typed_data<T>(), y->typed_data<T>());
   });
@@ -473,10 +481,7 @@ ffi::Error ForwardCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer ke
 
 ffi::Error InputGradientCall(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBuffer kernel,
                              ffi::Result<ffi::AnyBuffer> dx, int64_t stride, int64_t groups) {
-  const auto k = kernel.dimensions();
-  const Problem p{ShapeOf(dx->dimensions()), ShapeOf(dy.dimensions()), k[0], k[1],
-                  stride, groups};
-  return Dispatch(dy.element_type(), [&](auto zero) {
+  return Call(*dx, kernel, dy, stride, groups, [&](auto zero, const Problem& p) {
     using T = decltype(zero);
     InputGradient<T>(pool, p, dy.typed_data<T>(), kernel.typed_data<T>(), dx->typed_data<T>());
   });
@@ -484,10 +489,7 @@ ffi::Error InputGradientCall(ffi::ThreadPool pool, ffi::AnyBuffer dy, ffi::AnyBu
 
 ffi::Error KernelGradientCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
                               ffi::Result<ffi::AnyBuffer> dkernel, int64_t stride, int64_t groups) {
-  const auto k = dkernel->dimensions();
-  const Problem p{ShapeOf(x.dimensions()), ShapeOf(dy.dimensions()), k[0], k[1],
-                  stride, groups};
-  return Dispatch(x.element_type(), [&](auto zero) {
+  return Call(x, *dkernel, dy, stride, groups, [&](auto zero, const Problem& p) {
     using T = decltype(zero);
     KernelGradient<T>(pool, p, x.typed_data<T>(), dy.typed_data<T>(), dkernel->typed_data<T>());
   });
