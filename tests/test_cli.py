@@ -254,12 +254,15 @@ def test_another_process_and_seed_find_what_was_compiled(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_at_once_with_a_line_that_says_how_to_go_on(tmp_path):
-    words = [sys.executable, "-m", "resjax.cli", "sweep", f"--config={EXPERIMENT}"]
+    # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+    main = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from resjax.cli import command; command()"
+    )
+    words = [sys.executable, "-c", main, "sweep", f"--config={EXPERIMENT}"]
     process = subprocess.Popen(
         [*words, f"--workdir={tmp_path}", "--config.model.width=3"],
         stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
-        # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*/config.json")) and time.monotonic() < deadline:
