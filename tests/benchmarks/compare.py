@@ -97,8 +97,8 @@ def compare(name: str, candidates: list[str], rounds: int, seconds: float) -> di
     for candidate in candidates:
         pipes[candidate], theirs = context.Pipe()
         context.Process(target=worker, args=(candidate, name, theirs), daemon=True).start()
-        if pipes[candidate].recv() != "ready":
-            raise RuntimeError(f"{candidate} did not start")
+        theirs.close()  # so that the end of the process is the end of the pipe
+        pipes[candidate].recv()
     for _ in range(rounds):
         for candidate, pipe in pipes.items():
             pipe.send(seconds)
@@ -108,14 +108,23 @@ def compare(name: str, candidates: list[str], rounds: int, seconds: float) -> di
     return {candidate: statistics.median(own) for candidate, own in times.items()}
 
 
+def _work(name: str) -> str:
+    if name not in WORKS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(WORKS)}")
+    return name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("works", nargs="*", metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("works", nargs="*", metavar="WORK", help=", ".join(WORKS), type=_work)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of a turn")
     parser.add_argument("--only", default=";".join(CANDIDATES), help="candidates, by semicolon")
     options = parser.parse_args()
-    names = [name for name in CANDIDATES if name in options.only.split(";")]
+    only = options.only.split(";")
+    if set(only) - CANDIDATES.keys() or "resjax" not in only:
+        parser.error(f"--only={options.only!r}: resjax and some of {'; '.join(CANDIDATES)}")
+    names = [name for name in CANDIDATES if name in only]
     print("| work | " + " | ".join(f"{name}, ms" for name in names) + " | ours / best torch |"
           " ours / stock flax | loops / ours |", flush=True)  # fmt: skip
     print("|---" * (len(names) + 4) + "|", flush=True)
