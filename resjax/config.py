@@ -62,6 +62,10 @@ def default_config() -> ConfigDict:
     config.norm.position = "before"  # or after the activation
     config.norm.momentum = 0.9  # fraction of the running statistics kept at a step
     config.norm.epsilon = 1e-5
+    config.norm.examples = 0  # normalised together; 0 is the whole batch, on all devices
+    config.norm.unbiased_running_var = False  # n / (n - 1) in the running variance, as PyTorch has
+    config.norm.use_scale = True
+    config.norm.use_bias = True
 
     config.data = ConfigDict()
     config.data.name = "digits"
@@ -74,6 +78,9 @@ def default_config() -> ConfigDict:
     config.optim.nesterov = False
     config.optim.weight_decay = 1e-4
     config.optim.decayed = "all"  # parameters under weight decay: all, or kernels
+    config.optim.trust_coefficient = 0.001  # lars: of the step of a layer to its norm
+    config.optim.trust_epsilon = 0.0  # lars: added to the norm of the gradient
+    config.optim.adapted = "kernels"  # lars: parameters with a ratio of their own; or all
     config.optim.schedule = "cosine"
     config.optim.milestones = ("50%", "75%")  # of the step schedule
     config.optim.factor = 0.1  # by which each milestone multiplies the learning rate
@@ -85,17 +92,32 @@ def default_config() -> ConfigDict:
     config.train.duration = "15 epochs"
     config.train.batch_size = 128
     config.train.steps_per_call = 0  # steps in one call of the device; 0 chooses by its kind
+    config.train.micro_batches = 1  # parts of a batch that pass one after the other
+    config.train.devices = 0  # that share a batch; 0 is all there are
+    config.train.parallel = "jit"  # or pmap; the result is the same
+    config.train.ema_decay = 0.0  # evaluate moving averages of the parameters; 0 is none
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
     config.train.grow_at = "50%"  # when that network is grown to model.depth
 
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
     config.eval.batch_size = 500
+    config.eval.statistics = "running"  # that evaluation normalises by; or precise
+    config.eval.precise_batches = 0  # of training data that precise statistics are measured over
     return config
 
 
 EXECUTION_KEYS = frozenset(
-    {"model.unroll", "model.remat", "model.conv", "train.steps_per_call", "eval.batch_size"}
+    {
+        "model.unroll",
+        "model.remat",
+        "model.conv",
+        "train.micro_batches",
+        "train.devices",
+        "train.parallel",
+        "train.steps_per_call",
+        "eval.batch_size",
+    }
 )
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
 
@@ -208,15 +230,22 @@ _NUMBERS = {
     "model.residual_scale": (-1e6, 1e6, "a finite number, such as 1.0"),
     "model.stochastic_depth": (0.0, 0.999, "a probability from 0 to below 1, such as 0.5"),
     "norm.momentum": (0.0, 1.0, "a fraction from 0 to 1, 0.9 by default"),
+    "norm.examples": (0, 2**31 - 1, "a number of examples, such as 32, or 0 for the whole batch"),
     "norm.epsilon": (1e-30, 1.0, "a small positive number, 1e-5 by default"),
     "optim.learning_rate": (1e-30, 1e30, "a positive finite number, such as 0.1"),
     "optim.momentum": (0.0, 1.0, "a fraction from 0 to 1, such as 0.9"),
     "optim.weight_decay": (0.0, 1e30, "a finite number of at least 0, such as 1e-4"),
+    "optim.trust_coefficient": (1e-30, 1e30, "a positive finite number, such as 0.001"),
+    "optim.trust_epsilon": (0.0, 1e30, "a finite number of at least 0, such as 1e-8"),
     "optim.factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
     "optim.warmup_factor": (0.0, 1.0, "a fraction from 0 to 1, such as 0.1"),
     "train.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 128"),
+    "train.micro_batches": (1, 2**16, "a positive number of parts, such as 4"),
+    "train.devices": (0, 2**20, "a number of devices, or 0 for all there are"),
+    "train.ema_decay": (0.0, 0.9999999, "a decay from 0 to below 1, such as 0.9999"),
     "train.steps_per_call": (0, 10**4, "a number of steps, such as 20, or 0 for the device's own"),
     "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
+    "eval.precise_batches": (0, 10**6, "a number of batches, such as 32, or 0 for none"),
 }
 
 

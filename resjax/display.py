@@ -12,12 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from resjax.models.summary import Description
+from resjax.models.summary import (
+    Description,
+    count_multiply_adds,
+    count_parameters,
+    variable_shapes,
+)
 from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.local import Outcome
-from resjax.training.benchmark import Measurement
+from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.loop import Progress as RunProgress
+from resjax.training.plan import Plan
 from resjax.training.rundir import DONE, FAILED, run_state
 
 PLAIN_INTERVAL = 10.0
@@ -30,7 +36,7 @@ class Display:
     A context manager and an observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
     """
 
-    def __init__(self, runs: Mapping[Path, ConfigDict]):
+    def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
         self.runs = list(runs)
         # The time of a run grows with its layers; nothing better is known before it starts.
         self.weights = {
@@ -39,8 +45,10 @@ class Display:
         }
         self.trained_weight = 0.0
         self.began = self.told = time.monotonic()
-        self.console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-        self.live = self.console.is_terminal
+        self.console = Console(
+            file=sys.stderr, highlight=False, markup=False, soft_wrap=True, quiet=silent
+        )
+        self.live = self.console.is_terminal and not silent
         self.bar = Progress(
             TextColumn("{task.fields[place]}", markup=False),
             TextColumn("{task.fields[run]}", style="bold", markup=False),
@@ -124,6 +132,33 @@ def _percent(fraction: float) -> str:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def print_plan(plan: Plan) -> None:
+    """What will run and on what, to stderr."""
+    config, parallel = plan.config, plan.parallel
+    batch, examples = config.train.batch_size, plan.batch_norm_examples
+    per_device = batch // parallel.count // config.train.micro_batches
+    shape = plan.source.train.images.shape[1:]
+    params = count_parameters(variable_shapes(plan.model, shape)["params"])
+    multiply_adds = PASSES * batch * count_multiply_adds(plan.model, shape)
+    kind = parallel.devices[0].device_kind
+    lines = (
+        f"{_several(parallel.count, 'device')} ({kind}) on {_several(parallel.hosts, 'host')}: "
+        f"batches of {batch}, "
+        + (f"{config.train.micro_batches} x " if config.train.micro_batches > 1 else "")
+        + f"{per_device} on a device, "
+        + ("no batch normalisation" if examples is None else f"BatchNorm over {examples} examples"),
+        f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
+        f"{multiply_adds:,} multiply-adds a step (forward and backward)",
+    )
+    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(line)
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number > 1 else "")
 
 
 def print_description(name: str, description: Description) -> None:
@@ -240,6 +275,8 @@ def print_report(report: Report) -> None:
         console.print(table, width=_natural_width(console, table))
         for degrades, line in section.verdicts:
             console.print(line, style="bold" if degrades else None, soft_wrap=whole)
+        for line in section.statistics:
+            console.print(line, soft_wrap=whole)
         console.print()
     for run in report.missing:
         console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)

@@ -6,8 +6,10 @@ from rich.console import Console
 from resjax import display
 from resjax.config import default_config
 from resjax.display import Display
+from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
 from resjax.training.loop import Progress, Summary
+from resjax.training.plan import prepare
 
 SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 10, 10, 10, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 
@@ -70,3 +72,31 @@ def test_endings_of_runs(tmp_path, clock):
         "1/1 [red]20: error: train 50.00 %, test 25.00 %, done before",
         "1/1 [red]20: failed: the loss became nan",
     ]
+
+
+@pytest.mark.parametrize(("keys", "expected"), [
+    ({}, "1 device (cpu) on 1 host: batches of 60, 60 on a device, BatchNorm over 60 examples"),
+    ({"train.micro_batches": 3, "norm.examples": 10}, "3 x 20 on a device, BatchNorm over 10"),
+    ({"norm.kind": "none"}, "60 on a device, no batch normalisation"),
+])  # fmt: skip
+def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
+    tiny.train.batch_size = 60
+    tiny.update_from_flattened_dict(keys)
+    display.print_plan(prepare(tiny))
+    first, second = capsys.readouterr().err.splitlines()
+    assert expected in first
+    plan = prepare(tiny)
+    params = count_parameters(variable_shapes(plan.model, (8, 8, 1))["params"])
+    multiply_adds = 3 * 60 * count_multiply_adds(plan.model, (8, 8, 1))
+    assert second == (
+        f"identity 8: {params:,} parameters, {multiply_adds:,} multiply-adds a step "
+        "(forward and backward)"
+    )
+
+
+def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):
+    run = tmp_path / "run"
+    with Display({run: default_config()}, silent=True) as view:
+        view.started(run)
+        view.finished(Outcome(run, SUMMARY))
+    assert capsys.readouterr().err == ""

@@ -10,7 +10,7 @@ from resjax import cli
 from resjax.config import default_config, flatten
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.training import benchmark
+from resjax.training import benchmark, hosts
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,9 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "_print_report", checked.append)
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
+    monkeypatch.setattr(hosts, "connect", lambda *_: None)
+    monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
+    command = re.sub(r"\$\w+", "0", command)
     words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
     monkeypatch.chdir(tmp_path)
     assert cli.main(words[1:]) == 0

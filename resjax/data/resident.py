@@ -92,9 +92,8 @@ def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
 def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Every example once: pairs of indices and validity, `[batch_size]` each.
 
-    The last batch is filled up with example 0, marked as not valid.
+    The last batch is filled up with the first examples, marked as not valid.
     """
     batches = -(-examples // batch_size)
     index = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
-    valid = index < examples
-    return list(zip(np.where(valid, index, 0), valid, strict=True))
+    return list(zip(index % examples, index < examples, strict=True))

@@ -90,11 +90,14 @@ class Block(nn.Module):
     opening: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, drop: jax.Array | float, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, drop: jax.Array | float, train: bool, first: jax.Array | int = 0
+    ) -> jax.Array:
         """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
 
         `drop` is the probability with which the branch is left out for an example in training
-        (stochastic depth); the branches that stay are divided by 1 - drop.
+        (stochastic depth); the branches that stay are divided by 1 - drop. `first` is the number
+        of x[0] in the whole batch.
         """
         parts, order, norms = self.parts, self.parts.order, itertools.count(1)
 
@@ -126,10 +129,10 @@ class Block(nn.Module):
         branch = apply(order.after, branch, zero_scale=parts.zero_last_gamma)
         branch = self._scaled(branch)
         if train and not isinstance(drop, float):
-            mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),))
+            mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),), first)
             mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
             branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)
-        return apply(order.joined, join(x, branch, train))
+        return apply(order.joined, join(x, branch, train, first))
 
     def _scaled(self, branch: jax.Array) -> jax.Array:
         """The branch times a constant, or times a parameter that starts there (SkipInit)."""

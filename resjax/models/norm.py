@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.ops.norm import batch_norm, normalise
+from resjax.ops.devices import DEVICES, device_count
+from resjax.ops.norm import Scope, batch_norm, normalise
 
 
 class BatchNorm(nn.Module):
@@ -20,49 +21,123 @@ class BatchNorm(nn.Module):
     running = momentum * running + (1 - momentum) * batch. In evaluation they are the running ones.
     Statistics are computed and kept in at least float32, whatever the dtype of the input.
 
+    The batch is that of all devices where a program names the axis `resjax.ops.devices.DEVICES`,
+    as those of `resjax.training.parallel` do, under jit, pmap and several hosts alike. With
+    `examples` it is cut into groups of so many consecutive ones, which are normalised each for
+    itself, and the running statistics move by the mean of the groups on this device.
+
     Attributes:
       momentum: the fraction of the old running value that is kept at a step.
       epsilon: added to the variance.
+      examples: number of examples that are normalised together; None is the whole batch.
+      unbiased_running_var: whether the running variance moves by n / (n - 1) times the biased one,
+        n being the number of values it is of, as in PyTorch.
+      use_scale, use_bias: whether there is a scale, and a bias; without they are 1 and 0.
       zero_scale: whether the scale starts at zero instead of one (Goyal et al. 2017, section 5.1).
+      measuring: normalise by the batch whether training or not, and leave the moments of this
+        device's whole batch, the variance between groups included, instead of running statistics.
       dtype: of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    examples: int | None = None
+    unbiased_running_var: bool = False
+    use_scale: bool = True
+    use_bias: bool = True
     zero_scale: bool = False
+    measuring: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[..., features]` to the same shape; moves `batch_stats` if `train`."""
+        """`[..., features]` to the same shape; moves `batch_stats` if `train`.
+
+        Raises:
+          ValueError: if the batch cannot be cut into groups of `examples`, or the unbiased variance
+            of a single value is asked for.
+        """
         exact = jnp.promote_types(self.dtype, jnp.float32)
         shape = (x.shape[-1],)
         start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
-        scale = self.param("scale", start, shape, exact)
-        bias = self.param("bias", nn.initializers.zeros, shape, exact)
+        scale = (
+            self.param("scale", start, shape, exact) if self.use_scale else jnp.ones(shape, exact)
+        )
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, shape, exact) if self.use_bias else jnp.zeros(shape, exact)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, exact)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, exact)
 
         x = x.astype(self.dtype)
-        if not train:
-            mean, var = running_mean.value, running_var.value
+        if not train and not self.measuring:
+            mean, var = running_mean.value[None], running_var.value[None]
             return normalise(x, mean, var, scale, bias, self.epsilon)
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon)
-        if not self.is_initializing():
-            keep = self.momentum
-            running_mean.value = keep * running_mean.value + (1 - keep) * mean
-            running_var.value = keep * running_var.value + (1 - keep) * var
+        scope = find_scope(self.examples, len(x), device_count())
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope)
+        if self.is_initializing():
+            return y
+        if self.measuring:
+            running_mean.value = mean.mean(0)
+            running_var.value = var.mean(0) + mean.var(0)
+            return y
+        if self.unbiased_running_var:
+            values = x.size // x.shape[-1] // scope.groups * scope.team_size(device_count())
+            var = var * _bessel(values)
+        keep = self.momentum
+        running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean(0)
+        running_var.value = keep * running_var.value + (1 - keep) * var.mean(0)
         return y
 
 
-def no_norm(name: str | None = None, zero_scale: bool = False) -> Callable[..., jax.Array]:
+def find_scope(examples: int | None, own: int, devices: int) -> Scope:
+    """Where the statistics come from, for `own` examples on each of some devices.
+
+    Groups of `examples` are parts of one device's, or those of several whole devices.
+
+    Raises:
+      ValueError: if they are neither.
+    """
+    if examples is None or examples == own * devices:
+        return Scope(axis=DEVICES if devices > 1 else None)
+    if own % examples == 0:
+        return Scope(groups=own // examples)
+    team = examples // own
+    if examples % own or devices % team:
+        raise ValueError(
+            f"groups of {examples} examples neither divide the {own} of a device nor are those of "
+            f"whole devices, {devices} in all"
+        )
+    teams = tuple(tuple(range(first, first + team)) for first in range(0, devices, team))
+    return Scope(axis=DEVICES, teams=teams)
+
+
+def _bessel(values: int) -> float:
+    """What makes a biased variance of so many values an unbiased one."""
+    if values < 2:
+        raise ValueError(
+            "a single value has no unbiased variance; use norm.unbiased_running_var=False, or more "
+            "examples"
+        )
+    return values / (values - 1)
+
+
+def no_norm(
+    name: str | None = None, zero_scale: bool = False, measuring: bool = False
+) -> Callable[..., jax.Array]:
     """In place of a normalisation: leaves its input as it is."""
     return lambda x, train: x
 
 
 NORMS: dict[str, Callable[[ConfigDict, jnp.dtype], Callable]] = {
     "batch": lambda norm, dtype: functools.partial(
-        BatchNorm, momentum=norm.momentum, epsilon=norm.epsilon, dtype=dtype
+        BatchNorm,
+        momentum=norm.momentum,
+        epsilon=norm.epsilon,
+        examples=norm.examples or None,
+        unbiased_running_var=norm.unbiased_running_var,
+        use_scale=norm.use_scale,
+        use_bias=norm.use_bias,
+        dtype=dtype,
     ),
     "none": lambda norm, dtype: no_norm,
 }

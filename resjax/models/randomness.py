@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 
 
-def keep_mask(key: jax.Array, probability: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
-    """Booleans `[N, ...]`, each true with a probability; row n depends on the key and n alone."""
-    keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(shape[0]))
+def keep_mask(
+    key: jax.Array,
+    probability: jax.Array | float,
+    shape: tuple[int, ...],
+    first: jax.Array | int = 0,
+) -> jax.Array:
+    """Booleans `[N, ...]`, each true with a probability.
+
+    Row n depends on the key and `first + n` alone, the number of its example in the whole batch.
+    """
+    keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(shape[0]))
     return jax.vmap(lambda k: jax.random.bernoulli(k, probability, shape[1:]))(keys)

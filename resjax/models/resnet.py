@@ -27,6 +27,15 @@ more blocks takes longer to compile than the shorter steps of an hour give back.
 """
 
 
+STACKED = "rest"
+"""Name of the equal blocks of a stage; their variables have a leading axis, one row a block."""
+
+
+def is_stacked(path: tuple) -> bool:
+    """Whether a path in a tree of variables, as of `jax.tree_util`, leads to stacked ones."""
+    return any(getattr(key, "key", None) == STACKED for key in path)
+
+
 def blocks_per_iteration(unroll: int | None, others: int) -> int:
     """How many blocks one iteration of the loop over `others` equal ones has; all is no loop."""
     if unroll is None:
@@ -83,14 +92,14 @@ class Stage(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
         """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
         drops = np.asarray(self.drops, np.float32) if any(self.drops) else None
         others = len(self.drops) - 1
         unroll = blocks_per_iteration(self.unroll, others)
 
         def step(block: Block, x: jax.Array, drop: jax.Array | None) -> tuple[jax.Array, None]:
-            return block(x, 0.0 if drop is None else drop, train), None
+            return block(x, 0.0 if drop is None else drop, train, first), None
 
         if self.remat:
             # In a loop the body is computed again anyway; in straight-line code XLA would see that
@@ -105,7 +114,7 @@ class Stage(nn.Module):
                 length=others,
                 unroll=unroll,
             )
-            x, _ = scanned(self.rest(name="rest"), x, None if drops is None else drops[1:])
+            x, _ = scanned(self.rest(name=STACKED), x, None if drops is None else drops[1:])
         self.sow("intermediates", "output", x, **ONE_VALUE)
         return x
 
@@ -139,8 +148,11 @@ class ResNet(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
         """Images `[N, H, W, C]` to logits `[N, classes]`, at least float32.
+
+        `first` is the number of images[0] in the whole batch, if these are a part of it: what is
+        random in training belongs to an example.
 
         Raises:
           ValueError: if the images are smaller than the product of all strides.
@@ -165,7 +177,7 @@ class ResNet(nn.Module):
                 self.remat,
                 name=f"stage{i + 1}",
             )
-            x = stage(x, train)
+            x = stage(x, train, first)
         # The last block of a pre-activation net has no successor to activate its sum.
         for step in order.before:
             x = self.parts.norm(name="norm")(x, train) if step == NORM else self.parts.activation(x)

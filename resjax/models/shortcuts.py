@@ -37,8 +37,11 @@ class Shortcut(nn.Module):
     layer: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
 
-    def __call__(self, x: jax.Array, branch: jax.Array, train: bool) -> jax.Array:
-        carried, branch = self.terms(x, branch, train)
+    def __call__(
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int = 0
+    ) -> jax.Array:
+        """Their sum; `first` is the number of the first example in the whole batch."""
+        carried, branch = self.terms(x, branch, train, first)
         joined = branch if carried is None else carried + branch
         for name, value in (("shortcut", carried), ("branch", branch), ("sum", joined)):
             if value is not None:
@@ -46,7 +49,7 @@ class Shortcut(nn.Module):
         return joined
 
     def terms(
-        self, x: jax.Array, branch: jax.Array, train: bool
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array | None, jax.Array]:
         """What enters the sum of the shortcut and of the branch."""
         return self.carry(x, train), branch
@@ -167,7 +170,9 @@ class Scaled(_Modified):
     shortcut_scale: float = 0.5
     branch_scale: float = 0.5
 
-    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def terms(
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
         """Both multiplied by their constants."""
         return self.shortcut_scale * self.carry(x, train), self.branch_scale * branch
 
@@ -185,7 +190,9 @@ class ShortcutGate(_Modified):
         super().setup()
         self.gate = self.layer(Layer(self.channels, stride=self.stride), bias=self.gate_bias)
 
-    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def terms(
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
         """The shortcut gated, the branch as it is."""
         return (1 - nn.sigmoid(self.gate(x))) * self.carry(x, train), branch
 
@@ -193,7 +200,9 @@ class ShortcutGate(_Modified):
 class ExclusiveGate(ShortcutGate):
     """Exclusive gating: H(x) = (1 - g(x)) x + g(x) F(x) (He et al. 2016, section 3.1)."""
 
-    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def terms(
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
         """Both gated."""
         gate = nn.sigmoid(self.gate(x))
         return (1 - gate) * self.carry(x, train), gate * branch
@@ -208,12 +217,14 @@ class Dropout(_Modified):
 
     shortcut_dropout: float = 0.5
 
-    def terms(self, x: jax.Array, branch: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def terms(
+        self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
         """The shortcut masked, or scaled by the mask's mean; the branch as it is."""
         carried, kept = self.carry(x, train), 1 - self.shortcut_dropout
         if not train:
             return kept * carried, branch
-        mask = keep_mask(self.make_rng("dropout"), kept, carried.shape)
+        mask = keep_mask(self.make_rng("dropout"), kept, carried.shape, first)
         return jnp.where(mask, carried, 0), branch
 
 

@@ -5,6 +5,7 @@ and the sum that follow. Backward, both sums that the gradient needs are one pas
 gradients of scale and bias already; nothing but x and its moments is kept for it.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -21,40 +22,74 @@ from resjax.ops.primitive import (
 )
 
 
-def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The normalised x, its mean and its biased variance (Ioffe and Szegedy 2015, algorithm 1).
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """Which examples are normalised together; by default all that there are.
 
-    y = scale * (x - mean) / sqrt(var + epsilon) + bias, with moments `[C]` over all axes but the
-    last; the variance is a mean of squares and never negative.
+    Attributes:
+      groups: equal parts of the leading axis, in their order, that are normalised each for itself.
+      axis: name of an axis of devices whose examples are put together, each device having as many.
+      teams: of those devices, by their index, that put theirs together; None is one of all.
+    """
+
+    groups: int = 1
+    axis: str | None = None
+    teams: tuple[tuple[int, ...], ...] | None = None
+
+    def team_size(self, devices: int) -> int:
+        """Devices of a team, of so many in all."""
+        return 1 if self.axis is None else len(self.teams[0]) if self.teams else devices
+
+    def mean(self, value: jax.Array) -> jax.Array:
+        """Over the devices of a team."""
+        if self.axis is None:
+            return value
+        teams = self.teams and [list(team) for team in self.teams]
+        return jax.lax.pmean(value, self.axis, axis_index_groups=teams)
+
+
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, scope: Scope | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The normalised x, its means and its biased variances (Ioffe and Szegedy 2015, algorithm 1).
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, with moments `[groups, C]` over all axes
+    but the last; a variance is a mean of squares and never negative.
 
     Args:
-      x: `[..., C]`; y has its dtype.
+      x: `[N, ..., C]`; y has its dtype.
       scale: `[C]`, at least float32, as the moments are.
       bias: likewise.
       epsilon: added to the variance.
+      scope: what the moments are of.
     """
-    return _batch_norm(epsilon, x, scale, bias)
+    return _batch_norm(epsilon, scope or Scope(), x, scale, bias)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _batch_norm(epsilon, x, scale, bias):
-    mean, var = _moments.bind(x)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _batch_norm(epsilon, scope, x, scale, bias):
+    moments = _moments.bind(x, groups=scope.groups)
+    own, var = moments[:, 0], moments[:, 1]
+    mean = scope.mean(own)
+    if scope.axis is not None:
+        var = scope.mean(var + jnp.square(own - mean))
     return normalise(x, mean, var, scale, bias, epsilon), mean, var
 
 
 @_batch_norm.defjvp
-def _(epsilon, primals, tangents):
+def _(epsilon, scope, primals, tangents):
     x, scale, _ = primals
     dx, dscale, dbias = tangents
-    y, mean, var = _batch_norm(epsilon, *primals)
+    y, mean, var = _batch_norm(epsilon, scope, *primals)
     inverse = jax.lax.rsqrt(var + epsilon)
+    values = x.size // (x.shape[-1] * scope.groups)
     # The mean of dx, and that of dx times the normalised x.
-    along, across = _contract.bind(dx, x, mean, inverse) / (x.size // x.shape[-1])
+    means = scope.mean(_contract.bind(dx, x, mean, inverse, groups=scope.groups) / values)
+    along, across = means[:, 0], means[:, 1]
     factor = scale * inverse
-    change = jnp.stack([dbias - factor * along, dscale - factor * across])
-    dy = factor * dx + _expand.bind(change, x, mean, inverse)
+    change = jnp.stack([dbias - factor * along, dscale - factor * across], 1)
+    spread = _expand.bind(change, x, mean, inverse, groups=scope.groups)
+    dy = of_examples(factor, x) * dx + spread
     return (y, mean, var), (dy.astype(y.dtype), along, 2 * across / inverse)
 
 
@@ -66,42 +101,57 @@ def normalise(
     bias: jax.Array,
     epsilon: float,
 ) -> jax.Array:
-    """Normalises x `[..., C]` by given moments; they, scale and bias are `[C]`.
+    """Normalises x `[N, ..., C]` by given moments `[groups, C]`; scale and bias are `[C]`.
 
     y = scale * (x - mean) / sqrt(var + epsilon) + bias.
 
     It is computed with the precision of the others and has the dtype of x.
     """
-    return ((x - mean) * (scale * jax.lax.rsqrt(var + epsilon)) + bias).astype(x.dtype)
+    factor = of_examples(scale * jax.lax.rsqrt(var + epsilon), x)
+    return ((x - of_examples(mean, x)) * factor + bias).astype(x.dtype)
+
+
+def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Values `[groups, C]` of groups in a shape that fits x: `[C]`, or `[N, 1, ..., C]`."""
+    if len(values) == 1:
+        return values[0]
+    values = jnp.repeat(values, len(x) // len(values), axis=0)
+    return values.reshape(len(x), *[1] * (x.ndim - 2), -1)
 
 
 # --------------------------------------------------------------------- the sums and their transpose
 
 
-def _moments_of(x):
-    """`[..., C]` to its mean and biased variance `[2, C]`."""
-    axes, x = tuple(range(x.ndim - 1)), x.astype(exact_dtype(x))
-    mean = x.mean(axes)
-    return jnp.stack([mean, jnp.square(x - mean).mean(axes)])
+def _in_groups(x, groups):
+    """`[N, ..., C]` to `[groups, rows, C]`."""
+    return x.reshape(groups, -1 if x.size else 0, x.shape[-1])
 
 
-def _contract_of(y, x, mean, inverse):
-    """The sums `[2, C]` of y and of y * (x - mean) * inverse."""
-    axes, y = tuple(range(y.ndim - 1)), y.astype(mean.dtype)
-    return jnp.stack([y.sum(axes), (y * (x - mean)).sum(axes) * inverse])
+def _moments_of(x, groups):
+    """`[N, ..., C]` to means and biased variances `[groups, 2, C]`."""
+    x = _in_groups(x.astype(exact_dtype(x)), groups)
+    mean = x.mean(1)
+    return jnp.stack([mean, jnp.square(x - mean[:, None]).mean(1)], 1)
 
 
-def _expand_of(sums, x, mean, inverse):
-    """Its transpose in y: sums[0] + sums[1] * (x - mean) * inverse."""
-    return sums[0] + (sums[1] * inverse) * (x - mean)
+def _contract_of(y, x, mean, inverse, groups):
+    """The sums `[groups, 2, C]` of y and of y * (x - mean) * inverse."""
+    y, x = _in_groups(y.astype(mean.dtype), groups), _in_groups(x, groups)
+    return jnp.stack([y.sum(1), (y * (x - mean[:, None])).sum(1) * inverse], 1)
+
+
+def _expand_of(sums, x, mean, inverse, groups):
+    """Its transpose in y: sums[:, 0] + sums[:, 1] * (x - mean) * inverse."""
+    across = of_examples(sums[:, 1] * inverse, x)
+    return of_examples(sums[:, 0], x) + across * (x - of_examples(mean, x))
 
 
 def _on_cpu(target: str, otherwise):
-    def call(*operands):
+    def call(*operands, groups):
         if not native.available():
-            return otherwise(*operands)
+            return otherwise(*operands, groups=groups)
         exact = exact_dtype(*operands)
-        shape = jax.ShapeDtypeStruct((2, operands[0].shape[-1]), exact)
+        shape = jax.ShapeDtypeStruct((groups, 2, operands[0].shape[-1]), exact)
         return jax.ffi.ffi_call(target, shape)(*(operand.astype(exact) for operand in operands))
 
     return call
@@ -120,21 +170,23 @@ def _linear_in_first(primitive, function, transpose) -> None:
     """Derivatives of a function of four operands that is linear in the first."""
 
     def other(index):
-        def derivative(tangent, *operands):
+        def derivative(tangent, *operands, groups):
             def of(operand):
-                return function(*operands[:index], operand, *operands[index + 1 :])
+                changed = (*operands[:index], operand, *operands[index + 1 :])
+                return function(*changed, groups=groups)
 
             return jax.jvp(of, (operands[index],), (tangent,))[1]
 
         return derivative
 
-    def first(tangent, _, *operands):
-        return primitive.bind(tangent, *operands)
+    def first(tangent, _, *operands, groups):
+        return primitive.bind(tangent, *operands, groups=groups)
 
     ad.defjvp(primitive, first, *(other(index) for index in (1, 2, 3)))
 
-    def backward(cotangent, y, *operands):
-        return transpose.bind(cotangent, *operands).astype(y.aval.dtype), None, None, None
+    def backward(cotangent, y, *operands, groups):
+        dy = transpose.bind(cotangent, *operands, groups=groups).astype(y.aval.dtype)
+        return dy, None, None, None
 
     ad.primitive_transposes[primitive] = backward
 
@@ -143,9 +195,9 @@ _linear_in_first(_contract, _contract_of, _expand)
 _linear_in_first(_expand, _expand_of, _contract)
 
 
-def _batch(primitive, operands, axes):
+def _batch(primitive, operands, axes, groups):
     """vmap: what is mapped becomes further channels, which are normalised each for itself."""
-    result = primitive.bind(*fold_channels(operands, axes))
+    result = primitive.bind(*fold_channels(operands, axes), groups=groups)
     return unfold_channels(result, mapped_size(operands, axes))
 
 

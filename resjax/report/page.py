@@ -30,12 +30,14 @@ class Section:
       title: what sets this protocol apart from the others in the report.
       arms: the cells of each shortcut, by depth.
       verdicts: for each shortcut, whether it degrades and the line that says so.
+      statistics: a line for each cell whose runs compared the statistics of evaluation.
       figure: the training error figure, without its suffix.
     """
 
     title: str
     arms: list[list[Cell]]
     verdicts: list[tuple[bool, str]]
+    statistics: list[str]
     figure: Path
 
     @property
@@ -104,7 +106,8 @@ def _section(runs: list[Run], failed: list[Missing], title: str, figure: Path) -
         gap = degradation(arm)
         degrades = gap is not None and gap.verdict == DEGRADES and not lost
         verdicts.append((degrades, tables.verdict(kind, gap, lost)))
-    return Section(title, arms, verdicts, figure)
+    statistics = [line for cell in table if (line := tables.by_statistics(cell))]
+    return Section(title, arms, verdicts, statistics, figure)
 
 
 def _titles(groups: list[list[Run]]) -> list[str]:
@@ -134,6 +137,7 @@ def _page(workdir: Path, runs: int, missing: list[Missing], sections: list[Secti
             {
                 "title": section.title,
                 "verdicts": section.verdicts,
+                "statistics": section.statistics,
                 "rows": tables.rows(section.cells),
                 "svg": _inline(section.figure.with_suffix(".svg")),
             }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 from collections.abc import Iterable
 
 from resjax.config import flatten
@@ -67,6 +68,23 @@ def verdict(shortcut: str, gap: Gap | None, failed: Iterable[str] = ()) -> str:
     return f"{name}: {gap.verdict}, training error {points} ({deep}, {best}; {uncertainty})"
 
 
+def by_statistics(cell: Cell) -> str | None:
+    """One line: the errors by what evaluation normalised by; None if a run did not compare them."""
+    compared = [run.summary.statistics for run in cell.runs]
+    if None in compared:
+        return None
+    kinds = [
+        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
+        for kind in compared[0]
+    ]
+    name = f"{label(cell.shortcut)} {cell.depth}"
+    return f"{name}: train / test error % by statistics, {', '.join(kinds)}"
+
+
+def _mean_percent(compared: list[dict], kind: str, split: str) -> str:
+    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"
+
+
 def markdown(cells: Iterable[Cell]) -> str:
     """A GitHub table."""
     lines = ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
@@ -93,7 +111,7 @@ def comma_separated(runs: Iterable[Run]) -> str:
     """A line for each run: every key of its config, then of its result, errors as fractions."""
     records = []
     for run in runs:
-        result = flatten(vars(run.summary))
+        result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
         records.append({"run": run.name, **run.config, **result})
     fields = list(dict.fromkeys(key for record in records for key in record))
     text = io.StringIO()

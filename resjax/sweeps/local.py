@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.training import rundir
+from resjax.training import hosts, rundir
 from resjax.training.loop import (
     Diverged,
     Progress,
@@ -47,8 +47,13 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
     Raises:
       ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
     """
-    for directory, config in runs.items():
+    for config in runs.values():
         prepare(config)
+    hosts.on_first(lambda: _check_directories(runs))
+
+
+def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:
+    for directory, config in runs.items():
         rundir.refuse_other_config(directory, config)
         if rundir.run_state(directory) == rundir.DONE:
             read_summary(directory)
@@ -70,19 +75,26 @@ def run_sweep(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
 
 
 def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome:
-    if rundir.run_state(directory) == rundir.DONE:
-        outcome = Outcome(directory, read_summary(directory), skipped=True)
-    elif rundir.run_state(directory) == rundir.FAILED:
-        reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
+    state, reason = hosts.on_first(lambda: _before(directory))
+    if state == rundir.FAILED:
         outcome = Outcome(directory, None, f"{reason}; remove {directory} to try again", True)
     else:
-        observer.started(directory)
+        if state != rundir.DONE:
+            observer.started(directory)
         try:
             summary = train_and_evaluate(
                 config, directory, lambda progress: observer.progressed(directory, progress)
             )
-            outcome = Outcome(directory, summary)
+            outcome = Outcome(directory, summary, skipped=state == rundir.DONE)
         except Diverged as error:
             outcome = Outcome(directory, None, str(error))
     observer.finished(outcome)
     return outcome
+
+
+def _before(directory: Path) -> tuple[str, str]:
+    """The state of a run, and the reason if it failed."""
+    state = rundir.run_state(directory)
+    failed = state == rundir.FAILED
+    error = (directory / "error.txt").read_text(encoding="utf-8").strip() if failed else ""
+    return state, error

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.data import resident
 from resjax.models.summary import count_multiply_adds, count_parameters
+from resjax.training.network import compile_steps, feed
 from resjax.training.plan import Plan, prepare
-from resjax.training.programs import program
 from resjax.training.state import create_state
-from resjax.training.step import train_steps
 
 PASSES = 3
 """Of a training step over the multiply-adds of a forward pass; two gradients take as many each."""
@@ -147,21 +145,18 @@ def training_memory(
 
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
-    """The training step, arguments for it, and the seconds that its compilation took."""
+    """The training steps, arguments for them, and the seconds that their compilation took."""
     config, source = plan.config, plan.source
     statistics_of = resident.STATISTICS[config.data.standardise]
     train = resident.to_device(source.train, *statistics_of(source.train.images))
-    state = create_state(plan.model, plan.optimizer, config.seed, source.train.images.shape[1:])
-    k, batch_size = plan.steps_per_call, config.train.batch_size
-    index = np.stack(
-        [resident.training_order(config.seed, t, batch_size, len(source.train)) for t in range(k)]
-    )
-    rates = np.full(k, plan.rates[0], np.float32)
-    arguments = (state, train, index, rates, np.int32(k), jax.random.key(config.seed))
+    shape = source.train.images.shape[1:]
+    state = create_state(plan.model, plan.optimizer, config.seed, shape, config.train.ema_decay)
+    state, train = plan.parallel.whole((state, train))
+    k = min(plan.steps_per_call, len(plan.rates))
+    arguments = (state, train, *feed(plan, 0, k))
     start = time.perf_counter()
-    parts = (plan.model, plan.optimizer.update)
-    step = program(train_steps, parts, arguments, donate_argnums=0)
-    return step, arguments, time.perf_counter() - start
+    steps = compile_steps(plan, plan.model, state, train)
+    return steps, arguments, time.perf_counter() - start
 
 
 def _profile(directory: Path | None) -> AbstractContextManager:

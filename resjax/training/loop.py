@@ -4,27 +4,26 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import EXECUTION_KEYS, ConfigError, flatten, run_id
 from resjax.data import resident
 from resjax.models.grow import grow
-from resjax.models.resnet import ResNet, blocks_per_iteration
+from resjax.models.resnet import blocks_per_iteration
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.ops import native
-from resjax.training import rundir
-from resjax.training.evaluation import evaluator
-from resjax.training.manifest import describe_machine
-from resjax.training.metrics import Metrics
+from resjax.training import hosts, rundir
+from resjax.training.manifest import describe_machine, versions
+from resjax.training.network import Network, Splits, feed
 from resjax.training.plan import Plan, prepare
-from resjax.training.programs import program
-from resjax.training.state import TrainState, create_state
-from resjax.training.step import train_steps
+from resjax.training.state import TrainState, begin_training, create_state
 
 STEPS_AHEAD = 16
 """Steps that the host may run ahead of the device, whose progress it shows; at least one call."""
@@ -70,6 +69,8 @@ class Summary:
       multiply_adds: of a forward pass of one image.
       steps: training steps taken.
       seconds: {"compile", "train", "eval"}.
+      statistics: where precise statistics were measured, the same errors and losses by what
+        evaluation normalised by: {"batch", "running", "precise"}.
     """
 
     train_error: float
@@ -80,6 +81,7 @@ class Summary:
     multiply_adds: int
     steps: int
     seconds: dict[str, float]
+    statistics: dict[str, dict[str, float]] | None = None
 
 
 def train_and_evaluate(
@@ -98,22 +100,38 @@ def train_and_evaluate(
       ConfigError: before anything is written, if the config is wrong or `workdir` is another run's.
       Diverged: if the training loss stops being finite; the directory then says so.
     """
+    hosts.refuse_different(flatten(config) | versions())
     plan, directory = prepare(config), Path(workdir)
-    rundir.refuse_other_config(directory, config)
-    if rundir.run_state(directory) == rundir.DONE:
-        return read_summary(directory)
-    rundir.make_directory(directory)
-    with rundir.locked(directory):
-        if rundir.run_state(directory) == rundir.DONE:  # by the process that had the lock before
-            return read_summary(directory)
-        rundir.begin_run(directory, config)
+    with ExitStack() as until_it_ends:
+        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends))
+        if done is not None:
+            return Summary(**done)
         try:
             summary = _Run(plan, directory, observe).execute()
         except Diverged as error:
-            (directory / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            if hosts.is_first():
+                (directory / "error.txt").write_text(f"{error}\n", encoding="utf-8")
             raise
-        rundir.write_json(directory / "result.json", dataclasses.asdict(summary))
+        if hosts.is_first():
+            rundir.write_json(directory / "result.json", _recorded(summary))
     return summary
+
+
+def _begin(directory: Path, config: ConfigDict, until_it_ends: ExitStack) -> dict[str, Any] | None:
+    """Makes the directory this run's and keeps others out; the result, if it is done already."""
+    rundir.refuse_other_config(directory, config)
+    if rundir.run_state(directory) != rundir.DONE:
+        rundir.make_directory(directory)
+        until_it_ends.enter_context(rundir.locked(directory))
+    if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
+        return _recorded(read_summary(directory))
+    rundir.begin_run(directory, config)
+    return None
+
+
+def _recorded(summary: Summary) -> dict[str, Any]:
+    fields = dataclasses.asdict(summary)
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def read_summary(directory: Path) -> Summary:
@@ -137,7 +155,6 @@ class _Run:
 
     def __init__(self, plan: Plan, directory: Path, observe: Callable[[Progress], None]):
         self.plan, self.directory, self.observe = plan, directory, observe
-        self.seed = plan.config.seed
         self.batch_size = plan.config.train.batch_size
         self.examples = len(plan.source.train)
         self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
@@ -147,53 +164,68 @@ class _Run:
     def execute(self) -> Summary:
         """From the initial state to the result; writes everything but `result.json`."""
         self._tell("compiling", 0)
-        source = self.plan.source
-        make_statistics = resident.STATISTICS[self.plan.config.data.standardise]
-        statistics = make_statistics(source.train.images)
-        splits = {
-            "train": resident.to_device(source.train, *statistics),
-            "test": resident.to_device(source.test, *statistics),
-        }
-        image_shape = source.train.images.shape[1:]
+        plan, config = self.plan, self.plan.config
+        make_statistics = resident.STATISTICS[config.data.standardise]
+        statistics = make_statistics(plan.source.train.images)
+        splits = plan.parallel.whole(
+            {
+                "train": resident.to_device(plan.source.train, *statistics),
+                "test": resident.to_device(plan.source.test, *statistics),
+            }
+        )
+        image_shape = plan.source.train.images.shape[1:]
         with self._timed("compile"):
-            model = self.plan.shallow or self.plan.model
-            state = create_state(model, self.plan.optimizer, self.seed, image_shape)
-            steps, evaluate = self._compile(model, state, splits)
-        variables = variable_shapes(self.plan.model, image_shape)
+            model = plan.shallow or plan.model
+            state = create_state(
+                model, plan.optimizer, config.seed, image_shape, config.train.ema_decay
+            )
+            state = plan.parallel.whole(state)
+            network = Network(plan, model, state, splits)
+        variables = variable_shapes(plan.model, image_shape)
         sizes = {
             "params": count_parameters(variables["params"]),
-            "multiply_adds": count_multiply_adds(self.plan.model, image_shape),
+            "multiply_adds": count_multiply_adds(plan.model, image_shape),
         }
         manifest = self._manifest() | sizes
-        rundir.write_json(self.directory / "manifest.json", manifest)
+        self._write_manifest(manifest)
 
         done, clean = 0, {}
-        for mark in self.plan.marks:
+        for mark in plan.marks:
             with self._timed("train"):
-                state = self._train(steps, state, splits["train"], done, mark)
+                state = self._train(network, state, splits, done, mark)
             batch = state.metrics.means()
             self.loss = batch["loss"]
             self._refuse_divergence(done, mark)
             self._tell("evaluating", mark)
-            clean = self._evaluate(evaluate, state, splits)
+            with self._timed("eval"):
+                clean = network.evaluate(state, splits, mark)
             grown = {}
-            if mark == self.plan.grow_at:
+            if mark == plan.grow_at:
                 with self._timed("compile"):
                     state = self._grow(state, splits["train"])
-                    steps, evaluate = self._compile(self.plan.model, state, splits)
-                after = self._evaluate(evaluate, state, splits)
+                    network = Network(plan, plan.model, state, splits)
+                with self._timed("eval"):
+                    after = network.evaluate(state, splits, mark)
                 grown = {f"grown_{name}": value for name, value in after.items()}
             self._record(mark, batch, clean | grown)
-            state = state.replace(metrics=Metrics.zero(state.metrics.loss.dtype))
+            state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
             done = mark
-        rundir.write_json(self.directory / "manifest.json", manifest | {"seconds": self.seconds})
-        return Summary(**clean, **sizes, steps=done, seconds=self.seconds)
+        with self._timed("eval"):
+            compared = network.compare_statistics(state, splits, done)
+        self._write_manifest(manifest | {"seconds": self.seconds})
+        return Summary(**clean, **sizes, steps=done, seconds=self.seconds, statistics=compared)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        if hosts.is_first():
+            rundir.write_json(self.directory / "manifest.json", manifest)
 
     def _manifest(self) -> dict[str, Any]:
         config, source = self.plan.config, self.plan.source
         model = self.plan.model
         execution = {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)} | {
             "steps_per_call": self.plan.steps_per_call,
+            "devices": self.plan.parallel.count,
+            "hosts": self.plan.parallel.hosts,
             "blocks_per_iteration": [
                 blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
             ],
@@ -202,7 +234,7 @@ class _Run:
         return {
             "run": run_id(config),
             **describe_machine(),
-            "batch_norm_examples": self.batch_size,
+            "batch_norm_examples": self.plan.batch_norm_examples,
             "execution": execution,
             "data": {
                 "name": config.data.name,
@@ -212,58 +244,36 @@ class _Run:
             },
         }
 
-    def _evaluate(self, evaluate, state: TrainState, splits) -> dict[str, float]:
-        with self._timed("eval"):
-            means = {name: evaluate(state, split) for name, split in splits.items()}
-        return {f"{name}_{key}": means[name][key] for name in means for key in means[name]}
-
     def _grow(self, state: TrainState, train: resident.Resident) -> TrainState:
         """The deep net's state that computes what the shallow one does; momentum starts anew."""
         seen = train.take(np.arange(min(self.examples, IMAGES_TO_GROW_ON))).images
-        key = jax.random.key(self.seed)
+        key = jax.random.key(self.plan.config.seed)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         variables = grow(variables, self.plan.shallow, self.plan.model, key, seen)
-        return state.replace(
-            params=variables["params"],
-            batch_stats=variables["batch_stats"],
-            opt_state=self.plan.optimizer.init(variables["params"]),
+        begun = begin_training(
+            variables,
+            self.plan.optimizer,
+            state.metrics.loss.dtype,
+            self.plan.config.train.ema_decay,
         )
+        return self.plan.parallel.whole(begun.replace(step=state.step, metrics=state.metrics))
 
-    def _compile(self, model: ResNet, state: TrainState, splits: dict[str, resident.Resident]):
-        """The compiled training steps, and a function that evaluates a whole split."""
-        train, update = splits["train"], self.plan.optimizer.update
-        arguments = (state, train, *self._batches(0, 0), jax.random.key(self.seed))
-        steps = program(train_steps, (model, update), arguments, donate_argnums=0)
-        largest = max(len(split.labels) for split in splits.values())
-        size = min(self.plan.config.eval.batch_size, largest)
-        return steps, evaluator(model, state, train, size)
-
-    def _train(self, steps, state: TrainState, train, start: int, stop: int) -> TrainState:
-        told, key, reached = time.monotonic(), jax.random.key(self.seed), start
+    def _train(
+        self, network: Network, state: TrainState, splits: Splits, start: int, stop: int
+    ) -> TrainState:
+        told, reached = time.monotonic(), start
         for t in range(start, stop, self.plan.steps_per_call):
             end = min(t + self.plan.steps_per_call, stop)
-            index, rates, number = self._batches(t, end)  # while the device is at work
+            given = feed(self.plan, t, end)  # while the device is at work
             if t - reached >= STEPS_AHEAD:
                 jax.block_until_ready(state.step)
                 reached = t
-            state = steps(state, train, index, rates, number, key)
+            state = network.steps(state, splits["train"], *given)
             if time.monotonic() - told > TELL_EVERY:
                 self.loss = state.metrics.means()["loss"]
                 self._tell("training", end)
                 told = time.monotonic()
         return jax.block_until_ready(state)
-
-    def _batches(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.int32]:
-        """What one call is given: indices `[k, batch]`, learning rates `[k]`, number of steps.
-
-        Only the first stop - start rows are used.
-        """
-        k, number = self.plan.steps_per_call, stop - start
-        index, rates = np.zeros((k, self.batch_size), np.int32), np.zeros(k, np.float32)
-        for row, t in enumerate(range(start, stop)):
-            index[row] = resident.training_order(self.seed, t, self.batch_size, self.examples)
-        rates[:number] = self.plan.rates[start:stop]
-        return index, rates, np.int32(number)
 
     def _refuse_divergence(self, start: int, stop: int) -> None:
         if not math.isfinite(self.loss):
@@ -282,9 +292,10 @@ class _Run:
             "batch_loss": batch["loss"],
             **clean,
         }
-        rundir.append_line(self.directory / "metrics.jsonl", line)
         spent = {what: self.seconds[what] - self.recorded[what] for what in self.seconds}
-        rundir.append_line(self.directory / "timing.jsonl", {"step": step, **spent})
+        if hosts.is_first():
+            rundir.append_line(self.directory / "metrics.jsonl", line)
+            rundir.append_line(self.directory / "timing.jsonl", {"step": step, **spent})
         self.recorded = dict(self.seconds)
 
     def _tell(self, phase: str, step: int) -> None:

@@ -12,12 +12,17 @@ import jax
 PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
 def describe_machine() -> dict[str, Any]:
     """Versions, devices and the state of the source tree."""
     devices = jax.devices()
     return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "devices": {
             "platform": devices[0].platform,
             "kind": devices[0].device_kind,

@@ -11,14 +11,15 @@ import optax
 from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose
+from resjax.models.resnet import is_stacked
 
-DECAYED: dict[str, Callable] = {
+CHOSEN: dict[str, Callable] = {
     "all": lambda params: jax.tree.map(lambda _: True, params),
     "kernels": lambda params: jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key == "kernel", params
     ),
 }
-"""Which parameters weight decay acts on: every one (as in the papers), or kernels alone."""
+"""Which parameters something acts on: every one, or kernels alone; a tree of booleans."""
 
 
 def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -26,9 +27,24 @@ def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
 
     g = gradient + weight_decay * w;  v = momentum * v + g;  w = w - learning_rate * v
     """
-    decayed = choose(DECAYED, optim.decayed, "optim.decayed")
+    decayed = CHOSEN[optim.decayed]
     numbers = {name: optim[name] for name in ("learning_rate", "weight_decay", "momentum")}
     return _starting_with(_sgd(decayed, optim.nesterov), numbers)
+
+
+def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Layer-wise adaptive rate scaling, for large batches (You et al. 2017, algorithm 1).
+
+    g = gradient + weight_decay * w;  r = trust_coefficient * |w| / (|g| + trust_epsilon);
+    v = momentum * v + learning_rate * r * g;  w = w - v
+
+    There is one r for each layer, so one for each block of a stack, and r = 1 where |w| or |g| is
+    0, and for parameters that are not `optim.adapted`.
+    """
+    decayed, adapted = CHOSEN[optim.decayed], CHOSEN[optim.adapted]
+    names = ("learning_rate", "weight_decay", "momentum", "trust_coefficient", "trust_epsilon")
+    rule = _lars(decayed, adapted, optim.nesterov)
+    return _starting_with(rule, {name: optim[name] for name in names})
 
 
 @functools.cache
@@ -40,6 +56,43 @@ def _sgd(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtra
         )
 
     return optax.inject_hyperparams(rule)(learning_rate=0.0, weight_decay=0.0, momentum=0.0)
+
+
+@functools.cache
+def _lars(
+    decayed: Callable, adapted: Callable, nesterov: bool
+) -> optax.GradientTransformationExtraArgs:
+    def rule(learning_rate, weight_decay, momentum, trust_coefficient, trust_epsilon):
+        ratio = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=trust_epsilon)
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, decayed),
+            optax.masked(_for_each_layer(ratio), adapted),
+            optax.scale_by_learning_rate(learning_rate),
+            optax.trace(momentum, nesterov),
+        )
+
+    return optax.inject_hyperparams(rule)(
+        learning_rate=0.0,
+        weight_decay=0.0,
+        momentum=0.0,
+        trust_coefficient=0.0,
+        trust_epsilon=0.0,
+    )
+
+
+def _for_each_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A rule without state that treats every array for itself; here, each layer of a stack."""
+
+    def update(updates: Any, state: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
+        def of_array(update: jax.Array, param: jax.Array) -> jax.Array:
+            return rule.update(update, state, param)[0]
+
+        def of_leaf(path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
+            return (jax.vmap(of_array) if is_stacked(path) else of_array)(update, param)
+
+        return jax.tree_util.tree_map_with_path(of_leaf, updates, params), state
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 def _starting_with(
@@ -59,7 +112,7 @@ def _starting_with(
     return optax.GradientTransformationExtraArgs(init, rule.update)
 
 
-OPTIMIZERS = {"sgd": sgd}
+OPTIMIZERS = {"sgd": sgd, "lars": lars}
 
 
 def constant(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:

@@ -1,6 +1,7 @@
 """What a config determines before the first compilation, or why it cannot be run."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -12,14 +13,19 @@ from resjax.data.resident import STATISTICS
 from resjax.data.sources import Source, load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
+from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
-from resjax.training.optim import OPTIMIZERS, learning_rates
+from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
+from resjax.training.parallel import STYLES, Parallel
 
 STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
 """Training steps in one compiled call, by platform, where `train.steps_per_call` is 0; 1 elsewhere.
 
 An accelerator would wait for the host between short steps; a CPU is its own host.
 """
+
+
+STATISTICS_OF_EVALUATION = ("running", "precise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Plan:
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
+      parallel: the devices.
     """
 
     config: ConfigDict
@@ -43,6 +50,15 @@ class Plan:
     rates: np.ndarray
     marks: list[int]
     steps_per_call: int
+    parallel: Parallel
+
+    @property
+    def batch_norm_examples(self) -> int | None:
+        """Examples that are normalised together; None without a normalisation."""
+        config = self.config
+        if config.norm.kind == "none":
+            return None
+        return config.norm.examples or config.train.batch_size
 
 
 def prepare(config: ConfigDict) -> Plan:
@@ -58,6 +74,15 @@ def prepare(config: ConfigDict) -> Plan:
     if batch_size > examples:
         raise ConfigError(
             f"train.batch_size={batch_size} is larger than the training set of {examples} examples"
+        )
+    choose(STYLES, config.train.parallel, "train.parallel")
+    parallel = Parallel(_devices(config), config.train.parallel)
+    _refuse_uneven(config, parallel)
+    choose(dict.fromkeys(STATISTICS_OF_EVALUATION), config.eval.statistics, "eval.statistics")
+    if config.eval.statistics == "precise" and not config.eval.precise_batches:
+        raise ConfigError(
+            "eval.statistics=precise needs batches to measure them over; set "
+            "eval.precise_batches=32 or so"
         )
     model = build_model(config, len(source.class_names))
     try:
@@ -79,6 +104,8 @@ def prepare(config: ConfigDict) -> Plan:
                 "grow somewhere between, such as at '50%'"
             )
         marks = sorted({*marks, grow_at})
+    for key in ("decayed", "adapted"):
+        choose(CHOSEN, config.optim[key], f"optim.{key}")
     make_optimizer = choose(OPTIMIZERS, config.optim.name, "optim.name")
     rates = learning_rates(config.optim, clock)
     return Plan(
@@ -91,7 +118,61 @@ def prepare(config: ConfigDict) -> Plan:
         rates=rates,
         marks=marks,
         steps_per_call=config.train.steps_per_call or STEPS_PER_CALL.get(jax.default_backend(), 1),
+        parallel=parallel,
     )
+
+
+def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
+    """The devices that share a batch: all, or the first few of a single host's."""
+    devices, wanted = jax.devices(), config.train.devices
+    if wanted > len(devices):
+        raise ConfigError(
+            f"train.devices={wanted}, and JAX sees {len(devices)} ({devices[0].platform}); use 0 "
+            "for all there are"
+        )
+    if jax.process_count() > 1 and wanted not in (0, len(devices)):
+        raise ConfigError(
+            f"train.devices={wanted} leaves devices of some hosts idle; use 0 for all "
+            f"{len(devices)}, or fewer hosts"
+        )
+    return tuple(devices[: wanted or None])
+
+
+def _refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
+    """Raises ConfigError for a batch that cannot be cut as the config says."""
+    batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
+    pieces = parts * devices
+    if batch % pieces:
+        near = sorted({max(1, batch // pieces) * pieces, (batch // pieces + 1) * pieces})
+        cut = (
+            f"{devices} device"
+            + "s" * (devices > 1)
+            + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
+        )
+        cut += f" in {parts} micro-batches" if parts > 1 else ""
+        raise ConfigError(
+            f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
+            f"{', '.join(map(str, near))}; or change "
+            + ("the number of hosts" if parallel.hosts > 1 else "train.devices")
+        )
+    if config.norm.kind == "none":
+        return
+    together, whole = config.norm.examples, batch // parts
+    if not together and parts > 1:
+        raise ConfigError(
+            f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
+            f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
+        )
+    if together and (batch % together or whole % together):
+        of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
+        raise ConfigError(
+            f"norm.examples={together} does not divide {of}; set norm.examples="
+            f"{math.gcd(together, whole)}, or another batch size"
+        )
+    try:
+        find_scope(together or None, whole // devices, devices)
+    except ValueError as error:
+        raise ConfigError(f"norm.examples={together}: {error}; change train.devices") from None
 
 
 def _shallow(config: ConfigDict, deep: ResNet) -> ResNet:

@@ -12,8 +12,12 @@ MOST_PROGRAMS = 24
 
 
 def program(
-    function: Callable, parts: tuple, arguments: tuple, **options: Any
-) -> jax.stages.Compiled:
+    function: Callable,
+    parts: tuple,
+    arguments: tuple,
+    transform: Callable = jax.jit,
+    **options: Any,
+) -> Callable:
     """`function(*parts, *arguments)`, compiled for given parts and for arguments of these shapes.
 
     Whatever may differ between runs that share a program is an argument: the seed, the learning
@@ -25,11 +29,13 @@ def program(
       function: one of a module, since a closure equals no other.
       parts: constants of the program: networks, functions, numbers.
       arguments: arrays, or their shapes as `jax.ShapeDtypeStruct`.
-      options: of `jax.jit`; `donate_argnums` counts the arguments alone.
+      transform: `jax.jit`, or another that makes what has a `lower` method.
+      options: of the transform; `donate_argnums` counts the arguments alone.
     """
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
-    recipe = _Recipe(function, parts, options, (by_value(parts), by_value(options)), shapes)
-    return _jitted(recipe).lower(*arguments).compile()
+    values = by_value(parts), by_value(options)
+    recipe = _Recipe(function, transform, parts, options, values, shapes)
+    return _transformed(recipe).lower(*arguments).compile()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,7 @@ class _Recipe:
     """
 
     function: Callable
+    transform: Callable
     parts: tuple = dataclasses.field(compare=False)
     options: Mapping[str, Any] = dataclasses.field(compare=False)
     values: tuple
@@ -47,9 +54,9 @@ class _Recipe:
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _jitted(recipe: _Recipe) -> Callable:
+def _transformed(recipe: _Recipe) -> Callable:
     """JAX finds what it has compiled by this object, and forgets it when the object is dropped."""
-    return jax.jit(functools.partial(recipe.function, *recipe.parts), **recipe.options)
+    return recipe.transform(functools.partial(recipe.function, *recipe.parts), **recipe.options)
 
 
 def by_value(part: Any) -> tuple:

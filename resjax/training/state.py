@@ -13,6 +13,35 @@ from resjax.training.programs import program
 
 
 @struct.dataclass
+class Average:
+    """The exponential moving average of the variables over the steps of training.
+
+    average_t = sum over s of decay^(t - s) value_s / sum over s of decay^(t - s), for s = 1 ... t.
+
+    Attributes:
+      decay: of the weight of a step from one to the next.
+      raw: the state of `optax.ema`, whose values do not yet have weights of 1 in all.
+    """
+
+    decay: jax.Array
+    raw: optax.EmaState
+
+    @classmethod
+    def start(cls, decay: float, variables: Any) -> "Average":
+        """Before the first step; variables are {"params", "batch_stats"}."""
+        return cls(jnp.asarray(decay, jnp.float32), optax.ema(decay).init(variables))
+
+    def moved_by(self, params: Any, batch_stats: Any) -> "Average":
+        """With the values of one more step."""
+        values = {"params": params, "batch_stats": batch_stats}
+        return self.replace(raw=optax.ema(self.decay, debias=False).update(values, self.raw)[1])
+
+    def variables(self) -> Any:
+        """{"params", "batch_stats"}, after at least one step."""
+        return optax.tree.bias_correction(self.raw.ema, self.decay, self.raw.count)
+
+
+@struct.dataclass
 class TrainState:
     """All that training carries from step to step.
 
@@ -22,6 +51,7 @@ class TrainState:
       batch_stats: running statistics of its BatchNorm layers.
       opt_state: of the optimiser; `opt_state.hyperparams` holds its settings as arrays.
       metrics: sums over the training batches since they were last set to zero.
+      average: of params and batch_stats, or None.
     """
 
     step: jax.Array
@@ -29,22 +59,47 @@ class TrainState:
     batch_stats: Any
     opt_state: optax.OptState
     metrics: Metrics
+    average: Average | None = None
+
+    def evaluated(self) -> Any:
+        """The variables {"params", "batch_stats"} that evaluation is of: averages if there are."""
+        if self.average is not None:
+            return _averaged(self.average)
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+_averaged = jax.jit(Average.variables)
 
 
 def create_state(
-    model: ResNet, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple
+    model: ResNet,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    image_shape: tuple,
+    ema_decay: float = 0.0,
 ) -> TrainState:
     """The state before the first step, for images of shape `[H, W, C]`.
 
-    Parameters are drawn from the key `seed`.
+    Parameters are drawn from the key `seed`. A decay above 0 is that of their moving average.
     """
     key = jax.random.key(seed)
     parts, options = (as_drawn(model), image_shape), drawing_options()
-    variables = program(draw_variables, parts, (key,), compiler_options=options)(key)
+    drawn = program(draw_variables, parts, (key,), compiler_options=options)(key)
+    variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
+    return begin_training(
+        variables, optimizer, jnp.promote_types(model.dtype, jnp.float32), ema_decay
+    )
+
+
+def begin_training(
+    variables: Any, optimizer: optax.GradientTransformation, dtype: jnp.dtype, ema_decay: float
+) -> TrainState:
+    """The state of a network with these variables that has taken no step; losses have `dtype`."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
-        metrics=Metrics.zero(jnp.promote_types(model.dtype, jnp.float32)),
+        metrics=Metrics.zero(dtype),
+        average=Average.start(ema_decay, variables) if ema_decay else None,
     )

@@ -1,4 +1,10 @@
-"""One step of training and of evaluation: pure functions of a state and a batch."""
+"""One step of training and of evaluation: pure functions, one device's share of each.
+
+Where a program names the axis of devices, a batch is its share of the whole one, and what is
+returned is reduced over all devices; where it does not, the share is everything.
+"""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -6,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from resjax.data.resident import Batch, Resident
+from resjax.ops.devices import device_count, device_index, total
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
@@ -23,32 +30,64 @@ def train_step(
     `update` is the optimiser's, and its numbers are in the state. The learning rate is an argument,
     so that one compiled program serves every schedule. Metrics are those of the forward pass:
     statistics of the batch, parameters before the update. What is random in it depends on `key`,
-    which is that of the run, and on the step.
+    which is that of the run, on the step, and on the number of an example in the whole batch.
+
+    The images are `[micro_batches, N, H, W, C]`. Micro-batches pass one after the other, and their
+    gradients are added up; the running statistics move once, by the mean over micro-batches. The
+    gradients are reduced over devices once, and with them the metrics and the running statistics.
     """
+    micro_batches, own = batch.labels.shape
+    shares = micro_batches * device_count()
+    key = jax.random.fold_in(key, state.step)
 
-    def loss_of(params):
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch.images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.fold_in(key, state.step)},
-        )
-        metrics = measure(logits, batch.labels)
-        return metrics.loss / metrics.examples, (metrics, updates.get("batch_stats", {}))
+    def share(number: jax.Array | int, batch: Batch) -> tuple[Any, Metrics, Any]:
+        """Gradients, metrics and running statistics of one micro-batch on this device."""
 
-    gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        def loss_of(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch.images,
+                train=True,
+                first=(number * device_count() + device_index()) * own,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            metrics = measure(logits, batch.labels)
+            mean = metrics.loss / (metrics.examples * shares)
+            return mean, (metrics, updates.get("batch_stats", {}))
+
+        gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        return gradients, metrics, batch_stats
+
+    gradients, metrics, batch_stats = total(_sum_over(share, batch))
     hyperparams = state.opt_state.hyperparams
     rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
     opt_state = state.opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
     updates, opt_state = update(gradients, opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats)
     return TrainState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         metrics=state.metrics + metrics,
+        average=state.average and state.average.moved_by(params, batch_stats),
     )
+
+
+def _sum_over(share, batch: Batch) -> Any:
+    """The sum of `share(number, micro-batch)` over the micro-batches; one needs no loop."""
+    micro_batches = len(batch.labels)
+    first = jax.tree.map(lambda leaf: leaf[0], batch)
+    if micro_batches == 1:
+        return share(0, first)
+
+    def add(sums: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, share(*numbered)), None
+
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(share, 0, first))
+    return jax.lax.scan(add, zeros, (jnp.arange(micro_batches), batch))[0]
 
 
 def train_steps(
@@ -59,13 +98,15 @@ def train_steps(
     index: jax.Array,
     learning_rates: jax.Array,
     steps: jax.Array,
-    key: jax.Array,
+    seed: jax.Array,
 ) -> TrainState:
-    """The first `steps` of k training steps, on the examples `index` `[k, batch]` of a split.
+    """The first `steps` of k training steps, on the examples of a split.
 
-    `learning_rates` are `[k]`. For k > 1 it is a loop whose length is known when it runs, so that
-    one program serves the fewer steps before an evaluation, too. A single step is no loop.
+    Their numbers are `index` `[k, micro_batches, N]`, and `learning_rates` are `[k]`. For k > 1 it
+    is a loop whose length is known when it runs, so that one program serves the fewer steps before
+    an evaluation, too. A single step is no loop. `seed` is that of the run.
     """
+    key = jax.random.key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
         return train_step(model, update, state, split.take(index[i]), learning_rates[i], key)
@@ -73,7 +114,29 @@ def train_steps(
     return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
-def eval_step(model: nn.Module, state: TrainState, batch: Batch, valid: jax.Array) -> Metrics:
-    """Metrics of the `valid` `[N]` examples of a batch, with the running statistics."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return measure(model.apply(variables, batch.images, train=False), batch.labels, valid)
+def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) -> Metrics:
+    """Metrics of the `valid` `[N]` examples of a batch, on all devices.
+
+    They are normalised by the running statistics, or by their own if the model is `measuring`.
+    """
+    logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
+    return total(measure(logits, batch.labels, valid))
+
+
+def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:
+    """The moments of a batch at every normalisation, shaped as `batch_stats`; in a list of pairs.
+
+    `model` is `measuring`. Of each pair the mean and the variance are those of all examples on all
+    devices, whatever they are normalised by: var = mean(var_i) + mean((mean_i - mean)^2).
+    """
+    _, found = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
+    return total_moments(found.get("batch_stats", {}))
+
+
+def total_moments(own: Any) -> Any:
+    """Moments over all devices, from those of each; a tree with leaves `mean` and `var`."""
+    devices = device_count()
+    if "mean" not in own:
+        return {name: total_moments(below) for name, below in own.items()}
+    mean = total(own["mean"]) / devices
+    return {"mean": mean, "var": total(own["var"] + jnp.square(own["mean"] - mean)) / devices}

@@ -182,6 +182,7 @@ def test_random_masks_belong_to_examples():
 
     whole = keep_mask(jax.random.key(0), 0.5, (8, 3, 3))
     np.testing.assert_array_equal(whole[:5], keep_mask(jax.random.key(0), 0.5, (5, 3, 3)))
+    np.testing.assert_array_equal(whole[5:], keep_mask(jax.random.key(0), 0.5, (3, 3, 3), 5))
 
 
 @pytest.mark.parametrize("order", ORDERS)

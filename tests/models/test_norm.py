@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resjax.models.norm import BatchNorm
+from resjax.models.norm import BatchNorm, find_scope
+from resjax.ops.norm import Scope
 
 SHAPES = [(16, 5), (4, 3, 3, 5)]
 
@@ -78,3 +79,85 @@ def test_variance_far_from_zero_is_not_lost_to_rounding():
     variables = norm.init(jax.random.key(0), x, True)
     _, new = norm.apply(variables, x, True, mutable=["batch_stats"])
     np.testing.assert_allclose(new["batch_stats"]["var"], np.var(np.float64(x), 0), rtol=1e-3)
+
+
+def trained(norm, x):
+    variables = norm.init(jax.random.key(0), x, False)
+    return norm.apply(variables, x, True, mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 1, 1, 3), (5, 4, 4, 3)], ids=str)
+def test_equals_torch_with_its_unbiased_running_variance(shape):
+    """With two values the running variance moves by twice the biased one."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
+    theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(3, momentum=0.1)
+    channels_first = (0, 1) if len(shape) == 2 else (0, 3, 1, 2)
+    back = np.argsort(channels_first)
+    ours = BatchNorm(momentum=0.9, unbiased_running_var=True)
+    for _ in range(2):
+        expected = theirs(torch.from_numpy(x.transpose(channels_first).copy()))
+    y, new = trained(ours, x)
+    y, new = ours.apply({"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}} | new, x, True,
+                        mutable=["batch_stats"])  # fmt: skip
+    np.testing.assert_allclose(y, expected.detach().numpy().transpose(back), 1e-4, 1e-5)
+    stats = new["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], theirs.running_mean.numpy(), 1e-5)
+    np.testing.assert_allclose(stats["var"], theirs.running_var.numpy(), 1e-5)
+    theirs.eval()
+    variables = {"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}, "batch_stats": stats}
+    expected = theirs(torch.from_numpy(x.transpose(channels_first).copy())).detach().numpy()
+    np.testing.assert_allclose(
+        ours.apply(variables, x, False), expected.transpose(back), 1e-4, 1e-5
+    )
+
+
+def test_the_unbiased_variance_of_one_value_is_refused():
+    with pytest.raises(ValueError, match="a single value has no unbiased variance"):
+        trained(BatchNorm(unbiased_running_var=True), jnp.ones((1, 3)))
+
+
+@settings(deadline=None, max_examples=4)
+@given(groups=st.integers(1, 4), examples=st.integers(1, 4), seed=st.integers(0, 2**31))
+def test_groups_are_batches_of_their_own_and_move_the_running_statistics_by_their_mean(
+    groups, examples, seed
+):
+    x = 3 * jax.random.normal(jax.random.key(seed), (groups * examples, 2, 2, 5)) + 1
+    y, new = trained(BatchNorm(examples=examples), x)
+    parts = [trained(BatchNorm(), part) for part in jnp.split(x, groups)]
+    np.testing.assert_allclose(y, jnp.concatenate([part for part, _ in parts]), 1e-4, 1e-5)
+    for name in ("mean", "var"):
+        mean = np.mean([stats["batch_stats"][name] for _, stats in parts], 0)
+        np.testing.assert_allclose(new["batch_stats"][name], mean, 1e-4, 1e-5)
+
+
+def test_groups_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match="groups of 3 examples neither divide the 8 of a device"):
+        trained(BatchNorm(examples=3), jnp.ones((8, 2)))
+
+
+def test_a_scope_is_groups_of_a_device_or_whole_devices():
+    assert find_scope(None, 8, 1) == find_scope(8, 8, 1) == Scope()
+    assert find_scope(2, 8, 4) == Scope(groups=4)
+    assert find_scope(8, 8, 4) == Scope()
+    assert find_scope(16, 8, 4) == Scope(axis="devices", teams=((0, 1), (2, 3)))
+    assert find_scope(None, 8, 4) == find_scope(32, 8, 4) == Scope(axis="devices")
+    for examples in (12, 24, 64):
+        with pytest.raises(ValueError, match=f"groups of {examples} examples"):
+            find_scope(examples, 8, 4)
+
+
+def test_scale_and_bias_are_optional():
+    x = 5 * jax.random.normal(jax.random.key(0), (64, 3)) + 2
+    bare = BatchNorm(use_scale=False, use_bias=False)
+    assert set(bare.init(jax.random.key(0), x, False)) == {"batch_stats"}
+    np.testing.assert_allclose(trained(bare, x)[0], trained(BatchNorm(), x)[0], 1e-6, 1e-6)
+
+
+def test_measuring_leaves_the_moments_of_the_batch_with_the_variance_between_groups():
+    x = jax.random.normal(jax.random.key(0), (12, 3, 3, 4)) + jnp.arange(12.0)[:, None, None, None]
+    norm = BatchNorm(examples=4, measuring=True)
+    y, new = norm.apply(norm.init(jax.random.key(0), x, False), x, False, mutable=["batch_stats"])
+    np.testing.assert_allclose(new["batch_stats"]["mean"], np.mean(x, (0, 1, 2)), 1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["var"], np.var(x, (0, 1, 2)), 1e-4)
+    np.testing.assert_allclose(y, trained(BatchNorm(examples=4), x)[0], 1e-5, 1e-6)

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from resjax.ops import native
-from resjax.ops.norm import batch_norm
+from resjax.ops.norm import Scope, batch_norm
 
 EPSILON = 1e-5
 
 
 def formula(x, scale, bias, epsilon):
-    """Ioffe and Szegedy 2015, algorithm 1, as it is printed."""
+    """Ioffe and Szegedy 2015, algorithm 1, as it is printed; the moments as of one group."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
     var = ((x - mean) ** 2).mean(axes)
-    return (x - mean) / jnp.sqrt(var + epsilon) * scale + bias, mean, var
+    y = (x - mean) / jnp.sqrt(var + epsilon) * scale + bias
+    return y, mean[None], var[None]
 
 
 def draw(shape, seed):
@@ -45,7 +46,7 @@ def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
     if not kernels:
         monkeypatch.setattr(native, "available", lambda: False)
     x, scale, bias = 3 * draw(shape, 0) + 5, draw(shape[-1:], 1), draw(shape[-1:], 2)
-    weights = [draw(shape, 3), draw(shape[-1:], 4), draw(shape[-1:], 5)]
+    weights = [draw(shape, 3), draw((1, shape[-1]), 4), draw((1, shape[-1]), 5)]
 
     @functools.partial(jax.jit, static_argnums=0)
     def derivatives(function, x, scale, bias):
@@ -72,6 +73,35 @@ def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
+@pytest.mark.parametrize("shape", [(6, 5), (12, 4, 3, 37), (60, 9, 9, 16)], ids=str)
+def test_groups_are_normalised_each_for_itself(shape, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "available", lambda: False)
+    x, scale, bias, weight = (
+        draw(shape, 0), draw(shape[-1:], 1), draw(shape[-1:], 2), draw(shape, 3),
+    )  # fmt: skip
+
+    def together(x, scale, bias):
+        return batch_norm(x, scale, bias, EPSILON, Scope(groups=3))
+
+    def apart(x, scale, bias):
+        parts = [formula(part, scale, bias, EPSILON) for part in jnp.split(x, 3)]
+        return [jnp.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def slope(function):
+        def loss(*operands):
+            y, mean, var = function(*operands)
+            return jnp.sum(jnp.sin(y) * weight) + jnp.sum(mean**3) + jnp.sum(jnp.cos(var))
+
+        return jax.jit(jax.grad(loss, (0, 1, 2)))
+
+    operands = (x, scale, bias)
+    close(together(*operands), apart(*operands), 1e-10)
+    close(slope(together)(*operands), slope(apart)(*operands), 1e-10)
+
+
+@pytest.mark.usefixtures("double")
 def test_vmap_normalises_each_for_itself():
     x, scale, bias = draw((3, 6, 4, 4, 5), 0), draw((3, 5), 1), draw((5,), 2)
 
@@ -90,8 +120,8 @@ def test_the_variance_survives_a_mean_that_is_large_against_it():
     x = 1e4 + jnp.asarray(np.random.default_rng(0).normal(size=(4096, 8)), jnp.float32)
     _, mean, var = batch_norm(x, jnp.ones(8), jnp.zeros(8), EPSILON)
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(var, exact.var(0), rtol=1e-3)
+    np.testing.assert_allclose(mean[0], exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var[0], exact.var(0), rtol=1e-3)
     _, _, var = batch_norm(jnp.full((4096, 8), 0.1), jnp.ones(8), jnp.zeros(8), EPSILON)
     assert (var >= 0).all()
     assert var.max() < 1e-12

@@ -242,3 +242,23 @@ def test_a_directory_without_finished_runs_is_refused(tmp_path):
     (tmp_path / "a" / "config.json").write_text(json.dumps(flatten(default_config())))
     with pytest.raises(ConfigError, match="1 without a result"):
         write_report(tmp_path)
+
+
+def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compared_them(tmp_path):
+    for seed, running in enumerate((0.2, 0.4)):
+        write_run(tmp_path, f"run{seed}", 0.1, model__depth=20, seed=seed, eval__precise_batches=8)
+        path = tmp_path / f"run{seed}" / "result.json"
+        errors = {"batch": 0.1, "running": running, "precise": 0.15}
+        compared = {
+            kind: {"train_error": error / 2, "test_error": error} for kind, error in errors.items()
+        }
+        rundir.write_json(path, rundir.read_json(path) | {"statistics": compared})
+    report = write_report(tmp_path)
+    line = (
+        "identity 20: train / test error % by statistics, "
+        "batch 5.00 / 10.00, running 15.00 / 30.00, precise 7.50 / 15.00"
+    )
+    assert report.sections[0].statistics == [line]
+    assert line in (tmp_path / "report" / "index.html").read_text()
+    with (tmp_path / "report" / "results.csv").open() as file:
+        assert float(next(csv.DictReader(file))["statistics.precise.test_error"]) == 0.15

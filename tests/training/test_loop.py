@@ -43,6 +43,8 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "train.steps_per_call": 0, "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
         "blocks_per_iteration": [1, 1, 1],
         "kernels": "native" if jax.default_backend() == "cpu" else "xla",
+        "train.devices": 0, "train.micro_batches": 1, "train.parallel": "jit",
+        "devices": 1, "hosts": 1,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
 
@@ -200,8 +202,8 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
 
     def program(k):
         step = functools.partial(train_steps, plan.model, plan.optimizer.update)
-        index, rates = np.zeros((k, 4), np.int32), np.zeros(k, np.float32)
-        return jax.jit(step).lower(state, split, index, rates, 1, jax.random.key(0)).as_text()
+        index, rates = np.zeros((k, 1, 4), np.int32), np.zeros(k, np.float32)
+        return jax.jit(step).lower(state, split, index, rates, 1, 0).as_text()
 
     assert "stablehlo.while" not in program(1)
     assert "stablehlo.while" in program(2)
@@ -260,11 +262,12 @@ def test_evaluation_uses_the_running_statistics(tiny):
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
-    whole = eval_step(plan.model, state, Batch(images, jnp.zeros(6, int)), jnp.ones(6, bool))
-    single = [
-        eval_step(plan.model, state, Batch(images[i : i + 1], jnp.zeros(1, int)), jnp.ones(1, bool))
-        for i in range(6)
-    ]
+
+    def evaluate(images):
+        batch = Batch(images, jnp.zeros(len(images), int))
+        return eval_step(plan.model, state.evaluated(), batch, jnp.ones(len(images), bool))
+
+    whole, single = evaluate(images), [evaluate(images[i : i + 1]) for i in range(6)]
     assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in single), rel=1e-5)
 
 
@@ -276,6 +279,15 @@ def test_evaluation_uses_the_running_statistics(tiny):
         ("model.kernel_init", "he", "choose one of: he_normal, he_normal_fan_in, lecun_normal"),
         ("model.unroll", "some", "no positive number, nor 'all' or 'auto'"),
         ("model.dtype", "float64", "JAX_ENABLE_X64=1"),
+        ("train.devices", 9, r"train.devices=9, and JAX sees 1 \(cpu\); use 0"),
+        ("train.parallel", "xmap", "choose one of: jit, pmap"),
+        ("train.micro_batches", 3, "100 cannot be shared by 1 device in 3 micro-batches; nearest"),
+        ("train.micro_batches", 4, "norm.examples=0 is the whole batch of 100, .* has 25; set"),
+        ("norm.examples", 48, "48 does not divide train.batch_size=100; set norm.examples=4"),
+        ("eval.statistics", "exact", "choose one of: running, precise"),
+        ("eval.statistics", "precise", "set eval.precise_batches=32 or so"),
+        ("train.ema_decay", 1.0, "is not a decay from 0 to below 1"),
+        ("optim.adapted", "some", "choose one of: all, kernels"),
         ("data.name", "mnist", "unknown data.name 'mnist'; choose one of: digits"),
         ("train.batch_size", 1438, "larger than the training set of 1437 examples"),
         ("train.duration", "0 epochs", "is empty"),

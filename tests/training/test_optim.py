@@ -1,9 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from resjax.config import Clock, ConfigError, default_config
+from resjax.models.build import named_model
+from resjax.models.resnet import initial_variables
 from resjax.training.optim import OPTIMIZERS, learning_rates
 
 
@@ -79,3 +82,40 @@ def test_sgd_follows_its_formula(nesterov, decayed):
             expected[name] = value - rate * ahead
         for name in params:
             np.testing.assert_allclose(params[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_lars_has_a_ratio_for_each_block_of_a_stack():
+    """Against optax's own on the same network with its blocks apart."""
+    model = named_model("cifar-resnet20", width=2)
+    params = initial_variables(model, jax.random.key(0), (8, 8, 1))["params"]
+    numbers = {"learning_rate": 0.3, "weight_decay": 1e-2, "momentum": 0.9}
+    ours = OPTIMIZERS["lars"](
+        optim(name="lars", trust_coefficient=0.02, decayed="kernels", **numbers)
+    )
+
+    def apart(tree):
+        return {
+            name: {"first": stage["first"]}
+            | {f"block{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stage["rest"]) for i in (0, 1)}
+            if "rest" in stage else stage
+            for name, stage in tree.items()
+        }  # fmt: skip
+
+    def kernels(tree):
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", tree)
+
+    theirs = optax.lars(
+        weight_decay_mask=kernels, trust_ratio_mask=kernels, trust_coefficient=0.02, **numbers
+    )
+    mine, other = params, apart(params)
+    my_state, other_state = ours.init(mine), theirs.init(other)
+    rate = my_state.hyperparams | {"learning_rate": jnp.float32(numbers["learning_rate"])}
+    my_state = my_state._replace(hyperparams=rate)
+    for step in range(3):
+        gradient = jax.tree.map(lambda leaf, t=step + 2.0: jnp.cos(t * leaf) * leaf, mine)
+        updates, my_state = ours.update(gradient, my_state, mine)
+        other_updates, other_state = theirs.update(apart(gradient), other_state, other)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-8), apart(updates), other_updates
+        )
+        mine, other = optax.apply_updates(mine, updates), optax.apply_updates(other, other_updates)

@@ -44,7 +44,7 @@ def no_disk():
 
 
 def forget():
-    programs._jitted.cache_clear()
+    programs._transformed.cache_clear()
 
 
 @pytest.mark.usefixtures("no_disk")

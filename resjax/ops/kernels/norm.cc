@@ -1,4 +1,5 @@
-// The sums of BatchNorm over all but the last axis, each in one pass over memory.
+// The sums of BatchNorm over all but the last axis, for each of some equal groups of the rows, in
+// one pass over memory.
 
 #include "vectors.h"
 
@@ -6,16 +7,31 @@ namespace {
 
 constexpr int64_t kChunks = 64;  // that are summed for themselves, whatever the number of threads
 
-// An array [rows, channels], cut into chunks of rows.
+// An array [groups * rows, channels], each group cut into chunks of rows.
 struct Table {
-  int64_t rows, channels;
+  int64_t groups, rows, channels;
 
-  Table(ffi::AnyBuffer x) : rows(1), channels(x.dimensions().back()) {
+  // The results are [groups, 2, channels].
+  Table(ffi::AnyBuffer x, ffi::AnyBuffer out)
+      : groups(out.dimensions().front()), rows(1), channels(x.dimensions().back()) {
     for (int64_t size : x.dimensions()) rows *= size;
-    rows = channels ? rows / channels : 0;
+    rows = groups * channels ? rows / (groups * channels) : 0;
   }
   int64_t chunks() const { return std::clamp<int64_t>(rows * channels / 8192, 1, kChunks); }
-  int64_t begin(int64_t chunk) const { return chunk * rows / chunks(); }
+  // The first row of a chunk, counted over all groups; a group's chunks are side by side.
+  int64_t begin(int64_t group, int64_t chunk) const {
+    return group * rows + chunk * rows / chunks();
+  }
+
+  // Calls run(chunk of all, its first row, the row after its last, its group), side by side.
+  template <typename F>
+  void ForEachChunk(ffi::ThreadPool& pool, F run) const {
+    const int64_t own = chunks();
+    ParallelFor(pool, groups * own, [&](int64_t chunk) {
+      const int64_t group = chunk / own;
+      run(chunk, begin(group, chunk % own), begin(group, chunk % own + 1), group);
+    });
+  }
 };
 
 // Sums of a(row) and b(row) over some rows, for one block of channels.
@@ -40,9 +56,8 @@ inline void Sum(int64_t begin, int64_t end, T* first, T* second, F terms) {
 template <typename T>
 void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
   const int64_t channels = table.channels, chunks = table.chunks();
-  std::vector<T> partial(2 * chunks * channels);
-  ParallelFor(pool, chunks, [&](int64_t chunk) {
-    const int64_t begin = table.begin(chunk), end = table.begin(chunk + 1);
+  std::vector<T> partial(2 * table.groups * chunks * channels);
+  table.ForEachChunk(pool, [&](int64_t chunk, int64_t begin, int64_t end, int64_t) {
     T* means = partial.data() + 2 * chunk * channels;
     T* squares = means + channels;
     ForEachBlock<T>(channels, [&](auto width, int64_t c) {
@@ -60,18 +75,21 @@ void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
       });
     });
   });
-  for (int64_t c = 0; c < channels; ++c) {
-    T mean = 0, squares = 0, count = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const T own = table.begin(chunk + 1) - table.begin(chunk);
-      const T difference = partial[2 * chunk * channels + c] - mean;
-      count += own;
-      mean += difference * own / count;
-      squares += partial[(2 * chunk + 1) * channels + c];
-      squares += difference * difference * own * (count - own) / count;
+  for (int64_t group = 0; group < table.groups; ++group) {
+    const T* const means = partial.data() + 2 * group * chunks * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      T mean = 0, squares = 0, count = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const T own = table.begin(0, chunk + 1) - table.begin(0, chunk);
+        const T difference = means[2 * chunk * channels + c] - mean;
+        count += own;
+        mean += difference * own / count;
+        squares += means[(2 * chunk + 1) * channels + c];
+        squares += difference * difference * own * (count - own) / count;
+      }
+      out[2 * group * channels + c] = mean;
+      out[(2 * group + 1) * channels + c] = squares / count;
     }
-    out[c] = mean;
-    out[channels + c] = squares / count;
   }
 }
 
@@ -80,36 +98,40 @@ template <typename T>
 void Contract(ffi::ThreadPool& pool, Table table, const T* y, const T* x, const T* mean,
               const T* scale, T* out) {
   const int64_t channels = table.channels, chunks = table.chunks();
-  std::vector<T> partial(2 * chunks * channels);
-  ParallelFor(pool, chunks, [&](int64_t chunk) {
+  std::vector<T> partial(2 * table.groups * chunks * channels);
+  table.ForEachChunk(pool, [&](int64_t chunk, int64_t begin, int64_t end, int64_t group) {
     T* sums = partial.data() + 2 * chunk * channels;
+    const T* own_mean = mean + group * channels;
     ForEachBlock<T>(channels, [&](auto width, int64_t c) {
       constexpr int lanes = width.value > kWidth<T> ? kWidth<T> : width.value;
       using V = Vector<T, lanes>;
       auto at = [&](const T* base, int64_t i) { return *reinterpret_cast<const V*>(base + c + i); };
-      Sum<T, width.value>(table.begin(chunk), table.begin(chunk + 1), sums + c,
-                          sums + channels + c, [&](int64_t row, int i, V& a, V& b) {
+      Sum<T, width.value>(begin, end, sums + c, sums + channels + c,
+                          [&](int64_t row, int i, V& a, V& b) {
                             const V gradient = at(y + row * channels, i);
                             a += gradient;
-                            b += gradient * (at(x + row * channels, i) - at(mean, i));
+                            b += gradient * (at(x + row * channels, i) - at(own_mean, i));
                           });
     });
   });
-  for (int64_t c = 0; c < channels; ++c) {
-    T a = 0, b = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      a += partial[2 * chunk * channels + c];
-      b += partial[(2 * chunk + 1) * channels + c];
+  for (int64_t group = 0; group < table.groups; ++group) {
+    const T* const sums = partial.data() + 2 * group * chunks * channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      T a = 0, b = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        a += sums[2 * chunk * channels + c];
+        b += sums[(2 * chunk + 1) * channels + c];
+      }
+      out[2 * group * channels + c] = a;
+      out[(2 * group + 1) * channels + c] = b * scale[group * channels + c];
     }
-    out[c] = a;
-    out[channels + c] = b * scale[c];
   }
 }
 
 ffi::Error MomentsCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> out) {
   return Dispatch(x.element_type(), [&](auto zero) {
     using T = decltype(zero);
-    Moments<T>(pool, Table(x), x.typed_data<T>(), out->typed_data<T>());
+    Moments<T>(pool, Table(x, *out), x.typed_data<T>(), out->typed_data<T>());
   });
 }
 
@@ -118,7 +140,7 @@ ffi::Error ContractCall(ffi::ThreadPool pool, ffi::AnyBuffer y, ffi::AnyBuffer x
                         ffi::Result<ffi::AnyBuffer> out) {
   return Dispatch(y.element_type(), [&](auto zero) {
     using T = decltype(zero);
-    Contract<T>(pool, Table(y), y.typed_data<T>(), x.typed_data<T>(), mean.typed_data<T>(),
+    Contract<T>(pool, Table(y, *out), y.typed_data<T>(), x.typed_data<T>(), mean.typed_data<T>(),
                 scale.typed_data<T>(), out->typed_data<T>());
   });
 }

@@ -1,0 +1,192 @@
+"""What the command `resjax` can be told, and its help."""
+
+import argparse
+import re
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+import resjax
+from resjax.config import ConfigError
+
+CONFIG_HELP = """\
+the experiment:
+  --config=FILE[:ARG]   Python file with get_config(ARG)
+  --config.KEY=VALUE    override a key of its config (resjax/config.py has all)
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells wrong arguments like every other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the command, and those that say the experiment, each in their order.
+
+    argparse cannot do this: it takes an unknown option for a positional argument if there is a
+    space in it, and durations have one.
+    """
+    own, experiment, words = [], [], iter(arguments)
+    for word in words:
+        if not re.match(r"--(no)?config\b", word):
+            own.append(word)
+            continue
+        experiment.append(word)
+        if "=" not in word and not word.startswith("--no"):
+            experiment += [value] if (value := next(words, None)) is not None else []
+    return own, experiment
+
+
+def _path(text: str) -> Path:
+    """A file or directory from the command line."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no POSIX directory; mount the bucket and name its path"
+        )
+    return Path(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def _depths(text: str) -> list[int]:
+    return [_whole(word) for word in text.split(",")]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; which one is in `options.command`."""
+    parser = Parser(
+        prog="resjax",
+        description="A laboratory for residual learning: "
+        "what does the shortcut do as networks get deep?",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"resjax {resjax.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, example: str, epilog: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            epilog=f"{epilog}\nexample:\n  {example}",
+        )
+
+    train = add(
+        "train",
+        "train one network and evaluate it",
+        "resjax train --config=experiments/degradation.py --config.model.depth=32",
+        epilog=CONFIG_HELP,
+    )
+    train.add_argument(
+        "--workdir", type=_path, metavar="DIR",
+        help="directory of this run (default: runs/EXPERIMENT/RUN)",
+    )  # fmt: skip
+
+    sweep = add(
+        "sweep",
+        "train every network of a grid that is not trained yet, and report",
+        "resjax sweep --config=experiments/degradation.py --sweep=depth,shortcut --seeds=3",
+        epilog=CONFIG_HELP,
+    )
+    sweep.add_argument(
+        "--workdir", type=_path, metavar="DIR",
+        help="directory of the sweep, with a directory for each run (default: runs/EXPERIMENT)",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--sweep", metavar="AXES",
+        help="axes of the experiment to multiply, such as depth,shortcut (default: all it has)",
+    )  # fmt: skip
+    sweep.add_argument("--seeds", type=int, metavar="N", help="run every net with seeds 0 to N-1")
+    for command in (train, sweep):
+        _add_hosts(command)
+
+    report = add(
+        "report",
+        "write and print the table, figure and page of a sweep",
+        "resjax report runs/degradation",
+    )
+    report.add_argument("dir", type=_path, metavar="DIR", help="directory of the sweep")
+    describe = add(
+        "describe",
+        "count the layers, parameters and multiply-adds of a network, and draw it",
+        "resjax describe resnet50 --shortcut=identity --diagram=resnet50.svg",
+        epilog=f"names:\n{_names()}\n\n{CONFIG_HELP}",
+    )
+    describe.add_argument("name", nargs="?", metavar="NAME", help="a network such as resnet50")
+    describe.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
+    describe.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
+    describe.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
+    describe.add_argument("--classes", type=_whole, metavar="N", help="outputs instead of its own")
+    describe.add_argument("--size", type=_whole, metavar="PIXELS", help="side of the images")
+    describe.add_argument(
+        "--memory", type=_whole, metavar="BATCH",
+        help="compile a training step for BATCH images and tell the memory that it needs",
+    )  # fmt: skip
+    describe.add_argument("--json", action="store_true", help="print one JSON object")
+    describe.add_argument(
+        "--diagram", type=_path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
+    )
+    bench = add(
+        "bench",
+        "measure how fast a network compiles and trains",
+        "resjax bench --config=experiments/speed.py:cifar-resnet20 --depths=20,56,110,1202",
+        epilog=CONFIG_HELP,
+    )
+    _add_platform(bench)
+    bench.add_argument("--depths", type=_depths, metavar="N,...", help="one after the other")
+    bench.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="to measure each for (default: 5)"
+    )
+    bench.add_argument(
+        "--trace", type=_path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"
+    )
+    bench.add_argument("--json", action="store_true", help="print one JSON object a line")
+    return parser
+
+
+def _add_platform(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--platform", choices=("cpu", "gpu", "tpu"),
+        help="end if JAX does not see such a device (default: the best that it sees)",
+    )  # fmt: skip
+
+
+def _add_hosts(command: argparse.ArgumentParser) -> None:
+    _add_platform(command)
+    group = command.add_argument_group(
+        "several hosts",
+        "Start the same command on each. Under Slurm, Open MPI and on TPU slices they find each "
+        "other; elsewhere each is told:",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    group.add_argument("--processes", type=_whole, metavar="N", help="how many there are")
+    group.add_argument("--process", type=_count, metavar="I", help="which one this is, from 0")
+    group.add_argument(
+        "--connect-timeout", type=_whole, metavar="S", default=300,
+        help="seconds to wait for the others (default: 300)",
+    )  # fmt: skip
+
+
+def _names() -> str:
+    from resjax.models.networks import KNOWN_NAMES
+
+    names = ", ".join(KNOWN_NAMES)
+    return textwrap.indent(textwrap.fill(names, 76, break_on_hyphens=False), "  ")

@@ -1,0 +1,222 @@
+"""The processes of a run on several hosts: how they find each other, agree, and which one writes.
+
+All take the same steps on their part of a batch. Process 0 alone reads and writes run directories;
+what it finds there, the others are told.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from resjax.config import ConfigError
+
+Value = TypeVar("Value")
+
+JOINING = "joining the other hosts"
+
+SECONDS_TO_LEAVE = 20
+"""That a process which ends waits for the others to end."""
+
+PLATFORMS = {
+    # by --platform: what to do if there is none
+    "cpu": "",
+    "gpu": "install resjax[cuda12] or [cuda13] and look whether nvidia-smi lists one",
+    "tpu": "install resjax[tpu] and look whether another process holds it",
+}
+
+ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
+    # Where JAX itself finds the coordinator, and this process is one of several.
+    "Slurm": lambda env: "SLURM_PROCID" in env and int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1,
+    "Open MPI": lambda env: (
+        "OMPI_MCA_orte_hnp_uri" in env and int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
+    ),
+    "TPU slice": lambda env: (
+        "," in env.get("TPU_WORKER_HOSTNAMES", "")
+        or int(env.get("MEGASCALE_NUM_SLICES", 1)) > 1
+        or _on_tpu_vm()
+    ),
+}
+
+
+def _on_tpu_vm() -> bool:
+    """Whether this is a TPU VM, whose metadata say whether it is one of several."""
+    attached = any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+    return attached and find_spec("libtpu") is not None
+
+
+def connect(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    timeout: int = 300,
+) -> None:
+    """Joins the processes of a run, if there are several; to be called before JAX computes.
+
+    On a plain machine it does nothing. Under Slurm, Open MPI and on TPU slices JAX finds the
+    others; anywhere else the arguments say who they are.
+
+    Args:
+      coordinator: HOST:PORT of process 0, as the others reach it.
+      processes: how many there are.
+      process: the number of this one, from 0.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      ConfigError: if the arguments are incomplete, or the others are not there in time.
+    """
+    given = [coordinator, processes, process]
+    if given == [None] * 3:
+        try:
+            found = any(applies(os.environ) for applies in ENVIRONMENTS.values())
+        except ValueError as error:
+            raise ConfigError(f"the environment of this job is not understood: {error}") from None
+        if not found:
+            return
+        _initialise({}, "the processes of this job", timeout)
+        return
+    if None in given:
+        raise ConfigError("several hosts need all of --coordinator, --processes and --process")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT, such as node0:1234")
+    if not 0 <= process < processes:
+        raise ConfigError(f"--process={process} is none of 0 to {processes - 1}")
+    if process:
+        # JAX ends the process if nobody answers; here there is a line that says so.
+        _await_answer(host.strip("[]"), int(port), timeout)
+    settings = {
+        "coordinator_address": coordinator, "num_processes": processes, "process_id": process,
+        "cluster_detection_method": "deactivate",
+    }  # fmt: skip
+    _initialise(settings, f"{processes} processes at --coordinator={coordinator}", timeout)
+
+
+def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
+    """Joins the others in a thread: JAX ends the whole process when its own time is over."""
+    failed: list[Exception] = []
+
+    def join() -> None:
+        try:
+            jax.distributed.initialize(
+                **settings,
+                initialization_timeout=timeout + 3600,
+                shutdown_timeout_seconds=SECONDS_TO_LEAVE,
+            )
+        except (RuntimeError, ValueError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=join, name=JOINING, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if failed:
+        raise ConfigError(f"cannot join {others}: {str(failed[0]).splitlines()[0]}")
+    if thread.is_alive():
+        raise ConfigError(
+            f"{others} have not met within {timeout} s; start them together, or raise "
+            "--connect-timeout"
+        )
+
+
+def joining() -> bool:
+    """Whether JAX still waits for the others; the process then cannot end in order."""
+    return any(thread.name == JOINING for thread in threading.enumerate())
+
+
+def _await_answer(host: str, port: int, timeout: int) -> None:
+    end, reason = time.monotonic() + timeout, "no answer"
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if time.monotonic() > end:
+            raise ConfigError(
+                f"--coordinator={host}:{port} does not answer within {timeout} s ({reason}); start "
+                "process 0 there, or leave --coordinator out to run on this host alone"
+            )
+        time.sleep(min(1.0, max(0.0, end - time.monotonic())) + 0.01)
+
+
+def require_platform(platform: str | None) -> None:
+    """Makes sure that JAX computes on a kind of device, and not on the CPU in silence.
+
+    Raises:
+      ConfigError: if there is no such device.
+    """
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        found = jax.default_backend()
+    except RuntimeError as error:
+        raise ConfigError(f"JAX finds no device: {str(error).splitlines()[0]}") from None
+    if platform not in (None, found):
+        raise ConfigError(
+            f"--platform={platform}, and JAX sees {found} alone; {PLATFORMS[platform]}, or leave "
+            "--platform out"
+        )
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which reads and writes for all."""
+    return jax.process_index() == 0
+
+
+def on_first(function: Callable[[], Value]) -> Value:
+    """Calls a function on process 0 alone; all return its value, or raise its ConfigError.
+
+    The value is one that JSON can hold.
+    """
+    if jax.process_count() == 1:
+        return function()
+    outcome: dict[str, Any] = {}
+    if is_first():
+        try:
+            outcome = {"value": function()}
+        except (ConfigError, OSError) as error:
+            outcome = {"error": str(error)}
+    outcome = json.loads(_everyones(json.dumps(outcome))[0])
+    if "error" in outcome:
+        raise ConfigError(outcome["error"])
+    return outcome["value"]
+
+
+def refuse_different(settings: Mapping[str, Any]) -> None:
+    """Makes sure that all processes have been given the same {key: value}.
+
+    Raises:
+      ConfigError: on every process, naming the keys.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = map(json.loads, _everyones(json.dumps(settings)))
+    for process, other in enumerate(others, start=1):
+        differing = [
+            f"{key} is {first.get(key)!r} on process 0, {other.get(key)!r} on process {process}"
+            for key in sorted(first.keys() | other.keys())
+            if first.get(key) != other.get(key)
+        ]
+        if differing:
+            raise ConfigError(
+                f"the hosts have different configs ({'; '.join(differing)}); start all with the "
+                "same command"
+            )
+
+
+def _everyones(text: str) -> list[str]:
+    """The texts of all processes, on each of them."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    own = np.frombuffer(text.encode(), np.uint8)
+    lengths = process_allgather(np.int32(len(own)))
+    padded = process_allgather(np.pad(own, (0, lengths.max() - len(own))))
+    return [bytes(row[:n]).decode() for row, n in zip(padded, lengths, strict=True)]

@@ -1,0 +1,93 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resjax.data.resident import Batch, no_statistics, to_device, training_order
+from resjax.training.evaluation import Measurer, together
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+from resjax.training.state import Average, create_state
+from resjax.training.step import train_step
+
+
+def test_moments_of_batches_are_put_together_by_the_law_of_total_variance():
+    x = np.random.default_rng(0).normal(3, 2, (4, 50, 7)) + np.arange(4)[:, None, None]
+    parts = [{"norm": {"mean": part.mean(0), "var": part.var(0)}} for part in x]
+    whole = together(parts)["norm"]
+    np.testing.assert_allclose(whole["mean"], x.mean((0, 1)))
+    np.testing.assert_allclose(whole["var"], x.var((0, 1)))
+
+
+def test_precise_statistics_of_the_first_layer_are_those_of_all_images_at_once(tiny):
+    """What enters the first normalisation does not depend on another."""
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
+    split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
+    order = [training_order(0, step, 100, len(split.labels)) for step in range(5)]
+    variables = state.evaluated()
+    found = Measurer(plan.model, variables, split, 100, plan.parallel)(variables, split, order)
+    images = split.take(np.concatenate(order)).images
+    kernel = state.params["stem"]["conv1"]["kernel"]
+    convolved = jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    stem = found["stem"]["norm1"]
+    np.testing.assert_allclose(stem["mean"], convolved.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stem["var"], convolved.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_a_run_tells_its_errors_by_batch_running_and_precise_statistics(tiny, tmp_path):
+    tiny.eval.precise_batches = 4
+    running = train_and_evaluate(tiny, tmp_path / "running")
+    tiny.eval.statistics = "precise"
+    precise = train_and_evaluate(tiny, tmp_path / "precise")
+    assert set(running.statistics) == {"batch", "running", "precise"}
+    for summary, kind in ((running, "running"), (precise, "precise")):
+        assert summary.statistics[kind]["test_loss"] == summary.test_loss
+        recorded = json.loads((tmp_path / kind / "result.json").read_text())
+        assert recorded["statistics"] == summary.statistics
+    assert running.statistics == precise.statistics  # the training is the same
+    losses = {kind: means["train_loss"] for kind, means in running.statistics.items()}
+    # After 20 steps the running statistics still hold an eighth of where they began.
+    assert abs(losses["precise"] - losses["batch"]) < abs(losses["running"] - losses["batch"])
+
+
+def test_a_run_without_precise_batches_measures_none(tiny, tmp_path):
+    assert train_and_evaluate(tiny, tmp_path).statistics is None
+    assert "statistics" not in json.loads((tmp_path / "result.json").read_text())
+
+
+def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
+    images = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    batch = Batch(images, jnp.arange(8)[None])
+    seen = []
+    for _ in range(4):
+        state = train_step(
+            plan.model, plan.optimizer.update, state, batch, jnp.float32(0.1), jax.random.key(0)
+        )
+        seen.append({"params": state.params, "batch_stats": state.batch_stats})
+    weights = 0.7 ** np.arange(3, -1, -1)
+    weights /= weights.sum()
+    expected = jax.tree.map(lambda *values: np.tensordot(weights, np.stack(values), 1), *seen)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), state.evaluated(), expected
+    )
+    assert isinstance(state.average, Average)
+
+
+def test_evaluation_is_of_the_average(tiny, tmp_path):
+    tiny.optim.schedule = "constant"
+    plain = train_and_evaluate(tiny, tmp_path / "plain")
+    tiny.train.ema_decay = 0.9
+    averaged = train_and_evaluate(tiny, tmp_path / "averaged")
+    assert averaged.train_loss != plain.train_loss
+    lines = [
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        for name in ("plain", "averaged")
+    ]
+    batches = [[json.loads(line)["batch_loss"] for line in run] for run in lines]
+    assert batches[0] == batches[1]  # the training is the same
