@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.data.sources import Split
+from resjax.data.source import Split
 
 
 class Batch(NamedTuple):

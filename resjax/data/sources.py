@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import math
 import re
 from collections.abc import Callable
@@ -10,41 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from resjax.config import ConfigError, choose
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Images `[n, H, W, C]` in the units of the files, and labels `[n]` int32."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A data set in memory.
-
-    Attributes:
-      train, test: the two splits.
-      class_names: one name for each label.
-      fingerprint: SHA-256 over the shapes and contents of both splits, in order.
-    """
-
-    train: Split
-    test: Split
-    class_names: tuple[str, ...]
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for split in (self.train, self.test):
-            for array in (split.images, split.labels):
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+from resjax.data.source import Source, Split
 
 
 def digits() -> Source:

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.resident import STATISTICS
-from resjax.data.sources import Source, load
+from resjax.data.source import Source
+from resjax.data.sources import load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope

@@ -11,7 +11,8 @@ from resjax.data.resident import (
     to_device,
     training_order,
 )
-from resjax.data.sources import FAKE_SEED, Split, digits, fake, load
+from resjax.data.source import Split
+from resjax.data.sources import FAKE_SEED, digits, fake, load
 
 sizes = st.integers(1, 60)
 

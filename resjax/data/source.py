@@ -1,0 +1,68 @@
+"""What a source of images is: splits in memory, or examples that are read one by one."""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images `[n, H, W, C]` in the units of the files, and labels `[n]` int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Encoded(Protocol):
+    """Images as JPEG or PNG of any size, each read when it is asked for.
+
+    It can be pickled, so that other processes read from it.
+
+    Attributes:
+      channels: 3, or 1 for grey images, which is what they are decoded to.
+      fingerprint: of the contents, cheap to compute.
+    """
+
+    channels: int
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> tuple[bytes, int]:
+        """The encoded image and the label of an example."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+      train, test: splits.
+      class_names: one name for each label.
+      validation: a split that is neither trained on nor tested on, or None.
+    """
+
+    train: Split | Encoded
+    test: Split | Encoded
+    class_names: tuple[str, ...]
+    validation: Split | Encoded | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the shapes and contents of all splits, in order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test, self.validation):
+            if isinstance(split, Split):
+                for array in (split.images, split.labels):
+                    digest.update(f"{array.dtype}{array.shape}".encode())
+                    digest.update(np.ascontiguousarray(array).tobytes())
+            elif split is not None:
+                digest.update(split.fingerprint.encode())
+        return digest.hexdigest()
