@@ -69,7 +69,9 @@ def default_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = "digits"
-    config.data.standardise = "channel"  # subtract mean, divide by deviation of the training set
+    config.data.standardise = "channel"  # by mean and deviation of the training set; none, pixel
+    config.data.pad = 0  # zeros around a training image, from which a window is cut at random
+    config.data.flip = False  # mirror half of the training images
 
     config.optim = ConfigDict()
     config.optim.name = "sgd"
@@ -102,6 +104,7 @@ def default_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
     config.eval.batch_size = 500
+    config.eval.select = "final"  # the evaluation that counts; or best, on the validation split
     config.eval.statistics = "running"  # that evaluation normalises by; or precise
     config.eval.precise_batches = 0  # of training data that precise statistics are measured over
     return config
@@ -232,6 +235,7 @@ _NUMBERS = {
     "norm.momentum": (0.0, 1.0, "a fraction from 0 to 1, 0.9 by default"),
     "norm.examples": (0, 2**31 - 1, "a number of examples, such as 32, or 0 for the whole batch"),
     "norm.epsilon": (1e-30, 1.0, "a small positive number, 1e-5 by default"),
+    "data.pad": (0, 2**10, "a number of pixels, such as 4"),
     "optim.learning_rate": (1e-30, 1e30, "a positive finite number, such as 0.1"),
     "optim.momentum": (0.0, 1.0, "a fraction from 0 to 1, such as 0.9"),
     "optim.weight_decay": (0.0, 1e30, "a finite number of at least 0, such as 1e-4"),

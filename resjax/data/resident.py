@@ -1,6 +1,7 @@
 """Resident data: a split as arrays on the device, from which the compiled step takes its batch."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,10 @@ class Batch(NamedTuple):
 
 
 class Resident(NamedTuple):
-    """A split on the device; images keep the dtype of the source until they are taken."""
+    """A split on the device; images keep the dtype of the source until they are taken.
+
+    `mean` is `[C]` or `[H, W, C]`, and `deviation` is `[C]`.
+    """
 
     images: jax.Array
     labels: jax.Array
@@ -27,8 +31,20 @@ class Resident(NamedTuple):
 
     def take(self, index: jax.Array) -> Batch:
         """The examples `index` `[N]`, (image - mean) / deviation in float32."""
-        images = self.images[index].astype(jnp.float32)
-        return Batch((images - self.mean) / self.deviation, self.labels[index])
+        return Batch(self.standardise(self.images[index]), self.labels[index])
+
+    def standardise(
+        self,
+        images: jax.Array,
+        rows: jax.Array | slice = slice(None),
+        columns: jax.Array | slice = slice(None),
+    ) -> jax.Array:
+        """Images `[N, H, W, C]` in the units of the files, standardised in float32.
+
+        Of parts of images, `rows` and `columns` say where in the whole their pixels are.
+        """
+        mean = self.mean[rows, columns] if self.mean.ndim == 3 else self.mean
+        return (images.astype(jnp.float32) - mean) / self.deviation
 
 
 def no_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +65,19 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.maximum(deviation, 1e-6)
 
 
-STATISTICS = {"none": no_statistics, "channel": channel_statistics}
+def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean image `[H, W, C]` (He et al. 2015, section 4.2), and one deviation `[C]` for all.
+
+    The paper divides by nothing; a net that normalises is the same whatever the constant.
+    """
+    mean = images.mean(0)
+    parts = np.array_split(images, -(-images.size // VALUES_AT_ONCE))
+    squares = sum(np.square(part - mean).sum() for part in parts)
+    deviation = max(math.sqrt(squares / images.size), 1e-6)
+    return mean, np.full(images.shape[-1], deviation)
+
+
+STATISTICS = {"none": no_statistics, "channel": channel_statistics, "pixel": pixel_statistics}
 
 
 def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:
@@ -87,6 +115,12 @@ def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
     """
     keys = np.random.Philox(key=[seed, epoch]).random_raw(examples)
     return np.argsort(keys, kind="stable").astype(np.int32)
+
+
+def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
+    """The epochs `[batch_size]` int32, from 0, in which `training_order` shows its examples."""
+    first = step * batch_size
+    return (np.arange(first, first + batch_size) // examples).astype(np.int32)
 
 
 def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -54,6 +54,12 @@ class Source:
     class_names: tuple[str, ...]
     validation: Split | Encoded | None = None
 
+    @property
+    def splits(self) -> dict[str, Split | Encoded]:
+        """By name; without a validation split there is none."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the shapes and contents of all splits, in order."""

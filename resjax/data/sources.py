@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from resjax.config import ConfigError, choose
+from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.source import Source, Split
 
 
@@ -95,6 +96,13 @@ _NUMBER = "([1-9][0-9]{0,8})"
 
 SOURCES: dict[str, Kind] = {
     "digits": Kind("digits", "digits", digits),
+    "shapes": Kind(
+        "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
+        f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
+        lambda difficulty, examples: shapes(
+            float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
+        ),
+    ),
     "fake": Kind(
         "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
         f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",

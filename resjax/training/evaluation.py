@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from resjax.data.augment import Augmentation
 from resjax.data.resident import Resident, evaluation_batches
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
@@ -56,18 +57,33 @@ class Measurer:
     """
 
     def __init__(
-        self, model: ResNet, variables: Any, split: Resident, batch_size: int, parallel: Parallel
+        self,
+        model: ResNet,
+        variables: Any,
+        split: Resident,
+        batch_size: int,
+        augmentation: Augmentation,
+        parallel: Parallel,
     ):
-        self.parallel = parallel
+        self.parallel, self.augmentation = parallel, augmentation
         arguments = (variables, _batch_shape(split, batch_size, parallel))
         self.program = parallel.program(measure_step, (measuring(model),), arguments, (None, 0))
 
-    def __call__(self, variables: Any, split: Resident, batches: Iterable[np.ndarray]) -> Any:
-        """`batch_stats` over batches of examples of a split, given by their numbers `[N]`."""
-        take = _take(self.parallel)
+    def __call__(
+        self,
+        variables: Any,
+        split: Resident,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        seed: int,
+    ) -> Any:
+        """`batch_stats` over batches of training examples, given by numbers and epochs `[N]`."""
+        take, pieces = _take_augmented(self.parallel, self.augmentation), self.parallel.pieces
         measured = [
-            self.program(variables, take(split, self.parallel.pieces(index, 0)))
-            for index in batches
+            self.program(
+                variables,
+                take(split, pieces(index, 0), pieces(epochs, 0), pieces(np.uint32(seed))),
+            )
+            for index, epochs in batches
         ]
         return together(jax.device_get(measured))
 
@@ -89,6 +105,12 @@ def together(measured: list[Any]) -> Any:
 def _take(parallel: Parallel) -> Callable:
     """`take(split, numbers)`; apart, so that splits of different sizes share a large program."""
     return parallel.function(Resident.take, (None, 0), out=0)
+
+
+@functools.cache
+def _take_augmented(parallel: Parallel, augmentation: Augmentation) -> Callable:
+    """`take(split, numbers, epochs, seed)`."""
+    return parallel.function(augmentation.take, (None, 0, 0, None), out=0)
 
 
 def _batch_shape(split: Resident, batch_size: int, parallel: Parallel) -> Any:

@@ -69,6 +69,11 @@ class Summary:
       multiply_adds: of a forward pass of one image.
       steps: training steps taken.
       seconds: {"compile", "train", "eval"}.
+      validation_error, validation_loss: likewise, if a validation split was asked for.
+      selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
+        with the lowest validation error (the first such).
+      best_step: steps taken at the best evaluation; all with `best_` are None unless selected.
+      best_train_error, best_validation_error, best_test_error: of the best evaluation.
       statistics: where precise statistics were measured, the same errors and losses by what
         evaluation normalised by: {"batch", "running", "precise"}.
     """
@@ -81,6 +86,13 @@ class Summary:
     multiply_adds: int
     steps: int
     seconds: dict[str, float]
+    validation_error: float | None = None
+    validation_loss: float | None = None
+    selection: str = "final"
+    best_step: int | None = None
+    best_train_error: float | None = None
+    best_validation_error: float | None = None
+    best_test_error: float | None = None
     statistics: dict[str, dict[str, float]] | None = None
 
 
@@ -169,8 +181,8 @@ class _Run:
         statistics = make_statistics(plan.source.train.images)
         splits = plan.parallel.whole(
             {
-                "train": resident.to_device(plan.source.train, *statistics),
-                "test": resident.to_device(plan.source.test, *statistics),
+                name: resident.to_device(split, *statistics)
+                for name, split in plan.source.splits.items()
             }
         )
         image_shape = plan.source.train.images.shape[1:]
@@ -189,7 +201,7 @@ class _Run:
         manifest = self._manifest() | sizes
         self._write_manifest(manifest)
 
-        done, clean = 0, {}
+        done, clean, best = 0, {}, {}
         for mark in plan.marks:
             with self._timed("train"):
                 state = self._train(network, state, splits, done, mark)
@@ -199,6 +211,8 @@ class _Run:
             self._tell("evaluating", mark)
             with self._timed("eval"):
                 clean = network.evaluate(state, splits, mark)
+            if config.eval.select == "best":
+                best = _better(best, clean, mark)
             grown = {}
             if mark == plan.grow_at:
                 with self._timed("compile"):
@@ -213,7 +227,15 @@ class _Run:
         with self._timed("eval"):
             compared = network.compare_statistics(state, splits, done)
         self._write_manifest(manifest | {"seconds": self.seconds})
-        return Summary(**clean, **sizes, steps=done, seconds=self.seconds, statistics=compared)
+        return Summary(
+            **clean,
+            **sizes,
+            **best,
+            steps=done,
+            seconds=self.seconds,
+            selection=config.eval.select,
+            statistics=compared,
+        )
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         if hosts.is_first():
@@ -239,8 +261,7 @@ class _Run:
             "data": {
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,
-                "train": len(source.train),
-                "test": len(source.test),
+                **{name: len(split) for name, split in source.splits.items()},
             },
         }
 
@@ -305,6 +326,14 @@ class _Run:
 
     def _timed(self, what: str) -> "_Timer":
         return _Timer(self.seconds, what)
+
+
+def _better(best: dict[str, float], clean: dict[str, float], step: int) -> dict[str, float]:
+    """The evaluation with the lower validation error, as fields of a summary; first is best."""
+    if best and best["best_validation_error"] <= clean["validation_error"]:
+        return best
+    errors = {f"best_{name}": clean[name] for name in clean if name.endswith("_error")}
+    return {"best_step": step, **errors}
 
 
 class _Timer:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from resjax.data.resident import Resident, training_order
+from resjax.data.resident import Resident, training_epochs, training_order
 from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
 from resjax.training.plan import Plan
@@ -22,12 +22,14 @@ class Feed(NamedTuple):
 
     Attributes:
       index: numbers of the examples, `[k, micro_batches, N]`, cut over the devices.
+      epochs: that they are seen in, likewise.
       rates: learning rates `[k]`.
       steps: how many of the k steps are taken.
       seed: of the run.
     """
 
     index: Any
+    epochs: Any
     rates: Any
     steps: Any
     seed: Any
@@ -35,23 +37,31 @@ class Feed(NamedTuple):
 
 def feed(plan: Plan, start: int, stop: int) -> Feed:
     """For the steps from `start` to before `stop`, at most as many as a call takes."""
-    config, whole = plan.config, plan.parallel.pieces
+    config, pieces = plan.config, plan.parallel.pieces
     k, batch_size, examples = plan.steps_per_call, config.train.batch_size, len(plan.source.train)
-    index, rates = np.zeros((k, batch_size), np.int32), np.zeros(k, np.float32)
+    index, epochs = np.zeros((2, k, batch_size), np.int32)
+    rates = np.zeros(k, np.float32)
     for row, step in enumerate(range(start, stop)):
         index[row] = training_order(config.seed, step, batch_size, examples)
+        epochs[row] = training_epochs(step, batch_size, examples)
     rates[: stop - start] = plan.rates[start:stop]
-    index = plan.parallel.pieces(index.reshape(k, config.train.micro_batches, -1), 2)
-    return Feed(index, whole(rates), whole(np.int32(stop - start)), whole(np.uint32(config.seed)))
+    shape = (k, config.train.micro_batches, -1)
+    return Feed(
+        index=pieces(index.reshape(shape), 2),
+        epochs=pieces(epochs.reshape(shape), 2),
+        rates=pieces(rates),
+        steps=pieces(np.int32(stop - start)),
+        seed=pieces(np.uint32(config.seed)),
+    )
 
 
 def compile_steps(plan: Plan, model: ResNet, state: TrainState, train: Resident) -> Callable:
     """The training steps of a network: `steps(state, train, *feed)`; the state is used up."""
     return plan.parallel.program(
         train_steps,
-        (model, plan.optimizer.update),
+        (model, plan.optimizer.update, plan.augmentation),
         (state, train, *feed(plan, 0, 0)),
-        cut=(None, None, 2, None, None, None),
+        cut=(None, None, 2, 2, None, None, None),
         donate_argnums=(0,),
     )
 
@@ -69,7 +79,7 @@ class Network:
         self.evaluator = Evaluator(model, variables, train, size, parallel)
         if config.eval.precise_batches:
             size = config.train.batch_size // config.train.micro_batches
-            self.measurer = Measurer(model, variables, train, size, parallel)
+            self.measurer = Measurer(model, variables, train, size, plan.augmentation, parallel)
             self.by_batch = Evaluator(measuring(model), variables, train, size, parallel)
 
     def evaluate(self, state: TrainState, splits: Splits, step: int) -> dict[str, float]:
@@ -97,15 +107,17 @@ class Network:
 
     def _precise(self, variables: Any, splits: Splits, step: int) -> Any:
         config, examples = self.plan.config, len(self.plan.source.train)
-        batches = (
+        size, parts = config.train.batch_size, config.train.micro_batches
+        batches = [
             micro_batch
             for at in range(step, step + config.eval.precise_batches)
-            for micro_batch in np.split(
-                training_order(config.seed, at, config.train.batch_size, examples),
-                config.train.micro_batches,
+            for micro_batch in zip(
+                np.split(training_order(config.seed, at, size, examples), parts),
+                np.split(training_epochs(at, size, examples), parts),
+                strict=True,
             )
-        )
-        measured = self.measurer(variables, splits["train"], batches)
+        ]
+        measured = self.measurer(variables, splits["train"], batches, config.seed)
         return {**variables, "batch_stats": self.plan.parallel.whole(measured)}
 
 

@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose, validate
+from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS
 from resjax.data.source import Source
 from resjax.data.sources import load
@@ -26,6 +27,8 @@ An accelerator would wait for the host between short steps; a CPU is its own hos
 """
 
 
+SELECTIONS = ("final", "best")
+
 STATISTICS_OF_EVALUATION = ("running", "precise")
 
 
@@ -40,6 +43,7 @@ class Plan:
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
       parallel: the devices.
+      augmentation: of training images.
     """
 
     config: ConfigDict
@@ -52,6 +56,7 @@ class Plan:
     marks: list[int]
     steps_per_call: int
     parallel: Parallel
+    augmentation: Augmentation
 
     @property
     def batch_norm_examples(self) -> int | None:
@@ -84,6 +89,12 @@ def prepare(config: ConfigDict) -> Plan:
         raise ConfigError(
             "eval.statistics=precise needs batches to measure them over; set "
             "eval.precise_batches=32 or so"
+        )
+    choose(dict.fromkeys(SELECTIONS), config.eval.select, "eval.select")
+    if config.eval.select == "best" and source.validation is None:
+        raise ConfigError(
+            "eval.select=best needs a validation split; set data.validation, such as "
+            "'train[90%:]' with data.train='train[:90%]'"
         )
     model = build_model(config, len(source.class_names))
     try:
@@ -120,6 +131,7 @@ def prepare(config: ConfigDict) -> Plan:
         marks=marks,
         steps_per_call=config.train.steps_per_call or STEPS_PER_CALL.get(jax.default_backend(), 1),
         parallel=parallel,
+        augmentation=Augmentation(config.data.pad, config.data.flip),
     )
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from resjax.data.augment import Augmentation
 from resjax.data.resident import Batch, Resident
 from resjax.ops.devices import device_count, device_index, total
 from resjax.training.metrics import Metrics, measure
@@ -93,25 +94,41 @@ def _sum_over(share, batch: Batch) -> Any:
 def train_steps(
     model: nn.Module,
     update: optax.TransformUpdateExtraArgsFn,
+    augmentation: Augmentation,
     state: TrainState,
     split: Resident,
     index: jax.Array,
+    epochs: jax.Array,
     learning_rates: jax.Array,
     steps: jax.Array,
     seed: jax.Array,
 ) -> TrainState:
     """The first `steps` of k training steps, on the examples of a split.
 
-    Their numbers are `index` `[k, micro_batches, N]`, and `learning_rates` are `[k]`. For k > 1 it
+    Their numbers are `index` and the epochs they are seen in `epochs`, both
+    `[k, micro_batches, N]`, and `learning_rates` are `[k]`. For k > 1 it
     is a loop whose length is known when it runs, so that one program serves the fewer steps before
     an evaluation, too. A single step is no loop. `seed` is that of the run.
     """
     key = jax.random.key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
-        return train_step(model, update, state, split.take(index[i]), learning_rates[i], key)
+        batch = take(augmentation, split, index[i], epochs[i], seed)
+        return train_step(model, update, state, batch, learning_rates[i], key)
 
     return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
+
+
+def take(
+    augmentation: Augmentation,
+    split: Resident,
+    index: jax.Array,
+    epochs: jax.Array,
+    seed: jax.Array,
+) -> Batch:
+    """Training examples by their numbers, of any shape `[...]`; images are `[..., H, W, C]`."""
+    images, labels = augmentation.take(split, index.reshape(-1), epochs.reshape(-1), seed)
+    return Batch(images.reshape(*index.shape, *images.shape[1:]), labels.reshape(index.shape))
 
 
 def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) -> Metrics:

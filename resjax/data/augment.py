@@ -1,0 +1,67 @@
+"""Augmentation inside the compiled step: crops of padded images, and mirror images."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from resjax.data.resident import Batch, Resident
+
+STREAM = 2**32 - 1
+"""Sets the key of augmentation apart from those of the steps, which have smaller numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is random in how a training image is seen (He et al. 2015, section 4.2).
+
+    Attributes:
+      pad: zeros on every side of a standardised image, from which a window of its size is cut.
+      flip: whether it is mirrored, with a probability of 1/2.
+    """
+
+    pad: int = 0
+    flip: bool = False
+
+    def take(
+        self, split: Resident, examples: jax.Array, epochs: jax.Array, seed: jax.Array
+    ) -> Batch:
+        """The examples `[N]` of a split, augmented for the epochs `[N]` that they are seen in.
+
+        What becomes of an image depends on the seed, its number and the epoch alone; neither on
+        the batch it is in nor on the device.
+        """
+        if not (self.pad or self.flip):
+            return split.take(examples)
+        height, width = split.images.shape[1:3]
+        down, right, mirrored = self._draw(examples, epochs, seed)
+        rows = jnp.arange(height) + (down - self.pad)[:, None]
+        columns = jnp.arange(width)
+        columns = jnp.where(mirrored[:, None], columns[::-1], columns) + (right - self.pad)[:, None]
+        inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]
+        # One pass over the bytes of the images; out of their bounds it reads what is not used.
+        images = split.images.at[examples[:, None, None], rows[:, :, None], columns[:, None]].get(
+            mode="clip"
+        )
+        images = split.standardise(
+            images, rows.clip(0, height - 1)[:, :, None], columns.clip(0, width - 1)[:, None]
+        )
+        return Batch(jnp.where(inside[..., None], images, 0), split.labels[examples])
+
+    def _draw(
+        self, examples: jax.Array, epochs: jax.Array, seed: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """For each example how far its window lies down and right, and whether it is mirrored."""
+        stream = jax.random.fold_in(jax.random.key(seed), STREAM)
+
+        def of_example(example, epoch):
+            key = jax.random.fold_in(jax.random.fold_in(stream, epoch), example)
+            window, mirror = jax.random.split(key)
+            down, right = jax.random.randint(window, (2,), 0, 2 * self.pad + 1)
+            return down, right, jax.random.bernoulli(mirror) & self.flip
+
+        return jax.vmap(of_example)(examples, epochs)
+
+
+def _within(places: jax.Array, size: int) -> jax.Array:
+    return (places >= 0) & (places < size)
