@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
+from resjax.config import ConfigError
 from resjax.data.source import Source, Split
 
 SIDE = 32
 
 EXAMPLES = 10_000
 """Images to train on, if the name does not say how many; there are a fifth as many to test."""
+
+MOST_EXAMPLES = 500_000
 
 DIFFICULTY = 0.5
 
@@ -43,7 +46,14 @@ def shapes(difficulty: float = DIFFICULTY, examples: int = EXAMPLES) -> Source:
     `difficulty`, 0 to 1, the colours of shape and background come closer, noise grows, and up to
     four small discs lie about. The images are drawn from raw output of the Philox generator, which
     NumPy promises to keep.
+
+    Raises:
+      ConfigError: for more than `MOST_EXAMPLES`.
     """
+    if examples > MOST_EXAMPLES:
+        raise ConfigError(
+            f"data.name=shapes:{difficulty:g}:{examples}: the most are {MOST_EXAMPLES} images"
+        )
     test = -(-examples // 5)
     return Source(_draw(0, examples, difficulty), _draw(1, test, difficulty), tuple(SHAPES))
 
