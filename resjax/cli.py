@@ -71,7 +71,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     name, module, config, overridden = _experiment(rest)
     _join(options, config)
     workdir = options.workdir or Path("runs", name)
-    axes = grid.select_axes(grid.axes_of(module), options.sweep, options.seeds, overridden)
+    axes = grid.select_axes(grid.axes_of(module, config), options.sweep, options.seeds, overridden)
     runs = {workdir / run: config for run, config in grid.expand(config, axes).items()}
     code = _execute(runs)
     if hosts.is_first() and any(run_state(directory) == DONE for directory in runs):

@@ -23,14 +23,15 @@ class Augmentation:
     pad: int = 0
     flip: bool = False
 
-    def take(
-        self, split: Resident, examples: jax.Array, epochs: jax.Array, seed: jax.Array
+    def __call__(
+        self, split: Resident, pieces: tuple[jax.Array, jax.Array], seed: jax.Array
     ) -> Batch:
-        """The examples `[N]` of a split, augmented for the epochs `[N]` that they are seen in.
+        """Examples of a split, augmented; `pieces` are their numbers `[N]` and epochs `[N]`.
 
         What becomes of an image depends on the seed, its number and the epoch alone; neither on
         the batch it is in nor on the device.
         """
+        examples, epochs = pieces
         if not (self.pad or self.flip):
             return split.take(examples)
         height, width = split.images.shape[1:3]

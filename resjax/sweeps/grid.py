@@ -52,8 +52,10 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     return module, config
 
 
-def axes_of(module: ModuleType) -> dict[str, Axis]:
-    """The axes that an experiment names: its functions `sweep_NAME()`, in the order of the file.
+def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
+    """The axes that an experiment names: its functions `sweep_NAME`, in the order of the file.
+
+    One that takes an argument is given the experiment's config.
 
     Raises:
       ConfigError: if one fails, or yields anything but {dotted key: value}.
@@ -63,7 +65,8 @@ def axes_of(module: ModuleType) -> dict[str, Axis]:
         if not name.startswith("sweep_") or not inspect.isfunction(function):
             continue
         try:
-            points = list(function())
+            takes_config = inspect.signature(function).parameters
+            points = list(function(config) if takes_config else function())
         except Exception as error:
             raise ConfigError(f"{name}() of the experiment: {_one_line(error)}") from error
         if not all(isinstance(point, dict) for point in points):

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.data import resident
 from resjax.models.summary import count_multiply_adds, count_parameters
-from resjax.training.network import compile_steps, feed
+from resjax.training.feeds import ResidentFeed
+from resjax.training.network import arguments_of_call, compile_steps
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import create_state
 
@@ -103,7 +103,7 @@ def measure_training(
     step_ms = statistics.median(times)
     tenths = statistics.quantiles(times, n=10)
     batch_size = config.train.batch_size
-    multiply_adds = count_multiply_adds(plan.model, plan.source.train.images.shape[1:])
+    multiply_adds = count_multiply_adds(plan.model, plan.image_shape)
     return Measurement(
         depth=config.model.depth,
         batch_size=batch_size,
@@ -146,16 +146,15 @@ def training_memory(
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
     """The training steps, arguments for them, and the seconds that their compilation took."""
-    config, source = plan.config, plan.source
-    statistics_of = resident.STATISTICS[config.data.standardise]
-    train = resident.to_device(source.train, *statistics_of(source.train.images))
-    shape = source.train.images.shape[1:]
-    state = create_state(plan.model, plan.optimizer, config.seed, shape, config.train.ema_decay)
-    state, train = plan.parallel.whole((state, train))
+    config, feed = plan.config, ResidentFeed(plan)
+    state = create_state(
+        plan.model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
+    )
+    state = plan.parallel.whole(state)
     k = min(plan.steps_per_call, len(plan.rates))
-    arguments = (state, train, *feed(plan, 0, k))
+    arguments = (state, *arguments_of_call(plan, feed, 0, k))
     start = time.perf_counter()
-    steps = compile_steps(plan, plan.model, state, train)
+    steps = compile_steps(plan, plan.model, state, feed)
     return steps, arguments, time.perf_counter() - start
 
 

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from resjax.data.augment import Augmentation
-from resjax.data.resident import Resident, evaluation_batches
+from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
 from resjax.training.step import eval_step, measure_step
@@ -22,31 +22,39 @@ def measuring(model: ResNet) -> ResNet:
 
 
 class Evaluator:
-    """Mean metrics of whole splits, each example counted once, in batches of one size.
+    """Mean metrics over batches of one size, on the devices.
 
-    It is compiled for variables, and for images and labels, like those given. The batch size is
-    rounded up to a multiple of the devices.
+    It is compiled for variables like those given, and images of a shape `[H, W, C]`. The batch size
+    is rounded up to a multiple of the devices.
     """
 
     def __init__(
-        self, model: ResNet, variables: Any, split: Resident, batch_size: int, parallel: Parallel
+        self,
+        model: ResNet,
+        variables: Any,
+        image_shape: tuple[int, ...],
+        batch_size: int,
+        parallel: Parallel,
     ):
-        self.parallel, self.batch_size = parallel, _round_up(batch_size, parallel.count)
-        batch = _batch_shape(split, self.batch_size, parallel)
+        self.batch_size = -(-batch_size // parallel.count) * parallel.count
+        batch = _batch_shape(image_shape, self.batch_size, parallel)
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
         arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
         self.program = parallel.program(eval_step, (model,), arguments, cut=(None, 0, 0))
 
-    def __call__(self, variables: Any, split: Resident) -> dict[str, float]:
-        """{"error": fraction of the examples, "loss": nats per example}."""
-        totals, examples = None, len(split.labels)
-        for index, valid in evaluation_batches(examples, self.batch_size):
-            batch = _take(self.parallel)(split, self.parallel.pieces(index, 0))
-            metrics = self.program(variables, batch, self.parallel.pieces(valid, 0))
-            totals = metrics if totals is None else totals + metrics
-        if int(totals.examples) != examples:
-            raise RuntimeError(f"evaluated {int(totals.examples)} examples of {examples}")
-        return totals.means()
+    def __call__(
+        self, variables: Any, batches: Iterable[tuple[Batch, Any]], examples: int
+    ) -> dict[str, float]:
+        """{"error": fraction of the examples, "loss": nats per example}.
+
+        Raises:
+          RuntimeError: if the batches do not have so many valid examples.
+        """
+        metrics = (self.program(variables, batch, valid) for batch, valid in batches)
+        total = functools.reduce(operator.add, metrics)
+        if int(total.examples) != examples:
+            raise RuntimeError(f"evaluated {int(total.examples)} examples of {examples}")
+        return total.means()
 
 
 class Measurer:
@@ -60,32 +68,16 @@ class Measurer:
         self,
         model: ResNet,
         variables: Any,
-        split: Resident,
+        image_shape: tuple[int, ...],
         batch_size: int,
-        augmentation: Augmentation,
         parallel: Parallel,
     ):
-        self.parallel, self.augmentation = parallel, augmentation
-        arguments = (variables, _batch_shape(split, batch_size, parallel))
+        arguments = (variables, _batch_shape(image_shape, batch_size, parallel))
         self.program = parallel.program(measure_step, (measuring(model),), arguments, (None, 0))
 
-    def __call__(
-        self,
-        variables: Any,
-        split: Resident,
-        batches: Iterable[tuple[np.ndarray, np.ndarray]],
-        seed: int,
-    ) -> Any:
-        """`batch_stats` over batches of training examples, given by numbers and epochs `[N]`."""
-        take, pieces = _take_augmented(self.parallel, self.augmentation), self.parallel.pieces
-        measured = [
-            self.program(
-                variables,
-                take(split, pieces(index, 0), pieces(epochs, 0), pieces(np.uint32(seed))),
-            )
-            for index, epochs in batches
-        ]
-        return together(jax.device_get(measured))
+    def __call__(self, variables: Any, batches: Iterable[Batch]) -> Any:
+        """`batch_stats` over all batches."""
+        return together(jax.device_get([self.program(variables, batch) for batch in batches]))
 
 
 def together(measured: list[Any]) -> Any:
@@ -101,22 +93,7 @@ def together(measured: list[Any]) -> Any:
     return {"mean": exact.mean(0).astype(means.dtype), "var": var.astype(means.dtype)}
 
 
-@functools.cache
-def _take(parallel: Parallel) -> Callable:
-    """`take(split, numbers)`; apart, so that splits of different sizes share a large program."""
-    return parallel.function(Resident.take, (None, 0), out=0)
-
-
-@functools.cache
-def _take_augmented(parallel: Parallel, augmentation: Augmentation) -> Callable:
-    """`take(split, numbers, epochs, seed)`."""
-    return parallel.function(augmentation.take, (None, 0, 0, None), out=0)
-
-
-def _batch_shape(split: Resident, batch_size: int, parallel: Parallel) -> Any:
-    batch = jax.eval_shape(Resident.take, split, np.zeros(batch_size, np.int32))
-    return jax.tree.map(lambda leaf: parallel.shape_of_pieces(leaf, 0), batch)
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
+    images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    return Batch(parallel.shape_of_pieces(images, 0), parallel.shape_of_pieces(labels, 0))

@@ -10,18 +10,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import EXECUTION_KEYS, ConfigError, flatten, run_id
-from resjax.data import resident
 from resjax.models.grow import grow
 from resjax.models.resnet import blocks_per_iteration
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.ops import native
 from resjax.training import hosts, rundir
+from resjax.training.feeds import Feed, ResidentFeed
 from resjax.training.manifest import describe_machine, versions
-from resjax.training.network import Network, Splits, feed
+from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import TrainState, begin_training, create_state
 
@@ -177,26 +176,18 @@ class _Run:
         """From the initial state to the result; writes everything but `result.json`."""
         self._tell("compiling", 0)
         plan, config = self.plan, self.plan.config
-        make_statistics = resident.STATISTICS[config.data.standardise]
-        statistics = make_statistics(plan.source.train.images)
-        splits = plan.parallel.whole(
-            {
-                name: resident.to_device(split, *statistics)
-                for name, split in plan.source.splits.items()
-            }
-        )
-        image_shape = plan.source.train.images.shape[1:]
+        feed = ResidentFeed(plan)
         with self._timed("compile"):
             model = plan.shallow or plan.model
             state = create_state(
-                model, plan.optimizer, config.seed, image_shape, config.train.ema_decay
+                model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
             )
             state = plan.parallel.whole(state)
-            network = Network(plan, model, state, splits)
-        variables = variable_shapes(plan.model, image_shape)
+            network = Network(plan, model, state, feed)
+        variables = variable_shapes(plan.model, plan.image_shape)
         sizes = {
             "params": count_parameters(variables["params"]),
-            "multiply_adds": count_multiply_adds(plan.model, image_shape),
+            "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
         }
         manifest = self._manifest() | sizes
         self._write_manifest(manifest)
@@ -204,28 +195,28 @@ class _Run:
         done, clean, best = 0, {}, {}
         for mark in plan.marks:
             with self._timed("train"):
-                state = self._train(network, state, splits, done, mark)
+                state = self._train(network, state, done, mark)
             batch = state.metrics.means()
             self.loss = batch["loss"]
             self._refuse_divergence(done, mark)
             self._tell("evaluating", mark)
             with self._timed("eval"):
-                clean = network.evaluate(state, splits, mark)
+                clean = network.evaluate(state, mark)
             if config.eval.select == "best":
                 best = _better(best, clean, mark)
             grown = {}
             if mark == plan.grow_at:
                 with self._timed("compile"):
-                    state = self._grow(state, splits["train"])
-                    network = Network(plan, plan.model, state, splits)
+                    state = self._grow(state, feed)
+                    network = Network(plan, plan.model, state, feed)
                 with self._timed("eval"):
-                    after = network.evaluate(state, splits, mark)
+                    after = network.evaluate(state, mark)
                 grown = {f"grown_{name}": value for name, value in after.items()}
             self._record(mark, batch, clean | grown)
             state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
             done = mark
         with self._timed("eval"):
-            compared = network.compare_statistics(state, splits, done)
+            compared = network.compare_statistics(state, done)
         self._write_manifest(manifest | {"seconds": self.seconds})
         return Summary(
             **clean,
@@ -265,9 +256,9 @@ class _Run:
             },
         }
 
-    def _grow(self, state: TrainState, train: resident.Resident) -> TrainState:
+    def _grow(self, state: TrainState, feed: Feed) -> TrainState:
         """The deep net's state that computes what the shallow one does; momentum starts anew."""
-        seen = train.take(np.arange(min(self.examples, IMAGES_TO_GROW_ON))).images
+        seen = feed.first_images(IMAGES_TO_GROW_ON)
         key = jax.random.key(self.plan.config.seed)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         variables = grow(variables, self.plan.shallow, self.plan.model, key, seen)
@@ -279,17 +270,15 @@ class _Run:
         )
         return self.plan.parallel.whole(begun.replace(step=state.step, metrics=state.metrics))
 
-    def _train(
-        self, network: Network, state: TrainState, splits: Splits, start: int, stop: int
-    ) -> TrainState:
+    def _train(self, network: Network, state: TrainState, start: int, stop: int) -> TrainState:
         told, reached = time.monotonic(), start
         for t in range(start, stop, self.plan.steps_per_call):
             end = min(t + self.plan.steps_per_call, stop)
-            given = feed(self.plan, t, end)  # while the device is at work
+            given = network.arguments(t, end)  # while the device is at work
             if t - reached >= STEPS_AHEAD:
                 jax.block_until_ready(state.step)
                 reached = t
-            state = network.steps(state, splits["train"], *given)
+            state = network.steps(state, *given)
             if time.monotonic() - told > TELL_EVERY:
                 self.loss = state.metrics.means()["loss"]
                 self._tell("training", end)

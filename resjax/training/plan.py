@@ -59,6 +59,11 @@ class Plan:
     augmentation: Augmentation
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`[H, W, C]` of what the network is given."""
+        return self.source.train.images.shape[1:]
+
+    @property
     def batch_norm_examples(self) -> int | None:
         """Examples that are normalised together; None without a normalisation."""
         config = self.config

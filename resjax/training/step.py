@@ -4,6 +4,7 @@ Where a program names the axis of devices, a batch is its share of the whole one
 returned is reduced over all devices; where it does not, the share is everything.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resjax.data.augment import Augmentation
-from resjax.data.resident import Batch, Resident
+from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
@@ -94,41 +94,35 @@ def _sum_over(share, batch: Batch) -> Any:
 def train_steps(
     model: nn.Module,
     update: optax.TransformUpdateExtraArgsFn,
-    augmentation: Augmentation,
+    view: Callable[[Any, Any, jax.Array], Batch],
     state: TrainState,
-    split: Resident,
-    index: jax.Array,
-    epochs: jax.Array,
+    data: Any,
+    pieces: Any,
     learning_rates: jax.Array,
     steps: jax.Array,
     seed: jax.Array,
 ) -> TrainState:
-    """The first `steps` of k training steps, on the examples of a split.
+    """The first `steps` of k training steps.
 
-    Their numbers are `index` and the epochs they are seen in `epochs`, both
-    `[k, micro_batches, N]`, and `learning_rates` are `[k]`. For k > 1 it
+    Batches are what `view` makes of `data` and `pieces` `[k, micro_batches, N, ...]`; see
+    `resjax.training.feeds`. `learning_rates` are `[k]`. For k > 1 it
     is a loop whose length is known when it runs, so that one program serves the fewer steps before
     an evaluation, too. A single step is no loop. `seed` is that of the run.
     """
     key = jax.random.key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
-        batch = take(augmentation, split, index[i], epochs[i], seed)
+        batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)
         return train_step(model, update, state, batch, learning_rates[i], key)
 
-    return step(0, state) if len(index) == 1 else jax.lax.fori_loop(0, steps, step, state)
+    return step(0, state) if len(learning_rates) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
-def take(
-    augmentation: Augmentation,
-    split: Resident,
-    index: jax.Array,
-    epochs: jax.Array,
-    seed: jax.Array,
-) -> Batch:
-    """Training examples by their numbers, of any shape `[...]`; images are `[..., H, W, C]`."""
-    images, labels = augmentation.take(split, index.reshape(-1), epochs.reshape(-1), seed)
-    return Batch(images.reshape(*index.shape, *images.shape[1:]), labels.reshape(index.shape))
+def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
+    """The batch of pieces `[micro_batches, N, ...]`, with both axes."""
+    shape = jax.tree.leaves(pieces)[0].shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pieces)
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), view(data, flat, seed))
 
 
 def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) -> Metrics:

@@ -37,7 +37,7 @@ def test_an_image_becomes_a_window_of_its_padded_standardised_self_or_of_its_mir
     mean, deviation = STATISTICS[standardise](split.images)
     resident = to_device(split, mean, deviation)
     index = np.arange(40)
-    batch = Augmentation(PAD, True).take(resident, index, index * 0, 7)
+    batch = Augmentation(PAD, True)(resident, (index, index * 0), 7)
     np.testing.assert_array_equal(batch.labels, index)
     drawn = set()
     for number, image in enumerate(np.asarray(batch.images)):
@@ -53,7 +53,7 @@ def test_windows_and_mirror_images_are_equally_likely(split):
     resident = to_device(split, *STATISTICS["none"](split.images))
     image, counts = split.images[3].astype(np.float32), {}
     epochs = jnp.arange(5000)
-    images = jax.jit(Augmentation(PAD, True).take)(resident, epochs * 0 + 3, epochs, 0).images
+    images = jax.jit(Augmentation(PAD, True))(resident, (epochs * 0 + 3, epochs), 0).images
     for key, window in windows(image, PAD).items():
         counts[key] = int((np.asarray(images) == window).all((1, 2, 3)).sum())
     assert sum(counts.values()) == 5000
@@ -69,14 +69,15 @@ def test_what_becomes_of_an_image_depends_on_the_epoch_and_not_on_its_batch(
     row %= batch
     resident = to_device(split, *STATISTICS["none"](split.images))
     index, epochs = training_order(0, step, batch, 40), training_epochs(step, batch, 40)
-    whole = Augmentation(PAD, True).take(resident, index, epochs, 0).images[row]
-    alone = Augmentation(PAD, True).take(resident, index[row : row + 1], epochs[row : row + 1], 0)
+    own = slice(row, row + 1)
+    whole = Augmentation(PAD, True)(resident, (index, epochs), 0).images[row]
+    alone = Augmentation(PAD, True)(resident, (index[own], epochs[own]), 0)
     np.testing.assert_array_equal(whole, alone.images[0])
 
 
 def test_without_augmentation_images_are_as_they_are(split):
     resident = to_device(split, *STATISTICS["none"](split.images))
-    batch = Augmentation().take(resident, np.arange(4), np.zeros(4, int), 0)
+    batch = Augmentation()(resident, (np.arange(4), np.zeros(4, int)), 0)
     np.testing.assert_array_equal(batch.images, split.images[:4])
 
 

@@ -38,7 +38,15 @@ def test_axes_of_an_experiment_are_its_sweep_functions():
         yield {"model.depth": 8}
 
     module = SimpleNamespace(sweep_depth=sweep_depth, get_config=None, sweep_count=3)
-    assert grid.axes_of(module) == {"depth": [{"model.depth": 8}]}
+    assert grid.axes_of(module, default_config()) == {"depth": [{"model.depth": 8}]}
+
+
+def test_an_axis_may_depend_on_the_config():
+    def sweep_depth(config):
+        yield {"model.depth": config.model.depth + 6}
+
+    module = SimpleNamespace(sweep_depth=sweep_depth)
+    assert grid.axes_of(module, default_config()) == {"depth": [{"model.depth": 26}]}
 
 
 @pytest.mark.parametrize(

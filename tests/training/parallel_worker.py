@@ -20,8 +20,8 @@ if "COORDINATOR" in os.environ:
     )
 
 from resjax.config import default_config
-from resjax.data.resident import no_statistics, to_device
-from resjax.training.network import Network, compile_steps, feed
+from resjax.training.feeds import ResidentFeed
+from resjax.training.network import Network, arguments_of_call, compile_steps
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
 
@@ -34,22 +34,19 @@ def train(keys: dict) -> dict[str, np.ndarray]:
     config.model.depth, config.model.width, config.model.dtype = 8, 2, "float64"
     config.train.batch_size, config.train.duration = 64, f"{STEPS} steps"
     config.optim.learning_rate = 0.05
+    config.data.standardise = "none"
     config.update_from_flattened_dict(keys)
     plan = prepare(config)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), config.train.ema_decay)
-    splits = {
-        name: to_device(split, *no_statistics(split.images))
-        for name, split in (("train", plan.source.train), ("test", plan.source.test))
-    }
-    state, splits = plan.parallel.whole((state, splits))
-    program = compile_steps(plan, plan.model, state, splits["train"])
+    state, feed = plan.parallel.whole(state), ResidentFeed(plan)
+    program = compile_steps(plan, plan.model, state, feed)
     for step in range(0, STEPS, plan.steps_per_call):
         end = min(step + plan.steps_per_call, STEPS)
-        state = program(state, splits["train"], *feed(plan, step, end))
+        state = program(state, *arguments_of_call(plan, feed, step, end))
     found = {"metrics": state.metrics, "variables": state.evaluated()}
     if config.eval.precise_batches:
-        network = Network(plan, plan.model, state, splits)
-        found["compared"] = network.compare_statistics(state, splits, STEPS)
+        network = Network(plan, plan.model, state, feed)
+        found["compared"] = network.compare_statistics(state, STEPS)
     leaves, _ = jax.tree_util.tree_flatten_with_path(found)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.data.resident import Batch, no_statistics, to_device, training_order
+from resjax.data.resident import Batch, training_order
 from resjax.training.evaluation import Measurer, together
+from resjax.training.feeds import ResidentFeed
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 from resjax.training.state import Average, create_state
@@ -24,11 +25,11 @@ def test_precise_statistics_of_the_first_layer_are_those_of_all_images_at_once(t
     """What enters the first normalisation does not depend on another."""
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
-    split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
-    order = [training_order(0, step, 100, len(split.labels)) for step in range(5)]
-    variables = state.evaluated()
-    found = Measurer(plan.model, variables, split, 100, plan.parallel)(variables, split, order)
-    images = split.take(np.concatenate(order)).images
+    feed, variables = ResidentFeed(plan), state.evaluated()
+    measure = Measurer(plan.model, variables, (8, 8, 1), 100, plan.parallel)
+    found = measure(variables, feed.training_batches(range(5)))
+    order = [training_order(0, step, 100, 1437) for step in range(5)]
+    images = feed.data.take(np.concatenate(order)).images
     kernel = state.params["stem"]["conv1"]["kernel"]
     convolved = jax.lax.conv_general_dilated(
         images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")

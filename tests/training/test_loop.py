@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from resjax.config import ConfigError
+from resjax.data.augment import Augmentation
 from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.sources import digits
 from resjax.models.resnet import initial_variables
@@ -201,9 +202,9 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
     split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
 
     def program(k):
-        step = functools.partial(train_steps, plan.model, plan.optimizer.update)
+        step = functools.partial(train_steps, plan.model, plan.optimizer.update, Augmentation())
         index, rates = np.zeros((k, 1, 4), np.int32), np.zeros(k, np.float32)
-        return jax.jit(step).lower(state, split, index, rates, 1, 0).as_text()
+        return jax.jit(step).lower(state, split, (index, index), rates, 1, 0).as_text()
 
     assert "stablehlo.while" not in program(1)
     assert "stablehlo.while" in program(2)
