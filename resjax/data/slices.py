@@ -1,5 +1,6 @@
 """Slices of splits, in the syntax of TFDS: train, train[:45000], train[10%:90%], train[-500:]."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -83,73 +84,69 @@ def parse(text: str) -> Slice:
     return Slice(text, name, *boundaries, percent)
 
 
-class Part(NamedTuple):
-    """The examples that are read of a split."""
-
-    split: str
-    range: range
-
-
-def resolve(
+def slices_of(
     splits: Splits,
-    lengths: Mapping[str, int],
+    names: Sequence[str],
     own_test: Sequence[str] = ("test", "validation", "val"),
-) -> dict[str, Part]:
-    """What is read as `train`, `test` and, if it is named, `validation`.
+) -> dict[str, Slice]:
+    """What is read as `train`, `test` and, if it is asked for, `validation`.
 
     Args:
       splits: what is asked for.
-      lengths: the examples in each split that there is.
-      own_test: names of the split to test on, if `splits` names none; the first that there is.
+      names: of the splits that there are.
+      own_test: the first of these that there is, is tested on unless another is asked for.
 
     Raises:
-      ConfigError: for a text that is no slice, no split or no example, and if two share examples.
+      ConfigError: for a text that is no slice, or not of a split that there is.
     """
     texts = splits._asdict()
     texts["train"] = splits.train or "train"
-    texts["test"] = splits.test or next((name for name in own_test if name in lengths), "")
+    texts["test"] = splits.test or next((name for name in own_test if name in names), "")
     if not texts["test"]:
         raise ConfigError(
-            f"there is no split to test on, only {', '.join(lengths)}; "
+            f"there is no split to test on, only {', '.join(names)}; "
             "write data.train='train[:90%]' and data.test='train[90%:]'"
         )
-    parts = {}
-    for key in ("train", "test", "validation"):
-        if text := texts[key]:
-            part = parse(text)
-            if part.name not in lengths:
-                remedy = nearest(part.name, list(lengths))
-                raise ConfigError(f"data.{key}={text!r} is of an unknown split; {remedy}")
-            parts[key] = Part(part.name, part.range(lengths[part.name]))
-    _refuse_shared(parts, texts)
-    return parts
+    slices = {key: parse(texts[key]) for key in ("train", "test", "validation") if texts[key]}
+    for key, part in slices.items():
+        if part.name not in names:
+            remedy = nearest(part.name, list(names))
+            raise ConfigError(f"data.{key}={part.text!r} is of an unknown split; {remedy}")
+    return slices
 
 
-def _refuse_shared(parts: Mapping[str, Part], texts: Mapping[str, str]) -> None:
-    """What is tested on must not have been trained on."""
-    for first, second in (("train", "test"), ("train", "validation"), ("test", "validation")):
-        if first not in parts or second not in parts or parts[first].split != parts[second].split:
+def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str, range]:
+    """The examples that slices take from splits of these lengths.
+
+    Raises:
+      ConfigError: if a slice takes none, or two the same ones: what is tested on must not have been
+        trained on.
+    """
+    ranges = {key: part.range(lengths[part.name]) for key, part in slices.items()}
+    for one, other in itertools.combinations(slices, 2):
+        if slices[one].name != slices[other].name:
             continue
-        one, other = parts[first].range, parts[second].range
-        shared = min(one.stop, other.stop) - max(one.start, other.start)
-        if shared > 0:
+        start = max(ranges[one].start, ranges[other].start)
+        stop = min(ranges[one].stop, ranges[other].stop)
+        if start < stop:
             raise ConfigError(
-                f"data.{first}={texts[first]!r} and data.{second}={texts[second]!r} share "
-                f"{shared} examples; cut them apart, such as train[:90%] and train[90%:]"
+                f"data.{one}={slices[one].text!r} and data.{other}={slices[other].text!r} share "
+                f"{stop - start} examples; cut them apart, such as train[:90%] and train[90%:]"
             )
+    return ranges
 
 
 def cut(source: Source, splits: Splits) -> Source:
     """A source in memory with slices of its splits instead of them.
 
     Raises:
-      ConfigError: as `resolve` does.
+      ConfigError: for a slice that cannot be read, or two with the same examples.
     """
     whole = {"train": source.train, "test": source.test, "validation": source.validation}
     whole = {name: split for name, split in whole.items() if split is not None}
-    parts = resolve(splits, {name: len(split) for name, split in whole.items()})
-    arrays = {}
-    for key, part in parts.items():
-        of, taken = whole[part.split], slice(part.range.start, part.range.stop)
-        arrays[key] = Split(of.images[taken], of.labels[taken])
-    return Source(class_names=source.class_names, **arrays)
+    slices = slices_of(splits, list(whole))
+    parts = {}
+    for key, taken in resolve(slices, {name: len(split) for name, split in whole.items()}).items():
+        of, index = whole[slices[key].name], slice(taken.start, taken.stop)
+        parts[key] = Split(of.images[index], of.labels[index])
+    return Source(class_names=source.class_names, **parts)

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resjax.config import ConfigError
-from resjax.data.slices import Splits, cut, parse, resolve
+from resjax.data.slices import Splits, cut, parse, resolve, slices_of
 from resjax.data.sources import digits
 
 
@@ -74,18 +74,22 @@ def test_what_is_no_slice_is_refused_with_examples(text):
 )
 def test_splits_that_cannot_be_read_are_refused_with_the_remedy(splits, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(splits, {"train": 100, "test": 20})
+        resolve(slices_of(splits, ["train", "test"]), {"train": 100, "test": 20})
 
 
 def test_without_a_split_to_test_on_the_remedy_is_to_slice():
     with pytest.raises(ConfigError, match=r"only train; write data.train='train\[:90%\]' and"):
-        resolve(Splits(), {"train": 100})
+        slices_of(Splits(), ["train"])
 
 
 def test_own_splits_are_read_if_none_is_named():
-    parts = resolve(Splits(), {"validation": 7, "train": 9})
-    assert parts == {"train": ("train", range(9)), "test": ("validation", range(7))}
-    assert resolve(Splits(), {"train": 9, "val": 2, "test": 3})["test"] == ("test", range(3))
+    slices = slices_of(Splits(), ["validation", "train"])
+    assert [(key, part.name) for key, part in slices.items()] == [
+        ("train", "train"),
+        ("test", "validation"),
+    ]
+    assert resolve(slices, {"validation": 7, "train": 9}) == {"train": range(9), "test": range(7)}
+    assert slices_of(Splits(), ["train", "val", "test"])["test"].name == "test"
 
 
 def test_slices_of_a_source_in_memory_are_slices_of_its_arrays():

@@ -1,0 +1,228 @@
+import io
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resjax.config import ConfigError
+from resjax.data.folder import folder, look
+from resjax.data.slices import Splits
+
+OWN = Splits()
+
+
+def encoded(number, kind="jpeg", mode="RGB", **options):
+    pixels = np.random.default_rng(number).integers(0, 256, (9, 7, len(mode)), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, kind, **options)
+    return file.getvalue()
+
+
+def fill(root, classes, images=4, **options):
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for number in range(images):
+            data = encoded(100 * label + number, **options)
+            (root / name / f"{number}.{options.get('kind', 'jpeg')}").write_bytes(data)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three classes: 4 images each to train, 2 to test, in train/ and val/."""
+    fill(tmp_path / "train", ["dog", "ant", "cat"])
+    fill(tmp_path / "val", ["ant", "cat", "dog"], images=2, kind="png")
+    return tmp_path
+
+
+def everything(split):
+    return [split.read(number) for number in range(len(split))]
+
+
+def test_files_are_read_as_they_are_with_the_label_of_their_folder(images):
+    (images / "train/ant/notes.txt").write_text("no image")
+    (images / "train/ant/._0.jpg").write_text("no image")
+    (images / "train/.cache").mkdir()
+    (images / "train/cat/0.jpeg").rename(images / "train/cat/0.JPG")
+    source = folder(images, OWN, "refuse")
+    assert source.class_names == ("ant", "cat", "dog")
+    for split, name in ((source.train, "train"), (source.test, "val")):
+        written = [
+            (file.read_bytes(), source.class_names.index(file.parent.name))
+            for file in images.glob(f"{name}/*/*")
+            if file.suffix.lower() in (".jpg", ".jpeg", ".png") and file.name[0] != "."
+        ]
+        assert sorted(everything(split)) == sorted(written)
+        assert split.channels == 3
+        assert split.labels.dtype == np.int32
+    assert (len(source.train), len(source.test), source.validation) == (12, 6, None)
+
+
+def test_any_slice_of_a_directory_of_classes_has_its_share_of_each(tmp_path):
+    fill(tmp_path, ["a", "b"], images=20)
+    fill(tmp_path, ["c"], images=10)
+    splits = Splits("train[:60%]", "train[60%:80%]", "train[80%:]")
+    source = folder(tmp_path, splits, "refuse")
+    assert np.bincount(source.train.labels).tolist() == [12, 12, 6]
+    assert np.bincount(source.validation.labels).tolist() == [4, 4, 2]
+    parts = [source.train, source.validation, source.test]
+    files = [file for part in parts for file in everything(part)]
+    assert len(set(files)) == 50
+    # Not the first by name: what comes first in a folder is often alike.
+    ours = {file for file, label in everything(source.train) if label == 0}
+    assert ours != {encoded(number) for number in range(12)}
+
+
+def test_a_folder_named_train_with_images_in_it_is_a_class(tmp_path):
+    fill(tmp_path, ["train", "car"])
+    source = folder(tmp_path, Splits("train[:50%]", test="train[50%:]"), "refuse")
+    assert source.class_names == ("car", "train")
+
+
+def test_a_test_directory_without_classes_is_not_tested_on(images):
+    (images / "test").mkdir()
+    (images / "test/0.jpg").write_bytes(encoded(0))
+    assert len(folder(images, OWN, "refuse").test) == 6
+
+
+def test_order_and_fingerprint_are_those_of_the_names_and_sizes(images, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("val", "train"):
+        for directory in sorted((images / name).iterdir(), reverse=True):
+            shutil.copytree(directory, copy / name / directory.name)
+    one, other = folder(images, OWN, "refuse"), folder(copy, OWN, "refuse")
+    assert one.fingerprint == other.fingerprint
+    assert everything(one.train) == everything(other.train)
+    (copy / "train/cat/0.jpeg").rename(copy / "train/cat/9.jpeg")
+    assert folder(copy, OWN, "refuse").fingerprint != one.fingerprint
+    sliced = folder(images, Splits("train[:90%]"), "refuse")
+    assert sliced.train.fingerprint != one.train.fingerprint
+    assert sliced.test.fingerprint == one.test.fingerprint
+    with open(images / "train/ant/0.jpeg", "ab") as file:
+        file.write(b"\0")
+    assert folder(images, OWN, "refuse").train.fingerprint != one.train.fingerprint
+
+
+def test_order_is_the_one_of_every_release(images):
+    split = folder(images, OWN, "refuse").train
+    assert [split.folders[label] for label in split.labels] == ["ant", "cat", "dog"] * 4
+    # printf ant/0.jpeg | sha256sum, and so on, sorted
+    by_class = [[f"{number}.jpeg".encode() for number in row] for row in ("1230", "1203", "2013")]
+    assert split.names.tolist() == np.array(by_class).T.ravel().tolist()
+
+
+def test_another_process_reads_the_same_without_jax_and_from_another_directory(images, monkeypatch):
+    monkeypatch.chdir(images.parent)
+    split = folder(type(images)(images.name), OWN, "refuse").train
+    code = (
+        "import pickle, sys; split = pickle.load(sys.stdin.buffer);"
+        "sys.stdout.buffer.write(pickle.dumps([split.read(n) for n in range(len(split))]));"
+        "assert not {'jax', 'PIL'} & set(sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(split), capture_output=True, cwd="/"
+    )
+    assert out.returncode == 0, out.stderr.decode()
+    assert pickle.loads(out.stdout) == everything(split)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_images_have_one_channel_if_all_are_grey(tmp_path, mode, channels):
+    fill(tmp_path / "train", ["a"], kind="png", mode="L")
+    fill(tmp_path / "test", ["a"], kind="png", mode=mode)
+    source = folder(tmp_path, OWN, "refuse")
+    assert (source.train.channels, source.test.channels) == (channels, channels)
+
+
+def thumbnail():
+    exif = Image.Exif()
+    exif[0x9286] = encoded(1)  # a whole image in the header of another
+    return encoded(2, exif=exif)
+
+
+@pytest.mark.parametrize("data", [encoded(0), encoded(0, "png"), thumbnail()])
+def test_a_file_that_is_cut_anywhere_is_seen(data, tmp_path):
+    path = tmp_path / "image"
+    for length in range(len(data) - 1):
+        path.write_bytes(data[:length])
+        assert isinstance(look(path), str), length
+    for whole in (data, data + b"written by a camera"):
+        path.write_bytes(whole)
+        assert look(path) == (len(whole), False)
+
+
+BAD = {
+    "train/cat/2.jpeg": (b"", "empty"),
+    "train/cat/3.jpeg": (b"<html>not found</html>", "neither JPEG nor PNG"),
+    "val/dog/1.png": (encoded(0, "png")[:-20], "truncated"),
+}
+
+
+def test_bad_files_are_refused_with_their_number_and_the_first(images):
+    for name, (data, _) in BAD.items():
+        (images / name).write_bytes(data)
+    message = r"3 of 18 images in .* cannot be read; the first is cat/2.jpeg \(empty\); repair or "
+    with pytest.raises(ConfigError, match=message + r"remove them, .* data.on_bad=skip$"):
+        folder(images, OWN, "refuse")
+
+
+def test_bad_files_are_skipped_with_one_warning(images):
+    whole = folder(images, OWN, "refuse")
+    for name, (data, _) in BAD.items():
+        (images / name).write_bytes(data)
+    with pytest.warns(UserWarning, match=r"^3 of 18 .* \(empty\); they are left out$") as told:
+        source = folder(images, OWN, "skip")
+    assert len(told) == 1
+    assert (len(source.train), len(source.test)) == (10, 5)
+    assert source.train.skipped == ("cat/2.jpeg", "cat/3.jpeg")
+    assert source.test.skipped == ("dog/1.png",)
+    assert source.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(("data", "reason"), BAD.values())
+def test_what_is_wrong_with_a_file_is_said(data, reason, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(data)
+    assert look(tmp_path / "x.jpg") == reason
+
+
+def test_splits_that_are_not_read_are_not_looked_at(images):
+    fill(images / "test", ["ant"])
+    (images / "val/dog/1.png").write_bytes(b"")
+    assert len(folder(images, OWN, "refuse").test) == 4
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda p: shutil.rmtree(p), "is no directory; name one with a folder of images for each"),
+        (lambda p: [shutil.rmtree(d) for d in p.iterdir()], "no class folders; put images in .*/C"),
+        (
+            lambda p: (p / "train/elk").mkdir(),
+            r"train/elk has no image \(.jpg, .jpeg, .png\); fill",
+        ),
+        (lambda p: (p / "val/elk").mkdir(), "val/elk is of a class that is not trained on; known"),
+        (lambda p: (p / "val/cats").mkdir(), "val/cats is of a class .* nearest: cat"),
+        (lambda p: shutil.rmtree(p / "val"), r"no split to test on, only train; write data.train="),
+    ],
+)
+def test_directories_that_cannot_be_read_are_refused_with_the_remedy(images, break_it, message):
+    break_it(images)
+    with pytest.raises(ConfigError, match=message) as error:
+        folder(images, OWN, "refuse")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:4 of")
+def test_a_class_of_bad_files_only_is_refused(images):
+    for file in (images / "train/cat").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ConfigError, match="train/cat has no image that can be read; fill or rem"):
+        folder(images, OWN, "skip")
+
+
+def test_what_to_do_about_bad_files_is_one_of_two(images):
+    with pytest.raises(ConfigError, match=r"unknown data.on_bad 'no'; choose one of: refuse, skip"):
+        folder(images, OWN, "no")
