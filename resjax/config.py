@@ -69,6 +69,11 @@ def default_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = "digits"
+    config.data.dir = ""  # of prepared data; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets
+    config.data.train = ""  # slices of splits, such as train[:45000]; empty is the source's own
+    config.data.validation = ""  # empty is none
+    config.data.test = ""
+    config.data.on_bad = "refuse"  # images that cannot be read: refuse, or skip
     config.data.standardise = "channel"  # by mean and deviation of the training set; none, pixel
     config.data.pad = 0  # zeros around a training image, from which a window is cut at random
     config.data.flip = False  # mirror half of the training images
@@ -115,6 +120,7 @@ EXECUTION_KEYS = frozenset(
         "model.unroll",
         "model.remat",
         "model.conv",
+        "data.dir",
         "train.micro_batches",
         "train.devices",
         "train.parallel",

@@ -5,11 +5,15 @@ import functools
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from resjax.config import ConfigError, choose
+from resjax.data.folder import folder
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
+from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split
 
 
@@ -84,7 +88,8 @@ class Kind:
     Attributes:
       form: how the name is written, for whoever gets it wrong.
       pattern: what the whole name matches.
-      make: the source, from the groups of the pattern; those that are not in the name are None.
+      make: the source, from a `Request` and the groups of the pattern; those that are not in the
+        name are None.
     """
 
     form: str
@@ -92,36 +97,67 @@ class Kind:
     make: Callable[..., Source]
 
 
+class Request(NamedTuple):
+    """What a config asks of a source.
+
+    Attributes:
+      directory: of prepared data; empty is the default.
+      splits: slices of its splits.
+      on_bad: what to do about images that cannot be read.
+    """
+
+    directory: str = ""
+    splits: Splits = Splits()
+    on_bad: str = "refuse"
+
+
+EVERYTHING = Request()
+
+
+def _made(make: Callable[..., Source]) -> Callable[..., Source]:
+    """A source that is made in memory, whole, and then sliced."""
+    return lambda request, *arguments: cut(make(*arguments), request.splits)
+
+
 _NUMBER = "([1-9][0-9]{0,8})"
 
 SOURCES: dict[str, Kind] = {
-    "digits": Kind("digits", "digits", digits),
+    "digits": Kind("digits", "digits", _made(digits)),
     "shapes": Kind(
         "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
         f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
-        lambda difficulty, examples: shapes(
-            float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
+        _made(
+            lambda difficulty, examples: shapes(
+                float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
+            )
         ),
     ),
     "fake": Kind(
         "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
         f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
-        lambda h, w, c, classes, examples: fake(
-            (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
+        _made(
+            lambda h, w, c, classes, examples: fake(
+                (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
+            )
         ),
+    ),
+    "folder": Kind(
+        "folder:PATH, a directory with a folder of images for each class",
+        "folder:(.+)",
+        lambda request, path: folder(Path(path), request.splits, request.on_bad),
     ),
 }
 
 
 @functools.lru_cache(maxsize=1)
-def load(name: str) -> Source:
+def load(name: str, request: Request = EVERYTHING) -> Source:
     """The source of a name such as "digits" or "fake:32x32x3:10"; the last one is kept.
 
     Raises:
-      ConfigError: if there is none of this name.
+      ConfigError: if there is none of this name, or it does not have what is asked of it.
     """
     kind = choose(SOURCES, name.partition(":")[0], "data.name")
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    return kind.make(*match.groups())
+    return kind.make(request, *match.groups())

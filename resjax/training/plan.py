@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS
+from resjax.data.slices import Splits
 from resjax.data.source import Source
-from resjax.data.sources import load
+from resjax.data.sources import Request, load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
@@ -79,7 +80,9 @@ def prepare(config: ConfigDict) -> Plan:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     validate(config)
-    source = load(config.data.name)
+    data = config.data
+    splits = Splits(data.train, data.validation, data.test)
+    source = load(data.name, Request(data.dir, splits, data.on_bad))
     choose(STATISTICS, config.data.standardise, "data.standardise")
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
