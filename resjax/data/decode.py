@@ -1,0 +1,173 @@
+"""Encoded images to pixels: JPEG by libjpeg-turbo, PNG and rare kinds of JPEG by Pillow.
+
+`python -m tests.benchmarks.input decoders` times those that were there to choose from.
+"""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+COLOURS = {1: "GRAY", 3: "RGB"}
+"""What an image is decoded to, by its number of channels."""
+
+MOST_PIXELS = 1 << 26
+"""Of an image. A small file can say that it has more and fill the memory."""
+
+SCALES = (8, 4, 2)
+"""Reductions that libjpeg-turbo has fast transforms for, and that make decoding shorter."""
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Header(NamedTuple):
+    """The size of an image, and of a JPEG where its frame begins: the offset of its height."""
+
+    height: int
+    width: int
+    frame: int | None = None
+
+
+def read_header(data: bytes) -> Header:
+    """The size of an encoded image, without decoding it.
+
+    Raises:
+      ValueError: if it is no image, ends too early or has more than `MOST_PIXELS`.
+    """
+    header = _jpeg_header(data)
+    if header is None:
+        width, height = _opened(data).size
+        header = Header(height, width)
+    if not 0 < header.height * header.width <= MOST_PIXELS:
+        raise ValueError(
+            f"an image of {header.height} x {header.width} pixels is refused; "
+            f"give one with 1 to {MOST_PIXELS}"
+        )
+    return header
+
+
+def decode(data: bytes, channels: int) -> np.ndarray:
+    """All pixels `[height, width, channels]` uint8 of a JPEG or PNG.
+
+    To 3 channels, transparency is dropped, palettes and CMYK are looked up and grey is repeated; to
+    1 it is the luma of ITU-R 601. Of 16 bits the upper 8 are taken. The orientation in the metadata
+    of cameras is ignored.
+
+    Raises:
+      ValueError: if the data are not an image, or end too early.
+    """
+    header = read_header(data)
+    return decode_box(data, channels, header, Box(0, 0, header.height, header.width))
+
+
+def decode_box(
+    data: bytes, channels: int, header: Header, box: Box, smallest: int | None = None
+) -> np.ndarray:
+    """The pixels of a box, `decode(data, channels)[top : top + height, left : left + width]`.
+
+    With `smallest` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, the smallest at which no side
+    of the box is shorter than that. The edges of the box are then rounded to its pixels.
+    """
+    if header.frame is None:
+        return _cut(_by_pillow(data, channels), box)
+    try:
+        return _by_turbo(data, channels, header, box, smallest)
+    except ValueError:  # it knows fewer kinds of JPEG than Pillow
+        return _cut(_by_pillow(data, channels), box)
+
+
+def _cut(image: np.ndarray, box: Box) -> np.ndarray:
+    return image[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _by_turbo(
+    data: bytes, channels: int, header: Header, box: Box, smallest: int | None
+) -> np.ndarray:
+    """Decodes no row below the box, which is most of the time that a crop can save.
+
+    For that the height in the frame is changed. A decoder takes what follows for surplus and warns
+    of it; so warnings are ignored, and `read_header` has looked for the end of the data.
+    """
+    side = min(box.height, box.width)
+    scale = next((s for s in SCALES if smallest and side >= s * smallest), 1)
+    # Chroma may have half the rows and is interpolated, so the last row depends on the next ones.
+    height = min(header.height, box.top + box.height + 2 * scale)
+    if height < header.height:
+        data = bytearray(data)
+        data[header.frame : header.frame + 2] = height.to_bytes(2, "big")
+    image = simplejpeg.decode_jpeg(
+        data,
+        COLOURS[channels],
+        min_height=-(-height // scale),
+        min_width=-(-header.width // scale),
+        min_factor=scale,
+        strict=False,
+    )
+    if scale == 1:
+        return _cut(image, box)
+    return _cut(image, Box(*(round(edge / scale) for edge in box)))
+
+
+def _by_pillow(data: bytes, channels: int) -> np.ndarray:
+    image = _opened(data)
+    try:
+        if image.mode.startswith("I"):
+            # Grey with 16 bits: Pillow's own conversion would clip it at 255.
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode == "P":
+            image = image.convert("RGBA")  # a palette may have transparent colours
+        image = image.convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # a broken file can raise anything in a decoder
+        raise ValueError(f"broken image: {error}; fetch it again") from error
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    except UnidentifiedImageError:
+        what = f"{len(data)} bytes that start with {bytes(data[:8])!r}" if data else "no bytes"
+        raise ValueError(f"{what} are not an image; give JPEG or PNG") from None
+    except Exception as error:
+        raise ValueError(f"broken image: {error}; fetch it again") from error
+
+
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: with Huffman codes
+_SCAN = 0xDA
+_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers that no length follows
+_COLOUR_COMPONENTS = frozenset({1, 3})
+
+
+def _jpeg_header(data: bytes) -> Header | None:
+    """The size in the frame of a JPEG; None for what is left to Pillow, such as CMYK.
+
+    A JPEG is a list of segments, marker and length before each (ITU-T T.81, annex B).
+    """
+    if data[:2] != _START:
+        return None
+    header, at = None, 2
+    while at + 4 <= len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xFF or marker in _ALONE:
+            at += 2 if marker in _ALONE else 1
+            continue
+        if marker == _SCAN:
+            if data.rfind(_END, at) < 0:
+                break
+            return header
+        if marker in _FRAMES and data[at + 9 : at + 10] and data[at + 9] in _COLOUR_COMPONENTS:
+            height = int.from_bytes(data[at + 5 : at + 7], "big")
+            width = int.from_bytes(data[at + 7 : at + 9], "big")
+            header = Header(height, width, at + 5)
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise ValueError(f"a JPEG that ends too early, after {len(data)} bytes; fetch it again")
