@@ -67,11 +67,11 @@ def test_digits_are_all_there_in_a_fixed_stratified_split():
     )
 
 
-def philox(key, words):
+def philox(key, words, upper=(0, 0, 0)):
     """Philox4x64 with 10 rounds, from the paper (Salmon et al. 2011, section 3.3 and table 2)."""
     mask, out = 2**64 - 1, []
     for block in range(1, -(-words // 4) + 1):  # NumPy counts from 1
-        x, (k0, k1) = [block, 0, 0, 0], key
+        x, (k0, k1) = [block, *upper], key
         for _ in range(10):
             high0, low0 = divmod(0xD2E7470EE14C6C93 * x[0], 2**64)
             high1, low1 = divmod(0xCA5A826395121157 * x[2], 2**64)
