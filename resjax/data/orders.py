@@ -1,0 +1,104 @@
+"""Which example has which row of which step, where examples are read one by one."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from resjax.data.resident import training_order
+
+
+def rows_of_host(
+    devices: Sequence[jax.Device], host: int, batch_size: int, micro_batches: int = 1
+) -> np.ndarray:
+    """Which rows of a batch the devices of a host take, as `Parallel.pieces` cuts it.
+
+    A batch is `[micro_batches, devices, n]`, and a host has its own devices of every micro-batch.
+
+    Raises:
+      ValueError: if the batch cannot be cut like this.
+    """
+    parts = micro_batches * len(devices)
+    if batch_size % parts:
+        raise ValueError(
+            f"a batch of {batch_size} is no multiple of {parts}, micro-batches times devices; "
+            f"nearest: {max(1, round(batch_size / parts)) * parts}"
+        )
+    own = [n for n, device in enumerate(devices) if device.process_index == host]
+    rows = np.arange(batch_size).reshape(micro_batches, len(devices), -1)
+    return rows[:, own].reshape(-1)
+
+
+MOST_BAD = 100
+"""Examples in a row that cannot be decoded, after which there is no more looking for another."""
+
+
+class Order(Protocol):
+    """Which example has which row of which step.
+
+    Attributes:
+      name: for messages.
+      seed: of the views.
+      examples: in the split.
+      steps: of one pass; None is without end.
+      substitutes: how many of the next examples are tried in the place of one that cannot be
+        decoded; with none, the place is marked as not valid.
+    """
+
+    name: str
+    seed: int
+    examples: int
+    steps: int | None
+    substitutes: int
+
+    def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epochs, examples and validity of the rows `[n]`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOrder:
+    """That of `training_order`: epochs are permutations laid end to end.
+
+    An example that cannot be decoded is replaced by the one with the next number, after the last by
+    the first. The place keeps its random numbers, so the substitute is another view than its own.
+    """
+
+    seed: int
+    batch_size: int
+    examples: int
+    name = "training"
+    steps = None
+    substitutes = MOST_BAD - 1
+
+    def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epochs, examples and validity of the rows `[n]`; all are valid."""
+        epochs = (step * self.batch_size + rows.astype(np.int64)) // self.examples
+        examples = training_order(self.seed, step, self.batch_size, self.examples)[rows]
+        return epochs, examples, np.ones(len(rows), bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOrder:
+    """That of `evaluation_batches`: every example once, and the last batch filled with the first.
+
+    An example that cannot be decoded is counted nowhere: it is black and marked as not valid.
+    """
+
+    batch_size: int
+    examples: int
+    name = "evaluation"
+    seed = 0
+    substitutes = 0
+
+    @property
+    def steps(self) -> int:
+        """Batches, the last of which may be filled."""
+        return -(-self.examples // self.batch_size)
+
+    def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epochs, examples and validity of the rows `[n]`; the epoch is 0."""
+        index = step * self.batch_size + rows.astype(np.int64)
+        return np.zeros_like(index), index % self.examples, index < self.examples

@@ -1,0 +1,289 @@
+"""Streaming data: encoded images, made into batches here or by worker processes, through Grain.
+
+Grain is slow to import: import this module where a split is streamed.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+
+from resjax.data.orders import EvaluationOrder, Order, TrainingOrder
+from resjax.data.source import Encoded
+from resjax.data.transforms import Key, View
+
+
+class HostBatch(NamedTuple):
+    """The rows of a batch that one host takes, n of them.
+
+    Attributes:
+      images: `[n, size, size, channels]` uint8.
+      labels: `[n]` int32.
+      valid: `[n]` bool; what is not valid is counted nowhere.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    valid: np.ndarray
+
+
+class ReadError(RuntimeError):
+    """A split that cannot be read to its end: one line with the example and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What is not an image in a piece of a batch; Grain sends it as it is."""
+
+    labels: np.ndarray
+    valid: np.ndarray
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """Why there is no piece. A value, so that every way of running a reader hands it on alike."""
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads the piece with a number: parts of a batch one after the other, then the next batch."""
+
+    encoded: Encoded
+    view: View
+    order: Order
+    parts: list[np.ndarray]
+    on_bad: str
+
+    def __call__(self, number: int) -> tuple[np.ndarray, _Facts] | _Failure:
+        step, part = divmod(number, len(self.parts))
+        step = step % self.order.steps if self.order.steps else step
+        rows, size, channels = self.parts[part], self.view.size, self.encoded.channels
+        epochs, examples, valid = self.order.places(step, rows)
+        images = np.zeros((len(rows), size, size, channels), np.uint8)
+        labels, skipped = np.zeros(len(rows), np.int32), 0
+        for row, (epoch, example) in enumerate(np.stack((epochs, examples), 1).tolist()):
+            try:
+                label, bad = self._example(Key(self.order.seed, epoch, example), images[row])
+            except ReadError as error:
+                return _Failure(str(error))
+            except Exception as error:  # whatever it is, it must not be lost in a worker
+                return _Failure(f"{self.order.name} example {example} fails: {_one_line(error)}")
+            skipped += bad if valid[row] else 0
+            if label is None:
+                images[row], valid[row] = 0, False
+            labels[row] = label or 0
+        return images, _Facts(labels, valid, skipped)
+
+    def _example(self, key: Key, out: np.ndarray) -> tuple[int | None, int]:
+        """Writes the image; its label, None if there is none, and how many were skipped."""
+        name = f"{self.order.name} example"
+        tried = min(self.order.substitutes + 1, self.order.examples)
+        for skipped in range(tried):
+            number = (key.example + skipped) % self.order.examples
+            try:
+                data, label = self.encoded.read(number)
+            except Exception as error:  # a source may raise anything
+                raise ReadError(f"{name} {number} cannot be read: {_one_line(error)}") from error
+            try:
+                self.view(data, self.encoded.channels, key, out)
+            except ValueError as error:
+                why = _one_line(error)
+                if self.on_bad == "refuse":
+                    raise ReadError(
+                        f"{name} {number} cannot be decoded: {why}; or on_bad='skip' leaves it out"
+                    ) from error
+            else:
+                return label, skipped
+        if self.order.substitutes:
+            raise ReadError(f"{name} {key.example} and the {tried - 1} after it are bad: {why}")
+        return None, 1
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+# -------------------------------------------------------------------------------------------- feed
+
+ON_BAD = ("refuse", "skip")
+"""What is done with an image that cannot be decoded: end with a ReadError, or leave it out."""
+
+PIECE = 32
+"""Rows that a worker reads at once. Batches are cut, so that all workers share the next one."""
+
+MOST_PIECES = 10**15
+
+
+class Feed:
+    """An iterator of `HostBatch`, whose whole state is the number of the next step.
+
+    Batches are a pure function of the order, so it starts at any step at once, and the number of
+    workers changes nothing. A feed with `steps` is a pass: it can be iterated again, and its
+    workers read the start of the next pass ahead.
+
+    Args:
+      encoded: the split.
+      view: makes the images.
+      order: of the examples.
+      batch_size: of all hosts together.
+      rows: of a batch, that this host takes; None is all.
+      workers: processes that read; with 0 a thread of this process does.
+      ahead: batches that are read before they are asked for.
+      on_bad: of `ON_BAD`.
+
+    Raises:
+      ValueError: if an argument has no meaning.
+      ReadError: when an example is asked for that cannot be read, or if a worker ends.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        view: View,
+        order: Order,
+        batch_size: int,
+        rows: np.ndarray | None = None,
+        workers: int = 0,
+        ahead: int = 1,
+        on_bad: str = "refuse",
+    ):
+        rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+        if on_bad not in ON_BAD:
+            raise ValueError(f"on_bad={on_bad!r} is unknown; choose one of: {', '.join(ON_BAD)}")
+        if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
+            raise ValueError(f"rows of a batch of {batch_size} are some of 0 to {batch_size - 1}")
+        if workers < 0 or ahead < 1 or not len(encoded):
+            raise ValueError(
+                f"{len(encoded)} examples, {workers} workers and {ahead} batches ahead; "
+                "use at least 1, 0 and 1"
+            )
+        parts = -(-len(rows) // PIECE) if workers else 1
+        self.steps, self.workers, self.ahead = order.steps, workers, ahead
+        self.step = self.skipped = self._passes = 0
+        self._reader = _Reader(encoded, view, order, np.array_split(rows, parts), on_bad)
+        self._pieces: grain.DatasetIterator | None = None
+
+    def get_state(self) -> dict[str, int]:
+        """The next step, and how many bad examples were skipped until then (in this pass)."""
+        return {"step": self.step, "skipped": self.skipped}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from a state, at no cost of the steps before."""
+        if state["step"] != self.step:
+            self.close()
+        self.step, self.skipped = state["step"], state["skipped"]
+
+    def close(self) -> None:
+        """Ends the workers. They start again if another batch is asked for."""
+        if self._pieces is not None:
+            self._pieces.close()
+        self._pieces = None
+
+    def __iter__(self) -> Iterator[HostBatch]:
+        if self.steps is not None:
+            if self.step == self.steps:
+                self._passes += 1
+                self.step = self.skipped = 0
+            self.set_state({"step": 0, "skipped": 0})
+        return self
+
+    def __next__(self) -> HostBatch:
+        if self.step == self.steps:
+            raise StopIteration
+        if not self.workers:
+            images, facts = self._piece()
+            self.step, self.skipped = self.step + 1, self.skipped + facts.skipped
+            return HostBatch(images, facts.labels, facts.valid)
+        ends = np.cumsum([len(part) for part in self._reader.parts])
+        batch, skipped = self._empty(ends[-1]), 0
+        for start, end in zip((0, *ends), ends, strict=False):
+            images, facts = self._piece()
+            # Copied, for the memory that is shared with workers is little.
+            batch.images[start:end] = images
+            batch.labels[start:end], batch.valid[start:end] = facts.labels, facts.valid
+            skipped += facts.skipped
+        self.step, self.skipped = self.step + 1, self.skipped + skipped
+        return batch
+
+    def _empty(self, rows: int) -> HostBatch:
+        size, channels = self._reader.view.size, self._reader.encoded.channels
+        images = np.empty((rows, size, size, channels), np.uint8)
+        return HostBatch(images, np.empty(rows, np.int32), np.empty(rows, bool))
+
+    def _piece(self) -> tuple[np.ndarray, _Facts]:
+        if self._pieces is None:
+            self._pieces = iter(self._dataset())
+        try:
+            piece = next(self._pieces)
+        except RuntimeError as error:
+            self.close()
+            raise ReadError(
+                f"a worker ended while step {self.step} was read: {_one_line(error).rstrip('.')}; "
+                "if memory ran out, use fewer workers or smaller batches"
+            ) from error
+        if isinstance(piece, _Failure):
+            self.close()
+            raise ReadError(piece.message)
+        return piece
+
+    def _dataset(self) -> grain.IterDataset:
+        parts = len(self._reader.parts)
+        first = (self._passes * (self.steps or 0) + self.step) * parts
+        pieces = grain.MapDataset.range(first, MOST_PIECES).map(self._reader)
+        if not self.workers:
+            return pieces.to_iter_dataset(grain.ReadOptions(1, self.ahead))
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain has options there, and resjax is no absl app
+        ahead = min(-(-self.ahead * parts // self.workers), (self._room() - 1) // self.workers - 1)
+        return pieces.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
+            grain.MultiprocessingOptions(self.workers, ahead)
+        )
+
+    def _room(self) -> int:
+        """How many pieces the memory has that is shared with workers; containers have little."""
+        if not os.path.isdir(SHARED_MEMORY):
+            return MOST_PIECES
+        reader = self._reader
+        size = len(reader.parts[0]) * reader.view.size**2 * reader.encoded.channels
+        disk = os.statvfs(SHARED_MEMORY)
+        room = disk.f_bavail * disk.f_frsize // size
+        least = 2 * self.workers + 1
+        if room < least:
+            raise ValueError(
+                f"{self.workers} workers need {least * size / 2**20:.0f} MiB in "
+                f"{SHARED_MEMORY}, which has {room * size / 2**20:.0f}; use fewer or "
+                "start the container with a larger --shm-size"
+            )
+        return room
+
+
+SHARED_MEMORY = "/dev/shm"
+
+
+def training_feed(
+    encoded: Encoded,
+    view: View,
+    seed: int,
+    batch_size: int,
+    step: int = 0,
+    **options: Any,
+) -> Feed:
+    """Batches to train on from a step on, without end; the options are those of `Feed`."""
+    order = TrainingOrder(seed, batch_size, len(encoded))
+    feed = Feed(encoded, view, order, batch_size, **options)
+    feed.set_state({"step": step, "skipped": 0})
+    return feed
+
+
+def evaluation_feed(encoded: Encoded, view: View, batch_size: int, **options: Any) -> Feed:
+    """Passes over a split, every example once; the options are those of `Feed`."""
+    order = EvaluationOrder(batch_size, len(encoded))
+    return Feed(encoded, view, order, batch_size, **options)
