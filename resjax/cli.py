@@ -98,8 +98,8 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
         config, image_shape, classes = preset(name)
     else:
         name, _, config, _ = _experiment(rest)
-        source = prepare(config).source
-        image_shape, classes = source.train.images.shape[1:], len(source.class_names)
+        plan = prepare(config)
+        image_shape, classes = plan.image_shape, len(plan.source.class_names)
     title = name
     for key in ("shortcut", "order", "stride_in"):
         if (value := getattr(options, key)) is not None:

@@ -74,9 +74,20 @@ def default_config() -> ConfigDict:
     config.data.validation = ""  # empty is none
     config.data.test = ""
     config.data.on_bad = "refuse"  # images that cannot be read: refuse, or skip
+    config.data.feed = "auto"  # resident: images are on the device; streaming: decoded as needed
+    config.data.resident_bytes = 2**31  # the most bytes of images on a device
     config.data.standardise = "channel"  # by mean and deviation of the training set; none, pixel
-    config.data.pad = 0  # zeros around a training image, from which a window is cut at random
     config.data.flip = False  # mirror half of the training images
+    config.data.pad = 0  # resident: zeros around an image, from which a window is cut at random
+    config.data.size = 0  # streaming: side of the images that are made; 0 is as they are, resident
+    config.data.resize = 256  # streaming: shorter side in evaluation, before the centre is cut
+    config.data.area = (0.08, 1.0)  # streaming: share of an image that a training crop is of
+    config.data.ratio = (0.75, 4 / 3)  # streaming: width / height of a training crop
+    config.data.tries = 10  # streaming: to draw a crop that fits
+    config.data.brightness = 0.0  # streaming: strength of a random change; contrast, saturation too
+    config.data.contrast = 0.0
+    config.data.saturation = 0.0
+    config.data.workers = 0  # streaming: processes that decode; 0 is a thread of this one
 
     config.optim = ConfigDict()
     config.optim.name = "sgd"
@@ -109,6 +120,7 @@ def default_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
     config.eval.batch_size = 500
+    config.eval.train_examples = 0  # of the training set in a clean evaluation; 0 is all
     config.eval.select = "final"  # the evaluation that counts; or best, on the validation split
     config.eval.statistics = "running"  # that evaluation normalises by; or precise
     config.eval.precise_batches = 0  # of training data that precise statistics are measured over
@@ -121,6 +133,8 @@ EXECUTION_KEYS = frozenset(
         "model.remat",
         "model.conv",
         "data.dir",
+        "data.resident_bytes",
+        "data.workers",
         "train.micro_batches",
         "train.devices",
         "train.parallel",
@@ -241,6 +255,15 @@ _NUMBERS = {
     "norm.momentum": (0.0, 1.0, "a fraction from 0 to 1, 0.9 by default"),
     "norm.examples": (0, 2**31 - 1, "a number of examples, such as 32, or 0 for the whole batch"),
     "norm.epsilon": (1e-30, 1.0, "a small positive number, 1e-5 by default"),
+    "data.resident_bytes": (0, 2**60, "a number of bytes, such as 2147483648"),
+    "data.size": (0, 2**14, "a number of pixels, such as 224, or 0 for images as they are"),
+    "data.resize": (1, 2**14, "a number of pixels, such as 256"),
+    "data.tries": (1, 1000, "a positive number, such as 10"),
+    "data.brightness": (0.0, 100.0, "a strength of at least 0, such as 0.4"),
+    "data.contrast": (0.0, 100.0, "a strength of at least 0, such as 0.4"),
+    "data.saturation": (0.0, 100.0, "a strength of at least 0, such as 0.4"),
+    "data.workers": (0, 1024, "a number of processes, or 0 for a thread of this one"),
+    "eval.train_examples": (0, 2**31 - 1, "a number of examples, or 0 for all"),
     "data.pad": (0, 2**10, "a number of pixels, such as 4"),
     "optim.learning_rate": (1e-30, 1e30, "a positive finite number, such as 0.1"),
     "optim.momentum": (0.0, 1.0, "a fraction from 0 to 1, such as 0.9"),

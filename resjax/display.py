@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from resjax.data.source import Split
 from resjax.models.summary import (
     Description,
     count_multiply_adds,
@@ -139,7 +140,7 @@ def print_plan(plan: Plan) -> None:
     config, parallel = plan.config, plan.parallel
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
-    shape = plan.source.train.images.shape[1:]
+    shape = plan.image_shape
     params = count_parameters(variable_shapes(plan.model, shape)["params"])
     multiply_adds = PASSES * batch * count_multiply_adds(plan.model, shape)
     kind = parallel.devices[0].device_kind
@@ -151,10 +152,22 @@ def print_plan(plan: Plan) -> None:
         + ("no batch normalisation" if examples is None else f"BatchNorm over {examples} examples"),
         f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
         f"{multiply_adds:,} multiply-adds a step (forward and backward)",
+        _fed(plan),
     )
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     for line in lines:
         console.print(line)
+
+
+def _fed(plan: Plan) -> str:
+    """Where the images are, and how many there are to train on."""
+    data, train = plan.config.data, plan.source.train
+    images = f"{data.name}: {len(train):,} images of {'x'.join(map(str, plan.image_shape))}"
+    if isinstance(train, Split):
+        size = sum(split.images.nbytes for split in plan.source.splits.values()) / 2**20
+        return f"{images}, resident: {size:,.1f} MiB on every device"
+    by = f"{data.workers} processes" if data.workers else "a thread"
+    return f"{images}, streamed: decoded by {by}"
 
 
 def _several(number: int, what: str) -> str:

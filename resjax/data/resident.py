@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.data.source import Split
+from resjax.config import ConfigError
+from resjax.data.source import Encoded, Split
 
 
 class Batch(NamedTuple):
@@ -77,7 +78,21 @@ def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.full(images.shape[-1], deviation)
 
 
-STATISTICS = {"none": no_statistics, "channel": channel_statistics, "pixel": pixel_statistics}
+IMAGENET_MEAN, IMAGENET_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Of every colour over the training set of ImageNet, as torchvision has them (times 255)."""
+
+
+def imagenet_statistics(images: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """`IMAGENET_MEAN` and `IMAGENET_DEVIATION`, whatever the images."""
+    return np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
+
+
+STATISTICS = {
+    "none": no_statistics,
+    "channel": channel_statistics,
+    "pixel": pixel_statistics,
+    "imagenet": imagenet_statistics,
+}
 
 
 def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:
@@ -88,6 +103,43 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
         jnp.asarray(mean, jnp.float32),
         jnp.asarray(deviation, jnp.float32),
     )
+
+
+def in_memory(split: Encoded, most_bytes: int) -> Split:
+    """Decodes a whole split.
+
+    Raises:
+      ConfigError: if its images differ in size, take more than `most_bytes`, or cannot be decoded.
+    """
+    from resjax.data.decode import decode
+
+    images, labels = None, np.empty(len(split), np.int32)
+    for number in range(len(split)):
+        data, labels[number] = split.read(number)
+        try:
+            image = decode(data, split.channels)
+        except ValueError as error:
+            raise ConfigError(f"example {number} cannot be decoded: {error}") from None
+        if images is None:
+            refuse_too_many_bytes(len(split) * image.nbytes, most_bytes)
+            images = np.empty((len(split), *image.shape), np.uint8)
+        if image.shape != images.shape[1:]:
+            sizes = " and ".join("x".join(map(str, s[:2])) for s in (images.shape[1:], image.shape))
+            raise ConfigError(
+                f"images of {sizes} cannot be resident together; set data.size=224 or so, the side "
+                "of the crops that are made of them"
+            )
+        images[number] = image
+    return Split(images, labels)
+
+
+def refuse_too_many_bytes(size: int, most: int) -> None:
+    """Raises ConfigError for resident images that take more bytes than the most allowed."""
+    if size > most:
+        raise ConfigError(
+            f"{size / 2**20:,.0f} MiB of images are more than data.resident_bytes={most}; set it "
+            "higher, or data.size to stream them"
+        )
 
 
 def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:

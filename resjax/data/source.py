@@ -40,6 +40,31 @@ class Encoded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class First:
+    """The first examples of a split."""
+
+    whole: Encoded
+    examples: int
+
+    @property
+    def channels(self) -> int:
+        """As of the whole."""
+        return self.whole.channels
+
+    @property
+    def fingerprint(self) -> str:
+        """As of the whole."""
+        return self.whole.fingerprint
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def read(self, number: int) -> tuple[bytes, int]:
+        """As the whole does."""
+        return self.whole.read(number)
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A data set.
 

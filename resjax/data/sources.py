@@ -12,6 +12,7 @@ import numpy as np
 
 from resjax.config import ConfigError, choose
 from resjax.data.folder import folder
+from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split
@@ -104,14 +105,22 @@ class Request(NamedTuple):
       directory: of prepared data; empty is the default.
       splits: slices of its splits.
       on_bad: what to do about images that cannot be read.
+      feed: key of `FEEDS`.
+      size: side of the crops that streamed images become; 0 is images as they are.
+      resident_bytes: the most that images on a device may take.
     """
 
     directory: str = ""
     splits: Splits = Splits()
     on_bad: str = "refuse"
+    feed: str = "auto"
+    size: int = 0
+    resident_bytes: int = 2**31
 
 
 EVERYTHING = Request()
+
+FEEDS = ("auto", "resident", "streaming")
 
 
 def _made(make: Callable[..., Source]) -> Callable[..., Source]:
@@ -141,12 +150,28 @@ SOURCES: dict[str, Kind] = {
             )
         ),
     ),
+    **{
+        name: Kind(name, f"({name})", lambda request, name: _prepared(request, name))
+        for name in ("cifar10", "cifar100", "imagenet2012")
+    },
+    "tfds": Kind(
+        "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
+        "tfds:(.+)",
+        lambda request, name: _prepared(request, name),
+    ),
     "folder": Kind(
         "folder:PATH, a directory with a folder of images for each class",
         "folder:(.+)",
         lambda request, path: folder(Path(path), request.splits, request.on_bad),
     ),
 }
+
+
+def _prepared(request: Request, name: str) -> Source:
+    from resjax.data.tfds import tfds_source
+
+    directory = Path(request.directory) if request.directory else None
+    return tfds_source(name, directory, request.splits)
 
 
 @functools.lru_cache(maxsize=1)
@@ -160,4 +185,34 @@ def load(name: str, request: Request = EVERYTHING) -> Source:
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    return kind.make(request, *match.groups())
+    choose(dict.fromkeys(FEEDS), request.feed, "data.feed")
+    return _as_fed(name, kind.make(request, *match.groups()), request)
+
+
+def _as_fed(name: str, source: Source, request: Request) -> Source:
+    """The source with splits in memory if they are to be resident, and encoded ones otherwise."""
+    in_memory_already = isinstance(source.train, Split)
+    resident = in_memory_already or not request.size
+    if request.feed != "auto" and resident != (request.feed == "resident"):
+        raise ConfigError(
+            f"data.feed={request.feed} does not fit data.name={name} with data.size={request.size};"
+            + (
+                f" {name} is in memory, use resident"
+                if in_memory_already
+                else " streamed images are made of one size, such as data.size=224, and resident "
+                "ones are as they are, with data.size=0"
+            )
+        )
+    if in_memory_already:
+        if request.size:
+            raise ConfigError(
+                f"data.size={request.size} has no effect on {name}, whose images are as they are; "
+                "set it to 0"
+            )
+        refuse_too_many_bytes(
+            sum(split.images.nbytes for split in source.splits.values()), request.resident_bytes
+        )
+    if in_memory_already or not resident:
+        return source
+    splits = {key: in_memory(split, request.resident_bytes) for key, split in source.splits.items()}
+    return dataclasses.replace(source, **splits)

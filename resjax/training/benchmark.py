@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resjax.models.summary import count_multiply_adds, count_parameters
-from resjax.training.feeds import ResidentFeed
+from resjax.training.feeds import make_feed
 from resjax.training.network import arguments_of_call, compile_steps
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import create_state
@@ -146,7 +146,7 @@ def training_memory(
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
     """The training steps, arguments for them, and the seconds that their compilation took."""
-    config, feed = plan.config, ResidentFeed(plan)
+    config, feed = plan.config, make_feed(plan)
     state = create_state(
         plan.model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
+from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
 from resjax.training.step import eval_step, measure_step
 
@@ -22,7 +23,7 @@ def measuring(model: ResNet) -> ResNet:
 
 
 class Evaluator:
-    """Mean metrics over batches of one size, on the devices.
+    """Metrics over batches of one size, on the devices.
 
     It is compiled for variables like those given, and images of a shape `[H, W, C]`. The batch size
     is rounded up to a multiple of the devices.
@@ -42,19 +43,10 @@ class Evaluator:
         arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
         self.program = parallel.program(eval_step, (model,), arguments, cut=(None, 0, 0))
 
-    def __call__(
-        self, variables: Any, batches: Iterable[tuple[Batch, Any]], examples: int
-    ) -> dict[str, float]:
-        """{"error": fraction of the examples, "loss": nats per example}.
-
-        Raises:
-          RuntimeError: if the batches do not have so many valid examples.
-        """
+    def __call__(self, variables: Any, batches: Iterable[tuple[Batch, Any]]) -> Metrics:
+        """The sums over the valid examples of all batches."""
         metrics = (self.program(variables, batch, valid) for batch, valid in batches)
-        total = functools.reduce(operator.add, metrics)
-        if int(total.examples) != examples:
-            raise RuntimeError(f"evaluated {int(total.examples)} examples of {examples}")
-        return total.means()
+        return functools.reduce(operator.add, metrics)
 
 
 class Measurer:

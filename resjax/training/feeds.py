@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from fractions import Fraction
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from resjax.data.orders import rows_of_host
 from resjax.data.resident import (
     STATISTICS,
     Batch,
@@ -16,8 +19,9 @@ from resjax.data.resident import (
     training_epochs,
     training_order,
 )
+from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
-from resjax.training.plan import Plan
+from resjax.training.plan import Plan, views
 
 CUT = 2
 """The axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut."""
@@ -30,12 +34,12 @@ class Feed(Protocol):
       view: `view(data, pieces, seed)`, the batch of pieces `[N, ...]`, inside a compiled program;
         equal views are one program.
       data: what the view needs beside the pieces, on all devices.
-      lengths: number of examples of each split.
+      evaluated: number of examples of each split that a clean evaluation is of.
     """
 
     view: Callable[[Any, Any, jax.Array], Batch]
     data: Any
-    lengths: dict[str, int]
+    evaluated: dict[str, int]
 
     def pieces(self, steps: range, calls: int) -> Any:
         """For the batches of some steps `[calls, micro_batches, N, ...]`, cut over the devices.
@@ -49,12 +53,35 @@ class Feed(Protocol):
         ...
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
-        """Every example of a split once, with which `[size]` are valid; cut over the devices."""
+        """The evaluated examples of a split, each once, with which `[size]` are valid.
+
+        They are cut over the devices.
+        """
+        ...
+
+    def skipped(self, split: str, size: int) -> int:
+        """Of the examples of the last such evaluation, those that could not be decoded."""
         ...
 
     def first_images(self, number: int) -> jax.Array:
-        """Training images `[number, H, W, C]`, as evaluation sees them."""
+        """Training images `[number, H, W, C]`, as evaluation sees them; at most all."""
         ...
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        ...
+
+
+def make_feed(plan: Plan) -> Feed:
+    """That of the plan's source."""
+    return (ResidentFeed if isinstance(plan.source.train, Split) else StreamingFeed)(plan)
+
+
+def evaluated(plan: Plan) -> dict[str, int]:
+    """Number of examples of each split that a clean evaluation is of: the first ones."""
+    lengths = {name: len(split) for name, split in plan.source.splits.items()}
+    most = plan.config.eval.train_examples or lengths["train"]
+    return lengths | {"train": min(most, lengths["train"])}
 
 
 class ResidentFeed:
@@ -67,7 +94,7 @@ class ResidentFeed:
             {name: to_device(split, *statistics) for name, split in plan.source.splits.items()}
         )
         self.data: Resident = self.splits["train"]
-        self.lengths = {name: len(split) for name, split in plan.source.splits.items()}
+        self.evaluated = evaluated(plan)
 
     def pieces(self, steps: range, calls: int) -> Any:
         size = self.plan.config.train.batch_size
@@ -91,15 +118,21 @@ class ResidentFeed:
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
-        for index, valid in evaluation_batches(self.lengths[split], size):
+        for index, valid in evaluation_batches(self.evaluated[split], size):
             batch = _clean(parallel)(self.splits[split], parallel.pieces(index, 0))
             yield batch, parallel.pieces(valid, 0)
 
     def first_images(self, number: int) -> jax.Array:
-        return self.data.take(np.arange(min(number, self.lengths["train"]))).images
+        return self.data.take(np.arange(min(number, len(self.plan.source.train)))).images
+
+    def skipped(self, split: str, size: int) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
 
     def _order(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        config, examples = self.plan.config, self.lengths["train"]
+        config, examples = self.plan.config, len(self.plan.source.train)
         size = config.train.batch_size
         return (
             training_order(config.seed, step, size, examples),
@@ -116,3 +149,129 @@ def _taking(parallel: Parallel, view: Callable) -> Callable:
 def _clean(parallel: Parallel) -> Callable:
     """Apart from what evaluates, so that splits of different sizes share the large program."""
     return parallel.function(Resident.take, (None, 0), out=0)
+
+
+class Constants(NamedTuple):
+    """What a streamed image is standardised by, `[C]` each."""
+
+    mean: jax.Array
+    deviation: jax.Array
+
+
+def standardised(constants: Constants, batch: Batch, seed: jax.Array) -> Batch:
+    """(image - mean) / deviation in float32; the images are augmented already."""
+    images = batch.images.astype(jnp.float32)
+    return batch._replace(images=(images - constants.mean) / constants.deviation)
+
+
+class StreamingFeed:
+    """Images that are decoded when they are needed; each host reads its part of every batch."""
+
+    view = staticmethod(standardised)
+
+    def __init__(self, plan: Plan):
+        from resjax.data import streaming
+
+        self.plan, self.streaming = plan, streaming
+        mean, deviation = STATISTICS[plan.config.data.standardise](
+            np.zeros((1, *plan.image_shape), np.uint8)
+        )
+        constants = Constants(np.float32(mean), np.float32(deviation))
+        self.data = plan.parallel.whole(constants)
+        self.evaluated = evaluated(plan)
+        self.training_view, self.evaluation_view = views(plan.config.data)
+        self.batches: Any = None
+        self.passes: dict[tuple[str, int], Any] = {}
+
+    def pieces(self, steps: range, calls: int) -> Any:
+        micro = self.plan.config.train.micro_batches
+        own = self.plan.config.train.batch_size * self._share() // micro
+        images = np.zeros((calls, micro, own, *self.plan.image_shape), np.uint8)
+        labels = np.zeros((calls, micro, own), np.int32)
+        if self.batches is None and steps:
+            self.batches = self._training()
+        for row, step in enumerate(steps):
+            self.batches.set_state({"step": step, "skipped": self.batches.skipped})
+            batch = next(self.batches)
+            images[row] = batch.images.reshape(images.shape[1:])
+            labels[row] = batch.labels.reshape(labels.shape[1:])
+        own_pieces = self.plan.parallel.own_pieces
+        return Batch(own_pieces(images, CUT), own_pieces(labels, CUT))
+
+    def training_batches(self, steps: range) -> Iterator[Batch]:
+        micro = self.plan.config.train.micro_batches
+        batches = self._training()
+        batches.set_state({"step": steps.start, "skipped": 0})
+        for _ in steps:
+            batch = next(batches)
+            for images, labels in zip(
+                np.split(batch.images, micro), np.split(batch.labels, micro), strict=True
+            ):
+                yield self._on_devices(images, labels)
+        batches.close()
+
+    def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
+        for batch in self._pass(split, size):
+            yield (
+                self._on_devices(batch.images, batch.labels),
+                self.plan.parallel.own_pieces(batch.valid, 0),
+            )
+
+    def skipped(self, split: str, size: int) -> int:
+        return self._pass(split, size).skipped
+
+    def first_images(self, number: int) -> jax.Array:
+        size, images = self.plan.config.train.batch_size, []
+        for batch, _ in self.evaluation_batches("train", size):
+            images.append(batch.images)
+            if len(images) * size >= number:
+                break
+        return jnp.concatenate(images)[:number]
+
+    def close(self) -> None:
+        for batches in (self.batches, *self.passes.values()):
+            if batches is not None:
+                batches.close()
+
+    def _pass(self, split: str, size: int) -> Any:
+        """Kept, since its workers read the start of the next pass ahead."""
+        if (split, size) not in self.passes:
+            self.passes[split, size] = self.streaming.evaluation_feed(
+                First(self.plan.source.splits[split], self.evaluated[split]),
+                self.evaluation_view,
+                size,
+                rows=rows_of_host(self.plan.parallel.devices, jax.process_index(), size),
+                **self._options(),
+            )
+        return self.passes[split, size]
+
+    def _training(self) -> Any:
+        config, parallel = self.plan.config, self.plan.parallel
+        return self.streaming.training_feed(
+            self.plan.source.train,
+            self.training_view,
+            config.seed,
+            config.train.batch_size,
+            rows=rows_of_host(
+                parallel.devices,
+                jax.process_index(),
+                config.train.batch_size,
+                config.train.micro_batches,
+            ),
+            **self._options(),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        data = self.plan.config.data
+        return {"workers": data.workers, "on_bad": data.on_bad}
+
+    def _share(self) -> Fraction:
+        """Of a batch, that this host has."""
+        devices = self.plan.parallel.devices
+        own = sum(device.process_index == jax.process_index() for device in devices)
+        return Fraction(own, len(devices))
+
+    def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+        parallel = self.plan.parallel
+        pieces = Batch(parallel.own_pieces(images, 0), parallel.own_pieces(labels, 0))
+        return _taking(parallel, self.view)(self.data, pieces, parallel.pieces(np.uint32(0)))

@@ -18,7 +18,7 @@ from resjax.models.resnet import blocks_per_iteration
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.ops import native
 from resjax.training import hosts, rundir
-from resjax.training.feeds import Feed, ResidentFeed
+from resjax.training.feeds import Feed, make_feed
 from resjax.training.manifest import describe_machine, versions
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
@@ -175,8 +175,14 @@ class _Run:
     def execute(self) -> Summary:
         """From the initial state to the result; writes everything but `result.json`."""
         self._tell("compiling", 0)
+        feed = make_feed(self.plan)
+        try:
+            return self._execute(feed)
+        finally:
+            feed.close()
+
+    def _execute(self, feed: Feed) -> Summary:
         plan, config = self.plan, self.plan.config
-        feed = ResidentFeed(plan)
         with self._timed("compile"):
             model = plan.shallow or plan.model
             state = create_state(

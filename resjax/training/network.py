@@ -50,7 +50,7 @@ class Network:
         self.steps = compile_steps(plan, model, state, feed)
         config, shape = plan.config, plan.image_shape
         variables = jax.eval_shape(TrainState.evaluated, state)
-        size = min(config.eval.batch_size, max(feed.lengths.values()))
+        size = min(config.eval.batch_size, max(feed.evaluated.values()))
         self.evaluator = Evaluator(model, variables, shape, size, plan.parallel)
         if config.eval.precise_batches:
             size = config.train.batch_size // config.train.micro_batches
@@ -91,8 +91,13 @@ class Network:
 
     def _on_all(self, evaluate: Evaluator, variables: Any) -> dict[str, float]:
         means = {}
-        for split, examples in self.feed.lengths.items():
-            batches = self.feed.evaluation_batches(split, evaluate.batch_size)
-            for name, value in evaluate(variables, batches, examples).items():
-                means[f"{split}_{name}"] = value
+        for split, examples in self.feed.evaluated.items():
+            metrics = evaluate(variables, self.feed.evaluation_batches(split, evaluate.batch_size))
+            skipped = self.feed.skipped(split, evaluate.batch_size)
+            if int(metrics.examples) + skipped != examples:
+                raise RuntimeError(
+                    f"evaluated {int(metrics.examples)} examples of {examples} in {split}, and "
+                    f"skipped {skipped}"
+                )
+            means |= {f"{split}_{name}": value for name, value in metrics.means().items()}
         return means

@@ -157,6 +157,15 @@ class Parallel:
         sharding = NamedSharding(self.mesh, _spec(axis))
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
+    def own_pieces(self, value: np.ndarray, axis: int) -> Any:
+        """As `pieces`, of an array that has only what this host's devices take, in their order."""
+        if self.style == "pmap":
+            here = sum(device.process_index == jax.process_index() for device in self.devices)
+            return value.reshape(*value.shape[:axis], here, -1, *value.shape[axis + 1 :])
+        if self.hosts == 1:
+            return value
+        return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)
+
     def shape_of_pieces(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:
         """Of what `pieces` makes of an array; pmap has an axis of the devices."""
         shape = value.shape

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS
 from resjax.data.slices import Splits
-from resjax.data.source import Source
+from resjax.data.source import Source, Split
 from resjax.data.sources import Request, load
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
@@ -20,6 +21,9 @@ from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
+
+if TYPE_CHECKING:
+    from resjax.data.transforms import View
 
 STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
 """Training steps in one compiled call, by platform, where `train.steps_per_call` is 0; 1 elsewhere.
@@ -29,6 +33,9 @@ An accelerator would wait for the host between short steps; a CPU is its own hos
 
 
 SELECTIONS = ("final", "best")
+
+STREAMED_STATISTICS = ("imagenet", "none")
+"""Keys of `STATISTICS` that need no images in memory."""
 
 STATISTICS_OF_EVALUATION = ("running", "precise")
 
@@ -62,7 +69,7 @@ class Plan:
     @property
     def image_shape(self) -> tuple[int, ...]:
         """`[H, W, C]` of what the network is given."""
-        return self.source.train.images.shape[1:]
+        return image_shape(self.config.data, self.source)
 
     @property
     def batch_norm_examples(self) -> int | None:
@@ -80,16 +87,15 @@ def prepare(config: ConfigDict) -> Plan:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     validate(config)
-    data = config.data
-    splits = Splits(data.train, data.validation, data.test)
-    source = load(data.name, Request(data.dir, splits, data.on_bad))
-    choose(STATISTICS, config.data.standardise, "data.standardise")
+    source = _load(config.data)
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(
             f"train.batch_size={batch_size} is larger than the training set of {examples} examples"
         )
     choose(STYLES, config.train.parallel, "train.parallel")
+    if config.data.on_bad == "skip" and jax.process_count() > 1:
+        raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
     parallel = Parallel(_devices(config), config.train.parallel)
     _refuse_uneven(config, parallel)
     choose(dict.fromkeys(STATISTICS_OF_EVALUATION), config.eval.statistics, "eval.statistics")
@@ -106,7 +112,7 @@ def prepare(config: ConfigDict) -> Plan:
         )
     model = build_model(config, len(source.class_names))
     try:
-        refuse_small_images(model.spec, source.train.images.shape[1:3])
+        refuse_small_images(model.spec, image_shape(config.data, source)[:2])
     except ValueError as error:
         raise ConfigError(str(error)) from None
     steps = Clock(examples, batch_size).steps(config.train.duration)
@@ -137,10 +143,70 @@ def prepare(config: ConfigDict) -> Plan:
         optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,
-        steps_per_call=config.train.steps_per_call or STEPS_PER_CALL.get(jax.default_backend(), 1),
+        steps_per_call=config.train.steps_per_call or _steps_per_call(source),
         parallel=parallel,
         augmentation=Augmentation(config.data.pad, config.data.flip),
     )
+
+
+def _steps_per_call(source: Source) -> int:
+    """By platform; a call with streamed images would hold those of all its steps."""
+    resident = isinstance(source.train, Split)
+    return STEPS_PER_CALL.get(jax.default_backend(), 1) if resident else 1
+
+
+def _load(data: ConfigDict) -> Source:
+    splits = Splits(data.train, data.validation, data.test)
+    source = load(
+        data.name,
+        Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes),
+    )
+    choose(STATISTICS, data.standardise, "data.standardise")
+    if isinstance(source.train, Split):
+        channels = source.train.images.shape[-1]
+    else:
+        channels = source.train.channels
+        choose(dict.fromkeys(STREAMED_STATISTICS), data.standardise, "data.standardise of a stream")
+        try:
+            views(data)
+        except ValueError as error:
+            raise ConfigError(f"data: {error}") from None
+    if data.standardise == "imagenet" and channels != 3:
+        raise ConfigError(
+            f"data.standardise=imagenet is of 3 colours, and images of {data.name} have "
+            f"{channels}; use channel or none"
+        )
+    return source
+
+
+def image_shape(data: ConfigDict, source: Source) -> tuple[int, int, int]:
+    """`[H, W, C]` of what the network is given."""
+    train = source.train
+    if isinstance(train, Split):
+        return train.images.shape[1:]
+    return (data.size, data.size, train.channels)
+
+
+def views(data: ConfigDict) -> "tuple[View, View]":
+    """How streamed images are seen, in training and in evaluation.
+
+    Raises:
+      ValueError: for numbers that make no view.
+    """
+    # OpenCV is imported where a run streams.
+    from resjax.data.transforms import CentreCrop, RandomCrop
+
+    crop = RandomCrop(
+        size=data.size,
+        area=tuple(data.area),
+        ratio=tuple(data.ratio),
+        tries=data.tries,
+        flip=0.5 if data.flip else 0.0,
+        brightness=data.brightness,
+        contrast=data.contrast,
+        saturation=data.saturation,
+    )
+    return crop, CentreCrop(data.size, data.resize)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
