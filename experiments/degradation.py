@@ -8,13 +8,15 @@ degradation gap of each shortcut. The argument is the data:
     resjax sweep --config=experiments/degradation.py --workdir=runs/degradation
     resjax sweep --config=experiments/degradation.py:shapes --workdir=runs/shapes
     resjax sweep --config=experiments/degradation.py:cifar10 --workdir=runs/cifar10
+    resjax sweep --config=experiments/degradation.py:imagenet --workdir=runs/imagenet
 
 digits (the default): scikit-learn's 8x8 scans, 12 networks of 8 to 56 layers; 2 min on 2 CPU cores,
 compilation included. shapes: drawn 32x32 colour images, the same networks; SHAPES_TIME on 2 CPU
-cores. cifar10: figure 6 of the paper, with its recipe, 20 to 56 layers; for an accelerator, and not
-run here.
+cores. cifar10: figure 6 of the paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and
+34 layers. The last two are for accelerators, and not run here; `resjax prepare` gets the data.
 """
 
+import os
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
@@ -56,6 +58,24 @@ SETS = {
             "eval.every": "2000 steps",
         },
     ),
+    "imagenet": (
+        (18, 34),
+        {
+            "model.name": "imagenet",
+            "data.name": "imagenet2012",
+            "data.test": "validation",
+            "data.standardise": "imagenet",
+            "data.flip": True,
+            "data.size": 224,
+            "data.workers": os.cpu_count() or 1,
+            "optim.schedule": "step",
+            "optim.milestones": ("30 epochs", "60 epochs"),
+            "train.batch_size": 256,
+            "train.duration": "90 epochs",
+            "eval.every": "5 epochs",
+            "eval.train_examples": 50_000,
+        },
+    ),
 }
 
 
@@ -65,13 +85,14 @@ def get_config(arg: str = "digits") -> ConfigDict:
         raise ConfigError(f"degradation.py has no data {arg!r}; choose one of: {', '.join(SETS)}")
     config = default_config()
     config.data.name = arg
+    config.model.depth = SETS[arg][0][-1]
     config.update_from_flattened_dict(SETS[arg][1])
     return config
 
 
 def sweep_depth(config: ConfigDict) -> Iterator[dict]:
-    depths, _ = SETS.get(config.data.name, SETS["digits"])
-    for depth in depths:
+    of = {settings.get("data.name", name): depths for name, (depths, settings) in SETS.items()}
+    for depth in of.get(config.data.name, of["digits"]):
         yield {"model.depth": depth}
 
 

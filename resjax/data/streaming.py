@@ -12,6 +12,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from resjax.config import ConfigError
 from resjax.data.orders import EvaluationOrder, Order, TrainingOrder
 from resjax.data.source import Encoded
 from resjax.data.transforms import Key, View
@@ -31,7 +32,7 @@ class HostBatch(NamedTuple):
     valid: np.ndarray
 
 
-class ReadError(RuntimeError):
+class ReadError(ConfigError):
     """A split that cannot be read to its end: one line with the example and the remedy."""
 
 
@@ -97,7 +98,7 @@ class _Reader:
                 why = _one_line(error)
                 if self.on_bad == "refuse":
                     raise ReadError(
-                        f"{name} {number} cannot be decoded: {why}; or on_bad='skip' leaves it out"
+                        f"{name} {number} cannot be decoded: {why}; data.on_bad=skip leaves it out"
                     ) from error
             else:
                 return label, skipped

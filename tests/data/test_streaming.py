@@ -177,7 +177,7 @@ def test_a_bad_image_ends_the_feed_with_its_number(workers):
         next(feed)
     assert str(caught.value) == (
         "training example 4 cannot be decoded: a bad image; fetch it again; "
-        "or on_bad='skip' leaves it out"
+        "data.on_bad=skip leaves it out"
     )
 
 

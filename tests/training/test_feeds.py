@@ -1,0 +1,138 @@
+"""Runs on images in files: decoded to memory, or streamed."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resjax.config import ConfigError
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+
+COLOURS = {"green": (60, 200, 60), "red": (200, 60, 60)}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """JPEGs of two colours and many sizes, 40 to train on and 14 to test."""
+    return draw(tmp_path_factory.mktemp("photos"), lambda random: random.integers(20, 60, 2))
+
+
+@pytest.fixture(scope="module")
+def thumbnails(tmp_path_factory):
+    """The same in one size."""
+    return draw(tmp_path_factory.mktemp("thumbnails"), lambda random: (8, 8))
+
+
+def draw(root, size):
+    random = np.random.default_rng(0)
+    for split, examples in (("train", 20), ("test", 7)):
+        for name, colour in COLOURS.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(examples):
+                pixels = np.array(colour) + random.normal(0, 30, (*size(random), 3))
+                image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+                image.save(root / split / name / f"{number}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture
+def streamed(tiny, photos):
+    tiny.data.name = f"folder:{photos}"
+    tiny.data.size, tiny.data.resize, tiny.data.standardise = 8, 9, "imagenet"
+    tiny.train.batch_size, tiny.eval.batch_size = 12, 9
+    tiny.train.duration, tiny.eval.every = "12 steps", "6 steps"
+    return tiny
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_path):
+    alone = train_and_evaluate(streamed, tmp_path / "thread")
+    assert alone.train_error < 0.2
+    streamed.data.workers = 2
+    train_and_evaluate(streamed, tmp_path / "workers")
+    streamed.data.workers, streamed.train.steps_per_call = 0, 4
+    train_and_evaluate(streamed, tmp_path / "calls")
+    files = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("thread", "workers")]
+    assert files[0] == files[1]
+    losses = [
+        [line["test_loss"] for line in lines(tmp_path / name)] for name in ("thread", "calls")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_images_of_one_size_are_resident(tiny, thumbnails, tmp_path):
+    tiny.data.name = f"folder:{thumbnails}"
+    tiny.train.batch_size, tiny.train.duration = 20, "20 steps"
+    plan = prepare(tiny)
+    assert plan.source.train.images.shape == (40, 8, 8, 3)
+    first = np.asarray(Image.open(thumbnails / "train" / "red" / "0.jpg"))
+    assert any((first == image).all() for image in plan.source.train.images)
+    assert train_and_evaluate(tiny, tmp_path).train_error < 0.2
+
+
+def test_an_evaluation_may_be_of_a_part_of_the_training_set(streamed, tmp_path):
+    streamed.eval.train_examples = 10
+    streamed.train.duration = "6 steps"
+    summary = train_and_evaluate(streamed, tmp_path)
+    assert summary.train_error * 10 == pytest.approx(round(summary.train_error * 10))
+
+
+def test_the_best_evaluation_on_the_validation_split_is_selected(tiny, tmp_path):
+    tiny.data.train, tiny.data.validation = "train[:1200]", "train[1200:]"
+    tiny.eval.select, tiny.eval.every = "best", "4 steps"
+    summary = train_and_evaluate(tiny, tmp_path)
+    evaluations = lines(tmp_path)
+    best = min(evaluations, key=lambda line: line["validation_error"])
+    assert summary.selection == "best"
+    assert summary.best_step == best["step"]
+    assert summary.best_test_error == best["test_error"]
+    assert summary.validation_error == evaluations[-1]["validation_error"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert (manifest["data"]["train"], manifest["data"]["validation"]) == (1200, 237)
+
+
+def test_a_damaged_image_ends_the_run_or_is_counted_nowhere(streamed, photos, tmp_path):
+    damaged = photos / "test" / "red" / "0.jpg"
+    whole = damaged.read_bytes()
+    file = io.BytesIO()
+    Image.open(damaged).save(file, "PNG")
+    png = bytearray(file.getvalue())
+    png[100:300] = bytes(200)  # its header and its end are there
+    damaged.write_bytes(png)
+    try:
+        with pytest.raises(ConfigError, match=r"evaluation example \d+ cannot be decoded"):
+            train_and_evaluate(streamed, tmp_path / "refused")
+        streamed.data.on_bad = "skip"
+        summary = train_and_evaluate(streamed, tmp_path / "skipped")
+        assert summary.test_error * 13 == pytest.approx(round(summary.test_error * 13))
+    finally:
+        damaged.write_bytes(whole)
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"data.size": 0}, "images of .* cannot be resident together; set data.size=224 or so"),
+    ({"data.feed": "resident"}, "data.feed=resident does not fit .* with data.size=8; streamed"),
+    ({"data.feed": "streaming", "data.size": 0}, "streamed images are made of one size, such as"),
+    ({"data.standardise": "channel"}, "choose one of: imagenet, none"),
+    ({"data.resize": 7}, "size 8 is not in 1 to resize 7"),
+    ({"data.area": (0.5, 0.1)}, r"area \(0.5, 0.1\) is not \(lowest, highest\)"),
+    ({"data.name": "digits"}, "data.size=8 has no effect on digits"),
+    ({"data.name": "digits", "data.size": 0}, "data.standardise=imagenet is of 3 colours"),
+    ({"data.name": "digits", "data.size": 0, "data.resident_bytes": 1000, "data.standardise":
+      "none"}, "0 MiB of images are more than data.resident_bytes=1000"),
+    ({"data.name": "digits", "data.size": 0, "data.standardise": "none", "eval.select": "best"},
+     "eval.select=best needs a validation split"),
+    ({"data.name": "digits", "data.size": 0, "data.standardise": "none", "data.test": "train[:9]"},
+     "share 9 examples; cut them apart"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(streamed, tmp_path, keys, message):
+    streamed.update_from_flattened_dict(keys)
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(streamed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
