@@ -62,6 +62,7 @@ SETS = {
         (18, 34),
         {
             "model.name": "imagenet",
+            "model.depth": 34,
             "data.name": "imagenet2012",
             "data.test": "validation",
             "data.standardise": "imagenet",
@@ -85,7 +86,6 @@ def get_config(arg: str = "digits") -> ConfigDict:
         raise ConfigError(f"degradation.py has no data {arg!r}; choose one of: {', '.join(SETS)}")
     config = default_config()
     config.data.name = arg
-    config.model.depth = SETS[arg][0][-1]
     config.update_from_flattened_dict(SETS[arg][1])
     return config
 
