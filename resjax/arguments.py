@@ -15,6 +15,17 @@ the experiment:
   --config.KEY=VALUE    override a key of its config (resjax/config.py has all)
 """
 
+PREPARE_HELP = """\
+TFDS writes the set as ArrayRecord files, which needs TensorFlow: pip install 'resjax[prepare]'.
+Training reads it without. A set that is not whole, after an interruption, is never read.
+
+without a network, the archive that TFDS would download is put into the directory --manual-dir:
+  cifar10       cifar-10-binary.tar.gz
+  cifar100      cifar-100-binary.tar.gz
+  imagenet2012  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which it never downloads
+Their names are these, and they must be those that TFDS knows, to the checksum or size.
+"""
+
 
 class Parser(argparse.ArgumentParser):
     """Tells wrong arguments like every other wrong input."""
@@ -143,6 +154,20 @@ def make_parser() -> argparse.ArgumentParser:
     describe.add_argument("--json", action="store_true", help="print one JSON object")
     describe.add_argument(
         "--diagram", type=_path, metavar="FILE", help="draw the network to FILE.svg, .png and .pdf"
+    )
+    prepare = add(
+        "prepare",
+        "download a set of images once, for training to read",
+        "resjax prepare cifar10 --manual-dir=$HOME/Downloads",
+        epilog=PREPARE_HELP,
+    )
+    prepare.add_argument("name", metavar="NAME", help="NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+    prepare.add_argument(
+        "--data-dir", type=_path, metavar="DIR",
+        help="where sets are kept (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    )  # fmt: skip
+    prepare.add_argument(
+        "--manual-dir", type=_path, metavar="DIR", help="archives to take instead of downloads"
     )
     bench = add(
         "bench",

@@ -140,6 +140,16 @@ def _describe(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _prepare(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.data.prepare import prepare
+
+    _refuse(rest)
+    found = prepare(options.name, options.data_dir, options.manual_dir)
+    splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
+    print(f"{'already prepared' if found.was_there else 'prepared'}: {found.directory} ({splits})")
+    return 0
+
+
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     import jax
 
@@ -169,6 +179,7 @@ COMMANDS = {
     "sweep": _sweep,
     "report": _report,
     "describe": _describe,
+    "prepare": _prepare,
     "bench": _bench,
 }
 

@@ -107,7 +107,7 @@ class Records:
             example = self._records[number]
         except RuntimeError as error:
             file = self._file(number)
-            raise ConfigError(f"{file} is damaged ({_line(error)}); {self.remedy}") from None
+            raise ConfigError(f"{file} is damaged ({one_line(error)}); {self.remedy}") from None
         label = int(example[self.label])
         if not 0 <= label < self.classes:
             raise ConfigError(
@@ -223,9 +223,10 @@ def prepare_command(wanted: Name, data_dir: Path) -> str:
 def _missing(wanted: Name, data_dir: Path) -> str:
     import tensorflow_datasets as tfds
 
-    known = tfds.list_builders(with_community_datasets=False)
+    there = [path.name for path in _directories(data_dir)]
+    known = tfds.list_builders(with_community_datasets=False) + there
     if wanted.name not in known:
-        return unknown(wanted, [*known, *(path.name for path in _directories(data_dir))])
+        return unknown(wanted, known)
     return f"{wanted} is not in {data_dir}; run: {prepare_command(wanted, data_dir)}"
 
 
@@ -251,7 +252,7 @@ def open_prepared(directory: Path, remedy: str) -> Any:
         builder = tfds.builder_from_directory(directory)
     except Exception as error:  # whatever its parsers raise
         raise ConfigError(
-            f"{directory} has no metadata of TFDS that can be read ({_line(error)}); {remedy}"
+            f"{directory} has no metadata of TFDS that can be read ({one_line(error)}); {remedy}"
         ) from None
     formats = sorted(known.value for known in builder.info.available_file_formats())
     if FORMAT not in formats:
@@ -326,6 +327,6 @@ def _fingerprint(info: Any, directory: Path, split: str, taken: range) -> str:
     return digest.hexdigest()
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message of an error, as one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

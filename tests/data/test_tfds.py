@@ -170,7 +170,9 @@ def test_the_newest_version_and_the_own_config_are_read(tmp_path):
         write(builder, tmp_path)
     assert tfds_source("tiny", tmp_path, OWN).train.directory.endswith("tiny/1.10.0")
     assert tfds_source("tiny:1.9.0", tmp_path, OWN).train.directory.endswith("tiny/1.9.0")
-    with pytest.raises(ConfigError, match=r"TFDS has no set 'tiny:2.0.0'|tiny:2.0.0 is not in"):
+    with pytest.raises(
+        ConfigError, match=r"tiny:2.0.0 is not in .*; run: resjax prepare tiny:2.0.0 "
+    ):
         tfds_source("tiny:2.0.0", tmp_path, OWN)
     write(Many, tmp_path, config="b")
     assert tfds_source("many", tmp_path, OWN).train.directory.endswith("many/b/2.0.0")

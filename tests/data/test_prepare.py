@@ -1,0 +1,244 @@
+import hashlib
+import importlib.util
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from prepared import Tiny, png, write
+
+from resjax import cli
+from resjax.config import ConfigError
+from resjax.data import prepare as preparing
+from resjax.data.prepare import prepare
+from resjax.data.slices import Splits
+from resjax.data.tfds import tfds_source
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    """TFDS needs none for sets whose images are encoded already, such as those of the tests."""
+    monkeypatch.setattr(preparing, "load_tensorflow", lambda wanted: None)
+
+
+class Failing(Tiny):
+    def example(self, name, number):
+        if (name, number) == ("test", 7):
+            raise RuntimeError("the disk\nis full")
+        return super().example(name, number)
+
+
+def test_a_prepared_set_is_read_and_prepared_only_once(without_tensorflow, tmp_path, capsys):
+    command = ["prepare", "tiny", f"--data-dir={tmp_path}"]
+    assert cli.main(command) == 0
+    told = f"prepared: {tmp_path}/tiny/1.0.0 (train 600, test 30)\n"
+    assert capsys.readouterr().out.endswith(told)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"already {told}"
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+    assert len(tfds_source("tiny", tmp_path, Splits()).train) == 600
+
+
+def test_what_is_prepared_already_must_be_whole(tmp_path):
+    directory = Path(write(Tiny, tmp_path))
+    file = next(directory.glob("*test*00001-of-00003"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(
+        ConfigError, match=r"test\S* is damaged: 0 of its 10 .*; delete .* and run: "
+    ):
+        prepare("tiny", tmp_path)
+
+
+def test_a_set_that_fails_is_not_there(without_tensorflow, tmp_path):
+    message = r"failing cannot be prepared \(.*the disk is full.*\); run it again$"
+    with pytest.raises(ConfigError, match=message) as error:
+        prepare("failing", tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("failing/*"))
+
+
+KILLED = """
+import os, signal, sys
+import prepared
+from pathlib import Path
+from resjax.data import prepare
+
+class Killed(prepared.Tiny):
+    def example(self, name, number):
+        if (name, number) == ("test", int(sys.argv[2])):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().example(name, number)
+
+prepare.load_tensorflow = lambda wanted: None
+prepare.prepare("killed", Path(sys.argv[1]))
+"""
+
+
+def test_a_set_whose_preparation_was_killed_is_not_there_and_can_be_prepared(tmp_path):
+    def run(number):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(number)]
+        return subprocess.run(command, cwd=HERE, capture_output=True).returncode
+
+    assert run(29) == -9
+    assert list(tmp_path.glob("killed/*"))
+    with pytest.raises(ConfigError, match=r"killed is not in .*; run: resjax prepare killed --dat"):
+        tfds_source("killed", tmp_path, Splits())
+    assert run(-1) == 0
+    source = tfds_source("killed", tmp_path, Splits())
+    images = [source.test.read(number) for number in range(30)]
+    assert sorted(images) == sorted((png(number), number % 3) for number in range(30))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar_10", "TFDS has no set 'cifar_10'; nearest: cifar10, cifar100, "),
+        ("mnist/x", "mnist/x cannot be prepared: .*BuilderConfig x not found"),
+        ("mnist:9.9.9", "mnist:9.9.9 cannot be prepared: .* only: 3.0.1"),
+        ("huggingface:mnist", "'huggingface:mnist' is no set of TFDS; write NAME"),
+        (
+            "imagenet2012",
+            "imagenet2012 is not downloaded; put ILSVRC2012_img_train.tar and ILSVRC2",
+        ),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused_with_the_remedy(name, message, tmp_path, capsys):
+    assert cli.main(["prepare", name, f"--data-dir={tmp_path}"]) == 2
+    with pytest.raises(ConfigError, match=message):
+        prepare(name, tmp_path)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"preparing cifar10 needs TensorFlow; run: pip install 'resjax\[prepare\]'"
+    with pytest.raises(ConfigError, match=message):
+        prepare("cifar10", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_archives_must_be_in_the_directory_that_is_named(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"--manual-dir=.*/no is no directory; name one with the a"
+    ):
+        prepare("cifar10", tmp_path, tmp_path / "no")
+    with pytest.raises(
+        ConfigError, match=r"has no cifar-10-binary.tar.gz; put it there, or leave o"
+    ):
+        prepare("cifar10", tmp_path, tmp_path)
+    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"cut")
+    with pytest.raises(ConfigError, match=r"\(ILSVRC2012_img_val.tar not found\)"):
+        prepare("imagenet2012", tmp_path, tmp_path)
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"cut")
+    with pytest.raises(
+        ConfigError, match=r"img_train.tar has 3 of 147897477120 bytes; download it"
+    ):
+        prepare("imagenet2012", tmp_path, tmp_path)
+
+
+# ------------------------------------------------------------------------ the real thing, but small
+
+
+FILES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+LABELS = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def archive(path):
+    """An archive like cifar-10-binary.tar.gz with 20 random images a file; its images and labels.
+
+    A record is a label and the red, the green and the blue values, 1 + 3 x 1024 bytes.
+    """
+    records = np.random.default_rng(0).integers(0, 256, (len(FILES), 20, 3073), np.uint8)
+    records[..., 0] %= 10
+    contents = {f"{name}.bin": part.tobytes() for name, part in zip(FILES, records, strict=True)}
+    contents["batches.meta.txt"] = "\n".join([*LABELS, ""]).encode()
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    images = records[..., 1:].reshape(len(FILES), 20, 3, 32, 32).transpose(0, 1, 3, 4, 2)
+    examples = [
+        [(image.tobytes(), int(label)) for image, label in zip(*part, strict=True)]
+        for part in zip(images, records[..., 0], strict=True)
+    ]
+    return [example for part in examples[:5] for example in part], examples[5]
+
+
+PREPARE = """
+import socket, sys
+def refuse(*arguments, **options):
+    raise SystemExit(f"the network was touched: {arguments}")
+socket.socket.connect = socket.getaddrinfo = refuse
+import tensorflow_datasets as tfds
+from resjax import cli
+data_dir, manual_dir, size, checksum = sys.argv[1:]
+
+class Cifar(tfds.image_classification.Cifar10):
+    url_infos = {
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz": tfds.download.checksums.UrlInfo(
+            tfds.core.utils.Size(int(size)), checksum, "cifar-10-binary.tar.gz"
+        )
+    }
+
+sys.exit(cli.main(["prepare", "cifar", f"--data-dir={data_dir}", f"--manual-dir={manual_dir}"]))
+"""
+
+READ = """
+import pickle, sys
+from pathlib import Path
+from resjax.data.tfds import Splits, tfds_source
+source = tfds_source("cifar", Path(sys.argv[1]), Splits())
+read = [[split.read(n) for n in range(len(split))] for split in (source.train, source.test)]
+assert not {"tensorflow", "jax"} & set(sys.modules)
+sys.stdout.buffer.write(pickle.dumps((source.class_names, read)))
+"""
+
+
+@pytest.mark.prepare
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
+def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_tensorflow(tmp_path):
+    file = tmp_path / "cifar-10-binary.tar.gz"
+    examples = archive(file)
+    whole = file.read_bytes()
+    told = [str(len(whole)), hashlib.sha256(whole).hexdigest()]
+
+    def run(code, *arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "data"), *arguments],
+            capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )  # fmt: skip
+
+    file.write_bytes(whole[:-1])
+    out = run(PREPARE, str(tmp_path), *told)
+    assert out.returncode == 2, out.stderr.decode()
+    last = out.stderr.decode().splitlines()[-1]
+    assert "cifar cannot be prepared (NonMatchingChecksumError: Artifact https://www.cs" in last
+    assert last.endswith(
+        "put cifar-10-binary.tar.gz into a directory and name it with --manual-dir"
+    )
+
+    file.write_bytes(whole)
+    out = run(PREPARE, str(tmp_path), *told)
+    assert out.returncode == 0, out.stderr.decode()
+    assert out.stdout.decode().endswith("/cifar/3.0.2 (train 100, test 20)\n")
+
+    out = run(READ)
+    assert out.returncode == 0, out.stderr.decode()
+    names, splits = pickle.loads(out.stdout)
+    assert names == tuple(LABELS)
+    for read, wanted in zip(splits, examples, strict=True):
+        pixels = [
+            (np.asarray(Image.open(io.BytesIO(data))).tobytes(), label) for data, label in read
+        ]
+        assert sorted(pixels) == sorted(wanted)
