@@ -18,6 +18,7 @@ the experiment:
 PREPARE_HELP = """\
 TFDS writes the set as ArrayRecord files, which needs TensorFlow: pip install 'resjax[prepare]'.
 Training reads it without. A set that is not whole, after an interruption, is never read.
+TFRecord files of a set that is there already are converted, without a download.
 
 without a network, the archive that TFDS would download is put into the directory --manual-dir:
   cifar10       cifar-10-binary.tar.gz

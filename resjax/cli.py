@@ -146,7 +146,7 @@ def _prepare(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     found = prepare(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
-    print(f"{'already prepared' if found.was_there else 'prepared'}: {found.directory} ({splits})")
+    print(f"{found.done}: {found.directory} ({splits})")
     return 0
 
 

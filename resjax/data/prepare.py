@@ -1,7 +1,9 @@
 """What `resjax prepare` does: TFDS downloads a set once and writes it as ArrayRecord files."""
 
 import importlib.util
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,16 +31,16 @@ class Prepared(NamedTuple):
     Attributes:
       directory: of its files.
       examples: in each split.
-      was_there: whether it was prepared before.
+      done: what was done: prepared, converted, or already prepared.
     """
 
     directory: Path
     examples: dict[str, int]
-    was_there: bool
+    done: str
 
 
 def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = None) -> Prepared:
-    """Downloads a set and writes it as ArrayRecord, unless that is done.
+    """Downloads a set and writes it as ArrayRecord, unless that is done; TFRecord is converted.
 
     The set appears under its name when it is whole, whatever ends this process before. Archives in
     `manual_dir` are used instead of downloads, if their checksums are those that TFDS knows.
@@ -54,7 +56,8 @@ def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = N
     """
     wanted, data_dir = parse_name(name), data_dir or default_data_dir()
     if directory := find(wanted, data_dir):
-        return Prepared(directory, _check(wanted, data_dir, directory), was_there=True)
+        done = "converted" if convert(wanted, directory) else "already prepared"
+        return Prepared(directory, _check(wanted, data_dir, directory), done)
     if manual_dir is not None and not manual_dir.is_dir():
         raise ConfigError(f"--manual-dir={manual_dir} is no directory; name one with the archives")
     builder = _builder(wanted, data_dir)
@@ -67,7 +70,7 @@ def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = N
         if find(wanted, data_dir) is None:
             raise ConfigError(_failed(wanted, error, archives)) from error
     directory = Path(builder.data_dir)
-    return Prepared(directory, _check(wanted, data_dir, directory), was_there=False)
+    return Prepared(directory, _check(wanted, data_dir, directory), "prepared")
 
 
 def load_tensorflow(wanted: Name) -> None:
@@ -136,8 +139,79 @@ def _failed(wanted: Name, error: Exception, archives: Sequence[str]) -> str:
 
 def _check(wanted: Name, data_dir: Path, directory: Path) -> dict[str, int]:
     """Examples in each split of a set, if all its files are whole."""
-    remedy = f"delete {directory} and run: {prepare_command(wanted, data_dir)}"
-    splits = open_prepared(directory, remedy).info.splits
+    command = prepare_command(wanted, data_dir)
+    splits = open_prepared(directory, command).info.splits
     for split in splits.values():
-        refuse_damaged(split, remedy)
+        refuse_damaged(split, directory, command)
     return {name: split.num_examples for name, split in splits.items()}
+
+
+# -------------------------------------------------------------------------------------- conversion
+
+
+def convert(wanted: Name, directory: Path) -> bool:
+    """Writes the records of TFRecord files, which are the same bytes, to ArrayRecord files as well.
+
+    The metadata are the last to name the new format, so an interrupted conversion goes on later.
+
+    Returns:
+      Whether there was anything to convert.
+
+    Raises:
+      ConfigError: if a TFRecord file is damaged, or TensorFlow is missing.
+    """
+    path = directory / "dataset_info.json"
+    try:
+        info = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False  # which is told when it is opened
+    formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
+    if FORMAT in formats or "tfrecord" not in formats:
+        return False
+    load_tensorflow(wanted)
+    for source, target, records in _files(directory):
+        if not target.exists():
+            _copy_records(source, target, records)
+    info["alternativeFileFormats"] = [*formats[1:], FORMAT]
+    _replace(path, lambda new: new.write_text(json.dumps(info, indent=2)))
+    return True
+
+
+def _files(directory: Path) -> list[tuple[Path, Path, int]]:
+    """Each TFRecord file, the ArrayRecord file of the same examples, and how many they are."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(directory).info
+    paths = []
+    for file_format in ("tfrecord", FORMAT):
+        info.set_file_format(file_format, override=True, override_if_initialized=True)
+        paths.append([Path(file) for split in info.splits.values() for file in split.filepaths])
+    records = [records for split in info.splits.values() for records in split.shard_lengths]
+    return list(zip(*paths, records, strict=True))
+
+
+def _copy_records(source: Path, target: Path, records: int) -> None:
+    import tensorflow as tf
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    def write(path: Path) -> None:
+        writer, found = ArrayRecordWriter(str(path), "group_size:1"), 0
+        try:
+            for record in tf.data.TFRecordDataset(str(source)).as_numpy_iterator():
+                writer.write(record)
+                found += 1
+        except tf.errors.OpError as error:
+            raise ConfigError(f"{source} is damaged ({one_line(error)}); restore it") from None
+        finally:
+            writer.close()
+        if found != records:
+            raise ConfigError(f"{source} has {found} of its {records} records; restore it")
+
+    _replace(target, write)
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Has a file written under another name, which then becomes its own."""
+    new = path.with_name(f"incomplete.{path.name}")
+    write(new)
+    os.replace(new, path)

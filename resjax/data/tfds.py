@@ -79,7 +79,7 @@ class Records:
       classes: how many there are.
       channels: 1 for grey images, else 3.
       fingerprint: SHA-256 of the metadata, and of the names and sizes of the files.
-      remedy: what to do if a file is damaged.
+      command: what prepares the set anew if a file is damaged.
     """
 
     directory: str
@@ -91,7 +91,7 @@ class Records:
     classes: int
     channels: int
     fingerprint: str
-    remedy: str
+    command: str
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -106,8 +106,10 @@ class Records:
         try:
             example = self._records[number]
         except RuntimeError as error:
-            file = self._file(number)
-            raise ConfigError(f"{file} is damaged ({one_line(error)}); {self.remedy}") from None
+            raise ConfigError(
+                f"{self._file(number)} is damaged ({one_line(error)}); delete {self.directory} "
+                f"and run: {self.command}"
+            ) from None
         label = int(example[self.label])
         if not 0 <= label < self.classes:
             raise ConfigError(
@@ -121,7 +123,7 @@ class Records:
         import tensorflow_datasets as tfds
 
         decoders = {self.image: tfds.decode.SkipDecoding()}
-        builder = open_prepared(Path(self.directory), self.remedy)
+        builder = open_prepared(Path(self.directory), self.command)
         return builder.as_data_source(self.split, decoders=decoders)
 
     def _file(self, number: int) -> str:
@@ -152,15 +154,15 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
     directory = find(wanted, data_dir)
     if directory is None:
         raise ConfigError(_missing(wanted, data_dir))
-    remedy = f"delete {directory} and run: {prepare_command(wanted, data_dir)}"
-    info = open_prepared(directory, remedy).info
+    command = prepare_command(wanted, data_dir)
+    info = open_prepared(directory, command).info
     image, label = _keys(info)
     lengths = {key: split.num_examples for key, split in info.splits.items()}
     own_test = {"own_test": OWN_TEST[wanted.name]} if wanted.name in OWN_TEST else {}
     slices = slices_of(splits, list(lengths), **own_test)
     ranges = resolve(slices, lengths)
     for split in {part.name for part in slices.values()}:
-        refuse_damaged(info.splits[split], remedy)
+        refuse_damaged(info.splits[split], directory, command)
     parts = {}
     for key, taken in ranges.items():
         parts[key] = Records(
@@ -173,7 +175,7 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
             classes=info.features[label].num_classes,
             channels=1 if info.features[image].shape[-1] == 1 else 3,
             fingerprint=_fingerprint(info, directory, slices[key].name, taken),
-            remedy=remedy,
+            command=command,
         )
     return Source(class_names=tuple(info.features[label].names), **parts)
 
@@ -240,7 +242,7 @@ def unknown(wanted: Name, known: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------- contents
 
 
-def open_prepared(directory: Path, remedy: str) -> Any:
+def open_prepared(directory: Path, command: str) -> Any:
     """What TFDS knows of a directory, as a builder that reads its ArrayRecord files.
 
     Raises:
@@ -252,21 +254,21 @@ def open_prepared(directory: Path, remedy: str) -> Any:
         builder = tfds.builder_from_directory(directory)
     except Exception as error:  # whatever its parsers raise
         raise ConfigError(
-            f"{directory} has no metadata of TFDS that can be read ({one_line(error)}); {remedy}"
+            f"{directory} has no metadata of TFDS that can be read ({one_line(error)}); "
+            f"delete it and run: {command}"
         ) from None
     formats = sorted(known.value for known in builder.info.available_file_formats())
     if FORMAT not in formats:
+        how = "to convert it, " if "tfrecord" in formats else f"delete {directory} and "
         raise ConfigError(
-            f"{directory} is prepared as {', '.join(formats)}, not as {FORMAT}; "
-            "run: pip install tensorflow apache-beam mlcroissant; tfds convert_format "
-            f"--dataset_version_dir={directory} --out_file_format={FORMAT}"
+            f"{directory} is prepared as {', '.join(formats)}, not as {FORMAT}; {how}run: {command}"
         )
     # A converted set has both formats, of which the first one is its own.
     builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
     return builder
 
 
-def refuse_damaged(split: Any, remedy: str) -> None:
+def refuse_damaged(split: Any, directory: Path, command: str) -> None:
     """Opens every file of a split, which takes 0.1 ms each.
 
     Raises:
@@ -274,6 +276,7 @@ def refuse_damaged(split: Any, remedy: str) -> None:
     """
     from array_record.python.array_record_module import ArrayRecordReader
 
+    remedy = f"delete {directory} and run: {command}"
     for file, records in zip(split.filepaths, split.shard_lengths, strict=True):
         if not file.exists():
             raise ConfigError(f"{file} is missing; {remedy}")

@@ -22,6 +22,13 @@ from resjax.data.tfds import tfds_source
 
 HERE = Path(__file__).parent
 
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def needs_tensorflow(test):
+    missing = importlib.util.find_spec("tensorflow") is None
+    return pytest.mark.prepare(pytest.mark.skipif(missing, reason="needs TensorFlow")(test))
+
 
 @pytest.fixture
 def without_tensorflow(monkeypatch):
@@ -146,6 +153,54 @@ def test_archives_must_be_in_the_directory_that_is_named(tmp_path):
         prepare("imagenet2012", tmp_path, tmp_path)
 
 
+CONVERT = """
+import os, sys
+from pathlib import Path
+import prepared
+from resjax import cli
+from resjax.data import prepare
+command = ["prepare", "tiny", f"--data-dir={sys.argv[1]}"]
+if sys.argv[2] == "interrupted":
+    file = Path(prepared.write(prepared.Tiny, sys.argv[1], "tfrecord")) / sys.argv[3]
+    whole = file.read_bytes()
+    for damaged in (whole[:-10], whole[:9000] + b"x" + whole[9001:], whole + whole):
+        file.write_bytes(damaged)
+        assert cli.main(command) == 2
+    file.write_bytes(whole)
+    prepare._replace = lambda path, write: write(path.with_name("incomplete")) or os._exit(9)
+sys.exit(cli.main(command) or cli.main(command))
+"""
+
+
+@needs_tensorflow
+def test_tfrecord_is_converted_once_and_only_if_it_is_whole(tmp_path):
+    file = "tiny-train.tfrecord-00001-of-00003"
+
+    def run(what):
+        return subprocess.run(
+            [sys.executable, "-c", CONVERT, str(tmp_path), what, file],
+            capture_output=True, text=True, cwd=HERE, env=os.environ | QUIET,
+        )  # fmt: skip
+
+    out = run("interrupted")
+    assert out.returncode == 9, out.stderr
+    told = [line for line in out.stderr.splitlines() if line.startswith("resjax: ")]
+    assert len(told) == 3
+    assert all(file in line and line.endswith("; restore it") for line in told)
+    with pytest.raises(
+        ConfigError, match="not as array_record; to convert it, run: resjax prepare"
+    ):
+        tfds_source("tiny", tmp_path, Splits())
+    out = run("whole")
+    assert out.returncode == 0, out.stderr
+    told = f"{tmp_path}/tiny/1.0.0 (train 600, test 30)\n"
+    assert out.stdout == f"converted: {told}already prepared: {told}"
+    train = tfds_source("tiny", tmp_path, Splits()).train
+    write(Tiny, tmp_path / "other")
+    other = tfds_source("tiny", tmp_path / "other", Splits()).train
+    assert [train.read(n) for n in range(600)] == [other.read(n) for n in range(600)]
+
+
 # ------------------------------------------------------------------------ the real thing, but small
 
 
@@ -205,8 +260,7 @@ sys.stdout.buffer.write(pickle.dumps((source.class_names, read)))
 """
 
 
-@pytest.mark.prepare
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
+@needs_tensorflow
 def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_tensorflow(tmp_path):
     file = tmp_path / "cifar-10-binary.tar.gz"
     examples = archive(file)
@@ -216,7 +270,7 @@ def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_te
     def run(code, *arguments):
         return subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / "data"), *arguments],
-            capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True, env=os.environ | QUIET,
         )  # fmt: skip
 
     file.write_bytes(whole[:-1])

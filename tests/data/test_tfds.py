@@ -261,12 +261,10 @@ def test_another_format_is_refused_with_the_command_that_converts_it(copy):
     info = json.loads((directory / "dataset_info.json").read_text())
     info["fileFormat"] = "tfrecord"
     (directory / "dataset_info.json").write_text(json.dumps(info))
-    message = (
-        r"1.0.0 is prepared as tfrecord, not as array_record; run: .* tfds convert_format --da"
-    )
+    message = r"1.0.0 is prepared as tfrecord, not as array_record; to convert it, run: resjax prep"
     with pytest.raises(ConfigError, match=message):
         tfds_source("tiny", data_dir, OWN)
-    info["alternativeFileFormats"] = ["array_record"]  # what the command notes
+    info["alternativeFileFormats"] = ["array_record"]  # what a conversion notes
     (directory / "dataset_info.json").write_text(json.dumps(info))
     assert len(everything(tfds_source("tiny", data_dir, OWN).train)) == 600
 
