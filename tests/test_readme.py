@@ -3,20 +3,22 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from resjax import cli
 from resjax.config import default_config, flatten
+from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.training import benchmark, hosts
+from resjax.training import benchmark, hosts, plan
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench)\b[^`\n]*", README)
+COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare)\b[^`\n]*", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -35,6 +37,15 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
+    monkeypatch.setattr(
+        plan,
+        "load",  # not prepared here
+        lambda name, request: sources.load(
+            *(("shapes:0:1000",) if name == "cifar10" else (name, request))
+        ),
+    )
+    prepared = SimpleNamespace(done="prepared", directory=tmp_path, examples={"train": 1})
+    monkeypatch.setattr("resjax.data.prepare.prepare", lambda *_: checked.append(_) or prepared)
     command = re.sub(r"\$\w+", "0", command)
     words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
     monkeypatch.chdir(tmp_path)
