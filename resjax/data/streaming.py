@@ -4,7 +4,9 @@ Grain is slow to import: import this module where a split is streamed.
 """
 
 import dataclasses
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -245,7 +247,7 @@ class Feed:
             flags.FLAGS.mark_as_parsed()  # Grain has options there, and resjax is no absl app
         ahead = min(-(-self.ahead * parts // self.workers), (self._room() - 1) // self.workers - 1)
         return pieces.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-            grain.MultiprocessingOptions(self.workers, ahead)
+            grain.MultiprocessingOptions(self.workers, ahead), _end_with_parent
         )
 
     def _room(self) -> int:
@@ -267,6 +269,17 @@ class Feed:
 
 
 SHARED_MEMORY = "/dev/shm"
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Lets a worker end when the process that it reads for was killed; Grain's would wait on."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def training_feed(

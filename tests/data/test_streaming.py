@@ -2,6 +2,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -245,6 +247,33 @@ def test_a_worker_that_is_killed_ends_the_feed(workers, monkeypatch):
     with pytest.raises(ReadError, match=message):
         next(feed)
     assert time.perf_counter() - start < 60
+
+
+ENDLESS = """
+from resjax.data.streaming import training_feed
+from tests.data.test_streaming import Recorder, blank
+
+if __name__ == "__main__":
+    feed = training_feed(blank(9), Recorder(), 0, 4, workers=2)
+    next(feed)
+    print("reading", flush=True)
+    next(open("/dev/stdin"))
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    with process:
+        assert process.stdout.readline() == b"reading\n"
+        process.kill()
+        # Workers have the pipe as well, so it ends when the last of them does.
+        assert process.stdout.read() == b""
 
 
 @pytest.mark.parametrize(
