@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -160,6 +161,29 @@ def test_workers_change_nothing(workers, monkeypatch):
     passes.close()
 
 
+def test_memory_shared_with_workers_is_used_again(monkeypatch):
+    monkeypatch.setattr(streaming, "PIECE", 1)
+    monkeypatch.setattr(streaming, "_room", lambda shape, least: least)
+    feed = training_feed(blank(50), Recorder(), 1, 5, workers=2)
+    names = set(os.listdir("/dev/shm"))
+    assert_equal(take(training_feed(blank(50), Recorder(), 1, 5), 200), take(feed, 200))
+    assert set(os.listdir("/dev/shm")) <= names
+
+
+def test_a_piece_is_not_written_over_before_it_was_copied():
+    ring, out = streaming._Ring(3, (2, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
+    ring.begin(4)[:] = 7
+    worker = threading.Thread(target=lambda: ring.begin(7).fill(9))
+    worker.start()
+    time.sleep(0.05)
+    ring.copy(4, out)
+    assert (out == 7).all()
+    worker.join()
+    ring.copy(7, out)
+    assert (out == 9).all()
+    ring.close()
+
+
 def test_an_epoch_of_pictures_is_made_of_their_views():
     crop = RandomCrop(size=16)
     images, labels, _ = joined(take(training_feed(PICTURES, crop, 5, 11), 1))
@@ -295,5 +319,5 @@ def test_a_container_with_too_little_shared_memory_is_refused(monkeypatch):
     little = os.statvfs_result((4096, 4096, 16384, 16384, 2000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: little)
     feed = training_feed(blank(5), RandomCrop(), 0, 256, workers=8)
-    with pytest.raises(ValueError, match="8 workers need 78 MiB in /dev/shm, which has 5; use few"):
+    with pytest.raises(ValueError, match="workers need 184 MiB in /dev/shm, which has 5; use few"):
         next(feed)
