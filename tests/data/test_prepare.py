@@ -73,6 +73,17 @@ def test_a_set_that_fails_is_not_there(without_tensorflow, tmp_path):
     assert not list(tmp_path.glob("failing/*"))
 
 
+def test_a_set_that_another_process_prepared_meanwhile_is_taken(
+    without_tensorflow, tmp_path, monkeypatch
+):
+    def late(builder, manual_dir):
+        write(Tiny, tmp_path)
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(preparing, "_download_and_prepare", late)
+    assert prepare("tiny", tmp_path).examples == {"train": 600, "test": 30}
+
+
 KILLED = """
 import os, signal, sys
 import prepared

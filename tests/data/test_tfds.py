@@ -306,7 +306,7 @@ wanted = records()
 cuts = [whole[:n] for n in (0, 1, 1000, 2**16, len(whole) // 2, len(whole) - 1)]
 flips = [bytearray(whole) for _ in range(40)]
 for number, flipped in enumerate(flips):
-    flipped[number * 1500 + 700] ^= 1 << number % 8
+    flipped[number * 1500 + 150] ^= 1 << number % 8
 for damaged in cuts + flips + [whole[:20000] + bytes(5000) + whole[25000:], whole + b"more"]:
     file.write_bytes(damaged)
     try:
