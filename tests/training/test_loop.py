@@ -44,6 +44,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "train.steps_per_call": 0, "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
         "blocks_per_iteration": [1, 1, 1],
         "kernels": "native" if jax.default_backend() == "cpu" else "xla",
+        "data.dir": "", "data.resident_bytes": 2**31, "data.workers": 0,
         "train.devices": 0, "train.micro_batches": 1, "train.parallel": "jit",
         "devices": 1, "hosts": 1,
     }  # fmt: skip
