@@ -185,7 +185,8 @@ def test_the_centre_is_that_of_resize_and_center_crop(rows, columns, resize, dat
     size = data.draw(st.integers(1, resize))
     png = encoded(picture(rows, rows, columns), "PNG")
     expected = as_torchvision_defines_it(png, resize, size, "RGB")
-    assert difference(view(CentreCrop(size, resize), png), expected).max() <= 1
+    # Not equal: Pillow rounds where a part begins to float32, and after each of its two passes.
+    assert difference(view(CentreCrop(size, resize), png), expected).max() <= 2
 
 
 @pytest.mark.parametrize("channels", [1, 3])
