@@ -122,7 +122,8 @@ def tensorflow(directory: Path, threads: int | None) -> Callable:
         options.threading.max_intra_op_parallelism = threads
     images = tf.data.Dataset.from_tensor_slices(Files(directory).data).repeat()
     images = images.map(view, num_parallel_calls=threads or tf.data.AUTOTUNE).batch(BATCH)
-    batches = iter(images.prefetch(1 if threads else tf.data.AUTOTUNE).with_options(options))
+    # Left to AUTOTUNE, what is read ahead between turns would be more than `AHEAD` batches.
+    batches = iter(images.prefetch(1).with_options(options))
     return lambda: next(batches)
 
 
