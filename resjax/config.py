@@ -159,6 +159,16 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
+    """What differs between two {key: value} that are at two places; empty if nothing does."""
+    first, second = places
+    return "; ".join(
+        f"{key} is {one.get(key)!r} {first}, {other.get(key)!r} {second}"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key)
+    )
+
+
 def nearest(name: str, known: list[str]) -> str:
     """The remedy for a misspelt name: the most similar known one, or the list."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or difflib.get_close_matches(

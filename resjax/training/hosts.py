@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, differences
 
 Value = TypeVar("Value")
 
@@ -200,15 +200,9 @@ def refuse_different(settings: Mapping[str, Any]) -> None:
         return
     first, *others = map(json.loads, _everyones(json.dumps(settings)))
     for process, other in enumerate(others, start=1):
-        differing = [
-            f"{key} is {first.get(key)!r} on process 0, {other.get(key)!r} on process {process}"
-            for key in sorted(first.keys() | other.keys())
-            if first.get(key) != other.get(key)
-        ]
-        if differing:
+        if differing := differences(first, other, "on process 0", f"on process {process}"):
             raise ConfigError(
-                f"the hosts have different configs ({'; '.join(differing)}); start all with the "
-                "same command"
+                f"the hosts have different configs ({differing}); start all with the same command"
             )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, deciding_keys, default_config, flatten
+from resjax.config import ConfigError, deciding_keys, default_config, differences, flatten
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
@@ -69,15 +69,9 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         return
     defaults = flatten(default_config())
     there, here = defaults | deciding_keys(read_config(directory)), defaults | deciding_keys(config)
-    differing = [
-        f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-    ]
-    if differing:
+    if differing := differences(there, here, "there", "here"):
         raise ConfigError(
-            f"{directory} holds a run of another config ({'; '.join(differing)}); "
-            "choose another directory"
+            f"{directory} holds a run of another config ({differing}); choose another directory"
         )
 
 
