@@ -126,7 +126,7 @@ def test_a_wrong_experiment_file_is_one_line_and_exit_code_2(tmp_path, capsys, c
 
 def test_unknown_size_of_an_experiment_is_refused(tmp_path, capsys):
     assert main(["sweep", f"--config={EXPERIMENT}:mnist", f"--workdir={tmp_path / 'r'}"]) == 2
-    assert "has no size 'mnist'; choose one of: digits" in capsys.readouterr().err
+    assert "has no data 'mnist'; choose one of: digits, shapes" in capsys.readouterr().err
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
     tiny.train.batch_size = 60
     tiny.update_from_flattened_dict(keys)
     display.print_plan(prepare(tiny))
-    first, second = capsys.readouterr().err.splitlines()
+    first, second, third = capsys.readouterr().err.splitlines()
     assert expected in first
     plan = prepare(tiny)
     params = count_parameters(variable_shapes(plan.model, (8, 8, 1))["params"])
@@ -92,6 +92,7 @@ def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
         f"identity 8: {params:,} parameters, {multiply_adds:,} multiply-adds a step "
         "(forward and backward)"
     )
+    assert third == "digits: 1,437 images of 8x8x1, resident: 0.1 MiB on every device"
 
 
 def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):

@@ -153,12 +153,12 @@ def read_summary(directory: Path) -> Summary:
     """
     path = directory / "result.json"
     content = rundir.read_json(path)
-    known = {field.name for field in dataclasses.fields(Summary)}
-    try:
-        return Summary(**{key: value for key, value in content.items() if key in known})
-    except TypeError:
-        missing = ", ".join(sorted(known - content.keys()))
-        raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again") from None
+    fields = dataclasses.fields(Summary)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if missing := ", ".join(sorted(needed - content.keys())):
+        raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again")
+    known = {field.name for field in fields}
+    return Summary(**{key: value for key, value in content.items() if key in known})
 
 
 class _Run:

@@ -123,7 +123,7 @@ def test_a_result_of_a_later_version_is_read_and_one_that_lacks_a_field_refused(
     write_run(tmp_path, "a", 0.1)
     path = tmp_path / "a" / "result.json"
     content = rundir.read_json(path)
-    rundir.write_json(path, content | {"best_test_error": 0.1})
+    rundir.write_json(path, content | {"invented_later": 0.1})
     assert read_runs(tmp_path)[0][0].summary.train_error == 0.1
     rundir.write_json(path, {"train_error": 0.1})
     with pytest.raises(ConfigError, match=r"lacks multiply_adds, params.*run it again"):
