@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resjax.config import ConfigError, choose
-from resjax.data.folder import folder
+from resjax.data.folder import ON_BAD, folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
@@ -186,6 +186,7 @@ def load(name: str, request: Request = EVERYTHING) -> Source:
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
     choose(dict.fromkeys(FEEDS), request.feed, "data.feed")
+    choose(ON_BAD, request.on_bad, "data.on_bad")
     return _as_fed(name, kind.make(request, *match.groups()), request)
 
 

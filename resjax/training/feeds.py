@@ -176,8 +176,8 @@ class StreamingFeed:
         mean, deviation = STATISTICS[plan.config.data.standardise](
             np.zeros((1, *plan.image_shape), np.uint8)
         )
-        constants = Constants(np.float32(mean), np.float32(deviation))
-        self.data = plan.parallel.whole(constants)
+        self.constants = Constants(np.float32(mean), np.float32(deviation))
+        self.data = plan.parallel.whole(self.constants)
         self.evaluated = evaluated(plan)
         self.training_view, self.evaluation_view = views(plan.config.data)
         self.batches: Any = None
@@ -221,12 +221,16 @@ class StreamingFeed:
         return self._pass(split, size).skipped
 
     def first_images(self, number: int) -> jax.Array:
-        size, images = self.plan.config.train.batch_size, []
-        for batch, _ in self.evaluation_batches("train", size):
-            images.append(batch.images)
-            if len(images) * size >= number:
-                break
-        return jnp.concatenate(images)[:number]
+        # Read by every host for itself, so that each has all of them.
+        train = self.plan.source.train
+        first = First(train, min(number, len(train)))
+        batches = self.streaming.evaluation_feed(
+            first, self.evaluation_view, len(first), on_bad=self.plan.config.data.on_bad
+        )
+        batch = next(batches)
+        batches.close()
+        images = np.float32(batch.images[batch.valid])
+        return self.plan.parallel.whole((images - self.constants.mean) / self.constants.deviation)
 
     def close(self) -> None:
         for batches in (self.batches, *self.passes.values()):

@@ -167,6 +167,11 @@ def _load(data: ConfigDict) -> Source:
     else:
         channels = source.train.channels
         choose(dict.fromkeys(STREAMED_STATISTICS), data.standardise, "data.standardise of a stream")
+        if data.pad:
+            raise ConfigError(
+                f"data.pad={data.pad} is for resident images; streamed ones are cropped by "
+                "data.area and data.ratio, set it to 0"
+            )
         try:
             views(data)
         except ValueError as error:

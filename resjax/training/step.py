@@ -105,9 +105,9 @@ def train_steps(
     """The first `steps` of k training steps.
 
     Batches are what `view` makes of `data` and `pieces` `[k, micro_batches, N, ...]`; see
-    `resjax.training.feeds`. `learning_rates` are `[k]`. For k > 1 it
+    `resjax.training.feeds`. `learning_rates` are `[k]` and `seed` is that of the run. For k > 1 it
     is a loop whose length is known when it runs, so that one program serves the fewer steps before
-    an evaluation, too. A single step is no loop. `seed` is that of the run.
+    an evaluation, too. A single step is no loop.
     """
     key = jax.random.key(seed)
 
@@ -135,10 +135,10 @@ def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) 
 
 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:
-    """The moments of a batch at every normalisation, shaped as `batch_stats`; in a list of pairs.
+    """The moments of a batch at every normalisation, in a tree like `batch_stats`.
 
-    `model` is `measuring`. Of each pair the mean and the variance are those of all examples on all
-    devices, whatever they are normalised by: var = mean(var_i) + mean((mean_i - mean)^2).
+    `model` is `measuring`. They are those of all examples on all devices, whatever the groups that
+    were normalised together: var = mean(var_i) + mean((mean_i - mean)^2).
     """
     _, found = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
     return total_moments(found.get("batch_stats", {}))

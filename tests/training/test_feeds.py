@@ -66,6 +66,14 @@ def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_pa
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.parametrize("style", ["jit", "pmap"])
+def test_a_net_grows_on_streamed_images_and_computes_what_it_did(streamed, tmp_path, style):
+    streamed.train.parallel, streamed.model.depth, streamed.train.grow_from = style, 14, 8
+    train_and_evaluate(streamed, tmp_path)
+    at_growth = lines(tmp_path)[0]
+    assert at_growth["grown_test_loss"] == pytest.approx(at_growth["test_loss"], rel=1e-4)
+
+
 def test_images_of_one_size_are_resident(tiny, thumbnails, tmp_path):
     tiny.data.name = f"folder:{thumbnails}"
     tiny.train.batch_size, tiny.train.duration = 20, "20 steps"
@@ -120,6 +128,8 @@ def test_a_damaged_image_ends_the_run_or_is_counted_nowhere(streamed, photos, tm
     ({"data.feed": "resident"}, "data.feed=resident does not fit .* with data.size=8; streamed"),
     ({"data.feed": "streaming", "data.size": 0}, "streamed images are made of one size, such as"),
     ({"data.standardise": "channel"}, "choose one of: imagenet, none"),
+    ({"data.pad": 4}, "data.pad=4 is for resident images; streamed ones are cropped"),
+    ({"data.on_bad": "hide"}, "unknown data.on_bad 'hide'; choose one of: refuse, skip"),
     ({"data.resize": 7}, "size 8 is not in 1 to resize 7"),
     ({"data.area": (0.5, 0.1)}, r"area \(0.5, 0.1\) is not \(lowest, highest\)"),
     ({"data.name": "digits"}, "data.size=8 has no effect on digits"),
