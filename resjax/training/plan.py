@@ -34,6 +34,8 @@ An accelerator would wait for the host between short steps; a CPU is its own hos
 
 SELECTIONS = ("final", "best")
 
+ON_NAN = ("stop", "skip")
+
 STREAMED_STATISTICS = ("imagenet", "none")
 """Keys of `STATISTICS` that need no images in memory."""
 
@@ -105,6 +107,7 @@ def prepare(config: ConfigDict) -> Plan:
             "eval.precise_batches=32 or so"
         )
     choose(dict.fromkeys(SELECTIONS), config.eval.select, "eval.select")
+    choose(dict.fromkeys(ON_NAN), config.train.on_nan, "train.on_nan")
     if config.eval.select == "best" and source.validation is None:
         raise ConfigError(
             "eval.select=best needs a validation split; set data.validation, such as "
