@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        print(f"resjax: {error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"resjax: {place}{error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -91,6 +92,25 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
     return 0
+
+
+def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.display import print_findings, print_removed
+    from resjax.sweeps.doctor import DAMAGED, examine_all, repair
+
+    _refuse(rest)
+    findings = examine_all(options.dir)
+    if options.repair:
+        removed = [path for finding in findings for path in repair(finding)]
+        print_removed(removed)
+        findings = examine_all(options.dir)
+    if options.json:
+        for finding in findings:
+            print(json.dumps(dataclasses.asdict(finding), default=str))
+    else:
+        print_findings(findings)
+    bad = any(finding.state == DAMAGED or finding.damaged for finding in findings)
+    return EXIT_FAILED if bad else 0
 
 
 def _describe(options: argparse.Namespace, rest: list[str]) -> int:
@@ -186,6 +206,7 @@ COMMANDS = {
     "train": _train,
     "sweep": _sweep,
     "report": _report,
+    "doctor": _doctor,
     "describe": _describe,
     "prepare": _prepare,
     "bench": _bench,

@@ -1,5 +1,6 @@
 """A whole run, from a config and a directory to a result."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -86,7 +87,7 @@ def train_and_evaluate(
                 rundir.write_text(directory / "error.txt", f"{error}\n")
             raise
         if hosts.is_first():
-            rundir.write_json(directory / "result.json", summary.recorded())
+            rundir.write_result(directory, summary.recorded())
     return summary
 
 
@@ -144,7 +145,12 @@ class _Run:
                 self.directory, self.plan.parallel, self.plan.config.checkpoint.keep
             )
             until_it_ends.callback(self.checkpoints.close)
-            return self._execute(until_it_ends)
+            try:
+                return self._execute(until_it_ends)
+            except Exception as error:
+                with contextlib.suppress(OSError):  # the disk may be full
+                    self._note_time("stopped", " ".join(str(error).split()))
+                raise
 
     def _execute(self, until_it_ends: ExitStack) -> Summary:
         plan, config = self.plan, self.plan.config

@@ -137,6 +137,33 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise _unreadable(path, error) from None
 
 
+def write_result(directory: Path, result: dict[str, Any]) -> None:
+    """Writes `result.json`, which says what `metrics.jsonl` is: the run is done."""
+    seal = {"metrics_sha256": _file_digest(directory / "metrics.jsonl")}
+    write_json(directory / "result.json", result | seal)
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run; those of one that is done are as many as they were.
+
+    Raises:
+      ConfigError: if the file is missing or damaged.
+    """
+    path, lines = directory / "metrics.jsonl", read_lines(directory / "metrics.jsonl")
+    if run_state(directory) == DONE:
+        expected = read_json(directory / "result.json").get("metrics_sha256")
+        if _file_digest(path) != expected:
+            raise _unreadable(path, ValueError("it is not that of result.json"))
+    return lines
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
 def _sealed(content: dict[str, Any]) -> dict[str, Any]:
     """With its digest, and with null for numbers that are not finite."""
     content = _finite(content)
@@ -166,7 +193,9 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) else error
-    return ConfigError(f"cannot read {path} ({reason}); remove its directory to run it again")
+    return ConfigError(
+        f"cannot read {path} ({reason}); resjax doctor {path.parent} says what to do"
+    )
 
 
 @contextmanager
