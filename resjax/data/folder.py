@@ -43,7 +43,6 @@ class Folder:
       labels: `[n]` int32.
       channels: 1 if all images of the source are grey, else 3.
       fingerprint: SHA-256 over the names, sizes and labels of all files, in order.
-      skipped: files of the whole split that cannot be read, relative to the root.
     """
 
     root: str
@@ -52,17 +51,19 @@ class Folder:
     labels: np.ndarray
     channels: int
     fingerprint: str
-    skipped: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, number: int) -> tuple[bytes, int]:
         """The file and the label of an example."""
-        label = int(self.labels[number])
-        path = os.path.join(self.root, self.folders[label], os.fsdecode(self.names[number]))
-        with open(path, "rb") as file:
-            return file.read(), label
+        with open(self.name(number), "rb") as file:
+            return file.read(), int(self.labels[number])
+
+    def name(self, number: int) -> str:
+        """The path of an example."""
+        folder = self.folders[self.labels[number]]
+        return os.path.join(self.root, folder, os.fsdecode(self.names[number]))
 
 
 def folder(path: Path, splits: Splits, on_bad: str) -> Source:
@@ -100,7 +101,10 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         key: _part(scans[slices[key].name], taken, class_names, channels)
         for key, taken in ranges.items()
     }
-    return Source(class_names=class_names, **parts)
+    bad = {name: _paths(scan) for name, scan in scans.items()}
+    # Of a split that is cut in several, they are listed once.
+    left_out = {key: bad.pop(part.name, {}) for key, part in slices.items()}
+    return Source(class_names=class_names, left_out=left_out, **parts)
 
 
 def _refuse(bad: list[tuple[str, str]], files: int, path: Path) -> None:
@@ -162,6 +166,11 @@ class _Scan:
     sizes: np.ndarray
     grey: np.ndarray
     bad: list[tuple[str, str]]
+
+
+def _paths(scan: _Scan) -> dict[str, str]:
+    """The files that are no images, and what is wrong with each."""
+    return {os.path.join(scan.root.absolute(), name): why for name, why in scan.bad}
 
 
 def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
@@ -241,9 +250,8 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
         digest.update(
             os.fsencode(class_names[label]) + b"/" + name + f"\0{size}\0{label}\n".encode()
         )
-    skipped = tuple(name for name, _ in scan.bad)
     root = str(scan.root.absolute())
-    return Folder(root, class_names, names, labels, channels, digest.hexdigest(), skipped)
+    return Folder(root, class_names, names, labels, channels, digest.hexdigest())
 
 
 # -------------------------------------------------------------------------------------------- files

@@ -105,21 +105,35 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
     )
 
 
-def in_memory(split: Encoded, most_bytes: int) -> Split:
+def in_memory(split: Encoded, most_bytes: int, on_bad: str) -> tuple[Split, dict[str, str]]:
     """Decodes a whole split.
+
+    Args:
+      split: its images have one size.
+      most_bytes: that they may take.
+      on_bad: what to do about an image that cannot be decoded: "refuse", or "skip".
+
+    Returns:
+      The split, and the names of the images that were skipped with what is wrong with each.
 
     Raises:
       ConfigError: if its images differ in size, take more than `most_bytes`, or cannot be decoded.
     """
     from resjax.data.decode import decode
 
-    images, labels = None, np.empty(len(split), np.int32)
+    images, labels, left_out = None, np.empty(len(split), np.int32), {}
     for number in range(len(split)):
-        data, labels[number] = split.read(number)
+        data, label = split.read(number)
         try:
             image = decode(data, split.channels)
         except ValueError as error:
-            raise ConfigError(f"example {number} cannot be decoded: {error}") from None
+            if on_bad == "refuse":
+                raise ConfigError(
+                    f"{split.name(number)} cannot be decoded: {error}; data.on_bad=skip leaves it "
+                    "out"
+                ) from None
+            left_out[split.name(number)] = str(error)
+            continue
         if images is None:
             refuse_too_many_bytes(len(split) * image.nbytes, most_bytes)
             images = np.empty((len(split), *image.shape), np.uint8)
@@ -129,8 +143,13 @@ def in_memory(split: Encoded, most_bytes: int) -> Split:
                 f"images of {sizes} cannot be resident together; set data.size=224 or so, the side "
                 "of the crops that are made of them"
             )
-        images[number] = image
-    return Split(images, labels)
+        good = number - len(left_out)
+        images[good], labels[good] = image, label
+    if images is None:
+        name, why = next(iter(left_out.items()))
+        raise ConfigError(f"no image of a split can be decoded; the first is {name} ({why})")
+    good = len(split) - len(left_out)
+    return Split(images[:good], labels[:good]), left_out
 
 
 def refuse_too_many_bytes(size: int, most: int) -> None:

@@ -215,5 +215,8 @@ def _as_fed(name: str, source: Source, request: Request) -> Source:
         )
     if in_memory_already or not resident:
         return source
-    splits = {key: in_memory(split, request.resident_bytes) for key, split in source.splits.items()}
-    return dataclasses.replace(source, **splits)
+    splits, left_out = {}, {}
+    for key, split in source.splits.items():
+        splits[key], bad = in_memory(split, request.resident_bytes, request.on_bad)
+        left_out[key] = {**source.left_out.get(key, {}), **bad}
+    return dataclasses.replace(source, left_out=left_out, **splits)

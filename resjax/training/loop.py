@@ -19,6 +19,7 @@ from resjax.models.summary import count_multiply_adds, count_parameters, variabl
 from resjax.ops import native
 from resjax.training import hosts, rundir
 from resjax.training.feeds import Feed, make_feed
+from resjax.training.left_out import record_left_out
 from resjax.training.manifest import describe_machine, versions
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
@@ -219,10 +220,13 @@ class _Run:
                     after = network.evaluate(state, mark)
                 grown = {f"grown_{name}": value for name, value in after.items()}
             self._record(mark, batch, clean | grown)
+            left_out = record_left_out(self.directory, feed.left_out)
             state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
             done = mark
         with self._timed("eval"):
             compared = network.compare_statistics(state, done)
+        if left_out:
+            manifest["data"] |= {"left_out": left_out}
         self._write_manifest(manifest | {"seconds": self.seconds})
         return Summary(
             **clean,

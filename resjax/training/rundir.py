@@ -4,6 +4,7 @@ config.json    every key of the config, written first
 manifest.json  what ran: versions, device, git state, sizes, data fingerprint, seconds
 metrics.jsonl  a line per evaluation, without a clock
 timing.jsonl   the seconds of each
+left_out.json  images that could not be read, if there are any
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 """
@@ -41,7 +42,7 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
 
     What an earlier attempt left is removed.
     """
-    for name in ("manifest.json", "metrics.jsonl", "timing.jsonl", "error.txt"):
+    for name in ("manifest.json", "metrics.jsonl", "timing.jsonl", "left_out.json", "error.txt"):
         (directory / name).unlink(missing_ok=True)
     write_json(directory / "config.json", flatten(config))
 

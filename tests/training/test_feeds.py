@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,22 +106,51 @@ def test_the_best_evaluation_on_the_validation_split_is_selected(tiny, tmp_path)
     assert (manifest["data"]["train"], manifest["data"]["validation"]) == (1200, 237)
 
 
-def test_a_damaged_image_ends_the_run_or_is_counted_nowhere(streamed, photos, tmp_path):
-    damaged = photos / "test" / "red" / "0.jpg"
-    whole = damaged.read_bytes()
+def damage(path):
+    """Changes pixels of an image whose header and end stay there."""
     file = io.BytesIO()
-    Image.open(damaged).save(file, "PNG")
+    Image.open(path).save(file, "PNG")
     png = bytearray(file.getvalue())
-    png[100:300] = bytes(200)  # its header and its end are there
-    damaged.write_bytes(png)
-    try:
-        with pytest.raises(ConfigError, match=r"evaluation example \d+ cannot be decoded"):
-            train_and_evaluate(streamed, tmp_path / "refused")
-        streamed.data.on_bad = "skip"
+    png[len(png) // 2 - 20 : len(png) // 2 + 20] = bytes(40)
+    path.write_bytes(png)
+
+
+@pytest.fixture
+def damaged(tmp_path_factory, photos, thumbnails):
+    """Copies of both with two damaged images to train on and one to test on."""
+    copies = {}
+    for root in (photos, thumbnails):
+        copies[root] = tmp_path_factory.mktemp("damaged") / "images"
+        shutil.copytree(root, copies[root])
+        for name in ("train/green/7.jpg", "train/red/3.jpg", "test/red/0.jpg"):
+            damage(copies[root] / name)
+    return copies[photos], copies[thumbnails]
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_listed(
+    streamed, damaged, tmp_path, resident
+):
+    root = damaged[resident]
+    streamed.data.name = f"folder:{root}"
+    if resident:
+        streamed.data.size = 0
+    with pytest.raises(ConfigError, match=rf"^{root}/t.*jpg cannot be decoded: .*=skip leaves it"):
+        train_and_evaluate(streamed, tmp_path / "refused")
+    streamed.data.on_bad = "skip"
+    message = "left out, 2 of train and 1 of test; the first is .*jpg .*; all are in .*left_out.jso"
+    with pytest.warns(UserWarning, match=message) as told:
         summary = train_and_evaluate(streamed, tmp_path / "skipped")
-        assert summary.test_error * 13 == pytest.approx(round(summary.test_error * 13))
-    finally:
-        damaged.write_bytes(whole)
+    assert len(told) == 1
+    for error, whole in ((summary.train_error, 38), (summary.test_error, 13)):
+        assert error * whole == pytest.approx(round(error * whole))
+    listed = json.loads((tmp_path / "skipped" / "left_out.json").read_text())
+    assert {split: sorted(found) for split, found in listed.items()} == {
+        "train": [f"{root}/train/green/7.jpg", f"{root}/train/red/3.jpg"],
+        "test": [f"{root}/test/red/0.jpg"],
+    }
+    manifest = json.loads((tmp_path / "skipped" / "manifest.json").read_text())
+    assert manifest["data"]["left_out"] == {"train": 2, "test": 1}
 
 
 @pytest.mark.parametrize(("keys", "message"), [
