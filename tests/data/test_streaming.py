@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resjax.data.streaming as streaming
-from resjax.data.orders import TrainingOrder
+from resjax.data.orders import TrainingOrder, rows_of_host
 from resjax.data.streaming import ReadError, evaluation_feed, training_feed
 from resjax.data.transforms import CentreCrop, Key, RandomCrop, uniforms
 from tests.data.pictures import encoded, picture
+from tests.data.test_orders import HOSTS, devices_of
 
 
 @dataclasses.dataclass
@@ -95,14 +96,26 @@ def test_a_batch_has_the_examples_of_the_order_with_their_keys(seed, examples, b
 
 
 @few
-@given(examples=sizes, each=st.integers(1, 3), hosts=st.sampled_from([1, 2, 3, 8]))
-def test_the_hosts_together_read_what_one_would(examples, each, hosts):
-    batch, files = hosts * each, blank(examples)
-    whole = take(training_feed(files, Recorder(), 0, batch), 3)
-    parts = np.array_split(np.arange(batch), hosts)
-    feeds = [training_feed(files, Recorder(), 0, batch, rows=rows) for rows in parts]
-    theirs = zip(*[take(feed, 3) for feed in feeds], strict=True)
-    assert_equal(whole, [batch for step in theirs for batch in step])
+@given(
+    examples=sizes, each=st.integers(1, 3), hosts=st.sampled_from(HOSTS),
+    micro_batches=st.integers(1, 2), turns=st.booleans(),
+)  # fmt: skip
+def test_the_hosts_together_read_the_examples_with_the_keys_that_one_would(
+    examples, each, hosts, micro_batches, turns
+):
+    devices, batch = devices_of(hosts, 2, turns), 2 * hosts * each * micro_batches
+    whole = take(training_feed(blank(examples), Recorder(), 0, batch), 3)
+    parts = [rows_of_host(devices, host, batch, micro_batches) for host in range(hosts)]
+    theirs = [
+        take(training_feed(blank(examples), Recorder(), 0, batch, rows=rows), 3) for rows in parts
+    ]
+    for step, together in enumerate(whole):
+        for field, of_all in enumerate(together):
+            placed = np.empty_like(of_all)
+            for rows, own in zip(parts, theirs, strict=True):
+                placed[rows] = own[step][field]
+            np.testing.assert_array_equal(placed, of_all)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(batch))
 
 
 @few
