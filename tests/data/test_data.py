@@ -39,6 +39,14 @@ def test_order_differs_between_epochs_and_seeds():
     assert (first != training_order(1, 0, 1437, 1437)).mean() > 0.9
 
 
+def test_a_permutation_is_drawn_once_an_epoch(monkeypatch):
+    drawn, philox = [], np.random.Philox
+    monkeypatch.setattr(np.random, "Philox", lambda key: drawn.append(key) or philox(key=key))
+    for step in range(3 * 50_000 // 128):  # 1,171 steps, which end in the third epoch
+        training_order(7, step, 128, 50_000)
+    assert drawn == [[7, 0], [7, 1], [7, 2]]
+
+
 def test_order_is_the_one_of_every_release():
     assert training_order(0, 0, 8, 1437).tolist() == [1051, 998, 162, 670, 664, 185, 322, 431]
 
