@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -159,6 +160,35 @@ def refuse_too_many_bytes(size: int, most: int) -> None:
             f"{size / 2**20:,.0f} MiB of images are more than data.resident_bytes={most}; set it "
             "higher, or data.size to stream them"
         )
+
+
+def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
+    """Raises ConfigError for resident images that take more bytes than a device of this host has.
+
+    A backend that does not report its memory, such as that of CPUs, is not asked.
+    """
+    for device in devices:
+        if device.process_index != jax.process_index():
+            continue
+        free = free_bytes(device)
+        if free is not None and size > free:
+            raise no_room(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """Of a device's memory; None if its backend does not report it."""
+    memory = device.memory_stats() or {}
+    if "bytes_limit" not in memory:
+        return None
+    return memory["bytes_limit"] - memory["bytes_in_use"]
+
+
+def no_room(size: int, where: str) -> ConfigError:
+    """What to say of resident images that take more bytes than there are somewhere."""
+    return ConfigError(
+        f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
+        "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
+    )
 
 
 def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:

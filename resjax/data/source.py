@@ -97,6 +97,12 @@ class Source:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
+    @property
+    def image_bytes(self) -> int:
+        """Of the images of all splits that are in memory."""
+        splits = (split for split in self.splits.values() if isinstance(split, Split))
+        return sum(split.images.nbytes for split in splits)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the shapes and contents of all splits, in order."""

@@ -15,6 +15,7 @@ from resjax.data.resident import (
     Batch,
     Resident,
     evaluation_batches,
+    no_room,
     to_device,
     training_epochs,
     training_order,
@@ -22,6 +23,9 @@ from resjax.data.resident import (
 from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
 from resjax.training.plan import Plan, views
+
+NO_MEMORY = "RESOURCE_EXHAUSTED"
+"""How XLA begins to say that the memory of a device is full."""
 
 CUT = 2
 """The axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut."""
@@ -93,14 +97,25 @@ def evaluated(plan: Plan) -> dict[str, int]:
 
 
 class ResidentFeed:
-    """Splits that every device has whole; the compiled step takes its examples itself."""
+    """Splits that every device has whole; the compiled step takes its examples itself.
+
+    Raises:
+      ConfigError: if a device has no room for them.
+    """
 
     def __init__(self, plan: Plan):
         self.plan, self.view = plan, plan.augmentation
         statistics = STATISTICS[plan.config.data.standardise](plan.source.train.images)
-        self.splits = plan.parallel.whole(
-            {name: to_device(split, *statistics) for name, split in plan.source.splits.items()}
-        )
+        try:
+            splits = {
+                name: to_device(split, *statistics) for name, split in plan.source.splits.items()
+            }
+            self.splits = jax.block_until_ready(plan.parallel.whole(splits))
+        except jax.errors.JaxRuntimeError as error:
+            if NO_MEMORY not in str(error):
+                raise
+            kind = plan.parallel.devices[0].device_kind
+            raise no_room(plan.source.image_bytes, f"the memory of {kind}") from None
         self.data: Resident = self.splits["train"]
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 

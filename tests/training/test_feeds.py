@@ -2,13 +2,17 @@
 
 import io
 import json
+import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.data.resident import refuse_no_room
+from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 
@@ -151,6 +155,50 @@ def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_l
     }
     manifest = json.loads((tmp_path / "skipped" / "manifest.json").read_text())
     assert manifest["data"]["left_out"] == {"train": 2, "test": 1}
+
+
+class Small:
+    """A device of some MiB, a quarter of them in use."""
+
+    process_index = 0
+
+    def __init__(self, size):
+        self.memory = size and {"bytes_limit": size * 2**20, "bytes_in_use": size * 2**18}
+
+    def memory_stats(self):
+        return self.memory
+
+    def __str__(self):
+        return "gpu:3"
+
+
+def test_resident_images_that_a_device_has_no_room_for_are_refused_before_anything(
+    tiny, tmp_path, monkeypatch
+):
+    refuse_no_room(30 * 2**20, [Small(None), Small(40)])
+    message = (
+        "31.0 MiB of images do not fit into the 30.0 MiB that are free on gpu:3; set data.size to "
+        "stream them, or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the "
+        "most allowed)"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        refuse_no_room(31 * 2**20, [Small(None), Small(400), Small(40)])
+    monkeypatch.setattr("resjax.data.resident.free_bytes", lambda device: 100_000)
+    with pytest.raises(ConfigError, match="of images do not fit into the 0"):
+        train_and_evaluate(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny, monkeypatch):
+    plan = prepare(tiny)
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to\n7 G")
+
+    monkeypatch.setattr("resjax.training.feeds.to_device", full)
+    with pytest.raises(ConfigError, match="do not fit into the memory of cpu; set") as error:
+        make_feed(plan)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("keys", "message"), [
