@@ -91,7 +91,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     class_names = tuple(_folders(roots[slices["train"].name]))
     used = {part.name for part in slices.values()}
     scans = {name: _scan(roots[name], class_names) for name in roots if name in used}
-    if bad := [name for scan in scans.values() for name in scan.bad]:
+    if bad := [item for scan in scans.values() for item in scan.bad.items()]:
         tell(bad, sum(len(scan.labels) for scan in scans.values()) + len(bad), path)
     for scan in scans.values():
         _refuse_empty(scan, class_names)
@@ -101,9 +101,9 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         key: _part(scans[slices[key].name], taken, class_names, channels)
         for key, taken in ranges.items()
     }
-    bad = {name: _paths(scan) for name, scan in scans.items()}
+    found = {name: scan.bad for name, scan in scans.items()}
     # Of a split that is cut in several, they are listed once.
-    left_out = {key: bad.pop(part.name, {}) for key, part in slices.items()}
+    left_out = {key: found.pop(part.name, {}) for key, part in slices.items()}
     return Source(class_names=class_names, left_out=left_out, **parts)
 
 
@@ -158,19 +158,17 @@ def _folders(root: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Scan:
-    """The files of a split that are images, in the order in which they are read, and the others."""
+    """The files of a split that are images, in the order in which they are read.
+
+    The others are in `bad`: what is wrong with each, by its path.
+    """
 
     root: Path
     names: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
     grey: np.ndarray
-    bad: list[tuple[str, str]]
-
-
-def _paths(scan: _Scan) -> dict[str, str]:
-    """The files that are no images, and what is wrong with each."""
-    return {os.path.join(scan.root.absolute(), name): why for name, why in scan.bad}
+    bad: dict[str, str]
 
 
 def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
@@ -185,11 +183,11 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
     with ThreadPoolExecutor(READERS) as pool:
         seen = list(pool.map(lambda file: look(root.joinpath(*file)), files, chunksize=64))
     good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
-    bad = [
-        ("/".join(file), result)
+    bad = {
+        str(root.absolute().joinpath(*file)): result
         for file, result in zip(files, seen, strict=True)
         if isinstance(result, str)
-    ]
+    }
     order = [good[number] for number in _spread([files[number] for number in good])]
     return _Scan(
         root,

@@ -91,7 +91,8 @@ def prepare(config: ConfigDict) -> Plan:
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(
-            f"train.batch_size={batch_size} is larger than the training set of {examples} examples"
+            f"train.batch_size={batch_size} is larger than the training set of {examples} "
+            "examples; set a smaller one"
         )
     choose(STYLES, config.train.parallel, "train.parallel")
     if config.data.on_bad == "skip" and jax.process_count() > 1:

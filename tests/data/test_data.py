@@ -13,6 +13,7 @@ from resjax.data.resident import (
 )
 from resjax.data.source import Split
 from resjax.data.sources import FAKE_SEED, digits, fake, load
+from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
 
@@ -73,6 +74,16 @@ def test_digits_are_all_there_in_a_fixed_stratified_split():
     assert source.fingerprint == (
         "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_of_any_kind_in_a_colour_set_is_what_pillow_makes_of_it(kind, tmp_path):
+    for split, data in (("train", KINDS[kind]), ("test", KINDS["jpeg 4:2:0"])):
+        (tmp_path / split / "a").mkdir(parents=True)
+        (tmp_path / split / "a" / "0.png").write_bytes(data)
+    source = load(f"folder:{tmp_path}")
+    [image] = source.train.images
+    np.testing.assert_array_equal(image, by_pillow(KINDS[kind]))
 
 
 def philox(key, words, upper=(0, 0, 0)):

@@ -157,6 +157,23 @@ def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_l
     assert manifest["data"]["left_out"] == {"train": 2, "test": 1}
 
 
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_split_of_which_nothing_can_be_decoded_ends_the_run_with_a_line(
+    streamed, damaged, tmp_path, resident
+):
+    root = damaged[resident]
+    for path in root.glob("test/*/[1-9].jpg"):
+        damage(path)
+    damage(root / "test/green/0.jpg")
+    streamed.data.name, streamed.data.on_bad = f"folder:{root}", "skip"
+    if resident:
+        streamed.data.size = 0
+    message = "none of the 14 images of test that are ev|no image of a split can be decoded; the f"
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(streamed, tmp_path / "run")
+    assert (tmp_path / "run").exists() != resident
+
+
 class Small:
     """A device of some MiB, a quarter of them in use."""
 
