@@ -114,7 +114,7 @@ def _complaint(run: Path) -> str | None:
     try:
         if (run / "config.json").exists():
             rundir.read_config(run)
-        for name in ("manifest.json", "result.json"):
+        for name in ("manifest.json", "left_out.json", "result.json"):
             if (run / name).exists():
                 rundir.read_json(run / name)
         if (run / "result.json").exists():

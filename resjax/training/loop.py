@@ -22,6 +22,7 @@ from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
 from resjax.training.events import Events
 from resjax.training.feeds import make_feed
+from resjax.training.left_out import number_left_out, record_left_out
 from resjax.training.manifest import (
     WITHOUT_EFFECT,
     describe_execution,
@@ -165,8 +166,7 @@ class _Run:
             "params": count_parameters(variables["params"]),
             "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
         }
-        manifest = self._manifest() | sizes
-        self._write_manifest(manifest)
+        self._write_manifest(self._manifest() | sizes)
         for mark in plan.marks:
             if mark > self.at.evaluated:
                 with self._timed("train"):
@@ -177,7 +177,7 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         self._note_time("done")
-        self._write_manifest(manifest | {"seconds": self.at.seconds})
+        self._write_manifest(self._manifest() | sizes | {"seconds": self.at.seconds})
         return Summary(
             **self._last_evaluation(),
             **sizes,
@@ -186,7 +186,7 @@ class _Run:
             seconds=self.at.seconds,
             selection=config.eval.select,
             statistics=compared,
-            updates_left_out=int(self.state.left_out) if self._leaves_out else None,
+            **self._skipped_updates(),
         )
 
     # ------------------------------------------------------------------------- where the run starts
@@ -303,6 +303,8 @@ class _Run:
         if hosts.is_first():
             rundir.append_line(self.directory / "metrics.jsonl", line)
             self.events.add(line)
+            if complaint := record_left_out(self.directory, self.feed.left_out):
+                self._tell("evaluating", complaint)
         self._note_time("evaluated")
         if improved:
             self._save()
@@ -318,7 +320,7 @@ class _Run:
         begun = begin_training(
             variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
         )
-        kept = {"step": state.step, "metrics": state.metrics, "left_out": state.left_out}
+        kept = {name: getattr(state, name) for name in ("step", "metrics", "skipped_updates")}
         return plan.parallel.whole(begun.replace(**kept))
 
     def _batch_means(self) -> dict[str, float]:
@@ -389,11 +391,13 @@ class _Run:
             "batch_loss": batch["loss"],
             **clean,
         }
-        return line | ({"left_out": int(self.state.left_out)} if self._leaves_out else {})
+        return line | self._skipped_updates()
 
-    @property
-    def _leaves_out(self) -> bool:
-        return self.plan.config.train.on_nan == "skip"
+    def _skipped_updates(self) -> dict[str, int]:
+        """Their number, where a run skips any."""
+        if self.plan.config.train.on_nan != "skip":
+            return {}
+        return {"skipped_updates": int(self.state.skipped_updates)}
 
     def _last_evaluation(self) -> dict[str, float]:
         """The errors and losses of the last line; null is what is not finite."""
@@ -416,6 +420,7 @@ class _Run:
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,
                 **{name: len(split) for name, split in source.splits.items()},
+                **number_left_out(self.directory),
             },
         }
 
