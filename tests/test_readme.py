@@ -12,13 +12,14 @@ from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.sweeps import doctor
 from resjax.training import benchmark, hosts, plan
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare)\b[^`\n]*", README)
+COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare|doctor)\b[^`\n]*", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -33,6 +34,7 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     checked = []
     monkeypatch.setattr(cli, "_execute", lambda runs: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
+    monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
@@ -57,5 +59,5 @@ def test_tables_of_the_readme_name_what_there_is():
     for name in (*SHORTCUTS, *ORDERS):
         assert f"`{name}`" in README
     keys = flatten(default_config())
-    for key in re.findall(r"`((?:model|norm|optim|train|eval|data)\.[a-z_]+)`", README):
+    for key in re.findall(r"`((?:model|norm|optim|train|eval|data|checkpoint)\.[a-z_]+)`", README):
         assert key in keys

@@ -156,7 +156,9 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.run, self.parallel, self.keep = run.absolute(), parallel, keep
         self.orbax = orbax.checkpoint
-        self.writer = orbax.checkpoint.AsyncCheckpointer(orbax.checkpoint.PyTreeCheckpointHandler())
+        self.writer = orbax.checkpoint.AsyncCheckpointer(
+            orbax.checkpoint.PyTreeCheckpointHandler(use_compression=False)
+        )
         self.finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future | None = None
         self.saved: Facts | None = None
