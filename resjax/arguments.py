@@ -133,6 +133,9 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sweep.add_argument("--seeds", type=int, metavar="N", help="run every net with seeds 0 to N-1")
     for command in (train, sweep):
+        command.add_argument(
+            "--retry", action="store_true", help="go on with runs that failed, too"
+        )
         _add_hosts(command)
 
     report = add(

@@ -66,7 +66,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
     plan = prepare(config)
     if hosts.is_first():
         print_plan(plan)
-    code = _execute({directory: config})
+    code = _execute({directory: config}, options.retry)
     if hosts.is_first():
         print(f"run: {directory}")
     return code
@@ -82,7 +82,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     workdir = options.workdir or Path("runs", name)
     axes = grid.select_axes(grid.axes_of(module, config), options.sweep, options.seeds, overridden)
     runs = {workdir / run: config for run, config in grid.expand(config, axes).items()}
-    code = _execute(runs)
+    code = _execute(runs, options.retry)
     if hosts.is_first() and any(run_state(directory) == DONE for directory in runs):
         _print_report(workdir)
     return code
@@ -227,7 +227,7 @@ def _join(options: argparse.Namespace, config: ConfigDict) -> None:
     hosts.refuse_different(flatten(config) | told)
 
 
-def _execute(runs: Mapping[Path, ConfigDict]) -> int:
+def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
     from resjax.display import Display
     from resjax.sweeps.local import check, run_sweep
     from resjax.training import hosts
@@ -236,7 +236,7 @@ def _execute(runs: Mapping[Path, ConfigDict]) -> int:
     check(runs)
     enable_cache()
     with Display(runs, silent=not hosts.is_first()) as display:
-        outcomes = run_sweep(runs, display)
+        outcomes = run_sweep(runs, display, retry)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 

@@ -94,6 +94,16 @@ class Display:
             f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
         )
 
+    def waiting(self, runs: list[Path]) -> None:
+        line = f"{_several(len(runs), 'run')} in the hands of other processes; waiting for them"
+        if self.live:
+            self._clear()
+            fields = {"place": "", "run": line, "doing": ""}
+            self.task = self.bar.add_task("", total=None, **fields)
+        elif time.monotonic() - self.told > PLAIN_INTERVAL:
+            self.told = time.monotonic()
+            self.console.print(line)
+
     def _clear(self) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)

@@ -19,7 +19,8 @@ from resjax.training.plan import prepare
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare|doctor)\b[^`\n]*", README)
+NAMES = "sweep|train|report|describe|bench|prepare|doctor"
+COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -32,7 +33,7 @@ def test_python_of_the_readme_runs(code, tmp_path, monkeypatch):
 def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
-    monkeypatch.setattr(cli, "_execute", lambda runs: checked.append(runs) or 0)
+    monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)

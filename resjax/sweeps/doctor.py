@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.training import checkpoint, rundir
+from resjax.training import checkpoint, claims, rundir
 from resjax.training.summary import read_summary
 
 RUNNING, DAMAGED = "running", "damaged"
@@ -59,7 +59,7 @@ def examine_all(directory: Path) -> list[Finding]:
 
 def examine(run: Path) -> Finding:
     """Reads and verifies all that a run has on disk, and changes nothing."""
-    running = rundir.is_locked(run)
+    running = claims.owner(run)
     whole, damaged, partial = [], [], []
     for path in checkpoint.found(run):
         if checkpoint.is_partial(path):
@@ -96,9 +96,11 @@ def repair(finding: Finding) -> list[Path]:
     """Removes what is partial, and nothing else; returns it.
 
     Raises:
-      ConfigError: if the run has been started meanwhile.
+      Claimed: if the run has been started meanwhile.
     """
-    with rundir.locked(finding.directory):
+    if not finding.partial:
+        return []
+    with claims.claimed(finding.directory):
         for path in finding.partial:
             (shutil.rmtree if path.is_dir() else Path.unlink)(path)
     return finding.partial
@@ -169,7 +171,7 @@ def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
 
 
 def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return "a process of this machine is at work on it", ""
+    return f"{claims.owner(run)} is at work on it", ""
 
 
 def _no_run(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:

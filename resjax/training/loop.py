@@ -20,6 +20,7 @@ from resjax.models.grow import grow
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
+from resjax.training.claims import Claim, Claimed, claimed
 from resjax.training.events import Events
 from resjax.training.feeds import make_feed
 from resjax.training.left_out import number_left_out, record_left_out
@@ -70,6 +71,7 @@ def train_and_evaluate(
     Raises:
       ConfigError: before anything is written, if the config is wrong, `workdir` is another run's,
         or its data have changed since the run began.
+      Claimed: if another process runs in `workdir`; a ConfigError.
       Diverged: if the training loss stops being finite; the directory then says so.
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       OSError: if the disk is full; the checkpoints until then are kept.
@@ -77,12 +79,13 @@ def train_and_evaluate(
     hosts.refuse_different(flatten(config) | versions())
     plan, directory = prepare(config), Path(workdir)
     with ExitStack() as until_it_ends:
-        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends))
+        claims: list[Claim] = []
+        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends, claims))
         if done is not None:
             return Summary(**done)
         request = until_it_ends.enter_context(deferred())
         try:
-            summary = _Run(plan, directory, observe, request).execute()
+            summary = _Run(plan, directory, observe, request, claims).execute()
         except Diverged as error:
             if hosts.is_first():
                 rundir.write_text(directory / "error.txt", f"{error}\n")
@@ -92,12 +95,14 @@ def train_and_evaluate(
     return summary
 
 
-def _begin(directory: Path, config: ConfigDict, until_it_ends: ExitStack) -> dict[str, Any] | None:
-    """Makes the directory this run's and keeps others out; the result, if it is done already."""
+def _begin(
+    directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: list[Claim]
+) -> dict[str, Any] | None:
+    """Makes the directory this run's and claims it; the result, if it is done already."""
     rundir.refuse_other_config(directory, config)
     if rundir.run_state(directory) != rundir.DONE:
         rundir.make_directory(directory)
-        until_it_ends.enter_context(rundir.locked(directory))
+        claims.append(until_it_ends.enter_context(claimed(directory)))
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
         return read_summary(directory).recorded()
     rundir.begin_run(directory, config)
@@ -123,9 +128,15 @@ class _Run:
     """The parts of one run while it lasts."""
 
     def __init__(
-        self, plan: Plan, directory: Path, observe: Callable[[Progress], None], request: Request
+        self,
+        plan: Plan,
+        directory: Path,
+        observe: Callable[[Progress], None],
+        request: Request,
+        claims: list[Claim],
     ):
         self.plan, self.directory, self.observe, self.request = plan, directory, observe, request
+        self.claims = claims
         self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
         self.at = _Position()
         self.told = dict(self.at.seconds)
@@ -375,6 +386,11 @@ class _Run:
         self._note_time("stopped", self.request.name)
 
     def _write_checkpoint(self) -> None:
+        if any(claim.lost for claim in self.claims):
+            raise Claimed(
+                f"{self.directory} was taken over by another process while this one stood still; "
+                "leave it to that one"
+            )
         if self.at.step > self.at.evaluated:
             self._refuse_divergence()
         self.checkpoints.save(self.state, self._facts())

@@ -13,13 +13,11 @@ result.json    written last and atomically: it exists only if the run is done
 Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -199,39 +197,14 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
     )
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps other processes from running in a directory; the lock dies with its owner.
-
-    Raises:
-      ConfigError: if another process holds it.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(
-            f"{directory} is being run by another process; wait for it or choose another directory"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_locked(directory: Path) -> bool:
-    """Whether a process of this machine is running in a directory."""
-    try:
-        with locked(directory):
-            return False
-    except ConfigError:
-        return True
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
-    write_text(path, json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, sealed_text(content))
+
+
+def sealed_text(content: dict[str, Any]) -> str:
+    """A JSON object with its digest."""
+    return json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n"
 
 
 def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
