@@ -63,9 +63,9 @@ def claimed(directory: Path) -> Iterator[Claim]:
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        _lock(descriptor, directory)
+        locked = _lock(descriptor, directory)
         claim = Claim(directory, uuid.uuid4().hex)
-        _take(claim)
+        _take(claim, locked)
         keeper = threading.Thread(target=claim.keep, daemon=True)
         keeper.start()
         try:
@@ -98,18 +98,20 @@ def remove_stale(directory: Path) -> list[Path]:
     return left
 
 
-def _lock(descriptor: int, directory: Path) -> None:
+def _lock(descriptor: int, directory: Path) -> bool:
+    """Whether other processes of this machine are kept out; a storage may have no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
     except BlockingIOError:
         raise Claimed(
             f"{directory} is being run by another process; wait for it or choose another directory"
         ) from None
     except OSError:
-        pass  # a storage without locks; the claim is all there is
+        return False
 
 
-def _take(claim: Claim) -> None:
+def _take(claim: Claim, locked: bool) -> None:
     """Writes the claim, if there is none, or one of a process that is gone.
 
     Of several that find the same stale one, that wins which first makes the file named after it.
@@ -119,8 +121,8 @@ def _take(claim: Claim) -> None:
         return
     except FileExistsError:
         there = _read(claim.path)
-    same_machine = there.get("boot") == _boot()  # whose lock this process has now
-    if there and not same_machine and not _is_stale(claim.path):
+    ended = locked and there.get("boot") == _boot()  # or it would have the lock
+    if there and not ended and not _is_stale(claim.path):
         raise Claimed(
             f"{claim.path.parent} is being run by process {there.get('pid')} on "
             f"{there.get('host')}; wait for it or choose another directory"

@@ -49,7 +49,7 @@ def test_the_metrics_of_a_run_that_is_done_are_all_there(tmp_path):
     rundir.write_result(tmp_path, {"train_error": 0.1})
     assert len(rundir.read_metrics(tmp_path)) == 2
     rundir.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}])
-    with pytest.raises(ConfigError, match="it is not that of result.json"):
+    with pytest.raises(ConfigError, match=r"it is not that of result.json"):
         rundir.read_metrics(tmp_path)
 
 
