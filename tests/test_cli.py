@@ -29,7 +29,7 @@ def test_a_sweep_of_four_runs_from_the_command_line(tmp_path, capsys):
     assert "figure: " in first.out
     assert (tmp_path / "report" / "figures" / "training_error.png").stat().st_size > 5000
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*/*")}
-    assert len(before) == 4 * 5
+    assert len(before) == 4 * 7
     assert main(words) == 0
     second = capsys.readouterr()
     assert second.err.count("done before") == 4
@@ -63,7 +63,7 @@ def test_a_run_that_fails_is_told_and_makes_the_exit_code_1(tmp_path, capsys):
     assert main(["sweep", *SMALL, *words]) == 1
     assert "failed: the training loss became" in capsys.readouterr().err
     assert main(["sweep", *SMALL, *words]) == 1  # known, and not trained again
-    assert "to try again" in capsys.readouterr().err
+    assert "--retry tries again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the se
 checkpoints/   see `resjax.training.checkpoint`
 left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
+progress.json  how far the run is, every few seconds until it is done
+claim.json     who is at work on it; see `resjax.training.claims`
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 
@@ -24,7 +26,7 @@ from typing import Any, BinaryIO
 from ml_collections import ConfigDict
 
 import resjax
-from resjax.config import ConfigError, deciding_keys, default_config, differences, flatten
+from resjax.config import ConfigError, deciding_keys, defaults, differences, flatten
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
@@ -85,8 +87,8 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """Raises ConfigError if the directory holds the run of another config, naming the keys."""
     if run_state(directory) == ABSENT:
         return
-    defaults = flatten(default_config())
-    there, here = defaults | deciding_keys(read_config(directory)), defaults | deciding_keys(config)
+    there = defaults() | deciding_keys(read_config(directory))
+    here = defaults() | deciding_keys(config)
     if differing := differences(there, here, "there", "here"):
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"
@@ -100,16 +102,16 @@ def read_config(directory: Path) -> dict[str, Any]:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
     """
     path = directory / "config.json"
-    content, defaults = read_json(path), flatten(default_config())
+    content = read_json(path)
     layout, made_by = content.pop("layout", 0), content.pop("resjax", "unknown")
-    unknown = sorted(content.keys() - defaults.keys())
+    unknown = sorted(content.keys() - defaults().keys())
     if layout > LAYOUT or unknown:
         keys = f", with {', '.join(unknown)}" if unknown else ""
         raise ConfigError(
             f"{path} is of resjax {made_by}{keys}, and this is {resjax.__version__}; use that "
             "version or a later one"
         )
-    return defaults | content
+    return defaults() | content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     path, lines = directory / "metrics.jsonl", read_lines(directory / "metrics.jsonl")
     if run_state(directory) == DONE:
         expected = read_json(directory / "result.json").get("metrics_sha256")
-        if _file_digest(path) != expected:
+        if expected and _file_digest(path) != expected:
             raise _unreadable(path, ValueError("it is not that of result.json"))
     return lines
 
@@ -197,6 +199,19 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
     )
 
 
+def write_progress(directory: Path, progress: dict[str, Any]) -> None:
+    """Writes how far a run is, for who looks at it from outside."""
+    write_text(directory / "progress.json", sealed_text(progress), durable=False)
+
+
+def read_progress(directory: Path) -> dict[str, Any]:
+    """What was written last; nothing if that is not known."""
+    try:
+        return read_json(directory / "progress.json")
+    except ConfigError:
+        return {}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
     write_text(path, sealed_text(content))
@@ -219,13 +234,14 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
         file.write(_line(content).encode())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either whole or not there."""
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Writes a file that is either whole or not there; `durable` if the machine may go down."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     partial.replace(path)
 
 
