@@ -82,6 +82,10 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open((options.dir / "report" / "index.html").resolve().as_uri())
     return 0
 
 
@@ -210,7 +214,7 @@ def _execute(runs: Mapping[Path, ConfigDict]) -> int:
 
 def _print_report(workdir: Path) -> None:
     from resjax.display import print_report
-    from resjax.report.page import write_report
+    from resjax.report.report import write_report
 
     print_report(write_report(workdir))
 

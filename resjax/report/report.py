@@ -1,0 +1,99 @@
+"""The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
+
+import dataclasses
+from pathlib import Path
+
+from resjax.config import ConfigError
+from resjax.report import figures, formats, page
+from resjax.report.arms import Comparison, Table, compare, tables
+from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
+from resjax.report.gate import Row, reference_gate
+from resjax.report.runs import Missing, Run, read_runs
+from resjax.training import rundir
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What is said of the runs of one protocol.
+
+    Attributes:
+      table: the runs.
+      headline: the verdicts in one sentence.
+      verdicts: of each arm.
+      differences: {"train_error", "test_error"}: the paired differences of its arms.
+      gate: its errors beside published ones.
+      statistics: a line for each cell whose runs compared the statistics of evaluation.
+      figures: stems of the files, in the order of the page.
+    """
+
+    table: Table
+    headline: str
+    verdicts: list[Verdict]
+    differences: dict[str, list[Comparison]]
+    gate: list[Row]
+    statistics: list[str]
+    figures: list[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was written: the directory, a section for each protocol, all runs."""
+
+    directory: Path
+    sections: list[Section]
+    runs: list[Run]
+    missing: list[Missing]
+
+
+def write_report(workdir: Path) -> Report:
+    """Writes `workdir/report/` from the runs below `workdir`.
+
+    The same runs give the same files.
+
+    Raises:
+      ConfigError: if no run is done.
+    """
+    runs, missing = read_runs(workdir)
+    if not runs:
+        without = f", {len(missing)} without a result" if missing else ""
+        raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
+    directory = workdir / "report"
+    rundir.make_directory(directory / "figures")
+    for stale in (directory / "figures").iterdir():
+        stale.unlink()
+    found = tables(runs, missing)
+    sections = [
+        _section(table, directory / "figures", "" if place == 1 else str(place), len(found) > 1)
+        for place, table in enumerate(found, start=1)
+    ]
+    report = Report(directory, sections, runs, missing)
+    texts = {
+        "table.md": formats.markdown_document(sections, missing),
+        "table.tex": formats.latex_document(sections),
+        "results.csv": formats.comma_separated(runs, missing),
+        "index.html": page.render(report, workdir),
+    }
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return report
+
+
+def _section(table: Table, directory: Path, number: str, titled: bool) -> Section:
+    said = verdicts(table)
+    title = table.title if titled else None
+    drawn = {
+        "training_error": figures.error_curves(table.arms, "train_error", title),
+        "test_error": figures.error_curves(table.arms, "test_error", title),
+        "error_by_depth": figures.error_by_depth(table.arms, title),
+    }
+    for name, figure in drawn.items():
+        figures.save(figure, directory / f"{name}{number}")
+    return Section(
+        table=table,
+        headline=headline(said),
+        verdicts=said,
+        differences={what: compare(table, what) for what in ("train_error", "test_error")},
+        gate=reference_gate(table),
+        statistics=[line for cell in table.cells if (line := by_statistics(cell))],
+        figures=[directory / f"{name}{number}" for name in drawn],
+    )
