@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
 """Beside a verdict, so that it is told by more than its colour."""
 
-RUNS = ("run", "state", "why", "table", "network", "depth", "seed", "train error %",
-        "test error %", "time (s)", "settings")  # fmt: skip
+RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
+        "test error %", "time (s)", "settings", "why")  # fmt: skip
 """Of the table of runs; some only where they say something."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
@@ -234,7 +234,7 @@ def _run_rows(report: "Report", own: str, header: Sequence[str]) -> list[dict[st
             "network": label(run.config["model.shortcut"]),
             "depth": str(run.config["model.depth"]),
             "seed": str(run.config["seed"]),
-            **dict(zip(RUNS[7:10], errors, strict=True)),
+            **dict(zip(RUNS[6:9], errors, strict=True)),
             "settings": ", ".join(settings) or "-",
         }
         rows.append(

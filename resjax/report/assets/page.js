@@ -47,7 +47,7 @@
                      line: { color: color(line.arm), width: 2,
                              dash: data.lines[line.dash % data.lines.length] },
                      marker: { color: color(line.arm) },
-                     hovertemplate: `<b>${name}</b><br>epoch %{x:.4g}: %{y:.2f} %` +
+                     hovertemplate: `<b>${name}</b><br>epoch %{x:.4~g}: %{y:.2f} %` +
                        (range ? `<br>${line.seeds} seeds, %{customdata[0]:.2f} to %{customdata[1]:.2f}` : "") +
                        "<extra></extra>" });
       });
@@ -90,13 +90,13 @@
     const domains = narrow ? [[0.57, 1], [0, 0.43]] : [[0, 1], [0, 1]];
     const columns = narrow ? [[0, 1], [0, 1]] : [[0, 0.47], [0.53, 1]];
     return {
-      width, height: narrow ? 640 : printing ? 280 : 400, autosize: false, showlegend: false,
+      width, height: narrow ? 670 : printing ? 280 : 400, autosize: false, showlegend: false,
       hovermode: "closest", dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: printing ? 10 : 13, color: ink },
       hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: ink } },
       modebar: { color: style("--faint"), activecolor: ink, bgcolor: "rgba(0,0,0,0)" },
-      margin: { l: 44, r: 8, t: 30, b: 44 },
+      margin: { l: 44, r: 8, t: narrow ? 58 : 30, b: 44 },
       xaxis: { ...x, domain: columns[0], anchor: "y" },
       xaxis2: { ...x, domain: columns[1], anchor: "y2", matches: "x" },
       yaxis: { ...y, domain: domains[0], anchor: "x" },
@@ -112,7 +112,9 @@
     depths: { traces: depths, axis: (place) => ["layers", data.sections[place].depths] },
   };
   const charts = [...document.querySelectorAll(".chart")];
-  const CONFIG = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Named one by one: by default there is a button that sends a chart away.
+  const BUTTONS = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const CONFIG = { displaylogo: false, plotlyServerURL: "", modeBarButtons: BUTTONS };
 
   function draw(chart) {
     const place = Number(chart.dataset.section);
