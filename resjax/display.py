@@ -295,7 +295,8 @@ def print_report(report: Report) -> None:
     for run in report.missing:
         console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)
     for section in report.sections:
-        console.print(f"figure: {section.figures[0].with_suffix('.png')}", soft_wrap=True)
+        for figure in section.figures[:1]:
+            console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
 
 

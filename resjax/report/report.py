@@ -11,6 +11,9 @@ from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.training import rundir
 
+MOST_DRAWN = 8
+"""Tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -23,7 +26,7 @@ class Section:
       differences: {"train_error", "test_error"}: the paired differences of its arms.
       gate: its errors beside published ones.
       statistics: a line for each cell whose runs compared the statistics of evaluation.
-      figures: stems of the files, in the order of the page.
+      figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
     """
 
     table: Table
@@ -62,10 +65,13 @@ def write_report(workdir: Path) -> Report:
     for stale in (directory / "figures").iterdir():
         stale.unlink()
     found = tables(runs, missing)
-    sections = [
-        _section(table, directory / "figures", "" if place == 1 else str(place), len(found) > 1)
-        for place, table in enumerate(found, start=1)
-    ]
+    sections = []
+    for place, table in enumerate(found):
+        drawn = []
+        if place < MOST_DRAWN:
+            title = table.title if len(found) > 1 else None
+            drawn = _draw(table, title, directory / "figures", str(place + 1) if place else "")
+        sections.append(_section(table, drawn))
     report = Report(directory, sections, runs, missing)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
@@ -78,16 +84,21 @@ def write_report(workdir: Path) -> Report:
     return report
 
 
-def _section(table: Table, directory: Path, number: str, titled: bool) -> Section:
-    said = verdicts(table)
-    title = table.title if titled else None
+def _draw(table: Table, title: str | None, directory: Path, number: str) -> list[Path]:
+    """Saves the figures of a table, and returns their stems."""
     drawn = {
         "training_error": figures.error_curves(table.arms, "train_error", title),
         "test_error": figures.error_curves(table.arms, "test_error", title),
         "error_by_depth": figures.error_by_depth(table.arms, title),
     }
-    for name, figure in drawn.items():
-        figures.save(figure, directory / f"{name}{number}")
+    stems = [directory / f"{name}{number}" for name in drawn]
+    for stem, figure in zip(stems, drawn.values(), strict=True):
+        figures.save(figure, stem)
+    return stems
+
+
+def _section(table: Table, drawn: list[Path]) -> Section:
+    said = verdicts(table)
     return Section(
         table=table,
         headline=headline(said),
@@ -95,5 +106,5 @@ def _section(table: Table, directory: Path, number: str, titled: bool) -> Sectio
         differences={what: compare(table, what) for what in ("train_error", "test_error")},
         gate=reference_gate(table),
         statistics=[line for cell in table.cells if (line := by_statistics(cell))],
-        figures=[directory / f"{name}{number}" for name in drawn],
+        figures=drawn,
     )

@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from resjax.report import figures
+from resjax.report import figures, page, report
 from resjax.report.arms import tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
@@ -40,8 +40,8 @@ class Strict(HTMLParser):
         pass
 
 
-def page_of(report):
-    text = (report.directory / "index.html").read_text()
+def page_of(written):
+    text = (written.directory / "index.html").read_text()
     parser = Strict()
     parser.feed(text)
     parser.close()
@@ -54,33 +54,33 @@ def test_files_of_a_report(tmp_path):
     write_sweep(tmp_path, {("none", 56): [0.6], ("none", 20): [0.1], ("projection_all", 20): [0.2]})
     begin_run(tmp_path, "cut", seed=7)
     fail_run(begin_run(tmp_path, "lost", seed=8), "the training loss became nan")
-    report = write_report(tmp_path)
-    names = {str(path.relative_to(tmp_path / "report")) for path in report.directory.rglob("*.*")}
+    written = write_report(tmp_path)
+    names = {str(path.relative_to(tmp_path / "report")) for path in written.directory.rglob("*.*")}
     drawn = ("training_error", "test_error", "error_by_depth")
     assert names == {
         "index.html", "table.md", "table.tex", "results.csv",
         *(f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg", "pdf")),
     }  # fmt: skip
-    assert "| plain | 56 | 1 | 60.00 |" in (report.directory / "table.md").read_text()
-    assert "- cut (unfinished)" in (report.directory / "table.md").read_text()
-    page, parser = page_of(report)
+    assert "| plain | 56 | 1 | 60.00 |" in (written.directory / "table.md").read_text()
+    assert "- cut (unfinished)" in (written.directory / "table.md").read_text()
+    page, parser = page_of(written)
     assert "Plain degrades with depth" in page
     assert "training error +50.00 points" in page
     assert "one seed, so no interval" in page
     assert "the training loss became nan" in page
     for link in parser.links:
         if not link.startswith(("#", "data:")):
-            assert (report.directory / link).exists(), link
+            assert (written.directory / link).exists(), link
     for link in [link for link in parser.links if link.startswith("#")]:
         assert link[1:] in parser.ids
 
 
 def test_the_same_runs_give_the_same_files(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1, 0.2], ("none", 8): [0.0, 0.1]})
-    report = write_report(tmp_path).directory
-    first = {path: path.read_bytes() for path in report.rglob("*.*")}
+    directory = write_report(tmp_path).directory
+    first = {path: path.read_bytes() for path in directory.rglob("*.*")}
     write_report(tmp_path)
-    assert {path: path.read_bytes() for path in report.rglob("*.*")} == first
+    assert {path: path.read_bytes() for path in directory.rglob("*.*")} == first
 
 
 def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
@@ -97,14 +97,24 @@ def test_runs_of_two_protocols_get_separate_tables(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("none", 8): [0.2]})
     write_run(tmp_path, "long", 0.05, model__shortcut="none", train__duration="30 epochs")
     write_run(tmp_path, "other", 0.05, model__shortcut="none", data__name="shapes")
-    report = write_report(tmp_path)
-    titles = [section.table.title for section in report.sections]
+    written = write_report(tmp_path)
+    titles = [section.table.title for section in written.sections]
     assert titles[0] == "digits, train.duration=15 epochs"
-    page, _ = page_of(report)
+    page, _ = page_of(written)
     assert "3 protocols, and a table never mixes two" in page
     for title in titles:
         assert title in page
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["sections"]) == 3
+
+
+def test_only_the_largest_of_very_many_tables_have_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MOST_DRAWN", 1)
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.2]})
+    write_run(tmp_path, "other", 0.1, train__duration="30 epochs")
+    written = write_report(tmp_path)
+    assert [len(section.figures) for section in written.sections] == [3, 0]
+    page, _ = page_of(written)
+    assert "Files for a paper are drawn of the largest tables only." in page
 
 
 def test_the_data_of_the_charts_are_means_and_ranges_over_seeds(tmp_path):
@@ -134,10 +144,10 @@ def test_names_with_html_in_them_are_escaped(tmp_path):
 
 def test_a_run_of_its_own_has_a_report(tmp_path):
     write_run(tmp_path, "alone", 0.1)
-    report = write_report(tmp_path / "alone")
-    _, parser = page_of(report)
+    written = write_report(tmp_path / "alone")
+    _, parser = page_of(written)
     assert "../" in parser.links
-    assert [run.name for run in report.runs] == ["alone"]
+    assert [run.name for run in written.runs] == ["alone"]
 
 
 def test_a_manifest_tells_what_differs_between_runs(tmp_path):
@@ -187,12 +197,12 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
             kind: {"train_error": error / 2, "test_error": error} for kind, error in errors.items()
         }
         rundir.write_json(path, rundir.read_json(path) | {"statistics": compared})
-    report = write_report(tmp_path)
+    written = write_report(tmp_path)
     line = (
         "identity 20: train / test error % by statistics, "
         "batch 5.00 / 10.00, running 15.00 / 30.00, precise 7.50 / 15.00"
     )
-    assert report.sections[0].statistics == [line]
+    assert written.sections[0].statistics == [line]
     assert line in (tmp_path / "report" / "index.html").read_text()
     with (tmp_path / "report" / "results.csv").open() as file:
         assert float(next(csv.DictReader(file))["statistics.precise.test_error"]) == 0.15
@@ -200,8 +210,6 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
 
 @pytest.mark.parametrize("name", ["page.css", "page.js", "plotly-basic.min.js"])
 def test_what_a_page_embeds_ends_no_element(name):
-    from resjax.report import page
-
     text = page._asset(name)
     assert "</script" not in text
     assert "</style" not in text
