@@ -238,7 +238,7 @@ def difference_of(
     """The error of the first cell less that of the second over their common seeds, None if none.
 
     Its variance is at least that of rounding two errors to whole examples, so that a few equal
-    differences do not make it certain.
+    differences do not make it certain; the interval stays within -1 and 1.
     """
     high, low = first.by_seed(measure), second.by_seed(measure)
     seeds = sorted(high.keys() & low.keys())
@@ -247,7 +247,11 @@ def difference_of(
     examples = fewest_examples(first, second, measure)
     least_variance = 2 / 12 / examples**2 if examples else 0.0
     pairs = [high[seed] for seed in seeds], [low[seed] for seed in seeds]
-    return stats.paired(*pairs, least_variance, comparisons)
+    found = stats.paired(*pairs, least_variance, comparisons)
+    if found.interval is None:
+        return found
+    lowest, highest = found.interval
+    return dataclasses.replace(found, interval=(max(-1.0, lowest), min(1.0, highest)))
 
 
 def fewest_examples(first: Cell, second: Cell, measure: str) -> int | None:

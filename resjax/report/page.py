@@ -62,6 +62,7 @@ def render(report: "Report", workdir: Path) -> str:
         recipe=_recipe(report.runs),
         manifest=_manifest(report.runs),
         style=_asset("page.css"),
+        papers={"light": _paper("light", styles.LIGHT), "dark": _paper("dark", styles.DARK)},
         script=_asset("page.js"),
         plotly=_asset("plotly-basic.min.js"),
         data=_embedded(
@@ -78,6 +79,12 @@ def render(report: "Report", workdir: Path) -> str:
 
 def _asset(name: str) -> str:
     return resources.files("resjax.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _paper(mode: str, colors: Sequence[str]) -> str:
+    """The declarations of CSS for the paper and the arms on it."""
+    arms = (f"--arm{place}: {color};" for place, color in enumerate(colors))
+    return " ".join((f"--paper: {styles.PAPER[mode]};", *arms))
 
 
 def _embedded(content: Any) -> str:
@@ -113,7 +120,8 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
         "arms": [
             {
                 "name": arm.name,
-                "color": place % len(styles.LIGHT),
+                "place": place % len(styles.LIGHT),
+                "sign": styles.SIGNS[place % len(styles.SIGNS)],
                 "depths": [cell.depth for cell in arm.cells],
             }
             for place, arm in enumerate(table.arms)

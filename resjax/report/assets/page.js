@@ -43,10 +43,11 @@
         }
         const range = drawn.low ? drawn.low.map((low, i) => [low, drawn.high[i]]) : undefined;
         lines.push({ ...axes, x: drawn.x, y: drawn.y, customdata: range, name, type: "scatter",
-                     mode: drawn.x.length > 1 ? "lines" : "markers",
+                     mode: "lines+markers",
                      line: { color: color(line.arm), width: 2,
                              dash: data.lines[line.dash % data.lines.length] },
-                     marker: { color: color(line.arm) },
+                     marker: { color: color(line.arm), size: 7, maxdisplayed: 8,
+                               symbol: data.markers[line.arm % data.markers.length] },
                      hovertemplate: `<b>${name}</b><br>epoch %{x:.4~g}: %{y:.2f} %` +
                        (range ? `<br>${line.seeds} seeds, %{customdata[0]:.2f} to %{customdata[1]:.2f}` : "") +
                        "<extra></extra>" });
