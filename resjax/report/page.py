@@ -1,18 +1,17 @@
 """The page of a report: one file that needs nothing else."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
-
 from resjax.config import flatten
 from resjax.report import styles, tables
-from resjax.report.arms import Arm, Cell, as_text, differing_keys, label, protocol, value_of
-from resjax.report.curves import curve
+from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
+from resjax.report.charts import charts
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
@@ -42,23 +41,22 @@ def render(report: "Report", workdir: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own = workdir.resolve().name
     needed = {
         "table": len(report.sections) > 1,
         "why": any(run.reason for run in report.missing),
         "settings": bool(_settings(report)),
     }
     header = [name for name in RUNS if needed.get(name, True)]
-    states = [DONE, *(run.state for run in report.missing)]
+    counts = Counter({DONE: len(report.runs), FAILED: 0, UNFINISHED: 0})
+    counts.update(run.state for run in report.missing)
     return environment.from_string(_asset("page.html.j2")).render(
-        name=own,
-        counts={state: len(report.runs) if state == DONE else states.count(state)
-                for state in (DONE, FAILED, UNFINISHED)},
+        name=workdir.resolve().name,
+        counts=counts,
         seconds=_duration(sum(sum(run.summary.seconds.values()) for run in report.runs)),
         sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],
         text=TEXT,
         runs_header=header,
-        runs=_run_rows(report, own, header),
+        runs=_run_rows(report, workdir, header),
         recipe=_recipe(report.runs),
         manifest=_manifest(report.runs),
         style=_asset("page.css"),
@@ -71,10 +69,10 @@ def render(report: "Report", workdir: Path) -> str:
                 "dark": styles.DARK,
                 "lines": styles.PLOTLY_LINES,
                 "markers": styles.PLOTLY_MARKERS,
-                "sections": [_charts(section.table.arms) for section in report.sections],
+                "sections": [charts(section.table.arms) for section in report.sections],
             }
         ),
-    )  # fmt: skip
+    )
 
 
 def _asset(name: str) -> str:
@@ -167,50 +165,6 @@ def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
     ]
 
 
-# ------------------------------------------------------------------------------ data of the charts
-
-
-def _charts(arms: Sequence[Arm]) -> dict[str, Any]:
-    depths = sorted({cell.depth for arm in arms for cell in arm.cells})
-    curves, points = [], []
-    for place, arm in enumerate(arms):
-        for cell in arm.cells:
-            drawn = {what: _curve(cell, f"{what}_error") for what in ("train", "test")}
-            line = {"arm": place, "depth": cell.depth, "dash": depths.index(cell.depth)}
-            curves.append(line | {"seeds": len(cell.runs)} | drawn)
-        points.append({what: _points(arm, f"{what}_error") for what in ("train", "test")})
-    return {"arms": [arm.name for arm in arms], "depths": depths, "curves": curves,
-            "points": points}  # fmt: skip
-
-
-def _curve(cell: Cell, measure: str) -> dict[str, list] | None:
-    found = curve(cell, measure)
-    if found is None:
-        return None
-    drawn = {"x": _numbers(found.epochs), "y": _numbers(found.mean)}
-    if len(cell.runs) > 1:
-        drawn |= {"low": _numbers(found.low), "high": _numbers(found.high)}
-    return drawn
-
-
-def _points(arm: Arm, measure: str) -> dict[str, list]:
-    samples = [(cell.depth, cell.sample(measure)) for cell in arm.cells]
-    samples = [(depth, s) for depth, s in samples if s is not None and np.isfinite(s.mean)]
-    ends = [s.interval or (s.mean, s.mean) for _, s in samples]
-    return {
-        "x": [depth for depth, _ in samples],
-        "y": _numbers([100 * s.mean for _, s in samples]),
-        "low": _numbers([100 * low for low, _ in ends]),
-        "high": _numbers([100 * high for _, high in ends]),
-        "n": [s.n for _, s in samples],
-    }
-
-
-def _numbers(values: Iterable[float]) -> list[float | None]:
-    """With five digits, which are more than a chart shows; None where not finite."""
-    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values]
-
-
 # ------------------------------------------------------------------------------ runs and what ran
 
 
@@ -220,7 +174,7 @@ def _settings(report: "Report") -> list[str]:
     return [key for key in differing if key not in ("model.depth", "model.shortcut", "seed")]
 
 
-def _run_rows(report: "Report", own: str, header: Sequence[str]) -> list[dict[str, Any]]:
+def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each run, failed and unfinished ones first."""
     everything: list[Run | Missing] = [*report.missing, *report.runs]
     differing = _settings(report)
@@ -245,10 +199,10 @@ def _run_rows(report: "Report", own: str, header: Sequence[str]) -> list[dict[st
             **dict(zip(RUNS[6:9], errors, strict=True)),
             "settings": ", ".join(settings) or "-",
         }
+        own = not (workdir / run.name).is_dir()  # a run that holds its report itself
         rows.append(
             {
-                # A directory that is a run itself holds its own report.
-                "link": "../" if run.name == own else f"../{quote(run.name)}/",
+                "link": "../" if own else f"../{quote(run.name)}/",
                 "values": [values[name] for name in header],
                 "state": values["state"],
             }

@@ -132,7 +132,9 @@ def test_the_data_of_the_charts_are_means_and_ranges_over_seeds(tmp_path):
 
 def test_names_with_html_in_them_are_escaped(tmp_path):
     workdir = tmp_path / "<b>&</script>"
-    directory = write_run(workdir, "<i>run", 0.1, data__name="fake:</script><script>alert(1)")
+    data = "fake:</script><script>alert(1)"
+    directory = write_run(workdir, "<i>run", 0.1, data__name=data)
+    write_run(workdir, "b", 0.1, data__name=data, model__activation="</script><script>alert(2)")
     manifest = rundir.read_json(directory / "manifest.json")
     rundir.write_json(directory / "manifest.json", manifest | {"<u>": "<s>"})
     page, _ = page_of(write_report(workdir))
