@@ -80,7 +80,9 @@ def write_report(workdir: Path) -> Report:
         "index.html": page.render(report, workdir),
     }
     for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
+        partial = directory / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(directory / name)
     return report
 
 
