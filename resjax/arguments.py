@@ -179,10 +179,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     report = add(
         "report",
-        "write and print the table, figure and page of a sweep",
+        "write and print the tables, figures and page of a sweep",
         "resjax report runs/degradation",
     )
     report.add_argument("dir", type=_path, metavar="DIR", help="directory of the sweep")
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
     doctor = add(
         "doctor",
         "verify what the runs in a directory have on disk, and say what to do about each",

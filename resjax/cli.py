@@ -167,6 +167,10 @@ def _status(options: argparse.Namespace, rest: list[str]) -> int:
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open((options.dir / "report" / "index.html").resolve().as_uri())
     return 0
 
 
@@ -319,7 +323,7 @@ def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
 
 def _print_report(workdir: Path) -> None:
     from resjax.display import print_report
-    from resjax.report.page import write_report
+    from resjax.report.report import write_report
     from resjax.training.claims import Claimed, claimed
 
     if not workdir.is_dir():

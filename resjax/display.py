@@ -19,7 +19,7 @@ from resjax.models.summary import (
     count_parameters,
     variable_shapes,
 )
-from resjax.report.page import Report
+from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
@@ -168,27 +168,29 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     whole = not console.is_terminal  # a file keeps a sentence on its line
     for section in report.sections:
-        title = section.title if len(report.sections) > 1 else None
+        title = section.table.title if len(report.sections) > 1 else None
         table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for name in HEADER:
             left = name == "shortcut"
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
-        for arm in section.arms:
-            for row in rows(arm):
+        for arm in section.table.arms:
+            for row in rows(arm.cells):
                 table.add_row(*(value.replace(" ± ", "±") for value in row))
             table.add_row()
         console.print(table, width=_natural_width(console, table))
-        for degrades, line in section.verdicts:
-            console.print(line, style="bold" if degrades else None, soft_wrap=whole)
+        for verdict in section.verdicts:
+            style = "bold" if verdict.degrades else None
+            console.print(verdict.line, style=style, soft_wrap=whole)
         for line in section.statistics:
             console.print(line, soft_wrap=whole)
         console.print()
     for run in report.missing:
         console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)
     for section in report.sections:
-        console.print(f"figure: {section.figure.with_suffix('.png')}", soft_wrap=True)
+        for figure in section.figures[:1]:
+            console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
 
 

@@ -39,6 +39,16 @@ def test_a_sweep_of_four_runs_from_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().out == first.out
 
 
+def test_a_report_opens_its_page_if_asked_to(tmp_path, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["train", *SMALL, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert main(["report", str(tmp_path)]) == 0
+    assert opened == []
+    assert main(["report", str(tmp_path), "--open"]) == 0
+    assert opened == [(tmp_path / "report" / "index.html").as_uri()]
+
+
 def test_one_run_from_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *SMALL]) == 0
@@ -225,7 +235,7 @@ def test_help_names_every_option(capsys, command):
         (): ["train", "sweep", "report", "describe", "--version"],
         ("train",): ["--config=FILE", "--config.KEY=VALUE", "--workdir"],
         ("sweep",): ["--config=FILE", "--config.KEY=VALUE", "--workdir", "--sweep", "--seeds"],
-        ("report",): ["DIR"],
+        ("report",): ["DIR", "--open"],
         ("describe",): ["--shortcut", "--order", "--stride-in", "--classes", "--json", "--diagram"],
     }[tuple(command)]
     assert all(option in text for option in options)

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from resjax import live
 from resjax.config import default_config
+from resjax.display import print_plan
 from resjax.live import Display
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
@@ -82,7 +83,7 @@ def test_endings_of_runs(tmp_path, clock):
 def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
     tiny.train.batch_size = 60
     tiny.update_from_flattened_dict(keys)
-    display.print_plan(prepare(tiny))
+    print_plan(prepare(tiny))
     first, second, third = capsys.readouterr().err.splitlines()
     assert expected in first
     plan = prepare(tiny)

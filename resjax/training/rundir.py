@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
+from packaging.version import Version
 
 import resjax
 from resjax.config import ConfigError, deciding_keys, defaults, differences, flatten
@@ -103,13 +104,11 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     content = read_json(path)
-    layout, made_by = content.pop("layout", 0), content.pop("resjax", "unknown")
-    unknown = sorted(content.keys() - defaults().keys())
-    if layout > LAYOUT or unknown:
-        keys = f", with {', '.join(unknown)}" if unknown else ""
+    layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
+    if layout > LAYOUT or Version(made_by) > Version(resjax.__version__):
         raise ConfigError(
-            f"{path} is of resjax {made_by}{keys}, and this is {resjax.__version__}; use that "
-            "version or a later one"
+            f"{path} is of resjax {made_by}, and this is {resjax.__version__}; use that version or "
+            "a later one"
         )
     return defaults() | content
 
