@@ -113,7 +113,7 @@ def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
             fields = {"run": status.directory.name, "state": status.state, **own}
             print(json.dumps(fields | {"seconds": seconds[status.directory]}))
     else:
-        print_dry_run(statuses, work, seconds)
+        print_dry_run(runs, statuses, work, seconds)
     return 0
 
 

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from resjax.config import flatten
 from resjax.data.source import Split
 from resjax.live import clock, status_rows
 from resjax.models.summary import (
@@ -236,6 +238,24 @@ def _natural_width(console: Console, table: Table) -> int:
     return table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
 
 
+NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
+"""Keys that the name of a run has."""
+
+
+def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, str]:
+    """For each run of a grid the settings that are not the same in all, nor in its name."""
+    flat = {directory: flatten(config) for directory, config in runs.items()}
+    keys = [
+        key
+        for key in next(iter(flat.values()))
+        if key not in NAMED and len({str(settings[key]) for settings in flat.values()}) > 1
+    ]
+    return {
+        directory: " ".join(f"{key}={settings[key]}" for key in keys)
+        for directory, settings in flat.items()
+    }
+
+
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
@@ -257,13 +277,18 @@ def print_statuses(statuses: list[Status], line: str) -> None:
 
 
 def print_dry_run(
-    statuses: list[Status], work: Mapping[Path, Work], seconds: Mapping[Path, float | None]
+    runs: Mapping[Path, ConfigDict],
+    statuses: list[Status],
+    work: Mapping[Path, Work],
+    seconds: Mapping[Path, float | None],
 ) -> None:
     """The runs of a grid, what they are and what they will take, to stdout."""
+    settings = varying(runs)
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time"):
-        left = name in ("run", "state")
+    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time",
+                 *([""] if any(settings.values()) else [])):  # fmt: skip
+        left = name in ("run", "state", "")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for status in statuses:
         own, takes = work[status.directory], seconds[status.directory]
@@ -274,6 +299,7 @@ def print_dry_run(
             f"{own.multiply_adds:,}",
             _operations(2 * own.total),
             "" if takes is None else clock(takes),
+            *([settings[status.directory]] if any(settings.values()) else []),
         )
     console.print(table, width=_natural_width(console, table))
     left = [status.directory for status in statuses if status.state not in ENDED]

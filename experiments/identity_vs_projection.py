@@ -1,0 +1,47 @@
+"""Identity against projection shortcuts as networks get deep (He et al. 2015, section 4.1, table 3).
+
+Question: the paper compares zero padding (A: identity), projections where the shape changes (B:
+projection) and projections in every block (C: projection_all) at one depth, finds B a little better
+than A and C a little better than B, and takes neither for essential. Does that hold at every depth?
+Layers that the arms share start bit-equal and see the same batches, so that their differences are
+paired by seed. The argument is the data, with the recipe of degradation.py:
+
+    resjax sweep --config=experiments/identity_vs_projection.py --workdir=runs/abc
+    resjax sweep --config=experiments/identity_vs_projection.py:shapes --workdir=runs/abc-shapes
+    resjax sweep --config=experiments/identity_vs_projection.py:cifar10 --workdir=runs/abc-cifar10
+
+digits (the default): 36 runs. The last two are for accelerators.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.sweeps.grid import load_experiment
+
+RECIPE = Path(__file__).with_name("degradation.py")
+
+DEPTHS = {"digits": (8, 20, 32, 56), "shapes": (8, 20, 32, 56), "cifar10": (20, 32, 44, 56, 110)}
+
+SEEDS = {"digits": 3, "shapes": 3, "cifar10": 5}
+
+
+def get_config(arg: str = "digits") -> ConfigDict:
+    """The recipe of degradation.py for the same data."""
+    return load_experiment(f"{RECIPE}:{arg}")[1]
+
+
+def sweep_depth(config: ConfigDict) -> Iterator[dict]:
+    for depth in DEPTHS.get(config.data.name, DEPTHS["digits"]):
+        yield {"model.depth": depth}
+
+
+def sweep_shortcut() -> Iterator[dict]:
+    for shortcut in ("identity", "projection", "projection_all"):
+        yield {"model.shortcut": shortcut}
+
+
+def sweep_seed(config: ConfigDict) -> Iterator[dict]:
+    for seed in range(SEEDS.get(config.data.name, 3)):
+        yield {"seed": seed}

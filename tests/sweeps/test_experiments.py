@@ -1,0 +1,57 @@
+"""The grids of the experiments are those of the papers."""
+
+from pathlib import Path
+
+import pytest
+
+from resjax.config import flatten
+from resjax.sweeps import grid
+from resjax.training.plan import prepare
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def runs_of(reference):
+    module, config = grid.load_experiment(str(EXPERIMENTS / reference))
+    axes = grid.select_axes(grid.axes_of(module, config), None, None)
+    return list(grid.expand(config, axes).values())
+
+
+def test_identity_mappings_has_the_rows_of_tables_1_and_2():
+    """He et al. 2016: nine rows of table 1 and five of table 2, which share the original unit."""
+    runs = runs_of("identity_mappings.py:cifar10")
+    assert len(runs) == 13
+    assert {run.model.depth for run in runs} == {110}
+    orders = [run.model.order for run in runs if run.model.shortcut == "identity"]
+    assert orders == ["post", "bn_after_add", "relu_before_add", "relu_preact", "preact"]
+    others = [
+        (run.model.shortcut, run.model.shortcut_scale, run.model.branch_scale, run.model.gate_bias)
+        for run in runs
+        if run.model.shortcut in ("scaled", "exclusive_gate", "shortcut_gate")
+    ]
+    assert others == [
+        ("scaled", 0.5, 1.0, -6.0), ("scaled", 0.5, 0.5, -6.0),
+        ("exclusive_gate", 0.5, 0.5, 0.0), ("exclusive_gate", 0.5, 0.5, -6.0),
+        ("shortcut_gate", 0.5, 0.5, 0.0), ("shortcut_gate", 0.5, 0.5, -6.0),
+    ]  # fmt: skip
+    kinds = [run.model.shortcut for run in runs]
+    assert kinds.count("projection_all") == kinds.count("dropout") == 1
+
+
+@pytest.mark.parametrize("size", ["digits", "shapes", "cifar10"])
+@pytest.mark.parametrize("name", ["identity_vs_projection", "identity_mappings"])
+def test_an_experiment_has_the_recipe_of_the_degradation_of_its_size(name, size, monkeypatch):
+    runs, recipe = runs_of(f"{name}.py:{size}"), runs_of(f"degradation.py:{size}")[0]
+    swept = {"model.depth", "model.shortcut", "seed"}
+    same = {"data.name", "optim.learning_rate", "train.duration", "train.batch_size", "data.pad"}
+    for run in runs:
+        assert {key: flatten(run)[key] for key in same - swept} == {
+            key: flatten(recipe)[key] for key in same - swept
+        }
+    if size == "digits":
+        for run in runs:
+            prepare(run)
+    if name == "identity_vs_projection":
+        assert {run.model.shortcut for run in runs} == {"identity", "projection", "projection_all"}
+        seeds = {run.seed for run in runs}
+        assert len(seeds) >= 3  # so that differences have intervals
