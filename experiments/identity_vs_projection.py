@@ -1,4 +1,4 @@
-"""Identity against projection shortcuts as networks get deep (He et al. 2015, section 4.1, table 3).
+"""Identity against projection shortcuts as networks get deep (He et al. 2015, table 3).
 
 Question: the paper compares zero padding (A: identity), projections where the shape changes (B:
 projection) and projections in every block (C: projection_all) at one depth, finds B a little better

@@ -96,7 +96,7 @@ def print_description(name: str, description: Description) -> None:
         f"images of {image}",
         soft_wrap=True,
     )
-    console.print(table, width=_natural_width(console, table))
+    _print_whole(console, table)
 
 
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
@@ -162,7 +162,7 @@ class Measurements:
             f"{one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
             soft_wrap=True,
         )
-        self.console.print(table, width=_natural_width(self.console, table))
+        _print_whole(self.console, table)
 
 
 def print_report(report: Report) -> None:
@@ -181,7 +181,7 @@ def print_report(report: Report) -> None:
             for row in rows(arm.cells):
                 table.add_row(*(value.replace(" ± ", "±") for value in row))
             table.add_row()
-        console.print(table, width=_natural_width(console, table))
+        _print_whole(console, table)
         for verdict in section.verdicts:
             style = "bold" if verdict.degrades else None
             console.print(verdict.line, style=style, soft_wrap=whole)
@@ -233,9 +233,13 @@ def _ago(seconds: float) -> str:
     return "just now"
 
 
-def _natural_width(console: Console, table: Table) -> int:
-    """The columns a table needs, also where there are fewer: a number is never cut off."""
-    return table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
+def _print_whole(console: Console, table: Table) -> None:
+    """Prints a table in the columns it needs, also where there are fewer: no number is cut off."""
+    options = console.options.update(max_width=10_000)
+    before = console.width
+    console.width = max(before, table.__rich_measure__(console, options).maximum)
+    console.print(table, crop=False, no_wrap=True)
+    console.width = before
 
 
 NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
@@ -243,15 +247,17 @@ NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
 
 
 def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, str]:
-    """For each run of a grid the settings that are not the same in all, nor in its name."""
+    """For each run of a grid its settings that most others do not have, nor its name tells."""
     flat = {directory: flatten(config) for directory, config in runs.items()}
-    keys = [
-        key
-        for key in next(iter(flat.values()))
-        if key not in NAMED and len({str(settings[key]) for settings in flat.values()}) > 1
-    ]
+    keys = [key for key in next(iter(flat.values())) if key not in NAMED]
+    usual = {
+        key: collections.Counter(str(settings[key]) for settings in flat.values()).most_common(1)
+        for key in keys
+    }
     return {
-        directory: " ".join(f"{key}={settings[key]}" for key in keys)
+        directory: " ".join(
+            f"{key}={settings[key]}" for key in keys if str(settings[key]) != usual[key][0][0]
+        )
         for directory, settings in flat.items()
     }
 
@@ -269,7 +275,7 @@ def print_statuses(statuses: list[Status], line: str) -> None:
     """A row for each run and a line about all, to stdout."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
-    console.print(table, width=_natural_width(console, table))
+    _print_whole(console, table)
     for status in statuses:
         if status.why:
             console.print(f"{status.directory.name}: {status.why}", soft_wrap=True)
@@ -301,7 +307,7 @@ def print_dry_run(
             "" if takes is None else clock(takes),
             *([settings[status.directory]] if any(settings.values()) else []),
         )
-    console.print(table, width=_natural_width(console, table))
+    _print_whole(console, table)
     left = [status.directory for status in statuses if status.state not in ENDED]
     known = [takes for run in left if (takes := seconds[run]) is not None]
     total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
