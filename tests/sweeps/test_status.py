@@ -1,0 +1,135 @@
+import json
+import time
+
+import pytest
+
+from resjax.cli import main
+from resjax.config import ConfigError
+from resjax.live import MOST_ROWS, Board, clock, shown
+from resjax.sweeps.estimate import seconds_of, work_of
+from resjax.sweeps.status import Status, count, look, look_in, seconds_left
+from resjax.training import claims, rundir
+from resjax.training.loop import train_and_evaluate
+
+
+def begun(tmp_path, tiny, name="run", events=("begun",)):
+    """A run as a process leaves it that is at work, or was killed."""
+    run = tmp_path / name
+    run.mkdir()
+    rundir.begin_run(run, tiny)
+    for event in events:
+        rundir.append_line(run / "timing.jsonl", {"event": event, "at": time.time(), "step": 0})
+    progress = {
+        "at": time.time(), "begun_at": time.time() - 10, "begun_step": 0, "phase": "training",
+        "step": 5, "steps": 20, "epoch": 0.5, "epochs": 2.0, "loss": 1.25, "note": None,
+    }  # fmt: skip
+    rundir.write_progress(run, progress)
+    return run
+
+
+def test_a_run_that_nobody_began_is_waiting(tmp_path):
+    assert look(tmp_path / "run").state == "waiting"
+
+
+def test_a_run_at_work_tells_its_phase_epoch_loss_and_time_left(tiny, tmp_path):
+    run = begun(tmp_path, tiny)
+    with claims.claimed(run):
+        status = look(run)
+    assert (status.state, status.step, status.steps, status.loss) == ("training", 5, 20, 1.25)
+    assert status.seconds_left == pytest.approx(30, abs=1)  # 5 steps took 10 s, and 15 are left
+    assert status.owner.startswith("process ")
+
+
+def test_a_run_whose_process_is_gone_is_interrupted_and_tells_how_often_it_went_on(tiny, tmp_path):
+    status = look(begun(tmp_path, tiny, events=("begun", "stopped", "begun", "saved", "begun")))
+    assert (status.state, status.resumed, status.owner) == ("interrupted", 2, None)
+
+
+def test_runs_that_ended_tell_how(tiny, tmp_path):
+    summary = train_and_evaluate(tiny, tmp_path / "done")
+    (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke\n\nTraceback")
+    done, failed = look_in(tmp_path)
+    assert (done.state, done.train_error, done.step) == ("done", summary.train_error, 20)
+    assert (failed.state, failed.why) == ("failed", "it broke")
+    assert count([done, failed]) == "1 done, 1 failed"
+    with pytest.raises(ConfigError, match=r"no run in .*; start with"):
+        look_in(tmp_path / "nowhere")
+
+
+def test_a_damaged_result_is_a_failure_with_the_remedy(tiny, tmp_path):
+    run = begun(tmp_path, tiny)
+    (run / "result.json").write_text("{")
+    status = look(run)
+    assert status.state == "failed"
+    assert "resjax doctor" in status.why
+
+
+def test_time_left_is_shared_by_those_at_work(tmp_path):
+    done = Status(tmp_path / "a", "done", seconds=10.0)
+    at_work = [
+        Status(tmp_path / name, "training", step=5, steps=10, seconds_left=5.0, owner="p")
+        for name in "bc"
+    ]
+    waiting = Status(tmp_path / "d", "waiting")
+    weights = {tmp_path / name: 1.0 for name in "abcd"}
+    left = seconds_left([done, *at_work, waiting], weights)
+    assert left == pytest.approx(10.0)  # two halves and a whole at 0.1 a second, by two
+    assert seconds_left([waiting], weights) is None
+    assert seconds_left([done], weights) == 0.0
+
+
+def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):
+    states = ["done"] * 40 + ["training"] + ["waiting"] * 40
+    states[3] = "failed"
+    statuses = [
+        Status(tmp_path / str(n), state, owner="p" if state == "training" else None)
+        for n, state in enumerate(states)
+    ]
+    rows = shown(statuses)
+    assert len(rows) == MOST_ROWS
+    assert {"training", "failed", "done", "waiting"} == {status.state for status in rows}
+    assert [int(status.directory.name) for status in rows] == sorted(
+        int(status.directory.name) for status in rows
+    )
+
+
+def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
+    train_and_evaluate(tiny, tmp_path / "done")
+    board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
+    monkeypatch.setattr("resjax.live.look", lambda path: looked.append(path.name) or look(path))
+    for _ in range(3):
+        board.look()
+    assert looked == ["done", "other", "other", "other"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.4, "0 s"), (59, "59 s"), (125, "2 min 05 s"), (7500, "2 h 05 min"), (180_000, "2 d 2 h"),
+])  # fmt: skip
+def test_lengths_of_time_to_read(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_the_cost_of_a_grid_is_told_by_the_speed_of_what_is_done(tiny, tmp_path):
+    deep = tiny.copy_and_resolve_references()
+    deep.model.depth = 20
+    work = work_of({tmp_path / "a": tiny, tmp_path / "b": deep})
+    first, second = work.values()
+    assert first.total == 3 * first.multiply_adds * 20 * 100
+    done = Status(tmp_path / "a", "done", seconds=2.0)
+    seconds = seconds_of([done, Status(tmp_path / "b", "waiting")], work)
+    assert seconds[tmp_path / "b"] == pytest.approx(2.0 * second.total / first.total)
+
+
+def test_status_and_dry_run_from_the_command_line(tiny, tmp_path, capsys):
+    words = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}",
+             "--sweep=", "--axis", "model.shortcut=none,identity"]  # fmt: skip
+    words = [word for word in words if word != "--sweep="] + ["--sweep=seed"]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["state"] for line in lines] == ["waiting", "waiting"]
+    assert not any(tmp_path.iterdir())
+    begun(tmp_path, tiny, "half")
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
+    assert main(["status", str(tmp_path)]) == 0
+    assert "1 interrupted" in capsys.readouterr().out

@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resjax.config import ConfigError
+from resjax.cores import CORES
+from resjax.sweeps import workers
+from resjax.training import rundir
+
+ROOT = Path(__file__).parents[2]
+
+SWEEP = (
+    sys.executable, "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+    "--config.model.width=2", "--sweep=shortcut", "--config.model.depth=8",
+    "--config.train.duration=150 steps", "--config.eval.every=50 steps",
+    "--config.checkpoint.seconds=0.2",
+)  # fmt: skip
+
+
+def test_gpus_are_handed_out_one_to_each_worker(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    assert workers.environments(2) == [
+        {"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"},
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="--jobs=4 and 3 GPUs; use --jobs=3 or less"):
+        workers.environments(4)
+
+
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 4, 5, 6})
+    assert workers.environments(2) == [{CORES: "0,1"}, {CORES: "4,5"}]
+    with pytest.raises(ConfigError, match="--jobs=6 and 5 cores"):
+        workers.environments(6)
+
+
+def steps_and_begins(directory):
+    """Of every run, the steps of its evaluations and those at which it was begun."""
+    found = {}
+    for run in sorted(path.parent for path in directory.glob("*/config.json")):
+        events = rundir.read_lines(run / "timing.jsonl")
+        found[run.name] = (
+            [line["step"] for line in rundir.read_metrics(run)],
+            [event["step"] for event in events if event["event"] == "begun"],
+        )
+    return found
+
+
+@pytest.mark.slow
+def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_run_once(tmp_path):
+    words = [*SWEEP, f"--workdir={tmp_path}"]
+    processes = [
+        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/checkpoints/*/checkpoint.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run = next(tmp_path.glob("*/checkpoints/*/checkpoint.json")).parents[2]
+    victim = rundir.read_json(run / "claim.json")["pid"]
+    next(process for process in processes if process.pid == victim).kill()
+    ended = {process.pid: (process.communicate()[1], process.returncode) for process in processes}
+    assert sorted(code for _, code in ended.values()) == [-9, 0, 0, 0], ended
+    found = steps_and_begins(tmp_path)
+    assert len(found) == 4
+    for name, (steps, begins) in found.items():
+        assert steps == [50, 100, 150], name
+        assert begins == sorted(begins), name
+        assert begins[0] == 0, name
+        assert len(begins) == 1 or name == run.name, found
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert not list(tmp_path.glob("*/claim.json*"))
+
+
+@pytest.mark.slow
+def test_jobs_share_the_runs_and_tell_how_they_ended(tmp_path):
+    words = [*SWEEP, f"--workdir={tmp_path}", "--only=shortcut=none,identity"]
+    done = subprocess.run([*words, "--jobs=2"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 done" in subprocess.run(
+        [sys.executable, "-m", "resjax.cli", "status", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "report: " in done.stdout
+    cores = {rundir.read_json(p)["execution"]["cpus"] for p in tmp_path.glob("*/manifest.json")}
+    assert cores == {len(os.sched_getaffinity(0)) // 2}
+    wrong = [*words, "--jobs=2", "--config.model.order=none"]
+    refused = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("resjax: unknown model.order 'none'")
