@@ -169,24 +169,33 @@ def _luma(image: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------------- evaluation
 
 
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
 @dataclasses.dataclass(frozen=True)
 class CentreCrop:
-    """The centre of an image whose shorter side is resized, bilinearly and antialiased.
+    """The centre of an image whose shorter side is resized, antialiased.
 
     The pixels are those of Pillow, with less work: it resizes only what is not cut off.
 
     Attributes:
       size: height and width in pixels.
       resize: length of the shorter side in pixels.
+      interpolation: key of `INTERPOLATIONS`.
 
     Raises:
-      ValueError: if the centre is larger than what it is cut from.
+      ValueError: if the centre is larger than what it is cut from, or the interpolation unknown.
     """
 
     size: int = 224
     resize: int = 256
+    interpolation: str = "bilinear"
 
     def __post_init__(self):
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation {self.interpolation!r} is neither of {', '.join(INTERPOLATIONS)}"
+            )
         if not 0 < self.size <= self.resize:
             raise ValueError(f"size {self.size} is not in 1 to resize {self.resize}; resize more")
 
@@ -195,7 +204,8 @@ class CentreCrop:
         image = decode(data, channels)
         pixels = Image.fromarray(image[..., 0] if channels == 1 else image)
         size = (self.size, self.size)
-        resized = pixels.resize(size, Image.Resampling.BILINEAR, self.part(*image.shape[:2]))
+        how = INTERPOLATIONS[self.interpolation]
+        resized = pixels.resize(size, how, self.part(*image.shape[:2]))
         out[:] = np.asarray(resized).reshape(out.shape)
 
     def part(self, rows: int, columns: int) -> tuple[float, float, float, float]:

@@ -34,7 +34,7 @@ An accelerator would wait for the host between short steps; a CPU is its own hos
 
 SELECTIONS = ("final", "best")
 
-STREAMED_STATISTICS = ("imagenet", "none")
+STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `STATISTICS` that need no images in memory."""
 
 STATISTICS_OF_EVALUATION = ("running", "precise")
@@ -211,7 +211,7 @@ def views(data: ConfigDict) -> "tuple[View, View]":
         contrast=data.contrast,
         saturation=data.saturation,
     )
-    return crop, CentreCrop(data.size, data.resize)
+    return crop, CentreCrop(data.size, data.resize, data.interpolation)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:

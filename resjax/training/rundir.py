@@ -23,14 +23,24 @@ from resjax.config import ConfigError, deciding_keys, default_config, difference
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
+IMPORTED = "imported"
+"""The state of a directory whose weights another framework trained; nothing is run in it."""
+
+IMPORTED_FILE = "imported.json"
+
 
 def run_state(directory: Path) -> str:
-    """What a directory is: DONE, FAILED (by itself), UNFINISHED (interrupted), ABSENT (no run)."""
+    """What a directory is.
+
+    DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
+    """
     try:
         if not (directory / "config.json").is_file():
             return ABSENT
     except OSError as error:  # a name that is too long, for one
         raise ConfigError(f"{directory}: {error.strerror}; choose another directory") from None
+    if (directory / IMPORTED_FILE).is_file():
+        return IMPORTED
     if (directory / "result.json").is_file():
         return DONE
     return FAILED if (directory / "error.txt").is_file() else UNFINISHED
@@ -65,8 +75,14 @@ def make_directory(directory: Path) -> None:
 
 def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """Raises ConfigError if the directory holds the run of another config, naming the keys."""
-    if run_state(directory) == ABSENT:
+    state = run_state(directory)
+    if state == ABSENT:
         return
+    if state == IMPORTED:
+        raise ConfigError(
+            f"{directory} holds imported weights; start from them in another directory with "
+            f"--config.train.init_from={directory}"
+        )
     defaults = flatten(default_config())
     there, here = defaults | deciding_keys(read_config(directory)), defaults | deciding_keys(config)
     if differing := differences(there, here, "there", "here"):
