@@ -1,14 +1,16 @@
-"""Weights under the names of another framework."""
+"""Weights for others: under the names of another framework, or as a function."""
 
 from pathlib import Path
 
 import numpy as np
 
 from resjax.config import ConfigError, choose
+from resjax.interop.files import SAFETENSORS
 from resjax.interop.importing import expected
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
+from resjax.training.rundir import make_directory
 from resjax.training.weights import (
     Weights,
     paths,
@@ -16,6 +18,39 @@ from resjax.training.weights import (
     refuse_other_tensors,
     write_whole,
 )
+
+STABLEHLO = ".stablehlo"
+
+
+def export(weights: Weights, path: Path, names: str | None = None, folded: bool = False) -> str:
+    """Writes a file in the format that its suffix says, and says what was written.
+
+    Args:
+      weights: ours.
+      path: of a .safetensors file or a .stablehlo one.
+      names: of the tensors, key of `NAMINGS`; for .safetensors alone.
+      folded: whether normalisations are put into layers; for .stablehlo alone.
+
+    Raises:
+      ConfigError: for another suffix, options that do not fit it, or a network that cannot be
+        exported so.
+    """
+    suffixes = (SAFETENSORS, STABLEHLO)
+    if path.suffix not in suffixes:
+        raise ConfigError(f"{path} ends with neither of {', '.join(suffixes)}")
+    if (path.suffix == SAFETENSORS) != (names is not None) or (folded and names):
+        raise ConfigError(
+            f"{path.name}: give --names for {SAFETENSORS}, such as --names=torchvision, and "
+            f"--fold, if at all, for {STABLEHLO}"
+        )
+    make_directory(path.parent)
+    if names:
+        return f"{path}: {export_file(weights, path, names)} tensors by names of {names}"
+    from resjax.interop.folding import fold
+    from resjax.interop.stablehlo import write_stablehlo
+
+    write_stablehlo(fold(weights) if folded else weights, path)
+    return f"{path}: images [N, {', '.join(map(str, weights.about.image_shape))}] to logits"
 
 
 def export_file(weights: Weights, path: Path, names: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import resjax
-from resjax.config import ConfigError, choose, flatten
+from resjax.config import EXECUTION_KEYS, ConfigError, choose, flatten
 from resjax.data.resident import STATISTICS
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import SAFETENSORS, Tensors, open_file
@@ -37,11 +37,11 @@ from resjax.training.weights import (
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """A network of another framework.
+    """What was read from a file.
 
     Attributes:
       weights: ours.
-      naming: key of `NAMINGS`.
+      naming: key of `NAMINGS`, or "resjax".
       tensors: number of those that were read.
       notes: what was changed or assumed, to be told.
     """
@@ -52,9 +52,13 @@ class Imported:
     notes: tuple[str, ...]
 
 
+Override = Callable[[ConfigDict], list[str]]
+"""Changes a config and returns the keys that it changed."""
+
+
 def import_file(
     path: Path,
-    override: Callable[[ConfigDict], Any] = lambda config: None,
+    override: Override = lambda config: [],
     class_names: tuple[str, ...] = (),
 ) -> Imported:
     """Reads a .safetensors or .pth file of a network of `NAMINGS`.
@@ -98,17 +102,29 @@ def import_file(
     return Imported(weights, found.naming, len(table), tuple(notes))
 
 
-def read_any(path: Path) -> Weights:
+def read_any(path: Path, override: Override = lambda config: []) -> Imported:
     """The weights of a run, of a file of resjax, or of one of another framework.
 
     Raises:
-      ConfigError: if it is none of them.
+      ConfigError: if it is none of them, or `override` would make another network of a run's.
     """
-    if path.is_file() and path.suffix == SAFETENSORS:
-        with open_tensors(path) as file:
-            own = about_in(file.metadata() or {})
-        return read_weights(path) if own else import_file(path).weights
-    return import_file(path).weights if path.is_file() else read_weights(path)
+    if path.is_file() and not _is_own(path):
+        return import_file(path, override)
+    weights = read_weights(path)
+    config = weights.about.config.copy_and_resolve_references()
+    for key in override(config):
+        if key.startswith(("model.", "norm.")) and key not in EXECUTION_KEYS:
+            raise ConfigError(f"{key} is that of the weights in {path}; leave it out")
+    about = dataclasses.replace(weights.about, config=config)
+    weights = dataclasses.replace(weights, about=about)
+    return Imported(weights, "resjax", len(paths(weights.variables)), ())
+
+
+def _is_own(path: Path) -> bool:
+    if path.suffix != SAFETENSORS:
+        return False
+    with open_tensors(path) as file:
+        return about_in(file.metadata() or {})
 
 
 def expected(
@@ -212,3 +228,15 @@ def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.n
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The lines of a file.
+
+    Raises:
+      ConfigError: if it cannot be read.
+    """
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path} ({error}); give one name a line") from None

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,10 +91,11 @@ def write_weights(path: Path, weights: Weights) -> None:
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
 
 
-def write_whole(path: Path, write: Any) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` with another name, and gives the file its own when it is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
+        partial.touch()  # with the usual permissions, which safetensors would narrow
         write(partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
