@@ -118,6 +118,7 @@ def default_config() -> ConfigDict:
     config.train.devices = 0  # that share a batch; 0 is all there are
     config.train.parallel = "jit"  # or pmap; the result is the same
     config.train.ema_decay = 0.0  # evaluate moving averages of the parameters; 0 is none
+    config.train.init_from = ""  # a run, or its weights, to start from; with other classes a new head
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
     config.train.grow_at = "50%"  # when that network is grown to model.depth
 

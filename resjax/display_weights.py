@@ -36,10 +36,15 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
     """Means and the table of classes, to stdout."""
     console = Console(highlight=False, markup=False)
     split = f" {data.test}" if data.test else ""
-    console.print(f"{data.name}{split}: {scores.examples:,} images", soft_wrap=True)
+    how = "name" if scores.by_name else "position"
+    console.print(
+        f"{data.name}{split}: {scores.examples:,} images, classes matched by {how}", soft_wrap=True
+    )
     if scores.skipped:
         console.print(f"{scores.skipped:,} more cannot be decoded and are not counted")
     means = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    means.add_column()
+    means.add_column(justify="right")
     means.add_row("top-1", f"{100 * scores.top1:.2f} %")
     if scores.top5 is not None:
         means.add_row("top-5", f"{100 * scores.top5:.2f} %")

@@ -53,6 +53,7 @@ class Scores:
       loss: mean cross-entropy, in nats.
       calibration_error: mean over examples of |accuracy - confidence| in their bin, of 15 equal
         ones of the probability of the predicted class (Guo et al. 2017, equation 3).
+      by_name: whether the classes of the set were found by name, and not by position.
       classes: every class that has examples.
     """
 
@@ -62,6 +63,7 @@ class Scores:
     top5: float | None
     loss: float
     calibration_error: float
+    by_name: bool
     classes: tuple[ClassScore, ...]
 
 
@@ -94,7 +96,8 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
     splits = Splits(test=data.test, test_only=True)
     request = Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes)
     source = load(data.name, request)
-    outputs = matched(source.class_names, weights.about.class_names, data.name)
+    names = weights.about.class_names
+    outputs = matched(source.class_names, names, data.name)
     parallel = Parallel(tuple(jax.devices()))
     batch_size = -(-min(batch_size, len(source.test)) // parallel.count) * parallel.count
     check_images(weights, _image_shape(data, source))
@@ -104,7 +107,10 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
         parts.append(outcomes(logits(images)[valid], outputs[labels[valid]]))
     together = Outcomes(*map(np.concatenate, zip(*parts, strict=True)))
     padding = -len(source.test) % batch_size
-    return summarise(together, weights.about.class_names, skipped - padding)
+    by_name = all(
+        names[place] == name for place, name in zip(outputs, source.class_names, strict=True)
+    )
+    return summarise(together, names, by_name, skipped - padding)
 
 
 def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
@@ -120,7 +126,9 @@ def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     return Outcomes(labels, logits.argmax(-1), ranks, losses, np.exp(logs.max(-1)))
 
 
-def summarise(found: Outcomes, names: tuple[str, ...], skipped: int = 0) -> Scores:
+def summarise(
+    found: Outcomes, names: tuple[str, ...], by_name: bool = True, skipped: int = 0
+) -> Scores:
     """Means over examples, and counts by class."""
     right = found.ranks == 0
     classes = []
@@ -137,6 +145,7 @@ def summarise(found: Outcomes, names: tuple[str, ...], skipped: int = 0) -> Scor
         top5=float((found.ranks < TOP).mean()) if len(names) > TOP else None,
         loss=float(found.losses.mean()),
         calibration_error=calibration_error(found.confidences, right),
+        by_name=by_name,
         classes=tuple(classes),
     )
 
