@@ -16,25 +16,33 @@ from ml_collections import ConfigDict, config_flags
 
 from resjax.arguments import Parser, make_parser, split
 from resjax.config import ConfigError, flatten, nearest, run_id, validate
-from resjax.interruption import EXIT_INTERRUPTED, how_to_go_on, interruptible
+from resjax.interruption import EXIT_INTERRUPTED, EXIT_UNFINISHED, how_to_go_on, interruptible
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns 0 if done, 1 if a run failed, 2 for wrong input, 130 for Ctrl-C."""
+    """Runs one command.
+
+    Returns 0 if all is done, 1 if a run failed, 2 for wrong input; 75 if runs are unfinished since
+    the process was asked to end, and the same command goes on; 130 for Ctrl-C in other commands.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
         options = make_parser().parse_args(own)
-        with interruptible(arguments):
+        if options.command in TRAINING:
+            interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
+        with interruptible(*interrupted):
             return COMMANDS[options.command](options, experiment)
     except ConfigError as error:
         print(f"resjax: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(how_to_go_on(arguments), file=sys.stderr)
-        return EXIT_INTERRUPTED
+        code, line = interrupted
+        print(line, file=sys.stderr)
+        return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
@@ -247,6 +255,9 @@ COMMANDS = {
     "bench": _bench,
 }
 
+TRAINING = {"train", "sweep"}
+"""Commands that go on where they were, if they are started again."""
+
 
 def _join(options: argparse.Namespace, config: ConfigDict) -> None:
     """Joins the other hosts of a run, which must have been told the same."""
@@ -337,7 +348,7 @@ def command() -> NoReturn:
     from resjax.training import hosts
 
     code = main()
-    if code == EXIT_INTERRUPTED or hosts.joining():
+    if code in (EXIT_INTERRUPTED, EXIT_UNFINISHED) or hosts.joining():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -118,9 +118,14 @@ def default_config() -> ConfigDict:
     config.train.devices = 0  # that share a batch; 0 is all there are
     config.train.parallel = "jit"  # or pmap; the result is the same
     config.train.ema_decay = 0.0  # evaluate moving averages of the parameters; 0 is none
-    config.train.init_from = ""  # a run, or its weights, to start from; with other classes a new head
+    config.train.init_from = ""  # a run to start from; other classes get a new head
+    config.train.on_nan = "stop"  # a loss that is not finite ends the run; skip leaves it out
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
     config.train.grow_at = "50%"  # when that network is grown to model.depth
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.seconds = 60.0  # from one to the next; 0 is after every call of the device
+    config.checkpoint.keep = 2  # of the newest, beside that of the best evaluation
 
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
@@ -137,6 +142,8 @@ EXECUTION_KEYS = frozenset(
         "model.unroll",
         "model.remat",
         "model.conv",
+        "checkpoint.keep",
+        "checkpoint.seconds",
         "data.dir",
         "data.resident_bytes",
         "data.workers",
@@ -291,6 +298,8 @@ _NUMBERS = {
     "train.micro_batches": (1, 2**16, "a positive number of parts, such as 4"),
     "train.devices": (0, 2**20, "a number of devices, or 0 for all there are"),
     "train.ema_decay": (0.0, 0.9999999, "a decay from 0 to below 1, such as 0.9999"),
+    "checkpoint.seconds": (0.0, 1e9, "a number of seconds, such as 60, or 0 for after every call"),
+    "checkpoint.keep": (1, 10**6, "a positive number of checkpoints, such as 2"),
     "train.steps_per_call": (0, 10**4, "a number of steps, such as 20, or 0 for the device's own"),
     "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
     "eval.precise_batches": (0, 10**6, "a number of batches, such as 32, or 0 for none"),

@@ -23,9 +23,9 @@ from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.local import Outcome
 from resjax.training.benchmark import PASSES, Measurement
-from resjax.training.loop import Progress as RunProgress
 from resjax.training.plan import Plan
 from resjax.training.rundir import DONE, FAILED, run_state
+from resjax.training.summary import Progress as RunProgress
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines about the same run where the output is no terminal."""
@@ -74,6 +74,8 @@ class Display:
         self.task = self.bar.add_task("", total=None, **fields)
 
     def progressed(self, run: Path, progress: RunProgress) -> None:
+        if progress.note:
+            self.console.print(f"{self._place(run)} {run.name}: {progress.note}")
         doing = _doing(progress) + self._time_left(run, progress)
         if self.task is not None:
             self.bar.update(self.task, completed=progress.step, total=progress.steps, doing=doing)

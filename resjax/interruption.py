@@ -1,54 +1,156 @@
-"""What happens on Ctrl-C: the process ends at once and says how to go on."""
+"""What happens when a process is asked to end, by Ctrl-C or by whoever takes the machine back.
+
+A run saves its state and leaves; anything else ends at once. Both say how to go on.
+"""
 
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 EXIT_INTERRUPTED = 130
+
+EXIT_UNFINISHED = 75
+"""Of a command whose runs are not all done and go on if it is started again (EX_TEMPFAIL)."""
+
+SECONDS_TO_LEAVE = 5.0
+"""For a run that has saved its state, to end what reads its data."""
 
 SHOW_CURSOR = "\x1b[?25h"
 
 
-@contextmanager
-def interruptible(arguments: list[str]) -> Iterator[None]:
-    """Leaves on Ctrl-C, at once, with a line that says how to go on.
+class Interrupted(KeyboardInterrupt):
+    """A run has left because a signal asked it to, and goes on where it was if started again."""
 
-    Python handles a signal between two of its own instructions, so not while a network compiles. A
-    thread that is woken by the signal itself ends the process if the main one is not done within a
-    second.
+
+class Request:
+    """Whether this process has been asked to end.
+
+    Python handles a signal between two of its own instructions, so not while a network compiles.
+    Then a thread, which the signal itself wakes, ends the process: at once, or after the `rescue`
+    of a run.
+
+    Attributes:
+      signal: the first that came, or None.
+      rescue: saves what would be lost; None if nothing would.
+      uncut: is held by a run while its state cannot be saved, or is being saved.
+      leaving: whether the run has noticed, saved its state and is about to end.
+      patience: seconds until a thread steps in for a main one that does not notice, since it is
+        inside a compilation or an evaluation.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.rescue: Callable[[], None] | None = None
+        self.uncut = threading.Lock()
+        self.leaving = False
+        self.patience = 1.0
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def name(self) -> str:
+        """That of the signal; another host's is not known here."""
+        return signal.Signals(self.signal).name if self() else "another host"
+
+
+_requests: list[Request] = []
+"""Those of the contexts that this process is in, the innermost last."""
+
+
+@contextmanager
+def interruptible(code: int, last_words: str) -> Iterator[None]:
+    """Ends the process with a code and a line if it is asked to end, wherever it is inside of this.
+
+    A signal raises KeyboardInterrupt where no run has `deferred` it. A second one ends the process
+    at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    done = threading.Event()
+    request, done = Request(), threading.Event()
     receive, send = os.pipe()
     os.set_blocking(send, False)
     before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _raise) for number in SIGNALS}
+
+    def end(line: str) -> None:
+        sys.stderr.write((SHOW_CURSOR if sys.stderr.isatty() else "") + line + "\n")
+        sys.stderr.flush()
+        os._exit(code)
+
+    def step_in() -> None:
+        if done.wait(request.patience):
+            return
+        with request.uncut:
+            if request.leaving and done.wait(SECONDS_TO_LEAVE):
+                return
+            try:
+                if request.rescue and not request.leaving:
+                    request.rescue()
+            except Exception as error:
+                sys.stderr.write(f"\nthe last steps are not saved: {error}\n")
+            finally:
+                end(last_words)
 
     def watch() -> None:
-        while (number := os.read(receive, 1)) and number[0] != signal.SIGINT:
-            pass
-        if number and not done.wait(timeout=1.0):
-            sys.stderr.write(SHOW_CURSOR if sys.stderr.isatty() else "")
-            sys.stderr.write(how_to_go_on(arguments) + "\n")
-            sys.stderr.flush()
-            os._exit(EXIT_INTERRUPTED)
+        while number := os.read(receive, 1):
+            if number[0] not in SIGNALS:
+                continue
+            if request():
+                end("\nended at once; the last checkpoint is kept")
+            request.signal = number[0]
+            threading.Thread(target=step_in, daemon=True).start()
         os.close(receive)
 
     threading.Thread(target=watch, daemon=True).start()
+    _requests.append(request)
     try:
         yield
     finally:
         done.set()
+        _requests.remove(request)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(before)
         os.close(send)
+
+
+@contextmanager
+def deferred() -> Iterator[Request]:
+    """Signals are only noted in the request that this gives; who asks for it looks there.
+
+    Where no `interruptible` watches over the process, as in a notebook, that is all there is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield Request()
+        return
+    request = _requests[-1] if _requests else Request()
+
+    def note(number: int, _: object) -> None:
+        request.signal = request.signal or number
+
+    handlers = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        fresh = Request()
+        request.rescue, request.patience = fresh.rescue, fresh.patience
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, _: object) -> None:
+    raise KeyboardInterrupt
 
 
 def how_to_go_on(arguments: list[str]) -> str:
     """The last line of an interrupted command, with the command that goes on with it."""
     command = shlex.join(["resjax", *arguments])
-    return f"\ninterrupted; finished runs are kept, go on with: {command}"
+    return f"\ninterrupted; what was trained is saved, go on with: {command}"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-import resjax
-from resjax.config import EXECUTION_KEYS, ConfigError, choose, flatten
+from resjax.config import EXECUTION_KEYS, ConfigError, choose
 from resjax.data.resident import STATISTICS
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import SAFETENSORS, Tensors, open_file
@@ -161,19 +160,17 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
     rundir.make_directory(directory)
     with rundir.locked(directory):
+        config = imported.weights.about.config
         write_weights(directory / FILE, imported.weights)
-        rundir.write_json(
-            directory / rundir.IMPORTED_FILE,
-            {
-                "file": source.name,
-                "sha256": _sha256(source),
-                "names": imported.naming,
-                "tensors": imported.tensors,
-                "notes": list(imported.notes),
-                "resjax": resjax.__version__,
-            },
-        )
-        rundir.write_json(directory / "config.json", flatten(imported.weights.about.config))
+        said = {
+            "file": source.name,
+            "file_sha256": _sha256(source),
+            "names": imported.naming,
+            "tensors": imported.tensors,
+            "notes": list(imported.notes),
+        }
+        rundir.write_json(directory / rundir.IMPORTED_FILE, said)
+        rundir.begin_run(directory, config)
 
 
 def _set_data(config: ConfigDict, found: Recognised) -> None:

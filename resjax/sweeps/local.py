@@ -8,14 +8,9 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from resjax.training import hosts, rundir
-from resjax.training.loop import (
-    Diverged,
-    Progress,
-    Summary,
-    read_summary,
-    train_and_evaluate,
-)
+from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.plan import prepare
+from resjax.training.summary import Progress, Summary, read_summary
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,6 +67,14 @@ class Feed(Protocol):
         """Training images `[number, H, W, C]`, as evaluation sees them; at most all."""
         ...
 
+    def get_state(self) -> dict[str, int]:
+        """What is not a function of the step: counts, as JSON can hold them."""
+        ...
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from what `get_state` gave."""
+        ...
+
     def close(self) -> None:
         """Ends what reads ahead."""
         ...
@@ -127,6 +135,12 @@ class ResidentFeed:
 
     def skipped(self, split: str, size: int) -> int:
         return 0
+
+    def get_state(self) -> dict[str, int]:
+        return {}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -231,6 +245,13 @@ class StreamingFeed:
         batches.close()
         images = np.float32(batch.images[batch.valid])
         return self.plan.parallel.whole((images - self.constants.mean) / self.constants.deviation)
+
+    def get_state(self) -> dict[str, int]:
+        return {"skipped": self.batches.skipped if self.batches else 0}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self.batches = self.batches or self._training()
+        self.batches.set_state({"step": self.batches.step, **state})
 
     def close(self) -> None:
         for batches in (self.batches, *self.passes.values()):

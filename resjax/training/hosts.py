@@ -206,6 +206,56 @@ def refuse_different(settings: Mapping[str, Any]) -> None:
             )
 
 
+GO_ON, SAVE, LEAVE = "go on", "save", "leave"
+
+SECONDS_BETWEEN_AGREEMENTS = 1.0
+
+MOST_CALLS_BETWEEN_AGREEMENTS = 1000
+
+
+class Agreement:
+    """What all hosts do next, alike: go on, save the state, or save it and leave.
+
+    They leave if any of them is asked to, and save by the clock of the first. Alone a host decides
+    at every call; several tell each other once a second, after a number of calls that the first one
+    chooses.
+
+    Args:
+      asked: whether this process is asked to leave.
+      seconds: from one saving to the next.
+    """
+
+    def __init__(self, asked: Callable[[], bool], seconds: float):
+        self.asked, self.seconds = asked, seconds
+        self.saved = self.met = time.monotonic()
+        self.calls, self.calls_between = 0, 1
+
+    def __call__(self, settle: Callable[[], Any]) -> str:
+        """To be called at the same places on every host; `settle` waits for what is under way."""
+        now = time.monotonic()
+        asked, due = self.asked(), now - self.saved >= self.seconds
+        if jax.process_count() > 1:
+            self.calls += 1
+            if self.calls < self.calls_between:
+                return GO_ON
+            settle()
+            asked, due = self._meet(asked, due)
+        if due:
+            self.saved = time.monotonic()
+        return LEAVE if asked else SAVE if due else GO_ON
+
+    def _meet(self, asked: bool, due: bool) -> tuple[bool, bool]:
+        from jax.experimental.multihost_utils import process_allgather
+
+        now = time.monotonic()
+        pace = max(now - self.met, 1e-6) / self.calls
+        between = int(SECONDS_BETWEEN_AGREEMENTS / pace)
+        between = min(max(1, between), MOST_CALLS_BETWEEN_AGREEMENTS)
+        told = process_allgather(np.array([asked, due, between], np.int32))
+        self.met, self.calls, self.calls_between = now, 0, int(told[0, 2])
+        return bool(told[:, 0].any()), bool(told[0, 1])
+
+
 def _everyones(text: str) -> list[str]:
     """The texts of all processes, on each of them."""
     from jax.experimental.multihost_utils import process_allgather

@@ -1,6 +1,7 @@
 """A whole run, from a config and a directory to a result."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -12,23 +13,35 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.config import EXECUTION_KEYS, ConfigError, flatten, run_id
+from resjax.config import ConfigError, differences, flatten, run_id
+from resjax.interruption import Interrupted, Request, deferred
 from resjax.models.grow import grow
-from resjax.models.resnet import blocks_per_iteration
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
-from resjax.ops import native
-from resjax.training import hosts, rundir
-from resjax.training.feeds import Feed, make_feed
-from resjax.training.manifest import describe_machine, versions
+from resjax.training import checkpoint, hosts, rundir
+from resjax.training.checkpoint import Checkpoints, Facts
+from resjax.training.events import Events
+from resjax.training.feeds import make_feed
+from resjax.training.manifest import (
+    WITHOUT_EFFECT,
+    describe_execution,
+    describe_machine,
+    versions,
+)
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import TrainState, begin_training, create_state
+from resjax.training.summary import Progress, Summary, read_summary
+from resjax.training.weights import FILE as WEIGHTS_FILE
+from resjax.training.weights import About, Weights, write_weights
 
-STEPS_AHEAD = 16
-"""Steps that the host may run ahead of the device, whose progress it shows; at least one call."""
+STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
+"""Of which the host may run ahead of the device, the fewer steps; at least one call."""
 
 TELL_EVERY = 0.25
 """Seconds between two reports of the progress, if no call takes longer."""
+
+SECONDS_TO_AGREE = 20.0
+"""For several hosts, to agree on the step at which they leave; a single one saves for itself."""
 
 IMAGES_TO_GROW_ON = 1024
 """Training images whose statistics the new blocks of a grown network start with."""
@@ -38,63 +51,6 @@ class Diverged(RuntimeError):
     """The training loss is no longer a finite number."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What a run is doing: told to the observer of `train_and_evaluate` a few times a second.
-
-    Attributes:
-      phase: compiling, training or evaluating.
-      step, steps: taken, and in all.
-      epoch, epochs: the same in passes over the training set.
-      loss: mean over the training batches since the last evaluation, None before the first.
-    """
-
-    phase: str
-    step: int
-    steps: int
-    epoch: float
-    epochs: float
-    loss: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """The outcome of a run, as in `result.json`.
-
-    Attributes:
-      train_error, train_loss, test_error, test_loss: of a clean evaluation of the whole split after
-        the last step; errors are fractions, losses nats per example.
-      params: number of parameters.
-      multiply_adds: of a forward pass of one image.
-      steps: training steps taken.
-      seconds: {"compile", "train", "eval"}.
-      validation_error, validation_loss: likewise, if a validation split was asked for.
-      selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
-        with the lowest validation error (the first such).
-      best_step: steps taken at the best evaluation; all with `best_` are None unless selected.
-      best_train_error, best_validation_error, best_test_error: of the best evaluation.
-      statistics: where precise statistics were measured, the same errors and losses by what
-        evaluation normalised by: {"batch", "running", "precise"}.
-    """
-
-    train_error: float
-    train_loss: float
-    test_error: float
-    test_loss: float
-    params: int
-    multiply_adds: int
-    steps: int
-    seconds: dict[str, float]
-    validation_error: float | None = None
-    validation_loss: float | None = None
-    selection: str = "final"
-    best_step: int | None = None
-    best_train_error: float | None = None
-    best_validation_error: float | None = None
-    best_test_error: float | None = None
-    statistics: dict[str, dict[str, float]] | None = None
-
-
 def train_and_evaluate(
     config: ConfigDict,
     workdir: Path | str,
@@ -102,14 +58,21 @@ def train_and_evaluate(
 ) -> Summary:
     """Trains one network and evaluates it, or reads the result of the run that did.
 
+    A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
+    and ends with the same bits as one that was not. Asked to end by SIGINT or SIGTERM it saves its
+    state and leaves.
+
     Args:
       config: as made by `default_config`.
       workdir: directory of this run; made if it does not exist.
       observe: is called with the progress a few times a second.
 
     Raises:
-      ConfigError: before anything is written, if the config is wrong or `workdir` is another run's.
+      ConfigError: before anything is written, if the config is wrong, `workdir` is another run's,
+        or its data have changed since the run began.
       Diverged: if the training loss stops being finite; the directory then says so.
+      Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
+      OSError: if the disk is full; the checkpoints until then are kept.
     """
     hosts.refuse_different(flatten(config) | versions())
     plan, directory = prepare(config), Path(workdir)
@@ -117,14 +80,15 @@ def train_and_evaluate(
         done = hosts.on_first(lambda: _begin(directory, config, until_it_ends))
         if done is not None:
             return Summary(**done)
+        request = until_it_ends.enter_context(deferred())
         try:
-            summary = _Run(plan, directory, observe).execute()
+            summary = _Run(plan, directory, observe, request).execute()
         except Diverged as error:
             if hosts.is_first():
-                (directory / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+                rundir.write_text(directory / "error.txt", f"{error}\n")
             raise
         if hosts.is_first():
-            rundir.write_json(directory / "result.json", _recorded(summary))
+            rundir.write_json(directory / "result.json", summary.recorded())
     return summary
 
 
@@ -135,61 +99,63 @@ def _begin(directory: Path, config: ConfigDict, until_it_ends: ExitStack) -> dic
         rundir.make_directory(directory)
         until_it_ends.enter_context(rundir.locked(directory))
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
-        return _recorded(read_summary(directory))
+        return read_summary(directory).recorded()
     rundir.begin_run(directory, config)
+    checkpoint.remove_partial(directory)
     return None
 
 
-def _recorded(summary: Summary) -> dict[str, Any]:
-    fields = dataclasses.asdict(summary)
-    return {key: value for key, value in fields.items() if value is not None}
+@dataclasses.dataclass
+class _Position:
+    """How far a run is, beside its training state: what is saved with every checkpoint."""
 
-
-def read_summary(directory: Path) -> Summary:
-    """The result of a run that is done; fields that this version does not know are left out.
-
-    Raises:
-      ConfigError: if it is damaged.
-    """
-    path = directory / "result.json"
-    content = rundir.read_json(path)
-    fields = dataclasses.fields(Summary)
-    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
-    if missing := ", ".join(sorted(needed - content.keys())):
-        raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again")
-    known = {field.name for field in fields}
-    return Summary(**{key: value for key, value in content.items() if key in known})
+    step: int = 0
+    evaluated: int = 0
+    grown: bool = False
+    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(("compile", "train", "eval"), 0.0)
+    )
 
 
 class _Run:
     """The parts of one run while it lasts."""
 
-    def __init__(self, plan: Plan, directory: Path, observe: Callable[[Progress], None]):
-        self.plan, self.directory, self.observe = plan, directory, observe
-        self.batch_size = plan.config.train.batch_size
-        self.examples = len(plan.source.train)
-        self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
-        self.recorded = dict(self.seconds)
+    def __init__(
+        self, plan: Plan, directory: Path, observe: Callable[[Progress], None], request: Request
+    ):
+        self.plan, self.directory, self.observe, self.request = plan, directory, observe, request
+        self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
+        self.at = _Position()
+        self.told = dict(self.at.seconds)
+        self.state: TrainState | None = None
         self.loss: float | None = None
+        self.finite = 0  # steps after which the loss was last seen to be a number
+        request.rescue = self._rescue
+        if plan.parallel.hosts > 1:
+            request.rescue, request.patience = None, SECONDS_TO_AGREE
 
     def execute(self) -> Summary:
-        """From the initial state to the result; writes everything but `result.json`."""
-        self._tell("compiling", 0)
-        feed = make_feed(self.plan)
-        try:
-            return self._execute(feed)
-        finally:
-            feed.close()
+        """From the initial state, or the last checkpoint, to the result; writes all but that."""
+        self._tell("compiling")
+        with ExitStack() as until_it_ends:
+            self.feed = make_feed(self.plan)
+            until_it_ends.callback(self.feed.close)
+            self.checkpoints = Checkpoints(
+                self.directory, self.plan.parallel, self.plan.config.checkpoint.keep
+            )
+            until_it_ends.callback(self.checkpoints.close)
+            return self._execute(until_it_ends)
 
-    def _execute(self, feed: Feed) -> Summary:
+    def _execute(self, until_it_ends: ExitStack) -> Summary:
         plan, config = self.plan, self.plan.config
         with self._timed("compile"):
-            model = plan.shallow or plan.model
-            state = create_state(
-                model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
-            )
-            state = plan.parallel.whole(state)
-            network = Network(plan, model, state, feed)
+            self._start_or_resume()
+            network = self._network()
+        if hosts.is_first():
+            self.events = Events(self.directory, self.at.lines)
+            until_it_ends.callback(self.events.close)
         variables = variable_shapes(plan.model, plan.image_shape)
         sizes = {
             "params": count_parameters(variables["params"]),
@@ -197,42 +163,261 @@ class _Run:
         }
         manifest = self._manifest() | sizes
         self._write_manifest(manifest)
-
-        done, clean, best = 0, {}, {}
         for mark in plan.marks:
-            with self._timed("train"):
-                state = self._train(network, state, done, mark)
-            batch = state.metrics.means()
-            self.loss = batch["loss"]
-            self._refuse_divergence(done, mark)
-            self._tell("evaluating", mark)
-            with self._timed("eval"):
-                clean = network.evaluate(state, mark)
-            if config.eval.select == "best":
-                best = _better(best, clean, mark)
-            grown = {}
-            if mark == plan.grow_at:
-                with self._timed("compile"):
-                    state = self._grow(state, feed)
-                    network = Network(plan, plan.model, state, feed)
-                with self._timed("eval"):
-                    after = network.evaluate(state, mark)
-                grown = {f"grown_{name}": value for name, value in after.items()}
-            self._record(mark, batch, clean | grown)
-            state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
-            done = mark
+            if mark > self.at.evaluated:
+                with self._timed("train"):
+                    self._train(network, mark)
+                network = self._evaluate(network, mark)
         with self._timed("eval"):
-            compared = network.compare_statistics(state, done)
-        self._write_manifest(manifest | {"seconds": self.seconds})
+            compared = network.compare_statistics(self.state, self.at.step)
+        self._save()
+        self.checkpoints.wait()
+        self._write_weights(network)
+        self._note_time("done")
+        self._write_manifest(manifest | {"seconds": self.at.seconds})
         return Summary(
-            **clean,
+            **self._last_evaluation(),
             **sizes,
-            **best,
-            steps=done,
-            seconds=self.seconds,
+            **self.at.best,
+            steps=self.at.step,
+            seconds=self.at.seconds,
             selection=config.eval.select,
             statistics=compared,
+            updates_left_out=int(self.state.left_out) if self._leaves_out else None,
         )
+
+    # ------------------------------------------------------------------------- where the run starts
+
+    def _start_or_resume(self) -> None:
+        """The state before the first step, or that of the newest checkpoint that is whole."""
+        plan = self.plan
+        resumed = hosts.on_first(self._newest_checkpoint)
+        if resumed is not None:
+            facts = Facts(**resumed["facts"])
+            names = (field.name for field in dataclasses.fields(_Position))
+            self.at = _Position(**{name: getattr(facts, name) for name in names})
+            self.told, self.finite = dict(self.at.seconds), self.at.step
+        model = plan.shallow if plan.shallow and not self.at.grown else plan.model
+        state = create_state(
+            model, plan.optimizer, plan.config.seed, plan.image_shape, plan.config.train.ema_decay
+        )
+        if resumed is None:
+            self.state = plan.parallel.whole(self._started(state) if plan.start else state)
+        else:
+            self.state = self.checkpoints.restore(Path(resumed["path"]), facts, state)
+            self.feed.set_state(facts.data["feed"])
+            self._tell("compiling", _how_it_goes_on(facts, self._facts()))
+        if hosts.is_first():
+            rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
+        self._note_time("begun")
+
+    def _started(self, drawn: TrainState) -> TrainState:
+        """The state before the first step of a run that starts from the weights of another."""
+        plan, config = self.plan, self.plan.config
+        images = self.feed.first_images(IMAGES_TO_GROW_ON) if plan.start.shallow else None
+        variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
+        key = jax.random.key(config.seed)
+        variables = plan.start.variables(variables, plan.model, key, images)
+        dtype = drawn.metrics.loss.dtype
+        return begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
+
+    def _newest_checkpoint(self) -> dict[str, Any] | None:
+        path, facts, complaints = checkpoint.newest(self.directory)
+        for complaint in complaints:
+            self._tell("compiling", complaint)
+        if path is None:
+            return None
+        here = self._facts()
+        if facts.run != here.run:
+            raise ConfigError(
+                f"{path} is of another run, {facts.run}; choose another directory, or remove it"
+            )
+        if facts.data["fingerprint"] != here.data["fingerprint"]:
+            raise ConfigError(
+                f"the data of {self.plan.config.data.name} have changed since {self.directory} was "
+                "begun; bring back those, or choose another directory"
+            )
+        return {"path": str(path), "facts": dataclasses.asdict(facts)}
+
+    def _facts(self) -> Facts:
+        """Of the run as it is now."""
+        return Facts(
+            run=run_id(self.plan.config),
+            data={
+                "fingerprint": self.plan.source.fingerprint,
+                "feed": self.feed.get_state(),
+            },
+            execution={
+                key: value
+                for key, value in describe_execution(self.plan).items()
+                if key not in WITHOUT_EFFECT
+            },
+            **dataclasses.asdict(self.at),
+        )
+
+    def _network(self) -> Network:
+        shallow = self.plan.shallow is not None and not self.at.grown
+        model = self.plan.shallow if shallow else self.plan.model
+        return Network(self.plan, model, self.state, self.feed, self._save_or_leave)
+
+    # ------------------------------------------------------------------------ training, evaluating
+
+    def _train(self, network: Network, stop: int) -> None:
+        ahead, reached, since = 1, self.at.step, time.monotonic()
+        told = since
+        while (start := self.at.step) < stop:
+            end = min(start + self.plan.steps_per_call, stop)
+            self._save_or_leave()
+            given = network.arguments(start, end)  # while the device is at work
+            if start - reached >= ahead:
+                jax.block_until_ready(self.state.step)
+                each = (time.monotonic() - since) / (start - reached)
+                ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
+                reached, since = start, time.monotonic()
+            with self.request.uncut:
+                self.state, self.at.step = network.steps(self.state, *given), end
+            if time.monotonic() - told > TELL_EVERY:
+                self.loss = self._batch_means()["loss"]
+                self._tell("training")
+                told = time.monotonic()
+        jax.block_until_ready(self.state)
+
+    def _evaluate(self, network: Network, mark: int) -> Network:
+        """Evaluates, grows if it is time to, and records; the network that is trained on."""
+        batch = self._batch_means()
+        self.loss = batch["loss"]
+        self._refuse_divergence()
+        self._tell("evaluating")
+        with self._timed("eval"):
+            clean = network.evaluate(self.state, mark)
+        best, state, grown = self.at.best, self.state, {}
+        if self.plan.config.eval.select == "best":
+            best = _better(best, clean, mark)
+        if mark == self.plan.grow_at:
+            with self._timed("compile"):
+                state = self._grow()
+                network = Network(self.plan, self.plan.model, state, self.feed, self._save_or_leave)
+            with self._timed("eval"):
+                after = network.evaluate(state, mark)
+            grown = {f"grown_{name}": value for name, value in after.items()}
+        line = self._line(mark, batch, clean | grown)
+        improved = best != self.at.best
+        with self.request.uncut:
+            self.state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
+            self.at.evaluated, self.at.best = mark, best
+            self.at.grown = self.at.grown or bool(grown)
+            self.at.lines.append(line)
+        if hosts.is_first():
+            rundir.append_line(self.directory / "metrics.jsonl", line)
+            self.events.add(line)
+        self._note_time("evaluated")
+        if improved:
+            self._save()
+        return network
+
+    def _grow(self) -> TrainState:
+        """The deep net's state that computes what the shallow one does; momentum starts anew."""
+        plan, state = self.plan, self.state
+        seen = self.feed.first_images(IMAGES_TO_GROW_ON)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        key = jax.random.key(plan.config.seed)
+        variables = grow(variables, plan.shallow, plan.model, key, seen)
+        begun = begin_training(
+            variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
+        )
+        kept = {"step": state.step, "metrics": state.metrics, "left_out": state.left_out}
+        return plan.parallel.whole(begun.replace(**kept))
+
+    def _batch_means(self) -> dict[str, float]:
+        """Of the training batches since the last evaluation that were not left out."""
+        if not int(self.state.metrics.examples):
+            raise Diverged(
+                f"no update between {self._unknown_steps()} had a finite loss and gradient; "
+                "lower optim.learning_rate"
+            )
+        return self.state.metrics.means()
+
+    def _refuse_divergence(self) -> None:
+        """Raises Diverged unless the loss until this step is finite."""
+        loss = float(self.state.metrics.loss)
+        if not math.isfinite(loss):
+            rates = self.plan.rates[self.finite : self.at.step]
+            saved = self.checkpoints.newest_step()
+            raise Diverged(
+                f"the training loss became {loss} between {self._unknown_steps()}, at a learning "
+                f"rate of up to {rates.max():g}; "
+                + (f"the last checkpoint is of step {saved}; " if saved else "")
+                + "lower optim.learning_rate, or leave such updates out by train.on_nan=skip"
+            )
+        self.finite = self.at.step
+
+    def _unknown_steps(self) -> str:
+        return f"steps {self.finite + 1} and {self.at.step}"
+
+    # -------------------------------------------------------------------------- saving and leaving
+
+    def _save_or_leave(self) -> None:
+        """Between two calls of the device: saves the state, or leaves, if it is time to."""
+        settle = functools.partial(jax.block_until_ready, self.state.step)
+        what = self.agreement(settle)
+        if what == hosts.SAVE or self.checkpoints.failed():
+            self._save()
+        if what == hosts.LEAVE:
+            with self.request.uncut:
+                self._rescue()
+                self.request.leaving = True
+            raise Interrupted
+
+    def _save(self) -> None:
+        with self.request.uncut:
+            self._write_checkpoint()
+
+    def _rescue(self) -> None:
+        """Saves the state of a run that is about to end, if it has one; waits until it is there."""
+        if self.state is not None:
+            self._write_checkpoint()
+            self.checkpoints.wait()
+        self._note_time("stopped", self.request.name)
+
+    def _write_checkpoint(self) -> None:
+        if self.at.step > self.at.evaluated:
+            self._refuse_divergence()
+        self.checkpoints.save(self.state, self._facts())
+        self._note_time("saved")
+
+    # ----------------------------------------------------------------------------- what is recorded
+
+    def _line(self, step: int, batch: dict[str, float], clean: dict[str, float]) -> dict[str, Any]:
+        line = {
+            "step": step,
+            "epoch": step * self.plan.config.train.batch_size / len(self.plan.source.train),
+            "learning_rate": float(self.plan.rates[step - 1]),
+            "batch_error": batch["error"],
+            "batch_loss": batch["loss"],
+            **clean,
+        }
+        return line | ({"left_out": int(self.state.left_out)} if self._leaves_out else {})
+
+    @property
+    def _leaves_out(self) -> bool:
+        return self.plan.config.train.on_nan == "skip"
+
+    def _last_evaluation(self) -> dict[str, float]:
+        """The errors and losses of the last line; null is what is not finite."""
+        names = [f"{split}_{what}" for split in self.feed.evaluated for what in ("error", "loss")]
+        values = {name: self.at.lines[-1][name] for name in names}
+        return {name: math.nan if value is None else value for name, value in values.items()}
+
+    def _write_weights(self, network: Network) -> None:
+        """The network of the last evaluation, for what comes after the run."""
+        plan, data = self.plan, self.feed.data
+        with self._timed("eval"):
+            variables = network.evaluated(self.state, self.at.step)
+        if hosts.is_first():
+            names = plan.source.class_names
+            about = About(plan.config, names, tuple(plan.image_shape), batches=self.at.step)
+            weights = Weights(about, variables, data.mean, data.deviation)
+            write_weights(self.directory / WEIGHTS_FILE, weights)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         if hosts.is_first():
@@ -240,21 +425,11 @@ class _Run:
 
     def _manifest(self) -> dict[str, Any]:
         config, source = self.plan.config, self.plan.source
-        model = self.plan.model
-        execution = {key: flatten(config)[key] for key in sorted(EXECUTION_KEYS)} | {
-            "steps_per_call": self.plan.steps_per_call,
-            "devices": self.plan.parallel.count,
-            "hosts": self.plan.parallel.hosts,
-            "blocks_per_iteration": [
-                blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
-            ],
-            "kernels": "native" if native.in_use() else "xla",
-        }
         return {
             "run": run_id(config),
             **describe_machine(),
             "batch_norm_examples": self.plan.batch_norm_examples,
-            "execution": execution,
+            "execution": describe_execution(self.plan),
             "data": {
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,
@@ -262,65 +437,33 @@ class _Run:
             },
         }
 
-    def _grow(self, state: TrainState, feed: Feed) -> TrainState:
-        """The deep net's state that computes what the shallow one does; momentum starts anew."""
-        seen = feed.first_images(IMAGES_TO_GROW_ON)
-        key = jax.random.key(self.plan.config.seed)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        variables = grow(variables, self.plan.shallow, self.plan.model, key, seen)
-        begun = begin_training(
-            variables,
-            self.plan.optimizer,
-            state.metrics.loss.dtype,
-            self.plan.config.train.ema_decay,
-        )
-        return self.plan.parallel.whole(begun.replace(step=state.step, metrics=state.metrics))
-
-    def _train(self, network: Network, state: TrainState, start: int, stop: int) -> TrainState:
-        told, reached = time.monotonic(), start
-        for t in range(start, stop, self.plan.steps_per_call):
-            end = min(t + self.plan.steps_per_call, stop)
-            given = network.arguments(t, end)  # while the device is at work
-            if t - reached >= STEPS_AHEAD:
-                jax.block_until_ready(state.step)
-                reached = t
-            state = network.steps(state, *given)
-            if time.monotonic() - told > TELL_EVERY:
-                self.loss = state.metrics.means()["loss"]
-                self._tell("training", end)
-                told = time.monotonic()
-        return jax.block_until_ready(state)
-
-    def _refuse_divergence(self, start: int, stop: int) -> None:
-        if not math.isfinite(self.loss):
-            raise Diverged(
-                f"the training loss became {self.loss} between steps {start + 1} and {stop}, at a "
-                f"learning rate of up to {self.plan.rates[start:stop].max():g}; "
-                "lower optim.learning_rate"
+    def _note_time(self, event: str, why: str | None = None) -> None:
+        """What happened when, and the seconds since it was last noted."""
+        spent = {what: self.at.seconds[what] - self.told[what] for what in self.at.seconds}
+        self.told = dict(self.at.seconds)
+        line = {"event": event, "at": time.time(), "step": self.at.step, **spent}
+        if hosts.is_first():
+            rundir.append_line(
+                self.directory / "timing.jsonl", line | ({"why": why} if why else {})
             )
 
-    def _record(self, step: int, batch: dict[str, float], clean: dict[str, float]) -> None:
-        line = {
-            "step": step,
-            "epoch": step * self.batch_size / self.examples,
-            "learning_rate": float(self.plan.rates[step - 1]),
-            "batch_error": batch["error"],
-            "batch_loss": batch["loss"],
-            **clean,
-        }
-        spent = {what: self.seconds[what] - self.recorded[what] for what in self.seconds}
-        if hosts.is_first():
-            rundir.append_line(self.directory / "metrics.jsonl", line)
-            rundir.append_line(self.directory / "timing.jsonl", {"step": step, **spent})
-        self.recorded = dict(self.seconds)
-
-    def _tell(self, phase: str, step: int) -> None:
-        per_epoch = self.examples / self.batch_size
-        steps = self.plan.marks[-1]
-        self.observe(Progress(phase, step, steps, step / per_epoch, steps / per_epoch, self.loss))
+    def _tell(self, phase: str, note: str | None = None) -> None:
+        per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
+        step, steps = self.at.step, self.plan.marks[-1]
+        self.observe(
+            Progress(phase, step, steps, step / per_epoch, steps / per_epoch, self.loss, note)
+        )
 
     def _timed(self, what: str) -> "_Timer":
-        return _Timer(self.seconds, what)
+        return _Timer(self.at.seconds, what)
+
+
+def _how_it_goes_on(facts: Facts, here: Facts) -> str:
+    """The line about a run that is resumed."""
+    differing = differences(facts.execution, here.execution, "before", "now")
+    return f"goes on from step {facts.step}" + (
+        f"; the bits may be others, since {differing}" if differing else ""
+    )
 
 
 def _better(best: dict[str, float], clean: dict[str, float], step: int) -> dict[str, float]:

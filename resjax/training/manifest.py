@@ -9,6 +9,11 @@ from typing import Any
 
 import jax
 
+from resjax.config import EXECUTION_KEYS, flatten
+from resjax.models.resnet import blocks_per_iteration
+from resjax.ops import native
+from resjax.training.plan import Plan
+
 PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
 
 
@@ -28,13 +33,46 @@ def describe_machine() -> dict[str, Any]:
             "kind": devices[0].device_kind,
             "count": len(devices),
             "hosts": jax.process_count(),
-            "cpus": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "cpus": _cpus(),
         },
         "x64": bool(jax.config.jax_enable_x64),
         "git": _git_state(),
     }
+
+
+WITHOUT_EFFECT = frozenset(
+    {
+        "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
+    }
+)  # fmt: skip
+"""Keys of execution on which not a bit of a result depends."""
+
+
+def describe_execution(plan: Plan) -> dict[str, Any]:
+    """How a run is executed.
+
+    Runs of one config in which these are equal, `WITHOUT_EFFECT` aside, have the same bits.
+    """
+    config, model = flatten(plan.config), plan.model
+    return {key: config[key] for key in sorted(EXECUTION_KEYS)} | {
+        "steps_per_call": plan.steps_per_call,
+        "devices": plan.parallel.count,
+        "hosts": plan.parallel.hosts,
+        "device": plan.parallel.devices[0].device_kind,
+        "cpus": _cpus(),
+        "blocks_per_iteration": [
+            blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
+        ],
+        "kernels": "native" if native.in_use() else "xla",
+        "jax": importlib.metadata.version("jax"),
+        "jaxlib": importlib.metadata.version("jaxlib"),
+    }
+
+
+def _cpus() -> int | None:
+    """Of this process, as many as XLA has threads."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """One network of a run on its devices: what is compiled of it, and how it is called."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
     """The training steps of a network: `steps(state, *arguments)`; the state is used up."""
     return plan.parallel.program(
         train_steps,
-        (model, plan.optimizer.update, feed.view),
+        (model, plan.optimizer.update, feed.view, plan.config.train.on_nan),
         (state, *arguments_of_call(plan, feed, 0, 0)),
         cut=(None, None, CUT, None, None, None),
         donate_argnums=(0,),
@@ -43,10 +43,20 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
 
 
 class Network:
-    """The compiled programs of a network, for a state like that given."""
+    """The compiled programs of a network, for a state like that given.
 
-    def __init__(self, plan: Plan, model: ResNet, state: TrainState, feed: Feed):
-        self.plan, self.feed = plan, feed
+    `between` is called before every batch of an evaluation.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: ResNet,
+        state: TrainState,
+        feed: Feed,
+        between: Callable[[], None] = lambda: None,
+    ):
+        self.plan, self.feed, self.between = plan, feed, between
         self.steps = compile_steps(plan, model, state, feed)
         config, shape = plan.config, plan.image_shape
         variables = jax.eval_shape(TrainState.evaluated, state)
@@ -66,10 +76,14 @@ class Network:
 
         Precise ones are measured over the batches that would be trained on from `step` on.
         """
+        return self._on_all(self.evaluator, self.evaluated(state, step))
+
+    def evaluated(self, state: TrainState, step: int) -> Any:
+        """The variables that `evaluate` is of."""
         variables = state.evaluated()
         if self.plan.config.eval.statistics == "precise":
             variables = self._precise(variables, step)
-        return self._on_all(self.evaluator, variables)
+        return variables
 
     def compare_statistics(
         self, state: TrainState, step: int
@@ -86,13 +100,14 @@ class Network:
 
     def _precise(self, variables: Any, step: int) -> Any:
         steps = range(step, step + self.plan.config.eval.precise_batches)
-        measured = self.measurer(variables, self.feed.training_batches(steps))
+        measured = self.measurer(variables, self._watched(self.feed.training_batches(steps)))
         return {**variables, "batch_stats": self.plan.parallel.whole(measured)}
 
     def _on_all(self, evaluate: Evaluator, variables: Any) -> dict[str, float]:
         means = {}
         for split, examples in self.feed.evaluated.items():
-            metrics = evaluate(variables, self.feed.evaluation_batches(split, evaluate.batch_size))
+            batches = self.feed.evaluation_batches(split, evaluate.batch_size)
+            metrics = evaluate(variables, self._watched(batches))
             skipped = self.feed.skipped(split, evaluate.batch_size)
             if int(metrics.examples) + skipped != examples:
                 raise RuntimeError(
@@ -101,3 +116,8 @@ class Network:
                 )
             means |= {f"{split}_{name}": value for name, value in metrics.means().items()}
         return means
+
+    def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.between()
+            yield batch

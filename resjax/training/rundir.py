@@ -3,22 +3,28 @@
 config.json    every key of the config, written first
 manifest.json  what ran: versions, device, git state, sizes, data fingerprint, seconds
 metrics.jsonl  a line per evaluation, without a clock
-timing.jsonl   the seconds of each
+timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the seconds until then
+checkpoints/   see `resjax.training.checkpoint`
+events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
+
+Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
 
+import resjax
 from resjax.config import ConfigError, deciding_keys, default_config, differences, flatten
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
@@ -27,6 +33,14 @@ IMPORTED = "imported"
 """The state of a directory whose weights another framework trained; nothing is run in it."""
 
 IMPORTED_FILE = "imported.json"
+
+LAYOUT = 1
+"""Of the files of a run; raised when a version of resjax before could take them for others."""
+
+DIGEST = "sha256"
+"""The key of an object's digest, and the algorithm of which it is the start."""
+
+DIGEST_LENGTH = 16
 
 
 def run_state(directory: Path) -> str:
@@ -47,13 +61,18 @@ def run_state(directory: Path) -> str:
 
 
 def begin_run(directory: Path, config: ConfigDict) -> None:
-    """Makes `directory`, which exists, the directory of this config's run.
+    """Makes `directory`, which exists, the directory of this config's run, or goes on with it."""
+    (directory / "error.txt").unlink(missing_ok=True)
+    if run_state(directory) == ABSENT:
+        made_by = {"layout": LAYOUT, "resjax": resjax.__version__}
+        write_json(directory / "config.json", made_by | flatten(config))
+    for partial in partial_files(directory):
+        partial.unlink()
 
-    What an earlier attempt left is removed.
-    """
-    for name in ("manifest.json", "metrics.jsonl", "timing.jsonl", "error.txt"):
-        (directory / name).unlink(missing_ok=True)
-    write_json(directory / "config.json", flatten(config))
+
+def partial_files(directory: Path) -> list[Path]:
+    """What `write_json` and others left that ended while they wrote."""
+    return sorted(directory.glob(".*.partial"))
 
 
 def make_directory(directory: Path) -> None:
@@ -62,7 +81,7 @@ def make_directory(directory: Path) -> None:
     Raises:
       ConfigError: if that is not possible.
     """
-    probe = directory / f".writable.{os.getpid()}"
+    probe = directory / f".writable.{os.getpid()}.partial"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -92,8 +111,22 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """{dotted key: value} of a run, with today's default for keys that are younger than the run."""
-    return flatten(default_config()) | read_json(directory / "config.json")
+    """{dotted key: value} of a run, with today's default for keys that are younger than the run.
+
+    Raises:
+      ConfigError: if it is missing, damaged, or of a later version of resjax.
+    """
+    path = directory / "config.json"
+    content, defaults = read_json(path), flatten(default_config())
+    layout, made_by = content.pop("layout", 0), content.pop("resjax", "unknown")
+    unknown = sorted(content.keys() - defaults.keys())
+    if layout > LAYOUT or unknown:
+        keys = f", with {', '.join(unknown)}" if unknown else ""
+        raise ConfigError(
+            f"{path} is of resjax {made_by}{keys}, and this is {resjax.__version__}; use that "
+            "version or a later one"
+        )
+    return defaults | content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -103,12 +136,9 @@ def read_json(path: Path) -> dict[str, Any]:
       ConfigError: if it is missing or damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
+        return _opened(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    return content
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -118,13 +148,36 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
       ConfigError: if the file is missing or damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        objects = [json.loads(line) for line in lines]
-        if not all(isinstance(content, dict) for content in objects):
-            raise ValueError("a line is no JSON object")
+        return [_opened(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    return objects
+
+
+def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """With its digest, and with null for numbers that are not finite."""
+    content = _finite(content)
+    return {**content, DIGEST: _digest(content)}
+
+
+def _opened(text: str) -> dict[str, Any]:
+    """The object in a text, without its digest.
+
+    Raises:
+      ValueError: if it is none, or if the digest is not its own.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    if DIGEST not in content:
+        raise ValueError("it has no digest, as those of early versions have none")
+    if content.pop(DIGEST) != _digest(content):
+        raise ValueError("its digest is not that of its content")
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
@@ -153,21 +206,55 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_json(path: Path, content: Any) -> None:
+def is_locked(directory: Path) -> bool:
+    """Whether a process of this machine is running in a directory."""
+    try:
+        with locked(directory):
+            return False
+    except ConfigError:
+        return True
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
-    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    write_text(path, json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
+    """Writes a JSON lines file likewise."""
+    write_text(path, "".join(map(_line, contents)))
+
+
+def append_line(path: Path, content: dict[str, Any]) -> None:
+    """Adds one object to a JSON lines file; what a process that ended left of one is cut off."""
+    with path.open("ab+") as file:
+        _cut_last_line(file)
+        file.write(_line(content).encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is either whole or not there."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one object to a JSON lines file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(content), allow_nan=False) + "\n")
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(_sealed(content), allow_nan=False) + "\n"
+
+
+def _cut_last_line(file: BinaryIO) -> None:
+    """Ends a file after its last newline; one that ends there is left as it is."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _finite(content: Any) -> Any:

@@ -4,6 +4,7 @@ Where a program names the axis of devices, a batch is its share of the whole one
 returned is reduced over all devices; where it does not, the share is everything.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def train_step(
     batch: Batch,
     learning_rate: jax.Array,
     key: jax.Array,
+    on_nan: str = "stop",
 ) -> TrainState:
     """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
 
@@ -36,6 +38,9 @@ def train_step(
     The images are `[micro_batches, N, H, W, C]`. Micro-batches pass one after the other, and their
     gradients are added up; the running statistics move once, by the mean over micro-batches. The
     gradients are reduced over devices once, and with them the metrics and the running statistics.
+
+    With `on_nan="skip"` a step whose loss or gradient is not finite leaves all as it was, and is
+    counted.
     """
     micro_batches, own = batch.labels.shape
     shares = micro_batches * device_count()
@@ -67,14 +72,20 @@ def train_step(
     updates, opt_state = update(gradients, opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats)
-    return TrainState(
+    moved = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         metrics=state.metrics + metrics,
+        left_out=state.left_out,
         average=state.average and state.average.moved_by(params, batch_stats),
     )
+    if on_nan == "stop":
+        return moved
+    finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
+    unmoved = state.replace(step=moved.step, left_out=state.left_out + 1)
+    return jax.tree.map(functools.partial(jnp.where, finite), moved, unmoved)
 
 
 def _sum_over(share, batch: Batch) -> Any:
@@ -95,6 +106,7 @@ def train_steps(
     model: nn.Module,
     update: optax.TransformUpdateExtraArgsFn,
     view: Callable[[Any, Any, jax.Array], Batch],
+    on_nan: str,
     state: TrainState,
     data: Any,
     pieces: Any,
@@ -113,7 +125,7 @@ def train_steps(
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
         batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)
-        return train_step(model, update, state, batch, learning_rates[i], key)
+        return train_step(model, update, state, batch, learning_rates[i], key, on_nan)
 
     return step(0, state) if len(learning_rates) == 1 else jax.lax.fori_loop(0, steps, step, state)
 

@@ -1,5 +1,4 @@
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +21,15 @@ from resjax.training.step import eval_step, train_steps
 
 
 def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return rundir.read_lines(path)
 
 
 def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_path):
     first = train_and_evaluate(tiny, tmp_path / "first")
     second = train_and_evaluate(tiny, tmp_path / "second")
-    assert {path.name for path in (tmp_path / "first").iterdir()} == {
+    assert {path.name.partition(".17")[0] for path in (tmp_path / "first").iterdir()} == {
         "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json",
+        "checkpoints", "events.out.tfevents",
     }  # fmt: skip
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("first", "second")]
     assert curves[0] == curves[1]
@@ -39,14 +39,20 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     manifest = rundir.read_json(tmp_path / "first" / "manifest.json")
     assert manifest["params"] == first.params
     assert manifest["devices"]["platform"] == jax.default_backend()
-    assert manifest["execution"] == {
+    execution = manifest["execution"]
+    assert (execution.pop("cpus"), execution.pop("jax")) == (
+        manifest["devices"]["cpus"], jax.__version__,
+    )  # fmt: skip
+    assert execution.pop("jaxlib") == jax.lib.__version__
+    assert execution == {
         "eval.batch_size": 500, "model.conv": "auto", "model.remat": False, "model.unroll": "auto",
         "train.steps_per_call": 0, "steps_per_call": 1 if jax.default_backend() == "cpu" else 20,
         "blocks_per_iteration": [1, 1, 1],
         "kernels": "native" if jax.default_backend() == "cpu" else "xla",
         "data.dir": "", "data.resident_bytes": 2**31, "data.workers": 0,
         "train.devices": 0, "train.micro_batches": 1, "train.parallel": "jit",
-        "devices": 1, "hosts": 1,
+        "checkpoint.keep": 2, "checkpoint.seconds": 60.0,
+        "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
 
@@ -203,7 +209,9 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
     split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
 
     def program(k):
-        step = functools.partial(train_steps, plan.model, plan.optimizer.update, Augmentation())
+        step = functools.partial(
+            train_steps, plan.model, plan.optimizer.update, Augmentation(), "stop"
+        )
         index, rates = np.zeros((k, 1, 4), np.int32), np.zeros(k, np.float32)
         return jax.jit(step).lower(state, split, (index, index), rates, 1, 0).as_text()
 

@@ -1,4 +1,3 @@
-import json
 import math
 import subprocess
 import sys
@@ -14,11 +13,11 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     rundir.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         rundir.write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert rundir.read_json(path) == {"a": 1}
     monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         rundir.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert rundir.read_json(path) == {"a": 1}
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
