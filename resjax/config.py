@@ -121,7 +121,7 @@ def default_config() -> ConfigDict:
     config.train.init_from = ""  # a run to start from; other classes get a new head
     config.train.on_nan = "stop"  # a loss that is not finite ends the run; skip leaves it out
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
-    config.train.grow_at = "50%"  # when that network is grown to model.depth
+    config.train.grow_at = "50%"  # when it is grown to model.depth; "0 steps" with init_from
 
     config.checkpoint = ConfigDict()
     config.checkpoint.seconds = 60.0  # from one to the next; 0 is after every call of the device

@@ -163,6 +163,8 @@ class _Run:
         }
         manifest = self._manifest() | sizes
         self._write_manifest(manifest)
+        if plan.start and not self.at.step and not self.at.lines:
+            self._record_start(network)
         for mark in plan.marks:
             if mark > self.at.evaluated:
                 with self._timed("train"):
@@ -220,6 +222,15 @@ class _Run:
         variables = plan.start.variables(variables, plan.model, key, images)
         dtype = drawn.metrics.loss.dtype
         return begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
+
+    def _record_start(self, network: Network) -> None:
+        """What weights that were trained before are worth before the first step."""
+        with self._timed("eval"):
+            clean = network.evaluate(self.state, 0)
+        line = {"step": 0, "epoch": 0.0, **clean}
+        with self.request.uncut:
+            self.at.lines.append(line)
+        self._write_line(line)
 
     def _newest_checkpoint(self) -> dict[str, Any] | None:
         path, facts, complaints = checkpoint.newest(self.directory)
@@ -307,10 +318,7 @@ class _Run:
             self.at.evaluated, self.at.best = mark, best
             self.at.grown = self.at.grown or bool(grown)
             self.at.lines.append(line)
-        if hosts.is_first():
-            rundir.append_line(self.directory / "metrics.jsonl", line)
-            self.events.add(line)
-        self._note_time("evaluated")
+        self._write_line(line)
         if improved:
             self._save()
         return network
@@ -407,6 +415,12 @@ class _Run:
         names = [f"{split}_{what}" for split in self.feed.evaluated for what in ("error", "loss")]
         values = {name: self.at.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
+
+    def _write_line(self, line: dict[str, Any]) -> None:
+        if hosts.is_first():
+            rundir.append_line(self.directory / "metrics.jsonl", line)
+            self.events.add(line)
+        self._note_time("evaluated")
 
     def _write_weights(self, network: Network) -> None:
         """The network of the last evaluation, for what comes after the run."""

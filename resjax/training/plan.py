@@ -131,7 +131,7 @@ def prepare(config: ConfigDict) -> Plan:
     shallow, grow_at, marks = None, None, clock.marks(config.eval.every)
     if config.train.grow_from:
         shallow, grow_at = _shallow(config, model), clock.steps(config.train.grow_at)
-        if not (0 < grow_at or config.train.init_from) or grow_at >= steps:
+        if not (grow_at > 0 or config.train.init_from) or grow_at >= steps:
             raise ConfigError(
                 f"train.grow_at={config.train.grow_at!r} is step {grow_at} of {steps}; "
                 "grow somewhere between, such as at '50%'"

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from resjax.config import ConfigError
 from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
@@ -85,4 +84,7 @@ def find_start(
 
 def _remedy(there: Header) -> str:
     model = there.about.config.model
-    return f"it is {model.name}-{model.depth} with {model.shortcut}: set model.* as its config does"
+    return (
+        f"it is {model.name}-{model.depth} with {model.shortcut}: set model.* as its config does, "
+        f"or grow it by train.grow_from={model.depth}"
+    )

@@ -76,8 +76,19 @@ class Header(NamedTuple):
 
 
 def paths(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """{"params/stage1/first/conv1/kernel": leaf, ...} of a tree of variables."""
-    return flatten_dict({kind: variables.get(kind, {}) for kind in KINDS}, sep="/")
+    """{"params/stage1/first/conv1/kernel": leaf, ...} of a tree of variables.
+
+    They are in the order of the network, from the stem to the head.
+    """
+    flat = flatten_dict({kind: variables.get(kind, {}) for kind in KINDS}, sep="/")
+    return {path: flat[path] for path in sorted(flat, key=_place)}
+
+
+def _place(path: str) -> tuple[int, int, str]:
+    kind, section, rest = path.split("/", 2)
+    places = {"stem": 0, "norm": 1 << 20, "head": 1 << 21}
+    stage = section.removeprefix("stage")
+    return KINDS.index(kind), int(stage) if stage.isdecimal() else places[section], rest
 
 
 def write_weights(path: Path, weights: Weights) -> None:
@@ -228,6 +239,7 @@ def _kind(shortcut: functools.partial) -> str:
     options = ", ".join(
         f"{name}={_kind(value) if isinstance(value, functools.partial) else value}"
         for name, value in sorted(shortcut.keywords.items())
+        if name != "name"
     )
     return f"{shortcut.func.__name__}({options})"
 
