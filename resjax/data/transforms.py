@@ -176,7 +176,7 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 class CentreCrop:
     """The centre of an image whose shorter side is resized, antialiased.
 
-    The pixels are those of Pillow, with less work: it resizes only what is not cut off.
+    The pixels are those of torchvision, which has Pillow resize the image.
 
     Attributes:
       size: height and width in pixels.
@@ -202,20 +202,18 @@ class CentreCrop:
     def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
         image = decode(data, channels)
+        rows, columns = image.shape[:2]
+        wide, left = self._place(columns, min(rows, columns))
+        high, top = self._place(rows, min(rows, columns))
+        # To resize the centre alone would be less work, and other pixels: Pillow rounds the edges
+        # of a part to float32.
         pixels = Image.fromarray(image[..., 0] if channels == 1 else image)
-        size = (self.size, self.size)
-        how = INTERPOLATIONS[self.interpolation]
-        resized = pixels.resize(size, how, self.part(*image.shape[:2]))
-        out[:] = np.asarray(resized).reshape(out.shape)
+        resized = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation])
+        centre = resized.crop((left, top, left + self.size, top + self.size))
+        out[:] = np.asarray(centre).reshape(out.shape)
 
-    def part(self, rows: int, columns: int) -> tuple[float, float, float, float]:
-        """What is resized to the square: left, top, right and bottom, in pixels of the image."""
-        shorter = min(rows, columns)
+    def _place(self, side: int, shorter: int) -> tuple[int, int]:
+        """A side as it is resized, and where the centre begins in it."""
         # The longer side is rounded down and the start to even, as torchvision does it.
-        edges = []
-        for side in (columns, rows):
-            resized = self.resize * side // shorter
-            start = round((resized - self.size) / 2)
-            edges.append((start * side / resized, (start + self.size) * side / resized))
-        (left, right), (top, bottom) = edges
-        return left, top, right, bottom
+        resized = self.resize * side // shorter
+        return resized, round((resized - self.size) / 2)

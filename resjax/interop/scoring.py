@@ -96,11 +96,11 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
     splits = Splits(test=data.test, test_only=True)
     request = Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes)
     source = load(data.name, request)
+    check_images(weights, _image_shape(data, source))
     names = weights.about.class_names
     outputs = matched(source.class_names, names, data.name)
     parallel = Parallel(tuple(jax.devices()))
     batch_size = -(-min(batch_size, len(source.test)) // parallel.count) * parallel.count
-    check_images(weights, _image_shape(data, source))
     logits, parts, skipped = Logits(weights, parallel), [], 0
     for images, labels, valid in _batches(source.test, data, batch_size):
         skipped += int(len(valid) - valid.sum())
@@ -152,6 +152,7 @@ def summarise(
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
     """Sum over bins of |sum of right - sum of confidences|, over all examples; both `[N]`."""
+    confidences = np.nan_to_num(confidences, nan=1.0)
     bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, right - confidences, minlength=BINS)
     return float(np.abs(gaps).sum() / len(right))
