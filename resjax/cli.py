@@ -4,19 +4,20 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from resjax import weights_commands
 from resjax.arguments import Parser, make_parser, split
-from resjax.config import ConfigError, flatten, nearest, run_id, validate
+from resjax.config import ConfigError, flatten, run_id, validate
 from resjax.interruption import EXIT_INTERRUPTED, EXIT_UNFINISHED, how_to_go_on, interruptible
+from resjax.overrides import override
+from resjax.overrides import refuse as _refuse
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -182,77 +183,14 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _import(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported
-    from resjax.interop.importing import import_file, read_names, write_run
-
-    names = read_names(options.class_names) if options.class_names else ()
-    imported = import_file(options.file, lambda config: _override(config, rest), names)
-    write_run(options.out, imported, options.file)
-    print_imported(imported, options.file)
-    print(f"run: {options.out}")
-    return 0
-
-
-def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.interop.exporting import export
-    from resjax.interop.importing import read_any
-
-    weights = read_any(options.source, lambda config: _override(config, rest)).weights
-    print(export(weights, options.out, options.names, options.fold))
-    return 0
-
-
-def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported, print_scores
-    from resjax.interop.importing import read_any
-    from resjax.interop.scoring import evaluate
-    from resjax.training.compilation import enable_cache
-
-    imported = read_any(options.source, lambda config: _override(config, rest))
-    config = imported.weights.about.config
-    if options.data and options.data != config.data.name:
-        config.data.name, config.data.test = options.data, ""
-    config.data.test = options.split or config.data.test
-    enable_cache()
-    if options.source.is_file():
-        print_imported(imported, options.source)
-    scores = evaluate(imported.weights, config.data, config.eval.batch_size)
-    if options.json:
-        print(json.dumps(dataclasses.asdict(scores), indent=2))
-    else:
-        print_scores(scores, config.data)
-    return 0
-
-
-def _predict(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported, print_predictions
-    from resjax.interop.importing import read_any
-    from resjax.interop.predicting import predict
-    from resjax.training.compilation import enable_cache
-
-    imported = read_any(options.source, lambda config: _override(config, rest))
-    enable_cache()
-    if options.source.is_file():
-        print_imported(imported, options.source)
-    found = predict(
-        imported.weights, imported.weights.about.config.data, options.images, options.top
-    )
-    print_predictions(found, options.json)
-    return 0
-
-
 COMMANDS = {
-    "import": _import,
-    "export": _export,
-    "evaluate": _evaluate,
-    "predict": _predict,
     "train": _train,
     "sweep": _sweep,
     "report": _report,
     "describe": _describe,
     "prepare": _prepare,
     "bench": _bench,
+    **weights_commands.COMMANDS,
 }
 
 TRAINING = {"train", "sweep"}
@@ -307,36 +245,9 @@ def _experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str
         given = f"{len(options.config)} experiments" if options.config else "no experiment"
         raise ConfigError(f"{given} given; use one --config=experiments/degradation.py")
     module, config = load_experiment(options.config[0])
-    overridden = _override(config, overrides)
+    overridden = override(config, overrides)
     validate(config)
     return Path(options.config[0].partition(":")[0]).stem, module, config, overridden
-
-
-def _override(config: ConfigDict, overrides: list[str]) -> list[str]:
-    """Does what `--config.KEY=VALUE` say, and returns the keys."""
-    known, overridden = flatten(config), []
-    for word in overrides:
-        if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
-            if match[1] not in known:
-                raise ConfigError(
-                    f"unknown config key {match[1]!r}; {nearest(match[1], list(known))}"
-                )
-            overridden.append(match[1])
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
-    try:
-        _refuse(values(["resjax", *overrides])[1:])
-    except ConfigError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        kinds = ", ".join(f"{key} is {type(known[key]).__name__}" for key in overridden)
-        raise ConfigError(f"{' '.join(str(error).split())} ({kinds})") from None
-    return overridden
-
-
-def _refuse(words: list[str]) -> None:
-    if words:
-        raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")
 
 
 def command() -> NoReturn:

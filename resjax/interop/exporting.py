@@ -22,7 +22,9 @@ from resjax.training.weights import (
 STABLEHLO = ".stablehlo"
 
 
-def export(weights: Weights, path: Path, names: str | None = None, folded: bool = False) -> str:
+def export(
+    weights: Weights, path: Path | str, names: str | None = None, folded: bool = False
+) -> str:
     """Writes a file in the format that its suffix says, and says what was written.
 
     Args:
@@ -35,7 +37,7 @@ def export(weights: Weights, path: Path, names: str | None = None, folded: bool 
       ConfigError: for another suffix, options that do not fit it, or a network that cannot be
         exported so.
     """
-    suffixes = (SAFETENSORS, STABLEHLO)
+    path, suffixes = Path(path), (SAFETENSORS, STABLEHLO)
     if path.suffix not in suffixes:
         raise ConfigError(f"{path} ends with neither of {', '.join(suffixes)}")
     if (path.suffix == SAFETENSORS) != (names is not None) or (folded and names):

@@ -6,6 +6,8 @@ metrics.jsonl  a line per evaluation, without a clock
 timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the seconds until then
 checkpoints/   see `resjax.training.checkpoint`
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
+weights.safetensors  the network of the last evaluation; see `resjax.training.weights`
+imported.json  where those weights are from, if no run of resjax trained them
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 

@@ -115,13 +115,13 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path | str) -> Weights:
     """Those of a file, or of the directory of a run.
 
     Raises:
       ConfigError: if there are none, or they are damaged.
     """
-    path = locate(path)
+    path = locate(Path(path))
     with open_tensors(path) as file:
         about = _about(path, file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

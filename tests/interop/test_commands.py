@@ -165,6 +165,12 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["top1"] == pytest.approx(1 - summary.test_error, abs=1e-12)
     assert found["loss"] == pytest.approx(summary.test_loss, rel=1e-5)
+    assert main(["evaluate", str(tmp_path / "run"), "--split=train", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
+    (tmp_path / "picture.png").write_bytes(encoded(picture(1, 8, 8), "PNG"))
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "picture.png")]) == 2
+    assert "the values of digits are 0 to 16" in capsys.readouterr().err
 
 
 def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
@@ -236,6 +242,9 @@ def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
     result = json.loads((tmp_path / "tuned" / "result.json").read_text())
     top1 = json.loads(capsys.readouterr().out)["top1"]
     assert math.isclose(top1, 1 - result["test_error"])
+    image = str(folder[1][0])
+    assert main(["predict", str(tmp_path / "tuned"), image]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4
 
 
 @pytest.mark.parametrize(
