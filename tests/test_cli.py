@@ -29,7 +29,7 @@ def test_a_sweep_of_four_runs_from_the_command_line(tmp_path, capsys):
     assert "figure: " in first.out
     assert (tmp_path / "report" / "figures" / "training_error.png").stat().st_size > 5000
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*/*")}
-    assert len(before) == 4 * 5
+    assert len(before) == 4 * 8
     assert main(words) == 0
     second = capsys.readouterr()
     assert second.err.count("done before") == 4
