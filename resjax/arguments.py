@@ -16,6 +16,11 @@ the experiment:
   --config.KEY=VALUE    override a key of its config (resjax/config.py has all)
 """
 
+UNFINISHED_HELP = """\
+A run saves its state every checkpoint.seconds. On SIGTERM and Ctrl-C it saves and leaves with exit
+code 75: start the same command again, and it goes on to the same bits.
+"""
+
 PREPARE_HELP = """\
 TFDS writes the set as ArrayRecord files, which needs TensorFlow: pip install 'resjax[prepare]'.
 Training reads it without. A set that is not whole, after an interruption, is never read.
@@ -114,7 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
         "train",
         "train one network and evaluate it",
         "resjax train --config=experiments/degradation.py --config.model.depth=32",
-        epilog=CONFIG_HELP,
+        epilog=f"{CONFIG_HELP}\n{UNFINISHED_HELP}",
     )
     train.add_argument(
         "--workdir", type=_path, metavar="DIR",
@@ -125,7 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
         "sweep",
         "train every network of a grid that is not trained yet, and report",
         "resjax sweep --config=experiments/degradation.py --sweep=depth,shortcut --seeds=3",
-        epilog=CONFIG_HELP,
+        epilog=f"{CONFIG_HELP}\n{UNFINISHED_HELP}",
     )
     sweep.add_argument(
         "--workdir", type=_path, metavar="DIR",
@@ -137,6 +142,9 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sweep.add_argument("--seeds", type=int, metavar="N", help="run every net with seeds 0 to N-1")
     for command in (train, sweep):
+        command.add_argument(
+            "--retry", action="store_true", help="go on with runs that failed, too"
+        )
         _add_hosts(command)
 
     report = add(
@@ -145,6 +153,18 @@ def make_parser() -> argparse.ArgumentParser:
         "resjax report runs/degradation",
     )
     report.add_argument("dir", type=_path, metavar="DIR", help="directory of the sweep")
+    doctor = add(
+        "doctor",
+        "verify what the runs in a directory have on disk, and say what to do about each",
+        "resjax doctor runs/degradation",
+        epilog="exit code 1 if a file is not what was written",
+    )
+    doctor.add_argument("dir", type=_path, metavar="DIR", help="directory of a sweep or a run")
+    doctor.add_argument(
+        "--repair", action="store_true",
+        help="remove what is partial: what a process left that ended while it wrote",
+    )  # fmt: skip
+    doctor.add_argument("--json", action="store_true", help="a line of JSON for each run")
     describe = add(
         "describe",
         "count the layers, parameters and multiply-adds of a network, and draw it",

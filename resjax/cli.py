@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        print(f"resjax: {error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"resjax: {place}{error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -66,7 +67,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
     plan = prepare(config)
     if hosts.is_first():
         print_plan(plan)
-    code = _execute({directory: config})
+    code = _execute({directory: config}, options.retry)
     if hosts.is_first():
         print(f"run: {directory}")
     return code
@@ -82,7 +83,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     workdir = options.workdir or Path("runs", name)
     axes = grid.select_axes(grid.axes_of(module, config), options.sweep, options.seeds, overridden)
     runs = {workdir / run: config for run, config in grid.expand(config, axes).items()}
-    code = _execute(runs)
+    code = _execute(runs, options.retry)
     if hosts.is_first() and any(run_state(directory) == DONE for directory in runs):
         _print_report(workdir)
     return code
@@ -92,6 +93,25 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
     return 0
+
+
+def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.display import print_findings, print_removed
+    from resjax.sweeps.doctor import DAMAGED, examine_all, repair
+
+    _refuse(rest)
+    findings = examine_all(options.dir)
+    if options.repair:
+        removed = [path for finding in findings for path in repair(finding)]
+        print_removed(removed)
+        findings = examine_all(options.dir)
+    if options.json:
+        for finding in findings:
+            print(json.dumps(dataclasses.asdict(finding), default=str))
+    else:
+        print_findings(findings)
+    bad = any(finding.state == DAMAGED or finding.damaged for finding in findings)
+    return EXIT_FAILED if bad else 0
 
 
 def _describe(options: argparse.Namespace, rest: list[str]) -> int:
@@ -187,6 +207,7 @@ COMMANDS = {
     "train": _train,
     "sweep": _sweep,
     "report": _report,
+    "doctor": _doctor,
     "describe": _describe,
     "prepare": _prepare,
     "bench": _bench,
@@ -208,7 +229,7 @@ def _join(options: argparse.Namespace, config: ConfigDict) -> None:
     hosts.refuse_different(flatten(config) | told)
 
 
-def _execute(runs: Mapping[Path, ConfigDict]) -> int:
+def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
     from resjax.display import Display
     from resjax.sweeps.local import check, run_sweep
     from resjax.training import hosts
@@ -217,7 +238,7 @@ def _execute(runs: Mapping[Path, ConfigDict]) -> int:
     check(runs)
     enable_cache()
     with Display(runs, silent=not hosts.is_first()) as display:
-        outcomes = run_sweep(runs, display)
+        outcomes = run_sweep(runs, display, retry)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 

@@ -1,5 +1,6 @@
 """What a person sees of a sweep while it works and when it ends."""
 
+import collections
 import dataclasses
 import json
 import sys
@@ -21,6 +22,7 @@ from resjax.models.summary import (
 )
 from resjax.report.page import Report
 from resjax.report.tables import HEADER, rows
+from resjax.sweeps.doctor import Finding
 from resjax.sweeps.local import Outcome
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
@@ -91,6 +93,16 @@ class Display:
         self.console.print(
             f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
         )
+
+    def waiting(self, runs: list[Path]) -> None:
+        line = f"{_several(len(runs), 'run')} in the hands of other processes; waiting for them"
+        if self.live:
+            self._clear()
+            fields = {"place": "", "run": line, "doing": ""}
+            self.task = self.bar.add_task("", total=None, **fields)
+        elif time.monotonic() - self.told > PLAIN_INTERVAL:
+            self.told = time.monotonic()
+            self.console.print(line)
 
     def _clear(self) -> None:
         if self.task is not None:
@@ -187,7 +199,7 @@ def _fed(plan: Plan) -> str:
 
 
 def _several(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number > 1 else "")
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def print_description(name: str, description: Description) -> None:
@@ -312,6 +324,43 @@ def print_report(report: Report) -> None:
     for section in report.sections:
         console.print(f"figure: {section.figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Two lines for every run, and how many there are of each state, to stdout."""
+    console = Console(highlight=False, markup=False)
+    for found in findings:
+        step = "" if found.step is None else f" at step {found.step}"
+        age = "" if found.age is None else f", {_ago(found.age)}"
+        count = f"{_several(len(found.whole), 'checkpoint')}"
+        console.print(
+            f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
+            style="bold" if found.state != DONE or found.damaged else None,
+            soft_wrap=True,
+        )
+        lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
+        if found.why:
+            lines.append(found.why + (f"; {found.advice}" if found.advice else ""))
+        for line in lines:
+            console.print(f"  {line}", soft_wrap=True)
+    states = collections.Counter(found.state for found in findings)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    console.print(f"{_several(len(findings), 'run')}: {counts}", soft_wrap=True)
+    if any(found.partial for found in findings):
+        console.print("what is partial is never read; --repair removes it", soft_wrap=True)
+
+
+def print_removed(paths: list[Path]) -> None:
+    """What a repair has removed, to stderr."""
+    for path in paths:
+        print(f"removed: {path}", file=sys.stderr)
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"
 
 
 def _natural_width(console: Console, table: Table) -> int:

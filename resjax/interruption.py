@@ -100,10 +100,12 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
                 end(last_words)
 
     def watch() -> None:
+        came = 0
         while number := os.read(receive, 1):
             if number[0] not in SIGNALS:
                 continue
-            if request():
+            came += 1
+            if came > 1:
                 end("\nended at once; the last checkpoint is kept")
             request.signal = number[0]
             threading.Thread(target=step_in, daemon=True).start()

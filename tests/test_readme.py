@@ -13,13 +13,15 @@ from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.sweeps import doctor
 from resjax.training import benchmark, hosts, plan
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare)\b[^`\n]*", README)
+NAMES = "sweep|train|report|describe|bench|prepare|doctor"
+COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
 
 
 WEIGHTS = re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", README)
@@ -42,8 +44,9 @@ def test_python_of_the_readme_runs(code, tmp_path, monkeypatch):
 def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
-    monkeypatch.setattr(cli, "_execute", lambda runs: checked.append(runs) or 0)
+    monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
+    monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
@@ -68,5 +71,5 @@ def test_tables_of_the_readme_name_what_there_is():
     for name in (*SHORTCUTS, *ORDERS):
         assert f"`{name}`" in README
     keys = flatten(default_config())
-    for key in re.findall(r"`((?:model|norm|optim|train|eval|data)\.[a-z_]+)`", README):
+    for key in re.findall(r"`((?:model|norm|optim|train|eval|data|checkpoint)\.[a-z_]+)`", README):
         assert key in keys

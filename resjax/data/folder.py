@@ -43,7 +43,6 @@ class Folder:
       labels: `[n]` int32.
       channels: 1 if all images of the source are grey, else 3.
       fingerprint: SHA-256 over the names, sizes and labels of all files, in order.
-      skipped: files of the whole split that cannot be read, relative to the root.
     """
 
     root: str
@@ -52,17 +51,19 @@ class Folder:
     labels: np.ndarray
     channels: int
     fingerprint: str
-    skipped: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, number: int) -> tuple[bytes, int]:
         """The file and the label of an example."""
-        label = int(self.labels[number])
-        path = os.path.join(self.root, self.folders[label], os.fsdecode(self.names[number]))
-        with open(path, "rb") as file:
-            return file.read(), label
+        with open(self.name(number), "rb") as file:
+            return file.read(), int(self.labels[number])
+
+    def name(self, number: int) -> str:
+        """The path of an example."""
+        folder = self.folders[self.labels[number]]
+        return os.path.join(self.root, folder, os.fsdecode(self.names[number]))
 
 
 def folder(path: Path, splits: Splits, on_bad: str) -> Source:
@@ -90,7 +91,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     class_names = tuple(_folders(roots[slices["train"].name]))
     used = {part.name for part in slices.values()}
     scans = {name: _scan(roots[name], class_names) for name in roots if name in used}
-    if bad := [name for scan in scans.values() for name in scan.bad]:
+    if bad := [item for scan in scans.values() for item in scan.bad.items()]:
         tell(bad, sum(len(scan.labels) for scan in scans.values()) + len(bad), path)
     for scan in scans.values():
         _refuse_empty(scan, class_names)
@@ -100,7 +101,10 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         key: _part(scans[slices[key].name], taken, class_names, channels)
         for key, taken in ranges.items()
     }
-    return Source(class_names=class_names, **parts)
+    found = {name: scan.bad for name, scan in scans.items()}
+    # Of a split that is cut in several, they are listed once.
+    left_out = {key: found.pop(part.name, {}) for key, part in slices.items()}
+    return Source(class_names=class_names, left_out=left_out, **parts)
 
 
 def _refuse(bad: list[tuple[str, str]], files: int, path: Path) -> None:
@@ -154,14 +158,17 @@ def _folders(root: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Scan:
-    """The files of a split that are images, in the order in which they are read, and the others."""
+    """The files of a split that are images, in the order in which they are read.
+
+    The others are in `bad`: what is wrong with each, by its path.
+    """
 
     root: Path
     names: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
     grey: np.ndarray
-    bad: list[tuple[str, str]]
+    bad: dict[str, str]
 
 
 def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
@@ -176,11 +183,11 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
     with ThreadPoolExecutor(READERS) as pool:
         seen = list(pool.map(lambda file: look(root.joinpath(*file)), files, chunksize=64))
     good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
-    bad = [
-        ("/".join(file), result)
+    bad = {
+        str(root.absolute().joinpath(*file)): result
         for file, result in zip(files, seen, strict=True)
         if isinstance(result, str)
-    ]
+    }
     order = [good[number] for number in _spread([files[number] for number in good])]
     return _Scan(
         root,
@@ -241,9 +248,8 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
         digest.update(
             os.fsencode(class_names[label]) + b"/" + name + f"\0{size}\0{label}\n".encode()
         )
-    skipped = tuple(name for name, _ in scan.bad)
     root = str(scan.root.absolute())
-    return Folder(root, class_names, names, labels, channels, digest.hexdigest(), skipped)
+    return Folder(root, class_names, names, labels, channels, digest.hexdigest())
 
 
 # -------------------------------------------------------------------------------------------- files

@@ -39,7 +39,6 @@ class Order(Protocol):
     """Which example has which row of which step.
 
     Attributes:
-      name: for messages.
       seed: of the views.
       examples: in the split.
       steps: of one pass; None is without end.
@@ -47,7 +46,6 @@ class Order(Protocol):
         decoded; with none, the place is marked as not valid.
     """
 
-    name: str
     seed: int
     examples: int
     steps: int | None
@@ -69,7 +67,6 @@ class TrainingOrder:
     seed: int
     batch_size: int
     examples: int
-    name = "training"
     steps = None
     substitutes = MOST_BAD - 1
 
@@ -89,7 +86,6 @@ class EvaluationOrder:
 
     batch_size: int
     examples: int
-    name = "evaluation"
     seed = 0
     substitutes = 0
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -111,21 +112,35 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
     )
 
 
-def in_memory(split: Encoded, most_bytes: int) -> Split:
+def in_memory(split: Encoded, most_bytes: int, on_bad: str) -> tuple[Split, dict[str, str]]:
     """Decodes a whole split.
+
+    Args:
+      split: its images have one size.
+      most_bytes: that they may take.
+      on_bad: what to do about an image that cannot be decoded: "refuse", or "skip".
+
+    Returns:
+      The split, and the names of the images that were skipped with what is wrong with each.
 
     Raises:
       ConfigError: if its images differ in size, take more than `most_bytes`, or cannot be decoded.
     """
     from resjax.data.decode import decode
 
-    images, labels = None, np.empty(len(split), np.int32)
+    images, labels, left_out = None, np.empty(len(split), np.int32), {}
     for number in range(len(split)):
-        data, labels[number] = split.read(number)
+        data, label = split.read(number)
         try:
             image = decode(data, split.channels)
         except ValueError as error:
-            raise ConfigError(f"example {number} cannot be decoded: {error}") from None
+            if on_bad == "refuse":
+                raise ConfigError(
+                    f"{split.name(number)} cannot be decoded: {error}; data.on_bad=skip leaves it "
+                    "out"
+                ) from None
+            left_out[split.name(number)] = str(error)
+            continue
         if images is None:
             refuse_too_many_bytes(len(split) * image.nbytes, most_bytes)
             images = np.empty((len(split), *image.shape), np.uint8)
@@ -135,8 +150,13 @@ def in_memory(split: Encoded, most_bytes: int) -> Split:
                 f"images of {sizes} cannot be resident together; set data.size=224 or so, the side "
                 "of the crops that are made of them"
             )
-        images[number] = image
-    return Split(images, labels)
+        good = number - len(left_out)
+        images[good], labels[good] = image, label
+    if images is None:
+        name, why = next(iter(left_out.items()))
+        raise ConfigError(f"no image of a split can be decoded; the first is {name} ({why})")
+    good = len(split) - len(left_out)
+    return Split(images[:good], labels[:good]), left_out
 
 
 def refuse_too_many_bytes(size: int, most: int) -> None:
@@ -146,6 +166,35 @@ def refuse_too_many_bytes(size: int, most: int) -> None:
             f"{size / 2**20:,.0f} MiB of images are more than data.resident_bytes={most}; set it "
             "higher, or data.size to stream them"
         )
+
+
+def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
+    """Raises ConfigError for resident images that take more bytes than a device of this host has.
+
+    A backend that does not report its memory, such as that of CPUs, is not asked.
+    """
+    for device in devices:
+        if device.process_index != jax.process_index():
+            continue
+        free = free_bytes(device)
+        if free is not None and size > free:
+            raise no_room(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """Of a device's memory; None if its backend does not report it."""
+    memory = device.memory_stats() or {}
+    if "bytes_limit" not in memory:
+        return None
+    return memory["bytes_limit"] - memory["bytes_in_use"]
+
+
+def no_room(size: int, where: str) -> ConfigError:
+    """What to say of resident images that take more bytes than there are somewhere."""
+    return ConfigError(
+        f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
+        "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
+    )
 
 
 def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,10 @@ class Encoded(Protocol):
         """The encoded image and the label of an example."""
         ...
 
+    def name(self, number: int) -> str:
+        """What a person finds an example by."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class First:
@@ -63,6 +68,10 @@ class First:
         """As the whole does."""
         return self.whole.read(number)
 
+    def name(self, number: int) -> str:
+        """As in the whole."""
+        return self.whole.name(number)
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -72,18 +81,27 @@ class Source:
       train, test: splits.
       class_names: one name for each label.
       validation: a split that is neither trained on nor tested on, or None.
+      left_out: by split, the images that could not be read when the source was made: what each is
+        found by, and what is wrong with it.
     """
 
     train: Split | Encoded
     test: Split | Encoded
     class_names: tuple[str, ...]
     validation: Split | Encoded | None = None
+    left_out: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, Split | Encoded]:
         """By name; without a validation split there is none."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def image_bytes(self) -> int:
+        """Of the images of all splits that are in memory."""
+        splits = (split for split in self.splits.values() if isinstance(split, Split))
+        return sum(split.images.nbytes for split in splits)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -210,10 +210,13 @@ def _as_fed(name: str, source: Source, request: Request) -> Source:
                 f"data.size={request.size} has no effect on {name}, whose images are as they are; "
                 "set it to 0"
             )
-        refuse_too_many_bytes(
-            sum(split.images.nbytes for split in source.splits.values()), request.resident_bytes
-        )
+        refuse_too_many_bytes(source.image_bytes, request.resident_bytes)
     if in_memory_already or not resident:
         return source
-    splits = {key: in_memory(split, request.resident_bytes) for key, split in source.splits.items()}
-    return dataclasses.replace(source, **splits)
+    splits, left_out = {}, {}
+    for key, split in source.splits.items():
+        splits[key], bad = in_memory(split, request.resident_bytes, request.on_bad)
+        left_out[key] = {**source.left_out.get(key, {}), **bad}
+    source = dataclasses.replace(source, left_out=left_out, **splits)
+    refuse_too_many_bytes(source.image_bytes, request.resident_bytes)
+    return source

@@ -45,12 +45,15 @@ class ReadError(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """What is not an image in a piece of a batch, and the images where no memory is shared."""
+    """What is not an image in a piece of a batch, and the images where no memory is shared.
+
+    `bad` are the names of those that were skipped, with what is wrong with each.
+    """
 
     number: int
     labels: np.ndarray
     valid: np.ndarray
-    skipped: int
+    bad: list[tuple[str, str]]
     images: np.ndarray | None
 
 
@@ -81,43 +84,46 @@ class _Reader:
             images = np.empty((len(rows), size, size, channels), np.uint8)
         else:
             images = self.ring.begin(number)[: len(rows)]
-        labels, skipped = np.zeros(len(rows), np.int32), 0
+        labels, skipped = np.zeros(len(rows), np.int32), []
         for row, (epoch, example) in enumerate(np.stack((epochs, examples), 1).tolist()):
             try:
                 label, bad = self._example(Key(self.order.seed, epoch, example), images[row])
             except ReadError as error:
                 return _Failure(str(error))
             except Exception as error:  # whatever it is, it must not be lost in a worker
-                return _Failure(f"{self.order.name} example {example} fails: {_one_line(error)}")
-            skipped += bad if valid[row] else 0
+                return _Failure(f"{self.encoded.name(example)} fails: {_one_line(error)}")
+            skipped += bad if valid[row] else []
             if label is None:
                 images[row], valid[row] = 0, False
             labels[row] = label or 0
         return _Facts(number, labels, valid, skipped, images if self.ring is None else None)
 
-    def _example(self, key: Key, out: np.ndarray) -> tuple[int | None, int]:
-        """Writes the image; its label, None if there is none, and how many were skipped."""
-        name = f"{self.order.name} example"
+    def _example(self, key: Key, out: np.ndarray) -> tuple[int | None, list[tuple[str, str]]]:
+        """Writes the image; its label, None if there is none, and the bad ones before it."""
         tried = min(self.order.substitutes + 1, self.order.examples)
+        bad = []
         for skipped in range(tried):
             number = (key.example + skipped) % self.order.examples
+            name = self.encoded.name(number)
             try:
                 data, label = self.encoded.read(number)
             except Exception as error:  # a source may raise anything
-                raise ReadError(f"{name} {number} cannot be read: {_one_line(error)}") from error
+                raise ReadError(f"{name} cannot be read: {_one_line(error)}") from error
             try:
                 self.view(data, self.encoded.channels, key, out)
             except ValueError as error:
-                why = _one_line(error)
+                bad.append((name, _one_line(error)))
                 if self.on_bad == "refuse":
                     raise ReadError(
-                        f"{name} {number} cannot be decoded: {why}; data.on_bad=skip leaves it out"
+                        f"{name} cannot be decoded: {_one_line(error)}; data.on_bad=skip leaves it "
+                        "out"
                     ) from error
             else:
-                return label, skipped
+                return label, bad
         if self.order.substitutes:
-            raise ReadError(f"{name} {key.example} and the {tried - 1} after it are bad: {why}")
-        return None, 1
+            (name, why), *others = bad
+            raise ReadError(f"{name} and the {len(others)} after it cannot be decoded: {why}")
+        return None, bad
 
 
 def _one_line(error: BaseException) -> str:
@@ -152,6 +158,7 @@ class Feed:
       workers: processes that read; with 0 a thread of this process does.
       ahead: batches that are read before they are asked for.
       on_bad: of `ON_BAD`.
+      left_out: is told the names of the bad images that were skipped, and what is wrong with each.
 
     Raises:
       ValueError: if an argument has no meaning.
@@ -168,6 +175,7 @@ class Feed:
         workers: int = 0,
         ahead: int = 1,
         on_bad: str = "refuse",
+        left_out: dict[str, str] | None = None,
     ):
         rows = np.arange(batch_size) if rows is None else np.asarray(rows)
         if on_bad not in ON_BAD:
@@ -182,6 +190,7 @@ class Feed:
         parts = -(-len(rows) // PIECE) if workers else 1
         self.steps, self.workers, self.ahead = order.steps, workers, ahead
         self.step = self.skipped = self._passes = 0
+        self.left_out = {} if left_out is None else left_out
         self._reader = _Reader(encoded, view, order, np.array_split(rows, parts), on_bad)
         self._pieces: grain.DatasetIterator | None = None
         self._ring: _Ring | None = None
@@ -219,17 +228,21 @@ class Feed:
             raise StopIteration
         if not self.workers:
             facts = self._piece()
-            self.step, self.skipped = self.step + 1, self.skipped + facts.skipped
+            self._count(facts.bad)
             return HostBatch(facts.images, facts.labels, facts.valid)
         ends = np.cumsum([len(part) for part in self._reader.parts])
-        batch, skipped = self._empty(ends[-1]), 0
+        batch, bad = self._empty(ends[-1]), []
         for start, end in zip((0, *ends), ends, strict=False):
             facts = self._piece()
             self._ring.copy(facts.number, batch.images[start:end])
             batch.labels[start:end], batch.valid[start:end] = facts.labels, facts.valid
-            skipped += facts.skipped
-        self.step, self.skipped = self.step + 1, self.skipped + skipped
+            bad += facts.bad
+        self._count(bad)
         return batch
+
+    def _count(self, bad: list[tuple[str, str]]) -> None:
+        self.step, self.skipped = self.step + 1, self.skipped + len(bad)
+        self.left_out.update(bad)
 
     def _empty(self, rows: int) -> HostBatch:
         size, channels = self._reader.view.size, self._reader.encoded.channels

@@ -102,21 +102,24 @@ class Records:
         Raises:
           ConfigError: if its record is damaged, or its label is none of the classes.
         """
-        number = range(self.start, self.stop)[number]
         try:
-            example = self._records[number]
+            example = self._records[range(self.start, self.stop)[number]]
         except RuntimeError as error:
             raise ConfigError(
-                f"{self._file(number)} is damaged ({one_line(error)}); delete {self.directory} "
-                f"and run: {self.command}"
+                f"{self._file(self.start + number)} is damaged ({one_line(error)}); delete "
+                f"{self.directory} and run: {self.command}"
             ) from None
         label = int(example[self.label])
         if not 0 <= label < self.classes:
             raise ConfigError(
-                f"example {number} of split {self.split!r} in {self.directory} has label {label}, "
-                f"which is none of the {self.classes} classes; read a split with labels"
+                f"{self.name(number)} has label {label}, which is none of the {self.classes} "
+                "classes; read a split with labels"
             )
         return example[self.image], label
+
+    def name(self, number: int) -> str:
+        """The number of an example in its whole split, and where that is."""
+        return f"example {self.start + number} of split {self.split!r} in {self.directory}"
 
     @functools.cached_property
     def _records(self) -> Sequence[Any]:

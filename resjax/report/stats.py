@@ -139,7 +139,7 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
             raise ConfigError(f"{directory} and {names[key]} hold the same run; remove one of them")
         names[key] = directory
         if state == rundir.DONE:
-            curve = rundir.read_lines(directory / "metrics.jsonl")
+            curve = rundir.read_metrics(directory)
             manifest = rundir.read_json(directory / "manifest.json")
             done.append(Run(directory.name, config, read_summary(directory), curve, manifest))
         else:

@@ -1,23 +1,37 @@
-"""The local launcher: the runs of a grid one after another in this process."""
+"""The local launcher: the runs of a grid one after another in this process.
+
+Any number of processes may be given the same grid, on all machines that share its storage: each
+takes what nobody else is running, and none ends before all runs have.
+"""
 
 import dataclasses
+import errno
+import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.training import hosts, rundir
+from resjax.config import ConfigError
+from resjax.training import claims, hosts, rundir
+from resjax.training.claims import Claimed
 from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.plan import prepare
 from resjax.training.summary import Progress, Summary, read_summary
+
+RUNNING = "running"
+
+SECONDS_TO_LOOK_AGAIN = 2.0
+"""At runs that other processes have claimed, when nothing else is left."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a run of a sweep ended: a summary, or the error that stopped it.
 
-    `skipped` is true if it had ended before this sweep.
+    `skipped` is true if it had ended before this sweep, or by another process.
     """
 
     directory: Path
@@ -34,6 +48,8 @@ class Observer(Protocol):
     def progressed(self, directory: Path, progress: Progress) -> None: ...
 
     def finished(self, outcome: Outcome) -> None: ...
+
+    def waiting(self, directories: list[Path]) -> None: ...
 
 
 def check(runs: Mapping[Path, ConfigDict]) -> None:
@@ -56,40 +72,78 @@ def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:
         rundir.make_directory(parent)
 
 
-def run_sweep(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
-    """Trains what has not ended yet; a run that diverges is recorded and the rest go on.
+def run_sweep(
+    runs: Mapping[Path, ConfigDict], observer: Observer, retry: bool = False
+) -> list[Outcome]:
+    """Trains what has not ended yet; a run that fails is recorded and the rest go on.
 
-    A run that diverged before would do so again, and is not repeated until its directory is
-    removed.
+    One that failed before would most likely do so again, and is left alone without `retry`.
 
     Args:
       runs: {directory: config}, as accepted by `check`.
       observer: is told of everything.
+      retry: goes on with what failed before.
+
+    Raises:
+      ConfigError: if a run is refused that `check` could not see through.
+      OSError: if the disk is full.
     """
-    return [_run(directory, config, observer) for directory, config in runs.items()]
+    if retry:
+        hosts.on_first(lambda: _forget_failures(runs))
+    outcomes: dict[Path, Outcome] = {}
+    while waiting := [directory for directory in runs if directory not in outcomes]:
+        for directory in waiting:
+            if outcome := _run(directory, runs[directory], observer):
+                outcomes[directory] = outcome
+                observer.finished(outcome)
+        if all(directory not in outcomes for directory in waiting):
+            observer.waiting(waiting)
+            time.sleep(SECONDS_TO_LOOK_AGAIN)
+    return [outcomes[directory] for directory in runs]
 
 
-def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome:
+def _forget_failures(runs: Mapping[Path, ConfigDict]) -> None:
+    for directory in runs:
+        if rundir.run_state(directory) == rundir.FAILED:
+            (directory / "error.txt").unlink()
+
+
+def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
+    """How a run ended; None if another process is at it."""
     state, reason = hosts.on_first(lambda: _before(directory))
+    if state == RUNNING:
+        return None
     if state == rundir.FAILED:
-        outcome = Outcome(directory, None, f"{reason}; remove {directory} to try again", True)
-    else:
-        if state != rundir.DONE:
-            observer.started(directory)
-        try:
-            summary = train_and_evaluate(
-                config, directory, lambda progress: observer.progressed(directory, progress)
-            )
-            outcome = Outcome(directory, summary, skipped=state == rundir.DONE)
-        except Diverged as error:
-            outcome = Outcome(directory, None, str(error))
-    observer.finished(outcome)
-    return outcome
+        return Outcome(directory, None, f"{reason}; --retry tries again", True)
+    if state != rundir.DONE:
+        observer.started(directory)
+    try:
+        summary = train_and_evaluate(
+            config, directory, lambda progress: observer.progressed(directory, progress)
+        )
+    except Claimed:
+        return None
+    except Diverged as error:
+        return Outcome(directory, None, str(error))
+    except ConfigError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if hosts.is_first():
+            rundir.write_text(directory / "error.txt", f"{reason}\n\n{traceback.format_exc()}")
+        return Outcome(directory, None, reason)
+    return Outcome(directory, summary, skipped=state == rundir.DONE)
 
 
 def _before(directory: Path) -> tuple[str, str]:
     """The state of a run, and the reason if it failed."""
     state = rundir.run_state(directory)
-    failed = state == rundir.FAILED
-    error = (directory / "error.txt").read_text(encoding="utf-8").strip() if failed else ""
-    return state, error
+    if state in (rundir.DONE, rundir.ABSENT):
+        return state, ""
+    if claims.owner(directory):
+        return RUNNING, ""
+    if state == rundir.FAILED:
+        return state, (directory / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+    return state, ""

@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import hashlib
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,9 @@ from resjax.training import hosts, rundir
 from resjax.training.parallel import Parallel
 
 DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
+
+BYTES_BESIDE = 1 << 20
+"""Of a checkpoint, beside the arrays; those of the files of a small one are mostly this."""
 
 _NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
 
@@ -146,12 +150,15 @@ class Checkpoints:
     """
 
     def __init__(self, run: Path, parallel: Parallel, keep: int):
-        # Orbax takes half a second to import.
+        # Orbax takes half a second to import. What it logs as errors it raises as well.
         import orbax.checkpoint
 
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.run, self.parallel, self.keep = run.absolute(), parallel, keep
         self.orbax = orbax.checkpoint
-        self.writer = orbax.checkpoint.AsyncCheckpointer(orbax.checkpoint.PyTreeCheckpointHandler())
+        self.writer = orbax.checkpoint.AsyncCheckpointer(
+            orbax.checkpoint.PyTreeCheckpointHandler(use_compression=False)
+        )
         self.finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future | None = None
         self.saved: Facts | None = None
@@ -167,6 +174,7 @@ class Checkpoints:
         self.wait()
         if self.saved and _position(self.saved) == _position(facts):
             return
+        hosts.on_first(lambda: self._refuse_full_disk(state))
         path = hosts.on_first(lambda: str(self._place(facts.step)))
         with _or_nothing(Path(path)):
             self.writer.save(
@@ -224,6 +232,16 @@ class Checkpoints:
         self.finisher.shutdown()
         self.writer.close()
 
+    def _refuse_full_disk(self, state: Any) -> None:
+        """Raises OSError if there is no room, before Orbax finds out and has a lot to say."""
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
+        if free < needed:
+            raise _full_disk(
+                self.run / DIRECTORY,
+                f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
+            )
+
     def _copied(self, state: Any) -> Any:
         """A state that stays what it is when the next step takes the memory of this one."""
         if self.parallel.hosts > 1:
@@ -279,8 +297,16 @@ def _or_nothing(path: Path) -> Iterator[None]:
     except Exception as error:
         shutil.rmtree(path, ignore_errors=True)
         if any(map(_is_full_disk, _causes(error))):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise _full_disk(path, "a checkpoint did not fit") from None
         raise
+
+
+def _full_disk(path: Path, reason: str) -> OSError:
+    return OSError(
+        errno.ENOSPC,
+        f"no space left ({reason}); those before are kept, make room and start again",
+        str(path),
+    )
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from resjax.data.resident import (
     Batch,
     Resident,
     evaluation_batches,
+    no_room,
     to_device,
     training_epochs,
     training_order,
@@ -22,6 +23,9 @@ from resjax.data.resident import (
 from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
 from resjax.training.plan import Plan, views
+
+NO_MEMORY = "RESOURCE_EXHAUSTED"
+"""How XLA begins to say that the memory of a device is full."""
 
 CUT = 2
 """The axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut."""
@@ -35,11 +39,14 @@ class Feed(Protocol):
         equal views are one program.
       data: what the view needs beside the pieces, on all devices.
       evaluated: number of examples of each split that a clean evaluation is of.
+      left_out: by split, the images that could not be read until now: what each is found by, and
+        what is wrong with it.
     """
 
     view: Callable[[Any, Any, jax.Array], Batch]
     data: Any
     evaluated: dict[str, int]
+    left_out: dict[str, dict[str, str]]
 
     def pieces(self, steps: range, calls: int) -> Any:
         """For the batches of some steps `[calls, micro_batches, N, ...]`, cut over the devices.
@@ -85,6 +92,11 @@ def make_feed(plan: Plan) -> Feed:
     return (ResidentFeed if isinstance(plan.source.train, Split) else StreamingFeed)(plan)
 
 
+def left_out(plan: Plan) -> dict[str, dict[str, str]]:
+    """By split, what the source left out when it was made."""
+    return {name: dict(plan.source.left_out.get(name, {})) for name in plan.source.splits}
+
+
 def evaluated(plan: Plan) -> dict[str, int]:
     """Number of examples of each split that a clean evaluation is of: the first ones."""
     lengths = {name: len(split) for name, split in plan.source.splits.items()}
@@ -93,16 +105,27 @@ def evaluated(plan: Plan) -> dict[str, int]:
 
 
 class ResidentFeed:
-    """Splits that every device has whole; the compiled step takes its examples itself."""
+    """Splits that every device has whole; the compiled step takes its examples itself.
+
+    Raises:
+      ConfigError: if a device has no room for them.
+    """
 
     def __init__(self, plan: Plan):
         self.plan, self.view = plan, plan.augmentation
         statistics = STATISTICS[plan.config.data.standardise](plan.source.train.images)
-        self.splits = plan.parallel.whole(
-            {name: to_device(split, *statistics) for name, split in plan.source.splits.items()}
-        )
+        try:
+            splits = {
+                name: to_device(split, *statistics) for name, split in plan.source.splits.items()
+            }
+            self.splits = jax.block_until_ready(plan.parallel.whole(splits))
+        except jax.errors.JaxRuntimeError as error:
+            if NO_MEMORY not in str(error):
+                raise
+            kind = plan.parallel.devices[0].device_kind
+            raise no_room(plan.source.image_bytes, f"the memory of {kind}") from None
         self.data: Resident = self.splits["train"]
-        self.evaluated = evaluated(plan)
+        self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 
     def pieces(self, steps: range, calls: int) -> Any:
         size = self.plan.config.train.batch_size
@@ -192,7 +215,7 @@ class StreamingFeed:
         )
         self.constants = Constants(np.float32(mean), np.float32(deviation))
         self.data = plan.parallel.whole(self.constants)
-        self.evaluated = evaluated(plan)
+        self.evaluated, self.left_out = evaluated(plan), left_out(plan)
         self.training_view, self.evaluation_view = views(plan.config.data)
         self.batches: Any = None
         self.passes: dict[tuple[str, int], Any] = {}
@@ -238,9 +261,8 @@ class StreamingFeed:
         # Read by every host for itself, so that each has all of them.
         train = self.plan.source.train
         first = First(train, min(number, len(train)))
-        batches = self.streaming.evaluation_feed(
-            first, self.evaluation_view, len(first), on_bad=self.plan.config.data.on_bad
-        )
+        options = self._options("train") | {"workers": 0}
+        batches = self.streaming.evaluation_feed(first, self.evaluation_view, len(first), **options)
         batch = next(batches)
         batches.close()
         images = np.float32(batch.images[batch.valid])
@@ -266,7 +288,7 @@ class StreamingFeed:
                 self.evaluation_view,
                 size,
                 rows=rows_of_host(self.plan.parallel.devices, jax.process_index(), size),
-                **self._options(),
+                **self._options(split),
             )
         return self.passes[split, size]
 
@@ -283,12 +305,12 @@ class StreamingFeed:
                 config.train.batch_size,
                 config.train.micro_batches,
             ),
-            **self._options(),
+            **self._options("train"),
         )
 
-    def _options(self) -> dict[str, Any]:
-        data = self.plan.config.data
-        return {"workers": data.workers, "on_bad": data.on_bad}
+    def _options(self, split: str) -> dict[str, Any]:
+        data, left_out = self.plan.config.data, self.left_out[split]
+        return {"workers": data.workers, "on_bad": data.on_bad, "left_out": left_out}
 
     def _share(self) -> Fraction:
         """Of a batch, that this host has."""

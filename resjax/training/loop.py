@@ -1,5 +1,6 @@
 """A whole run, from a config and a directory to a result."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -19,8 +20,10 @@ from resjax.models.grow import grow
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
+from resjax.training.claims import Claim, Claimed, claimed
 from resjax.training.events import Events
 from resjax.training.feeds import make_feed
+from resjax.training.left_out import number_left_out, record_left_out
 from resjax.training.manifest import (
     WITHOUT_EFFECT,
     describe_execution,
@@ -70,6 +73,7 @@ def train_and_evaluate(
     Raises:
       ConfigError: before anything is written, if the config is wrong, `workdir` is another run's,
         or its data have changed since the run began.
+      Claimed: if another process runs in `workdir`; a ConfigError.
       Diverged: if the training loss stops being finite; the directory then says so.
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       OSError: if the disk is full; the checkpoints until then are kept.
@@ -77,27 +81,30 @@ def train_and_evaluate(
     hosts.refuse_different(flatten(config) | versions())
     plan, directory = prepare(config), Path(workdir)
     with ExitStack() as until_it_ends:
-        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends))
+        claims: list[Claim] = []
+        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends, claims))
         if done is not None:
             return Summary(**done)
         request = until_it_ends.enter_context(deferred())
         try:
-            summary = _Run(plan, directory, observe, request).execute()
+            summary = _Run(plan, directory, observe, request, claims).execute()
         except Diverged as error:
             if hosts.is_first():
                 rundir.write_text(directory / "error.txt", f"{error}\n")
             raise
         if hosts.is_first():
-            rundir.write_json(directory / "result.json", summary.recorded())
+            rundir.write_result(directory, summary.recorded())
     return summary
 
 
-def _begin(directory: Path, config: ConfigDict, until_it_ends: ExitStack) -> dict[str, Any] | None:
-    """Makes the directory this run's and keeps others out; the result, if it is done already."""
+def _begin(
+    directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: list[Claim]
+) -> dict[str, Any] | None:
+    """Makes the directory this run's and claims it; the result, if it is done already."""
     rundir.refuse_other_config(directory, config)
     if rundir.run_state(directory) != rundir.DONE:
         rundir.make_directory(directory)
-        until_it_ends.enter_context(rundir.locked(directory))
+        claims.append(until_it_ends.enter_context(claimed(directory)))
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
         return read_summary(directory).recorded()
     rundir.begin_run(directory, config)
@@ -123,9 +130,15 @@ class _Run:
     """The parts of one run while it lasts."""
 
     def __init__(
-        self, plan: Plan, directory: Path, observe: Callable[[Progress], None], request: Request
+        self,
+        plan: Plan,
+        directory: Path,
+        observe: Callable[[Progress], None],
+        request: Request,
+        claims: list[Claim],
     ):
         self.plan, self.directory, self.observe, self.request = plan, directory, observe, request
+        self.claims = claims
         self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
         self.at = _Position()
         self.told = dict(self.at.seconds)
@@ -146,7 +159,12 @@ class _Run:
                 self.directory, self.plan.parallel, self.plan.config.checkpoint.keep
             )
             until_it_ends.callback(self.checkpoints.close)
-            return self._execute(until_it_ends)
+            try:
+                return self._execute(until_it_ends)
+            except Exception as error:
+                with contextlib.suppress(OSError):  # the disk may be full
+                    self._note_time("stopped", " ".join(str(error).split()))
+                raise
 
     def _execute(self, until_it_ends: ExitStack) -> Summary:
         plan, config = self.plan, self.plan.config
@@ -161,8 +179,7 @@ class _Run:
             "params": count_parameters(variables["params"]),
             "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
         }
-        manifest = self._manifest() | sizes
-        self._write_manifest(manifest)
+        self._write_manifest(self._manifest() | sizes)
         if plan.start and not self.at.step and not self.at.lines:
             self._record_start(network)
         for mark in plan.marks:
@@ -176,7 +193,7 @@ class _Run:
         self.checkpoints.wait()
         self._write_weights(network)
         self._note_time("done")
-        self._write_manifest(manifest | {"seconds": self.at.seconds})
+        self._write_manifest(self._manifest() | sizes | {"seconds": self.at.seconds})
         return Summary(
             **self._last_evaluation(),
             **sizes,
@@ -185,7 +202,7 @@ class _Run:
             seconds=self.at.seconds,
             selection=config.eval.select,
             statistics=compared,
-            updates_left_out=int(self.state.left_out) if self._leaves_out else None,
+            **self._skipped_updates(),
         )
 
     # ------------------------------------------------------------------------- where the run starts
@@ -333,7 +350,7 @@ class _Run:
         begun = begin_training(
             variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
         )
-        kept = {"step": state.step, "metrics": state.metrics, "left_out": state.left_out}
+        kept = {name: getattr(state, name) for name in ("step", "metrics", "skipped_updates")}
         return plan.parallel.whole(begun.replace(**kept))
 
     def _batch_means(self) -> dict[str, float]:
@@ -388,6 +405,11 @@ class _Run:
         self._note_time("stopped", self.request.name)
 
     def _write_checkpoint(self) -> None:
+        if any(claim.lost for claim in self.claims):
+            raise Claimed(
+                f"{self.directory} was taken over by another process while this one stood still; "
+                "leave it to that one"
+            )
         if self.at.step > self.at.evaluated:
             self._refuse_divergence()
         self.checkpoints.save(self.state, self._facts())
@@ -404,11 +426,13 @@ class _Run:
             "batch_loss": batch["loss"],
             **clean,
         }
-        return line | ({"left_out": int(self.state.left_out)} if self._leaves_out else {})
+        return line | self._skipped_updates()
 
-    @property
-    def _leaves_out(self) -> bool:
-        return self.plan.config.train.on_nan == "skip"
+    def _skipped_updates(self) -> dict[str, int]:
+        """Their number, where a run skips any."""
+        if self.plan.config.train.on_nan != "skip":
+            return {}
+        return {"skipped_updates": int(self.state.skipped_updates)}
 
     def _last_evaluation(self) -> dict[str, float]:
         """The errors and losses of the last line; null is what is not finite."""
@@ -420,6 +444,8 @@ class _Run:
         if hosts.is_first():
             rundir.append_line(self.directory / "metrics.jsonl", line)
             self.events.add(line)
+            if complaint := record_left_out(self.directory, self.feed.left_out):
+                self._tell("evaluating", complaint)
         self._note_time("evaluated")
 
     def _write_weights(self, network: Network) -> None:
@@ -448,6 +474,7 @@ class _Run:
                 "name": config.data.name,
                 "fingerprint": source.fingerprint,
                 **{name: len(split) for name, split in source.splits.items()},
+                **number_left_out(self.directory),
             },
         }
 

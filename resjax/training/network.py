@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
 from resjax.training.feeds import CUT, Feed
@@ -113,6 +114,11 @@ class Network:
                 raise RuntimeError(
                     f"evaluated {int(metrics.examples)} examples of {examples} in {split}, and "
                     f"skipped {skipped}"
+                )
+            if skipped == examples:
+                raise ConfigError(
+                    f"none of the {examples} images of {split} that are evaluated can be decoded; "
+                    "fetch them again"
                 )
             means |= {f"{split}_{name}": value for name, value in metrics.means().items()}
         return means

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import Clock, ConfigError, choose, validate
 from resjax.data.augment import Augmentation
-from resjax.data.resident import STATISTICS
+from resjax.data.resident import STATISTICS, refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
 from resjax.data.sources import Request, load
@@ -97,12 +97,14 @@ def prepare(config: ConfigDict) -> Plan:
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(
-            f"train.batch_size={batch_size} is larger than the training set of {examples} examples"
+            f"train.batch_size={batch_size} is larger than the training set of {examples} "
+            "examples; set a smaller one"
         )
     choose(STYLES, config.train.parallel, "train.parallel")
     if config.data.on_bad == "skip" and jax.process_count() > 1:
         raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
     parallel = Parallel(_devices(config), config.train.parallel)
+    refuse_no_room(source.image_bytes, parallel.devices)
     _refuse_uneven(config, parallel)
     choose(dict.fromkeys(STATISTICS_OF_EVALUATION), config.eval.statistics, "eval.statistics")
     if config.eval.statistics == "precise" and not config.eval.precise_batches:

@@ -5,6 +5,7 @@ manifest.json  what ran: versions, device, git state, sizes, data fingerprint, s
 metrics.jsonl  a line per evaluation, without a clock
 timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the seconds until then
 checkpoints/   see `resjax.training.checkpoint`
+left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 weights.safetensors  the network of the last evaluation; see `resjax.training.weights`
 imported.json  where those weights are from, if no run of resjax trained them
@@ -14,13 +15,11 @@ result.json    written last and atomically: it exists only if the run is done
 Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -155,6 +154,33 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise _unreadable(path, error) from None
 
 
+def write_result(directory: Path, result: dict[str, Any]) -> None:
+    """Writes `result.json`, which says what `metrics.jsonl` is: the run is done."""
+    seal = {"metrics_sha256": _file_digest(directory / "metrics.jsonl")}
+    write_json(directory / "result.json", result | seal)
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run; those of one that is done are as many as they were.
+
+    Raises:
+      ConfigError: if the file is missing or damaged.
+    """
+    path, lines = directory / "metrics.jsonl", read_lines(directory / "metrics.jsonl")
+    if run_state(directory) == DONE:
+        expected = read_json(directory / "result.json").get("metrics_sha256")
+        if _file_digest(path) != expected:
+            raise _unreadable(path, ValueError("it is not that of result.json"))
+    return lines
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
 def _sealed(content: dict[str, Any]) -> dict[str, Any]:
     """With its digest, and with null for numbers that are not finite."""
     content = _finite(content)
@@ -184,42 +210,19 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) else error
-    return ConfigError(f"cannot read {path} ({reason}); remove its directory to run it again")
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps other processes from running in a directory; the lock dies with its owner.
-
-    Raises:
-      ConfigError: if another process holds it.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(
-            f"{directory} is being run by another process; wait for it or choose another directory"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_locked(directory: Path) -> bool:
-    """Whether a process of this machine is running in a directory."""
-    try:
-        with locked(directory):
-            return False
-    except ConfigError:
-        return True
+    return ConfigError(
+        f"cannot read {path} ({reason}); resjax doctor {path.parent} says what to do"
+    )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
-    write_text(path, json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, sealed_text(content))
+
+
+def sealed_text(content: dict[str, Any]) -> str:
+    """A JSON object with its digest."""
+    return json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n"
 
 
 def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:

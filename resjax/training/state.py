@@ -51,7 +51,7 @@ class TrainState:
       batch_stats: running statistics of its BatchNorm layers.
       opt_state: of the optimiser; `opt_state.hyperparams` holds its settings as arrays.
       metrics: sums over the training batches since they were last set to zero.
-      left_out: number of those steps that left all else as it was, int32; see `train_step`.
+      skipped_updates: number of steps that left all else as it was, int32; see `train_step`.
       average: of params and batch_stats, or None.
     """
 
@@ -60,7 +60,7 @@ class TrainState:
     batch_stats: Any
     opt_state: optax.OptState
     metrics: Metrics
-    left_out: jax.Array
+    skipped_updates: jax.Array
     average: Average | None = None
 
     def evaluated(self) -> Any:
@@ -103,6 +103,6 @@ def begin_training(
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
         metrics=Metrics.zero(dtype),
-        left_out=jnp.zeros((), jnp.int32),
+        skipped_updates=jnp.zeros((), jnp.int32),
         average=Average.start(ema_decay, variables) if ema_decay else None,
     )

@@ -78,13 +78,13 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
         metrics=state.metrics + metrics,
-        left_out=state.left_out,
+        skipped_updates=state.skipped_updates,
         average=state.average and state.average.moved_by(params, batch_stats),
     )
     if on_nan == "stop":
         return moved
     finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
-    unmoved = state.replace(step=moved.step, left_out=state.left_out + 1)
+    unmoved = state.replace(step=moved.step, skipped_updates=state.skipped_updates + 1)
     return jax.tree.map(functools.partial(jnp.where, finite), moved, unmoved)
 
 

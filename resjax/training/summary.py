@@ -47,7 +47,7 @@ class Summary:
       best_train_error, best_validation_error, best_test_error: of the best evaluation.
       statistics: where precise statistics were measured, the same errors and losses by what
         evaluation normalised by: {"batch", "running", "precise"}.
-      updates_left_out: steps whose loss or gradient was not finite, with `train.on_nan=skip`.
+      skipped_updates: steps whose loss or gradient was not finite, with `train.on_nan=skip`.
     """
 
     train_error: float
@@ -66,7 +66,7 @@ class Summary:
     best_validation_error: float | None = None
     best_test_error: float | None = None
     statistics: dict[str, dict[str, float]] | None = None
-    updates_left_out: int | None = None
+    skipped_updates: int | None = None
 
     def recorded(self) -> dict[str, Any]:
         """The fields that this run has."""

@@ -68,6 +68,9 @@ class Files:
     def read(self, number):
         return self.data[number], number
 
+    def name(self, number):
+        return f"image {number}"
+
 
 # -------------------------------------------------------------------------------------- candidates
 

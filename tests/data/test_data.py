@@ -13,6 +13,7 @@ from resjax.data.resident import (
 )
 from resjax.data.source import Split
 from resjax.data.sources import FAKE_SEED, digits, fake, load
+from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
 
@@ -37,6 +38,14 @@ def test_order_differs_between_epochs_and_seeds():
     first, second = (training_order(0, epoch, 1437, 1437) for epoch in (0, 1))
     assert (first != second).mean() > 0.9
     assert (first != training_order(1, 0, 1437, 1437)).mean() > 0.9
+
+
+def test_a_permutation_is_drawn_once_an_epoch(monkeypatch):
+    drawn, philox = [], np.random.Philox
+    monkeypatch.setattr(np.random, "Philox", lambda key: drawn.append(key) or philox(key=key))
+    for step in range(3 * 50_000 // 128):  # 1,171 steps, which end in the third epoch
+        training_order(7, step, 128, 50_000)
+    assert drawn == [[7, 0], [7, 1], [7, 2]]
 
 
 def test_order_is_the_one_of_every_release():
@@ -65,6 +74,16 @@ def test_digits_are_all_there_in_a_fixed_stratified_split():
     assert source.fingerprint == (
         "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_of_any_kind_in_a_colour_set_is_what_pillow_makes_of_it(kind, tmp_path):
+    for split, data in (("train", KINDS[kind]), ("test", KINDS["jpeg 4:2:0"])):
+        (tmp_path / split / "a").mkdir(parents=True)
+        (tmp_path / split / "a" / "0.png").write_bytes(data)
+    source = load(f"folder:{tmp_path}")
+    [image] = source.train.images
+    np.testing.assert_array_equal(image, by_pillow(KINDS[kind]))
 
 
 def philox(key, words, upper=(0, 0, 0)):

@@ -164,8 +164,8 @@ BAD = {
 def test_bad_files_are_refused_with_their_number_and_the_first(images):
     for name, (data, _) in BAD.items():
         (images / name).write_bytes(data)
-    message = r"3 of 18 images in .* cannot be read; the first is cat/2.jpeg \(empty\); repair or "
-    with pytest.raises(ConfigError, match=message + r"remove them, .* data.on_bad=skip$"):
+    message = r"3 of 18 images in .* cannot be read; the first is .*/train/cat/2.jpeg \(empty\); "
+    with pytest.raises(ConfigError, match=message + r"repair or remove .* data.on_bad=skip$"):
         folder(images, OWN, "refuse")
 
 
@@ -177,9 +177,31 @@ def test_bad_files_are_skipped_with_one_warning(images):
         source = folder(images, OWN, "skip")
     assert len(told) == 1
     assert (len(source.train), len(source.test)) == (10, 5)
-    assert source.train.skipped == ("cat/2.jpeg", "cat/3.jpeg")
-    assert source.test.skipped == ("dog/1.png",)
+    assert source.left_out == {
+        "train": {
+            f"{images}/train/cat/2.jpeg": "empty",
+            f"{images}/train/cat/3.jpeg": "neither JPEG nor PNG",
+        },
+        "test": {f"{images}/val/dog/1.png": "truncated"},
+    }
     assert source.fingerprint != whole.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore:3 of")
+def test_bad_files_of_a_split_that_is_cut_are_listed_once(images):
+    for name, (data, _) in BAD.items():
+        (images / name).write_bytes(data)
+    source = folder(images, Splits("train[:50%]", "train[50%:]"), "skip")
+    assert {name: len(bad) for name, bad in source.left_out.items()} == {
+        "train": 2, "validation": 0, "test": 1,
+    }  # fmt: skip
+
+
+def test_an_example_is_named_by_its_path(images):
+    split = folder(images, OWN, "refuse").train
+    for number in range(len(split)):
+        with open(split.name(number), "rb") as file:
+            assert split.read(number)[0] == file.read()
 
 
 @pytest.mark.parametrize(("data", "reason"), BAD.values())

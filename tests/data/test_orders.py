@@ -10,7 +10,7 @@ from resjax.data.orders import EvaluationOrder, TrainingOrder, rows_of_host
 from resjax.data.resident import evaluation_batches, training_order
 from resjax.training.parallel import Parallel
 
-HOSTS = (1, 2, 3, 8)
+HOSTS = (1, 2, 3, 4, 8)
 sizes = st.integers(1, 60)
 
 

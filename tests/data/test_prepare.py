@@ -1,6 +1,7 @@
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -241,11 +242,14 @@ def archive(path):
     return [example for part in examples[:5] for example in part], examples[5]
 
 
-PREPARE = """
+NO_NETWORK = """
 import socket, sys
 def refuse(*arguments, **options):
     raise SystemExit(f"the network was touched: {arguments}")
-socket.socket.connect = socket.getaddrinfo = refuse
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+PREPARE = """
 import tensorflow_datasets as tfds
 from resjax import cli
 data_dir, manual_dir, size, checksum = sys.argv[1:]
@@ -271,21 +275,32 @@ sys.stdout.buffer.write(pickle.dumps((source.class_names, read)))
 """
 
 
-@needs_tensorflow
-def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_tensorflow(tmp_path):
-    file = tmp_path / "cifar-10-binary.tar.gz"
+TRAIN = """
+from resjax import cli
+assert cli.main(["train", *sys.argv[1:]]) == 0
+assert "tensorflow" not in sys.modules
+"""
+
+
+def run(code, *arguments):
+    """A process without a network."""
+    return subprocess.run(
+        [sys.executable, "-c", NO_NETWORK + code, *map(str, arguments)],
+        capture_output=True, env=os.environ | QUIET,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory):
+    """The data directory of a set that TFDS prepared of an archive, and the examples in that."""
+    root = tmp_path_factory.mktemp("cifar")
+    file = root / "cifar-10-binary.tar.gz"
     examples = archive(file)
     whole = file.read_bytes()
-    told = [str(len(whole)), hashlib.sha256(whole).hexdigest()]
-
-    def run(code, *arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "data"), *arguments],
-            capture_output=True, env=os.environ | QUIET,
-        )  # fmt: skip
+    arguments = (root / "data", root, len(whole), hashlib.sha256(whole).hexdigest())
 
     file.write_bytes(whole[:-1])
-    out = run(PREPARE, str(tmp_path), *told)
+    out = run(PREPARE, *arguments)
     assert out.returncode == 2, out.stderr.decode()
     last = out.stderr.decode().splitlines()[-1]
     assert "cifar cannot be prepared (NonMatchingChecksumError: Artifact https://www.cs" in last
@@ -294,11 +309,16 @@ def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_te
     )
 
     file.write_bytes(whole)
-    out = run(PREPARE, str(tmp_path), *told)
+    out = run(PREPARE, *arguments)
     assert out.returncode == 0, out.stderr.decode()
     assert out.stdout.decode().endswith("/cifar/3.0.2 (train 100, test 20)\n")
+    return root / "data", examples
 
-    out = run(READ)
+
+@needs_tensorflow
+def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_tensorflow(cifar):
+    data_dir, examples = cifar
+    out = run(READ, data_dir)
     assert out.returncode == 0, out.stderr.decode()
     names, splits = pickle.loads(out.stdout)
     assert names == tuple(LABELS)
@@ -307,3 +327,26 @@ def test_cifar_is_prepared_from_an_archive_without_a_network_and_read_without_te
             (np.asarray(Image.open(io.BytesIO(data))).tobytes(), label) for data, label in read
         ]
         assert sorted(pixels) == sorted(wanted)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("size", [0, 16], ids=["resident", "streamed"])
+def test_cifar_that_is_prepared_is_trained_on_without_tensorflow_and_a_network(
+    cifar, tmp_path, size
+):
+    streamed = [f"--config.data.size={size}", "--config.data.resize=18", "--config.data.pad=0"]
+    streamed += ["--config.data.standardise=imagenet"]
+    out = run(
+        TRAIN, "--config=experiments/cifar10.py:8", f"--workdir={tmp_path}",
+        "--config.data.name=tfds:cifar", f"--config.data.dir={cifar[0]}",
+        "--config.model.width=2", "--config.train.batch_size=20",
+        "--config.train.duration=6 steps", "--config.eval.every=6 steps",
+        "--config.optim.schedule=cosine",
+        *(streamed if size else []),
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr.decode()
+    result = json.loads((tmp_path / "result.json").read_text())
+    # Random labels: whatever the net has learned, an error is a fraction of the 20 images.
+    assert result["test_error"] * 20 == pytest.approx(round(result["test_error"] * 20))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert (manifest["data"]["train"], manifest["data"]["test"]) == (100, 20)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resjax.data.streaming as streaming
-from resjax.data.orders import TrainingOrder
+from resjax.data.orders import TrainingOrder, rows_of_host
 from resjax.data.streaming import ReadError, evaluation_feed, training_feed
 from resjax.data.transforms import CentreCrop, Key, RandomCrop, uniforms
 from tests.data.pictures import encoded, picture
+from tests.data.test_orders import HOSTS, devices_of
 
 
 @dataclasses.dataclass
@@ -32,6 +33,9 @@ class Files:
 
     def read(self, number):
         return self.data[number], number
+
+    def name(self, number):
+        return f"example {number}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +96,26 @@ def test_a_batch_has_the_examples_of_the_order_with_their_keys(seed, examples, b
 
 
 @few
-@given(examples=sizes, each=st.integers(1, 3), hosts=st.sampled_from([1, 2, 3, 8]))
-def test_the_hosts_together_read_what_one_would(examples, each, hosts):
-    batch, files = hosts * each, blank(examples)
-    whole = take(training_feed(files, Recorder(), 0, batch), 3)
-    parts = np.array_split(np.arange(batch), hosts)
-    feeds = [training_feed(files, Recorder(), 0, batch, rows=rows) for rows in parts]
-    theirs = zip(*[take(feed, 3) for feed in feeds], strict=True)
-    assert_equal(whole, [batch for step in theirs for batch in step])
+@given(
+    examples=sizes, each=st.integers(1, 3), hosts=st.sampled_from(HOSTS),
+    micro_batches=st.integers(1, 2), turns=st.booleans(),
+)  # fmt: skip
+def test_the_hosts_together_read_the_examples_with_the_keys_that_one_would(
+    examples, each, hosts, micro_batches, turns
+):
+    devices, batch = devices_of(hosts, 2, turns), 2 * hosts * each * micro_batches
+    whole = take(training_feed(blank(examples), Recorder(), 0, batch), 3)
+    parts = [rows_of_host(devices, host, batch, micro_batches) for host in range(hosts)]
+    theirs = [
+        take(training_feed(blank(examples), Recorder(), 0, batch, rows=rows), 3) for rows in parts
+    ]
+    for step, together in enumerate(whole):
+        for field, of_all in enumerate(together):
+            placed = np.empty_like(of_all)
+            for rows, own in zip(parts, theirs, strict=True):
+                placed[rows] = own[step][field]
+            np.testing.assert_array_equal(placed, of_all)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(batch))
 
 
 @few
@@ -202,14 +218,14 @@ def test_a_bad_image_ends_the_feed_with_its_number(workers):
     with pytest.raises(ReadError) as caught:
         next(feed)
     assert str(caught.value) == (
-        "training example 4 cannot be decoded: a bad image; fetch it again; "
-        "data.on_bad=skip leaves it out"
+        "example 4 cannot be decoded: a bad image; fetch it again; data.on_bad=skip leaves it out"
     )
 
 
 def test_a_bad_image_is_replaced_by_the_next_good_one():
     bad, good = blank(6, bad=[4, 5]), blank(6)
-    feed = training_feed(bad, Recorder(), 0, 6, on_bad="skip")
+    left_out = {}
+    feed = training_feed(bad, Recorder(), 0, 6, on_bad="skip", left_out=left_out)
     found, whole = next(feed), take(training_feed(good, Recorder(), 0, 6), 1)[0]
     expected = [0 if label in (4, 5) else label for label in whole.labels.tolist()]
     assert found.labels.tolist() == expected
@@ -217,23 +233,28 @@ def test_a_bad_image_is_replaced_by_the_next_good_one():
     assert feed.get_state() == {"step": 1, "skipped": 3}
     next(feed)
     assert feed.skipped == 6
+    assert left_out == dict.fromkeys(("example 4", "example 5"), "a bad image; fetch it again")
 
 
-def test_a_bad_image_is_counted_in_no_evaluation():
-    feed = evaluation_feed(blank(6, bad=[1, 5]), Recorder(), 4, on_bad="skip")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_counted_in_no_evaluation(workers):
+    bad = blank(6, bad=[1, 5])
+    feed = evaluation_feed(bad, Recorder(), 4, on_bad="skip", workers=workers)
     for _ in range(2):
         images, labels, valid = joined(list(feed))
         assert labels[valid].tolist() == [0, 2, 3, 4]
         assert not images[[1, 5]].any()
         assert feed.skipped == 2
-    with pytest.raises(ReadError, match="evaluation example 4 cannot be decoded"):
+        assert feed.left_out.keys() == {"example 1", "example 5"}
+    feed.close()
+    with pytest.raises(ReadError, match="example 4 cannot be decoded"):
         list(evaluation_feed(blank(6, bad=[4]), Recorder(), 4))
 
 
 @pytest.mark.parametrize(("examples", "others"), [(1, 0), (3, 2), (200, 99)])
 def test_nothing_but_bad_images_ends_the_feed(examples, others):
     files = blank(examples, bad=range(examples))
-    with pytest.raises(ReadError, match=f"and the {others} after it are bad: a bad image"):
+    with pytest.raises(ReadError, match=f"and the {others} after it cannot be decoded: a bad"):
         next(training_feed(files, Recorder(), 0, 1, on_bad="skip"))
 
 
@@ -255,7 +276,7 @@ class Failing(Files):
 def test_a_source_that_fails_ends_the_feed_with_the_example(workers):
     files = Failing([b""] * 5)
     feed = evaluation_feed(files, Recorder(), 5, workers=workers, on_bad="skip")
-    message = "^evaluation example 3 cannot be read: OSError: Input/output error$"
+    message = "^example 3 cannot be read: OSError: Input/output error$"
     with pytest.raises(ReadError, match=message):
         next(feed)
 

@@ -222,6 +222,9 @@ def test_a_label_that_is_no_class_is_refused_when_it_is_read(tmp_path):
         ConfigError, match=r"example 7 of split 'test' in .* has label -1, which is n"
     ):
         source.test.read(7)
+    sliced = tfds_source("unlabelled", tmp_path, Splits(test="test[5:]"))
+    with pytest.raises(ConfigError, match="example 7 of split 'test' in"):
+        sliced.test.read(2)
 
 
 def test_without_a_test_split_the_validation_split_is_tested_on(tmp_path, monkeypatch):

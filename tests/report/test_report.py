@@ -44,7 +44,7 @@ def write_run(workdir, name, error, **keys):
         "params": 1000, "multiply_adds": 10, "steps": 3,
         "seconds": {"compile": 1.0, "train": 2.0, "eval": 0.5},
     }  # fmt: skip
-    rundir.write_json(directory / "result.json", result)
+    rundir.write_result(directory, result)
 
 
 def write_sweep(workdir, errors):
@@ -169,7 +169,7 @@ def test_cells_have_mean_and_standard_deviation_over_seeds(tmp_path):
 def test_a_loss_that_is_not_finite_is_shown_as_infinite(tmp_path):
     write_run(tmp_path, "a", 0.9)
     result = rundir.read_json(tmp_path / "a" / "result.json") | {"train_loss": math.nan}
-    rundir.write_json(tmp_path / "a" / "result.json", result)
+    rundir.write_result(tmp_path / "a", result)
     assert tables.rows(cells(read_runs(tmp_path)[0], SHORTCUTS))[0][4] == "inf"
 
 

@@ -1,5 +1,6 @@
 from resjax.sweeps.local import Outcome, run_sweep
-from resjax.training import rundir
+from resjax.training import claims, rundir
+from resjax.training.loop import train_and_evaluate
 
 
 class Recorder:
@@ -15,6 +16,9 @@ class Recorder:
     def finished(self, outcome: Outcome):
         end = "failed" if outcome.error else "skipped" if outcome.skipped else "finished"
         self.events.append((end, outcome.directory.name))
+
+    def waiting(self, directories):
+        self.events.append(("waiting", [directory.name for directory in directories]))
 
 
 def grid_of_two(tiny, tmp_path):
@@ -43,3 +47,45 @@ def test_a_run_that_diverges_is_recorded_and_the_rest_go_on(tiny, tmp_path):
     assert [bool(outcome.error) for outcome in outcomes] == [True, False]
     assert rundir.run_state(tmp_path / "identity") == rundir.FAILED
     assert rundir.run_state(tmp_path / "none") == rundir.DONE
+
+
+def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
+    tiny, tmp_path, monkeypatch
+):
+    runs = grid_of_two(tiny, tmp_path)
+
+    def train(config, directory, observe):
+        if directory.name == "identity":
+            directory.mkdir()
+            rundir.write_json(directory / "config.json", {})
+            raise ZeroDivisionError("in the\nmiddle")
+        return train_and_evaluate(config, directory, observe)
+
+    monkeypatch.setattr("resjax.sweeps.local.train_and_evaluate", train)
+    outcomes = run_sweep(runs, Recorder())
+    assert [outcome.error for outcome in outcomes] == ["ZeroDivisionError: in the middle", None]
+    text = (tmp_path / "identity" / "error.txt").read_text()
+    assert text.startswith("ZeroDivisionError: in the middle\n\nTraceback")
+    again = run_sweep(runs, Recorder())
+    assert "--retry tries again" in again[0].error
+
+
+def test_what_failed_is_tried_again_if_asked_for(tiny, tmp_path):
+    runs = {tmp_path / "run": tiny}
+    tiny.optim.learning_rate = 1e20
+    run_sweep(runs, Recorder())
+    assert run_sweep(runs, Recorder())[0].skipped
+    assert not run_sweep(runs, Recorder(), retry=True)[0].skipped
+
+
+def test_runs_of_other_processes_are_left_to_them_and_waited_for(tiny, tmp_path, monkeypatch):
+    runs, recorder = grid_of_two(tiny, tmp_path), Recorder()
+    (tmp_path / "identity").mkdir()
+    other = claims.claimed(tmp_path / "identity")
+    other.__enter__()
+    rundir.begin_run(tmp_path / "identity", tiny)
+    monkeypatch.setattr("resjax.sweeps.local.SECONDS_TO_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(recorder, "waiting", lambda _: other.__exit__(None, None, None))
+    outcomes = run_sweep(runs, recorder)
+    assert [name for end, name in recorder.events if end == "finished"] == ["none", "identity"]
+    assert all(outcome.summary for outcome in outcomes)

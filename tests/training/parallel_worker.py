@@ -20,7 +20,7 @@ if "COORDINATOR" in os.environ:
     )
 
 from resjax.config import default_config
-from resjax.training.feeds import ResidentFeed
+from resjax.training.feeds import make_feed
 from resjax.training.network import Network, arguments_of_call, compile_steps
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
@@ -37,8 +37,8 @@ def train(keys: dict) -> dict[str, np.ndarray]:
     config.data.standardise = "none"
     config.update_from_flattened_dict(keys)
     plan = prepare(config)
-    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), config.train.ema_decay)
-    state, feed = plan.parallel.whole(state), ResidentFeed(plan)
+    state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, config.train.ema_decay)
+    state, feed = plan.parallel.whole(state), make_feed(plan)
     program = compile_steps(plan, plan.model, state, feed)
     for step in range(0, STEPS, plan.steps_per_call):
         end = min(step + plan.steps_per_call, STEPS)
@@ -47,6 +47,7 @@ def train(keys: dict) -> dict[str, np.ndarray]:
     if config.eval.precise_batches:
         network = Network(plan, plan.model, state, feed)
         found["compared"] = network.compare_statistics(state, STEPS)
+    feed.close()
     leaves, _ = jax.tree_util.tree_flatten_with_path(found)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

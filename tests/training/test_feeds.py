@@ -2,12 +2,18 @@
 
 import io
 import json
+import re
+import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.data.resident import refuse_no_room
+from resjax.training import rundir
+from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 
@@ -105,22 +111,114 @@ def test_the_best_evaluation_on_the_validation_split_is_selected(tiny, tmp_path)
     assert (manifest["data"]["train"], manifest["data"]["validation"]) == (1200, 237)
 
 
-def test_a_damaged_image_ends_the_run_or_is_counted_nowhere(streamed, photos, tmp_path):
-    damaged = photos / "test" / "red" / "0.jpg"
-    whole = damaged.read_bytes()
+def damage(path):
+    """Changes pixels of an image whose header and end stay there."""
     file = io.BytesIO()
-    Image.open(damaged).save(file, "PNG")
+    Image.open(path).save(file, "PNG")
     png = bytearray(file.getvalue())
-    png[100:300] = bytes(200)  # its header and its end are there
-    damaged.write_bytes(png)
-    try:
-        with pytest.raises(ConfigError, match=r"evaluation example \d+ cannot be decoded"):
-            train_and_evaluate(streamed, tmp_path / "refused")
-        streamed.data.on_bad = "skip"
-        summary = train_and_evaluate(streamed, tmp_path / "skipped")
-        assert summary.test_error * 13 == pytest.approx(round(summary.test_error * 13))
-    finally:
-        damaged.write_bytes(whole)
+    png[len(png) // 2 - 20 : len(png) // 2 + 20] = bytes(40)
+    path.write_bytes(png)
+
+
+@pytest.fixture
+def damaged(tmp_path_factory, photos, thumbnails):
+    """Copies of both with two damaged images to train on and one to test on."""
+    copies = {}
+    for root in (photos, thumbnails):
+        copies[root] = tmp_path_factory.mktemp("damaged") / "images"
+        shutil.copytree(root, copies[root])
+        for name in ("train/green/7.jpg", "train/red/3.jpg", "test/red/0.jpg"):
+            damage(copies[root] / name)
+    return copies[photos], copies[thumbnails]
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_listed(
+    streamed, damaged, tmp_path, resident
+):
+    root = damaged[resident]
+    streamed.data.name = f"folder:{root}"
+    if resident:
+        streamed.data.size = 0
+    with pytest.raises(ConfigError, match=rf"^{root}/t.*jpg cannot be decoded: .*=skip leaves it"):
+        train_and_evaluate(streamed, tmp_path / "refused")
+    streamed.data.on_bad = "skip"
+    message = "left out, 2 of train and 1 of test; the first is .*jpg .*; all are in .*left_out.jso"
+    notes = []
+    summary = train_and_evaluate(streamed, tmp_path / "skipped", lambda p: notes.append(p.note))
+    told = list(filter(None, notes))
+    assert len(told) == 1
+    assert re.search(message, told[0])
+    for error, whole in ((summary.train_error, 38), (summary.test_error, 13)):
+        assert error * whole == pytest.approx(round(error * whole))
+    listed = rundir.read_json(tmp_path / "skipped" / "left_out.json")
+    assert {split: sorted(found) for split, found in listed.items()} == {
+        "train": [f"{root}/train/green/7.jpg", f"{root}/train/red/3.jpg"],
+        "test": [f"{root}/test/red/0.jpg"],
+    }
+    manifest = json.loads((tmp_path / "skipped" / "manifest.json").read_text())
+    assert manifest["data"]["left_out"] == {"train": 2, "test": 1}
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_split_of_which_nothing_can_be_decoded_ends_the_run_with_a_line(
+    streamed, damaged, tmp_path, resident
+):
+    root = damaged[resident]
+    for path in root.glob("test/*/[1-9].jpg"):
+        damage(path)
+    damage(root / "test/green/0.jpg")
+    streamed.data.name, streamed.data.on_bad = f"folder:{root}", "skip"
+    if resident:
+        streamed.data.size = 0
+    message = "none of the 14 images of test that are ev|no image of a split can be decoded; the f"
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(streamed, tmp_path / "run")
+    assert (tmp_path / "run").exists() != resident
+
+
+class Small:
+    """A device of some MiB, a quarter of them in use."""
+
+    process_index = 0
+
+    def __init__(self, size):
+        self.memory = size and {"bytes_limit": size * 2**20, "bytes_in_use": size * 2**18}
+
+    def memory_stats(self):
+        return self.memory
+
+    def __str__(self):
+        return "gpu:3"
+
+
+def test_resident_images_that_a_device_has_no_room_for_are_refused_before_anything(
+    tiny, tmp_path, monkeypatch
+):
+    refuse_no_room(30 * 2**20, [Small(None), Small(40)])
+    message = (
+        "31.0 MiB of images do not fit into the 30.0 MiB that are free on gpu:3; set data.size to "
+        "stream them, or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the "
+        "most allowed)"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        refuse_no_room(31 * 2**20, [Small(None), Small(400), Small(40)])
+    monkeypatch.setattr("resjax.data.resident.free_bytes", lambda device: 100_000)
+    with pytest.raises(ConfigError, match="of images do not fit into the 0"):
+        train_and_evaluate(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny, monkeypatch):
+    plan = prepare(tiny)
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to\n7 G")
+
+    monkeypatch.setattr("resjax.training.feeds.to_device", full)
+    with pytest.raises(ConfigError, match="do not fit into the memory of cpu; set") as error:
+        make_feed(plan)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("keys", "message"), [

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from resjax.config import ConfigError
 from resjax.data.augment import Augmentation
 from resjax.data.resident import Batch, no_statistics, to_device, training_order
+from resjax.data.source import Split
 from resjax.data.sources import digits
 from resjax.models.resnet import initial_variables
 from resjax.models.summary import count_parameters
@@ -17,7 +19,7 @@ from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
-from resjax.training.step import eval_step, train_steps
+from resjax.training.step import eval_step, train_step, train_steps
 
 
 def lines(path):
@@ -29,7 +31,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     second = train_and_evaluate(tiny, tmp_path / "second")
     assert {path.name.partition(".17")[0] for path in (tmp_path / "first").iterdir()} == {
         "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json",
-        "checkpoints", "events.out.tfevents",
+        "checkpoints", "events.out.tfevents", "weights.safetensors",
     }  # fmt: skip
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("first", "second")]
     assert curves[0] == curves[1]
@@ -316,3 +318,50 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         train_and_evaluate(tiny, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
+    tiny, tmp_path, monkeypatch
+):
+    whole = digits()
+    images = np.float32(whole.train.images)
+    images[5] = np.nan
+    damaged = dataclasses.replace(whole, train=Split(images, whole.train.labels))
+    monkeypatch.setattr("resjax.training.plan.load", lambda *_: damaged)
+    tiny.data.standardise, tiny.train.on_nan = "none", "skip"
+    summary = train_and_evaluate(tiny, tmp_path)
+    with_it = [5 in training_order(0, step, 100, 1437) for step in range(20)]
+    assert summary.skipped_updates == sum(with_it) > 0
+    counts = [line["skipped_updates"] for line in lines(tmp_path / "metrics.jsonl")]
+    assert counts == [sum(with_it[:10]), sum(with_it)]
+    assert summary.test_error < 0.8  # it has learnt
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
+    plan = prepare(tiny)
+    state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), 0.9)
+    images = jnp.full((1, 4, 8, 8, 1), jnp.nan)
+    batch = Batch(images, jnp.zeros((1, 4), int))
+    after = train_step(
+        plan.model, plan.optimizer.update, state, batch, 0.1, jax.random.key(0), on_nan
+    )
+    changed = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b),
+        after.replace(step=0, skipped_updates=0),
+        state.replace(step=0, skipped_updates=0),
+    )
+    assert any(jax.tree.leaves(changed)) == (on_nan == "stop")
+    assert (int(after.step), int(after.skipped_updates)) == (1, on_nan == "skip")
+
+
+def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
+    tiny.train.on_nan = "skip"
+    monkeypatch.setattr("resjax.training.loop.create_state", with_lost_parameters)
+    with pytest.raises(Diverged, match="no update between steps 1 and 10 had a finite loss"):
+        train_and_evaluate(tiny, tmp_path)
+
+
+def with_lost_parameters(*arguments):
+    state = create_state(*arguments)
+    return state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from resjax.training.parallel import Parallel
+from tests.data.pictures import encoded, picture
 
 ALL = "--xla_force_host_platform_device_count=8"
 HALF = "--xla_force_host_platform_device_count=4"
+ONE_EACH = "--xla_force_host_platform_device_count=1"
 WORKER = [sys.executable, "-m", "tests.training.parallel_worker"]
 
 RANDOM = {"model.shortcut": "dropout", "model.stochastic_depth": 0.4, "norm.examples": 8}
@@ -38,13 +40,13 @@ def train(directory, jobs):
     return {name: np.load(directory / f"{name}.npz") for name in jobs}
 
 
-def train_on_two_hosts(directory, jobs):
+def train_on_two_hosts(directory, jobs, flags=HALF):
     address = f"localhost:{free_port()}"
     processes = [
         subprocess.Popen(
             [*WORKER, str(directory), json.dumps(jobs)],
             env=os.environ
-            | {"XLA_FLAGS": HALF, "COORDINATOR": address, "PROCESSES": "2", "PROCESS": process},
+            | {"XLA_FLAGS": flags, "COORDINATOR": address, "PROCESSES": "2", "PROCESS": process},
             stderr=subprocess.PIPE, text=True,
         )
         for process in "01"
@@ -95,6 +97,26 @@ def test_two_hosts_equal_one_device_for_every_scope_of_batch_norm(tmp_path):
             assert_equal(one[name], two[f"{name} {style}"])
     parameter = "['variables']['params']['stage1']['first']['conv1']['kernel']"
     assert not np.allclose(one["whole"][parameter], one["groups of 8"][parameter], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_hosts_that_stream_equal_one(tmp_path):
+    """Each reads its own half of every batch, in training, precise statistics and evaluation."""
+    for split, examples in (("train", 13), ("test", 5)):
+        for label, name in enumerate(("cat", "dog")):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(examples):
+                data = encoded(picture(2 * number + label, 20 + number, 30 - number))
+                (tmp_path / split / name / f"{number}.jpg").write_bytes(data)
+    keys = {
+        "data.name": f"folder:{tmp_path}", "data.size": 8, "data.resize": 9, "data.contrast": 0.3,
+        "data.flip": True, "train.batch_size": 12, "eval.batch_size": 4, "eval.precise_batches": 2,
+    }  # fmt: skip
+    (tmp_path / "hosts").mkdir()
+    one = train(tmp_path, {"streamed": keys | {"train.devices": 1}})["streamed"]
+    two = train_on_two_hosts(tmp_path / "hosts", {"streamed": keys}, ONE_EACH)["streamed"]
+    assert any("precise" in name for name in one)
+    assert_equal(one, two)
 
 
 @pytest.mark.slow

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import pytest
 
@@ -26,8 +24,33 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert rundir.read_lines(tmp_path / "m.jsonl") == [{"step": 1}, {"step": 2}]
+    path = tmp_path / "m.jsonl"
+    rundir.write_lines(path, [{"step": 1}, {"step": 2}])
+    with path.open("a") as file:
+        file.write('{"st')
+    assert rundir.read_lines(path) == [{"step": 1}, {"step": 2}]
+    rundir.append_line(path, {"step": 3})
+    assert rundir.read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+def test_a_changed_value_or_a_missing_digest_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    rundir.write_json(path, {"train_error": 0.125, "text": "é"})
+    for old, new in (("0.125", "0.126"), ("sha256", "sha257"), ("train", "trait")):
+        rundir.write_json(path, {"train_error": 0.125, "text": "é"})
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(ConfigError, match=r"digest.*resjax doctor .* says what to do"):
+            rundir.read_json(path)
+
+
+def test_the_metrics_of_a_run_that_is_done_are_all_there(tmp_path):
+    rundir.write_json(tmp_path / "config.json", {})
+    rundir.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    rundir.write_result(tmp_path, {"train_error": 0.1})
+    assert len(rundir.read_metrics(tmp_path)) == 2
+    rundir.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}])
+    with pytest.raises(ConfigError, match=r"it is not that of result.json"):
+        rundir.read_metrics(tmp_path)
 
 
 def test_what_a_directory_is(tmp_path):
@@ -49,25 +72,3 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             rundir.make_directory(tmp_path / "file" / name)
     with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
-
-
-def test_a_second_process_in_a_directory_is_refused(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from resjax.training import rundir\n"
-        "with rundir.locked(Path(sys.argv[1])):\n"
-        "    print('locked', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout.readline() == b"locked\n"
-        refused = pytest.raises(ConfigError, match="is being run by another process")
-        with refused, rundir.locked(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-        with rundir.locked(tmp_path):  # it died with its owner
-            pass

@@ -1,0 +1,188 @@
+"""What is the matter with the runs in a directory, and what to do about it."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resjax.config import ConfigError
+from resjax.training import checkpoint, claims, rundir
+from resjax.training.summary import read_summary
+
+RUNNING, DAMAGED = "running", "damaged"
+
+FILES = ("config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A run as it is on disk.
+
+    Attributes:
+      directory: of the run.
+      state: done, failed, unfinished, running, or damaged: a file is not what was written.
+      step: steps at the last thing that was noted, None before.
+      age: seconds since then.
+      why: why it is not done; empty if it is.
+      size: bytes of all files.
+      whole: names of the checkpoints that verify, the newest first.
+      damaged: a line for each that does not.
+      partial: what a process left that ended while it wrote; nobody ever reads it.
+      advice: what to do; empty if there is nothing to do.
+    """
+
+    directory: Path
+    state: str
+    step: int | None
+    age: float | None
+    why: str
+    size: int
+    whole: list[str]
+    damaged: list[str]
+    partial: list[Path]
+    advice: str
+
+
+def examine_all(directory: Path) -> list[Finding]:
+    """The runs in a directory, in order of their names, or that directory if it is a run itself.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    here = [directory] if _is_run(directory) else []
+    runs = here or sorted(path for path in directory.glob("*/") if _is_run(path))
+    if not runs:
+        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
+    return [examine(run) for run in runs]
+
+
+def examine(run: Path) -> Finding:
+    """Reads and verifies all that a run has on disk, and changes nothing."""
+    running = claims.owner(run)
+    whole, damaged, partial = [], [], []
+    for path in checkpoint.found(run):
+        if checkpoint.is_partial(path):
+            partial.append(path)
+            continue
+        try:
+            checkpoint.verified(path)
+            whole.append(path.name)
+        except checkpoint.Damaged as error:
+            damaged.append(f"checkpoint {path.name}: {error}")
+    partial += rundir.partial_files(run)
+    complaint = _complaint(run)
+    state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)
+    last = _last_event(run)
+    if state == DAMAGED:
+        why, advice = complaint, _mend(run, complaint, whole)
+    else:
+        why, advice = DESCRIPTIONS[state](run, last, whole)
+    return Finding(
+        directory=run,
+        state=state,
+        step=last.get("step"),
+        age=max(0.0, time.time() - last["at"]) if "at" in last else None,
+        why=why,
+        size=sum(path.stat().st_size for path in run.rglob("*") if path.is_file()),
+        whole=whole,
+        damaged=damaged,
+        partial=[] if running else partial,
+        advice=advice,
+    )
+
+
+def repair(finding: Finding) -> list[Path]:
+    """Removes what is partial, and nothing else; returns it.
+
+    Raises:
+      Claimed: if the run has been started meanwhile.
+    """
+    if not finding.partial:
+        return []
+    with claims.claimed(finding.directory):
+        for path in finding.partial:
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+    return finding.partial
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a directory is a run's, or what is left of one."""
+    return path.is_dir() and any((path / name).exists() for name in (*FILES, checkpoint.DIRECTORY))
+
+
+def _complaint(run: Path) -> str | None:
+    """About the first file that cannot be trusted; None if all can."""
+    try:
+        if (run / "config.json").exists():
+            rundir.read_config(run)
+        for name in ("manifest.json", "left_out.json", "result.json"):
+            if (run / name).exists():
+                rundir.read_json(run / name)
+        if (run / "result.json").exists():
+            read_summary(run)
+            rundir.read_metrics(run)
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            if (run / name).exists():
+                rundir.read_lines(run / name)
+    except ConfigError as error:
+        return str(error).partition("; ")[0]
+    return None
+
+
+def _last_event(run: Path) -> dict:
+    try:
+        return (rundir.read_lines(run / "timing.jsonl") or [{}])[-1]
+    except ConfigError:
+        return {}
+
+
+def _mend(run: Path, complaint: str, whole: list[str]) -> str:
+    """What to do about a file that is damaged."""
+    if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
+        return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} has it all"
+    if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:
+        return f"start it again: {_from(whole)}, and writes the file anew"
+    return f"remove {run} and start it again"
+
+
+def _from(whole: list[str]) -> str:
+    return f"it goes on from checkpoint {whole[0]}" if whole else "it starts anew"
+
+
+def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return "", ""
+
+
+def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    try:
+        why = (run / "error.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        why = "error.txt cannot be read"
+    return why, f"change its config, or remove {run} to try again"
+
+
+def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    if last.get("event") == "stopped":
+        why = f"stopped by {last.get('why', 'a signal')}"
+    else:
+        why = "ended without a word: killed, or the machine went down"
+    return why, f"start it again: {_from(whole)}"
+
+
+def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return f"{claims.owner(run)} is at work on it", ""
+
+
+def _no_run(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return "config.json is missing", f"remove {run} if nobody needs it"
+
+
+DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
+    rundir.DONE: _done,
+    rundir.FAILED: _failed,
+    rundir.UNFINISHED: _unfinished,
+    rundir.ABSENT: _no_run,
+    RUNNING: _running,
+}
+"""By state: why a run is in it, and what to do."""

@@ -1,0 +1,196 @@
+"""Which process runs in a directory: one at a time, on all machines that share the storage.
+
+A lock of the operating system keeps out other processes of the machine and dies with its owner.
+Other machines see `claim.json`, which says who runs there and is touched every few seconds. A claim
+that nobody has touched for a while is of a process that is gone, and whoever comes next takes it.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError
+from resjax.training import rundir
+
+FILE = "claim.json"
+
+SECONDS_BETWEEN_TOUCHES = 10.0
+
+SECONDS_TO_STALE = 60.0
+"""Without a touch, until a claim is taken over; clocks of machines are not compared."""
+
+
+class Claimed(ConfigError):
+    """A directory in which another process runs."""
+
+
+class Claim:
+    """A directory that this process runs in.
+
+    Attributes:
+      lost: whether another process has taken it, since this one stood still for too long.
+    """
+
+    def __init__(self, directory: Path, token: str):
+        self.path, self.token = directory / FILE, token
+        self.lost = False
+        self.ended = threading.Event()
+
+    def keep(self) -> None:
+        """Touches the file until the run ends."""
+        while not self.ended.wait(SECONDS_BETWEEN_TOUCHES):
+            if _read(self.path).get("token") != self.token:
+                self.lost = True
+                return
+            with contextlib.suppress(OSError):  # of a storage that is away for a moment
+                os.utime(self.path)
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[Claim]:
+    """Keeps other processes from running in a directory.
+
+    Raises:
+      Claimed: if another one does.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        locked = _lock(descriptor, directory)
+        claim = Claim(directory, uuid.uuid4().hex)
+        _take(claim, locked)
+        keeper = threading.Thread(target=claim.keep, daemon=True)
+        keeper.start()
+        try:
+            yield claim
+        finally:
+            claim.ended.set()
+            keeper.join()
+            if _read(claim.path).get("token") == claim.token:
+                claim.path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def owner(directory: Path) -> str | None:
+    """What runs in a directory, as far as can be seen from here; None if nothing does."""
+    path = directory / FILE
+    there = _read(path)
+    if not there or _is_stale(path):
+        return None
+    if there.get("boot") == _boot() and not _is_alive(there.get("pid")):
+        return None
+    return f"process {there.get('pid')} on {there.get('host')}"
+
+
+def remove_stale(directory: Path) -> list[Path]:
+    """Removes what processes left that are gone; returns it."""
+    left = [] if owner(directory) else sorted(directory.glob(f"{FILE}*"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def _lock(descriptor: int, directory: Path) -> bool:
+    """Whether other processes of this machine are kept out; a storage may have no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        raise Claimed(
+            f"{directory} is being run by another process; wait for it or choose another directory"
+        ) from None
+    except OSError:
+        return False
+
+
+def _take(claim: Claim, locked: bool) -> None:
+    """Writes the claim, if there is none, or one of a process that is gone.
+
+    Of several that find the same stale one, that wins which first makes the file named after it.
+    """
+    try:
+        _write(claim.path, claim.token)
+        return
+    except FileExistsError:
+        there = _read(claim.path)
+    ended = locked and there.get("boot") == _boot()  # or it would have the lock
+    if there and not ended and not _is_stale(claim.path):
+        raise Claimed(
+            f"{claim.path.parent} is being run by process {there.get('pid')} on "
+            f"{there.get('host')}; wait for it or choose another directory"
+        )
+    token = there.get("token")
+    taking = claim.path.with_name(f"{FILE}.{token or 'unreadable'}")
+    if (_age(taking) or 0.0) > SECONDS_TO_STALE:
+        taking.unlink(missing_ok=True)
+    try:
+        _write(taking, claim.token)
+    except FileExistsError:
+        raise Claimed(f"{claim.path.parent} is being taken over by another process") from None
+    if _read(claim.path).get("token") != token:  # it was, before this file was made
+        taking.unlink()
+        raise Claimed(f"{claim.path.parent} was taken over by another process")
+    taking.replace(claim.path)
+
+
+def _write(path: Path, token: str) -> None:
+    """Makes a file that was not there."""
+    content = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "token": token}
+    with path.open("x", encoding="utf-8") as file:
+        file.write(rundir.sealed_text(content))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a claim; nothing if it is not there, or being written."""
+    try:
+        return rundir.read_json(path)
+    except ConfigError:
+        return {}
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether nobody has touched a claim for long, or it is gone."""
+    age = _age(path)
+    return age is None or age > SECONDS_TO_STALE
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since a file was touched, by the clock of its storage; None if it is not there."""
+    probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:  # a storage that cannot be written to
+        now = time.time()
+    return now - touched
+
+
+def _is_alive(pid: Any) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, TypeError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _boot() -> str:
+    """Names this machine, since it was started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return socket.gethostname()

@@ -1,0 +1,78 @@
+"""Asked to end, a run saves its state and leaves, whatever it does, and goes on when started."""
+
+import signal
+import time
+
+import pytest
+
+from resjax.training import rundir
+from tests.durability.attempts import Zygote, sender
+from tests.durability.test_kill import assert_same_end
+
+KEYS = {"train.duration": "120 steps", "eval.every": "40 steps", "checkpoint.seconds": 1e6}
+
+UNFINISHED = 75
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    # Nothing that was compiled before is found, so that compiling takes seconds.
+    with Zygote({"JAX_ENABLE_COMPILATION_CACHE": "false"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def whole(zygote, tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert zygote.attempt(KEYS, run)[0] == 0
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+@pytest.mark.parametrize(
+    ("number", "phase", "step", "after", "lost"),
+    [
+        (signal.SIGTERM, "compiling", 0, 0.5, 0),
+        (signal.SIGTERM, "training", 1, 0.0, 1),
+        (signal.SIGTERM, "training", 60, 0.0, 1),
+        (signal.SIGINT, "training", 100, 0.0, 1),
+        (signal.SIGTERM, "evaluating", 80, 0.0, 0),
+    ],
+)
+def test_a_signal_ends_a_run_within_seconds_and_loses_no_step(
+    zygote, whole, tmp_path, number, phase, step, after, lost
+):
+    run, sent = tmp_path / "run", []
+    send = sender(number, phase, step, after)
+
+    def act(pid, told):
+        send(pid, told)
+        if told.get("phase") == phase and told["step"] >= step and not sent:
+            sent.append(time.monotonic() + after)
+
+    status, told = zygote.attempt(KEYS, run, act)
+    assert status == UNFINISHED, told[-1]
+    assert time.monotonic() - sent[0] < 10
+    assert rundir.run_state(run) == rundir.UNFINISHED
+    last = rundir.read_lines(run / "timing.jsonl")[-1] if (run / "timing.jsonl").exists() else {}
+    if phase != "compiling":
+        assert (last["event"], last["why"]) == ("stopped", signal.Signals(number).name)
+    status, told = zygote.attempt(KEYS, run)
+    assert status == 0
+    reached = next(fact["step"] for fact in told if fact.get("phase") == "training")
+    if phase != "compiling":
+        assert reached == last["step"] + 1
+        assert any(f"goes on from step {last['step']}" in str(fact.get("note")) for fact in told)
+    assert_same_end(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_signal_while_a_checkpoint_is_written_waits_for_it(zygote, whole, tmp_path):
+    run = tmp_path / "run"
+    keys = KEYS | {"checkpoint.seconds": 0.0}  # at every step, so nearly always
+    status, _ = zygote.attempt(keys, run, sender(signal.SIGTERM, "training", 5, 0.03))
+    assert status == UNFINISHED
+    assert zygote.attempt(KEYS, run)[0] == 0
+    assert_same_end(run, whole)

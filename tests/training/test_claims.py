@@ -1,0 +1,116 @@
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from resjax.training import claims, rundir
+from resjax.training.claims import Claimed, claimed
+
+CODE = """
+import sys
+from pathlib import Path
+from resjax.training.claims import claimed
+with claimed(Path(sys.argv[1])):
+    print('claimed', flush=True)
+    sys.stdin.read()
+"""
+
+
+def of_another_machine(directory, age=0.0):
+    """A claim as a process elsewhere would have made it, touched some seconds ago."""
+    path = directory / claims.FILE
+    content = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
+    path.write_text(rundir.sealed_text(content))
+    touched = path.stat().st_mtime - age
+    os.utime(path, (touched, touched))
+    return path
+
+
+def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing_that_matters(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout.readline() == b"claimed\n"
+        assert claims.owner(tmp_path) == f"process {process.pid} on {os.uname().nodename}"
+        refused = pytest.raises(Claimed, match="is being run by another process")
+        with refused, claimed(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+    assert claims.owner(tmp_path) is None
+    with claimed(tmp_path):  # at once
+        assert claims.owner(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
+    of_another_machine(tmp_path)
+    assert claims.owner(tmp_path) == "process 7 on far"
+    refused = pytest.raises(Claimed, match="is being run by process 7 on far; wait for it")
+    with refused, claimed(tmp_path):
+        pass
+    of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
+    assert claims.owner(tmp_path) is None
+    with claimed(tmp_path) as claim:
+        assert rundir.read_json(tmp_path / claims.FILE)["token"] == claim.token
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_that_find_a_stale_claim_one_takes_it(tmp_path):
+    """Without locks, as on a storage that has none."""
+    for _ in range(20):
+        of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
+        taken, start = [], threading.Barrier(8)
+
+        def take(start=start, taken=taken):
+            claim = claims.Claim(tmp_path, f"token{threading.get_ident()}")
+            start.wait()
+            try:
+                claims._take(claim, locked=False)
+                taken.append(claim.token)
+            except Claimed:
+                pass
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == 1
+        assert rundir.read_json(tmp_path / claims.FILE)["token"] == taken[0]
+        (tmp_path / claims.FILE).unlink()
+
+
+def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    with claimed(tmp_path) as claim:
+        of_another_machine(tmp_path)
+        claim_was_lost = threading.Event()
+        for _ in range(500):
+            if claim.lost:
+                break
+            claim_was_lost.wait(0.01)
+        assert claim.lost
+    assert (tmp_path / claims.FILE).exists()  # theirs
+
+
+def test_a_claim_is_touched_while_it_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    with claimed(tmp_path):
+        path = tmp_path / claims.FILE
+        os.utime(path, (0, 0))
+        for _ in range(500):
+            if path.stat().st_mtime:
+                break
+            threading.Event().wait(0.01)
+        assert path.stat().st_mtime > 0
+
+
+def test_what_processes_left_that_are_gone_can_be_removed(tmp_path):
+    of_another_machine(tmp_path)
+    assert claims.remove_stale(tmp_path) == []
+    path = of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
+    assert claims.remove_stale(tmp_path) == [path]
