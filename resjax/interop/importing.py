@@ -18,7 +18,7 @@ from resjax.interop.recognise import Recognised, recognise
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
-from resjax.training import rundir
+from resjax.training import claims, rundir
 from resjax.training.plan import STREAMED_STATISTICS
 from resjax.training.weights import (
     FILE,
@@ -159,7 +159,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
     if state != rundir.ABSENT:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
     rundir.make_directory(directory)
-    with rundir.locked(directory):
+    with claims.claimed(directory):
         config = imported.weights.about.config
         write_weights(directory / FILE, imported.weights)
         said = {

@@ -106,8 +106,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` with another name, and gives the file its own when it is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.touch()  # with the usual permissions, which safetensors would narrow
+        partial.touch()
+        usual = partial.stat().st_mode
         write(partial)
+        partial.chmod(usual)  # safetensors lets nobody else read
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

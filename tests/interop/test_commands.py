@@ -288,3 +288,22 @@ def test_predictions_on_a_thousand_images(net, run, tmp_path, capsys):
     assert len(set(expected)) >= 3
     assert np.mean([a == b for a, b in zip(ours, expected, strict=True)]) >= 0.999
     shutil.rmtree(tmp_path / "train")
+
+
+def test_the_doctor_knows_imported_weights_and_finds_damage(run, tmp_path, capsys):
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(run, copy)
+    main(["doctor", str(copy.parent)])
+    assert "copy: imported" in capsys.readouterr().out
+    data = bytearray((copy / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(data)
+    main(["doctor", str(copy.parent)])
+    out = capsys.readouterr().out
+    assert "copy: damaged" in out
+    assert "have not the SHA-256 that it says" in out
+
+
+def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):
+    modes = {path.stat().st_mode for path in run.iterdir()}
+    assert len(modes) == 1
