@@ -26,10 +26,11 @@ with warnings.catch_warnings():
     from transformers import ResNetConfig, ResNetForImageClassification
 
 
-def randomised(net, seed=0):
+def randomised(net, seed=0, gain=0.7):
     """Random parameters and running statistics, of a size that keeps signals alive.
 
-    Scales are negative now and then: relu and the maximum of a window do not commute with those.
+    Scales of normalisations are about `gain`, and negative now and then: relu and the maximum of a
+    window do not commute with those.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -46,7 +47,7 @@ def randomised(net, seed=0):
                 tensor.copy_(0.3 * noise(tensor))
             elif tensor.ndim == 1 and name.endswith("weight"):
                 sign = torch.where(torch.rand(tensor.shape, generator=generator) < 0.1, -1, 1)
-                tensor.copy_(sign * torch.exp(0.2 * noise(tensor)) * 0.7)
+                tensor.copy_(sign * torch.exp(0.2 * noise(tensor)) * gain)
             elif tensor.ndim == 1:
                 tensor.copy_(0.2 * noise(tensor))
             else:

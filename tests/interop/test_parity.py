@@ -37,9 +37,9 @@ def stages_of(net):
     return [getattr(net, f"layer{n}") for n in range(1, 5) if hasattr(net, f"layer{n}")]
 
 
-def compare(net, tmp_path, size, naming):
+def compare(net, tmp_path, size, naming, gain=0.7):
     """Logits and outputs of stages to 1e-4, and the same file written back, bit for bit."""
-    net = randomised(net)
+    net = randomised(net, gain=gain)
     imported = compare_features(net, tmp_path, size, naming)
     back, state = named(imported.weights, naming), net.state_dict()
     assert back.keys() == state.keys()
@@ -72,8 +72,7 @@ def compare_features(net, tmp_path, size, naming):
     for name, theirs in zip(ours.stages, outputs, strict=True):
         theirs = theirs.permute(0, 2, 3, 1).numpy()
         assert theirs.std() > 0.05  # the signal is alive
-        tolerance = 1e-5 * max(10, np.abs(theirs).max())
-        np.testing.assert_allclose(ours.stages[name], theirs, 0, tolerance, err_msg=name)
+        np.testing.assert_allclose(ours.stages[name], theirs, rtol=0, atol=1e-4, err_msg=name)
     assert logits.std() > 0.05
     np.testing.assert_allclose(ours.logits, logits, rtol=0, atol=1e-4)
     return imported
@@ -155,7 +154,8 @@ def test_the_stride_that_transformers_puts_into_the_first_layer(tmp_path):
 @pytest.mark.parametrize("option", ["A", "B"])
 @pytest.mark.parametrize("blocks", [3, slow(18)])
 def test_networks_for_cifar(blocks, option, size, tmp_path):
-    compare(ForCifar(blocks, option), tmp_path, size, "akamaster")
+    gain = 0.7 if blocks < 9 else 0.2  # what branches add up to is of an ordinary size
+    compare(ForCifar(blocks, option), tmp_path, size, "akamaster", gain)
 
 
 def test_groups_and_widths_in_between(tmp_path):
