@@ -3,7 +3,7 @@
 Before BatchNorm, deep plain networks did not train because gradients vanished or exploded. He et
 al. 2015, section 4.1, argue that degradation is something else: with BatchNorm signals neither
 vanish nor explode, and deep plain nets still train worse. This sweep trains plain and residual
-networks with BatchNorm and without (biases instead) at three depths, a table for each.
+networks with BatchNorm and without (biases instead) at three depths.
 
     resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
 

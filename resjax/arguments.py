@@ -67,6 +67,17 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, experiment
 
 
+def without(arguments: list[str], option: str) -> list[str]:
+    """The arguments less an option and its value."""
+    left, words = [], iter(arguments)
+    for word in words:
+        if word == option:
+            next(words, None)
+        elif not word.startswith(f"{option}="):
+            left.append(word)
+    return left
+
+
 def _path(text: str) -> Path:
     """A file or directory from the command line."""
     if not text:
@@ -138,21 +149,50 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sweep.add_argument(
         "--sweep", metavar="AXES",
-        help="axes of the experiment to multiply, such as depth,shortcut (default: all it has)",
+        help="axes to multiply, such as depth,shortcut (default: all); a+b advance together",
     )  # fmt: skip
     sweep.add_argument("--seeds", type=int, metavar="N", help="run every net with seeds 0 to N-1")
+    sweep.add_argument(
+        "--axis", action="append", default=[], metavar="KEY=V,V",
+        help="another axis, named after its key, such as model.depth=20,56; several multiply",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--only", action="append", default=[], metavar="KEY=V,V",
+        help="leave out all other runs of the grid, such as shortcut=none,identity",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--dry-run", action="store_true",
+        help="list the runs, their state, size and cost, and train none",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--json", action="store_true", help="with --dry-run: a line of JSON for each run"
+    )
+    sweep.add_argument(
+        "--jobs", type=_whole, default=1, metavar="N",
+        help="processes that share the runs, one for each GPU or part of the cores (default: 1)",
+    )  # fmt: skip
     for command in (train, sweep):
         command.add_argument(
             "--retry", action="store_true", help="go on with runs that failed, too"
         )
         _add_hosts(command)
 
+    status = add(
+        "status",
+        "tell how far the runs of a sweep are, from any machine that sees its directory",
+        "resjax status runs/degradation --watch",
+    )
+    status.add_argument("dir", type=_path, metavar="DIR", help="directory of a sweep or a run")
+    status.add_argument("--watch", action="store_true", help="follow them until all have ended")
+    status.add_argument("--json", action="store_true", help="a line of JSON for each run")
+
     report = add(
         "report",
-        "write and print the table, figure and page of a sweep",
+        "write and print the tables, figures and page of a sweep",
         "resjax report runs/degradation",
     )
     report.add_argument("dir", type=_path, metavar="DIR", help="directory of the sweep")
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
     doctor = add(
         "doctor",
         "verify what the runs in a directory have on disk, and say what to do about each",

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,9 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from resjax import weights_commands
-from resjax.arguments import Parser, make_parser, split
+from resjax.arguments import Parser, make_parser, split, without
 from resjax.config import ConfigError, flatten, run_id, validate
+from resjax.cores import take_own_cores
 from resjax.interruption import EXIT_INTERRUPTED, EXIT_UNFINISHED, how_to_go_on, interruptible
 from resjax.overrides import override
 from resjax.overrides import refuse as _refuse
@@ -29,10 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     the process was asked to end, and the same command goes on; 130 for Ctrl-C in other commands.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    take_own_cores(os.environ)
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
         options = make_parser().parse_args(own)
+        options.words = arguments
         if options.command in TRAINING:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
         with interruptible(*interrupted):
@@ -79,19 +83,95 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.rundir import DONE, run_state
 
     name, module, config, overridden = _experiment(rest)
-    _join(options, config)
     workdir = options.workdir or Path("runs", name)
-    axes = grid.select_axes(grid.axes_of(module, config), options.sweep, options.seeds, overridden)
-    runs = {workdir / run: config for run, config in grid.expand(config, axes).items()}
-    code = _execute(runs, options.retry)
+    added = dict(grid.axis_of_option(option, config) for option in options.axis)
+    known = grid.axes_of(module, config)
+    axes = grid.select_axes(known, options.sweep, options.seeds, overridden, added)
+    chosen = grid.keep_only(grid.expand(config, axes), options.only)
+    runs = {workdir / run: config for run, config in chosen.items()}
+    if options.dry_run:
+        return _dry_run(runs, options.json)
+    if options.jobs > 1:
+        code = _work_side_by_side(runs, workdir, options)
+    else:
+        _join(options, config)
+        code = _execute(runs, options.retry)
     if hosts.is_first() and any(run_state(directory) == DONE for directory in runs):
         _print_report(workdir)
     return code
 
 
+def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
+    from resjax.display import print_dry_run
+    from resjax.sweeps.estimate import seconds_of, work_of
+    from resjax.sweeps.status import look
+
+    work, statuses = work_of(runs), [look(directory) for directory in runs]
+    seconds = seconds_of(statuses, work)
+    if as_json:
+        for status in statuses:
+            own = dataclasses.asdict(work[status.directory])
+            fields = {"run": status.directory.name, "state": status.state, **own}
+            print(json.dumps(fields | {"seconds": seconds[status.directory]}))
+    else:
+        print_dry_run(statuses, work, seconds)
+    return 0
+
+
+def _work_side_by_side(
+    runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace
+) -> int:
+    from resjax.live import Board, Watch
+    from resjax.sweeps import workers
+    from resjax.sweeps.status import look
+    from resjax.training.rundir import DONE, make_directory
+
+    told = workers.environments(options.jobs)
+    logs = workdir / "workers"
+    make_directory(logs)
+    with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
+        codes = workers.run_workers(without(options.words, "--jobs"), told, logs, watch.tell)
+    if EXIT_UNFINISHED in codes:
+        raise KeyboardInterrupt
+    if EXIT_USAGE in codes:
+        lines = (logs / f"worker{codes.index(EXIT_USAGE)}.log").read_text().splitlines()
+        raise ConfigError(lines[-1].removeprefix("resjax: "))
+    unended = [directory for directory in runs if look(directory).state != DONE]
+    if unended:
+        print(f"{len(unended)} runs are not done; see {logs}", file=sys.stderr)
+    return EXIT_FAILED if unended else 0
+
+
+def _status(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.live import Board, Watch
+    from resjax.sweeps.status import ENDED, look_in
+
+    _refuse(rest)
+    statuses = look_in(options.dir)
+    if options.json:
+        for status in statuses:
+            print(json.dumps(dataclasses.asdict(status), default=str))
+        return 0
+    board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
+    if not options.watch:
+        from resjax.display import print_statuses
+
+        print_statuses(statuses, board.line(statuses))
+        return 0
+    with Watch(board, to_stdout=True) as watch:
+        while any(status.state not in ENDED for status in board.look()):
+            watch.tell()
+            time.sleep(1.0)
+    return 0
+
+
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     _print_report(options.dir)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open((options.dir / "report" / "index.html").resolve().as_uri())
     return 0
 
 
@@ -206,6 +286,7 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
 COMMANDS = {
     "train": _train,
     "sweep": _sweep,
+    "status": _status,
     "report": _report,
     "doctor": _doctor,
     "describe": _describe,
@@ -230,7 +311,7 @@ def _join(options: argparse.Namespace, config: ConfigDict) -> None:
 
 
 def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
-    from resjax.display import Display
+    from resjax.live import Display
     from resjax.sweeps.local import check, run_sweep
     from resjax.training import hosts
     from resjax.training.compilation import enable_cache
@@ -244,9 +325,18 @@ def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
 
 def _print_report(workdir: Path) -> None:
     from resjax.display import print_report
-    from resjax.report.page import write_report
+    from resjax.report.report import write_report
+    from resjax.training.claims import Claimed, claimed
 
-    print_report(write_report(workdir))
+    if not workdir.is_dir():
+        raise ConfigError(f"no directory {workdir}; start with resjax sweep")
+    try:
+        with claimed(workdir):
+            report = write_report(workdir)
+    except Claimed:
+        print(f"another process writes {workdir / 'report'}", file=sys.stderr)
+    else:
+        print_report(report)
 
 
 # ----------------------------------------------------------------------------------- configuration

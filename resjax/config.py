@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -137,6 +139,12 @@ def default_config() -> ConfigDict:
     return config
 
 
+@functools.cache
+def defaults() -> Mapping[str, Any]:
+    """{dotted key: value} of `default_config`."""
+    return MappingProxyType(flatten(default_config()))
+
+
 EXECUTION_KEYS = frozenset(
     {
         "model.unroll",
@@ -164,7 +172,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping to {dotted key: value}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
+        if isinstance(value, ConfigDict | dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
@@ -315,11 +323,11 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ConfigError: naming the key, the value and what is expected.
     """
-    flat, defaults = flatten(config), flatten(default_config())
+    flat, known = flatten(config), defaults()
     for key in flat:
-        if key not in defaults:
-            raise ConfigError(f"unknown config key {key!r}; {nearest(key, list(defaults))}")
-    for key, default in defaults.items():
+        if key not in known:
+            raise ConfigError(f"unknown config key {key!r}; {nearest(key, list(known))}")
+    for key, default in known.items():
         if key not in flat:
             raise ConfigError(f"config key {key!r} is missing; start from default_config()")
         value = flat[key]
@@ -343,15 +351,13 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that decide a result and differ from their defaults, {dotted key: value}.
 
     Two configs in which these are equal are the same run, also when a later version of resjax has
-    more
-    keys: those have defaults that keep the old behaviour.
+    more keys: those have defaults that keep the old behaviour.
     """
-    defaults = flatten(default_config())
-    chosen = {}
+    known, chosen = defaults(), {}
     for key, value in flatten(config).items():
         if key in EXECUTION_KEYS:
             continue
-        default = defaults.get(key)
+        default = known.get(key)
         value = float(value) if type(default) is float else value
         if key in DURATION_KEYS:
             value, default = _parse_duration(value), _parse_duration(default)
@@ -359,7 +365,7 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
                 number, unit = value
                 chosen[key] = f"{number} {unit}"
             continue
-        if key not in defaults or value != default:
+        if key not in known or value != default:
             chosen[key] = value
     return dict(sorted(chosen.items()))
 

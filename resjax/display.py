@@ -1,152 +1,32 @@
-"""What a person sees of a sweep while it works and when it ends."""
+"""What a person is told of plans, networks, speeds, reports and the state of runs."""
 
 import collections
 import dataclasses
 import json
+import math
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ml_collections import ConfigDict
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from resjax.data.source import Split
+from resjax.live import clock, status_rows
 from resjax.models.summary import (
     Description,
     count_multiply_adds,
     count_parameters,
     variable_shapes,
 )
-from resjax.report.page import Report
+from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.doctor import Finding
-from resjax.sweeps.local import Outcome
+from resjax.sweeps.estimate import Work
+from resjax.sweeps.status import ENDED, Status, count
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
-from resjax.training.rundir import DONE, FAILED, run_state
-from resjax.training.summary import Progress as RunProgress
-
-PLAIN_INTERVAL = 10.0
-"""Seconds between two lines about the same run where the output is no terminal."""
-
-
-class Display:
-    """Follows the runs of a sweep: a live bar in a terminal, plain lines elsewhere.
-
-    A context manager and an observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
-    """
-
-    def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
-        self.runs = list(runs)
-        # The time of a run grows with its layers; nothing better is known before it starts.
-        self.weights = {
-            run: 0 if run_state(run) in (DONE, FAILED) else config.model.depth
-            for run, config in runs.items()
-        }
-        self.trained_weight = 0.0
-        self.began = self.told = time.monotonic()
-        self.console = Console(
-            file=sys.stderr, highlight=False, markup=False, soft_wrap=True, quiet=silent
-        )
-        self.live = self.console.is_terminal and not silent
-        self.bar = Progress(
-            TextColumn("{task.fields[place]}", markup=False),
-            TextColumn("{task.fields[run]}", style="bold", markup=False),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[doing]}", markup=False),
-            console=self.console,
-            transient=True,
-            disable=not self.live,
-        )
-        self.task = None
-
-    def __enter__(self) -> "Display":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def started(self, run: Path) -> None:
-        self._clear()
-        fields = {"place": self._place(run), "run": run.name, "doing": "starting"}
-        self.task = self.bar.add_task("", total=None, **fields)
-
-    def progressed(self, run: Path, progress: RunProgress) -> None:
-        if progress.note:
-            self.console.print(f"{self._place(run)} {run.name}: {progress.note}")
-        doing = _doing(progress) + self._time_left(run, progress)
-        if self.task is not None:
-            self.bar.update(self.task, completed=progress.step, total=progress.steps, doing=doing)
-        if not self.live and time.monotonic() - self.told > PLAIN_INTERVAL:
-            self.told = time.monotonic()
-            self.console.print(f"{self._place(run)} {run.name}: {doing}")
-
-    def finished(self, outcome: Outcome) -> None:
-        self._clear()
-        self.told = time.monotonic()
-        if not outcome.skipped:
-            self.trained_weight += self.weights[outcome.directory]
-        self.console.print(
-            f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
-        )
-
-    def waiting(self, runs: list[Path]) -> None:
-        line = f"{_several(len(runs), 'run')} in the hands of other processes; waiting for them"
-        if self.live:
-            self._clear()
-            fields = {"place": "", "run": line, "doing": ""}
-            self.task = self.bar.add_task("", total=None, **fields)
-        elif time.monotonic() - self.told > PLAIN_INTERVAL:
-            self.told = time.monotonic()
-            self.console.print(line)
-
-    def _clear(self) -> None:
-        if self.task is not None:
-            self.bar.remove_task(self.task)
-            self.task = None
-
-    def _place(self, run: Path) -> str:
-        return f"{self.runs.index(run) + 1}/{len(self.runs)}"
-
-    def _time_left(self, run: Path, progress: RunProgress) -> str:
-        current = self.weights[run] * progress.step / progress.steps
-        done = self.trained_weight + current
-        if not done:
-            return ""
-        later = self.runs[self.runs.index(run) + 1 :]
-        remaining = self.weights[run] - current + sum(self.weights[run] for run in later)
-        seconds = (time.monotonic() - self.began) * remaining / done
-        return f", {_clock(seconds)} left"
-
-
-def _doing(progress: RunProgress) -> str:
-    if progress.phase == "compiling":
-        return "compiling"
-    loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
-    return f"epoch {progress.epoch:.1f}/{progress.epochs:.0f}{loss}"
-
-
-def _ending(outcome: Outcome) -> str:
-    if outcome.error:
-        return f"failed: {outcome.error}"
-    summary = outcome.summary
-    text = f"error: train {_percent(summary.train_error)}, test {_percent(summary.test_error)}"
-    return text + (
-        ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
-    )
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+from resjax.training.rundir import DONE
 
 
 def print_plan(plan: Plan) -> None:
@@ -302,27 +182,29 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     whole = not console.is_terminal  # a file keeps a sentence on its line
     for section in report.sections:
-        title = section.title if len(report.sections) > 1 else None
+        title = section.table.title if len(report.sections) > 1 else None
         table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for name in HEADER:
             left = name == "shortcut"
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
-        for arm in section.arms:
-            for row in rows(arm):
+        for arm in section.table.arms:
+            for row in rows(arm.cells):
                 table.add_row(*(value.replace(" ± ", "±") for value in row))
             table.add_row()
         console.print(table, width=_natural_width(console, table))
-        for degrades, line in section.verdicts:
-            console.print(line, style="bold" if degrades else None, soft_wrap=whole)
+        for verdict in section.verdicts:
+            style = "bold" if verdict.degrades else None
+            console.print(verdict.line, style=style, soft_wrap=whole)
         for line in section.statistics:
             console.print(line, soft_wrap=whole)
         console.print()
     for run in report.missing:
         console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)
     for section in report.sections:
-        console.print(f"figure: {section.figure.with_suffix('.png')}", soft_wrap=True)
+        for figure in section.figures[:1]:
+            console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
 
 
@@ -366,3 +248,55 @@ def _ago(seconds: float) -> str:
 def _natural_width(console: Console, table: Table) -> int:
     """The columns a table needs, also where there are fewer: a number is never cut off."""
     return table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
+
+
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+
+
+def _operations(number: float) -> str:
+    """Three digits and a prefix, such as "1.96 T"."""
+    power = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(number, 1)) / 3)))
+    return f"{number / 1000**power:.3g} {PREFIXES[power]}"
+
+
+def print_statuses(statuses: list[Status], line: str) -> None:
+    """A row for each run and a line about all, to stdout."""
+    console = Console(highlight=False, markup=False)
+    table = status_rows(statuses)
+    console.print(table, width=_natural_width(console, table))
+    for status in statuses:
+        if status.why:
+            console.print(f"{status.directory.name}: {status.why}", soft_wrap=True)
+    console.print(line, soft_wrap=True)
+
+
+def print_dry_run(
+    statuses: list[Status], work: Mapping[Path, Work], seconds: Mapping[Path, float | None]
+) -> None:
+    """The runs of a grid, what they are and what they will take, to stdout."""
+    console = Console(highlight=False, markup=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time"):
+        left = name in ("run", "state")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for status in statuses:
+        own, takes = work[status.directory], seconds[status.directory]
+        table.add_row(
+            status.directory.name,
+            status.state,
+            f"{own.params:,}",
+            f"{own.multiply_adds:,}",
+            _operations(2 * own.total),
+            "" if takes is None else clock(takes),
+        )
+    console.print(table, width=_natural_width(console, table))
+    left = [status.directory for status in statuses if status.state not in ENDED]
+    known = [takes for run in left if (takes := seconds[run]) is not None]
+    total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
+    if left and len(known) == len(left):
+        total += f", {clock(sum(known))} one after another at the speed of those that are done"
+    console.print(
+        f"{_several(len(statuses), 'run')}: {count(statuses)}"
+        + (f"; {len(left)} to train: {total}" if left else ""),
+        soft_wrap=True,
+    )

@@ -3,13 +3,14 @@ import io
 import pytest
 from rich.console import Console
 
-from resjax import display
+from resjax import live
 from resjax.config import default_config
-from resjax.display import Display
+from resjax.display import print_plan
+from resjax.live import Display
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
-from resjax.training.loop import Progress, Summary
 from resjax.training.plan import prepare
+from resjax.training.summary import Progress, Summary
 
 SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 10, 10, 10, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 
@@ -18,7 +19,7 @@ SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 10, 10, 10, {"compile": 1.0, "train": 2.0
 def clock(monkeypatch):
     """A clock that the test moves."""
     now = [0.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -82,7 +83,7 @@ def test_endings_of_runs(tmp_path, clock):
 def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
     tiny.train.batch_size = 60
     tiny.update_from_flattened_dict(keys)
-    display.print_plan(prepare(tiny))
+    print_plan(prepare(tiny))
     first, second, third = capsys.readouterr().err.splitlines()
     assert expected in first
     plan = prepare(tiny)

@@ -47,6 +47,7 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
+    monkeypatch.setattr("webbrowser.open", checked.append)
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     monkeypatch.setattr(hosts, "connect", lambda *_: None)

@@ -1,73 +1,160 @@
-"""Figures for paper and page, drawn by matplotlib from the curves of the runs."""
+"""Figures for a paper, drawn by matplotlib in the width of a column."""
 
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resjax.report.stats import Cell
-from resjax.report.tables import label
+from resjax.report.arms import Arm, Cell
+from resjax.report.curves import curve
+from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-LINE_STYLES = ("-", "--", "-.", ":")
+
+COLUMN = 3.25
+"""Width in inches of a column of a two-column paper."""
+
+STYLE = {
+    "font.size": 7, "axes.titlesize": 7, "axes.labelsize": 7, "legend.fontsize": 7,
+    "xtick.labelsize": 6, "ytick.labelsize": 6, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+}  # fmt: skip
+
+NAMES = {"train_error": "training error (%)", "test_error": "test error (%)"}
 
 
-def training_error(arms: list[list[Cell]], title: str | None = None) -> "Figure":
-    """Training error against epoch, a panel for each shortcut and a line for each depth.
+def _in_style(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+    """Draws with the sizes of `STYLE`, whatever matplotlib is set to."""
 
-    The layout is that of He et al. 2015, figure 6: plain nets on the left. A line is the mean over
-    seeds of the clean error on the whole training set; the band spans the seeds.
+    @functools.wraps(draw)
+    def styled(*arguments: object, **named: object) -> "Figure":
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*arguments, **named)
+
+    return styled
+
+
+@_in_style
+def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) -> "Figure":
+    """Error against epoch, a panel for each arm and a line for each depth.
+
+    The comparison is that of He et al. 2015, figure 6: plain nets first. A line is the mean over
+    seeds of the clean error on the whole set; the band spans the seeds.
     """
-    from matplotlib.figure import Figure
-
-    depths = sorted({cell.depth for arm in arms for cell in arm})
-    figure = Figure(figsize=(0.9 + 2.7 * len(arms), 3.2), layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize="medium")
-    panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
-    for panel, arm in zip(panels, arms, strict=True):
-        for cell in arm:
-            _draw(panel, cell, depths)
-        panel.set_title(label(arm[0].shortcut))
-        panel.set_xlabel("epoch")
-        panel.set_xlim(left=0)
+    depths = sorted({cell.depth for arm in arms for cell in arm.cells})
+    columns = min(2, len(arms))
+    rows = -(-len(arms) // columns)
+    figure = _figure(0.55 + 1.35 * rows, title)
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for panel, arm in zip(panels, arms, strict=False):
+        for cell in arm.cells:
+            _draw_curve(panel, cell, measure, depths)
+        panel.set_title(arm.name)
         panel.set_ylim(-2, 102)
-        panel.grid(alpha=0.25, linewidth=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("training error (%)")
-    handles = {line.get_label(): line for panel in panels for line in panel.get_lines()}
-    names = [f"{depth} layers" for depth in depths]
-    figure.legend(
-        [handles[name] for name in names], names, loc="outside right center", frameon=False
-    )
+        _finish(panel)
+    for place, panel in enumerate(panels):
+        panel.set_xlim(left=0)
+        panel.set_visible(place < len(arms))
+        panel.locator_params(axis="x", nbins=4, integer=True)
+        if place + columns >= len(arms):  # the lowest of its column
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("epoch")
+    figure.supylabel(NAMES[measure], fontsize=7)
+    _legend(figure, [f"{depth} layers" for depth in depths])
     return figure
 
 
-def _draw(panel: "Axes", cell: Cell, depths: list[int]) -> None:
+def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int]) -> None:
     from matplotlib import colormaps
 
+    found = curve(cell, measure)
+    if found is None:
+        return
     place = depths.index(cell.depth)
     color = colormaps["viridis"](0.85 - 0.85 * place / max(1, len(depths) - 1))
-    length = min(len(run.curve) for run in cell.runs)
-    epochs = [line["epoch"] for line in cell.runs[0].curve[:length]]
-    errors = 100 * np.array(
-        [[line["train_error"] for line in run.curve[:length]] for run in cell.runs]
+    line = MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)]
+    panel.plot(found.epochs, found.mean, color=color, ls=line, label=f"{cell.depth} layers")
+    if len(cell.runs) > 1:
+        panel.fill_between(found.epochs, found.low, found.high, color=color, alpha=0.2, lw=0)
+
+
+@_in_style
+def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
+    """Training and test error against depth, a line for each arm.
+
+    Points are means over seeds, bars their 95 % intervals.
+    """
+    figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
+    for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
+        for place, arm in enumerate(arms):
+            _draw_arm(panel, arm, measure, place)
+        panel.set_ylabel(NAMES[measure])
+        panel.set_xlabel("layers")
+        panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
+        panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
+        _finish(panel)
+    _legend(figure, [arm.name for arm in arms])
+    return figure
+
+
+def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
+    cells = [(cell, cell.sample(measure)) for cell in arm.cells]
+    cells = [(cell, s) for cell, s in cells if s is not None and np.isfinite(s.mean)]
+    if not cells:
+        return
+    means = [100 * sample.mean for _, sample in cells]
+    ends = np.array([[100 * e for e in s.interval or (s.mean, s.mean)] for _, s in cells]).T
+    panel.errorbar(
+        [cell.depth for cell, _ in cells],
+        means,
+        yerr=np.abs(ends - means),
+        color=LIGHT[place % len(LIGHT)],
+        ls=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
+        marker=MARKERS[place % len(MARKERS)],
+        ms=3,
+        capsize=2,
+        label=arm.name,
     )
-    panel.plot(
-        epochs,
-        errors.mean(0),
-        color=color,
-        linestyle=LINE_STYLES[place % len(LINE_STYLES)],
-        linewidth=1.8,
-        label=f"{cell.depth} layers",
-    )
-    if len(errors) > 1:
-        panel.fill_between(
-            epochs, errors.min(0), errors.max(0), color=color, alpha=0.2, linewidth=0
+
+
+def _figure(height: float, title: str | None) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=7, wrap=True)
+    return figure
+
+
+def _finish(panel: "Axes") -> None:
+    panel.grid(alpha=0.25, linewidth=0.4)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: "Figure", names: Sequence[str]) -> None:
+    """One legend below all panels; a name that no panel has is left out."""
+    handles = {}
+    for panel in figure.axes:
+        found, labels = panel.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    names = [name for name in names if name in handles]
+    if names:
+        figure.legend(
+            [handles[name] for name in names],
+            names,
+            loc="outside lower center",
+            ncols=min(len(names), 3),
+            frameon=False,
+            handlelength=2.8,
         )
 
 
@@ -77,6 +164,8 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.draw_without_rendering()  # lays it out, once for all formats
+    figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
         for path in paths:
             figure.savefig(path, dpi=160, metadata=undated[path.suffix[1:]])

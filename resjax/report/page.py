@@ -1,152 +1,243 @@
-"""The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
+"""The page of a report: one file that needs nothing else."""
 
-import dataclasses
 import json
+from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from resjax.config import ConfigError
-from resjax.models.shortcuts import SHORTCUTS
-from resjax.report import figures, tables
-from resjax.report.stats import (
-    DEGRADES,
-    Cell,
-    Missing,
-    Run,
-    cells,
-    degradation,
-    protocol,
-    protocols,
-    read_runs,
-)
-from resjax.training import rundir
+from resjax.config import flatten
+from resjax.report import styles, tables
+from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
+from resjax.report.charts import charts
+from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
+from resjax.report.rounding import number
+from resjax.report.runs import Missing, Run
+from resjax.training.rundir import DONE, FAILED, UNFINISHED
 
+if TYPE_CHECKING:
+    from resjax.report.report import Report, Section
 
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """The runs of one protocol.
+SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
+"""Beside a verdict, so that it is told by more than its colour."""
 
-    Attributes:
-      title: what sets this protocol apart from the others in the report.
-      arms: the cells of each shortcut, by depth.
-      verdicts: for each shortcut, whether it degrades and the line that says so.
-      statistics: a line for each cell whose runs compared the statistics of evaluation.
-      figure: the training error figure, without its suffix.
-    """
+RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
+        "test error %", "time (s)", "settings", "why")  # fmt: skip
+"""Of the table of runs; some only where they say something."""
 
-    title: str
-    arms: list[list[Cell]]
-    verdicts: list[tuple[bool, str]]
-    statistics: list[str]
-    figure: Path
+TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
+"""Columns that are aligned to the left."""
 
-    @property
-    def cells(self) -> list[Cell]:
-        return [cell for arm in self.arms for cell in arm]
+NOT_COMPARED = ("run", "params", "multiply_adds", "seconds")
+"""Of a manifest, what is of a single run by nature."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What was written: the directory, a section for each protocol, the runs without a result."""
-
-    directory: Path
-    sections: list[Section]
-    missing: list[Missing]
-
-
-def write_report(workdir: Path) -> Report:
-    """Writes `workdir/report/` from the runs below `workdir`.
-
-    The same runs give the same files.
-
-    Raises:
-      ConfigError: if no run is done.
-    """
-    runs, missing = read_runs(workdir)
-    if not runs:
-        without = f", {len(missing)} without a result" if missing else ""
-        raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
-    directory = workdir / "report"
-    rundir.make_directory(directory / "figures")
-    for stale in (directory / "figures").glob("training_error*"):
-        stale.unlink()
-    groups = protocols(runs)
-    sections = []
-    for number, (group, title) in enumerate(zip(groups, _titles(groups), strict=True), start=1):
-        name = "training_error" if number == 1 else f"training_error{number}"
-        failed = [run for run in missing if run.state == rundir.FAILED]
-        section = _section(group, failed, title, directory / "figures" / name)
-        figure = figures.training_error(section.arms, title if len(groups) > 1 else None)
-        figures.save(figure, section.figure)
-        sections.append(section)
-    texts = {
-        "table.md": "\n".join(f"## {s.title}\n\n{tables.markdown(s.cells)}" for s in sections),
-        "table.tex": "\n".join(f"% {s.title}\n{tables.latex(s.cells)}" for s in sections),
-        "results.csv": tables.comma_separated(runs),
-        "index.html": _page(workdir, len(runs), missing, sections),
-    }
-    for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
-    return Report(directory, sections, missing)
-
-
-def _section(runs: list[Run], failed: list[Missing], title: str, figure: Path) -> Section:
-    """The section of a protocol, given its runs and the failed runs of all protocols."""
-    table = cells(runs, SHORTCUTS)
-    kinds = dict.fromkeys(cell.shortcut for cell in table)
-    arms = [[cell for cell in table if cell.shortcut == kind] for kind in kinds]
-    verdicts = []
-    for kind, arm in zip(kinds, arms, strict=True):
-        lost = [
-            run.name
-            for run in failed
-            if run.config["model.shortcut"] == kind
-            and protocol(run.config) == protocol(runs[0].config)
-        ]
-        gap = degradation(arm)
-        degrades = gap is not None and gap.verdict == DEGRADES and not lost
-        verdicts.append((degrades, tables.verdict(kind, gap, lost)))
-    statistics = [line for cell in table if (line := tables.by_statistics(cell))]
-    return Section(title, arms, verdicts, statistics, figure)
-
-
-def _titles(groups: list[list[Run]]) -> list[str]:
-    """For each protocol its data set, and the keys in which it differs from the others."""
-    protocols = [json.loads(protocol(group[0].config)) for group in groups]
-    keys = sorted({key for keys in protocols for key in keys})
-    differing = [key for key in keys if len({str(keys.get(key)) for keys in protocols}) > 1]
-    titles = []
-    for group in groups:
-        config = group[0].config
-        settings = [f"{key}={config.get(key)}" for key in differing if key != "data.name"]
-        titles.append(", ".join([str(config["data.name"]), *settings]))
-    return titles
-
-
-def _page(workdir: Path, runs: int, missing: list[Missing], sections: list[Section]) -> str:
+def render(report: "Report", workdir: Path) -> str:
+    """The page as text: tables and numbers in HTML, charts from the data that it carries."""
     import jinja2
 
-    source = resources.files("resjax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(source).render(
-        title=f"Degradation with depth: {workdir.resolve().name}",
-        runs=runs,
-        missing=missing,
-        header=tables.HEADER,
-        sections=[
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    needed = {
+        "table": len(report.sections) > 1,
+        "why": any(run.reason for run in report.missing),
+        "settings": bool(_settings(report)),
+    }
+    header = [name for name in RUNS if needed.get(name, True)]
+    counts = Counter({DONE: len(report.runs), FAILED: 0, UNFINISHED: 0})
+    counts.update(run.state for run in report.missing)
+    return environment.from_string(_asset("page.html.j2")).render(
+        name=workdir.resolve().name,
+        counts=counts,
+        seconds=_duration(sum(sum(run.summary.seconds.values()) for run in report.runs)),
+        sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],
+        text=TEXT,
+        runs_header=header,
+        runs=_run_rows(report, workdir, header),
+        recipe=_recipe(report.runs),
+        manifest=_manifest(report.runs),
+        style=_asset("page.css"),
+        papers={"light": _paper("light", styles.LIGHT), "dark": _paper("dark", styles.DARK)},
+        script=_asset("page.js"),
+        plotly=_asset("plotly-basic.min.js"),
+        data=_embedded(
             {
-                "title": section.title,
-                "verdicts": section.verdicts,
-                "statistics": section.statistics,
-                "rows": tables.rows(section.cells),
-                "svg": _inline(section.figure.with_suffix(".svg")),
+                "light": styles.LIGHT,
+                "dark": styles.DARK,
+                "lines": styles.PLOTLY_LINES,
+                "markers": styles.PLOTLY_MARKERS,
+                "sections": [charts(section.table.arms) for section in report.sections],
             }
-            for section in sections
-        ],
+        ),
     )
 
 
-def _inline(path: Path) -> str:
-    """An SVG file as an element, without the XML declaration that HTML does not allow."""
-    text = path.read_text(encoding="utf-8")
-    return text[text.index("<svg") :]
+def _asset(name: str) -> str:
+    return resources.files("resjax.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _paper(mode: str, colors: Sequence[str]) -> str:
+    """The declarations of CSS for the paper and the arms on it."""
+    arms = (f"--arm{place}: {color};" for place, color in enumerate(colors))
+    return " ".join((f"--paper: {styles.PAPER[mode]};", *arms))
+
+
+def _embedded(content: Any) -> str:
+    """JSON that can stand inside a script element."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
+
+
+def _section(section: "Section", place: int) -> dict[str, Any]:
+    table = section.table
+    depths = sorted({cell.depth for cell in table.cells})
+    of_errors, of_differences = tables.captions(table)
+    seeds = {run.seed for run in table.runs}
+    drawn = _drawn_gaps(section.verdicts)
+    return {
+        "id": f"table{place}",
+        "title": table.title,
+        "runs": len(table.runs),
+        "seeds": len(seeds),
+        "headline": section.headline,
+        "verdicts": [
+            {
+                "sign": SIGNS[verdict.gap.verdict if verdict.gap else None],
+                "degrades": verdict.degrades,
+                "arm": verdict.arm,
+                "said": verdict.said,
+                "numbers": _unbroken(verdict.numbers),
+                "gap": gap,
+            }
+            for verdict, gap in zip(section.verdicts, drawn, strict=True)
+        ],
+        "missing": [f"{run.name} ({run.state})" for _, run in table.missing],
+        "arms": [
+            {
+                "name": arm.name,
+                "place": place % len(styles.LIGHT),
+                "sign": styles.SIGNS[place % len(styles.SIGNS)],
+                "depths": [cell.depth for cell in arm.cells],
+            }
+            for place, arm in enumerate(table.arms)
+        ],
+        "lines": {d: styles.SVG_LINES[n % len(styles.SVG_LINES)] for n, d in enumerate(depths)},
+        "details_header": tables.DETAILS,
+        "details": tables.rows(table.cells, tables.DETAILS),
+        "details_caption": of_errors,
+        "differences_header": tables.DIFFERENCES,
+        "differences": tables.difference_rows(*section.differences.values()),
+        "differences_caption": of_differences,
+        "statistics": section.statistics,
+        "reference_header": tables.REFERENCE,
+        "reference": tables.reference_rows(section.gate),
+        "costs_header": tables.COSTS,
+        "costs": tables.cost_rows(table.cells),
+        "figures": [f"figures/{quote(stem.name)}" for stem in section.figures],
+    }
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no percent sign starts a line."""
+    return text.replace(" %", "\u00a0%")
+
+
+def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
+    """Where each gap, its interval's ends and zero are, in percent of a width that all share."""
+    gaps = [verdict.gap for verdict in verdicts]
+    ends = [(g.gap, g.gap) if g.interval is None else g.interval for g in gaps if g is not None]
+    low = min((end for end, _ in ends), default=0.0)
+    high = max((end for _, end in ends), default=0.0)
+    low, high = min(low, -TOLERANCE), max(high, TOLERANCE)
+
+    def at(value: float) -> float:
+        return round(4 + 92 * (value - low) / (high - low), 1)
+
+    return [
+        None
+        if gap is None
+        else {"zero": at(0.0), "gap": at(gap.gap)}
+        | dict(zip(("low", "high"), map(at, gap.interval or (gap.gap, gap.gap)), strict=True))
+        for gap in gaps
+    ]
+
+
+# ------------------------------------------------------------------------------ runs and what ran
+
+
+def _settings(report: "Report") -> list[str]:
+    """The keys in which runs differ, but for those that have a column."""
+    differing = differing_keys([run.keys for run in (*report.missing, *report.runs)])
+    return [key for key in differing if key not in ("model.depth", "model.shortcut", "seed")]
+
+
+def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each run, failed and unfinished ones first."""
+    everything: list[Run | Missing] = [*report.missing, *report.runs]
+    differing = _settings(report)
+    places = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
+    rows = []
+    for run in everything:
+        done = isinstance(run, Run)
+        errors = ("-", "-", "-")
+        if done:
+            found = (value_of(run, f"{split}_error") for split in ("train", "test"))
+            seconds = f"{sum(run.summary.seconds.values()):,.1f}"
+            errors = (*(number(100 * value, 2) for value in found), seconds)
+        settings = [f"{k}={run.config[k]}" for k in differing if k in run.keys]
+        values = {
+            "run": run.name,
+            "state": DONE if done else run.state,
+            "why": (not done and run.reason) or "-",
+            "table": places.get(as_text(protocol(run)), "-"),
+            "network": label(run.config["model.shortcut"]),
+            "depth": str(run.config["model.depth"]),
+            "seed": str(run.config["seed"]),
+            **dict(zip(RUNS[6:9], errors, strict=True)),
+            "settings": ", ".join(settings) or "-",
+        }
+        own = not (workdir / run.name).is_dir()  # a run that holds its report itself
+        rows.append(
+            {
+                "link": "../" if own else f"../{quote(run.name)}/",
+                "values": [values[name] for name in header],
+                "state": values["state"],
+            }
+        )
+    return rows
+
+
+def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """The keys that all runs share and that differ from their defaults."""
+    keys = [run.keys for run in runs]
+    same = keys[0].keys() - set(differing_keys(keys)) - {"model.depth", "seed"}
+    return [(key, str(runs[0].config[key])) for key in sorted(same)]
+
+
+def _manifest(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """What ran: each entry of the manifests, with every value that it has and how often."""
+    counted: dict[str, dict[str, int]] = {}
+    for run in runs:
+        kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}
+        for key, value in flatten(kept).items():
+            values = counted.setdefault(key, {})
+            values[str(value)] = values.get(str(value), 0) + 1
+    return [
+        (
+            key,
+            [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"
+             for value, n in values.items()],
+        )
+        for key, values in counted.items()
+    ]  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

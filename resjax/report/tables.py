@@ -1,12 +1,13 @@
-"""Tables of a sweep: depth by shortcut, for the screen, Markdown, LaTeX and CSV."""
+"""The rows of a report's tables, as text."""
 
-import csv
-import io
-import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from resjax.config import flatten
-from resjax.report.stats import Cell, Gap, Run
+from resjax.reference.published import Published
+from resjax.report import rounding
+from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
+from resjax.report.gate import Row
+
+DECIMALS_OF_A_LOSS = 4
 
 HEADER = (
     "shortcut",
@@ -18,104 +19,143 @@ HEADER = (
     "parameters",
     "time (s)",
 )
+"""Of the table on the screen."""
+
+DETAILS = (
+    "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
+    "test error %", "test interval", "test median", "train loss",
+)  # fmt: skip
+"""Of the table on the page and in Markdown; an interval is of the mean, in percent."""
+
+PAPER = ("shortcut", "depth", "seeds", "train error %", "test error %", "test interval")
+"""Of the table in LaTeX."""
+
+DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "train p (Holm)",
+               "test difference", "test interval", "test p (Holm)")  # fmt: skip
+"""Of the paired differences, in points of a percent."""
+
+COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
+         "eval (s)", "all runs (s)")  # fmt: skip
+
+REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
 
 
-def label(shortcut: str) -> str:
-    """What a shortcut is called in tables and figures: the net without one is the plain net."""
-    return {"none": "plain"}.get(shortcut, shortcut)
+def rows(cells: Iterable[Cell], header: Sequence[str] = HEADER) -> list[tuple[str, ...]]:
+    """A row for each cell: mean ± standard deviation over seeds, rounded to the latter."""
+    return [tuple(_row(cell)[name] for name in header) for cell in cells]
 
 
-def rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
-    """A row for each cell, in the order of `HEADER`: mean and standard deviation over seeds."""
+def _row(cell: Cell) -> dict[str, str]:
+    row = {
+        "shortcut": cell.arm,
+        "depth": str(cell.depth),
+        "seeds": str(len(cell.runs)),
+        "train loss": _of(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
+        "parameters": f"{cell.runs[0].summary.params:,}",
+        "time (s)": f"{cell.seconds():.1f}",
+    }
+    for split in ("train", "test"):
+        texts = _of(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
+        for what, text in zip(("error %", "interval", "median"), texts, strict=True):
+            row[f"{split} {what}"] = text
+    return row
+
+
+def _of(cell: Cell, measure: str, unit: float, otherwise: int) -> tuple[str, str, str]:
+    """Mean with deviation, interval and median of a measure."""
+    sample = cell.sample(measure)
+    if sample is None:
+        return "-", "-", "-"
+    deviation = None if sample.deviation is None else unit * sample.deviation
+    places = rounding.decimals(deviation, otherwise)
+    ends = sample.interval and tuple(unit * end for end in sample.interval)
+    return (
+        rounding.with_deviation(unit * sample.mean, deviation, otherwise),
+        rounding.interval(ends, otherwise),
+        rounding.number(unit * sample.median, places),
+    )
+
+
+def difference_rows(train: Iterable[Comparison], test: Iterable[Comparison]) -> list[tuple]:
+    """A row for each pair of arms at a depth, given its two comparisons."""
     return [
         (
-            label(cell.shortcut),
+            str(one.depth),
+            f"{one.first} - {one.second}",
+            str(one.difference.n),
+            *_difference(one),
+            *_difference(other),
+        )
+        for one, other in zip(train, test, strict=True)
+    ]
+
+
+def _difference(comparison: Comparison) -> tuple[str, str, str]:
+    found = comparison.difference
+    ends = found.interval and tuple(100 * end for end in found.interval)
+    half = ends and (ends[1] - ends[0]) / 2
+    return (
+        rounding.number(100 * found.mean, rounding.decimals(half), sign=True),
+        rounding.interval(ends, rounding.DECIMALS_OF_A_PERCENT, sign=True),
+        rounding.probability(comparison.p),
+    )
+
+
+def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
+    """A row for each cell: its size, the mean seconds of a run, and those of all its runs."""
+    return [
+        (
+            cell.arm,
             str(cell.depth),
             str(len(cell.runs)),
-            _mean_and_spread(cell, "train_error", 100, 2),
-            _mean_and_spread(cell, "train_loss", 1, 4),
-            _mean_and_spread(cell, "test_error", 100, 2),
             f"{cell.runs[0].summary.params:,}",
-            f"{cell.seconds():.1f}",
+            f"{cell.runs[0].summary.multiply_adds:,}",
+            *(f"{cell.seconds(what):,.1f}" for what in ("compile", "train", "eval")),
+            f"{len(cell.runs) * cell.seconds():,.1f}",
         )
         for cell in cells
     ]
 
 
-def _mean_and_spread(cell: Cell, key: str, unit: float, digits: int) -> str:
-    mean, spread = f"{unit * cell.mean(key):.{digits}f}", cell.spread(key)
-    return mean if spread is None else f"{mean} ± {unit * spread:.{digits}f}"
-
-
-def verdict(shortcut: str, gap: Gap | None, failed: Iterable[str] = ()) -> str:
-    """One line: whether this shortcut's nets degrade with depth, and the numbers it rests on.
-
-    There is none if runs of this shortcut `failed`, since those that did not are a selection.
-    """
-    name = label(shortcut)
-    if failed := list(failed):
-        return f"{name}: no verdict, {', '.join(failed)} failed"
-    if gap is None:
-        return f"{name}: no verdict, two depths with a common seed are needed"
-    if gap.interval is None:
-        uncertainty = "one seed"
-    else:
-        low, high = (100 * end for end in gap.interval)
-        uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {low:+.2f} to {high:+.2f}"
-    deep = f"{gap.deepest} layers {100 * gap.deepest_error:.2f} %"
-    best = f"{gap.best} layers {100 * gap.best_error:.2f} %"
-    points = f"{100 * gap.gap:+.2f} points"
-    return f"{name}: {gap.verdict}, training error {points} ({deep}, {best}; {uncertainty})"
-
-
-def by_statistics(cell: Cell) -> str | None:
-    """One line: the errors by what evaluation normalised by; None if a run did not compare them."""
-    compared = [run.summary.statistics for run in cell.runs]
-    if None in compared:
-        return None
-    kinds = [
-        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
-        for kind in compared[0]
-    ]
-    name = f"{label(cell.shortcut)} {cell.depth}"
-    return f"{name}: train / test error % by statistics, {', '.join(kinds)}"
-
-
-def _mean_percent(compared: list[dict], kind: str, split: str) -> str:
-    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"
-
-
-def markdown(cells: Iterable[Cell]) -> str:
-    """A GitHub table."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(cells)]
-    return "\n".join(lines) + "\n"
-
-
-def latex(cells: Iterable[Cell]) -> str:
-    """A `tabular` that needs the package booktabs."""
-
-    def escape(text: str) -> str:
-        return (
-            text.replace("_", r"\_").replace("%", r"\%").replace("±", r"$\pm$").replace(",", "{,}")
+def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
+    """A row for each published figure; where protocols differ, how they do is the verdict."""
+    return [
+        (
+            f"{row.cell.name}, {row.published.measure.replace('_', ' ')}",
+            f"{row.published.source}, {row.published.where}",
+            _published(row.published),
+            f"{100 * row.ours:.2f} ({_runs(row.published.statistic, len(row.cell.runs))})",
+            f"{100 * row.difference:+.2f}",
+            rounding.number(row.z, 2, sign=True),
+            row.verdict
+            or (f"no verdict, protocols differ: {row.differs}" if row.differs else _NO_SPREAD),
         )
-
-    body = [" & ".join(map(escape, row)) + r" \\" for row in rows(cells)]
-    head = " & ".join(map(escape, HEADER)) + r" \\"
-    columns = "l" + "r" * (len(HEADER) - 1)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule"]
-    return "\n".join([*lines, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+        for row in gate
+    ]
 
 
-def comma_separated(runs: Iterable[Run]) -> str:
-    """A line for each run: every key of its config, then of its result, errors as fractions."""
-    records = []
-    for run in runs:
-        result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
-        records.append({"run": run.name, **run.config, **result})
-    fields = list(dict.fromkeys(key for record in records for key in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+_NO_SPREAD = "no verdict, the spread over runs is not known; run more seeds"
+
+
+def _published(figure: Published) -> str:
+    value = f"{100 * figure.error:.2f}"
+    if figure.deviation is not None:
+        value += f" ± {100 * figure.deviation:.2f}"
+    return f"{value} ({_runs(figure.statistic, figure.runs)})"
+
+
+def _runs(statistic: str, number: int) -> str:
+    return "1 run" if number == 1 else f"{statistic} of {number}"
+
+
+def captions(table: Table) -> tuple[str, str]:
+    """What the numbers of a table are, and what its differences are."""
+    seeds = {len(cell.runs) for cell in table.cells}
+    of = SELECTIONS.get(table.selection, table.selection)
+    if seeds == {1}:
+        return f"Errors of the {of}; one seed, so no intervals.", ""
+    return (
+        f"Errors of the {of}: mean ± standard deviation over seeds, and 95 % interval of the mean.",
+        "Differences are paired by seed, with 95 % intervals; p of the paired t test, corrected "
+        "over all pairs and depths (Holm).",
+    )

@@ -1,8 +1,10 @@
 """A grid of runs: an experiment file, its named axes, their product."""
 
+import ast
 import importlib.util
 import inspect
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -75,34 +77,120 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     return axes
 
 
-def select_axes(
-    axes: Mapping[str, Axis], names: str | None, seeds: int | None, overridden: Iterable[str] = ()
-) -> list[Axis]:
-    """The axes to multiply: those named in "depth,shortcut", by default all.
-
-    With `seeds` the axis of that name has the seeds 0 to seeds - 1.
+def axis_of_option(option: str, config: ConfigDict) -> tuple[str, Axis]:
+    """The name and the points of `KEY=VALUE,VALUE,...`, an axis that is named after its key.
 
     Raises:
-      ConfigError: for a name that is no axis, or a key that is `overridden` in the config and would
-        be set again by an axis.
+      ConfigError: if there is no such key, or a value is not of its type.
     """
-    axes = dict(axes)
+    key, values = _key_and_values(option, "--axis", config)
+    return key, [{key: value} for value in values]
+
+
+def keep_only(runs: Mapping[str, ConfigDict], filters: Iterable[str]) -> dict[str, ConfigDict]:
+    """The runs in which each key of the filters `KEY=VALUE,VALUE,...` has one of its values.
+
+    A key may be given by its end, such as `shortcut`.
+
+    Raises:
+      ConfigError: for an unknown key, or if no run is left.
+    """
+    kept = dict(runs)
+    for option in filters:
+        key, values = _key_and_values(option, "--only", next(iter(runs.values())))
+        found = sorted({str(flatten(run)[key]) for run in kept.values()})
+        kept = {name: run for name, run in kept.items() if flatten(run)[key] in values}
+        if not kept:
+            raise ConfigError(f"--only {option} leaves no run; {key} is {', '.join(found)}")
+    return kept
+
+
+def _key_and_values(option: str, what: str, config: ConfigDict) -> tuple[str, list[Any]]:
+    flat = flatten(config)
+    key, equals, text = option.partition("=")
+    if not equals or not text:
+        raise ConfigError(f"{what} {option} is not KEY=VALUE,VALUE, such as model.depth=20,56")
+    if key not in flat:
+        ends = [known for known in flat if known.rpartition(".")[2] == key]
+        if len(ends) != 1:
+            remedy = f"write {' or '.join(ends)}" if ends else nearest(key, list(flat))
+            raise ConfigError(f"{what} {option}: unknown config key {key!r}; {remedy}")
+        [key] = ends
+    # A comma inside of brackets is no end of a value.
+    words = re.findall(r"(?:[^,(\[]|\([^)]*\)|\[[^\]]*\])+", text)
+    return key, [_value(key, word.strip(), flat[key]) for word in words]
+
+
+def _value(key: str, text: str, known: Any) -> Any:
+    """A value of the type that a key has."""
+    if isinstance(known, str):
+        return text
+    try:
+        value = ast.literal_eval(text.capitalize() if isinstance(known, bool) else text)
+        value = float(value) if isinstance(known, float) and type(value) is int else value
+        if isinstance(known, list):
+            value = list(value)
+    except (ValueError, SyntaxError, TypeError):
+        value = None
+    if type(value) is not type(known):
+        raise ConfigError(f"{key}={text} is not {type(known).__name__}; such as {key}={known!r}")
+    return value
+
+
+def select_axes(
+    axes: Mapping[str, Axis],
+    names: str | None,
+    seeds: int | None,
+    overridden: Iterable[str] = (),
+    added: Mapping[str, Axis] | None = None,
+) -> list[Axis]:
+    """The axes to multiply: those named in "depth,shortcut", by default all, and those `added`.
+
+    With `seeds` the axis of that name has the seeds 0 to seeds - 1. Axes that are joined, as in
+    "depth+width,seed", advance together.
+
+    Raises:
+      ConfigError: for a name that is no axis, axes of unequal length that are joined, two axes that
+        set the same key, or one that sets a key that is `overridden` in the config.
+    """
+    axes, added = dict(axes) | dict(added or {}), added or {}
     chosen = list(axes) if names is None else [name.strip() for name in names.split(",")]
     if seeds is not None:
         if not 1 <= seeds <= MOST_SEEDS:
             raise ConfigError(f"--seeds={seeds} is not a number from 1 to {MOST_SEEDS}")
         axes["seed"] = [{"seed": seed} for seed in range(seeds)]
         chosen = list(dict.fromkeys([*chosen, "seed"]))
-    for name in chosen:
+    named = {name for group in chosen for name in group.split("+")}
+    chosen += [name for name in added if name not in named]
+    setters: dict[str, str] = {}
+    for name in (name for group in chosen for name in group.split("+")):
         if name not in axes:
             raise ConfigError(f"no axis {name!r} in this experiment; {nearest(name, list(axes))}")
-        for key in {key for point in axes[name] for key in point}.intersection(overridden):
+        for key in sorted({key for point in axes[name] for key in point}):
             others = ",".join(other for other in chosen if other != name)
-            raise ConfigError(
-                f"--config.{key} has no effect, axis {name!r} sets it; leave the axis out"
-                + (f" with --sweep={others}" if others else ", or use resjax train")
-            )
-    return [axes[name] for name in chosen]
+            if key in overridden:
+                raise ConfigError(
+                    f"--config.{key} has no effect, axis {name!r} sets it; leave the axis out"
+                    + (f" with --sweep={others}" if others else ", or use resjax train")
+                )
+            if key in setters:
+                raise ConfigError(
+                    f"axes {setters[key]!r} and {name!r} both set {key}; leave one out with "
+                    f"--sweep={','.join(other for other in chosen if other != setters[key])}"
+                )
+            setters[key] = name
+    return [_joined(group, axes) for group in chosen]
+
+
+def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
+    """The axis of a name, or of several joined by +, whose points are taken side by side."""
+    names = group.split("+")
+    lengths = {name: len(axes[name]) for name in names}
+    if len(set(lengths.values())) > 1:
+        sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ConfigError(f"--sweep={group} joins axes of unequal length: {sizes}")
+    sides = zip(*(axes[name] for name in names), strict=True)
+    return [{key: value for point in side for key, value in point.items()} for side in sides]
 
 
 def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:

@@ -6,6 +6,7 @@ takes what nobody else is running, and none ends before all runs have.
 
 import dataclasses
 import errno
+import json
 import time
 import traceback
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, flatten
 from resjax.training import claims, hosts, rundir
 from resjax.training.claims import Claimed
 from resjax.training.loop import Diverged, train_and_evaluate
@@ -58,8 +59,13 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
     Raises:
       ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
     """
+    seen = set()
     for config in runs.values():
-        prepare(config)
+        # Runs that differ in their seed alone are right or wrong together.
+        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+        if kind not in seen:
+            prepare(config)
+            seen.add(kind)
     hosts.on_first(lambda: _check_directories(runs))
 
 

@@ -43,6 +43,9 @@ STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 TELL_EVERY = 0.25
 """Seconds between two reports of the progress, if no call takes longer."""
 
+SECONDS_BETWEEN_PROGRESS = 2.0
+"""From one writing of `progress.json` to the next."""
+
 SECONDS_TO_AGREE = 20.0
 """For several hosts, to agree on the step at which they leave; a single one saves for itself."""
 
@@ -94,6 +97,7 @@ def train_and_evaluate(
             raise
         if hosts.is_first():
             rundir.write_result(directory, summary.recorded())
+            (directory / "progress.json").unlink(missing_ok=True)
     return summary
 
 
@@ -144,6 +148,7 @@ class _Run:
         self.told = dict(self.at.seconds)
         self.state: TrainState | None = None
         self.loss: float | None = None
+        self.begun = self.written = None
         self.finite = 0  # steps after which the loss was last seen to be a number
         request.rescue = self._rescue
         if plan.parallel.hosts > 1:
@@ -491,9 +496,17 @@ class _Run:
     def _tell(self, phase: str, note: str | None = None) -> None:
         per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
         step, steps = self.at.step, self.plan.marks[-1]
-        self.observe(
-            Progress(phase, step, steps, step / per_epoch, steps / per_epoch, self.loss, note)
+        progress = Progress(
+            phase, step, steps, step / per_epoch, steps / per_epoch, self.loss, note
         )
+        self.observe(progress)
+        now = time.time()
+        if phase == "training" and self.begun is None:
+            self.begun = {"begun_at": now, "begun_step": step}
+        if hosts.is_first() and now - (self.written or 0.0) > SECONDS_BETWEEN_PROGRESS:
+            self.written = now
+            shown = {"at": now, **(self.begun or {}), **dataclasses.asdict(progress)}
+            rundir.write_progress(self.directory, shown)
 
     def _timed(self, what: str) -> "_Timer":
         return _Timer(self.at.seconds, what)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import Clock, ConfigError, choose
 from resjax.models.resnet import is_stacked
@@ -158,6 +158,12 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
     Raises:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """
+    return _learning_rates(FrozenConfigDict(optim), clock)
+
+
+@functools.lru_cache(64)
+def _learning_rates(optim: FrozenConfigDict, clock: Clock) -> np.ndarray:
+    """Kept, since the runs of a sweep have few schedules, and each takes longer than all else."""
     warmup = clock.steps(optim.warmup)
     if warmup >= clock.total_steps:
         raise ConfigError(
@@ -172,4 +178,6 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
             [shape(low, optim.learning_rate, warmup), schedule], [warmup]
         )
     rates = jax.vmap(schedule)(jnp.arange(clock.total_steps))
-    return np.broadcast_to(np.asarray(rates, np.float32), (clock.total_steps,))
+    rates = np.broadcast_to(np.asarray(rates, np.float32), (clock.total_steps,))
+    rates.flags.writeable = False
+    return rates

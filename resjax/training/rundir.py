@@ -9,6 +9,8 @@ left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 weights.safetensors  the network of the last evaluation; see `resjax.training.weights`
 imported.json  where those weights are from, if no run of resjax trained them
+progress.json  how far the run is, every few seconds until it is done
+claim.json     who is at work on it; see `resjax.training.claims`
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 
@@ -24,9 +26,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
+from packaging.version import Version
 
 import resjax
-from resjax.config import ConfigError, deciding_keys, default_config, differences, flatten
+from resjax.config import ConfigError, deciding_keys, defaults, differences, flatten
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
@@ -103,8 +106,8 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
             f"{directory} holds imported weights; start from them in another directory with "
             f"--config.train.init_from={directory}"
         )
-    defaults = flatten(default_config())
-    there, here = defaults | deciding_keys(read_config(directory)), defaults | deciding_keys(config)
+    there = defaults() | deciding_keys(read_config(directory))
+    here = defaults() | deciding_keys(config)
     if differing := differences(there, here, "there", "here"):
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"
@@ -118,16 +121,14 @@ def read_config(directory: Path) -> dict[str, Any]:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
     """
     path = directory / "config.json"
-    content, defaults = read_json(path), flatten(default_config())
-    layout, made_by = content.pop("layout", 0), content.pop("resjax", "unknown")
-    unknown = sorted(content.keys() - defaults.keys())
-    if layout > LAYOUT or unknown:
-        keys = f", with {', '.join(unknown)}" if unknown else ""
+    content = read_json(path)
+    layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
+    if layout > LAYOUT or Version(made_by) > Version(resjax.__version__):
         raise ConfigError(
-            f"{path} is of resjax {made_by}{keys}, and this is {resjax.__version__}; use that "
-            "version or a later one"
+            f"{path} is of resjax {made_by}, and this is {resjax.__version__}; use that version or "
+            "a later one"
         )
-    return defaults | content
+    return defaults() | content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     path, lines = directory / "metrics.jsonl", read_lines(directory / "metrics.jsonl")
     if run_state(directory) == DONE:
         expected = read_json(directory / "result.json").get("metrics_sha256")
-        if _file_digest(path) != expected:
+        if expected and _file_digest(path) != expected:
             raise _unreadable(path, ValueError("it is not that of result.json"))
     return lines
 
@@ -215,6 +216,19 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
     )
 
 
+def write_progress(directory: Path, progress: dict[str, Any]) -> None:
+    """Writes how far a run is, for who looks at it from outside."""
+    write_text(directory / "progress.json", sealed_text(progress), durable=False)
+
+
+def read_progress(directory: Path) -> dict[str, Any]:
+    """What was written last; nothing if that is not known."""
+    try:
+        return read_json(directory / "progress.json")
+    except ConfigError:
+        return {}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is either whole or not there; numbers that are not finite become null."""
     write_text(path, sealed_text(content))
@@ -237,13 +251,14 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
         file.write(_line(content).encode())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is either whole or not there."""
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Writes a file that is either whole or not there; `durable` if the machine may go down."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -65,3 +65,55 @@ def test_an_axis_that_sets_no_key_or_has_no_point_is_refused():
         grid.expand(default_config(), [AXES["depth"], []])
     with pytest.raises(ConfigError, match=r"an axis sets {'model.depth': 'deep'}"):
         grid.expand(default_config(), [[{"model.depth": "deep"}]])
+
+
+def of_options(*options, names=None):
+    """The runs of an experiment without axes, by options of the command line."""
+    config = default_config()
+    added = dict(grid.axis_of_option(option, config) for option in options)
+    return list(grid.expand(config, grid.select_axes({}, names, None, (), added)).values())
+
+
+def test_an_axis_of_the_command_line_has_values_of_the_type_of_its_key():
+    runs = of_options("model.depth=8,20", "optim.learning_rate=1,0.5")
+    found = [(run.model.depth, run.optim.learning_rate) for run in runs]
+    assert found == [(8, 1.0), (8, 0.5), (20, 1.0), (20, 0.5)]
+    assert [run.train.duration for run in of_options("train.duration=2 epochs,30 steps")] == [
+        "2 epochs", "30 steps",
+    ]  # fmt: skip
+    assert [run.optim.nesterov for run in of_options("nesterov=true,false")] == [True, False]
+    assert [run.data.area for run in of_options("data.area=(0.1,1.0),(0.5,1.0)")] == [
+        (0.1, 1.0), (0.5, 1.0),
+    ]  # fmt: skip
+
+
+def test_joined_axes_advance_together():
+    runs = of_options("depth=8,20", "learning_rate=0.1,0.2", "seed=0,1",
+                      names="model.depth+optim.learning_rate")  # fmt: skip
+    found = [(run.model.depth, run.optim.learning_rate, run.seed) for run in runs]
+    assert found == [(8, 0.1, 0), (8, 0.1, 1), (20, 0.2, 0), (20, 0.2, 1)]
+
+
+def test_only_some_runs_of_a_grid_are_kept():
+    runs = grid.expand(default_config(), grid.select_axes(AXES, None, 2))
+    kept = grid.keep_only(runs, ["shortcut=none", "model.depth=8,57"]).values()
+    assert [(run.model.shortcut, run.model.depth, run.seed) for run in kept] == [
+        ("none", 8, 0), ("none", 8, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: of_options("model.dpth=8"), "unknown config key 'model.dpth'; nearest: model.depth"),
+    (lambda: of_options("name=cifar"), "write data.name or model.name or optim.name"),
+    (lambda: of_options("model.depth"), "is not KEY=VALUE,VALUE"),
+    (lambda: of_options("model.depth=deep"), "model.depth=deep is not int; such as model.depth=20"),
+    (lambda: of_options("depth=8,20", "seed=1,2,3", names="model.depth+seed"),
+     "joins axes of unequal length: model.depth has 2, seed has 3"),
+    (lambda: grid.select_axes(AXES, None, None, (), {"model.depth": [{"model.depth": 9}]}),
+     "axes 'depth' and 'model.depth' both set model.depth; leave one out with --sweep=shortcut,s"),
+    (lambda: grid.keep_only({"a": default_config()}, ["seed=5"]),
+     "--only seed=5 leaves no run; seed is 0"),
+])  # fmt: skip
+def test_wrong_options_of_a_grid_are_refused(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()

@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -175,10 +174,11 @@ def test_checkpoints_of_another_run_are_refused(tiny, tmp_path, monkeypatch):
 def test_a_run_of_a_later_resjax_is_refused(tiny, tmp_path):
     train_and_evaluate(tiny, tmp_path)
     path = tmp_path / "config.json"
-    content = json.loads(path.read_text())
-    rundir.write_json(path, {k: v for k, v in content.items() if k != "sha256"} | {"model.new": 1})
-    with pytest.raises(ConfigError, match=r"is of resjax .*, with model.new, and this is"):
-        train_and_evaluate(tiny, tmp_path)
+    content = rundir.read_json(path)
+    for later in ({"resjax": "99.0"}, {"layout": 99}):
+        rundir.write_json(path, content | later)
+        with pytest.raises(ConfigError, match=r"is of resjax .*, and this is .*; use that version"):
+            train_and_evaluate(tiny, tmp_path)
 
 
 def test_a_run_that_diverges_names_its_last_good_checkpoint(tiny, tmp_path, monkeypatch):

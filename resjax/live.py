@@ -1,0 +1,227 @@
+"""What a person sees of the runs of a sweep while they work."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from resjax.sweeps.local import Outcome
+from resjax.sweeps.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
+from resjax.training.rundir import DONE, FAILED, run_state
+from resjax.training.summary import Progress
+
+MOST_ROWS = 20
+"""Runs that are shown at once: those at work, then what has just ended and what comes next."""
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Between two lines about all runs where the output is no terminal."""
+
+STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
+
+
+class Board:
+    """The statuses of runs, looked up again when they are shown; what has ended stays as it is.
+
+    Args:
+      weights: the work of each run by its directory, in the order of the grid.
+    """
+
+    def __init__(self, weights: Mapping[Path, float]):
+        self.weights = dict(weights)
+        self.ended: dict[Path, Status] = {}
+
+    def look(self) -> list[Status]:
+        """All statuses, in the order of the grid."""
+        statuses = [self.ended.get(directory) or look(directory) for directory in self.weights]
+        self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
+        return statuses
+
+    def line(self, statuses: list[Status]) -> str:
+        """How far all of them are, in a line."""
+        left = seconds_left(statuses, self.weights)
+        return count(statuses) + (f", {clock(left)} left" if left else "")
+
+    def __rich__(self) -> RenderableType:
+        statuses = self.look()
+        return Group(status_rows(shown(statuses)), Text(self.line(statuses)))
+
+
+def shown(statuses: list[Status]) -> list[Status]:
+    """Those that fit: what is at work first of all, then failures, then what is near those."""
+    if len(statuses) <= MOST_ROWS:
+        return statuses
+    at_work = [n for n, status in enumerate(statuses) if status.owner]
+    failed = [n for n, status in enumerate(statuses) if status.state == "failed"]
+    around = at_work or [
+        next((n for n, s in enumerate(statuses) if s.state not in ENDED), len(statuses) - 1)
+    ]
+    others = sorted(range(len(statuses)), key=lambda n: min(abs(n - place) for place in around))
+    chosen = list(dict.fromkeys([*at_work, *failed[-5:], *others]))[:MOST_ROWS]
+    return [statuses[n] for n in sorted(chosen)]
+
+
+def status_rows(statuses: list[Status]) -> Table:
+    """A table with a row for each run."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
+                          ("loss", "right"), ("train", "right"), ("test", "right"),
+                          ("time", "right")):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+    for status in statuses:
+        state = status.state + (f" ({status.resumed}x resumed)" if status.resumed else "")
+        epoch = "" if status.epoch is None else f"{status.epoch:.1f}/{status.epochs:.0f}"
+        left, spent = status.seconds_left, status.seconds
+        table.add_row(
+            status.directory.name,
+            Text(state, style=STYLES.get(status.state, "")),
+            epoch,
+            "" if status.loss is None else f"{status.loss:.3f}",
+            _percent(status.train_error),
+            _percent(status.test_error),
+            f"{clock(left)} left" if left is not None else clock(spent) if spent else "",
+        )
+    return table
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def clock(seconds: float) -> str:
+    """A length of time to read, such as "2 min 05 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class Display:
+    """Follows the runs of this process: rows of all in a terminal, a line now and then elsewhere.
+
+    A context manager and an observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
+    """
+
+    def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
+        self.runs = list(runs)
+        # The time of a run grows with its layers; nothing better is known before it starts.
+        self.weights = {
+            run: 0 if run_state(run) in (DONE, FAILED) else config.model.depth
+            for run, config in runs.items()
+        }
+        self.trained_weight = 0.0
+        self.began = self.told = time.monotonic()
+        self.console = Console(
+            file=sys.stderr, highlight=False, markup=False, soft_wrap=True, quiet=silent
+        )
+        self.live = None
+        if self.console.is_terminal and not silent:
+            board = Board({run: config.model.depth for run, config in runs.items()})
+            self.live = Live(board, console=self.console, refresh_per_second=1, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def started(self, run: Path) -> None:
+        pass
+
+    def progressed(self, run: Path, progress: Progress) -> None:
+        if progress.note:
+            self.console.print(f"{self._place(run)} {run.name}: {progress.note}")
+        if not self.live and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            doing = _doing(progress) + self._time_left(run, progress)
+            self.console.print(f"{self._place(run)} {run.name}: {doing}")
+
+    def finished(self, outcome: Outcome) -> None:
+        self.told = time.monotonic()
+        if not outcome.skipped:
+            self.trained_weight += self.weights[outcome.directory]
+        self.console.print(
+            f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
+        )
+
+    def waiting(self, runs: list[Path]) -> None:
+        if not self.live and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            number = f"{len(runs)} run" + ("" if len(runs) == 1 else "s")
+            self.console.print(f"waiting for {number} in the hands of other processes")
+
+    def _place(self, run: Path) -> str:
+        return f"{self.runs.index(run) + 1}/{len(self.runs)}"
+
+    def _time_left(self, run: Path, progress: Progress) -> str:
+        current = self.weights[run] * progress.step / progress.steps
+        done = self.trained_weight + current
+        if not done:
+            return ""
+        later = self.runs[self.runs.index(run) + 1 :]
+        remaining = self.weights[run] - current + sum(self.weights[run] for run in later)
+        seconds = (time.monotonic() - self.began) * remaining / done
+        return f", {clock(seconds)} left"
+
+
+def _doing(progress: Progress) -> str:
+    if progress.phase == "compiling":
+        return "compiling"
+    loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
+    return f"epoch {progress.epoch:.1f}/{progress.epochs:.0f}{loss}"
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.error:
+        return f"failed: {outcome.error}"
+    summary = outcome.summary
+    text = f"error: train {_percent(summary.train_error)}, test {_percent(summary.test_error)}"
+    return text + (
+        ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
+    )
+
+
+class Watch:
+    """Shows a board until its runs have ended: rows in a terminal, a line now and then elsewhere.
+
+    A context manager; it writes to stderr, or to stdout if that is asked for.
+    """
+
+    def __init__(self, board: Board, to_stdout: bool = False):
+        self.board = board
+        file = sys.stdout if to_stdout else sys.stderr
+        self.console = Console(file=file, highlight=False, markup=False, soft_wrap=True)
+        self.live = Live(
+            board, console=self.console, refresh_per_second=1, transient=not to_stdout
+        ) if self.console.is_terminal else None  # fmt: skip
+        self.told, self.last = time.monotonic(), ""
+
+    def __enter__(self) -> "Watch":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def tell(self) -> None:
+        """Says how far the runs are, if that is not to be seen."""
+        if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
+            return
+        self.told, line = time.monotonic(), self.board.line(self.board.look())
+        if line != self.last:
+            self.console.print(line)
+        self.last = line

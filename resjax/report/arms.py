@@ -1,0 +1,261 @@
+"""What is compared: tables of one protocol, their arms, and the runs of an arm at one depth.
+
+An arm is a network but for its depth: what the keys of `model` and `norm` say, and from which
+network it is grown. The protocol is everything else that decides a result, but for the seed: data,
+optimisation, duration, and which evaluation of a run is its answer.
+"""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from resjax.models.shortcuts import SHORTCUTS
+from resjax.report import stats
+from resjax.report.runs import Missing, Run
+
+AXES = ("model.depth", "seed")
+"""The keys over which an arm runs."""
+
+ARM_KEYS = ("model.", "norm.", "train.grow_")
+"""How the keys start that make the arms of a table."""
+
+SELECTIONS = {"final": "final evaluation", "best": "evaluation with the lowest validation error"}
+
+
+def arm_keys(run: Run | Missing) -> dict[str, Any]:
+    """The keys of the network other than its depth that differ from their defaults."""
+    keys = run.keys.items()
+    return {k: v for k, v in keys if k.startswith(ARM_KEYS) and k not in AXES}
+
+
+def protocol(run: Run | Missing) -> dict[str, Any]:
+    """The keys of the protocol that differ from their defaults, and the selection in any case."""
+    keys = run.keys.items()
+    chosen = {k: v for k, v in keys if not k.startswith(ARM_KEYS) and k not in AXES}
+    selection = run.summary.selection if isinstance(run, Run) else run.config["eval.select"]
+    return chosen | {"data.name": run.config["data.name"], "eval.select": selection}
+
+
+def as_text(keys: dict[str, Any]) -> str:
+    """Keys as text to group by."""
+    return json.dumps(keys, sort_keys=True)
+
+
+def value_of(run: Run, measure: str) -> float | None:
+    """An error as a fraction, or a loss, of the evaluation that is the run's answer.
+
+    One that was not finite is inf; None for the loss of a selected evaluation, which is not
+    recorded.
+    """
+    field = measure if run.summary.selection == "final" else f"best_{measure}"
+    if not hasattr(run.summary, field):
+        return None
+    value = getattr(run.summary, field)
+    return math.inf if value is None else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The runs of one arm at one depth, which differ by seed."""
+
+    arm: str
+    depth: int
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm} {self.depth}"
+
+    @property
+    def selection(self) -> str:
+        """Which evaluation of a run its errors are of, the same in all runs of a table."""
+        return self.runs[0].summary.selection
+
+    def by_seed(self, measure: str) -> dict[int, float]:
+        """{seed: value} of a measure such as "train_error"; empty if it was not measured."""
+        found = {run.seed: value_of(run, measure) for run in self.runs}
+        return {} if None in found.values() else found
+
+    def sample(self, measure: str) -> stats.Sample | None:
+        """The statistics of a measure over seeds; the interval of an error stays within 0 and 1."""
+        values = list(self.by_seed(measure).values())
+        if not values:
+            return None
+        sample = stats.summarise(values)
+        if sample.interval is None or not measure.endswith("_error"):
+            return sample
+        low, high = sample.interval
+        return dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
+
+    def seconds(self, of: str | None = None) -> float:
+        """Mean seconds of a run: of "compile", "train" or "eval", or all of them."""
+        spent = (run.summary.seconds for run in self.runs)
+        return statistics.fmean(sum(s.values()) if of is None else s.get(of, 0.0) for s in spent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A network at its depths: its name, its shortcut, and its cells from shallow to deep."""
+
+    name: str
+    shortcut: str
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The runs of one protocol.
+
+    Attributes:
+      title: the data, and what sets this protocol apart from others in the report.
+      protocol: {dotted key: value} that differ from their defaults.
+      arms: networks to compare.
+      missing: runs of this protocol without a result, each with the name of its arm.
+    """
+
+    title: str
+    protocol: dict[str, Any]
+    arms: tuple[Arm, ...]
+    missing: tuple[tuple[str, Missing], ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for arm in self.arms for cell in arm.cells]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def selection(self) -> str:
+        return self.cells[0].selection
+
+
+def label(shortcut: str) -> str:
+    """What a shortcut is called: the net without one is the plain net."""
+    return {"none": "plain"}.get(shortcut, shortcut)
+
+
+def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[Table]:
+    """The runs in tables of equal protocol, the largest first."""
+    groups = _grouped(runs, lambda run: as_text(protocol(run)))
+    lost = _grouped(missing, lambda run: as_text(protocol(run)))
+    keys = sorted(groups, key=lambda key: -len(groups[key]))
+    differing = differing_keys([protocol(groups[key][0]) for key in keys])
+    return [
+        _table(_title(groups[key][0], differing), groups[key], lost.get(key, [])) for key in keys
+    ]
+
+
+def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """The keys whose values differ, or that only some have."""
+    keys = sorted({key for keys in configs for key in keys})
+    return [key for key in keys if len({str(keys.get(key)) for keys in configs}) > 1]
+
+
+def _title(run: Run, differing: Iterable[str]) -> str:
+    said = run.config | {"eval.select": protocol(run)["eval.select"]}
+    shown = [f"{key}={said.get(key)}" for key in differing if key != "data.name"]
+    return ", ".join([str(said["data.name"]), *shown])
+
+
+def _table(title: str, runs: list[Run], missing: list[Missing]) -> Table:
+    networks = [arm_keys(run) for run in (*runs, *missing)]
+    differing = [key for key in differing_keys(networks) if key != "model.shortcut"]
+
+    def name(run: Run | Missing) -> str:
+        keys = arm_keys(run)
+        said = [f"{key}={run.config[key]}" for key in differing if key in keys]
+        return ", ".join([label(run.config["model.shortcut"]), *said])
+
+    order = {kind: place for place, kind in enumerate(SHORTCUTS)}
+    groups = _grouped(runs, lambda run: (run.shortcut, name(run)))
+    arms = []
+    for shortcut, arm in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
+        by_depth = _grouped(groups[shortcut, arm], lambda run: run.depth)
+        cells = [
+            Cell(arm, depth, tuple(sorted(by_depth[depth], key=lambda run: run.seed)))
+            for depth in sorted(by_depth)
+        ]
+        arms.append(Arm(arm, shortcut, tuple(cells)))
+    return Table(title, protocol(runs[0]), tuple(arms), tuple((name(run), run) for run in missing))
+
+
+# --------------------------------------------------------------------------------- between two arms
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two arms at one depth, paired by seed: the error of the first less that of the second.
+
+    Attributes:
+      depth, first, second: what is compared.
+      measure: "train_error" or "test_error".
+      difference: over the seeds that both have.
+      p: of the test, corrected over all comparisons of this measure in the table (Holm); None
+        where there is one seed.
+    """
+
+    depth: int
+    first: str
+    second: str
+    measure: str
+    difference: stats.Difference
+    p: float | None
+
+
+def compare(table: Table, measure: str) -> list[Comparison]:
+    """Every two arms at every depth that they share with a seed."""
+    found = []
+    cells = {(arm.name, cell.depth): cell for arm in table.arms for cell in arm.cells}
+    names = [arm.name for arm in table.arms]
+    for depth in sorted({cell.depth for cell in table.cells}):
+        there = [name for name in names if (name, depth) in cells]
+        for place, first in enumerate(there):
+            for second in there[place + 1 :]:
+                pair = cells[first, depth], cells[second, depth]
+                difference = difference_of(*pair, measure)
+                if difference is not None:
+                    found.append((depth, first, second, difference))
+    tested = [row for row in found if row[-1].p is not None]
+    corrected = dict(zip(map(id, tested), stats.holm([row[-1].p for row in tested]), strict=True))
+    return [Comparison(*row[:3], measure, row[-1], corrected.get(id(row))) for row in found]
+
+
+def difference_of(
+    first: Cell, second: Cell, measure: str, comparisons: int = 1
+) -> stats.Difference | None:
+    """The error of the first cell less that of the second over their common seeds, None if none.
+
+    Its variance is at least that of rounding two errors to whole examples, so that a few equal
+    differences do not make it certain; the interval stays within -1 and 1.
+    """
+    high, low = first.by_seed(measure), second.by_seed(measure)
+    seeds = sorted(high.keys() & low.keys())
+    if not seeds:
+        return None
+    examples = fewest_examples(first, second, measure)
+    least_variance = 2 / 12 / examples**2 if examples else 0.0
+    pairs = [high[seed] for seed in seeds], [low[seed] for seed in seeds]
+    found = stats.paired(*pairs, least_variance, comparisons)
+    if found.interval is None:
+        return found
+    lowest, highest = found.interval
+    return dataclasses.replace(found, interval=(max(-1.0, lowest), min(1.0, highest)))
+
+
+def fewest_examples(first: Cell, second: Cell, measure: str) -> int | None:
+    """Examples that an error of two cells is counted over; None if a run did not record them."""
+    split = measure.removesuffix("_error")
+    counted = {run.examples(split) for cell in (first, second) for run in cell.runs}
+    return None if None in counted else min(counted)

@@ -1,0 +1,225 @@
+"""Whether the nets of an arm degrade with depth, and the sentences that say so."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from scipy.stats import norm
+
+from resjax.report.arms import Cell, Table, difference_of, fewest_examples
+from resjax.report.rounding import decimals, interval, number
+from resjax.report.stats import CONFIDENCE
+from resjax.training.rundir import FAILED
+
+DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
+
+TOLERANCE = 0.01
+"""A gap in training error that counts as none, as a fraction of the training set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """The degradation gap: training error of the deepest net less that of the best shallower one.
+
+    Which one is best is told by what is compared, so the deepest net is compared with every
+    shallower one, paired by seed, by intervals that hold all the true differences at once
+    (Bonferroni). The gap is the largest of these differences, so the largest of the lower ends and
+    the largest of the upper ends bound it, and it is above zero where Holm's test of this family
+    finds any of them to be.
+
+    Attributes:
+      seeds: those that both depths have; the errors are over them.
+      deepest, best: depths; `best` has the lowest mean error among the shallower.
+      deepest_error, best_error: mean training errors.
+      interval: 95 % interval of the gap; None with a single seed.
+      compared: number of shallower depths.
+      verdict: DEGRADES if the gap is above zero by more than its uncertainty, DOES_NOT if it is
+        below `TOLERANCE` by more than that, else UNDECIDED. The uncertainty is that of the
+        interval, or with a single seed the error of counting errors in two samples of this size.
+    """
+
+    seeds: tuple[int, ...]
+    deepest: int
+    best: int
+    deepest_error: float
+    best_error: float
+    interval: tuple[float, float] | None
+    compared: int
+    verdict: str
+
+    @property
+    def gap(self) -> float:
+        """Difference of the mean errors, as a fraction of the training set."""
+        return self.deepest_error - self.best_error
+
+
+def degradation(cells: Sequence[Cell]) -> Gap | None:
+    """The gap of an arm's cells, from shallow to deep.
+
+    None unless the deepest shares a seed with another. Where it shares several seeds with some
+    depths, those with which it shares one are left out.
+    """
+    if not cells:
+        return None
+    *shallower, deepest = cells
+    shared = {cell.depth: _shared_seeds(deepest, cell) for cell in shallower}
+    least = 2 if any(len(seeds) > 1 for seeds in shared.values()) else 1
+    compared = [cell for cell in shallower if len(shared[cell.depth]) >= least]
+    if not compared:
+        return None
+    bounds = [_bounds(deepest, cell, len(compared)) for cell in compared]
+    low, high = (max(ends) for ends in zip(*bounds, strict=True))
+    best = min(compared, key=lambda cell: _shared_error(cell, deepest))
+    return Gap(
+        seeds=shared[best.depth],
+        deepest=deepest.depth,
+        best=best.depth,
+        deepest_error=_shared_error(deepest, best),
+        best_error=_shared_error(best, deepest),
+        interval=None if least == 1 else (low, high),
+        compared=len(compared),
+        verdict=DEGRADES if low > 0 else DOES_NOT if high < TOLERANCE else UNDECIDED,
+    )
+
+
+def _shared_seeds(first: Cell, second: Cell) -> tuple[int, ...]:
+    return tuple(sorted({run.seed for run in first.runs} & {run.seed for run in second.runs}))
+
+
+def _bounds(deepest: Cell, cell: Cell, compared: int) -> tuple[float, float]:
+    """The interval of a difference, one of so many; with one seed, by the error of counting."""
+    found = difference_of(deepest, cell, "train_error", compared)
+    if found.interval is not None:
+        return found.interval
+    margin = float(norm.isf((1 - CONFIDENCE) / 2 / compared)) * _counting_error(deepest, cell)
+    return found.mean - margin, found.mean + margin
+
+
+def _counting_error(first: Cell, second: Cell) -> float:
+    """Standard error of the difference of two training errors, each a share of some examples.
+
+    The square root of the sum of p (1 - p) / examples; 0 where their number is not known.
+    """
+    examples = fewest_examples(first, second, "train_error")
+    rates = _shared_error(first, second), _shared_error(second, first)
+    return math.sqrt(sum(p * (1 - p) for p in rates) / examples) if examples else 0.0
+
+
+def _shared_error(cell: Cell, other: Cell) -> float:
+    """Mean training error of a cell over the seeds that it shares with another."""
+    errors, others = cell.by_seed("train_error"), other.by_seed("train_error")
+    return statistics.fmean(errors[seed] for seed in errors if seed in others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is said of an arm.
+
+    Attributes:
+      arm: its name.
+      gap: None if there is no verdict.
+      said: the verdict in words.
+      numbers: that it rests on, or why there is none.
+    """
+
+    arm: str
+    gap: Gap | None
+    said: str
+    numbers: str
+
+    @property
+    def degrades(self) -> bool:
+        return self.gap is not None and self.gap.verdict == DEGRADES
+
+    @property
+    def line(self) -> str:
+        return f"{self.arm}: {self.said}, {self.numbers}"
+
+
+def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verdict:
+    """Whether the nets of an arm degrade.
+
+    There is no verdict if runs of this arm `failed`, since those that did not are a selection.
+    """
+    lost = [cell.name for cell in cells if not _finite(cell)]
+    reasons = [f"{name} failed" for name in failed] + [
+        f"{name} has no finite error" for name in lost
+    ]
+    gap = None if reasons else degradation(cells)
+    if gap is None:
+        why = ", ".join(reasons) or "two depths with a common seed are needed"
+        return Verdict(arm, None, "no verdict", why)
+    places, uncertainty = decimals(None), "one seed, so no interval"
+    if gap.interval is not None:
+        ends = tuple(100 * end for end in gap.interval)
+        places = decimals((ends[1] - ends[0]) / 2)
+        uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {interval(ends, places, sign=True)}"
+    points = number(100 * gap.gap, places, sign=True)
+    deep = f"{gap.deepest} layers {100 * gap.deepest_error:.2f} %"
+    best = f"{gap.best} layers {100 * gap.best_error:.2f} %"
+    numbers = f"training error {points} points ({deep}, {best}; {uncertainty})"
+    return Verdict(arm, gap, gap.verdict, numbers)
+
+
+def _finite(cell: Cell) -> bool:
+    return all(map(math.isfinite, cell.by_seed("train_error").values()))
+
+
+def verdicts(table: Table) -> list[Verdict]:
+    """Of every arm, also of those of which no run is done."""
+    failed: dict[str, list[str]] = {}
+    for arm, run in table.missing:
+        if run.state == FAILED:
+            failed.setdefault(arm, []).append(run.name)
+    said = [verdict(arm.name, arm.cells, failed.pop(arm.name, ())) for arm in table.arms]
+    return said + [verdict(arm, (), names) for arm, names in failed.items()]
+
+
+def headline(said: Iterable[Verdict]) -> str:
+    """One sentence from the verdicts: who degrades, who does not, who cannot be judged."""
+    kinds: dict[str, list[str]] = {}
+    one_seed = False
+    for each in said:
+        kinds.setdefault(each.gap.verdict if each.gap else "", []).append(each.arm)
+        one_seed |= each.gap is not None and each.gap.interval is None
+    parts = [
+        _clause(kinds.get(DEGRADES), "degrades", "degrade", "with depth"),
+        _clause(
+            kinds.get(DOES_NOT),
+            "does not",
+            "do not",
+            "" if DEGRADES in kinds else "degrade with depth",
+        ),
+        _clause(kinds.get(UNDECIDED), "is undecided", "are undecided"),
+        _clause(kinds.get(""), "has no verdict", "have no verdict"),
+    ]
+    sentence = "; ".join(part for part in parts if part)
+    seeds = " One seed: how far seeds differ is not known." if one_seed else ""
+    return f"{sentence[:1].upper()}{sentence[1:]}.{seeds}"
+
+
+def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "") -> str:
+    if not names:
+        return ""
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " ".join(filter(None, (listed, one if len(names) == 1 else several, rest)))
+
+
+# ------------------------------------------------------------------- by what evaluation normalises
+
+
+def by_statistics(cell: Cell) -> str | None:
+    """One line: the errors by what evaluation normalised by; None if a run did not compare them."""
+    compared = [run.summary.statistics for run in cell.runs]
+    if None in compared:
+        return None
+    kinds = [
+        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
+        for kind in compared[0]
+    ]
+    return f"{cell.name}: train / test error % by statistics, {', '.join(kinds)}"
+
+
+def _mean_percent(compared: Iterable[dict], kind: str, split: str) -> str:
+    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"

@@ -1,0 +1,116 @@
+"""Tables in Markdown, LaTeX and CSV."""
+
+import csv
+import html
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from resjax.config import flatten
+from resjax.report import tables
+from resjax.report.runs import Missing, Run
+from resjax.training.rundir import DONE
+
+if TYPE_CHECKING:
+    from resjax.report.report import Section
+
+
+def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing]) -> str:
+    """Every section: its verdicts, errors, paired differences and published figures."""
+    parts = []
+    for section in sections:
+        of_errors, of_differences = tables.captions(section.table)
+        parts += [
+            f"## {_markdown_text(section.table.title)}\n",
+            "".join(f"- {_markdown_text(verdict.line)}\n" for verdict in section.verdicts),
+            f"{of_errors}\n",
+            markdown(tables.DETAILS, tables.rows(section.table.cells, tables.DETAILS)),
+        ]
+        if differences := tables.difference_rows(*section.differences.values()):
+            parts += [f"{of_differences}\n", markdown(tables.DIFFERENCES, differences)]
+        if section.gate:
+            parts.append(markdown(tables.REFERENCE, tables.reference_rows(section.gate)))
+    if lost := [f"- {_markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
+        parts += ["Without a result:\n", "".join(lost)]
+    return "\n".join(parts)
+
+
+def latex_document(sections: "Iterable[Section]") -> str:
+    """The errors and the paired differences of every section, each a `tabular`."""
+    parts = []
+    for section in sections:
+        captions = tables.captions(section.table)
+        parts += [
+            f"% {_one_line(section.table.title)}",
+            f"% {captions[0]}",
+            latex(tables.PAPER, tables.rows(section.table.cells, tables.PAPER)),
+        ]
+        if differences := tables.difference_rows(*section.differences.values()):
+            parts += [f"% {captions[1]}", latex(tables.DIFFERENCES, differences)]
+    return "\n".join(parts)
+
+
+def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A GitHub table."""
+
+    def line(values: Iterable[str]) -> str:
+        return "| " + " | ".join(map(_markdown_text, values)) + " |"
+
+    rule = "|---|" + "---:|" * (len(header) - 1)
+    return "\n".join([line(header), rule, *map(line, body)]) + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    """Text in which Markdown finds no HTML, emphasis, code, link or column."""
+    escaped = html.escape(_one_line(text), quote=False)
+    return "".join(f"\\{sign}" if sign in r"\`*_[]|" else sign for sign in escaped)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+    **{special: f"\\{special}" for special in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A `tabular` that needs the package booktabs."""
+
+    def line(values: Iterable[str]) -> str:
+        return " & ".join(map(latex_text, values)) + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(header), r"\midrule"]
+    return "\n".join([*lines, *map(line, body), r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def latex_text(text: str) -> str:
+    """Text in which LaTeX takes nothing for a command; what is not ASCII becomes a question mark.
+
+    The signs of these tables are kept.
+    """
+    kept = (_LATEX.get(sign) or (sign if sign.isascii() else "?") for sign in _one_line(text))
+    return "".join(kept)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
+    """A line for each run: its state, every key of its config, then its result.
+
+    Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
+    result have none.
+    """
+    records: list[Mapping] = []
+    for run in runs:
+        result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
+        records.append({"run": run.name, "state": DONE, **run.config, **result})
+    records += [{"run": run.name, "state": run.state, **run.config} for run in missing]
+    fields = list(dict.fromkeys(key for record in records for key in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,108 @@
+"""The reference gate: our errors beside those that papers report for the same nets and data."""
+
+import dataclasses
+import math
+
+from scipy import stats as scipy_stats
+
+from resjax.reference.published import Published, published
+from resjax.report.arms import Cell, Table
+from resjax.report.stats import CONFIDENCE, Sample
+
+AGREES, LOWER, HIGHER = "agrees", "lower than published", "higher than published"
+
+NOT_THE_RECIPE = ("seed", "eval.every", "eval.select", "eval.train_examples")
+"""Keys in which a run may differ from a recipe: they do not decide its final test error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A published error and ours.
+
+    Attributes:
+      cell: our runs of the same net and data.
+      published: the published figure.
+      ours: the same statistic of our runs, as a fraction.
+      differs: how the protocols differ; empty if they are the same as far as is known.
+      z: the difference in standard errors of it; None where no spread over runs is known, or the
+        protocols differ.
+      verdict: AGREES where the difference is within its 95 % interval, LOWER, HIGHER; None
+        without z.
+    """
+
+    cell: Cell
+    published: Published
+    ours: float
+    differs: str
+    z: float | None
+    verdict: str | None
+
+    @property
+    def difference(self) -> float:
+        return self.ours - self.published.error
+
+
+def reference_gate(table: Table) -> list[Row]:
+    """A row for every published error of a net and data that the table has."""
+    found = []
+    for cell in table.cells:
+        data, net = cell.runs[0].config["data.name"], _net(cell.runs[0].keys)
+        for figure in published():
+            if figure.config["data.name"] == data and _net(figure.keys) == net:
+                sample = cell.sample(figure.measure)
+                if sample is not None and math.isfinite(sample.mean):
+                    found.append(_row(cell, sample, figure))
+    return found
+
+
+def _net(keys: dict) -> dict:
+    return {key: value for key, value in keys.items() if key.startswith("model.")}
+
+
+def _row(cell: Cell, sample: Sample, figure: Published) -> Row:
+    ours = getattr(sample, figure.statistic)
+    differs = _differences(cell, figure)
+    if differs:
+        return Row(cell, figure, ours, differs, None, None)
+    z, margin = standard_score(sample, ours, figure)
+    if z is None:
+        return Row(cell, figure, ours, "", None, None)
+    verdict = AGREES if abs(z) <= margin else HIGHER if z > 0 else LOWER
+    return Row(cell, figure, ours, "", z, verdict)
+
+
+def _differences(cell: Cell, figure: Published) -> str:
+    ours, theirs = cell.runs[0].keys, figure.keys
+    names = [
+        key
+        for key in sorted(ours.keys() | theirs.keys())
+        if key not in NOT_THE_RECIPE and ours.get(key) != theirs.get(key)
+    ]
+    said = [f"{key} {cell.runs[0].config.get(key)}, not {figure.config.get(key)}" for key in names]
+    if cell.selection != figure.selection:
+        said.append(f"{cell.selection} evaluation, not {figure.selection}")
+    return "; ".join([*said, *([figure.beyond] if figure.beyond else [])])
+
+
+def standard_score(
+    sample: Sample, ours: float, figure: Published
+) -> tuple[float | None, float | None]:
+    """The difference in standard errors, and the score that 95 % of equal recipes stay below.
+
+    Runs of one recipe have one spread s, estimated from all runs whose spread is known:
+    z = (ours - theirs) / (s sqrt(f^2 / n + f^2 / m)) for n and m runs, with f = 1 for means, so
+    that z is Student's two-sample t, and f = sqrt(pi / 2) for medians, whose error is so much
+    larger. Both are None if there is no spread to go by: one run here and none reported there.
+    """
+    known = [(sample.n, sample.deviation), (figure.runs, figure.deviation)]
+    known = [(n, deviation) for n, deviation in known if deviation is not None and n > 1]
+    freedom = sum(n - 1 for n, _ in known)
+    if not freedom:
+        return None, None
+    spread = math.sqrt(sum((n - 1) * deviation**2 for n, deviation in known) / freedom)
+    factor = math.sqrt(math.pi / 2) if figure.statistic == "median" else 1.0
+    error = factor * spread * math.sqrt(1 / sample.n + 1 / figure.runs)
+    if not error:
+        return None, None
+    margin = float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return (ours - figure.error) / error, margin

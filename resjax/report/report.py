@@ -1,0 +1,112 @@
+"""The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
+
+import dataclasses
+from pathlib import Path
+
+from resjax.config import ConfigError
+from resjax.report import figures, formats, page
+from resjax.report.arms import Comparison, Table, compare, tables
+from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
+from resjax.report.gate import Row, reference_gate
+from resjax.report.runs import Missing, Run, read_runs
+from resjax.training import rundir
+
+MOST_DRAWN = 8
+"""Tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What is said of the runs of one protocol.
+
+    Attributes:
+      table: the runs.
+      headline: the verdicts in one sentence.
+      verdicts: of each arm.
+      differences: {"train_error", "test_error"}: the paired differences of its arms.
+      gate: its errors beside published ones.
+      statistics: a line for each cell whose runs compared the statistics of evaluation.
+      figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
+    """
+
+    table: Table
+    headline: str
+    verdicts: list[Verdict]
+    differences: dict[str, list[Comparison]]
+    gate: list[Row]
+    statistics: list[str]
+    figures: list[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was written: the directory, a section for each protocol, all runs."""
+
+    directory: Path
+    sections: list[Section]
+    runs: list[Run]
+    missing: list[Missing]
+
+
+def write_report(workdir: Path) -> Report:
+    """Writes `workdir/report/` from the runs below `workdir`.
+
+    The same runs give the same files.
+
+    Raises:
+      ConfigError: if no run is done.
+    """
+    runs, missing = read_runs(workdir)
+    if not runs:
+        without = f", {len(missing)} without a result" if missing else ""
+        raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
+    directory = workdir / "report"
+    rundir.make_directory(directory / "figures")
+    for stale in (directory / "figures").iterdir():
+        stale.unlink()
+    found = tables(runs, missing)
+    sections = []
+    for place, table in enumerate(found):
+        drawn = []
+        if place < MOST_DRAWN:
+            title = table.title if len(found) > 1 else None
+            drawn = _draw(table, title, directory / "figures", str(place + 1) if place else "")
+        sections.append(_section(table, drawn))
+    report = Report(directory, sections, runs, missing)
+    texts = {
+        "table.md": formats.markdown_document(sections, missing),
+        "table.tex": formats.latex_document(sections),
+        "results.csv": formats.comma_separated(runs, missing),
+        "index.html": page.render(report, workdir),
+    }
+    for name, text in texts.items():
+        partial = directory / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(directory / name)
+    return report
+
+
+def _draw(table: Table, title: str | None, directory: Path, number: str) -> list[Path]:
+    """Saves the figures of a table, and returns their stems."""
+    drawn = {
+        "training_error": figures.error_curves(table.arms, "train_error", title),
+        "test_error": figures.error_curves(table.arms, "test_error", title),
+        "error_by_depth": figures.error_by_depth(table.arms, title),
+    }
+    stems = [directory / f"{name}{number}" for name in drawn]
+    for stem, figure in zip(stems, drawn.values(), strict=True):
+        figures.save(figure, stem)
+    return stems
+
+
+def _section(table: Table, drawn: list[Path]) -> Section:
+    said = verdicts(table)
+    return Section(
+        table=table,
+        headline=headline(said),
+        verdicts=said,
+        differences={what: compare(table, what) for what in ("train_error", "test_error")},
+        gate=reference_gate(table),
+        statistics=[line for cell in table.cells if (line := by_statistics(cell))],
+        figures=drawn,
+    )

@@ -1,0 +1,53 @@
+"""Numbers as text, rounded to what is known of them."""
+
+import math
+
+DECIMALS_OF_A_PERCENT = 2
+"""Of an error in percent whose uncertainty is not known, or zero."""
+
+
+def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) -> int:
+    """Decimals of a number with this uncertainty, by the rule of the Particle Data Group.
+
+    By its first three digits the uncertainty has two digits from 100 to 354, one from 355 to 949,
+    and is rounded up to 1000, with two digits, above.
+    """
+    if not uncertainty or not math.isfinite(uncertainty):
+        return otherwise
+    digits, exponent = f"{uncertainty:.2e}".split("e")
+    first_three = round(100 * float(digits))
+    kept = 1 if 355 <= first_three < 950 else 2
+    return max(0, kept - 1 - int(exponent) - (first_three >= 950))
+
+
+def number(value: float | None, places: int, sign: bool = False) -> str:
+    """A number with so many decimals, and never a negative zero; "-" for none."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "inf"
+    text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
+    return text.lstrip("+-") if not float(text) else text
+
+
+def with_deviation(mean: float | None, deviation: float | None, otherwise: int) -> str:
+    """Such as "6.61 ± 0.16"; the mean alone where there is no deviation."""
+    places = decimals(deviation, otherwise)
+    if deviation is None or mean is None:
+        return number(mean, places)
+    return f"{number(mean, places)} ± {number(deviation, places)}"
+
+
+def interval(ends: tuple[float, float] | None, otherwise: int, sign: bool = False) -> str:
+    """Such as "6.41 to 6.81", rounded to half its width; "-" for none."""
+    if ends is None:
+        return "-"
+    places = decimals((ends[1] - ends[0]) / 2, otherwise)
+    return " to ".join(number(end, places, sign) for end in ends)
+
+
+def probability(p: float | None) -> str:
+    """A p value with two digits, "< 0.0001" below that; "-" for none."""
+    if p is None:
+        return "-"
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.995 else "1"

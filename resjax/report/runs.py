@@ -1,0 +1,107 @@
+"""The runs below a directory, as they are on disk."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError, deciding_keys, flatten
+from resjax.training import rundir
+from resjax.training.loop import Summary, read_summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that is done.
+
+    Attributes:
+      name: of its directory.
+      config: {dotted key: value}.
+      keys: those that decide the result and differ from their defaults.
+      summary: its result.
+      curve: the lines of `metrics.jsonl`.
+      manifest: what ran.
+    """
+
+    name: str
+    config: dict[str, Any]
+    keys: dict[str, Any]
+    summary: Summary
+    curve: list[dict[str, Any]]
+    manifest: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def depth(self) -> int:
+        return self.config["model.depth"]
+
+    @property
+    def shortcut(self) -> str:
+        return self.config["model.shortcut"]
+
+    def examples(self, split: str) -> int | None:
+        """Examples of "train" or "test" that errors are counted over; None if not recorded."""
+        counted = [flatten(self.manifest).get(f"data.{split}")]
+        if split == "train":
+            counted.append(self.config["eval.train_examples"])
+        return min((number for number in counted if number), default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """A run that has no result: as `Run`, and its state and why it failed."""
+
+    name: str
+    state: str
+    config: dict[str, Any]
+    keys: dict[str, Any]
+    reason: str = ""
+
+
+def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
+    """The runs below a directory that are done, and those that are not.
+
+    A directory that is a run itself is read as that run. A run of an earlier version may lack a
+    manifest or a curve.
+
+    Raises:
+      ConfigError: if a file of a run is damaged, or two directories hold the same run.
+    """
+    below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
+    no_runs = (rundir.ABSENT, rundir.IMPORTED)
+    found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
+    done, missing, names = [], [], {}
+    for directory in found:
+        state = rundir.run_state(directory)
+        if state in no_runs:
+            continue
+        config = rundir.read_config(directory)
+        keys = deciding_keys(config)
+        text = json.dumps(keys, sort_keys=True)
+        if text in names:
+            raise ConfigError(
+                f"{directory} and {names[text]} hold the same run; remove one of them"
+            )
+        names[text] = directory
+        name = directory.resolve().name
+        if state == rundir.DONE:
+            curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
+            done.append(
+                Run(
+                    name,
+                    config,
+                    keys,
+                    read_summary(directory),
+                    rundir.read_metrics(directory) if curve.exists() else [],
+                    rundir.read_json(manifest) if manifest.exists() else {},
+                )
+            )
+        else:
+            reason = ""
+            if state == rundir.FAILED:
+                reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
+            missing.append(Missing(name, state, config, keys, reason))
+    return done, missing

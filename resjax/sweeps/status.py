@@ -1,0 +1,167 @@
+"""How far the runs of a sweep are, from their directories alone."""
+
+import dataclasses
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError
+from resjax.training import claims, rundir
+
+WAITING, INTERRUPTED = "waiting", "interrupted"
+
+ENDED = (rundir.DONE, rundir.FAILED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """A run as it is seen from outside.
+
+    Attributes:
+      directory: of the run.
+      state: waiting, compiling, training, evaluating, interrupted, done or failed.
+      step, steps: taken, and in all; None where that is not known.
+      epoch, epochs: the same in passes over the training set.
+      loss: of the latest training batches.
+      seconds_left: at its speed since it was last begun.
+      resumed: how often it went on after an interruption.
+      seconds: spent, of a run that is done.
+      train_error, test_error: of a run that is done, as fractions.
+      why: of a run that failed.
+      owner: what is at work on it.
+    """
+
+    directory: Path
+    state: str
+    step: int | None = None
+    steps: int | None = None
+    epoch: float | None = None
+    epochs: float | None = None
+    loss: float | None = None
+    seconds_left: float | None = None
+    resumed: int = 0
+    seconds: float | None = None
+    train_error: float | None = None
+    test_error: float | None = None
+    why: str | None = None
+    owner: str | None = None
+
+
+def look(directory: Path) -> Status:
+    """The status of a run; a damaged file makes it failed, with the reason."""
+    try:
+        return _LOOKS[rundir.run_state(directory)](directory)
+    except ConfigError as error:
+        return Status(directory, rundir.FAILED, why=str(error))
+
+
+def look_in(directory: Path) -> list[Status]:
+    """The statuses of all runs in a directory, in the order of their names.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    runs = sorted(path.parent for path in directory.glob("*/config.json"))
+    if (directory / "config.json").is_file():
+        runs = [directory]
+    if not runs:
+        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
+    return [look(run) for run in runs]
+
+
+def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
+    """Until all runs have ended, as far as their work tells; None while nothing is known.
+
+    What was done tells the speed. Those at work now share what is left.
+
+    Args:
+      statuses: of all runs.
+      weights: of the work of each, such as multiply-adds times images.
+    """
+    statuses = list(statuses)
+    speeds, left, at_work = [], 0.0, 0
+    for status in statuses:
+        weight = weights[status.directory]
+        if status.state in ENDED:
+            if status.seconds:
+                speeds.append(weight / status.seconds)
+            continue
+        share = (status.step or 0) / status.steps if status.steps else 0.0
+        left += weight * (1 - share)
+        if status.owner:
+            at_work += 1
+            if status.seconds_left and share < 1:
+                speeds.append(weight * (1 - share) / status.seconds_left)
+    if not left:
+        return 0.0
+    return left / statistics.median(speeds) / max(1, at_work) if speeds else None
+
+
+def count(statuses: Iterable[Status]) -> str:
+    """How many runs there are of each state, such as "3 done, 1 training"."""
+    counts = Counter(status.state for status in statuses)
+    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+
+
+def _waiting(directory: Path) -> Status:
+    return Status(directory, WAITING)
+
+
+def _done(directory: Path) -> Status:
+    result = rundir.read_json(directory / "result.json")
+    return Status(
+        directory,
+        rundir.DONE,
+        step=result.get("steps"),
+        steps=result.get("steps"),
+        seconds=sum(result.get("seconds", {}).values()),
+        train_error=result.get("train_error"),
+        test_error=result.get("test_error"),
+    )
+
+
+def _failed(directory: Path) -> Status:
+    why = (directory / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+    return Status(directory, rundir.FAILED, why=why, **_shown(rundir.read_progress(directory)))
+
+
+def _unfinished(directory: Path) -> Status:
+    owner, progress = claims.owner(directory), rundir.read_progress(directory)
+    try:
+        events = rundir.read_lines(directory / "timing.jsonl")
+    except ConfigError:
+        events = []
+    resumed = max(0, sum(event["event"] == "begun" for event in events) - 1)
+    return Status(
+        directory,
+        progress.get("phase", WAITING) if owner else INTERRUPTED,
+        resumed=resumed,
+        owner=owner,
+        seconds_left=_left(progress) if owner else None,
+        **_shown(progress),
+    )
+
+
+_LOOKS = {
+    rundir.ABSENT: _waiting,
+    rundir.DONE: _done,
+    rundir.FAILED: _failed,
+    rundir.UNFINISHED: _unfinished,
+    rundir.IMPORTED: lambda directory: Status(directory, rundir.IMPORTED),
+}
+
+
+def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: progress.get(key) for key in ("step", "steps", "epoch", "epochs", "loss")}
+
+
+def _left(progress: Mapping[str, Any]) -> float | None:
+    """Seconds, at the speed since training was begun or went on."""
+    taken = progress.get("step", 0) - progress.get("begun_step", 0)
+    if taken <= 0:
+        return None
+    speed = (progress["at"] - progress["begun_at"]) / taken
+    return max(0.0, speed * (progress["steps"] - progress["step"]) - (time.time() - progress["at"]))

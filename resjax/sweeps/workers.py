@@ -1,0 +1,92 @@
+"""Processes of this machine that share the runs of a sweep, one for each GPU or part of the cores.
+
+Each is the same command without `--jobs`: what one has claimed the others leave to it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resjax.config import ConfigError
+from resjax.cores import CORES
+from resjax.interruption import deferred
+
+POLL = 0.2
+"""Seconds between two looks at the processes."""
+
+
+def environments(jobs: int) -> list[dict[str, str]]:
+    """What each of so many workers is told: its GPU, if there are any, or its share of the cores.
+
+    Raises:
+      ConfigError: for more jobs than there are GPUs, or cores.
+    """
+    gpus = visible_gpus()
+    if gpus:
+        if jobs > len(gpus):
+            raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
+        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:jobs]]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not cores:
+        return [{}] * jobs
+    if jobs > len(cores):
+        raise ConfigError(f"--jobs={jobs} and {len(cores)} cores; use --jobs={len(cores)} or less")
+    share = len(cores) // jobs
+    return [{CORES: ",".join(map(str, cores[n * share : (n + 1) * share]))} for n in range(jobs)]
+
+
+def visible_gpus() -> list[str]:
+    """The names of the GPUs that a process may use, without a process that uses them."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in chosen.split(",") if name]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(n) for n in range(listed.stdout.count("UUID: GPU"))]
+
+
+def run_workers(
+    arguments: list[str], told: list[dict[str, str]], logs: Path, tell: Callable[[], None]
+) -> list[int]:
+    """Runs the command once for each environment, at the same time; their exit codes.
+
+    What they print goes to `logs/worker0.log` and so on. A signal is handed on to them, and they
+    leave as they would alone.
+
+    Args:
+      arguments: of the command, without `--jobs`.
+      told: the environments, added to that of this process.
+      logs: a directory that exists.
+      tell: is called a few times a second.
+    """
+    with contextlib.ExitStack() as until_it_ends:
+        request = until_it_ends.enter_context(deferred())
+        request.patience = 1e6  # theirs is what counts
+        workers = []
+        for number, environment in enumerate(told):
+            log = until_it_ends.enter_context((logs / f"worker{number}.log").open("wb"))
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "resjax.cli", *arguments],
+                    env=os.environ | environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is handed on once
+                )
+            )
+        asked = False
+        while any(worker.poll() is None for worker in workers):
+            if request() and not asked:
+                asked = True
+                for worker in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        worker.send_signal(signal.SIGTERM)
+            tell()
+            time.sleep(POLL)
+    return [worker.returncode for worker in workers]

@@ -1,0 +1,148 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from resjax.config import default_config, flatten
+from resjax.report.arms import Cell, tables
+from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
+from resjax.report.runs import Run, read_runs
+from resjax.training.loop import Summary
+from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
+
+
+def said(workdir):
+    return {verdict.arm: verdict for verdict in verdicts(tables(*read_runs(workdir))[0])}
+
+
+def test_gap_is_paired_by_seed_and_its_interval_is_that_of_the_t_test(tmp_path):
+    deep, shallow = [0.50, 0.58, 0.61], [0.02, 0.05, 0.03]
+    write_sweep(tmp_path, {("none", 56): deep, ("none", 20): shallow})
+    gap = said(tmp_path)["plain"].gap
+    expected = scipy_stats.ttest_rel(deep, shallow).confidence_interval(0.95)
+    assert gap.best == 20
+    assert gap.gap == pytest.approx(np.mean(deep) - np.mean(shallow))
+    assert gap.interval == pytest.approx(tuple(expected))
+    assert gap.verdict == DEGRADES
+
+
+def test_with_several_shallower_depths_the_interval_holds_all_their_gaps_at_once(tmp_path):
+    deep, middle, shallow = [0.50, 0.58, 0.61], [0.02, 0.05, 0.03], [0.04, 0.03, 0.11]
+    write_sweep(tmp_path, {("none", 56): deep, ("none", 20): middle, ("none", 8): shallow})
+    gap = said(tmp_path)["plain"].gap
+    ends = [scipy_stats.ttest_rel(deep, other).confidence_interval(1 - 0.05 / 2)
+            for other in (middle, shallow)]  # fmt: skip
+    assert (gap.best, gap.compared) == (20, 2)
+    assert gap.interval == pytest.approx((max(e[0] for e in ends), max(e[1] for e in ends)))
+
+
+def nets(errors):
+    """A cell for each row of `errors`, `[depths, seeds]`."""
+    flat = flatten(default_config())
+    manifest = {"data": {"train": 10**6}}
+    cells = []
+    for place, row in enumerate(errors):
+        runs = []
+        for seed, error in enumerate(row):
+            config = flat | {"seed": seed, "model.depth": 8 + place}
+            summary = Summary(error, 0.0, 0.0, 0.0, 1, 1, 1, {})
+            runs.append(Run("", config, {}, summary, [], manifest))
+        cells.append(Cell("plain", 8 + place, tuple(runs)))
+    return cells
+
+
+@pytest.mark.parametrize(("depths", "highest"), [(2, 0.97), (4, 1.0)])
+def test_the_interval_of_a_gap_covers_it_though_the_best_net_is_chosen_by_what_is_compared(
+    depths, highest
+):
+    """Equal nets: the true gap is zero, and the gap to the best of them is above it by choice."""
+    random = np.random.default_rng(0)
+    drawn = [degradation(nets(random.normal(0.3, 0.02, (depths, 4)))) for _ in range(2000)]
+    covered = np.mean([gap.interval[0] < 0 < gap.interval[1] for gap in drawn])
+    assert 0.93 < covered < highest
+    assert np.mean([gap.verdict == DEGRADES for gap in drawn]) < 0.035
+    if depths > 2:
+        assert np.mean([gap.gap for gap in drawn]) > 0.005
+
+
+def test_the_numbers_of_a_verdict_are_of_the_seeds_that_both_depths_have(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [0.3, 0.6, 0.9], ("none", 20): [0.0, 0.5]})
+    write_run(tmp_path, "other", 0.0, model__shortcut="none", model__depth=8, seed=2)
+    write_run(tmp_path, "another", 0.0, model__shortcut="none", model__depth=14, seed=9)
+    verdict = said(tmp_path)["plain"]
+    gap = verdict.gap
+    assert (gap.seeds, gap.best, gap.compared) == ((0, 1), 20, 1)
+    assert (gap.deepest_error, gap.best_error) == pytest.approx((0.45, 0.25))
+    assert "points (56 layers 45.00 %, 20 layers 25.00 %; 2 seeds" in verdict.line
+
+
+def test_a_failed_run_leaves_no_verdict(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("none", 8): [0.0], ("identity", 20): [0.1]})
+    fail_run(begin_run(tmp_path, "deep", model__shortcut="none", model__depth=56))
+    fail_run(begin_run(tmp_path, "lost", model__shortcut="dropout", model__depth=56))
+    found = said(tmp_path)
+    assert found["plain"].line == "plain: no verdict, deep failed"
+    assert found["dropout"].line == "dropout: no verdict, lost failed"
+    assert found["identity"].line == (
+        "identity: no verdict, two depths with a common seed are needed"
+    )
+
+
+def test_equal_gaps_do_not_make_it_certain(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [1 / 1437] * 2, ("none", 20): [0.0] * 2})
+    gap = said(tmp_path)["plain"].gap
+    assert gap.interval[0] < 0 < gap.interval[1]
+    assert gap.verdict == DOES_NOT
+
+
+def test_an_interval_that_holds_zero_is_no_degradation(tmp_path):
+    write_sweep(tmp_path, {("identity", 56): [0.01, 0.03], ("identity", 20): [0.02, 0.01]})
+    gap = said(tmp_path)["identity"].gap
+    assert gap.gap > 0
+    assert gap.verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("examples", "verdict"), [(1, DOES_NOT), (3, DOES_NOT), (4, DEGRADES), (100, DEGRADES)]
+)
+def test_with_one_seed_a_gap_must_exceed_the_error_of_counting(tmp_path, examples, verdict):
+    """Against a net without errors: sqrt(p / 1437) * 1.96 < p from 4 errors on."""
+    write_sweep(tmp_path, {("none", 56): [examples / 1437], ("none", 20): [0.0]})
+    found = said(tmp_path)["plain"]
+    assert found.gap.interval is None
+    assert found.gap.verdict == verdict
+    assert found.line.endswith("; one seed, so no interval)")
+
+
+def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
+    write_run(tmp_path, "x", 0.3, model__shortcut="identity", model__depth=56, seed=9)
+    assert [verdict.gap for verdict in said(tmp_path).values()] == [None, None]
+
+
+def test_the_headline_says_every_verdict_once(tmp_path):
+    write_sweep(
+        tmp_path,
+        {
+            ("none", 56): [0.5, 0.52], ("none", 20): [0.1, 0.11],
+            ("identity", 56): [0.0, 0.0], ("identity", 20): [0.0, 0.0],
+            ("projection", 56): [0.1, 0.4], ("projection", 20): [0.1, 0.1],
+            ("dropout", 20): [0.1, 0.1],
+        },
+    )  # fmt: skip
+    found = list(said(tmp_path).values())
+    assert headline(found) == (
+        "Plain degrades with depth; identity does not; projection is undecided; "
+        "dropout has no verdict."
+    )
+    assert headline(found[1:2]) == "Identity does not degrade with depth."
+    several = [dataclasses.replace(found[0], arm=name) for name in ("plain", "a", "b")]
+    assert headline(several) == "Plain, a and b degrade with depth."
+
+
+def test_the_headline_of_one_seed_says_so(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [0.5], ("none", 20): [0.1]})
+    assert headline(said(tmp_path).values()) == (
+        "Plain degrades with depth. One seed: how far seeds differ is not known."
+    )

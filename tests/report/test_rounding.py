@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from resjax.report import rounding
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "text"),
+    [
+        (6.6123, 0.1603, "6.61 ± 0.16"),
+        (0.827, 0.119, "0.83 ± 0.12"),  # the two examples of the Particle Data Group
+        (0.827, 0.367, "0.8 ± 0.4"),
+        (8.123, 0.97, "8.1 ± 1.0"),
+        (0.5, 0.9996, "0.5 ± 1.0"),
+        (48.43, 26.46, "48 ± 26"),
+        (1234.5, 321.0, "1234 ± 321"),
+        (0.0, 0.0, "0.00 ± 0.00"),
+        (12.3456, None, "12.35"),
+        (math.inf, math.inf, "inf ± inf"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_deviation_leaves(mean, deviation, text):
+    assert rounding.with_deviation(mean, deviation, 2) == text
+
+
+def test_an_interval_is_rounded_to_half_its_width():
+    assert rounding.interval((6.4111, 6.8111), 2) == "6.41 to 6.81"
+    assert rounding.interval((-0.0012, 42.3), 2, sign=True) == "0 to +42"
+    assert rounding.interval(None, 2) == "-"
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert rounding.number(-0.001, 2) == "0.00"
+    assert rounding.number(0.001, 2, sign=True) == "0.00"
+    assert rounding.number(-0.01, 2, sign=True) == "-0.01"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.04321, "0.043"), (1e-9, "< 0.0001"), (1.0, "1"), (0.999, "1"), (None, "-")]
+)
+def test_probabilities(p, text):
+    assert rounding.probability(p) == text
