@@ -3,6 +3,7 @@
 import argparse
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,14 @@ without a network, the archive that TFDS would download is put into the director
   cifar100      cifar-100-binary.tar.gz
   imagenet2012  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which it never downloads
 Their names are these, and they must be those that TFDS knows, to the checksum or size.
+"""
+
+
+WEIGHTS_HELP = """\
+files: .safetensors, or .pth, which is read without running code (pip install 'resjax[torch]').
+JSON files beside one, as transformers and timm write them, say its classes and how images are
+prepared; otherwise this is assumed as usual, and changed with --config.data.KEY=VALUE:
+  --config.data.resize=232 --config.data.interpolation=bicubic --config.data.standardise=half
 """
 
 
@@ -230,6 +239,7 @@ def make_parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--manual-dir", type=_path, metavar="DIR", help="archives to take instead of downloads"
     )
+    _add_weights(add)
     bench = add(
         "bench",
         "measure how fast a network compiles and trains",
@@ -246,6 +256,67 @@ def make_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
+
+
+def _add_weights(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that read weights."""
+    source = {"type": _path, "metavar": "DIR|FILE"}
+    come = add(
+        "import",
+        "make a run of a file of weights of torchvision, timm, transformers or akamaster",
+        "resjax import resnet50.safetensors --out=runs/resnet50",
+        epilog=WEIGHTS_HELP,
+    )
+    come.add_argument("file", type=_path, metavar="FILE", help="a .safetensors or .pth file")
+    come.add_argument(
+        "--out", type=_path, required=True, metavar="DIR", help="directory of the run"
+    )
+    come.add_argument(
+        "--class-names", type=_path, metavar="FILE", help="names of the classes, one a line"
+    )
+    go = add(
+        "export",
+        "write the weights of a run for another framework, or as a compiled function",
+        "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",
+    )
+    go.add_argument("source", help="a run, or a file of weights", **source)
+    go.add_argument(
+        "--out", type=_path, required=True, metavar="FILE",
+        help="a .safetensors file, or a .stablehlo one, a function of batches of any size",
+    )  # fmt: skip
+    go.add_argument(
+        "--names", metavar="NAMES",
+        help="of the tensors: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster",
+    )  # fmt: skip
+    go.add_argument(
+        "--fold", action="store_true", help="put normalisations into the layers before them"
+    )
+    evaluate = add(
+        "evaluate",
+        "tell the errors, loss and calibration of a network, and its errors by class",
+        "resjax evaluate resnet50.safetensors --data=folder:photos --split=train",
+        epilog=WEIGHTS_HELP,
+    )
+    evaluate.add_argument("source", help="a run, or a file of weights", **source)
+    evaluate.add_argument(
+        "--data", metavar="NAME", help="data.name to evaluate on (default: the run's)"
+    )
+    evaluate.add_argument(
+        "--split", metavar="SLICE", help="such as test or train[:1000] (default: data.test)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    predict = add(
+        "predict",
+        "tell what a network takes images for",
+        "resjax predict runs/resnet50 cat.jpg dog.jpg",
+        epilog=WEIGHTS_HELP,
+    )
+    predict.add_argument("source", help="a run, or a file of weights", **source)
+    predict.add_argument("images", type=_path, nargs="+", metavar="IMAGE", help="JPEG or PNG files")
+    predict.add_argument(
+        "--top", type=_whole, default=5, metavar="N", help="classes to tell (default: 5)"
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def _add_platform(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -12,13 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from resjax import weights_commands
 from resjax.arguments import Parser, make_parser, split, without
-from resjax.config import ConfigError, flatten, nearest, run_id, validate
+from resjax.config import ConfigError, flatten, run_id, validate
 from resjax.cores import take_own_cores
 from resjax.interruption import EXIT_INTERRUPTED, EXIT_UNFINISHED, how_to_go_on, interruptible
+from resjax.overrides import override
+from resjax.overrides import refuse as _refuse
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -291,6 +292,7 @@ COMMANDS = {
     "describe": _describe,
     "prepare": _prepare,
     "bench": _bench,
+    **weights_commands.COMMANDS,
 }
 
 TRAINING = {"train", "sweep"}
@@ -354,30 +356,9 @@ def _experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str
         given = f"{len(options.config)} experiments" if options.config else "no experiment"
         raise ConfigError(f"{given} given; use one --config=experiments/degradation.py")
     module, config = load_experiment(options.config[0])
-    known, overridden = flatten(config), []
-    for word in overrides:
-        if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
-            if match[1] not in known:
-                raise ConfigError(
-                    f"unknown config key {match[1]!r}; {nearest(match[1], list(known))}"
-                )
-            overridden.append(match[1])
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
-    try:
-        _refuse(values(["resjax", *overrides])[1:])
-    except ConfigError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        kinds = ", ".join(f"{key} is {type(known[key]).__name__}" for key in overridden)
-        raise ConfigError(f"{' '.join(str(error).split())} ({kinds})") from None
+    overridden = override(config, overrides)
     validate(config)
     return Path(options.config[0].partition(":")[0]).stem, module, config, overridden
-
-
-def _refuse(words: list[str]) -> None:
-    if words:
-        raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")
 
 
 def command() -> NoReturn:

@@ -38,6 +38,7 @@ def default_config() -> ConfigDict:
     config.model.bottleneck_width = 1.0  # factor on the inner channels of a bottleneck
     config.model.stride_in = "3x3"  # layer of a bottleneck with the stride; the paper's is 1x1
     config.model.order = "post"  # of normalisation, activation and sum in a block
+    config.model.opening = "stem"  # preact: what normalises for the first block; or the block
     config.model.shortcut = "identity"
     config.model.identity_pad = "end"  # where an identity shortcut adds zero channels: end, both
     config.model.projection_norm = "auto"  # always, never; auto is never if order is preact
@@ -78,11 +79,14 @@ def default_config() -> ConfigDict:
     config.data.on_bad = "refuse"  # images that cannot be read: refuse, or skip
     config.data.feed = "auto"  # resident: images are on the device; streaming: decoded as needed
     config.data.resident_bytes = 2**31  # the most bytes of images on a device
-    config.data.standardise = "channel"  # by mean and deviation of the training set; none, pixel
+    config.data.standardise = (
+        "channel"  # by moments of the training set; pixel, imagenet, half, none
+    )
     config.data.flip = False  # mirror half of the training images
     config.data.pad = 0  # resident: zeros around an image, from which a window is cut at random
     config.data.size = 0  # streaming: side of the images that are made; 0 is as they are, resident
     config.data.resize = 256  # streaming: shorter side in evaluation, before the centre is cut
+    config.data.interpolation = "bilinear"  # streaming: in evaluation; or bicubic
     config.data.area = (0.08, 1.0)  # streaming: share of an image that a training crop is of
     config.data.ratio = (0.75, 4 / 3)  # streaming: width / height of a training crop
     config.data.tries = 10  # streaming: to draw a crop that fits
@@ -116,9 +120,10 @@ def default_config() -> ConfigDict:
     config.train.devices = 0  # that share a batch; 0 is all there are
     config.train.parallel = "jit"  # or pmap; the result is the same
     config.train.ema_decay = 0.0  # evaluate moving averages of the parameters; 0 is none
+    config.train.init_from = ""  # a run to start from; other classes get a new head
     config.train.on_nan = "stop"  # a loss that is not finite ends the run; skip leaves it out
     config.train.grow_from = 0  # depth of a network to train first and then grow; 0 is none
-    config.train.grow_at = "50%"  # when that network is grown to model.depth
+    config.train.grow_at = "50%"  # when it is grown to model.depth; "0 steps" with init_from
 
     config.checkpoint = ConfigDict()
     config.checkpoint.seconds = 60.0  # from one to the next; 0 is after every call of the device

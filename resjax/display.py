@@ -49,10 +49,24 @@ def print_plan(plan: Plan) -> None:
         f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
         f"{multiply_adds:,} multiply-adds a step (forward and backward)",
         _fed(plan),
+        *_started(plan),
     )
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     for line in lines:
         console.print(line)
+
+
+def _started(plan: Plan) -> list[str]:
+    """What the weights are before the first step, if they are not drawn."""
+    if plan.start is None:
+        return []
+    line, classes = f"starts from {plan.start.path}", len(plan.source.class_names)
+    if plan.start.shallow is not None:
+        grown_from, depth = plan.config.train.grow_from, plan.config.model.depth
+        line += f", grown from {grown_from} to {depth} layers by blocks that are the identity"
+    if plan.start.classes is not None:
+        line += f", with a new head: {plan.start.classes} classes there, {classes} here"
+    return [line]
 
 
 def _fed(plan: Plan) -> str:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from resjax import cli
+from resjax.arguments import make_parser, split
 from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
@@ -21,6 +22,16 @@ README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
 NAMES = "status|sweep|train|report|describe|bench|prepare|doctor"
 COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
+
+
+WEIGHTS = re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", README)
+
+
+@pytest.mark.parametrize("command", [*WEIGHTS, "resjax predict runs/resnet50 cat.jpg --top=3"])
+def test_commands_on_weights_are_understood(command):
+    options, experiment = split(shlex.split(command)[1:])
+    assert make_parser().parse_args(options).command in command
+    assert not experiment
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))

@@ -86,7 +86,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     """
     tell = choose(ON_BAD, on_bad, "data.on_bad")
     path = path.expanduser()
-    roots = _roots(path)
+    roots = _roots(path, splits.test_only)
     slices = slices_of(splits, list(roots))
     class_names = tuple(_folders(roots[slices["train"].name]))
     used = {part.name for part in slices.values()}
@@ -129,8 +129,8 @@ ON_BAD = {"refuse": _refuse, "skip": _warn}
 # -------------------------------------------------------------------------------------- directories
 
 
-def _roots(path: Path) -> Mapping[str, Path]:
-    """The directory with the class folders of each split.
+def _roots(path: Path, test_only: bool) -> Mapping[str, Path]:
+    """The directory with the class folders of each split, of which one is to train on if need be.
 
     A folder `train` without folders in it is a class, of trains.
     """
@@ -139,7 +139,7 @@ def _roots(path: Path) -> Mapping[str, Path]:
             f"{path} is no directory; name one with a folder of images for each class"
         )
     roots = {name: path / name for name in SPLIT_NAMES if _folders(path / name)}
-    if "train" in roots:
+    if "train" in roots or (test_only and roots):
         return roots
     if not _folders(path):
         raise ConfigError(

@@ -88,8 +88,14 @@ def imagenet_statistics(images: np.ndarray | None) -> tuple[np.ndarray, np.ndarr
     return np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
 
 
+def half_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the largest byte as mean and deviation: images from -1 to 1."""
+    return np.full(images.shape[-1], 127.5), np.full(images.shape[-1], 127.5)
+
+
 STATISTICS = {
     "none": no_statistics,
+    "half": half_statistics,
     "channel": channel_statistics,
     "pixel": pixel_statistics,
     "imagenet": imagenet_statistics,

@@ -14,11 +14,18 @@ _SLICE = re.compile(r"([\w-]+)(?:\[(?:(-?[\d_.]+)(%?))?:(?:(-?[\d_.]+)(%?))?\])?
 
 
 class Splits(NamedTuple):
-    """A slice for each split of a source; an empty text is its own split, or no validation."""
+    """A slice for each split of a source; an empty text is its own split, or no validation.
+
+    Attributes:
+      train, validation, test: the slices.
+      test_only: whether nothing is trained: `test` alone is read, as `train` too. If there is no
+        split to test on it is all of `train`.
+    """
 
     train: str = ""
     validation: str = ""
     test: str = ""
+    test_only: bool = False
 
 
 class Slice(NamedTuple):
@@ -101,18 +108,20 @@ def slices_of(
     """
     texts = splits._asdict()
     texts["train"] = splits.train or "train"
+    own_test = (*own_test, "train") if splits.test_only else own_test
     texts["test"] = splits.test or next((name for name in own_test if name in names), "")
     if not texts["test"]:
         raise ConfigError(
             f"there is no split to test on, only {', '.join(names)}; "
             "write data.train='train[:90%]' and data.test='train[90%:]'"
         )
-    slices = {key: parse(texts[key]) for key in ("train", "test", "validation") if texts[key]}
+    keys = ("test",) if splits.test_only else ("train", "test", "validation")
+    slices = {key: parse(texts[key]) for key in keys if texts[key]}
     for key, part in slices.items():
         if part.name not in names:
             remedy = nearest(part.name, list(names))
             raise ConfigError(f"data.{key}={part.text!r} is of an unknown split; {remedy}")
-    return slices
+    return {"train": slices["test"]} | slices
 
 
 def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str, range]:
@@ -124,7 +133,7 @@ def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str
     """
     ranges = {key: part.range(lengths[part.name]) for key, part in slices.items()}
     for one, other in itertools.combinations(slices, 2):
-        if slices[one].name != slices[other].name:
+        if slices[one] is slices[other] or slices[one].name != slices[other].name:
             continue
         start = max(ranges[one].start, ranges[other].start)
         stop = min(ranges[one].stop, ranges[other].stop)

@@ -169,43 +169,51 @@ def _luma(image: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------------- evaluation
 
 
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
 @dataclasses.dataclass(frozen=True)
 class CentreCrop:
-    """The centre of an image whose shorter side is resized, bilinearly and antialiased.
+    """The centre of an image whose shorter side is resized, antialiased.
 
-    The pixels are those of Pillow, with less work: it resizes only what is not cut off.
+    The pixels are those of torchvision, which has Pillow resize the image.
 
     Attributes:
       size: height and width in pixels.
       resize: length of the shorter side in pixels.
+      interpolation: key of `INTERPOLATIONS`.
 
     Raises:
-      ValueError: if the centre is larger than what it is cut from.
+      ValueError: if the centre is larger than what it is cut from, or the interpolation unknown.
     """
 
     size: int = 224
     resize: int = 256
+    interpolation: str = "bilinear"
 
     def __post_init__(self):
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation {self.interpolation!r} is neither of {', '.join(INTERPOLATIONS)}"
+            )
         if not 0 < self.size <= self.resize:
             raise ValueError(f"size {self.size} is not in 1 to resize {self.resize}; resize more")
 
     def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
         image = decode(data, channels)
+        rows, columns = image.shape[:2]
+        wide, left = self._place(columns, min(rows, columns))
+        high, top = self._place(rows, min(rows, columns))
+        # To resize the centre alone would be less work, and other pixels: Pillow rounds the edges
+        # of a part to float32.
         pixels = Image.fromarray(image[..., 0] if channels == 1 else image)
-        size = (self.size, self.size)
-        resized = pixels.resize(size, Image.Resampling.BILINEAR, self.part(*image.shape[:2]))
-        out[:] = np.asarray(resized).reshape(out.shape)
+        resized = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation])
+        centre = resized.crop((left, top, left + self.size, top + self.size))
+        out[:] = np.asarray(centre).reshape(out.shape)
 
-    def part(self, rows: int, columns: int) -> tuple[float, float, float, float]:
-        """What is resized to the square: left, top, right and bottom, in pixels of the image."""
-        shorter = min(rows, columns)
+    def _place(self, side: int, shorter: int) -> tuple[int, int]:
+        """A side as it is resized, and where the centre begins in it."""
         # The longer side is rounded down and the start to even, as torchvision does it.
-        edges = []
-        for side in (columns, rows):
-            resized = self.resize * side // shorter
-            start = round((resized - self.size) / 2)
-            edges.append((start * side / resized, (start + self.size) * side / resized))
-        (left, right), (top, bottom) = edges
-        return left, top, right, bottom
+        resized = self.resize * side // shorter
+        return resized, round((resized - self.size) / 2)

@@ -81,8 +81,8 @@ class Block(nn.Module):
     Attributes:
       layers: of the branch; the strides multiply to that of the shortcut.
       parts: what everything else is made with.
-      opening: whether the block follows the stem, whose activation then is the block's own first
-        one (He et al. 2016, appendix).
+      opening: whether the block follows a stem whose activation is the block's own first one (He et
+        al. 2016, appendix).
     """
 
     layers: tuple[Layer, ...]

@@ -54,6 +54,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
         ("head_init", INITIALISERS),
         ("dtype", DTYPES),
         ("stride_in", ("3x3", "1x1")),
+        ("opening", ("stem", "block")),
         ("identity_pad", ("end", "both")),
         ("projection_norm", (AUTO, "always", "never")),
         ("bias", (AUTO, "always", "never")),
@@ -110,6 +111,7 @@ def make_spec(model: ConfigDict) -> Spec:
         groups=model.groups,
         bottleneck_width=model.bottleneck_width,
         stride_in=model.stride_in,
+        opening=model.opening,
     )
     if spec.block != "bottleneck" and (spec.groups, spec.bottleneck_width) != (1, 1):
         raise ConfigError(
@@ -228,6 +230,11 @@ def _refuse_unsound(config: ConfigDict, order: Order) -> None:
             _modifies(model.shortcut) and _modifies(model.shortcut_base),
             f"model.shortcut_base={model.shortcut_base} modifies a shortcut itself; "
             "use identity or projection",
+        ),
+        (
+            model.opening == "block" and NORM not in order.before,
+            f"model.opening=block needs blocks that begin with a normalisation, which "
+            f"model.order={model.order} has not; use order=preact",
         ),
         (
             model.shortcut == "scaled" and model.branch_scale == 0,

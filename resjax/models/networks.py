@@ -83,6 +83,9 @@ class Spec:
       bottleneck_width: inner channels over those of the stage (wide nets, ResNeXt).
       stride_in: "3x3" or "1x1", the layer of a bottleneck that has the stride: the second, as in
         torchvision (v1.5), or the first, as in the paper.
+      opening: "stem" or "block", where a pre-activation net first normalises and activates: after
+        the last layer of its stem, ahead of the pool (He et al. 2016, appendix), or in the first
+        block, like in any other (timm).
     """
 
     stages: tuple[int, ...]
@@ -94,6 +97,7 @@ class Spec:
     groups: int = 1
     bottleneck_width: float = 1.0
     stride_in: str = "3x3"
+    opening: str = "stem"
 
     @property
     def depth(self) -> int:
@@ -281,6 +285,14 @@ NAMES: dict[str, Callable[..., dict]] = {
         "groups": int(groups),
         "bottleneck_width": int(groups) * int(width) / 64,
     },
+    rf"resnetv2_({_IMAGENET_DEPTHS})(d?)": lambda depth, deep: {
+        "name": "imagenet",
+        "depth": int(depth),
+        "shortcut": "avgpool_projection" if deep else "projection",
+        "stem": "deep" if deep else "imagenet",
+        "order": "preact",
+        "opening": "block",
+    },
     r"cifar-resnet(\d+)": lambda depth: {"name": "cifar", "depth": int(depth)},
     r"cifar-plain(\d+)": lambda depth: {"name": "cifar", "depth": int(depth), "shortcut": "none"},
     r"cifar-resnet(\d+)-bottleneck": lambda depth: {
@@ -299,7 +311,7 @@ NAMES: dict[str, Callable[..., dict]] = {
 KNOWN_NAMES = (
     *(f"resnet{depth}" for depth in IMAGENET_STAGES),
     *("resnet50d", "plain18", "plain34", "wide_resnet50_2", "wide_resnet101_2"),
-    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "resnetv2_50"),
     *("cifar-resnet20", "cifar-resnet56", "cifar-resnet110", "cifar-resnet1202"),
     *("cifar-plain20", "cifar-plain56"),
     *("cifar-resnet164-bottleneck", "cifar-resnet1001-bottleneck", "wrn16-8", "wrn28-10"),

@@ -47,10 +47,14 @@ class OpeningLayers(nn.Module):
     """The layers of a stem, each normalised and activated, and its max-pool.
 
     Input `[N, H, W, C]`, or anything with N rows for a stem that flattens.
+
+    Attributes:
+      bare: whether the last layer is not normalised and activated.
     """
 
     stem: Stem
     parts: Parts
+    bare: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -58,6 +62,8 @@ class OpeningLayers(nn.Module):
             x = x.reshape(len(x), -1)
         for number, layer in enumerate(self.stem.layers, start=1):
             x = self.parts.layer(layer, name=f"{self.parts.layer_name}{number}")(x)
+            if self.bare and number == len(self.stem.layers):
+                break
             for step in self.parts.order.between:
                 if step == NORM:
                     x = self.parts.norm(name=f"norm{number}")(x, train)
@@ -161,7 +167,9 @@ class ResNet(nn.Module):
         refuse_small_images(spec, images.shape[1:3])
         exact = jnp.promote_types(self.dtype, jnp.float32)
         stem = STEMS[spec.stem](spec.stem_channels)
-        x = OpeningLayers(stem, self.parts, name="stem")(images.astype(self.dtype), train)
+        bare = spec.opening == "block"
+        stem = OpeningLayers(stem, self.parts, bare, name="stem")
+        x = stem(images.astype(self.dtype), train)
 
         blocks = sum(spec.stages)
         drops = self.stochastic_depth * np.arange(1, blocks + 1) / blocks
@@ -169,7 +177,10 @@ class ResNet(nn.Module):
             done = sum(spec.stages[:i])
             stage = Stage(
                 functools.partial(
-                    Block, spec.branch(i, True, self.gains), self.parts, opening=i == 0
+                    Block,
+                    spec.branch(i, True, self.gains),
+                    self.parts,
+                    opening=i == 0 and not bare,
                 ),
                 functools.partial(Block, spec.branch(i, False, self.gains), self.parts),
                 tuple(map(float, drops[done : done + size])),

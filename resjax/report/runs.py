@@ -71,11 +71,12 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
       ConfigError: if a file of a run is damaged, or two directories hold the same run.
     """
     below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
-    found = [path for path in below if rundir.run_state(path) != rundir.ABSENT] or [workdir]
+    no_runs = (rundir.ABSENT, rundir.IMPORTED)
+    found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
     done, missing, names = [], [], {}
     for directory in found:
         state = rundir.run_state(directory)
-        if state == rundir.ABSENT:
+        if state in no_runs:
             continue
         config = rundir.read_config(directory)
         keys = deciding_keys(config)

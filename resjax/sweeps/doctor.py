@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.training import checkpoint, claims, rundir
+from resjax.training import checkpoint, claims, rundir, weights
 from resjax.training.summary import read_summary
 
 RUNNING, DAMAGED = "running", "damaged"
@@ -21,7 +21,8 @@ class Finding:
 
     Attributes:
       directory: of the run.
-      state: done, failed, unfinished, running, or damaged: a file is not what was written.
+      state: done, failed, unfinished, imported, running, or damaged: a file is not what was
+        written.
       step: steps at the last thing that was noted, None before.
       age: seconds since then.
       why: why it is not done; empty if it is.
@@ -125,6 +126,8 @@ def _complaint(run: Path) -> str | None:
         for name in ("metrics.jsonl", "timing.jsonl"):
             if (run / name).exists():
                 rundir.read_lines(run / name)
+        if (run / weights.FILE).exists():
+            weights.read_weights(run)
     except ConfigError as error:
         return str(error).partition("; ")[0]
     return None
@@ -174,6 +177,10 @@ def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
     return f"{claims.owner(run)} is at work on it", ""
 
 
+def _imported(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return "holds weights that no run of resjax trained", ""
+
+
 def _no_run(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
     return "config.json is missing", f"remove {run} if nobody needs it"
 
@@ -182,6 +189,7 @@ DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
     rundir.DONE: _done,
     rundir.FAILED: _failed,
     rundir.UNFINISHED: _unfinished,
+    rundir.IMPORTED: _imported,
     rundir.ABSENT: _no_run,
     RUNNING: _running,
 }

@@ -22,7 +22,7 @@ class Status:
 
     Attributes:
       directory: of the run.
-      state: waiting, compiling, training, evaluating, interrupted, done or failed.
+      state: waiting, compiling, training, evaluating, interrupted, done, failed, imported.
       step, steps: taken, and in all; None where that is not known.
       epoch, epochs: the same in passes over the training set.
       loss: of the latest training batches.
@@ -150,6 +150,7 @@ _LOOKS = {
     rundir.DONE: _done,
     rundir.FAILED: _failed,
     rundir.UNFINISHED: _unfinished,
+    rundir.IMPORTED: lambda directory: Status(directory, rundir.IMPORTED),
 }
 
 

@@ -34,6 +34,8 @@ from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import TrainState, begin_training, create_state
 from resjax.training.summary import Progress, Summary, read_summary
+from resjax.training.weights import FILE as WEIGHTS_FILE
+from resjax.training.weights import About, Weights, write_weights
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 """Of which the host may run ahead of the device, the fewer steps; at least one call."""
@@ -183,6 +185,8 @@ class _Run:
             "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
         }
         self._write_manifest(self._manifest() | sizes)
+        if plan.start and not self.at.step and not self.at.lines:
+            self._record_start(network)
         for mark in plan.marks:
             if mark > self.at.evaluated:
                 with self._timed("train"):
@@ -192,6 +196,7 @@ class _Run:
             compared = network.compare_statistics(self.state, self.at.step)
         self._save()
         self.checkpoints.wait()
+        self._write_weights(network)
         self._note_time("done")
         self._write_manifest(self._manifest() | sizes | {"seconds": self.at.seconds})
         return Summary(
@@ -221,7 +226,7 @@ class _Run:
             model, plan.optimizer, plan.config.seed, plan.image_shape, plan.config.train.ema_decay
         )
         if resumed is None:
-            self.state = plan.parallel.whole(state)
+            self.state = plan.parallel.whole(self._started(state) if plan.start else state)
         else:
             self.state = self.checkpoints.restore(Path(resumed["path"]), facts, state)
             self.feed.set_state(facts.data["feed"])
@@ -229,6 +234,25 @@ class _Run:
         if hosts.is_first():
             rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
         self._note_time("begun")
+
+    def _started(self, drawn: TrainState) -> TrainState:
+        """The state before the first step of a run that starts from the weights of another."""
+        plan, config = self.plan, self.plan.config
+        images = self.feed.first_images(IMAGES_TO_GROW_ON) if plan.start.shallow else None
+        variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
+        key = jax.random.key(config.seed)
+        variables = plan.start.variables(variables, plan.model, key, images)
+        dtype = drawn.metrics.loss.dtype
+        return begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
+
+    def _record_start(self, network: Network) -> None:
+        """What weights that were trained before are worth before the first step."""
+        with self._timed("eval"):
+            clean = network.evaluate(self.state, 0)
+        line = {"step": 0, "epoch": 0.0, **clean}
+        with self.request.uncut:
+            self.at.lines.append(line)
+        self._write_line(line)
 
     def _newest_checkpoint(self) -> dict[str, Any] | None:
         path, facts, complaints = checkpoint.newest(self.directory)
@@ -316,12 +340,7 @@ class _Run:
             self.at.evaluated, self.at.best = mark, best
             self.at.grown = self.at.grown or bool(grown)
             self.at.lines.append(line)
-        if hosts.is_first():
-            rundir.append_line(self.directory / "metrics.jsonl", line)
-            self.events.add(line)
-            if complaint := record_left_out(self.directory, self.feed.left_out):
-                self._tell("evaluating", complaint)
-        self._note_time("evaluated")
+        self._write_line(line)
         if improved:
             self._save()
         return network
@@ -425,6 +444,25 @@ class _Run:
         names = [f"{split}_{what}" for split in self.feed.evaluated for what in ("error", "loss")]
         values = {name: self.at.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
+
+    def _write_line(self, line: dict[str, Any]) -> None:
+        if hosts.is_first():
+            rundir.append_line(self.directory / "metrics.jsonl", line)
+            self.events.add(line)
+            if complaint := record_left_out(self.directory, self.feed.left_out):
+                self._tell("evaluating", complaint)
+        self._note_time("evaluated")
+
+    def _write_weights(self, network: Network) -> None:
+        """The network of the last evaluation, for what comes after the run."""
+        plan, data = self.plan, self.feed.data
+        with self._timed("eval"):
+            variables = network.evaluated(self.state, self.at.step)
+        if hosts.is_first():
+            names = plan.source.class_names
+            about = About(plan.config, names, tuple(plan.image_shape), batches=self.at.step)
+            weights = Weights(about, variables, data.mean, data.deviation)
+            write_weights(self.directory / WEIGHTS_FILE, weights)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         if hosts.is_first():

@@ -77,10 +77,14 @@ class Network:
 
         Precise ones are measured over the batches that would be trained on from `step` on.
         """
+        return self._on_all(self.evaluator, self.evaluated(state, step))
+
+    def evaluated(self, state: TrainState, step: int) -> Any:
+        """The variables that `evaluate` is of."""
         variables = state.evaluated()
         if self.plan.config.eval.statistics == "precise":
             variables = self._precise(variables, step)
-        return self._on_all(self.evaluator, variables)
+        return variables
 
     def compare_statistics(
         self, state: TrainState, step: int

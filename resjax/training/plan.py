@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -21,6 +22,7 @@ from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
+from resjax.training.start import Start, find_start
 
 if TYPE_CHECKING:
     from resjax.data.transforms import View
@@ -36,7 +38,7 @@ SELECTIONS = ("final", "best")
 
 ON_NAN = ("stop", "skip")
 
-STREAMED_STATISTICS = ("imagenet", "none")
+STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `STATISTICS` that need no images in memory."""
 
 STATISTICS_OF_EVALUATION = ("running", "precise")
@@ -49,6 +51,7 @@ class Plan:
     Attributes:
       shallow: the network to train first, if the run grows one.
       grow_at: number of steps after which it is grown to `model`.
+      start: the weights to start from, if they are not drawn.
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
@@ -61,6 +64,7 @@ class Plan:
     model: ResNet
     shallow: ResNet | None
     grow_at: int | None
+    start: Start | None
     optimizer: optax.GradientTransformationExtraArgs
     rates: np.ndarray
     marks: list[int]
@@ -129,12 +133,18 @@ def prepare(config: ConfigDict) -> Plan:
     shallow, grow_at, marks = None, None, clock.marks(config.eval.every)
     if config.train.grow_from:
         shallow, grow_at = _shallow(config, model), clock.steps(config.train.grow_at)
-        if not 0 < grow_at < steps:
+        if not (grow_at > 0 or config.train.init_from) or grow_at >= steps:
             raise ConfigError(
                 f"train.grow_at={config.train.grow_at!r} is step {grow_at} of {steps}; "
                 "grow somewhere between, such as at '50%'"
             )
-        marks = sorted({*marks, grow_at})
+        marks = sorted({*marks, grow_at} - {0})
+    start = None
+    if config.train.init_from:
+        first, grown = shallow or model, grow_at == 0
+        path = Path(config.train.init_from).expanduser()
+        start = find_start(path, first, image_shape(config.data, source), grown)
+        shallow, grow_at = (None, None) if grown else (shallow, grow_at)
     for key in ("decayed", "adapted"):
         choose(CHOSEN, config.optim[key], f"optim.{key}")
     make_optimizer = choose(OPTIMIZERS, config.optim.name, "optim.name")
@@ -145,6 +155,7 @@ def prepare(config: ConfigDict) -> Plan:
         model=model,
         shallow=shallow,
         grow_at=grow_at,
+        start=start,
         optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,
@@ -216,7 +227,7 @@ def views(data: ConfigDict) -> "tuple[View, View]":
         contrast=data.contrast,
         saturation=data.saturation,
     )
-    return crop, CentreCrop(data.size, data.resize)
+    return crop, CentreCrop(data.size, data.resize, data.interpolation)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:

@@ -7,6 +7,8 @@ timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the se
 checkpoints/   see `resjax.training.checkpoint`
 left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
+weights.safetensors  the network of the last evaluation; see `resjax.training.weights`
+imported.json  where those weights are from, if no run of resjax trained them
 progress.json  how far the run is, every few seconds until it is done
 claim.json     who is at work on it; see `resjax.training.claims`
 error.txt      why the run stopped, if it failed
@@ -31,6 +33,11 @@ from resjax.config import ConfigError, deciding_keys, defaults, differences, fla
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
+IMPORTED = "imported"
+"""The state of a directory whose weights another framework trained; nothing is run in it."""
+
+IMPORTED_FILE = "imported.json"
+
 LAYOUT = 1
 """Of the files of a run; raised when a version of resjax before could take them for others."""
 
@@ -41,12 +48,17 @@ DIGEST_LENGTH = 16
 
 
 def run_state(directory: Path) -> str:
-    """What a directory is: DONE, FAILED (by itself), UNFINISHED (interrupted), ABSENT (no run)."""
+    """What a directory is.
+
+    DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
+    """
     try:
         if not (directory / "config.json").is_file():
             return ABSENT
     except OSError as error:  # a name that is too long, for one
         raise ConfigError(f"{directory}: {error.strerror}; choose another directory") from None
+    if (directory / IMPORTED_FILE).is_file():
+        return IMPORTED
     if (directory / "result.json").is_file():
         return DONE
     return FAILED if (directory / "error.txt").is_file() else UNFINISHED
@@ -86,8 +98,14 @@ def make_directory(directory: Path) -> None:
 
 def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """Raises ConfigError if the directory holds the run of another config, naming the keys."""
-    if run_state(directory) == ABSENT:
+    state = run_state(directory)
+    if state == ABSENT:
         return
+    if state == IMPORTED:
+        raise ConfigError(
+            f"{directory} holds imported weights; start from them in another directory with "
+            f"--config.train.init_from={directory}"
+        )
     there = defaults() | deciding_keys(read_config(directory))
     here = defaults() | deciding_keys(config)
     if differing := differences(there, here, "there", "here"):

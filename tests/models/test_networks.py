@@ -326,3 +326,11 @@ def test_projections_of_pre_activation_nets_have_no_norm(order, normalised):
     model = named_model("cifar-resnet8", shortcut="projection", order=order)
     shortcut = variable_shapes(model, (32, 32, 3))["params"]["stage2"]["first"]["shortcut"]
     assert ("norm" in shortcut) is normalised
+
+
+def test_a_block_opens_itself_only_where_blocks_begin_with_a_normalisation():
+    with pytest.raises(ConfigError, match="opening=block needs blocks that begin with a normalis"):
+        named_model("resnet50", opening="block")
+    paths = variable_shapes(named_model("resnetv2_50"), (64, 64, 3))["params"]
+    assert "norm1" not in paths["stem"]
+    assert paths["stage1"]["first"]["norm1"]["scale"].shape == (64,)

@@ -31,7 +31,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     second = train_and_evaluate(tiny, tmp_path / "second")
     assert {path.name.partition(".17")[0] for path in (tmp_path / "first").iterdir()} == {
         "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json",
-        "checkpoints", "events.out.tfevents",
+        "checkpoints", "events.out.tfevents", "weights.safetensors",
     }  # fmt: skip
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("first", "second")]
     assert curves[0] == curves[1]

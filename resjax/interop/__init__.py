@@ -1,0 +1,8 @@
+"""Weights in and out: the formats of other frameworks, read and written exactly.
+
+names.NAMINGS            how torchvision, timm, transformers and others call the tensors
+recognise.recognise      which network some tensors are, by their names and shapes
+importing.import_file    a file of another framework as weights of resjax
+exporting.export_file    the way back
+stablehlo                a compiled function for other programs, and its loader
+"""

@@ -1,0 +1,116 @@
+"""Weights for others: under the names of another framework, or as a function."""
+
+from pathlib import Path
+
+import numpy as np
+
+from resjax.config import ConfigError, choose
+from resjax.interop.files import SAFETENSORS
+from resjax.interop.importing import expected
+from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
+from resjax.interop.recognise import recognise
+from resjax.models.build import build_model, make_spec
+from resjax.training.rundir import make_directory
+from resjax.training.weights import (
+    Weights,
+    paths,
+    refuse_other_function,
+    refuse_other_tensors,
+    write_whole,
+)
+
+STABLEHLO = ".stablehlo"
+
+
+def export(
+    weights: Weights, path: Path | str, names: str | None = None, folded: bool = False
+) -> str:
+    """Writes a file in the format that its suffix says, and says what was written.
+
+    Args:
+      weights: ours.
+      path: of a .safetensors file or a .stablehlo one.
+      names: of the tensors, key of `NAMINGS`; for .safetensors alone.
+      folded: whether normalisations are put into layers; for .stablehlo alone.
+
+    Raises:
+      ConfigError: for another suffix, options that do not fit it, or a network that cannot be
+        exported so.
+    """
+    path, suffixes = Path(path), (SAFETENSORS, STABLEHLO)
+    if path.suffix not in suffixes:
+        raise ConfigError(f"{path} ends with neither of {', '.join(suffixes)}")
+    if (path.suffix == SAFETENSORS) != (names is not None) or (folded and names):
+        raise ConfigError(
+            f"{path.name}: give --names for {SAFETENSORS}, such as --names=torchvision, and "
+            f"--fold, if at all, for {STABLEHLO}"
+        )
+    make_directory(path.parent)
+    if names:
+        return f"{path}: {export_file(weights, path, names)} tensors by names of {names}"
+    from resjax.interop.folding import fold
+    from resjax.interop.stablehlo import write_stablehlo
+
+    write_stablehlo(fold(weights) if folded else weights, path)
+    return f"{path}: images [N, {', '.join(map(str, weights.about.image_shape))}] to logits"
+
+
+def export_file(weights: Weights, path: Path, names: str) -> int:
+    """Writes a .safetensors file that the other framework loads, and returns its tensors' number.
+
+    What is read from it again is the same network, bit for bit.
+
+    Args:
+      weights: ours.
+      path: of the file.
+      names: key of `NAMINGS`.
+
+    Raises:
+      ConfigError: if networks of that framework have no such architecture.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = named(weights, names)
+    write_whole(path, lambda partial: save_file(tensors, partial, {"format": "pt"}))
+    return len(tensors)
+
+
+def named(weights: Weights, names: str) -> dict[str, np.ndarray]:
+    """The same without a file: {name: tensor}.
+
+    Raises:
+      ConfigError: as `export_file`.
+    """
+    naming = choose(NAMINGS, names, "names")
+    config = weights.about.config
+    leaves = {name: np.asarray(leaf) for name, leaf in paths(weights.variables).items()}
+    stem = make_spec(config.model).stem
+    if config.model.order != naming.settings.get("order", "post") or stem not in naming.stems:
+        raise ConfigError(
+            f"{names} has no networks with model.order={config.model.order} and a {stem} stem; "
+            f"choose other names ({', '.join(NAMINGS)}), or write StableHLO"
+        )
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    table = places(naming, stem, config.model.shortcut, shapes)
+    tensors = {
+        name: to_theirs(leaves[place.path][... if place.row is None else place.row], place.shape)
+        for name, place in table.items()
+    }
+    _refuse_misread(weights, names, {name: tensor.shape for name, tensor in tensors.items()})
+    if weights.about.batches is not None:
+        for name in list(tensors):
+            if name.endswith(".running_var"):
+                counter = name.removesuffix("running_var") + BATCHES
+                tensors[counter] = np.array(weights.about.batches, np.int64)
+    return tensors
+
+
+def _refuse_misread(weights: Weights, names: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError if these names and shapes would be taken for another network."""
+    remedy = f"names of {names} cannot say that; choose other names, or write StableHLO"
+    found, about = recognise(shapes, "the network"), weights.about
+    models = (build_model(config, found.classes) for config in (found.config, about.config))
+    refuse_other_function(*models, f"what would be read from names of {names}", remedy)
+    table = expected(found, found.config, about.image_shape)
+    wanted = {name: place.shape for name, place in table.items()}
+    refuse_other_tensors(shapes, wanted, "the network", remedy)

@@ -1,0 +1,70 @@
+"""Normalisations put into the layers before them: the same function with fewer operations."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from resjax.config import ConfigError
+from resjax.interop.predicting import network
+from resjax.models.blocks import ACTIVATION, NORM
+from resjax.models.build import build_model
+from resjax.models.summary import variable_shapes
+from resjax.training.weights import Weights, paths, unflatten
+
+
+def fold(weights: Weights) -> Weights:
+    """The weights of a network without normalisation that evaluates to the same.
+
+    norm(W x + b) = (W f) x + (b - mean) f + bias, with f = scale / sqrt(var + epsilon). Equal to
+    rounding; there are no running statistics any more, so it is for evaluation.
+
+    Raises:
+      ConfigError: if something that is no layer is normalised, as the sums of pre-activation nets.
+    """
+    model, config = network(weights), weights.about.config.copy_and_resolve_references()
+    order = model.parts.order
+    if config.norm.kind == "none":
+        raise ConfigError("norm.kind=none: there is no normalisation to fold")
+    follows = NORM not in (*order.before, *order.joined) and all(
+        steps[:1] != (ACTIVATION,) for steps in (order.between, order.after)
+    )
+    if not follows:
+        raise ConfigError(
+            f"model.order={config.model.order} with norm.position={config.norm.position} "
+            "normalises more than the outputs of layers; export it unfolded"
+        )
+    config.norm.kind, config.model.bias, config.model.zero_last_gamma = "none", "always", False
+    folded = build_model(config, model.classes)
+    ours = {path: np.float64(leaf) for path, leaf in paths(weights.variables).items()}
+    leaves = {}
+    for path, shape in paths(variable_shapes(folded, weights.about.image_shape)).items():
+        value = _folded(path, ours, model.parts.norm().epsilon)
+        leaves[path] = np.broadcast_to(value, shape.shape).astype(shape.dtype)
+    about = dataclasses.replace(weights.about, config=config)
+    return dataclasses.replace(weights, about=about, variables=unflatten(leaves))
+
+
+def _folded(path: str, ours: dict[str, np.ndarray], epsilon: float) -> Any:
+    """A leaf of the folded network, of the leaves of the other one."""
+    _, *modules, leaf = path.split("/")
+    norm = "/".join(_after(modules))
+    value = ours.get(path, np.zeros(()))
+    if f"batch_stats/{norm}/var" not in ours:
+        return value
+    mean, var = (ours[f"batch_stats/{norm}/{name}"] for name in ("mean", "var"))
+    factor = ours.get(f"params/{norm}/scale", 1.0) / np.sqrt(var + epsilon)
+    if leaf == "bias":
+        return (value - mean) * factor + ours.get(f"params/{norm}/bias", 0.0)
+    # Of the blocks of a stage's rest there is a factor each.
+    axes = (1,) * (value.ndim - factor.ndim)
+    return value * factor.reshape(*factor.shape[:-1], *axes, factor.shape[-1])
+
+
+def _after(modules: list[str]) -> list[str]:
+    """The path of the normalisation that would follow a layer."""
+    *outer, layer = modules
+    if layer == "projection":
+        return [*outer, "norm"]
+    number = layer.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return [*outer, f"norm{number}"]

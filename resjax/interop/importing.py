@@ -1,0 +1,239 @@
+"""Files of other frameworks as weights of resjax, and as directories of runs."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.config import EXECUTION_KEYS, ConfigError, choose
+from resjax.data.resident import STATISTICS
+from resjax.interop.beside import Beside, read_beside
+from resjax.interop.files import SAFETENSORS, Tensors, open_file
+from resjax.interop.names import NAMINGS, Place, places, to_ours
+from resjax.interop.recognise import Recognised, recognise
+from resjax.models.build import build_model
+from resjax.models.networks import FAMILIES
+from resjax.models.summary import variable_shapes
+from resjax.training import claims, rundir
+from resjax.training.plan import STREAMED_STATISTICS
+from resjax.training.weights import (
+    FILE,
+    About,
+    Weights,
+    about_in,
+    open_tensors,
+    paths,
+    read_weights,
+    refuse_other_tensors,
+    unflatten,
+    write_weights,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What was read from a file.
+
+    Attributes:
+      weights: ours.
+      naming: key of `NAMINGS`, or "resjax".
+      tensors: number of those that were read.
+      notes: what was changed or assumed, to be told.
+    """
+
+    weights: Weights
+    naming: str
+    tensors: int
+    notes: tuple[str, ...]
+
+
+Override = Callable[[ConfigDict], list[str]]
+"""Changes a config and returns the keys that it changed."""
+
+
+def import_file(
+    path: Path,
+    override: Override = lambda config: [],
+    class_names: tuple[str, ...] = (),
+) -> Imported:
+    """Reads a .safetensors or .pth file of a network of `NAMINGS`.
+
+    Args:
+      path: the file; `config.json` and `preprocessor_config.json` beside it, as transformers and
+        timm write them, say what the tensors do not.
+      override: changes the config that was found.
+      class_names: instead of those beside the file.
+
+    Raises:
+      ConfigError: if it cannot be read, or is no such network.
+    """
+    with open_file(path) as tensors:
+        found = recognise(tensors.shapes, str(path))
+        config, beside = found.config, read_beside(path.parent)
+        notes = [*tensors.notes, *beside.notes]
+        _set_data(config, found)
+        config.update_from_flattened_dict(beside.settings)
+        standardise = config.data.standardise
+        override(config)
+        if config.data.standardise != standardise:
+            beside = dataclasses.replace(beside, statistics=None)
+        image_shape = _image_shape(config, found)
+        table = expected(found, config, image_shape)
+        refuse_other_tensors(
+            tensors.shapes,
+            {name: place.shape for name, place in table.items()},
+            str(path),
+            f"it looks like {found.naming}'s {describe(config)}, and is not that",
+        )
+        variables = _read(tensors, table)
+    if not beside.preprocessing:
+        notes.append("the file does not say how its images were prepared; the usual is assumed")
+    names = class_names or beside.class_names or tuple(map(str, range(found.classes)))
+    if len(names) != found.classes:
+        raise ConfigError(f"{len(names)} class names for {found.classes} classes of {path}")
+    mean, deviation = _statistics(config, beside, found.channels)
+    about = About(config, names, image_shape, tensors.batches)
+    weights = Weights(about, variables, mean, deviation)
+    return Imported(weights, found.naming, len(table), tuple(notes))
+
+
+def read_any(path: Path, override: Override = lambda config: []) -> Imported:
+    """The weights of a run, of a file of resjax, or of one of another framework.
+
+    Raises:
+      ConfigError: if it is none of them, or `override` would make another network of a run's.
+    """
+    if path.is_file() and not _is_own(path):
+        return import_file(path, override)
+    weights = read_weights(path)
+    config = weights.about.config.copy_and_resolve_references()
+    for key in override(config):
+        if key.startswith(("model.", "norm.")) and key not in EXECUTION_KEYS:
+            raise ConfigError(f"{key} is that of the weights in {path}; leave it out")
+    about = dataclasses.replace(weights.about, config=config)
+    weights = dataclasses.replace(weights, about=about)
+    return Imported(weights, "resjax", len(paths(weights.variables)), ())
+
+
+def _is_own(path: Path) -> bool:
+    if path.suffix != SAFETENSORS:
+        return False
+    with open_tensors(path) as file:
+        return about_in(file.metadata() or {})
+
+
+def expected(
+    found: Recognised, config: ConfigDict, image_shape: tuple[int, int, int]
+) -> dict[str, Place]:
+    """The tensors that a recognised network has under its names."""
+    model = build_model(config, found.classes)
+    shapes = {path: leaf.shape for path, leaf in paths(variable_shapes(model, image_shape)).items()}
+    return places(NAMINGS[found.naming], found.stem, config.model.shortcut, shapes)
+
+
+def describe(config: ConfigDict) -> str:
+    """A network in a few words, such as "imagenet-50, projection, 32 groups"."""
+    model, parts = config.model, []
+    if model.groups > 1:
+        parts.append(f"{model.groups} groups")
+    if model.bottleneck_width != 1:
+        parts.append(f"inner width {model.bottleneck_width:g}")
+    if model.stem != "auto":
+        parts.append(f"{model.stem} stem")
+    if model.order != "post":
+        parts.append(model.order)
+    return ", ".join([f"{model.name}-{model.depth}", model.shortcut, *parts])
+
+
+def write_run(directory: Path, imported: Imported, source: Path) -> None:
+    """Makes a directory of imported weights, which evaluates and starts runs like any other.
+
+    Raises:
+      ConfigError: if there is a run already, or the directory cannot be written to.
+    """
+    state = rundir.run_state(directory)
+    if state != rundir.ABSENT:
+        raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
+    rundir.make_directory(directory)
+    with claims.claimed(directory):
+        config = imported.weights.about.config
+        write_weights(directory / FILE, imported.weights)
+        said = {
+            "file": source.name,
+            "file_sha256": _sha256(source),
+            "names": imported.naming,
+            "tensors": imported.tensors,
+            "notes": list(imported.notes),
+        }
+        rundir.write_json(directory / rundir.IMPORTED_FILE, said)
+        rundir.begin_run(directory, config)
+
+
+def _set_data(config: ConfigDict, found: Recognised) -> None:
+    """What the networks of a codebase were trained on, and how it evaluates them."""
+    naming, data = NAMINGS[found.naming], config.data
+    data.standardise, data.flip = naming.standardise, True
+    if naming.family == "imagenet":
+        data.name, data.test, data.size = "imagenet2012", "validation", 224
+        data.resize, data.interpolation = 256, naming.interpolation
+        config.eval.batch_size = 64
+    else:
+        data.name, data.pad = "cifar100" if found.classes == 100 else "cifar10", 4
+
+
+def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
+    side = config.data.size or FAMILIES[config.model.name].image_shape[0]
+    return (side, side, found.channels)
+
+
+def _read(tensors: Tensors, table: dict[str, Place]) -> dict[str, Any]:
+    """Our tree, whose leaves are filled tensor by tensor."""
+    rows: dict[str, int] = {}
+    for place in table.values():
+        rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
+    leaves: dict[str, np.ndarray] = {}
+    for name, place in table.items():
+        value = to_ours(tensors[name], place.axes)
+        if place.row is None:
+            leaves[place.path] = np.ascontiguousarray(value)
+            continue
+        if place.path not in leaves:
+            leaves[place.path] = np.empty((rows[place.path], *value.shape), np.float32)
+        leaves[place.path][place.row] = value
+    return unflatten(leaves)
+
+
+def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    key = config.data.standardise
+    of_any = choose(
+        {name: STATISTICS[name] for name in STREAMED_STATISTICS}, key, "data.standardise of a file"
+    )
+    given = beside.statistics or of_any(np.zeros((1, 1, 1, channels), np.uint8))
+    mean, deviation = (np.asarray(each, np.float32) for each in given)
+    if len(mean) != channels:
+        raise ConfigError(
+            f"data.standardise={key} is of {len(mean)} colours, and the network takes {channels}; "
+            "use half or none"
+        )
+    return mean, deviation
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The lines of a file.
+
+    Raises:
+      ConfigError: if it cannot be read.
+    """
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path} ({error}); give one name a line") from None

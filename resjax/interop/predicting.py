@@ -1,0 +1,127 @@
+"""Logits of images, from weights alone; and what a network takes a single image for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.config import ConfigError
+from resjax.models.build import build_model
+from resjax.models.resnet import ResNet, refuse_small_images
+from resjax.training.parallel import Parallel
+from resjax.training.weights import Weights
+
+AT_ONCE = 32
+"""Images whose predictions are computed together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """An image and the classes that it is most probably of, (name, probability), best first."""
+
+    image: Path
+    classes: tuple[tuple[str, float], ...]
+
+
+class Logits:
+    """A network with its weights as a function of images `[N, H, W, C]` in the units of files.
+
+    N is a multiple of the devices.
+    """
+
+    def __init__(self, weights: Weights, parallel: Parallel):
+        self.parallel = parallel
+        model = network(weights)
+
+        def share(arguments: tuple, images: jax.Array) -> jax.Array:
+            variables, mean, deviation = arguments
+            return logits_of(model, variables, mean, deviation, images)
+
+        self.arguments = parallel.whole((weights.variables, weights.mean, weights.deviation))
+        self.share = parallel.function(share, (None, 0), out=0)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """`[N, classes]`."""
+        logits = self.share(self.arguments, self.parallel.pieces(images, 0))
+        return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
+
+
+def network(weights: Weights) -> ResNet:
+    """The network that the weights are of."""
+    return build_model(weights.about.config, len(weights.about.class_names))
+
+
+def logits_of(
+    model: ResNet, variables: Any, mean: Any, deviation: Any, images: jax.Array
+) -> jax.Array:
+    """The whole function: images `[N, H, W, C]` in the units of files to logits `[N, classes]`."""
+    standardised = (images.astype(jnp.float32) - mean) / deviation
+    return model.apply(variables, standardised, train=False)
+
+
+def check_images(weights: Weights, image_shape: tuple[int, ...]) -> None:
+    """Raises ConfigError for images `[H, W, C]` that the network cannot be applied to."""
+    ours, spec = weights.about.image_shape, network(weights).spec
+    if image_shape[-1] != ours[-1]:
+        raise ConfigError(
+            f"the network takes images of {ours[-1]} channels, and these have {image_shape[-1]}"
+        )
+    if image_shape != ours and (spec.stem == "dense" or weights.mean.ndim == 3):
+        shapes = ["x".join(map(str, shape)) for shape in (ours, image_shape)]
+        raise ConfigError(
+            f"the network takes images of {shapes[0]} alone, and these are {shapes[1]}"
+        )
+    try:
+        refuse_small_images(spec, image_shape[:2])
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def predict(
+    weights: Weights, data: ConfigDict, images: list[Path], top: int = 5
+) -> list[Prediction]:
+    """The most probable classes of images in files.
+
+    They are prepared as in the evaluation of a run: `data` says how. Where the run's images were
+    resident, the centre of an image is resized to the size of those.
+
+    Raises:
+      ConfigError: if a file is no image, or the network was trained on none of files.
+    """
+    if data.name == "digits":
+        raise ConfigError("the values of digits are 0 to 16, which those of no image file are")
+    side = data.size or weights.about.image_shape[0]
+    check_images(weights, (side, side, weights.about.image_shape[-1]))
+    logits = Logits(weights, Parallel(tuple(jax.devices()[:1])))
+    size, names, found = min(len(images), AT_ONCE), weights.about.class_names, []
+    for start in range(0, len(images), size):
+        paths = images[start : start + size]
+        prepared = np.zeros((size, side, side, weights.about.image_shape[-1]), np.uint8)
+        for path, out in zip(paths, prepared, strict=False):
+            _prepare(path, data, out)
+        rows = np.float64(logits(prepared))
+        rows = np.exp(rows - rows.max(-1, keepdims=True))
+        rows /= rows.sum(-1, keepdims=True)
+        for path, row in zip(paths, rows, strict=False):
+            best = np.argsort(-row, kind="stable")[:top]
+            named = tuple((names[place], float(row[place])) for place in best)
+            found.append(Prediction(path, named))
+    return found
+
+
+def _prepare(path: Path, data: ConfigDict, out: np.ndarray) -> None:
+    """Writes the centre of an image to `out` `[side, side, C]` uint8."""
+    from resjax.data.transforms import CentreCrop, Key
+
+    side, channels = out.shape[1:]
+    try:
+        view = CentreCrop(side, data.resize if data.size else side, data.interpolation)
+        view(path.read_bytes(), channels, Key(0, 0, 0), out)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; name an image") from None

@@ -1,0 +1,204 @@
+"""What a network is worth on a split: errors, loss, calibration, and all of it by class."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.config import ConfigError
+from resjax.data.slices import Splits
+from resjax.data.source import Encoded, Source, Split
+from resjax.data.sources import Request, load
+from resjax.interop.predicting import Logits, check_images
+from resjax.training.parallel import Parallel
+from resjax.training.plan import views
+from resjax.training.weights import Weights
+
+BINS = 15
+"""Of confidences, in the calibration error."""
+
+TOP = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScore:
+    """A class in an evaluation.
+
+    Attributes:
+      name: as the network calls it.
+      examples: number of its examples.
+      errors: of them, those that are taken for another class.
+      mistaken_for: the class that most of those are taken for; None without any.
+    """
+
+    name: str
+    examples: int
+    errors: int
+    mistaken_for: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """An evaluation.
+
+    Attributes:
+      examples: that were evaluated.
+      skipped: that could not be decoded and are counted nowhere.
+      top1, top5: fraction of examples whose class has the largest logit, or one of the five
+        largest; the latter None with no more classes than that. Of equal logits the first is
+        larger, as in training.
+      loss: mean cross-entropy, in nats.
+      calibration_error: mean over examples of |accuracy - confidence| in their bin, of 15 equal
+        ones of the probability of the predicted class (Guo et al. 2017, equation 3).
+      by_name: whether the classes of the set were found by name, and not by position.
+      classes: every class that has examples.
+    """
+
+    examples: int
+    skipped: int
+    top1: float
+    top5: float | None
+    loss: float
+    calibration_error: float
+    by_name: bool
+    classes: tuple[ClassScore, ...]
+
+
+class Outcomes(NamedTuple):
+    """What is kept of every example, `[N]` each.
+
+    Attributes:
+      labels, predictions: numbers of classes.
+      ranks: of the label, 0 if its logit is the largest.
+      losses: cross-entropies.
+      confidences: probabilities of the predictions.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    ranks: np.ndarray
+    losses: np.ndarray
+    confidences: np.ndarray
+
+
+def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
+    """Evaluates on the split `data.test` of the set `data.name`, on all devices.
+
+    Images are prepared as `data` says and standardised as the network's were. Classes are matched
+    by name where all names of the set are names of the network, and by position otherwise.
+
+    Raises:
+      ConfigError: if the set cannot be read, or its images or classes are not the network's.
+    """
+    splits = Splits(test=data.test, test_only=True)
+    request = Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes)
+    source = load(data.name, request)
+    check_images(weights, _image_shape(data, source))
+    names = weights.about.class_names
+    outputs = matched(source.class_names, names, data.name)
+    parallel = Parallel(tuple(jax.devices()))
+    batch_size = -(-min(batch_size, len(source.test)) // parallel.count) * parallel.count
+    logits, parts, skipped = Logits(weights, parallel), [], 0
+    for images, labels, valid in _batches(source.test, data, batch_size):
+        skipped += int(len(valid) - valid.sum())
+        parts.append(outcomes(logits(images)[valid], outputs[labels[valid]]))
+    together = Outcomes(*map(np.concatenate, zip(*parts, strict=True)))
+    padding = -len(source.test) % batch_size
+    by_name = all(
+        names[place] == name for place, name in zip(outputs, source.class_names, strict=True)
+    )
+    return summarise(together, names, by_name, skipped - padding)
+
+
+def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
+    """Of logits `[N, classes]` and labels `[N]`, in float64."""
+    logits = np.float64(logits)
+    shifted = logits - logits.max(-1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    own = np.take_along_axis(logits, labels[:, None], -1)
+    losses = -np.take_along_axis(logs, labels[:, None], -1)[:, 0]
+    before = np.arange(logits.shape[-1]) < labels[:, None]
+    ranks = ((logits > own) | (logits == own) & before).sum(-1)
+    ranks = np.where(np.isfinite(losses), ranks, logits.shape[-1])
+    return Outcomes(labels, logits.argmax(-1), ranks, losses, np.exp(logs.max(-1)))
+
+
+def summarise(
+    found: Outcomes, names: tuple[str, ...], by_name: bool = True, skipped: int = 0
+) -> Scores:
+    """Means over examples, and counts by class."""
+    right = found.ranks == 0
+    classes = []
+    for label in np.unique(found.labels):
+        of_class = found.labels == label
+        wrong = found.predictions[of_class & ~right]
+        others = np.bincount(wrong[wrong != label], minlength=len(names))
+        most = names[int(others.argmax())] if others.any() else None
+        classes.append(ClassScore(names[label], int(of_class.sum()), len(wrong), most))
+    return Scores(
+        examples=len(right),
+        skipped=skipped,
+        top1=float(right.mean()),
+        top5=float((found.ranks < TOP).mean()) if len(names) > TOP else None,
+        loss=float(found.losses.mean()),
+        calibration_error=calibration_error(found.confidences, right),
+        by_name=by_name,
+        classes=tuple(classes),
+    )
+
+
+def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
+    """Sum over bins of |sum of right - sum of confidences|, over all examples; both `[N]`."""
+    confidences = np.nan_to_num(confidences, nan=1.0)
+    bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(bins, right - confidences, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
+    """The output of the network for every label of a set, `[classes of the set]`.
+
+    Raises:
+      ConfigError: if neither names nor numbers of classes fit.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    if len(places) == len(names) and all(name in places for name in there):
+        return np.array([places[name] for name in there])
+    if len(there) == len(names):
+        return np.arange(len(names))
+    unknown = next(name for name in there if name not in places)
+    raise ConfigError(
+        f"{what} has {len(there)} classes, such as {unknown!r}, and the network has {len(names)}, "
+        f"such as {names[0]!r}; name its folders like classes of the network"
+    )
+
+
+def _image_shape(data: ConfigDict, source: Source) -> tuple[int, ...]:
+    test = source.test
+    return test.images.shape[1:] if isinstance(test, Split) else (data.size,) * 2 + (test.channels,)
+
+
+def _batches(
+    split: Split | Encoded, data: ConfigDict, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Images, labels and validity of batches of one size; the last is filled up."""
+    if isinstance(split, Split):
+        for start in range(0, len(split), size):
+            index = np.arange(start, start + size)
+            valid, index = index < len(split), index % len(split)
+            yield split.images[index], split.labels[index], valid
+        return
+    from resjax.data.streaming import evaluation_feed
+
+    try:
+        _, view = views(data)
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from None
+    feed = evaluation_feed(split, view, size, workers=data.workers, on_bad=data.on_bad)
+    try:
+        yield from feed
+    finally:
+        feed.close()

@@ -1,0 +1,55 @@
+"""A network as a function for other programs: StableHLO with its weights inside, and a loader.
+
+The file is read by `jax.export.deserialize`, here or where resjax is not installed.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from resjax.config import ConfigError
+from resjax.interop.predicting import logits_of, network
+from resjax.training.weights import Weights, write_whole
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def write_stablehlo(weights: Weights, path: Path) -> None:
+    """Writes the function of images `[N, H, W, C]` float32 to logits `[N, classes]`, for any N.
+
+    The images are in the units of files, such as 0 to 255; they are standardised inside.
+    """
+    config = weights.about.config.copy_and_resolve_references()
+    config.model.conv = "xla"  # what other programs know
+    about = dataclasses.replace(weights.about, config=config)
+    model = network(dataclasses.replace(weights, about=about))
+
+    def function(images: jax.Array) -> jax.Array:
+        return logits_of(model, weights.variables, weights.mean, weights.deviation, images)
+
+    shape = export.symbolic_shape("batch, " + ", ".join(map(str, weights.about.image_shape)))
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(images)
+    write_whole(path, lambda partial: partial.write_bytes(exported.serialize()))
+
+
+def load_stablehlo(path: Path | str) -> Callable[[np.ndarray], jax.Array]:
+    """The function in a file, as `write_stablehlo` says, compiled once for every number of images.
+
+    Raises:
+      ConfigError: if it is no such file.
+    """
+    try:
+        exported = export.deserialize(bytearray(Path(path).read_bytes()))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # foreign bytes can raise anything
+        raise ConfigError(
+            f"{path} is no whole StableHLO file ({type(error).__name__}); export it again"
+        ) from None
+    return jax.jit(exported.call)

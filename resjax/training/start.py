@@ -1,0 +1,90 @@
+"""What a run starts from, if it is not drawn: the weights of another run, grown if need be."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from resjax.models.build import build_model
+from resjax.models.grow import grow
+from resjax.models.resnet import ResNet
+from resjax.models.summary import variable_shapes
+from resjax.training.weights import (
+    Header,
+    paths,
+    read_header,
+    read_weights,
+    refuse_other_function,
+    refuse_other_tensors,
+)
+
+HEAD = "params/head/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from.
+
+    Attributes:
+      path: of a run, or of its weights.
+      shallow: the network that they are of, if it is to be grown before the first step.
+      classes: outputs of the head that they have, if they are others and the head is drawn anew.
+    """
+
+    path: Path
+    shallow: ResNet | None = None
+    classes: int | None = None
+
+    def variables(self, drawn: Any, deep: ResNet, key: jax.Array, images: jax.Array | None) -> Any:
+        """{"params", "batch_stats"} of the network before the first step.
+
+        Args:
+          drawn: those that it would start with otherwise; a new head is taken from them.
+          deep: the network to grow to.
+          key: what new blocks are drawn from.
+          images: as for `grow`.
+        """
+        variables = read_weights(self.path).variables
+        if self.classes is not None:
+            variables["params"] = variables["params"] | {"head": drawn["params"]["head"]}
+        if self.shallow is not None:
+            variables = grow(variables, self.shallow, deep, key, images)
+        return variables
+
+
+def find_start(
+    path: Path, model: ResNet, image_shape: tuple[int, int, int], grown: bool = False
+) -> Start:
+    """Looks whether a network can start from some weights, without reading the tensors.
+
+    Args:
+      path: of a run, or of its weights.
+      model: the network that has to have the same tensors, apart from those of the head.
+      image_shape: of its images.
+      grown: whether it will be grown before the first step.
+
+    Raises:
+      ConfigError: if they are of another network.
+    """
+    there = read_header(path)
+    ours = {name: leaf.shape for name, leaf in paths(variable_shapes(model, image_shape)).items()}
+    what, remedy = f"train.init_from={path}", _remedy(there)
+    classes = len(there.about.class_names)
+    new_head = classes != model.classes
+    refuse_other_tensors(
+        *({name: shape for name, shape in shapes.items() if not new_head or HEAD not in name}
+          for shapes in (there.shapes, ours)),
+        what,
+        remedy,
+    )  # fmt: skip
+    refuse_other_function(build_model(there.about.config, classes), model, what, remedy)
+    return Start(path, model if grown else None, classes if new_head else None)
+
+
+def _remedy(there: Header) -> str:
+    model = there.about.config.model
+    return (
+        f"it is {model.name}-{model.depth} with {model.shortcut}: set model.* as its config does, "
+        f"or grow it by train.grow_from={model.depth}"
+    )

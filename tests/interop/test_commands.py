@@ -1,0 +1,309 @@
+"""import, export, evaluate and predict, from the command line and against torchvision."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resjax.cli import main
+from resjax.training.rundir import IMPORTED, run_state
+from tests.data.pictures import encoded, picture
+from tests.interop.peers import ForCifar, hugging_face, randomised, torch, torchvision
+
+safetensors = pytest.importorskip("safetensors.torch")
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+
+PICTURES = 24
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """ResNet-18 of torchvision, at random but for a head that tells pictures apart."""
+    net = randomised(torchvision.models.resnet18(num_classes=len(CLASSES)))
+    root = tmp_path_factory.mktemp("others")
+    head, net.fc = net.fc, torch.nn.Identity()
+    pooled = torch.from_numpy(theirs(net, make_folder(root, 40, first=5000)))
+    net.fc = head
+    with torch.no_grad():
+        head.weight.mul_(2 / (pooled @ head.weight.T).std(0)[:, None])
+        head.bias.copy_(-head.weight @ pooled.mean(0))
+    return net
+
+
+def sizes(number):
+    random = np.random.default_rng(number)
+    return int(random.integers(90, 400)), int(random.integers(90, 400))
+
+
+def make_folder(root, pictures, first=0):
+    """`root/train/CLASS/NUMBER.jpg`, of sizes and shapes of all kinds; some are PNG."""
+    paths = []
+    for number in range(first, first + pictures):
+        name = CLASSES[number % len(CLASSES)]
+        kind = "PNG" if number % 5 == 0 else "JPEG"
+        path = root / "train" / name / f"{number}.{'png' if kind == 'PNG' else 'jpg'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(number, *sizes(number)), kind))
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    return root, make_folder(root, PICTURES)
+
+
+def prepared(path, resize=256, size=224, interpolation="BILINEAR"):
+    """As torchvision's weights say: resized, cut, from 0 to 1, normalised."""
+    from torchvision import transforms
+
+    transform = transforms.Compose([
+        transforms.Resize(resize, transforms.InterpolationMode[interpolation]),
+        transforms.CenterCrop(size),
+        transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])  # fmt: skip
+    return transform(Image.open(path).convert("RGB"))
+
+
+def theirs(net, paths, **options):
+    with torch.no_grad():
+        return torch.cat([net(prepared(path, **options)[None]) for path in paths]).numpy()
+
+
+@pytest.fixture(scope="module")
+def run(net, tmp_path_factory):
+    """The directory that `resjax import` made of it."""
+    directory = tmp_path_factory.mktemp("import")
+    safetensors.save_file(net.state_dict(), directory / "net.safetensors")
+    (directory / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    words = [f"--out={directory / 'run'}", f"--class-names={directory / 'names.txt'}"]
+    assert main(["import", str(directory / "net.safetensors"), *words]) == 0
+    return directory / "run"
+
+
+def test_an_import_says_what_it_found_and_assumed(net, tmp_path, capsys):
+    state = {name: tensor.half() for name, tensor in net.state_dict().items()}
+    safetensors.save_file(state, tmp_path / "net.safetensors")
+    assert main(["import", str(tmp_path / "net.safetensors"), f"--out={tmp_path / 'run'}"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"run: {tmp_path / 'run'}\n"
+    first, images, *notes = err.splitlines()
+    assert first == (
+        "net.safetensors: imagenet-18, projection, 7 classes; 102 tensors by names of torchvision"
+    )
+    assert images == "images: resized to 256 (bilinear), 224x224x3, standardised: imagenet"
+    assert notes == [
+        "102 tensors were float16 and are converted to float32",
+        "the file does not say how its images were prepared; the usual is assumed",
+    ]
+    assert run_state(tmp_path / "run") == IMPORTED
+    assert not list(tmp_path.glob("run/.*"))
+
+
+def test_predictions_and_probabilities_are_those_of_torchvision(net, run, folder, capsys):
+    paths = folder[1]
+    assert main(["predict", str(run), *map(str, paths), "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = torch.from_numpy(theirs(net, paths)).softmax(-1).numpy()
+    assert [each["image"] for each in found] == [str(path) for path in paths]
+    assert len({CLASSES[row.argmax()] for row in expected}) >= 3
+    for each, row in zip(found, expected, strict=True):
+        assert each["classes"][0]["name"] == CLASSES[row.argmax()]
+        assert len(each["classes"]) == 5
+        for one in each["classes"]:
+            expected_probability = row[CLASSES.index(one["name"])]
+            assert one["probability"] == pytest.approx(expected_probability, abs=1e-5)
+
+
+def test_an_evaluation_is_what_torchvision_counts(net, run, folder, capsys):
+    root, paths = folder
+    words = [f"--data=folder:{root}", "--json"]
+    assert main(["evaluate", str(run), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    logits = torch.from_numpy(theirs(net, paths))
+    labels = torch.tensor([CLASSES.index(path.parent.name) for path in paths])
+    ranks = (logits > logits.gather(1, labels[:, None])).sum(-1)
+    assert found["examples"] == PICTURES
+    assert found["by_name"]
+    assert found["top1"] == pytest.approx(float((ranks == 0).float().mean()))
+    assert found["top5"] == pytest.approx(float((ranks < 5).float().mean()))
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    assert found["loss"] == pytest.approx(float(loss), abs=1e-5)
+
+
+def test_a_file_evaluates_like_its_run(run, folder, capsys):
+    words = [f"--data=folder:{folder[0]}", "--json"]
+    results = []
+    for source in (run, run / "weights.safetensors", run.parent / "net.safetensors"):
+        assert main(["evaluate", str(source), *words]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    assert results[0] == results[1]
+    assert results[0]["loss"] == results[2]["loss"]
+
+
+def test_the_table_of_classes_fits_80_columns(run, folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", str(run), f"--data=folder:{folder[0]}", "--split=train[:12]"]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 or line.startswith("folder:") for line in out.splitlines())
+    assert "train[:12]: 12 images, classes matched by name" in out
+    for name in CLASSES:
+        assert f"\n{name} " in out
+
+
+def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
+    from resjax.training.loop import train_and_evaluate
+
+    summary = train_and_evaluate(tiny, tmp_path / "run")
+    assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1"] == pytest.approx(1 - summary.test_error, abs=1e-12)
+    assert found["loss"] == pytest.approx(summary.test_loss, rel=1e-5)
+    assert main(["evaluate", str(tmp_path / "run"), "--split=train", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
+    (tmp_path / "picture.png").write_bytes(encoded(picture(1, 8, 8), "PNG"))
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "picture.png")]) == 2
+    assert "the values of digits are 0 to 16" in capsys.readouterr().err
+
+
+def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
+    net = randomised(
+        hugging_face(
+            id2label=dict(enumerate(CLASSES)), hidden_sizes=[32, 64, 128, 256], embedding_size=8
+        )
+    )
+    safetensors.save_file(net.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(net.config.to_dict()))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({
+        "crop_pct": 0.8, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
+        "resample": 3, "size": {"shortest_edge": 96},
+    }))  # fmt: skip
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(picture(3, 201, 150), "PNG"))
+    words = [str(path), "--json", "--top=7"]
+    assert main(["predict", str(tmp_path / "model.safetensors"), *words]) == 0
+    out, err = capsys.readouterr()
+    assert "resized to 120 (bicubic), 96x96x3" in err
+    assert "no data.standardise to train by" in err
+
+    pixels = prepared(path, 120, 96, "BICUBIC")
+    pixels = pixels * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    pixels = pixels + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    mean, deviation = torch.tensor([[0.4, 0.5, 0.6], [0.2, 0.25, 0.3]])[..., None, None]
+    with torch.no_grad():
+        logits = net(((pixels - mean) / deviation)[None]).logits
+    expected = logits.softmax(-1)[0].numpy()
+    for one in json.loads(out)["classes"]:
+        row = CLASSES.index(one["name"])
+        assert one["probability"] == pytest.approx(expected[row], abs=1e-5)
+
+
+def test_an_exported_file_is_the_one_that_was_imported(net, run, tmp_path, capsys):
+    path = tmp_path / "back.safetensors"
+    assert main(["export", str(run), f"--out={path}", "--names=torchvision"]) == 0
+    assert "122 tensors by names of torchvision" in capsys.readouterr().out
+    back, state = safetensors.load_file(path), net.state_dict()
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_what_is_imported_is_never_run_over(run, tmp_path, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    again = ["import", str(run.parent / "net.safetensors"), f"--out={run}"]
+    assert main(again) == 2
+    assert "holds a run that is imported" in capsys.readouterr().err
+    config = "--config=experiments/degradation.py"
+    assert main(["train", config, f"--workdir={run}"]) == 2
+    assert f"--config.train.init_from={run}" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
+    """A net for CIFAR on other classes: the head is new, and that is said."""
+    safetensors.save_file(randomised(ForCifar(1)).state_dict(), tmp_path / "net.safetensors")
+    assert main(["import", str(tmp_path / "net.safetensors"), f"--out={tmp_path / 'run'}"]) == 0
+    words = [
+        "--config=experiments/degradation.py", f"--config.train.init_from={tmp_path / 'run'}",
+        "--config.model.depth=8", "--config.model.width=16", "--config.model.shortcut=identity",
+        "--config.model.identity_pad=both", "--config.data.name=fake:32x32x3:4:200",
+        "--config.train.duration=2 steps", "--config.train.batch_size=20",
+        "--config.optim.learning_rate=0.001", f"--workdir={tmp_path / 'tuned'}",
+    ]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert "a new head: 10 classes there, 4 here" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "tuned"), "--json"]) == 0
+    result = json.loads((tmp_path / "tuned" / "result.json").read_text())
+    top1 = json.loads(capsys.readouterr().out)["top1"]
+    assert math.isclose(top1, 1 - result["test_error"])
+    image = str(folder[1][0])
+    assert main(["predict", str(tmp_path / "tuned"), image]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data=folder:absent"], "absent is no directory"),
+        (["--data=digits"], "set it to 0"),
+        (["--data=digits", "--config.data.size=0"], "takes images of 3 channels, and these have 1"),
+        (["--data=fake:32x32x3:9:100", "--config.data.size=0"], "has 9 classes, such as '0', and"),
+        (["--data=fake:8x8x3:7:100", "--config.data.size=0"], "too small for strides of 32"),
+        (["--config.model.order=preact"], "model.order is that of the weights"),
+        (["--config.data.interpolation=cubic"], "interpolation 'cubic' is neither of bilinear"),
+        (["--config.data.rezise=3"], "unknown config key 'data.rezise'; nearest: data.resize"),
+    ],
+)
+def test_evaluations_that_cannot_be_made(words, message, run, folder, capsys):
+    data = (
+        [] if any(word.startswith("--data") for word in words) else [f"--data=folder:{folder[0]}"]
+    )
+    assert main(["evaluate", str(run), *words, *data]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predictions_that_cannot_be_made(run, tmp_path, capsys):
+    (tmp_path / "text.jpg").write_text("no image")
+    for image, message in (("text.jpg", "are not an image"), ("absent.jpg", "cannot read")):
+        assert main(["predict", str(run), str(tmp_path / image)]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["predict", str(tmp_path), str(tmp_path / "text.jpg")]) == 2
+    assert "has no weights.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_predictions_on_a_thousand_images(net, run, tmp_path, capsys):
+    """At least 99.9 % of them are those of torchvision, preprocessing included."""
+    paths = make_folder(tmp_path, 1000)
+    assert main(["predict", str(run), *map(str, paths), "--json", "--top=1"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ours = [each["classes"][0]["name"] for each in found]
+    expected = [CLASSES[row.argmax()] for row in theirs(net, paths)]
+    assert len(set(expected)) >= 3
+    assert np.mean([a == b for a, b in zip(ours, expected, strict=True)]) >= 0.999
+    shutil.rmtree(tmp_path / "train")
+
+
+def test_the_doctor_knows_imported_weights_and_finds_damage(run, tmp_path, capsys):
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(run, copy)
+    main(["doctor", str(copy.parent)])
+    assert "copy: imported" in capsys.readouterr().out
+    data = bytearray((copy / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(data)
+    main(["doctor", str(copy.parent)])
+    out = capsys.readouterr().out
+    assert "copy: damaged" in out
+    assert "have not the SHA-256 that it says" in out
+
+
+def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):
+    modes = {path.stat().st_mode for path in run.iterdir()}
+    assert len(modes) == 1

@@ -1,0 +1,188 @@
+"""Networks of other frameworks compute here what they compute there, stage by stage, and go back.
+
+Their weights and running statistics are random, and no term hides behind a zero or a one.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from resjax.interop.exporting import named
+from resjax.interop.importing import import_file
+from resjax.models.build import build_model, preset
+from resjax.models.features import features
+from resjax.models.summary import variable_shapes
+from resjax.training.weights import About, Weights, paths, unflatten
+from tests.interop.peers import (
+    ForCifar,
+    hugging_face,
+    randomised,
+    small_torchvision,
+    timm,
+    torch,
+    torchvision,
+)
+from tests.models.compiled import quick
+
+safetensors = pytest.importorskip("safetensors.torch")
+
+
+def stages_of(net):
+    """The modules whose outputs are those of the stages."""
+    if hasattr(net, "resnet"):
+        return list(net.resnet.encoder.stages)
+    if hasattr(net, "stages"):
+        return list(net.stages)
+    return [getattr(net, f"layer{n}") for n in range(1, 5) if hasattr(net, f"layer{n}")]
+
+
+def compare(net, tmp_path, size, naming, gain=0.7):
+    """Logits and outputs of stages to 1e-4, and the same file written back, bit for bit."""
+    net = randomised(net, gain=gain)
+    imported = compare_features(net, tmp_path, size, naming)
+    back, state = named(imported.weights, naming), net.state_dict()
+    assert back.keys() == state.keys()
+    for name, tensor in state.items():
+        theirs = tensor.numpy()
+        assert back[name].dtype == theirs.dtype
+        assert np.array_equal(back[name], theirs), name
+
+
+def compare_features(net, tmp_path, size, naming):
+    path = tmp_path / "net.safetensors"
+    safetensors.save_file(net.state_dict(), path)
+    imported = import_file(path)
+    assert imported.naming == naming
+    about = imported.weights.about
+    config = about.config.copy_and_resolve_references()
+    config.model.unroll = "1"
+    model = build_model(config, len(about.class_names))
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    ours = quick(lambda variables, x: features(model, variables, x))(
+        imported.weights.variables, images
+    )
+    outputs = []
+    for stage in stages_of(net):
+        stage.register_forward_hook(lambda _, __, output: outputs.append(output))
+    with torch.no_grad():
+        logits = net(torch.from_numpy(images).permute(0, 3, 1, 2))
+    logits = getattr(logits, "logits", logits).numpy()
+    assert len(ours.stages) == len(outputs)
+    for name, theirs in zip(ours.stages, outputs, strict=True):
+        theirs = theirs.permute(0, 2, 3, 1).numpy()
+        assert theirs.std() > 0.05  # the signal is alive
+        np.testing.assert_allclose(ours.stages[name], theirs, rtol=0, atol=1e-4, err_msg=name)
+    assert logits.std() > 0.05
+    np.testing.assert_allclose(ours.logits, logits, rtol=0, atol=1e-4)
+    return imported
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+odd_and_even = pytest.mark.parametrize(
+    "size", [(65, 47), pytest.param((64, 64), marks=pytest.mark.slow)], ids=["odd", "even"]
+)
+
+
+@odd_and_even
+@pytest.mark.parametrize("name", [
+    "resnet18",
+    slow("resnet34"),
+    slow("resnet50"),
+    slow("resnet101"),
+    slow("resnet152"),
+    slow("wide_resnet50_2"),
+    slow("wide_resnet101_2"),
+    slow("resnext50_32x4d"),
+    slow("resnext101_32x8d"),
+    slow("resnext101_64x4d"),
+])  # fmt: skip
+def test_networks_of_torchvision(name, size, tmp_path):
+    net = getattr(torchvision.models, name)(num_classes=11)
+    compare(net, tmp_path, size, "torchvision")
+
+
+@odd_and_even
+@pytest.mark.parametrize(
+    ("name", "naming"),
+    [
+        ("resnet18d", "timm"),
+        slow("resnet50c", "timm"),
+        slow("resnet50d", "timm"),
+        slow("resnet152d", "timm"),
+        slow("resnext50d_32x4d", "timm"),
+        ("resnetv2_18", "timm-v2"),
+        slow("resnetv2_34d", "timm-v2d"),
+        slow("resnetv2_50", "timm-v2"),
+        slow("resnetv2_50d", "timm-v2d"),
+        slow("resnetv2_152", "timm-v2"),
+    ],
+)
+def test_networks_of_timm(name, naming, size, tmp_path):
+    compare(timm.create_model(name, num_classes=11), tmp_path, size, naming)
+
+
+NARROW = {"hidden_sizes": [32, 64, 128, 256], "embedding_size": 8}
+
+
+@odd_and_even
+@pytest.mark.parametrize(
+    "options",
+    [
+        slow({"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}),
+        slow({}),
+        slow({"depths": [3, 4, 23, 3]}),
+        NARROW,
+    ],
+    ids=["18", "50", "101", "narrow"],
+)
+def test_networks_of_transformers(options, size, tmp_path):
+    compare(hugging_face(num_labels=11, **options), tmp_path, size, "transformers")
+
+
+def test_the_stride_that_transformers_puts_into_the_first_layer(tmp_path):
+    net = randomised(hugging_face(num_labels=3, downsample_in_bottleneck=True, **NARROW))
+    (tmp_path / "config.json").write_text(json.dumps(net.config.to_dict()))
+    imported = compare_features(net, tmp_path, (47, 64), "transformers")
+    assert imported.weights.about.config.model.stride_in == "1x1"
+
+
+@odd_and_even
+@pytest.mark.parametrize("option", ["A", "B"])
+@pytest.mark.parametrize("blocks", [3, slow(18)])
+def test_networks_for_cifar(blocks, option, size, tmp_path):
+    gain = 0.7 if blocks < 9 else 0.2  # what branches add up to is of an ordinary size
+    compare(ForCifar(blocks, option), tmp_path, size, "akamaster", gain)
+
+
+def test_groups_and_widths_in_between(tmp_path):
+    net = randomised(small_torchvision(num_classes=3, groups=8, width_per_group=4))
+    compare_features(net, tmp_path, (33, 40), "torchvision")
+
+
+def test_a_network_of_resjax_as_torchvision_loads_it():
+    """Trained here, evaluated there: not only what came from there goes back."""
+    config, _, _ = preset("resnet18")
+    config.model.unroll = "1"
+    model = build_model(config, 5)
+    random = np.random.default_rng(0)
+    leaves = {
+        path: 0.05 * random.normal(size=leaf.shape).astype(np.float32) + path.endswith("var")
+        for path, leaf in paths(variable_shapes(model, (64, 64, 3))).items()
+    }
+    about = About(config, tuple("abcde"), (64, 64, 3))
+    weights = Weights(about, unflatten(leaves), np.zeros(3), np.ones(3))
+
+    net = torchvision.models.resnet18(num_classes=5).eval()
+    net.load_state_dict(
+        {name: torch.from_numpy(tensor) for name, tensor in named(weights, "torchvision").items()}
+    )
+    images = random.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    with torch.no_grad():
+        theirs = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    ours = quick(lambda v, x: model.apply(v, x, train=False))(weights.variables, images)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    assert theirs.std() > 0.001

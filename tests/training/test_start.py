@@ -1,0 +1,157 @@
+"""Runs that start from the weights of others, with a new head or grown."""
+
+import json
+
+import numpy as np
+import pytest
+
+from resjax.config import ConfigError
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+from resjax.training.weights import FILE, paths, read_header, read_weights
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Identity-8 of width 2, trained for 20 steps; its config and its directory."""
+    from resjax.config import default_config
+
+    config = default_config()
+    config.model.update({"depth": 8, "width": 2})
+    config.optim.learning_rate = 0.05
+    config.train.update({"batch_size": 100, "duration": "20 steps"})
+    config.eval.every = "20 steps"
+    directory = tmp_path_factory.mktemp("start") / "first"
+    return config, directory, train_and_evaluate(config, directory)
+
+
+@pytest.fixture
+def later(trained):
+    """The config of a run that starts from it, for 10 steps."""
+    config = trained[0].copy_and_resolve_references()
+    config.train.init_from, config.train.duration = str(trained[1]), "10 steps"
+    return config
+
+
+def test_a_run_leaves_the_weights_of_its_last_evaluation(trained):
+    config, directory, _ = trained
+    weights, header = read_weights(directory), read_header(directory)
+    assert header.shapes == {path: leaf.shape for path, leaf in paths(weights.variables).items()}
+    assert weights.about.config.to_json() == config.to_json()
+    assert weights.about.class_names == tuple("0123456789")
+    assert weights.about.image_shape == (8, 8, 1)
+    assert weights.about.batches == 20
+    from resjax.data.sources import digits
+
+    pixels = digits().train.images
+    np.testing.assert_allclose(weights.mean, pixels.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(weights.deviation, pixels.std((0, 1, 2)), rtol=1e-6)
+
+
+def test_a_run_starts_where_the_other_ended(trained, later, tmp_path):
+    summary = trained[2]
+    after = train_and_evaluate(later, tmp_path / "second")
+    first = lines(tmp_path / "second")[0]
+    assert first["step"] == 0
+    assert first["train_error"] == summary.train_error
+    assert first["train_loss"] == pytest.approx(summary.train_loss, rel=1e-6)
+    assert after.train_loss < summary.train_loss
+
+
+def test_the_same_start_gives_the_same_bits(later, tmp_path):
+    one, two = (train_and_evaluate(later, tmp_path / name) for name in ("one", "two"))
+    assert one.train_loss == two.train_loss
+
+
+def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path):
+    later.data.name = "fake:8x8x1:5:500"
+    plan = prepare(later)
+    assert plan.start.classes == 10
+    train_and_evaluate(later, tmp_path / "second")
+    later.train.init_from, before = "", read_weights(trained[1]).variables
+    from jax import random
+
+    from resjax.models.resnet import initial_variables
+
+    drawn = initial_variables(plan.model, random.key(0), plan.image_shape)
+    variables = plan.start.variables(drawn, plan.model, random.key(0), None)
+    for path, leaf in paths(variables).items():
+        expected = paths(drawn if "head" in path else before)[path]
+        assert np.array_equal(leaf, expected), path
+
+
+@pytest.mark.parametrize("shortcut", ["identity", "none"])
+def test_a_grown_run_starts_with_the_errors_of_the_shallow_one(shortcut, trained, later, tmp_path):
+    directory = trained[1]
+    if shortcut == "none":
+        shallow = trained[0].copy_and_resolve_references()
+        shallow.model.shortcut, directory = "none", tmp_path / "plain"
+        train_and_evaluate(shallow, directory)
+    ended = lines(directory)[-1]
+    later.train.init_from, later.model.shortcut = str(directory), shortcut
+    later.model.depth = 14
+    later.train.grow_from, later.train.grow_at = 8, "0 steps"
+    train_and_evaluate(later, tmp_path / "deep")
+    begun = lines(tmp_path / "deep")[0]
+    for split in ("train", "test"):
+        assert begun[f"{split}_error"] == ended[f"{split}_error"]
+        assert begun[f"{split}_loss"] == pytest.approx(ended[f"{split}_loss"], rel=1e-4)
+
+
+def test_a_run_can_start_from_another_and_grow_later(later, tmp_path):
+    later.model.depth, later.train.grow_from, later.train.grow_at = 14, 8, "50%"
+    train_and_evaluate(later, tmp_path / "deep")
+    begun, grown, _ = lines(tmp_path / "deep")
+    assert (begun["step"], grown["step"]) == (0, 5)
+    assert grown["grown_train_error"] == grown["train_error"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"model.width": 4},
+            r"'params/stem/conv1/kernel' is 3x3x1x2 there, 3x3x1x4 here, .* more;",
+        ),
+        ({"model.depth": 14}, "lacks 'params/stage1/rest/.*; it is cifar-8 with identity: set "),
+        (
+            {"model.shortcut": "projection"},
+            "lacks 'params/stage2/first/shortcut/norm/bias'",
+        ),
+        ({"model.activation": "gelu"}, "model.activation is 'relu' there, 'gelu' here"),
+        ({"model.identity_pad": "both"}, r"identity_pad=end\)' there, 'Identity\(identity_pad=bo"),
+        ({"norm.epsilon": 1e-3}, "norm.epsilon is '1e-05' there, '0.001' here"),
+        ({"norm.kind": "none"}, "lacks 'params/stem/conv1/bias'"),
+        ({"train.init_from": "absent"}, "there is no absent; name a run, or a file of weights"),
+        ({"train.init_from": "."}, r"\. has no weights.safetensors; its run has not ended"),
+        ({"train.grow_from": 8, "model.depth": 14, "train.grow_at": "100%"}, "is step 10 of 10"),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
+)
+def test_weights_of_another_network_are_refused_before_anything(keys, message, later, tmp_path):
+    later.update_from_flattened_dict(keys)
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(later, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.999])
+def test_damaged_weights_are_refused(place, trained, tmp_path):
+    """One flipped bit, wherever it is."""
+    data = bytearray((trained[1] / FILE).read_bytes())
+    data[int(place * len(data))] ^= 4
+    (tmp_path / FILE).write_bytes(data)
+    with pytest.raises(ConfigError):
+        read_weights(tmp_path)
+
+
+def test_weights_that_are_cut_off_are_refused(trained, tmp_path):
+    data = (trained[1] / FILE).read_bytes()
+    for left in (0, 7, 500, len(data) - 1):
+        (tmp_path / FILE).write_bytes(data[:left])
+        with pytest.raises(ConfigError, match="is no whole safetensors file"):
+            read_header(tmp_path)
