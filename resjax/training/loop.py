@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,13 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, differences, flatten, run_id
 from resjax.interruption import Interrupted, Request, deferred
 from resjax.models.grow import grow
-from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
 from resjax.training.claims import Claim, Claimed, claimed
-from resjax.training.events import Events
 from resjax.training.feeds import make_feed
-from resjax.training.left_out import number_left_out, record_left_out
-from resjax.training.manifest import (
-    WITHOUT_EFFECT,
-    describe_execution,
-    describe_machine,
-    versions,
-)
+from resjax.training.journal import Journal, Position
+from resjax.training.left_out import record_left_out
+from resjax.training.manifest import WITHOUT_EFFECT, describe_execution, versions
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import TrainState, begin_training, create_state
@@ -42,9 +36,6 @@ STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 
 TELL_EVERY = 0.25
 """Seconds between two reports of the progress, if no call takes longer."""
-
-SECONDS_BETWEEN_PROGRESS = 2.0
-"""From one writing of `progress.json` to the next."""
 
 SECONDS_TO_AGREE = 20.0
 """For several hosts, to agree on the step at which they leave; a single one saves for itself."""
@@ -116,20 +107,6 @@ def _begin(
     return None
 
 
-@dataclasses.dataclass
-class _Position:
-    """How far a run is, beside its training state: what is saved with every checkpoint."""
-
-    step: int = 0
-    evaluated: int = 0
-    grown: bool = False
-    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best: dict[str, float] = dataclasses.field(default_factory=dict)
-    seconds: dict[str, float] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(("compile", "train", "eval"), 0.0)
-    )
-
-
 class _Run:
     """The parts of one run while it lasts."""
 
@@ -141,14 +118,12 @@ class _Run:
         request: Request,
         claims: list[Claim],
     ):
-        self.plan, self.directory, self.observe, self.request = plan, directory, observe, request
-        self.claims = claims
+        self.plan, self.directory, self.request, self.claims = plan, directory, request, claims
         self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
-        self.at = _Position()
-        self.told = dict(self.at.seconds)
+        self.at = Position()
+        self.journal = Journal(plan, directory, self.at, observe)
         self.state: TrainState | None = None
         self.loss: float | None = None
-        self.begun = self.written = None
         self.finite = 0  # steps after which the loss was last seen to be a number
         request.rescue = self._rescue
         if plan.parallel.hosts > 1:
@@ -164,27 +139,19 @@ class _Run:
                 self.directory, self.plan.parallel, self.plan.config.checkpoint.keep
             )
             until_it_ends.callback(self.checkpoints.close)
+            until_it_ends.callback(self.journal.close)
             try:
-                return self._execute(until_it_ends)
+                return self._execute()
             except Exception as error:
                 with contextlib.suppress(OSError):  # the disk may be full
-                    self._note_time("stopped", " ".join(str(error).split()))
+                    self.journal.note("stopped", " ".join(str(error).split()))
                 raise
 
-    def _execute(self, until_it_ends: ExitStack) -> Summary:
+    def _execute(self) -> Summary:
         plan, config = self.plan, self.plan.config
         with self._timed("compile"):
             self._start_or_resume()
             network = self._network()
-        if hosts.is_first():
-            self.events = Events(self.directory, self.at.lines)
-            until_it_ends.callback(self.events.close)
-        variables = variable_shapes(plan.model, plan.image_shape)
-        sizes = {
-            "params": count_parameters(variables["params"]),
-            "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
-        }
-        self._write_manifest(self._manifest() | sizes)
         if plan.start and not self.at.step and not self.at.lines:
             self._record_start(network)
         for mark in plan.marks:
@@ -197,11 +164,11 @@ class _Run:
         self._save()
         self.checkpoints.wait()
         self._write_weights(network)
-        self._note_time("done")
-        self._write_manifest(self._manifest() | sizes | {"seconds": self.at.seconds})
+        self.journal.note("done")
+        self.journal.write_manifest(seconds=self.at.seconds)
         return Summary(
             **self._last_evaluation(),
-            **sizes,
+            **self.journal.sizes,
             **self.at.best,
             steps=self.at.step,
             seconds=self.at.seconds,
@@ -218,9 +185,8 @@ class _Run:
         resumed = hosts.on_first(self._newest_checkpoint)
         if resumed is not None:
             facts = Facts(**resumed["facts"])
-            names = (field.name for field in dataclasses.fields(_Position))
-            self.at = _Position(**{name: getattr(facts, name) for name in names})
-            self.told, self.finite = dict(self.at.seconds), self.at.step
+            self.at.go_on_from(facts)
+            self.finite = self.at.step
         model = plan.shallow if plan.shallow and not self.at.grown else plan.model
         state = create_state(
             model, plan.optimizer, plan.config.seed, plan.image_shape, plan.config.train.ema_decay
@@ -231,9 +197,7 @@ class _Run:
             self.state = self.checkpoints.restore(Path(resumed["path"]), facts, state)
             self.feed.set_state(facts.data["feed"])
             self._tell("compiling", _how_it_goes_on(facts, self._facts()))
-        if hosts.is_first():
-            rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
-        self._note_time("begun")
+        self.journal.begin()
 
     def _started(self, drawn: TrainState) -> TrainState:
         """The state before the first step of a run that starts from the weights of another."""
@@ -252,7 +216,7 @@ class _Run:
         line = {"step": 0, "epoch": 0.0, **clean}
         with self.request.uncut:
             self.at.lines.append(line)
-        self._write_line(line)
+        self._add(line)
 
     def _newest_checkpoint(self) -> dict[str, Any] | None:
         path, facts, complaints = checkpoint.newest(self.directory)
@@ -340,7 +304,7 @@ class _Run:
             self.at.evaluated, self.at.best = mark, best
             self.at.grown = self.at.grown or bool(grown)
             self.at.lines.append(line)
-        self._write_line(line)
+        self._add(line)
         if improved:
             self._save()
         return network
@@ -407,7 +371,7 @@ class _Run:
         if self.state is not None:
             self._write_checkpoint()
             self.checkpoints.wait()
-        self._note_time("stopped", self.request.name)
+        self.journal.note("stopped", self.request.name)
 
     def _write_checkpoint(self) -> None:
         if any(claim.lost for claim in self.claims):
@@ -418,7 +382,7 @@ class _Run:
         if self.at.step > self.at.evaluated:
             self._refuse_divergence()
         self.checkpoints.save(self.state, self._facts())
-        self._note_time("saved")
+        self.journal.note("saved")
 
     # ----------------------------------------------------------------------------- what is recorded
 
@@ -445,13 +409,10 @@ class _Run:
         values = {name: self.at.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
 
-    def _write_line(self, line: dict[str, Any]) -> None:
-        if hosts.is_first():
-            rundir.append_line(self.directory / "metrics.jsonl", line)
-            self.events.add(line)
-            if complaint := record_left_out(self.directory, self.feed.left_out):
-                self._tell("evaluating", complaint)
-        self._note_time("evaluated")
+    def _add(self, line: dict[str, Any]) -> None:
+        self.journal.add(line)
+        if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
+            self._tell("evaluating", news)
 
     def _write_weights(self, network: Network) -> None:
         """The network of the last evaluation, for what comes after the run."""
@@ -464,52 +425,11 @@ class _Run:
             weights = Weights(about, variables, data.mean, data.deviation)
             write_weights(self.directory / WEIGHTS_FILE, weights)
 
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        if hosts.is_first():
-            rundir.write_json(self.directory / "manifest.json", manifest)
-
-    def _manifest(self) -> dict[str, Any]:
-        config, source = self.plan.config, self.plan.source
-        return {
-            "run": run_id(config),
-            **describe_machine(),
-            "batch_norm_examples": self.plan.batch_norm_examples,
-            "execution": describe_execution(self.plan),
-            "data": {
-                "name": config.data.name,
-                "fingerprint": source.fingerprint,
-                **{name: len(split) for name, split in source.splits.items()},
-                **number_left_out(self.directory),
-            },
-        }
-
-    def _note_time(self, event: str, why: str | None = None) -> None:
-        """What happened when, and the seconds since it was last noted."""
-        spent = {what: self.at.seconds[what] - self.told[what] for what in self.at.seconds}
-        self.told = dict(self.at.seconds)
-        line = {"event": event, "at": time.time(), "step": self.at.step, **spent}
-        if hosts.is_first():
-            rundir.append_line(
-                self.directory / "timing.jsonl", line | ({"why": why} if why else {})
-            )
-
     def _tell(self, phase: str, note: str | None = None) -> None:
-        per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
-        step, steps = self.at.step, self.plan.marks[-1]
-        progress = Progress(
-            phase, step, steps, step / per_epoch, steps / per_epoch, self.loss, note
-        )
-        self.observe(progress)
-        now = time.time()
-        if phase == "training" and self.begun is None:
-            self.begun = {"begun_at": now, "begun_step": step}
-        if hosts.is_first() and now - (self.written or 0.0) > SECONDS_BETWEEN_PROGRESS:
-            self.written = now
-            shown = {"at": now, **(self.begun or {}), **dataclasses.asdict(progress)}
-            rundir.write_progress(self.directory, shown)
+        self.journal.tell(phase, self.loss, note)
 
-    def _timed(self, what: str) -> "_Timer":
-        return _Timer(self.at.seconds, what)
+    def _timed(self, what: str) -> AbstractContextManager:
+        return self.journal.timed(what)
 
 
 def _how_it_goes_on(facts: Facts, here: Facts) -> str:
@@ -526,16 +446,3 @@ def _better(best: dict[str, float], clean: dict[str, float], step: int) -> dict[
         return best
     errors = {f"best_{name}": clean[name] for name in clean if name.endswith("_error")}
     return {"best_step": step, **errors}
-
-
-class _Timer:
-    """Adds the seconds spent inside to `seconds[what]`."""
-
-    def __init__(self, seconds: dict[str, float], what: str):
-        self.seconds, self.what = seconds, what
-
-    def __enter__(self) -> None:
-        self.start = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.what] += time.monotonic() - self.start

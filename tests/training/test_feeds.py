@@ -225,7 +225,7 @@ def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny
     ({"data.size": 0}, "images of .* cannot be resident together; set data.size=224 or so"),
     ({"data.feed": "resident"}, "data.feed=resident does not fit .* with data.size=8; streamed"),
     ({"data.feed": "streaming", "data.size": 0}, "streamed images are made of one size, such as"),
-    ({"data.standardise": "channel"}, "choose one of: imagenet, none"),
+    ({"data.standardise": "channel"}, "choose one of: imagenet, half, none"),
     ({"data.pad": 4}, "data.pad=4 is for resident images; streamed ones are cropped"),
     ({"data.on_bad": "hide"}, "unknown data.on_bad 'hide'; choose one of: refuse, skip"),
     ({"data.resize": 7}, "size 8 is not in 1 to resize 7"),
