@@ -19,7 +19,8 @@ from resjax.training.plan import prepare
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-COMMANDS = re.findall(r"\bresjax (?:sweep|train|report|describe|bench|prepare|doctor)\b[^`\n]*", README)
+NAMES = "sweep|train|report|describe|bench|prepare|doctor|probe"
+COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))

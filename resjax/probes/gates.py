@@ -4,12 +4,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import ShortcutGate
-from resjax.probes.walk import Bound, forward
+from resjax.probes.walk import Bound, exact, forward
 
 
 def gates(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -26,7 +25,7 @@ def gates(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
 
     def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
-        gate = nn.sigmoid(parts["shortcut"]["gate"]["output"].astype(jnp.float32))
+        gate = nn.sigmoid(exact(parts["shortcut"]["gate"]["output"]))
         return y, {"openness": gate.mean(), "deviation": gate.std()}
 
     return forward(model, variables, batch.images, visit)[1]

@@ -63,7 +63,7 @@ def _swapped(model: ResNet, variables: Any, number: jax.Array) -> Any:
         place = done + 1 + jnp.arange(size - 1)
         order = jnp.arange(size - 1) + (place == number) - (place == number + 1)
         done += size
-        for kind, tree in changed.items():
+        for tree in changed.values():
             if STACKED in tree[f"stage{stage}"]:
                 own = tree[f"stage{stage}"]
                 rest = jax.tree.map(lambda leaf, order=order: leaf[order], own[STACKED])

@@ -5,6 +5,7 @@ variables are stacked, so that a probe compiles in the same time whatever the de
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -79,10 +80,10 @@ def forward(
     def stage(module: Stage, x: jax.Array) -> jax.Array:
         nonlocal done
         for segment in _segments(module, variables):
-            rows = jax.tree.map(lambda leaf, n=len(segment): leaf[done : done + n], given)
-            x, found = segment.scan(visit, x, rows)
+            own = slice(done, done + len(segment))
+            x, found = segment.scan(visit, x, jax.tree.map(operator.itemgetter(own), given))
             kept.append(found)
-            done += len(segment)
+            done = own.stop
         return x
 
     logits = _with_stages(model, variables, images, stage)
@@ -133,8 +134,12 @@ def mean_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def norm(x: Any) -> jax.Array:
     """The Euclidean norm of all values in an array or tree, of the whole batch together."""
-    exact = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(x))
-    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in exact))
+    return jnp.sqrt(sum(jnp.square(exact(leaf)).sum() for leaf in jax.tree.leaves(x)))
+
+
+def exact(x: jax.Array) -> jax.Array:
+    """X in at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def identity(x: jax.Array, y: jax.Array) -> jax.Array:
