@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WIDE_RANGE = 30
 """From this ratio of the largest to the smallest value on, an axis is logarithmic."""
 
+CONTOURS, SMALLEST_LOSS = 15, 1e-8
+
 
 def write_probed(probed: Probed, directory: Path) -> list[Path]:
     """Writes `probes.json` and a figure for each probe; returns the figures.
@@ -41,24 +43,35 @@ def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
 
 
 def by_block(probed: Probed, name: str) -> "Figure":
-    """A panel for each array against the number of the block; grey lines divide the stages."""
+    """A panel for each array against the number of the block; grey lines divide the stages.
+
+    A dotted line is the network as it is, where blocks of it are changed.
+    """
     arrays = arrays_by_block(probed, name)
     figure, panels = _panels(probed, name, len(arrays))
     for panel, (quantity, array) in zip(panels, arrays.items(), strict=True):
         _draw(panel, np.asarray(array), probed.stages)
         panel.set_title(quantity.replace("_", " "))
+        if "whole" in probed.found[name]:
+            panel.axhline(probed.found[name]["whole"], color="0.4", linestyle=":")
     return figure
 
 
 def loss_surface(probed: Probed, name: str) -> "Figure":
-    """Contours of the loss along two directions; the network is in the middle."""
+    """Contours of the loss along two directions, in equal ratios; the network is in the middle."""
+    from matplotlib.colors import LogNorm
+
     arrays = probed.found[name]
     figure, (panel,) = _panels(probed, name, 1)
-    contours = panel.contour(arrays["offset"], arrays["offset"], arrays["loss"].T, 20)
-    panel.clabel(contours, fontsize="x-small")
+    loss = np.clip(arrays["loss"].T, SMALLEST_LOSS, None)
+    if np.isfinite(loss).all() and loss.max() > loss.min():
+        levels = np.geomspace(loss.min(), loss.max(), CONTOURS)
+        contours = panel.contour(arrays["offset"], arrays["offset"], loss, levels, norm=LogNorm())
+        panel.clabel(contours, fmt="%.2g", fontsize="x-small")
     panel.plot(0, 0, "k+")
     panel.set_aspect("equal")
-    panel.set_title("loss along two directions, in norms of the filters")
+    panel.set_xlabel("along one direction, in norms of the filters")
+    panel.set_ylabel("along another")
     return figure
 
 
@@ -86,11 +99,13 @@ def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
         )
     for end in np.cumsum(stages)[:-1]:
         panel.axvline(end + 0.5, color="0.8", linewidth=0.8, zorder=0)
+    panel.set_xlim(0.5, len(array) + 0.5)
+    panel.xaxis.get_major_locator().set_params(integer=True)
     seen = array[np.isfinite(array)]
     if seen.size and seen.min() > 0 and seen.max() > WIDE_RANGE * seen.min():
         panel.set_yscale("log")
-    elif not seen.size or seen.min() >= 0:
-        panel.set_ylim(bottom=0)
+    else:
+        panel.set_ylim(0, 1.05 * seen.max() if seen.any() else 1)
     if len(columns) > 1:
         panel.legend(title="in the block", frameon=False, fontsize="small")
     panel.set_xlabel("block")
