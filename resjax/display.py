@@ -306,7 +306,7 @@ def print_report(report: Report) -> None:
 
 
 def print_probed(probed: Probed, directory: Path) -> None:
-    """The first, the middle and the last block of every array, and where the files are, to stdout."""
+    """First, middle and last block of every array, and where the files are, to stdout."""
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("probe", "array", "first", "middle", "last"):

@@ -12,21 +12,34 @@ from resjax.models.build import build_model
 from resjax.models.networks import STEMS
 from resjax.models.resnet import OpeningLayers
 from resjax.training.state import create_state
-from tests.models.compiled import quick, scrambled
+from tests.models.compiled import quick
 
 IMAGES = jax.random.normal(jax.random.key(7), (24, 8, 8, 3))
 BATCH = Batch(IMAGES, jnp.arange(24) % 10)
 
 
-def built(norm=None, seed=2, **keys):
-    """A network of width 4 and variables that are random everywhere."""
+def built(norm=None, **keys):
+    """A network of width 4 and variables that are random everywhere, for a test to change."""
     config = default_config()
     config.model.update({"depth": 14, "width": 4} | keys)
     config.norm.update(norm or {})
     model = build_model(config, 10)
     state = create_state(model, optax.identity(), 1, IMAGES.shape[1:])
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return model, scrambled(variables, jax.random.key(seed))
+    return model, scrambled(variables)
+
+
+def scrambled(variables):
+    """Noise on every kernel; scales, biases and statistics that are no constants."""
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        noise = random.normal(size=leaf.shape).astype(leaf.dtype)
+        if path[-1].key == "kernel":
+            return leaf + 0.01 * noise
+        return jnp.asarray(0.2 * noise if path[-1].key in ("bias", "mean") else np.exp(0.2 * noise))
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
 
 
 def probed(probe, model, variables, batch=BATCH):

@@ -83,7 +83,7 @@ def test_plain_batch_norm_nets_explode_at_the_rate_of_theory():
 
 
 def test_the_residual_twin_grows_polynomially():
-    """As of (n / l)^c, the ratio of block l is 1 + c / l; that of a plain net is the same for all."""
+    """As of (n / l)^c, the ratio of block l is 1 + c / l; in a plain net it is the same for all."""
     ratios = ratios_at_initialisation("identity")
     assert ratios[40:].max() < 1.05
     early, late = ratios[8:12].mean() - 1, ratios[38:42].mean() - 1

@@ -14,7 +14,7 @@ from tests.probes.networks import BATCH, IMAGES, built, of_blocks, probed
 
 
 def predictions(model, variables):
-    logits = quick(lambda variables: model.apply(variables, IMAGES, train=False))(variables)
+    logits = jax.jit(model.apply, static_argnames="train")(variables, IMAGES, train=False)
     return jnp.argmax(logits, -1)
 
 
@@ -48,13 +48,12 @@ def test_a_deleted_block_is_one_whose_branch_is_zero():
 
 
 def test_a_swap_exchanges_neighbours_of_one_shape():
-    model, variables = built(depth=17, block="single", shortcut="none")
+    model, variables = built(depth=7, name="mlp", block="single", shortcut="none")
     labels = predictions(model, variables)
     found = probed(lesions, model, variables, BATCH._replace(labels=labels))["swapped"]
-    swappable = np.isfinite(found).reshape(3, 5)
-    np.testing.assert_array_equal(swappable, [[False, True, True, True, False]] * 3)
+    np.testing.assert_array_equal(np.isfinite(found), [False, True, True, True, False])
     trees = {kind: of_blocks(tree, model) for kind, tree in variables.items()}
-    for number in (2, 8, 11):
+    for number in (1, 3):
         other = dict(variables)
         for kind, tree in variables.items():
             first, second = trees[kind][number], trees[kind][number + 1]
@@ -76,9 +75,9 @@ def test_a_plain_network_does_not_miss_a_block_that_is_the_identity():
 
 
 def test_directions_have_the_norms_of_the_filters():
-    _, variables = built(depth=20)
+    _, variables = built(depth=11, block="single")
     params = variables["params"]
-    drawn = direction(params, jax.random.key(3))
+    drawn = quick(direction)(params, jax.random.key(3))
     for path in (("stage1", "first", "conv1"), ("stem", "conv1"), ("head",)):
         own, other = params, drawn
         for name in path:
@@ -86,7 +85,7 @@ def test_directions_have_the_norms_of_the_filters():
         axes = tuple(range(own["kernel"].ndim - 1))
         lengths = [np.sqrt(np.square(tree["kernel"]).sum(axes)) for tree in (own, other)]
         np.testing.assert_allclose(*lengths, rtol=1e-5)
-    own, other = (tree["stage2"]["rest"]["conv2"]["kernel"] for tree in (params, drawn))
+    own, other = (tree["stage2"]["rest"]["conv1"]["kernel"] for tree in (params, drawn))
     lengths = [np.sqrt(np.square(kernel).sum((1, 2, 3))) for kernel in (own, other)]
     assert lengths[0].shape == (2, 8)
     np.testing.assert_allclose(*lengths, rtol=1e-5)
@@ -105,7 +104,7 @@ def test_the_middle_of_a_surface_is_the_loss_of_evaluation():
 
     assert found["loss"][1, 1] == pytest.approx(loss(variables["params"]), rel=1e-5)
     keys = jax.random.split(jax.random.key(0))
-    first, second = (direction(variables["params"], key) for key in keys)
+    first, second = (quick(direction)(variables["params"], key) for key in keys)
     moved = jax.tree.map(lambda p, d, e: p - 0.5 * d + 0.5 * e, variables["params"], first, second)
     assert found["loss"][0, 2] == pytest.approx(loss(moved), rel=1e-4)
     assert found["loss"][0, 2] != pytest.approx(float(found["loss"][2, 0]), rel=1e-3)
