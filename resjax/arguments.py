@@ -205,6 +205,25 @@ def make_parser() -> argparse.ArgumentParser:
         help="remove what is partial: what a process left that ended while it wrote",
     )  # fmt: skip
     doctor.add_argument("--json", action="store_true", help="a line of JSON for each run")
+    probe = add(
+        "probe",
+        "look inside the network of a run: arrays by block, and figures",
+        "resjax probe runs/degradation/none-56-seed0-1cd5ab2a --probe=gradients,responses",
+        epilog=_probes(),
+    )
+    probe.add_argument("dir", type=_path, metavar="RUN", help="directory of the run")
+    probe.add_argument("--probe", metavar="NAME,...", help="which (default: all)")
+    probe.add_argument(
+        "--checkpoint", type=_count, metavar="STEP",
+        help="of this step; 0 is the network before training (default: the newest)",
+    )  # fmt: skip
+    probe.add_argument(
+        "--examples", type=_whole, metavar="N",
+        help="first images of a split to compute them on (default: eval.probe_examples)",
+    )  # fmt: skip
+    probe.add_argument(
+        "--out", type=_path, metavar="DIR", help="for the files (default: RUN/probes/STEP)"
+    )
     describe = add(
         "describe",
         "count the layers, parameters and multiply-adds of a network, and draw it",
@@ -340,6 +359,15 @@ def _add_hosts(command: argparse.ArgumentParser) -> None:
         "--connect-timeout", type=_whole, metavar="S", default=300,
         help="seconds to wait for the others (default: 300)",
     )  # fmt: skip
+
+
+def _probes() -> str:
+    from resjax.probes.table import PROBES
+
+    return "probes:\n" + "".join(
+        f"  {name:15}{(probe.measure.__doc__ or '').partition(chr(10))[0].rstrip('.')}\n"
+        for name, probe in PROBES.items()
+    )
 
 
 def _names() -> str:

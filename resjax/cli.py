@@ -194,6 +194,23 @@ def _doctor(options: argparse.Namespace, rest: list[str]) -> int:
     return EXIT_FAILED if bad else 0
 
 
+def _probe(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.display import print_probed
+    from resjax.probes.record import probe_run
+    from resjax.probes.table import chosen
+    from resjax.report.probes import write_probed
+    from resjax.training.compilation import enable_cache
+
+    _refuse(rest)
+    names = chosen(options.probe or "", "probe")
+    enable_cache()
+    probed = probe_run(options.dir, names, options.checkpoint, options.examples)
+    directory = options.out or options.dir / "probes" / str(probed.step)
+    write_probed(probed, directory)
+    print_probed(probed, directory)
+    return 0
+
+
 def _describe(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.models.build import build_model, preset
     from resjax.models.summary import describe
@@ -289,6 +306,7 @@ COMMANDS = {
     "status": _status,
     "report": _report,
     "doctor": _doctor,
+    "probe": _probe,
     "describe": _describe,
     "prepare": _prepare,
     "bench": _bench,

@@ -136,6 +136,8 @@ def default_config() -> ConfigDict:
     config.eval.select = "final"  # the evaluation that counts; or best, on the validation split
     config.eval.statistics = "running"  # that evaluation normalises by; or precise
     config.eval.precise_batches = 0  # of training data that precise statistics are measured over
+    config.eval.probes = ""  # to record at every evaluation: names such as gradients,responses
+    config.eval.probe_examples = 512  # that they are computed on: the first ones of a split
     return config
 
 
@@ -160,6 +162,8 @@ EXECUTION_KEYS = frozenset(
         "train.parallel",
         "train.steps_per_call",
         "eval.batch_size",
+        "eval.probe_examples",
+        "eval.probes",
     }
 )
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
@@ -310,6 +314,7 @@ _NUMBERS = {
     "checkpoint.keep": (1, 10**6, "a positive number of checkpoints, such as 2"),
     "train.steps_per_call": (0, 10**4, "a number of steps, such as 20, or 0 for the device's own"),
     "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
+    "eval.probe_examples": (1, 2**31 - 1, "a positive number of examples, such as 512"),
     "eval.precise_batches": (0, 10**6, "a number of batches, such as 32, or 0 for none"),
 }
 

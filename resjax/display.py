@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,8 @@ from resjax.models.summary import (
     count_parameters,
     variable_shapes,
 )
+from resjax.probes.record import Probed
+from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.doctor import Finding
@@ -208,6 +211,31 @@ def print_report(report: Report) -> None:
         for figure in section.figures[:1]:
             console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
     console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
+
+
+def print_probed(probed: Probed, directory: Path) -> None:
+    """First, middle and last block of every array, and where the files are, to stdout."""
+    console = Console(highlight=False, markup=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("probe", "array", "first", "middle", "last"):
+        left = heading in ("probe", "array")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for probe in probed.found:
+        for name, array in arrays_by_block(probed, probe).items():
+            values = (array[0], array[len(array) // 2], array[-1])
+            table.add_row(probe, name, *map(_few, values))
+    console.print(
+        f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
+        f"{probed.examples} examples",
+        soft_wrap=True,
+    )
+    _print_whole(console, table)
+    console.print(f"arrays and figures: {directory}", soft_wrap=True)
+
+
+def _few(values: np.ndarray) -> str:
+    """A number, or those of the layers of a block."""
+    return " ".join(f"{value:.3g}" for value in np.ravel(values))
 
 
 def print_findings(findings: list[Finding]) -> None:

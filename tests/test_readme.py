@@ -13,6 +13,8 @@ from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.probes.record import Probed
+from resjax.probes.table import PROBES
 from resjax.sweeps import doctor, status
 from resjax.training import benchmark, hosts, plan
 from resjax.training.plan import prepare
@@ -20,7 +22,8 @@ from resjax.training.plan import prepare
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
-NAMES = "status|sweep|train|report|describe|bench|prepare|doctor"
+PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
+NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe"
 COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
 
 
@@ -60,6 +63,8 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
             *(("shapes:0:1000",) if name == "cifar10" else (name, request))
         ),
     )
+    monkeypatch.setattr("resjax.probes.record.probe_run", lambda *_: checked.append(_) or PROBED)
+    monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: None)
     prepared = SimpleNamespace(done="prepared", directory=tmp_path, examples={"train": 1})
     monkeypatch.setattr("resjax.data.prepare.prepare", lambda *_: checked.append(_) or prepared)
     command = re.sub(r"\$\w+", "0", command)
@@ -70,7 +75,7 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
 
 
 def test_tables_of_the_readme_name_what_there_is():
-    for name in (*SHORTCUTS, *ORDERS):
+    for name in (*SHORTCUTS, *ORDERS, *PROBES):
         assert f"`{name}`" in README
     keys = flatten(default_config())
     for key in re.findall(r"`((?:model|norm|optim|train|eval|data|checkpoint)\.[a-z_]+)`", README):

@@ -70,8 +70,8 @@ class Feed(Protocol):
         """Of the examples of the last such evaluation, those that could not be decoded."""
         ...
 
-    def first_images(self, number: int) -> jax.Array:
-        """Training images `[number, H, W, C]`, as evaluation sees them; at most all."""
+    def first_examples(self, split: str, number: int) -> Batch:
+        """The first examples of a split, as evaluation sees them, on all devices; at most all."""
         ...
 
     def get_state(self) -> dict[str, int]:
@@ -153,8 +153,8 @@ class ResidentFeed:
             batch = _clean(parallel)(self.splits[split], parallel.pieces(index, 0))
             yield batch, parallel.pieces(valid, 0)
 
-    def first_images(self, number: int) -> jax.Array:
-        return self.data.take(np.arange(min(number, len(self.plan.source.train)))).images
+    def first_examples(self, split: str, number: int) -> Batch:
+        return self.splits[split].take(np.arange(min(number, len(self.plan.source.splits[split]))))
 
     def skipped(self, split: str, size: int) -> int:
         return 0
@@ -257,16 +257,17 @@ class StreamingFeed:
     def skipped(self, split: str, size: int) -> int:
         return self._pass(split, size).skipped
 
-    def first_images(self, number: int) -> jax.Array:
+    def first_examples(self, split: str, number: int) -> Batch:
         # Read by every host for itself, so that each has all of them.
-        train = self.plan.source.train
-        first = First(train, min(number, len(train)))
-        options = self._options("train") | {"workers": 0}
+        source = self.plan.source.splits[split]
+        first = First(source, min(number, len(source)))
+        options = self._options(split) | {"workers": 0}
         batches = self.streaming.evaluation_feed(first, self.evaluation_view, len(first), **options)
         batch = next(batches)
         batches.close()
         images = np.float32(batch.images[batch.valid])
-        return self.plan.parallel.whole((images - self.constants.mean) / self.constants.deviation)
+        images = (images - self.constants.mean) / self.constants.deviation
+        return self.plan.parallel.whole(Batch(images, batch.labels[batch.valid]))
 
     def get_state(self) -> dict[str, int]:
         return {"skipped": self.batches.skipped if self.batches else 0}

@@ -152,6 +152,7 @@ class _Run:
         with self._timed("compile"):
             self._start_or_resume()
             network = self._network()
+            self.probes = self._probes()
         if plan.start and not self.at.step and not self.at.lines:
             self._record_start(network)
         for mark in plan.marks:
@@ -202,9 +203,10 @@ class _Run:
     def _started(self, drawn: TrainState) -> TrainState:
         """The state before the first step of a run that starts from the weights of another."""
         plan, config = self.plan, self.plan.config
-        images = self.feed.first_images(IMAGES_TO_GROW_ON) if plan.start.shallow else None
+        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON) if plan.start.shallow else None
         variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
         key = jax.random.key(config.seed)
+        images = None if seen is None else seen.images
         variables = plan.start.variables(variables, plan.model, key, images)
         dtype = drawn.metrics.loss.dtype
         return begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
@@ -257,6 +259,13 @@ class _Run:
         model = self.plan.shallow if shallow else self.plan.model
         return Network(self.plan, model, self.state, self.feed, self._save_or_leave)
 
+    def _probes(self) -> Any:
+        from resjax.probes.record import Recorder  # what is built upon training, where it is used
+
+        return Recorder(
+            self.plan, self.directory, self.feed, self.at.evaluated, self._save_or_leave
+        )
+
     # ------------------------------------------------------------------------ training, evaluating
 
     def _train(self, network: Network, stop: int) -> None:
@@ -287,6 +296,7 @@ class _Run:
         self._tell("evaluating")
         with self._timed("eval"):
             clean = network.evaluate(self.state, mark)
+            self.probes.record(network.model, self.state, mark)
         best, state, grown = self.at.best, self.state, {}
         if self.plan.config.eval.select == "best":
             best = _better(best, clean, mark)
@@ -312,7 +322,7 @@ class _Run:
     def _grow(self) -> TrainState:
         """The deep net's state that computes what the shallow one does; momentum starts anew."""
         plan, state = self.plan, self.state
-        seen = self.feed.first_images(IMAGES_TO_GROW_ON)
+        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON).images
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         key = jax.random.key(plan.config.seed)
         variables = grow(variables, plan.shallow, plan.model, key, seen)

@@ -43,6 +43,7 @@ def describe_machine() -> dict[str, Any]:
 WITHOUT_EFFECT = frozenset(
     {
         "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
+        "eval.probe_examples", "eval.probes",
     }
 )  # fmt: skip
 """Keys of execution on which not a bit of a result depends."""

@@ -57,7 +57,7 @@ class Network:
         feed: Feed,
         between: Callable[[], None] = lambda: None,
     ):
-        self.plan, self.feed, self.between = plan, feed, between
+        self.plan, self.model, self.feed, self.between = plan, model, feed, between
         self.steps = compile_steps(plan, model, state, feed)
         config, shape = plan.config, plan.image_shape
         variables = jax.eval_shape(TrainState.evaluated, state)

@@ -113,6 +113,10 @@ def prepare(config: ConfigDict) -> Plan:
             "eval.precise_batches=32 or so"
         )
     choose(dict.fromkeys(SELECTIONS), config.eval.select, "eval.select")
+    if config.eval.probes:
+        from resjax.probes.table import chosen  # what is built upon training, where it is used
+
+        chosen(config.eval.probes, "eval.probes")
     choose(dict.fromkeys(ON_NAN), config.train.on_nan, "train.on_nan")
     if config.eval.select == "best" and source.validation is None:
         raise ConfigError(

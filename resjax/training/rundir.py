@@ -5,6 +5,7 @@ manifest.json  what ran: versions, device, git state, sizes, data fingerprint, s
 metrics.jsonl  a line per evaluation, without a clock
 timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the seconds until then
 checkpoints/   see `resjax.training.checkpoint`
+probes.jsonl   arrays by block, a line per evaluation, if `eval.probes` names any
 left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 weights.safetensors  the network of the last evaluation; see `resjax.training.weights`

@@ -1,0 +1,1 @@
+"""What residual learning looks like from inside: arrays by block, of any network and batch."""

@@ -1,0 +1,35 @@
+"""What a block adds to its input."""
+
+from typing import Any
+
+import jax
+
+from resjax.data.resident import Batch
+from resjax.models.resnet import ResNet
+from resjax.probes.walk import Bound, forward, identity, norm
+
+
+def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """How large the branch is beside the input, and how far the block is from doing nothing.
+
+    Norms are of the whole batch together; evaluation mode.
+
+    Returns:
+      branch_over_input: `[blocks]`, |F| / |x|, F being the branch's term of the sum.
+      branch_over_shortcut: `[blocks]`, |F| over the norm of the shortcut's term, if there is one.
+      from_identity: `[blocks]`, |H(x) - x| / |x|; where the shape changes, x is what shortcut A
+        makes of it.
+    """
+
+    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+        y, parts = block.observed(x)
+        terms, carried = parts["shortcut"], identity(x, y)
+        found = {
+            "branch_over_input": norm(terms["branch"]) / norm(x),
+            "from_identity": norm(y - carried) / norm(carried),
+        }
+        if "shortcut" in terms:
+            found["branch_over_shortcut"] = norm(terms["branch"]) / norm(terms["shortcut"])
+        return y, found
+
+    return forward(model, variables, batch.images, visit)[1]

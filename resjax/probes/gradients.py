@@ -1,0 +1,32 @@
+"""How large the gradient is at every block."""
+
+from typing import Any
+
+import jax
+
+from resjax.data.resident import Batch
+from resjax.models.resnet import ResNet
+from resjax.probes.walk import Bound, backward, norm
+from resjax.training.evaluation import measuring
+
+
+def gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """Norms of the gradient of the mean loss, with the statistics of the batch as in training.
+
+    A net whose gradient vanishes or explodes with depth has a ratio far from 1.
+
+    Returns:
+      input: `[blocks]`, at the input of every block, of the whole batch together.
+      parameters: `[blocks]`, of the parameters of every block.
+      input_ratio, parameters_ratio: the first block's over the last one's.
+    """
+
+    def visit(block: Bound, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
+        _, pull = jax.vjp(
+            lambda params, x: block.with_params(params)(x), block.variables["params"], x
+        )
+        of_params, of_input = pull(gradient)
+        return of_input, {"input": norm(of_input), "parameters": norm(of_params)}
+
+    norms = backward(measuring(model), variables, batch, visit)
+    return norms | {f"{name}_ratio": values[0] / values[-1] for name, values in norms.items()}

@@ -1,0 +1,127 @@
+"""BatchNorm from inside: which statistics it has, and which channels are dead."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from resjax.data.resident import Batch
+from resjax.models.blocks import ACTIVATION, NORM, Block
+from resjax.models.resnet import STACKED, ResNet
+from resjax.probes.walk import Bound, forward
+from resjax.training.evaluation import measuring
+from resjax.training.step import measure_step
+
+PARTS = 4
+"""Of the images, equal ones: batches of which one is compared with all."""
+
+
+def normalisation(
+    model: ResNet, variables: Any, batch: Batch, parts: int = PARTS
+) -> dict[str, jax.Array]:
+    """The statistics of a batch and the running ones, against precise ones; dead channels.
+
+    Precise statistics are those of all parts of the images as if they were one batch, while the
+    network normalises by each part (Wu and Johnson 2021, section 3). A batch is the first part.
+    Compared are, over channels, sqrt(mean((mean - precise mean)^2 / (precise var + epsilon))) and
+    mean(|log((var + epsilon) / (precise var + epsilon))|). A channel is dead if its output is the
+    same for every example and pixel in evaluation, behind the activation if one follows.
+
+    Returns:
+      batch_mean, batch_var, running_mean, running_var: `[blocks, norms]`, how far off they are.
+      dead: `[blocks, norms]`, the fraction of the channels. All are NaN for a normalisation that a
+        block does not have; nothing for a network whose blocks have none.
+    """
+    running = variables.get("batch_stats", {})
+    if not running:
+        return {}
+    size = len(batch.images) // parts
+    images = batch.images[: parts * size].reshape(parts, size, *batch.images.shape[1:])
+    model_by_batch = measuring(model)
+    moments = jax.lax.map(
+        lambda images: measure_step(model_by_batch, variables, Batch(images, None)), images
+    )
+    epsilon = model.parts.norm().epsilon
+    own = jax.tree.map(lambda leaf: leaf[0], moments)
+    precise = _together(moments)
+    off = {
+        f"{name}_{what}": _by_block(model, how, tree, precise, epsilon)
+        for name, tree in (("batch", own), ("running", running))
+        for what, how in (("mean", _mean_off), ("var", _var_off))
+    }
+    return off | {"dead": _dead(model, variables, batch.images)}
+
+
+def _together(moments: Any) -> Any:
+    """The moments of parts `[parts, ...]` as those of one batch, by the law of total variance."""
+    if "mean" not in moments:
+        return {name: _together(below) for name, below in moments.items()}
+    mean, var = moments["mean"], moments["var"]
+    return {"mean": mean.mean(0), "var": var.mean(0) + mean.var(0)}
+
+
+def _mean_off(one: Any, other: Any, epsilon: float) -> jax.Array:
+    square = jnp.square(one["mean"] - other["mean"]) / (other["var"] + epsilon)
+    return jnp.sqrt(square.mean(-1))
+
+
+def _var_off(one: Any, other: Any, epsilon: float) -> jax.Array:
+    return jnp.abs(jnp.log((one["var"] + epsilon) / (other["var"] + epsilon))).mean(-1)
+
+
+def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float) -> jax.Array:
+    """`compare` at every normalisation of every block, `[blocks, norms]`."""
+    names, rows = _names(model), []
+    for stage, size in enumerate(model.spec.stages, start=1):
+        trees = one[f"stage{stage}"], other[f"stage{stage}"]
+        for part, number in (("first", 1), (STACKED, size - 1)):
+            if part not in trees[0]:
+                continue
+            columns = [
+                jnp.broadcast_to(
+                    compare(trees[0][part][name], trees[1][part][name], epsilon)
+                    if name in trees[0][part]
+                    else jnp.nan,
+                    number,
+                )
+                for name in names
+            ]
+            rows.append(jnp.stack(columns, axis=-1))
+    return jnp.concatenate(rows)
+
+
+def _dead(model: ResNet, variables: Any, images: jax.Array) -> jax.Array:
+    activated = _names(model)
+
+    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+        y, parts = block.observed(x)
+        fractions = [
+            _constant(parts[name]["output"], model.parts.activation if active else None)
+            if name in parts
+            else jnp.asarray(jnp.nan)
+            for name, active in activated.items()
+        ]
+        return y, jnp.stack(fractions)
+
+    return forward(model, variables, images, visit)[1]
+
+
+def _constant(x: jax.Array, activation: Any) -> jax.Array:
+    """The fraction of the channels that have a single value."""
+    x = x if activation is None else activation(x)
+    axes = tuple(range(x.ndim - 1))
+    return (x.max(axes) == x.min(axes)).mean()
+
+
+def _names(model: ResNet) -> dict[str, bool]:
+    """The normalisations of a block, as it names them, and whether an activation follows each."""
+    block: Block = Block(model.spec.branch(0, False, None), model.parts, parent=None)
+    order, layers = block.parts.order, len(block.layers)
+    groups = (order.before, *[order.between] * (layers - 1), order.after, order.joined)
+    active = [
+        group[place + 1 : place + 2] == (ACTIVATION,)
+        for group in groups
+        for place, step in enumerate(group)
+        if step == NORM
+    ]
+    return {f"norm{number}": flag for number, flag in enumerate(active, start=1)}

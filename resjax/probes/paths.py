@@ -1,0 +1,39 @@
+"""Which way the gradient takes through a block: the "1 +" of the chain rule."""
+
+from typing import Any
+
+import jax
+
+from resjax.data.resident import Batch
+from resjax.models.resnet import ResNet
+from resjax.probes.walk import Bound, backward, norm
+from resjax.training.evaluation import measuring
+
+
+def paths(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """The gradient that arrives at a block's input through its shortcut, and through its branch.
+
+    A block joins x and F(x) to J(x, F(x)), so the gradient at x is the sum of two terms,
+    dL/dJ dJ/dx, where F(x) is held, and dL/dJ dJ/dF dF/dx (He et al. 2016, equation 5). Gates are
+    part of the join. Normalised by the statistics of the batch, as in training.
+
+    Returns:
+      through_shortcut, through_branch: `[blocks]`, norms of the two terms.
+      shortcut_share: `[blocks]`, the first over the sum of both; 0 in a plain net.
+    """
+    held = jax.lax.stop_gradient
+
+    def visit(block: Bound, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
+        terms = {
+            "through_shortcut": lambda x, branch: (x, held(branch)),
+            "through_branch": lambda x, branch: (held(x), branch),
+        }
+        arrived = {
+            name: jax.vjp(lambda x, change=change: block(x, change), x)[1](gradient)[0]
+            for name, change in terms.items()
+        }
+        total = arrived["through_shortcut"] + arrived["through_branch"]
+        return total, {name: norm(value) for name, value in arrived.items()}
+
+    norms = backward(measuring(model), variables, batch, visit)
+    return norms | {"shortcut_share": norms["through_shortcut"] / sum(norms.values())}

@@ -1,0 +1,222 @@
+"""What probes find: of a network at hand, at the evaluations of a run, and in a checkpoint."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from resjax.config import ConfigError, default_config, run_id
+from resjax.data.resident import Batch
+from resjax.models.resnet import ResNet
+from resjax.probes.table import PROBES, chosen
+from resjax.training import checkpoint, hosts, rundir
+from resjax.training.checkpoint import Checkpoints
+from resjax.training.feeds import Feed, make_feed
+from resjax.training.plan import Plan, prepare
+from resjax.training.programs import program
+from resjax.training.state import TrainState, create_state
+
+FILE = "probes.jsonl"
+"""Of a run that is probed at its evaluations."""
+
+Arrays = dict[str, dict[str, np.ndarray]]
+"""What was found, {probe: {name: array}}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """A network as the probes found it.
+
+    Attributes:
+      run: its name.
+      shortcut: its kind.
+      step: training steps that it had taken.
+      stages: number of blocks in each.
+      examples: number of images, at most, that a probe was computed on.
+      found: probes that the network has nothing for are left out.
+    """
+
+    run: str
+    shortcut: str
+    step: int
+    stages: tuple[int, ...]
+    examples: int
+    found: Arrays
+
+    def recorded(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        fields = {name: getattr(self, name) for name in ("run", "shortcut", "step", "examples")}
+        return fields | {"stages": list(self.stages), "probes": as_lists(self.found)}
+
+
+def compute(
+    names: list[str],
+    model: ResNet,
+    variables: Any,
+    batches: dict[str, Batch],
+    between: Callable[[], None] = lambda: None,
+) -> Arrays:
+    """The arrays of some probes; `batches` are by split, and `between` is called before each."""
+    found = {}
+    for name in names:
+        between()
+        arguments = variables, batches[PROBES[name].split]
+        arrays = program(PROBES[name].measure, (model,), arguments)(*arguments)
+        if arrays:
+            found[name] = jax.device_get(arrays)
+    return found
+
+
+def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
+    """Lists of numbers; null is what is not finite."""
+    return {
+        probe: {name: _finite(np.asarray(array).tolist()) for name, array in arrays.items()}
+        for probe, arrays in found.items()
+    }
+
+
+class Recorder:
+    """Adds a line to `probes.jsonl` at every evaluation of a run whose config names probes.
+
+    A line is written before the run counts its evaluation as done, and where a run goes on, lines
+    of later evaluations are removed, which it does again. So each has one line, however often the
+    run is interrupted.
+
+    Args:
+      plan: of the run.
+      directory: of the run.
+      feed: of its images.
+      evaluated: steps that had been taken at the last evaluation that counts.
+      between: is called before every probe.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        feed: Feed,
+        evaluated: int,
+        between: Callable[[], None],
+    ):
+        self.names = chosen(plan.config.eval.probes, "eval.probes")
+        self.path, self.between = directory / FILE, between
+        if self.names:
+            self.batches = _batches(self.names, feed, plan.config.eval.probe_examples)
+        if hosts.is_first() and self.path.exists():
+            kept = (line for line in self._lines() if line["step"] <= evaluated)
+            rundir.write_lines(self.path, kept)
+
+    def record(self, model: ResNet, state: TrainState, step: int) -> None:
+        """Probes what was evaluated; every host does, and the first one writes."""
+        if not self.names:
+            return
+        variables = jax.device_get(state.evaluated())
+        found = compute(self.names, model, variables, self.batches, self.between)
+        if hosts.is_first():
+            rundir.append_line(self.path, {"step": step, **as_lists(found)})
+
+    def _lines(self) -> list[dict[str, Any]]:
+        try:
+            return rundir.read_lines(self.path)
+        except ConfigError as error:
+            reason = str(error).partition("; ")[0]
+            raise ConfigError(f"{reason}; remove it, and the run goes on without it") from None
+
+
+def probe_run(
+    directory: Path,
+    names: list[str] | None = None,
+    step: int | None = None,
+    examples: int | None = None,
+) -> Probed:
+    """Probes the network of a run, as a checkpoint has it; on one device.
+
+    Args:
+      directory: of the run.
+      names: of the probes; all by default.
+      step: of the checkpoint, or 0 for the network before its first step, which the seed decides;
+        by default the newest that verifies.
+      examples: number of images; by default that of the run's config.
+
+    Raises:
+      ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
+    """
+    config = default_config()
+    config.update_from_flattened_dict(rundir.read_config(directory))
+    config.train.devices, config.train.parallel = 1, "jit"
+    plan, names = prepare(config), names or list(PROBES)
+    examples = examples or config.eval.probe_examples
+    model, state = _restored(directory, plan, step)
+    feed = make_feed(plan)
+    try:
+        batches = _batches(names, feed, examples)
+    finally:
+        feed.close()
+    found = compute(names, model, jax.device_get(state.evaluated()), batches)
+    return Probed(
+        run=run_id(config),
+        shortcut=config.model.shortcut,
+        step=int(state.step),
+        stages=model.spec.stages,
+        examples=examples,
+        found=found,
+    )
+
+
+def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, TrainState]:
+    """The network of a checkpoint, and its state."""
+    path, facts = (None, None) if step == 0 else _checkpoint(directory, plan, step)
+    shallow = plan.shallow and not (facts and facts.grown)
+    model, config = plan.shallow if shallow else plan.model, plan.config
+    state = create_state(
+        model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
+    )
+    if path is None:
+        # An average of no steps is nothing yet.
+        return model, state.replace(average=None)
+    checkpoints = Checkpoints(directory, plan.parallel, config.checkpoint.keep)
+    try:
+        return model, checkpoints.restore(path, facts, state)
+    finally:
+        checkpoints.close()
+
+
+def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, checkpoint.Facts]:
+    """That of a step, or the newest; verified, and of this run and these data."""
+    steps = [path for path in checkpoint.found(directory) if not checkpoint.is_partial(path)]
+    there = sorted({int(path.name.partition(".")[0]) for path in steps})
+    remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
+    if step is None:
+        path, facts, complaints = checkpoint.newest(directory)
+        if path is None:
+            damage = f" ({'; '.join(complaints)})" if complaints else ""
+            raise ConfigError(f"{directory} has no checkpoint to probe{damage}; {remedy}")
+    else:
+        path = next((path for path in steps if path.name.partition(".")[0] == str(step)), None)
+        if path is None:
+            raise ConfigError(f"{directory} has no checkpoint of step {step}; {remedy}")
+        facts = checkpoint.verified(path)
+    if facts.run != run_id(plan.config):
+        raise ConfigError(f"{path} is of another run, {facts.run}; probe the directory of that")
+    if facts.data["fingerprint"] != plan.source.fingerprint:
+        raise ConfigError(
+            f"the data of {plan.config.data.name} have changed since {directory} was begun; bring "
+            "back those"
+        )
+    return path, facts
+
+
+def _batches(names: list[str], feed: Feed, examples: int) -> dict[str, Batch]:
+    """The same images whenever they are asked for, as evaluation sees them, by split."""
+    splits = {PROBES[name].split for name in names}
+    return {split: jax.device_get(feed.first_examples(split, examples)) for split in splits}
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, list):
+        return list(map(_finite, values))
+    return values if math.isfinite(values) else None

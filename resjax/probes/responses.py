@@ -1,0 +1,45 @@
+"""How strongly the layers respond."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from resjax.data.resident import Batch
+from resjax.models.blocks import NORM, Block
+from resjax.models.resnet import ResNet
+from resjax.probes.walk import Bound, exact, forward
+
+
+def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+    """Standard deviations of layer responses (He et al. 2015, figure 7).
+
+    A response is the output of a 3x3 layer behind its normalisation, and ahead of the activation or
+    the sum. Where no normalisation follows the layer it is the output of the layer itself. Of a
+    fully connected net it is that of every dense layer of the branches.
+
+    Returns:
+      deviation: `[blocks, layers]`, over examples, pixels and channels.
+    """
+
+    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+        y, parts = block.observed(x)
+        found = [parts[name]["output"] for name in response_names(block.module, parts)]
+        return y, jnp.stack([exact(value).std() for value in found])
+
+    return {"deviation": forward(model, variables, batch.images, visit)[1]}
+
+
+def response_names(block: Block, parts: Any) -> list[str]:
+    """Of the parts whose outputs are the responses of the block's largest layers."""
+    order, layers = block.parts.order, block.layers
+    largest, names = max(layer.size for layer in layers), []
+    for number, layer in enumerate(layers, start=1):
+        follows = order.between if number < len(layers) else order.after
+        earlier = order.before.count(NORM) + (number - 1) * order.between.count(NORM)
+        name = f"norm{earlier + 1}"
+        if follows[:1] != (NORM,) or name not in parts:
+            name = f"{block.parts.layer_name}{number}"
+        if layer.size == largest:
+            names.append(name)
+    return names

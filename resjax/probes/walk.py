@@ -1,0 +1,210 @@
+"""A network taken block by block: what a probe does at each of them, forward and backward.
+
+The stem and the head are the network's own; each stage is replaced by a loop over its blocks, whose
+variables are stacked, so that a probe compiles in the same time whatever the depth.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from resjax.data.resident import Batch
+from resjax.models.blocks import Block
+from resjax.models.resnet import STACKED, ResNet, Stage
+from resjax.models.shortcuts import Identity, Shortcut
+from resjax.training.metrics import measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A block with its variables, in evaluation: nothing is dropped.
+
+    A probe that wants the statistics of the batch walks the network that
+    `resjax.training.evaluation.measuring` makes.
+    """
+
+    module: Block
+    variables: Any
+
+    def __call__(self, x: jax.Array, terms: Callable | None = None) -> jax.Array:
+        """`[N, H, W, C]` to the output of the block.
+
+        `terms(x, branch)` are what the shortcut is given in their place.
+        """
+
+        def join(next_call, args, kwargs, context):
+            if isinstance(context.module, Shortcut) and context.method_name == "__call__":
+                args = (*terms(*args[:2]), *args[2:])
+            return next_call(*args, **kwargs)
+
+        if terms is None:
+            return self._apply(x)[0]
+        with nn.intercept_methods(join):
+            return self._apply(x)[0]
+
+    def observed(self, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        """The output, and what the parts of the block return, {part: ...} as they are nested.
+
+        The terms of the sum are in "shortcut": "branch", "sum", and "shortcut" if there is one.
+        """
+        y, left = self._apply(x, capture_intermediates=True)
+        return y, _unwrapped(left["intermediates"])
+
+    def with_params(self, params: Any) -> "Bound":
+        """The same block with other parameters."""
+        return Bound(self.module, {**self.variables, "params": params})
+
+    def _apply(self, x: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
+        left = ["intermediates", "batch_stats"]
+        return self.module.apply(self.variables, x, 0.0, False, mutable=left, **options)
+
+
+Visit = Callable[[Bound, jax.Array, Any], tuple[jax.Array, Any]]
+
+
+def forward(
+    model: ResNet, variables: Any, images: jax.Array, visit: Visit, given: Any = None
+) -> tuple[jax.Array, Any]:
+    """Runs the network with `visit(block, x, row)` in the place of every block.
+
+    It returns what goes on, and what is kept; `row` is that of `given`, whose leaves are
+    `[blocks, ...]`. Returns the logits, and what was kept of all blocks, `[blocks, ...]`.
+    """
+    kept, done = [], 0
+
+    def stage(module: Stage, x: jax.Array) -> jax.Array:
+        nonlocal done
+        for segment in _segments(module, variables):
+            own = slice(done, done + len(segment))
+            x, found = segment.scan(visit, x, jax.tree.map(operator.itemgetter(own), given))
+            kept.append(found)
+            done = own.stop
+        return x
+
+    logits = _with_stages(model, variables, images, stage)
+    return logits, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+
+
+def backward(model: ResNet, variables: Any, batch: Batch, visit: Visit) -> Any:
+    """Takes the gradient of the batch's mean loss through the network, from the last block on.
+
+    `visit(block, x, gradient)` gets the input of a block and the gradient at its output, and
+    returns the gradient at x, and what is kept. Returns the latter, `[blocks, ...]` in the order of
+    the network.
+    """
+    passed, last = [], None
+
+    def stage(module: Stage, x: jax.Array) -> jax.Array:
+        nonlocal last
+        for segment in _segments(module, variables):
+            x, inputs = segment.scan(lambda block, x, _: (block(x), x), x, None)
+            passed.append((segment, inputs))
+        last = x
+        return x
+
+    _with_stages(model, variables, batch.images, stage)
+
+    def loss(last: jax.Array) -> jax.Array:
+        logits = _with_stages(model, variables, batch.images, lambda module, x: last)
+        return mean_loss(logits, batch.labels)
+
+    gradient, kept = jax.grad(loss)(last), []
+    for segment, inputs in reversed(passed):
+        gradient, found = segment.scan(
+            lambda block, gradient, x: visit(block, x, gradient), gradient, inputs, reverse=True
+        )
+        kept.append(found)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *reversed(kept))
+
+
+def mean_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The mean cross-entropy in nats."""
+    return measure(logits, labels).loss / len(labels)
+
+
+def mean_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The fraction of the examples that are wrong."""
+    return measure(logits, labels).errors / len(labels)
+
+
+def norm(x: Any) -> jax.Array:
+    """The Euclidean norm of all values in an array or tree, of the whole batch together."""
+    return jnp.sqrt(sum(jnp.square(exact(leaf)).sum() for leaf in jax.tree.leaves(x)))
+
+
+def exact(x: jax.Array) -> jax.Array:
+    """X in at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def identity(x: jax.Array, y: jax.Array) -> jax.Array:
+    """X in the shape of y: itself, or shortcut A of He et al. 2015 where the shape changes.
+
+    NaN where y has fewer channels.
+    """
+    if y.shape[-1] < x.shape[-1]:
+        return jnp.full_like(y, jnp.nan)
+    stride = x.shape[1] // y.shape[1] if x.ndim == 4 else 1
+    shortcut = Identity(y.shape[-1], stride, None, None, parent=None)
+    return shortcut.apply({}, x, False, method="carry")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Segment:
+    """Equal blocks that follow each other; their variables are stacked."""
+
+    module: Block
+    variables: Any
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.variables)[0])
+
+    def scan(self, visit: Visit, x: jax.Array, rows: Any, reverse: bool = False) -> tuple:
+        def step(x: jax.Array, row: tuple) -> tuple:
+            variables, given = row
+            return visit(Bound(self.module, variables), x, given)
+
+        if len(self) == 1:  # a stage's first block, which may change the shape
+            x, found = step(x, jax.tree.map(lambda leaf: leaf[0], (self.variables, rows)))
+            return x, jax.tree.map(lambda leaf: leaf[None], found)
+        return jax.lax.scan(step, x, (self.variables, rows), reverse=reverse)
+
+
+def _segments(stage: Stage, variables: Any) -> list[_Segment]:
+    """The first block of a stage, and the rest if there are more."""
+    own = {kind: tree[stage.name] for kind, tree in variables.items() if tree}
+    first = jax.tree.map(lambda leaf: leaf[None], {kind: own[kind]["first"] for kind in own})
+    segments = [_Segment(stage.first(parent=None), first)]
+    if STACKED in own["params"]:
+        rest = {kind: own[kind][STACKED] for kind in own}
+        segments.append(_Segment(stage.rest(parent=None), rest))
+    return segments
+
+
+def _with_stages(
+    model: ResNet, variables: Any, images: jax.Array, run: Callable[[Stage, jax.Array], jax.Array]
+) -> jax.Array:
+    """The logits with `run(stage, x)` in the place of every stage."""
+
+    def replace(next_call, args, kwargs, context):
+        if isinstance(context.module, Stage) and context.method_name == "__call__":
+            return run(context.module, args[0])
+        return next_call(*args, **kwargs)
+
+    with nn.intercept_methods(replace):
+        return model.apply(variables, images, train=False, mutable=["batch_stats"])[0]
+
+
+def _unwrapped(tree: Any) -> Any:
+    """Outputs of modules, without the tuple and the name of the method that Flax puts around."""
+    if not isinstance(tree, dict):
+        return tree
+    found = {name: _unwrapped(below) for name, below in tree.items() if name != "__call__"}
+    if "__call__" in tree:
+        found["output"] = tree["__call__"][0]
+    return found

@@ -1,0 +1,114 @@
+"""What probes have found of a network, as files and figures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resjax.probes.record import Probed
+from resjax.probes.table import PROBES
+from resjax.report.arms import label
+from resjax.report.figures import save
+from resjax.report.styles import MATPLOTLIB_LINES
+from resjax.training import rundir
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE_RANGE = 30
+"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+
+CONTOURS, SMALLEST_LOSS = 15, 1e-8
+
+
+def write_probed(probed: Probed, directory: Path) -> list[Path]:
+    """Writes `probes.json` and a figure for each probe; returns the figures.
+
+    Raises:
+      ConfigError: if the directory cannot be written to.
+    """
+    rundir.make_directory(directory)
+    figures = []
+    for name in probed.found:
+        draw = by_block if PROBES[name].by_block else loss_surface
+        figures += save(draw(probed, name), directory / name)
+    rundir.write_json(directory / "probes.json", probed.recorded())
+    return figures
+
+
+def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
+    """The arrays of a probe that have a row for every block; none of a probe that has no such."""
+    arrays = probed.found[name] if PROBES[name].by_block else {}
+    return {name: array for name, array in arrays.items() if np.ndim(array)}
+
+
+def by_block(probed: Probed, name: str) -> "Figure":
+    """A panel for each array against the number of the block; grey lines divide the stages.
+
+    A dotted line is the network as it is, where blocks of it are changed.
+    """
+    arrays = arrays_by_block(probed, name)
+    figure, panels = _panels(probed, name, len(arrays))
+    for panel, (quantity, array) in zip(panels, arrays.items(), strict=True):
+        _draw(panel, np.asarray(array), probed.stages)
+        panel.set_title(quantity.replace("_", " "))
+        if "whole" in probed.found[name]:
+            panel.axhline(probed.found[name]["whole"], color="0.4", linestyle=":")
+    return figure
+
+
+def loss_surface(probed: Probed, name: str) -> "Figure":
+    """Contours of the loss along two directions, in equal ratios; the network is in the middle."""
+    from matplotlib.colors import LogNorm
+
+    arrays = probed.found[name]
+    figure, (panel,) = _panels(probed, name, 1)
+    loss = np.clip(arrays["loss"].T, SMALLEST_LOSS, None)
+    if np.isfinite(loss).all() and loss.max() > loss.min():
+        levels = np.geomspace(loss.min(), loss.max(), CONTOURS)
+        contours = panel.contour(arrays["offset"], arrays["offset"], loss, levels, norm=LogNorm())
+        panel.clabel(contours, fmt="%.2g", fontsize="x-small")
+    panel.plot(0, 0, "k+")
+    panel.set_aspect("equal")
+    panel.set_xlabel("along one direction, in norms of the filters")
+    panel.set_ylabel("along another")
+    return figure
+
+
+def _panels(probed: Probed, name: str, number: int) -> tuple["Figure", list["Axes"]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.9 + 3.2 * number, 3.4), layout="constrained")
+    figure.suptitle(f"{name}: {label(probed.shortcut)}, step {probed.step}", fontsize="medium")
+    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+
+
+def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
+    from matplotlib import colormaps
+
+    columns = array.reshape(len(array), -1).T
+    for place, values in enumerate(columns):
+        panel.plot(
+            np.arange(1, len(values) + 1),
+            values,
+            color=colormaps["viridis"](0.85 - 0.85 * place / max(1, len(columns) - 1)),
+            linestyle=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
+            linewidth=1.8,
+            marker="." if len(values) < 40 else None,
+            label=f"{place + 1}",
+        )
+    for end in np.cumsum(stages)[:-1]:
+        panel.axvline(end + 0.5, color="0.8", linewidth=0.8, zorder=0)
+    panel.set_xlim(0.5, len(array) + 0.5)
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    seen = array[np.isfinite(array)]
+    if seen.size and seen.min() > 0 and seen.max() > WIDE_RANGE * seen.min():
+        panel.set_yscale("log")
+    else:
+        panel.set_ylim(0, 1.05 * seen.max() if seen.any() else 1)
+    if len(columns) > 1:
+        panel.legend(title="in the block", frameon=False, fontsize="small")
+    panel.set_xlabel("block")
+    panel.grid(alpha=0.25, linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)

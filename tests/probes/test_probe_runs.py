@@ -1,0 +1,131 @@
+"""Probes at the evaluations of a run, and of its checkpoints by command."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from resjax.cli import main
+from resjax.config import ConfigError, run_id
+from resjax.probes.gradients import gradients
+from resjax.probes.record import probe_run
+from resjax.probes.table import PROBES
+from resjax.training import checkpoint, rundir
+from resjax.training.feeds import make_feed
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+from resjax.training.state import create_state
+
+
+@pytest.fixture
+def dense(tiny):
+    """A plain MLP of four blocks for twenty steps, with two evaluations."""
+    tiny.model.name, tiny.model.depth, tiny.model.width = "mlp", 10, 8
+    tiny.model.shortcut, tiny.eval.probe_examples = "none", 64
+    return tiny
+
+
+def test_a_run_that_is_probed_has_the_bits_and_the_name_of_one_that_is_not(dense, tmp_path):
+    name = run_id(dense)
+    train_and_evaluate(dense, tmp_path / "without")
+    dense.eval.probes = "gradients, gates,branches"
+    assert run_id(dense) == name
+    train_and_evaluate(dense, tmp_path / "with")
+    files = [tmp_path / run / "metrics.jsonl" for run in ("without", "with")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not (tmp_path / "without" / "probes.jsonl").exists()
+    lines = rundir.read_lines(tmp_path / "with" / "probes.jsonl")
+    assert [line["step"] for line in lines] == [10, 20]
+    assert set(lines[0]) == {"step", "gradients", "branches"}  # there are no gates
+    assert len(lines[0]["gradients"]["input"]) == 4
+    # The last line is what the command finds in the last checkpoint.
+    found = probe_run(tmp_path / "with", ["gradients"]).found["gradients"]
+    np.testing.assert_array_equal(np.float32(lines[1]["gradients"]["input"]), found["input"])
+
+
+def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatch):
+    dense.eval.probes = "branches"
+    train_and_evaluate(dense, tmp_path / "whole")
+    dense.checkpoint.seconds = 0.0
+
+    append = rundir.append_line
+
+    def append_and_end(path, line):
+        """The process ends when the last evaluation is made and does not count yet."""
+        append(path, line)
+        if path.name == "probes.jsonl" and line["step"] == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(rundir, "append_line", append_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(dense, tmp_path / "cut")
+    left = rundir.read_lines(tmp_path / "cut" / "probes.jsonl")
+    assert [line["step"] for line in left] == [10, 20]
+    assert checkpoint.newest(tmp_path / "cut")[1].evaluated == 10
+    monkeypatch.setattr(rundir, "append_line", append)
+    train_and_evaluate(dense, tmp_path / "cut")
+    files = [tmp_path / run / "probes.jsonl" for run in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
+    train_and_evaluate(dense, tmp_path / "run")
+    assert main(["probe", str(tmp_path / "run"), "--examples=40"]) == 0
+    out = capsys.readouterr().out
+    assert "at step 20: 4 blocks, by the first 40 examples" in out
+    assert any(line.split()[:2] == ["gradients", "input"] for line in out.splitlines())
+    directory = tmp_path / "run" / "probes" / "20"
+    content = rundir.read_json(directory / "probes.json")
+    drawn = set(PROBES) - {"gates"}
+    assert set(content["probes"]) == drawn
+    assert {path.stem for path in directory.glob("*.svg")} == drawn
+    assert content["stages"] == [4]
+    assert content["probes"]["lesions"]["swapped"][0] is None  # JSON has no NaN
+    assert len(content["probes"]["surface"]["loss"]) == 15
+
+
+def test_step_0_is_the_network_before_training(dense, tmp_path):
+    train_and_evaluate(dense, tmp_path / "run")
+    probed = probe_run(tmp_path / "run", ["gradients"], step=0, examples=30)
+    plan = prepare(dense)
+    state = create_state(plan.model, plan.optimizer, dense.seed, plan.image_shape)
+    batch = make_feed(plan).first_examples("train", 30)
+    assert batch.images.shape == (30, 8, 8, 1)
+    np.testing.assert_array_equal(batch.labels, plan.source.train.labels[:30])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    expected = jax.jit(lambda v, b: gradients(plan.model, v, b))(variables, batch)
+    assert probed.step == 0
+    np.testing.assert_allclose(probed.found["gradients"]["input"], expected["input"], rtol=1e-4)
+
+
+def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):
+    dense.eval.probes = "gradient"
+    with pytest.raises(ConfigError, match=r"unknown eval.probes 'gradient'; choose one of: grad"):
+        train_and_evaluate(dense, tmp_path / "run")
+    dense.eval.probes = ""
+    train_and_evaluate(dense, tmp_path / "run")
+    for words, message in (
+        (["--checkpoint=7"], "has no checkpoint of step 7; choose one of: 0 (before training), 20"),
+        (["--probe=foo"], "unknown probe 'foo'"),
+        (["--examples=0"], "'0' is not a positive number"),
+    ):
+        assert main(["probe", str(tmp_path / "run"), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["probe", str(tmp_path)]) == 2
+    assert "cannot read" in capsys.readouterr().err
+    for path in (tmp_path / "run" / "checkpoints").rglob("*"):
+        if path.is_file() and path.name != "checkpoint.json":
+            path.write_bytes(b"x" + path.read_bytes())
+    assert main(["probe", str(tmp_path / "run")]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_damaged_lines_are_named_with_the_remedy(dense, tmp_path):
+    dense.eval.probes = "branches"
+    train_and_evaluate(dense, tmp_path)
+    (tmp_path / "result.json").unlink()
+    line = json.loads((tmp_path / "probes.jsonl").read_text().splitlines()[0])
+    (tmp_path / "probes.jsonl").write_text(json.dumps(line | {"step": 11}) + "\n")
+    with pytest.raises(ConfigError, match=r"probes.jsonl .*; remove it, and the run goes on"):
+        train_and_evaluate(dense, tmp_path)
