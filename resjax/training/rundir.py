@@ -6,6 +6,7 @@ metrics.jsonl  a line per evaluation, without a clock
 timing.jsonl   what happened when: begun, evaluated, saved, stopped; with the seconds until then
 checkpoints/   see `resjax.training.checkpoint`
 probes.jsonl   arrays by block, a line per evaluation, if `eval.probes` names any
+probes/STEP/   what `resjax probe` found in a checkpoint, and its figures
 left_out.json  images that could not be read, if there are any
 events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 weights.safetensors  the network of the last evaluation; see `resjax.training.weights`

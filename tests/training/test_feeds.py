@@ -244,3 +244,16 @@ def test_what_does_not_fit_is_refused(streamed, tmp_path, keys, message):
     with pytest.raises(ConfigError, match=message):
         train_and_evaluate(streamed, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("keys", [{}, {"data.name": "digits", "data.size": 0}], ids=str)
+def test_the_first_examples_of_a_split_are_those_that_evaluation_begins_with(streamed, split, keys):
+    streamed.update_from_flattened_dict(keys | {"data.standardise": "none"})
+    feed = make_feed(prepare(streamed))
+    first = feed.first_examples(split, 9)
+    batch, _ = next(iter(feed.evaluation_batches(split, 9)))
+    feed.close()
+    assert len(first.labels) == 9
+    np.testing.assert_array_equal(first.labels, batch.labels)
+    np.testing.assert_allclose(first.images, batch.images, rtol=1e-6)
