@@ -1,6 +1,11 @@
 import os
 
+import hypothesis
 import pytest
+
+# A timing decides no test; how long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("resjax", deadline=None)
+hypothesis.settings.load_profile("resjax")
 
 
 def pytest_configure(config):
