@@ -200,13 +200,17 @@ def _probe(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.probes.table import chosen
     from resjax.report.probes import write_probed
     from resjax.training.compilation import enable_cache
+    from resjax.training.events import TensorBoard
 
     _refuse(rest)
     names = chosen(options.probe or "", "probe")
     enable_cache()
     probed = probe_run(options.dir, names, options.checkpoint, options.examples)
     directory = options.out or options.dir / "probes" / str(probed.step)
-    write_probed(probed, directory)
+    figures = write_probed(probed, directory)
+    board = TensorBoard(directory)
+    board.add_figures(probed.step, (path for path in figures if path.suffix == ".png"))
+    board.close()
     print_probed(probed, directory)
     return 0
 

@@ -129,6 +129,10 @@ def default_config() -> ConfigDict:
     config.checkpoint.seconds = 60.0  # from one to the next; 0 is after every call of the device
     config.checkpoint.keep = 2  # of the newest, beside that of the best evaluation
 
+    config.log = ConfigDict()
+    config.log.writers = ("tensorboard",)  # that show metrics.jsonl elsewhere; or wandb
+    config.log.histograms = False  # of parameters and running statistics, at every evaluation
+
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
     config.eval.batch_size = 500
@@ -157,6 +161,8 @@ EXECUTION_KEYS = frozenset(
         "data.dir",
         "data.resident_bytes",
         "data.workers",
+        "log.histograms",
+        "log.writers",
         "train.micro_batches",
         "train.devices",
         "train.parallel",

@@ -11,7 +11,7 @@ from resjax.config import run_id
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import hosts, rundir
 from resjax.training.checkpoint import Facts
-from resjax.training.events import Events
+from resjax.training.events import WRITERS, Writer, as_arrays
 from resjax.training.left_out import number_left_out
 from resjax.training.manifest import describe_execution, describe_machine
 from resjax.training.plan import Plan
@@ -61,7 +61,7 @@ class Journal:
         self.noted = dict(at.seconds)
         self.begun: dict[str, float] = {}
         self.shown = 0.0
-        self.events: Events | None = None
+        self.writers: list[Writer] = []
         variables = variable_shapes(plan.model, plan.image_shape)
         self.sizes = {
             "params": count_parameters(variables["params"]),
@@ -73,20 +73,27 @@ class Journal:
         self.noted = dict(self.at.seconds)
         if self.first:
             rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
-            self.events = Events(self.directory, self.at.lines)
+            for name in self.plan.config.log.writers:
+                self.writers.append(WRITERS[name](self.directory, self.plan.config))
+                for line in self.at.lines:
+                    self.writers[-1].add(line)
         self.note("begun")
         self.write_manifest()
 
     def close(self) -> None:
         """Ends the files."""
-        if self.events is not None:
-            self.events.close()
+        for writer in self.writers:
+            writer.close()
 
-    def add(self, line: dict[str, Any]) -> None:
-        """Adds an evaluation."""
+    def add(self, line: dict[str, Any], variables: Any) -> None:
+        """Adds an evaluation, which was of these variables."""
         if self.first:
             rundir.append_line(self.directory / "metrics.jsonl", line)
-            self.events.add(line)
+        arrays = as_arrays(variables) if self.plan.config.log.histograms else {}
+        for writer in self.writers:
+            writer.add(line)
+            if arrays:
+                writer.add_histograms(line["step"], arrays)
         self.note("evaluated")
 
     def note(self, event: str, why: str | None = None) -> None:

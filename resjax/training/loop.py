@@ -420,7 +420,7 @@ class _Run:
         return {name: math.nan if value is None else value for name, value in values.items()}
 
     def _add(self, line: dict[str, Any]) -> None:
-        self.journal.add(line)
+        self.journal.add(line, self.state.evaluated())
         if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
             self._tell("evaluating", news)
 

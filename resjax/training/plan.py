@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
+from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.start import Start, find_start
@@ -118,6 +120,10 @@ def prepare(config: ConfigDict) -> Plan:
 
         chosen(config.eval.probes, "eval.probes")
     choose(dict.fromkeys(ON_NAN), config.train.on_nan, "train.on_nan")
+    for name in config.log.writers:
+        choose(WRITERS, name, "log.writers")
+        if find_spec(PACKAGES[name]) is None:
+            raise ConfigError(f"log.writers={name} needs it: pip install 'resjax[{name}]'")
     if config.eval.select == "best" and source.validation is None:
         raise ConfigError(
             "eval.select=best needs a validation split; set data.validation, such as "

@@ -1,0 +1,101 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resjax.config import ConfigError
+from resjax.training import rundir
+from resjax.training.events import TensorBoard
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+def events(directory):
+    """The summaries in the event file of a directory, [(step, tag, value)], read as protobuf."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    [path] = directory.glob("events.out.tfevents.*")
+    content, found = path.read_bytes(), []
+    while content:  # length, its check, the event, its check
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        found += [(event.step, value.tag, value) for value in event.summary.value]
+        content = content[16 + length :]
+    return found
+
+
+def test_the_event_file_has_the_numbers_of_the_lines(tiny, tmp_path):
+    train_and_evaluate(tiny, tmp_path)
+    found = {(step, tag): value.simple_value for step, tag, value in events(tmp_path)}
+    lines = rundir.read_metrics(tmp_path)
+    assert len(found) == sum(len(line) - 2 for line in lines)
+    for line in lines:
+        for name, value in line.items():
+            if name not in ("step", "epoch"):
+                assert found[line["step"], name] == np.float32(value)
+
+
+def test_the_event_file_of_a_run_that_went_on_has_each_step_once(tiny, tmp_path):
+    train_and_evaluate(tiny, tmp_path)
+    expected = [(step, tag) for step, tag, _ in events(tmp_path)]
+    (tmp_path / "result.json").unlink()
+    train_and_evaluate(tiny, tmp_path)
+    assert [(step, tag) for step, tag, _ in events(tmp_path)] == expected
+
+
+def test_histograms_are_of_every_array(tiny, tmp_path):
+    tiny.log.histograms = True
+    summary = train_and_evaluate(tiny, tmp_path)
+    found = {tag: value.histo for step, tag, value in events(tmp_path) if step == 20}
+    counted = sum(h.num for tag, h in found.items() if tag.startswith("params/"))
+    assert counted == summary.params
+    assert {tag.partition("/")[0] for tag in found if "/" in tag} == {"params", "batch_stats"}
+
+
+def test_pictures_are_those_of_the_files(tmp_path):
+    import matplotlib.image
+
+    picture = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    matplotlib.image.imsave(tmp_path / "figure.png", picture)
+    board = TensorBoard(tmp_path)
+    board.add_figures(7, [tmp_path / "figure.png"])
+    board.close()
+    [(step, tag, value)] = events(tmp_path)
+    assert (step, tag) == (7, "figure")
+    (tmp_path / "read.png").write_bytes(value.image.encoded_image_string)
+    read = np.uint8(255 * matplotlib.image.imread(tmp_path / "read.png"))[..., :3]
+    np.testing.assert_array_equal(read, picture)
+
+
+def test_writers_that_are_not_there_are_refused(tiny, monkeypatch):
+    tiny.log.writers = ("tensorbored",)
+    with pytest.raises(ConfigError, match="choose one of: tensorboard, wandb"):
+        prepare(tiny)
+    tiny.log.writers = ("wandb",)
+    monkeypatch.setattr("resjax.training.plan.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs it: pip install 'resjax\[wandb\]'"):
+        prepare(tiny)
+
+
+@pytest.mark.slow
+def test_weights_and_biases_has_the_run(tiny, tmp_path):
+    pytest.importorskip("wandb")
+    words = [
+        sys.executable, "-m", "resjax.cli", "train", "--config=experiments/degradation.py",
+        "--config.model.depth=8", "--config.model.width=2", "--config.train.duration=20 steps",
+        "--config.log.writers=('wandb',)", "--config.log.histograms=True",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    subprocess.run(words, cwd=ROOT, env=environment, check=True, capture_output=True)
+    [stored] = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
+    name = rundir.read_json(tmp_path / "run" / "manifest.json")["run"]
+    assert stored.name == f"run-{name}.wandb"
+    content = stored.read_bytes()
+    for part in (b"train_error", b"params/head/kernel", b"model.shortcut"):
+        assert part in content
