@@ -222,6 +222,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="first images of a split to compute them on (default: eval.probe_examples)",
     )  # fmt: skip
     probe.add_argument(
+        "--data", metavar="NAME", help="data.name to probe imported weights on, as folder:PATH"
+    )
+    probe.add_argument(
         "--out", type=_path, metavar="DIR", help="for the files (default: RUN/probes/STEP)"
     )
     describe = add(

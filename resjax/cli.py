@@ -205,7 +205,7 @@ def _probe(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
     names = chosen(options.probe or "", "probe")
     enable_cache()
-    probed = probe_run(options.dir, names, options.checkpoint, options.examples)
+    probed = probe_run(options.dir, names, options.checkpoint, options.examples, options.data)
     directory = options.out or options.dir / "probes" / str(probed.step)
     figures = write_probed(probed, directory)
     board = TensorBoard(directory)

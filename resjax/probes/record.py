@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError, default_config, run_id
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.probes.table import PROBES, chosen
-from resjax.training import checkpoint, hosts, rundir
+from resjax.training import checkpoint, hosts, rundir, weights
 from resjax.training.checkpoint import Checkpoints
 from resjax.training.feeds import Feed, make_feed
 from resjax.training.plan import Plan, prepare
 from resjax.training.programs import program
-from resjax.training.state import TrainState, create_state
+from resjax.training.state import TrainState, begin_training, create_state
 
 FILE = "probes.jsonl"
 """Of a run that is probed at its evaluations."""
@@ -132,8 +133,11 @@ def probe_run(
     names: list[str] | None = None,
     step: int | None = None,
     examples: int | None = None,
+    data: str | None = None,
 ) -> Probed:
     """Probes the network of a run, as a checkpoint has it; on one device.
+
+    One that was imported has weights and no checkpoint, which are probed then.
 
     Args:
       directory: of the run.
@@ -141,6 +145,7 @@ def probe_run(
       step: of the checkpoint, or 0 for the network before its first step, which the seed decides;
         by default the newest that verifies.
       examples: number of images; by default that of the run's config.
+      data: to probe imported weights on, as `data.name`; by default those of their config.
 
     Raises:
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
@@ -148,9 +153,21 @@ def probe_run(
     config = default_config()
     config.update_from_flattened_dict(rundir.read_config(directory))
     config.train.devices, config.train.parallel = 1, "jit"
+    imported = step is None and not checkpoint.found(directory)
+    if data is not None:
+        if not imported:
+            raise ConfigError(
+                f"--data={data} is for weights that were imported; {directory} is probed on the "
+                "data that it was trained on"
+            )
+        own = dict.fromkeys(("data.train", "data.validation", "data.test"), "")
+        config.update_from_flattened_dict({"data.name": data, **own})
     plan, names = prepare(config), names or list(PROBES)
     examples = examples or config.eval.probe_examples
-    model, state = _restored(directory, plan, step)
+    if imported and (directory / weights.FILE).exists():
+        model, state = _imported(directory, plan)
+    else:
+        model, state = _restored(directory, plan, step)
     feed = make_feed(plan)
     try:
         batches = _batches(names, feed, examples)
@@ -167,8 +184,25 @@ def probe_run(
     )
 
 
+def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:
+    """The network of a file of weights, and a state that has taken no step with them."""
+    read = weights.read_weights(directory)
+    classes = len(read.about.class_names)
+    if classes != plan.model.classes:
+        raise ConfigError(
+            f"{directory} tells {classes} classes apart, and {plan.config.data.name} has "
+            f"{plan.model.classes}; choose data of its classes by --data=folder:PATH or another"
+        )
+    dtype = jnp.promote_types(plan.model.dtype, jnp.float32)
+    return plan.model, begin_training(read.variables, plan.optimizer, dtype, ema_decay=0.0)
+
+
 def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, TrainState]:
     """The network of a checkpoint, and its state."""
+    if step == 0 and plan.start:
+        raise ConfigError(
+            f"{directory} starts from the weights of {plan.config.train.init_from}; probe that run"
+        )
     path, facts = (None, None) if step == 0 else _checkpoint(directory, plan, step)
     shallow = plan.shallow and not (facts and facts.grown)
     model, config = plan.shallow if shallow else plan.model, plan.config

@@ -9,7 +9,7 @@ from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.report.arms import label
 from resjax.report.figures import save
-from resjax.report.styles import MATPLOTLIB_LINES
+from resjax.report.styles import LIGHT, MATPLOTLIB_LINES
 from resjax.training import rundir
 
 if TYPE_CHECKING:
@@ -85,14 +85,12 @@ def _panels(probed: Probed, name: str, number: int) -> tuple["Figure", list["Axe
 
 
 def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
-    from matplotlib import colormaps
-
     columns = array.reshape(len(array), -1).T
     for place, values in enumerate(columns):
         panel.plot(
             np.arange(1, len(values) + 1),
             values,
-            color=colormaps["viridis"](0.85 - 0.85 * place / max(1, len(columns) - 1)),
+            color=LIGHT[place % len(LIGHT)],
             linestyle=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
             linewidth=1.8,
             marker="." if len(values) < 40 else None,

@@ -1,6 +1,7 @@
 """Probes at the evaluations of a run, and of its checkpoints by command."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -83,6 +84,21 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert content["stages"] == [4]
     assert content["probes"]["lesions"]["swapped"][0] is None  # JSON has no NaN
     assert len(content["probes"]["surface"]["loss"]) == 15
+
+
+def test_weights_without_a_checkpoint_are_probed_as_those_of_the_checkpoint(tiny, tmp_path):
+    train_and_evaluate(tiny, tmp_path / "run")
+    names = ["gradients", "branches"]
+    expected = probe_run(tmp_path / "run", names, examples=50)
+    with pytest.raises(ConfigError, match="--data=shapes is for weights that were imported"):
+        probe_run(tmp_path / "run", names, examples=50, data="shapes")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    found = probe_run(tmp_path / "run", names, examples=50, data="digits")
+    for name, arrays in expected.found.items():
+        for quantity, array in arrays.items():
+            np.testing.assert_array_equal(found.found[name][quantity], array)
+    with pytest.raises(ConfigError, match="tells 10 classes apart, and fake:8x8x1:7 has 7"):
+        probe_run(tmp_path / "run", names, examples=50, data="fake:8x8x1:7")
 
 
 def test_step_0_is_the_network_before_training(dense, tmp_path):
