@@ -9,13 +9,16 @@ degradation gap of each shortcut. The argument is the data:
     resjax sweep --config=experiments/degradation.py:shapes --workdir=runs/shapes
     resjax sweep --config=experiments/degradation.py:cifar10 --workdir=runs/cifar10
     resjax sweep --config=experiments/degradation.py:imagenet --workdir=runs/imagenet
+    resjax sweep --config=experiments/degradation.py:lr --workdir=runs/lr
 
 digits (the default): scikit-learn's 8x8 scans, 12 networks of 8 to 56 layers; 2 min on 2 CPU cores,
 compilation included. shapes: drawn 32x32 colour images, the same networks; 40 min on 2 CPU cores
 that had other work, in which plain nets train to 37.8 % error with 20 layers and 87.4 % with 56,
 identity to 32.8 % and 26.1 %, and projection in every block to 29.6 % and 85.8 %. cifar10: figure 6
 of the paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and 34 layers. The last two
-are for accelerators, and not run here; `resjax prepare` gets the data.
+are for accelerators, and not run here; `resjax prepare` gets the data. lr: digits once more, in
+case plain networks had the wrong learning rate: every network at every depth has its own, of five,
+with the lowest validation error on a fifth of the training set.
 """
 
 import os
@@ -81,6 +84,20 @@ SETS = {
     ),
 }
 
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""Of which each network has its best; see `eval.tune`."""
+
+SETS["lr"] = (
+    SETS["digits"][0],
+    SETS["digits"][1]
+    | {
+        "data.name": "digits",
+        "data.train": "train[:80%]",
+        "data.validation": "train[80%:]",
+        "eval.tune": ("optim.learning_rate",),
+    },
+)
+
 
 def get_config(arg: str = "digits") -> ConfigDict:
     """The network and the recipe that all runs share; `arg` names the data set."""
@@ -105,3 +122,11 @@ def sweep_shortcut() -> Iterator[dict]:
 
 def sweep_seed() -> Iterator[dict]:
     yield {"seed": 0}
+
+
+def sweep_learning_rate(config: ConfigDict) -> Iterator[dict]:
+    if not config.eval.tune:
+        yield {}  # that of the recipe
+        return
+    for rate in RATES:
+        yield {"optim.learning_rate": rate}

@@ -140,6 +140,7 @@ def default_config() -> ConfigDict:
     config.eval.select = "final"  # the evaluation that counts; or best, on the validation split
     config.eval.statistics = "running"  # that evaluation normalises by; or precise
     config.eval.precise_batches = 0  # of training data that precise statistics are measured over
+    config.eval.tune = ()  # keys that a report chooses for each network by its validation error
     config.eval.probes = ""  # to record at every evaluation: names such as gradients,responses
     config.eval.probe_examples = 512  # that they are computed on: the first ones of a split
     return config
@@ -170,6 +171,7 @@ EXECUTION_KEYS = frozenset(
         "eval.batch_size",
         "eval.probe_examples",
         "eval.probes",
+        "eval.tune",
     }
 )
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""

@@ -202,7 +202,7 @@ def print_report(report: Report) -> None:
         for verdict in section.verdicts:
             style = "bold" if verdict.degrades else None
             console.print(verdict.line, style=style, soft_wrap=whole)
-        for line in section.statistics:
+        for line in section.notes:
             console.print(line, soft_wrap=whole)
         console.print()
     for run in report.missing:

@@ -32,9 +32,12 @@ def arm_keys(run: Run | Missing) -> dict[str, Any]:
 
 
 def protocol(run: Run | Missing) -> dict[str, Any]:
-    """The keys of the protocol that differ from their defaults, and the selection in any case."""
-    keys = run.keys.items()
-    chosen = {k: v for k, v in keys if not k.startswith(ARM_KEYS) and k not in AXES}
+    """The keys of the protocol that differ from their defaults, and the selection in any case.
+
+    What is tuned for each network is not among them; see `resjax.report.tuning`.
+    """
+    keys, others = run.keys.items(), {*AXES, *run.config.get("eval.tune", [])}
+    chosen = {k: v for k, v in keys if not k.startswith(ARM_KEYS) and k not in others}
     selection = run.summary.selection if isinstance(run, Run) else run.config["eval.select"]
     return chosen | {"data.name": run.config["data.name"], "eval.select": selection}
 

@@ -131,7 +131,7 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
         "differences_header": tables.DIFFERENCES,
         "differences": tables.difference_rows(*section.differences.values()),
         "differences_caption": of_differences,
-        "statistics": section.statistics,
+        "notes": section.notes,
         "reference_header": tables.REFERENCE,
         "reference": tables.reference_rows(section.gate),
         "costs_header": tables.COSTS,

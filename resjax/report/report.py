@@ -9,6 +9,7 @@ from resjax.report.arms import Comparison, Table, compare, tables
 from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
 from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
+from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.training import rundir
 
 MOST_DRAWN = 8
@@ -25,7 +26,8 @@ class Section:
       verdicts: of each arm.
       differences: {"train_error", "test_error"}: the paired differences of its arms.
       gate: its errors beside published ones.
-      statistics: a line for each cell whose runs compared the statistics of evaluation.
+      notes: a line for each cell whose runs were chosen by tuning, or compared the statistics of
+        evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
     """
 
@@ -34,7 +36,7 @@ class Section:
     verdicts: list[Verdict]
     differences: dict[str, list[Comparison]]
     gate: list[Row]
-    statistics: list[str]
+    notes: list[str]
     figures: list[Path]
 
 
@@ -64,14 +66,15 @@ def write_report(workdir: Path) -> Report:
     rundir.make_directory(directory / "figures")
     for stale in (directory / "figures").iterdir():
         stale.unlink()
-    found = tables(runs, missing)
+    chosen, missed, choices = choose_tuned(runs, missing)
+    found = tables(chosen, missed)
     sections = []
     for place, table in enumerate(found):
         drawn = []
         if place < MOST_DRAWN:
             title = table.title if len(found) > 1 else None
             drawn = _draw(table, title, directory / "figures", str(place + 1) if place else "")
-        sections.append(_section(table, drawn))
+        sections.append(_section(table, choices, drawn))
     report = Report(directory, sections, runs, missing)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
@@ -99,7 +102,11 @@ def _draw(table: Table, title: str | None, directory: Path, number: str) -> list
     return stems
 
 
-def _section(table: Table, drawn: list[Path]) -> Section:
+def _section(
+    table: Table, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
+) -> Section:
+    lines = [note(cell, choices) for cell in table.cells]
+    lines += [by_statistics(cell) for cell in table.cells]
     said = verdicts(table)
     return Section(
         table=table,
@@ -107,6 +114,6 @@ def _section(table: Table, drawn: list[Path]) -> Section:
         verdicts=said,
         differences={what: compare(table, what) for what in ("train_error", "test_error")},
         gate=reference_gate(table),
-        statistics=[line for cell in table.cells if (line := by_statistics(cell))],
+        notes=[line for line in lines if line],
         figures=drawn,
     )

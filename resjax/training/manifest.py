@@ -43,7 +43,8 @@ def describe_machine() -> dict[str, Any]:
 WITHOUT_EFFECT = frozenset(
     {
         "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
-        "eval.probe_examples", "eval.probes", "log.histograms", "log.writers",
+        "eval.probe_examples", "eval.probes", "eval.tune", "log.histograms",
+        "log.writers",
     }
 )  # fmt: skip
 """Keys of execution on which not a bit of a result depends."""

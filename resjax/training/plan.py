@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from resjax.config import Clock, ConfigError, choose, validate
+from resjax.config import Clock, ConfigError, choose, defaults, validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS, refuse_no_room
 from resjax.data.slices import Splits
@@ -120,6 +120,13 @@ def prepare(config: ConfigDict) -> Plan:
 
         chosen(config.eval.probes, "eval.probes")
     choose(dict.fromkeys(ON_NAN), config.train.on_nan, "train.on_nan")
+    for key in config.eval.tune:
+        choose(defaults(), key, "eval.tune")
+    if config.eval.tune and source.validation is None:
+        raise ConfigError(
+            f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
+            "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
+        )
     for name in config.log.writers:
         choose(WRITERS, name, "log.writers")
         if find_spec(PACKAGES[name]) is None:

@@ -204,7 +204,7 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
         "identity 20: train / test error % by statistics, "
         "batch 5.00 / 10.00, running 15.00 / 30.00, precise 7.50 / 15.00"
     )
-    assert written.sections[0].statistics == [line]
+    assert written.sections[0].notes == [line]
     assert line in (tmp_path / "report" / "index.html").read_text()
     with (tmp_path / "report" / "results.csv").open() as file:
         assert float(next(csv.DictReader(file))["statistics.precise.test_error"]) == 0.15

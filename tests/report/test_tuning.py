@@ -1,0 +1,81 @@
+"""Every network has the learning rate that is best for it, chosen on validation."""
+
+import pytest
+
+from resjax.config import ConfigError
+from resjax.report.report import write_report
+from resjax.training import rundir
+from resjax.training.plan import prepare
+from tests.report.fabricate import begin_run, fail_run, write_run
+
+KEYS = {"eval__tune": ("optim.learning_rate",), "data__train": "train[:80%]",
+        "data__validation": "train[80%:]"}  # fmt: skip
+
+
+def candidate(workdir, shortcut, depth, rate, validation, test, seed=0):
+    """A run whose validation and test errors are these; its training error is the latter."""
+    name = f"{shortcut}-{depth}-{rate}-{seed}"
+    directory = write_run(
+        workdir, name, test, model__shortcut=shortcut, model__depth=depth,
+        optim__learning_rate=rate, seed=seed, **KEYS,
+    )  # fmt: skip
+    result = rundir.read_json(directory / "result.json")
+    more = {"validation_error": validation, "validation_loss": 1.0}
+    rundir.write_result(directory, result | more)
+    return directory
+
+
+def test_each_network_is_compared_at_its_own_best_rate(tmp_path):
+    """By validation error: the test error, which is best elsewhere, decides nothing."""
+    candidate(tmp_path, "none", 8, 0.1, validation=0.10, test=0.20)
+    candidate(tmp_path, "none", 8, 0.2, validation=0.30, test=0.01)
+    candidate(tmp_path, "none", 56, 0.1, validation=0.50, test=0.02)
+    candidate(tmp_path, "none", 56, 0.2, validation=0.40, test=0.45)
+    report = write_report(tmp_path)
+    [section] = report.sections
+    found = {(cell.depth, run.config["optim.learning_rate"]): run.summary.test_error
+             for cell in section.table.cells for run in cell.runs}  # fmt: skip
+    assert found == {(8, 0.1): pytest.approx(0.21), (56, 0.2): pytest.approx(0.46)}
+    assert section.notes == [
+        "plain 8: optim.learning_rate=0.1 of 2, validation error 10.00 %",
+        "plain 56: optim.learning_rate=0.2 of 2, validation error 40.00 %",
+    ]
+    assert "optim.learning_rate=0.2 of 2" in (tmp_path / "report" / "index.html").read_text()
+    assert len(report.runs) == 4  # all are listed
+
+
+def test_the_mean_over_seeds_decides_and_a_candidate_that_lacks_one_is_not_chosen(tmp_path):
+    for seed, (low, high) in enumerate([(0.1, 0.3), (0.5, 0.2)]):
+        candidate(tmp_path, "identity", 8, 0.1, low, 0.1, seed)
+        candidate(tmp_path, "identity", 8, 0.2, high, 0.1, seed)
+    candidate(tmp_path, "identity", 8, 0.4, 0.0, 0.1, seed=0)
+    lost = begin_run(tmp_path, "lost", model__shortcut="identity", model__depth=8,
+                     optim__learning_rate=0.4, seed=1, **KEYS)  # fmt: skip
+    fail_run(lost)
+    [section] = write_report(tmp_path).sections
+    assert section.notes == ["identity 8: optim.learning_rate=0.2 of 3, validation error 25.00 %"]
+    assert section.table.missing == ()
+
+
+def test_a_best_value_at_the_end_of_what_was_tried_is_told(tmp_path):
+    for rate, error in ((0.1, 0.3), (0.2, 0.2), (0.4, 0.1)):
+        candidate(tmp_path, "none", 8, rate, error, error)
+    [section] = write_report(tmp_path).sections
+    assert section.notes[0].endswith("; the best lies at the end of what was tried")
+
+
+def test_tuning_needs_a_validation_split_and_known_keys(tiny):
+    tiny.eval.tune = ("optim.learning_rate",)
+    with pytest.raises(ConfigError, match=r"eval.tune=.* needs a validation split"):
+        prepare(tiny)
+    tiny.eval.tune = ("optim.rate",)
+    with pytest.raises(ConfigError, match=r"unknown eval.tune 'optim.rate'"):
+        prepare(tiny)
+
+
+def test_tuning_does_not_change_the_name_of_a_run(tiny):
+    from resjax.config import run_id
+
+    before = run_id(tiny)
+    tiny.eval.tune = ("optim.learning_rate",)
+    assert run_id(tiny) == before
