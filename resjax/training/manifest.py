@@ -9,18 +9,19 @@ from typing import Any
 
 import jax
 
+import resjax
 from resjax.config import EXECUTION_KEYS, flatten
 from resjax.models.resnet import blocks_per_iteration
 from resjax.ops import native
 from resjax.training.plan import Plan
 
-PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that compute."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version()} | packages
+    return {"python": platform.python_version(), "resjax": resjax.__version__} | packages
 
 
 def describe_machine() -> dict[str, Any]:
@@ -43,6 +44,7 @@ def describe_machine() -> dict[str, Any]:
 WITHOUT_EFFECT = frozenset(
     {
         "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
+        "resources.cpus", "resources.gpus", "resources.tpu", "resources.retries",
     }
 )  # fmt: skip
 """Keys of execution on which not a bit of a result depends."""
