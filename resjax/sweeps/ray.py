@@ -44,6 +44,12 @@ SECONDS_TO_LEAVE = 60.0
 SHIPPED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
 """Starts of the environment variables that a cluster's workers get from the driver."""
 
+SLICE = "ray.io/tpu-slice-name"
+"""The label by which Ray tells the nodes of a TPU slice."""
+
+PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
+"""What reserves a device of a kind."""
+
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a Ray that is started here; no more than configs and summaries pass through it."""
 
@@ -160,6 +166,19 @@ def _refuse_unoffered(config: ConfigDict) -> None:
             f"a run needs {_listed(needs)}, and no node has that; the cluster offers "
             f"{' or '.join(sorted(kinds)) or 'nothing'} on a node; change config.resources"
         )
+    if (hosts := _hosts_of_slice(config.resources.tpu)) > 1:
+        raise ConfigError(
+            f"resources.tpu={config.resources.tpu} is a slice of {hosts} hosts, and Ray starts a "
+            "run on one; start resjax on all of them without Ray, or choose slices of one host"
+        )
+
+
+def _hosts_of_slice(name: str) -> int:
+    """Of the largest slice that Ray has by a name."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    slices = [node.get("Labels", {}).get(SLICE) for node in nodes]
+    heads = [held for held, node in zip(slices, nodes, strict=True) if name in node["Resources"]]
+    return max((slices.count(held) for held in heads if held), default=1)
 
 
 def _listed(resources: Mapping[str, float]) -> str:
@@ -198,7 +217,14 @@ class _Place:
         if 0 < config.resources.gpus < 1:  # or JAX would take three quarters of the memory
             share = f"{0.9 * config.resources.gpus:.2f}"
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
-        hosts.require_platform(self.platform)
+        reserved = config.resources.gpus or config.resources.tpu
+        if not reserved and self.platform in ("gpu", "tpu"):
+            raise ConfigError(
+                f"--platform={self.platform}, and none is reserved for a run; add "
+                f"--config.resources.{PLATFORM_KEYS[self.platform]}"
+            )
+        # Ray hides no devices from a run that has reserved none, and other runs are on them.
+        hosts.require_platform(self.platform if reserved else "cpu")
         enable_cache()
 
 
