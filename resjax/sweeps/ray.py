@@ -50,6 +50,8 @@ SLICE = "ray.io/tpu-slice-name"
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """What reserves a device of a kind."""
 
+NOTHING = "nothing"
+
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a Ray that is started here; no more than configs and summaries pass through it."""
 
@@ -161,10 +163,10 @@ def _refuse_unoffered(config: ConfigDict) -> None:
     """Raises ConfigError if no node could ever run this."""
     needs = _needs(config)
     if not _is_offered(needs):
-        kinds = {_listed(node) for node in _offers().values()}
+        kinds = {_listed(node) for node in _offers().values()} - {NOTHING}
         raise ConfigError(
             f"a run needs {_listed(needs)}, and no node has that; the cluster offers "
-            f"{' or '.join(sorted(kinds)) or 'nothing'} on a node; change config.resources"
+            f"{' or '.join(sorted(kinds)) or NOTHING} on a node; change config.resources"
         )
     if (hosts := _hosts_of_slice(config.resources.tpu)) > 1:
         raise ConfigError(
@@ -185,7 +187,7 @@ def _listed(resources: Mapping[str, float]) -> str:
     """Such as "2 CPU, 1 GPU", without what Ray keeps for itself."""
     own = ("node:", "memory", "object_store_memory", "accelerator_type:")
     shown = {name: amount for name, amount in resources.items() if not name.startswith(own)}
-    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(shown.items())) or "nothing"
+    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(shown.items())) or NOTHING
 
 
 # ------------------------------------------------------------------------------------- on a worker

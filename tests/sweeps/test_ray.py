@@ -245,8 +245,30 @@ def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, tmp_p
         drive(cluster.address, tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60
     )
     assert code == 2
-    assert "needs 1 CPU, 0 TPU, 1 TPU-v4-8-head, and no node has that" in output
+    assert "needs 1 CPU, 1 TPU-v4-8-head, and no node has that" in output
+    code, output = ended(drive(cluster.address, tmp_path, "--platform=gpu"), 60)
+    assert code == 2
+    assert "--platform=gpu, and none is reserved for a run; add --config.resources.gpus=1" in output
     assert not runs_in(tmp_path)
+
+
+def slice_of(hosts):
+    """What Ray tells of a TPU slice."""
+    return [
+        {"Alive": True, "NodeID": str(host), "Labels": {"ray.io/tpu-slice-name": "mine"},
+         "Resources": {"CPU": 8.0, "TPU": 4.0, "mine": 1.0} | ({} if host else {"TPU-x-head": 1.0})}
+        for host in range(hosts)
+    ]  # fmt: skip
+
+
+def test_a_run_takes_a_whole_slice_of_one_host_and_larger_ones_are_refused(monkeypatch):
+    config = config_of(**{"resources.tpu": "TPU-x-head"})
+    monkeypatch.setattr("ray.nodes", lambda: slice_of(1))
+    assert launcher._needs(config) == {"CPU": 1.0, "TPU-x-head": 1.0, "TPU": 4.0}
+    launcher._refuse_unoffered(config)
+    monkeypatch.setattr("ray.nodes", lambda: slice_of(2))
+    with pytest.raises(ConfigError, match="is a slice of 2 hosts, and Ray starts a run on one"):
+        launcher._refuse_unoffered(config)
 
 
 @pytest.mark.slow
