@@ -8,6 +8,7 @@ that is started again reads it there, and so do drivers and local launchers besi
 import contextlib
 import dataclasses
 import errno
+import json
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from resjax.config import ConfigError, default_config, flatten
 from resjax.interruption import EXIT_UNFINISHED, deferred, interruptible
 from resjax.sweeps import local
 from resjax.sweeps.local import Outcome
-from resjax.training import claims, rundir
+from resjax.training import claims, manifest, rundir
 from resjax.training.summary import Progress, read_summary
 
 POLL = 0.2
@@ -109,7 +110,7 @@ def _reachable(address: str) -> str:
         host, _, port = place.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
     except ConnectionError as error:
-        reason = error.strerror or "there is none on this machine"
+        reason = error.strerror or str(error).partition(".")[0]
         raise _out_of_reach(address, reason) from None
     except TimeoutError:
         raise _out_of_reach(address, f"no answer within {SECONDS_TO_ANSWER:.0f} s") from None
@@ -133,6 +134,7 @@ def _shipped() -> dict[str, Any]:
     """What the workers of a cluster get: this package as it is here, and what JAX is told."""
     [package] = resjax.__path__
     told = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
+    told[manifest.GIT_STATE] = json.dumps(manifest.git_state())
     return {"py_modules": [package], "excludes": ["__pycache__"], "env_vars": told}
 
 

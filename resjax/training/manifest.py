@@ -1,6 +1,7 @@
 """What ran: enough to know, years later, where a number comes from."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -37,9 +38,12 @@ def describe_machine() -> dict[str, Any]:
             "cpus": _cpus(),
         },
         "x64": bool(jax.config.jax_enable_x64),
-        "git": _git_state(),
+        "git": git_state(),
     }
 
+
+GIT_STATE = "RESJAX_GIT_STATE"
+"""Environment variable with that of the tree of which this package is a copy, as JSON."""
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -77,8 +81,10 @@ def _cpus() -> int | None:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 
 
-def _git_state() -> dict[str, Any] | None:
+def git_state() -> dict[str, Any] | None:
     """Commit of the tree that resjax is imported from, and whether it was changed; None if none."""
+    if (told := os.environ.get(GIT_STATE)) is not None:
+        return json.loads(told)
     tree = Path(__file__).parent
 
     def git(*words: str) -> str:

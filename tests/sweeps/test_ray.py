@@ -15,7 +15,7 @@ from resjax.cli import main
 from resjax.config import ConfigError, run_id
 from resjax.sweeps import local
 from resjax.sweeps.grid import expand, load_experiment
-from resjax.training import checkpoint, claims, rundir
+from resjax.training import checkpoint, claims, manifest, rundir
 
 pytest.importorskip("ray")
 
@@ -279,11 +279,14 @@ def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
 
 
 @pytest.mark.parametrize(("address", "message"), [
+    ("auto", r"cannot be reached \(Could not find any running Ray instance\)"),
     ("127.0.0.1:1", r"cannot be reached \(Connection refused\); start it with ray start"),
     ("nonsense", "neither auto nor HOST:PORT"),
     ("ray://127.0.0.1:10001", "is that of a client"),
 ])  # fmt: skip
-def test_a_cluster_that_is_out_of_reach_is_told_in_a_line(address, message):
+def test_a_cluster_that_is_out_of_reach_is_told_in_a_line(address, message, monkeypatch):
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
     with pytest.raises(ConfigError, match=message), launcher.cluster(address):
         pass
 
@@ -297,6 +300,15 @@ def test_a_cluster_that_does_not_answer_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(ConfigError, match="no answer within"), launcher.cluster("10.1.2.3:6379"):
         pass
+
+
+def test_a_copy_of_the_package_knows_the_commit_of_its_source(monkeypatch):
+    expected = {"commit": "c0ffee", "changed": False}
+    monkeypatch.setattr(manifest, "git_state", lambda: expected)
+    shipped = launcher._shipped()["env_vars"]
+    monkeypatch.undo()
+    monkeypatch.setenv(manifest.GIT_STATE, shipped[manifest.GIT_STATE])
+    assert manifest.describe_machine()["git"] == expected
 
 
 @pytest.mark.parametrize(("words", "message"), [
