@@ -171,6 +171,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--jobs", type=_whole, default=1, metavar="N",
         help="processes that share the runs, one for each GPU or part of the cores (default: 1)",
     )  # fmt: skip
+    sweep.add_argument(
+        "--launcher", choices=("local", "ray"), default="local",
+        help="what starts the runs: this process, or Ray (default: local)",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--address", metavar="ADDRESS",
+        help="with --launcher=ray: auto, or HOST:PORT of a cluster (default: Ray on this machine)",
+    )  # fmt: skip
     for command in (train, sweep):
         command.add_argument(
             "--retry", action="store_true", help="go on with runs that failed, too"

@@ -91,12 +91,18 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     runs = {workdir / run: config for run, config in chosen.items()}
     if options.dry_run:
         return _dry_run(runs, options.json)
-    if options.jobs > 1:
+    _refuse_mixed_launchers(options)
+    if options.launcher == "ray":
+        code = _work_on_ray(runs, options)
+    elif options.jobs > 1:
         code = _work_side_by_side(runs, workdir, options)
     else:
         _join(options, config)
         code = _execute(runs, options.retry)
-    if hosts.is_first() and any(run_state(directory) == DONE for directory in runs):
+    # A driver of Ray leaves the devices of its machine to the runs.
+    if (options.launcher == "ray" or hosts.is_first()) and any(
+        run_state(directory) == DONE for directory in runs
+    ):
         _print_report(workdir)
     return code
 
@@ -140,6 +146,35 @@ def _work_side_by_side(
     if unended:
         print(f"{len(unended)} runs are not done; see {logs}", file=sys.stderr)
     return EXIT_FAILED if unended else 0
+
+
+def _refuse_mixed_launchers(options: argparse.Namespace) -> None:
+    if options.launcher == "ray":
+        for key in ("coordinator", "processes", "process"):
+            if getattr(options, key) is not None:
+                raise ConfigError(f"--{key} has no effect, Ray places the runs; leave it out")
+        if options.jobs > 1:
+            raise ConfigError(
+                f"--jobs={options.jobs} has no effect, Ray runs as many as there is room for; "
+                "leave it out, or use --launcher=local"
+            )
+    elif options.address is not None:
+        raise ConfigError("--address is that of a Ray cluster; add --launcher=ray")
+
+
+def _work_on_ray(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
+    from resjax.live import Board, Watch
+
+    try:
+        from resjax.sweeps.ray import cluster, run_sweep
+    except ModuleNotFoundError:
+        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
+
+    runs = {directory.absolute(): config for directory, config in runs.items()}
+    board = Board({run: config.model.depth for run, config in runs.items()})
+    with cluster(options.address), Watch(board) as watch:
+        outcomes = run_sweep(runs, watch, options.retry, options.platform)
+    return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
 def _status(options: argparse.Namespace, rest: list[str]) -> int:

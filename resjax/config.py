@@ -133,6 +133,12 @@ def default_config() -> ConfigDict:
     config.log.writers = ("tensorboard",)  # that show metrics.jsonl elsewhere; or wandb
     config.log.histograms = False  # of parameters and running statistics, at every evaluation
 
+    config.resources = ConfigDict()  # that Ray reserves for a run
+    config.resources.cpus = 1.0  # reserved, and not enforced: XLA has a thread for every core
+    config.resources.gpus = 0.0  # a share such as 0.5 is that of the GPU's memory, too
+    config.resources.tpu = ""  # Ray's name of the slices of a kind, such as TPU-v4-8-head
+    config.resources.retries = 3  # after the process or its node died; no exception is retried
+
     config.eval = ConfigDict()
     config.eval.every = "1 epoch"
     config.eval.batch_size = 500
@@ -172,6 +178,10 @@ EXECUTION_KEYS = frozenset(
         "eval.probe_examples",
         "eval.probes",
         "eval.tune",
+        "resources.cpus",
+        "resources.gpus",
+        "resources.tpu",
+        "resources.retries",
     }
 )
 """Keys that say how a run is executed and not what it computes; they are not part of its name."""
@@ -323,6 +333,9 @@ _NUMBERS = {
     "train.steps_per_call": (0, 10**4, "a number of steps, such as 20, or 0 for the device's own"),
     "eval.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 500"),
     "eval.probe_examples": (1, 2**31 - 1, "a positive number of examples, such as 512"),
+    "resources.cpus": (0.0, 1e5, "a number of cores, such as 4"),
+    "resources.gpus": (0.0, 1e3, "a number of GPUs, such as 1, or a share of one, such as 0.5"),
+    "resources.retries": (0, 10**6, "a number of times, such as 3"),
     "eval.precise_batches": (0, 10**6, "a number of batches, such as 32, or 0 for none"),
 }
 
@@ -355,6 +368,9 @@ def validate(config: ConfigDict) -> None:
     for key, (lowest, highest, expected) in _NUMBERS.items():
         if not lowest <= flat[key] <= highest:
             raise ConfigError(f"{key}={flat[key]} is not {expected}")
+    for key in ("resources.cpus", "resources.gpus"):
+        if flat[key] > 1 and flat[key] != int(flat[key]):
+            raise ConfigError(f"{key}={flat[key]} is neither whole nor a share of one; such as 2")
 
 
 # ---------------------------------------------------------------------------------- names of a run

@@ -217,6 +217,10 @@ class Watch:
         if self.live:
             self.live.stop()
 
+    def finished(self, outcome: Outcome) -> None:
+        """Says how a run ended."""
+        self.console.print(f"{outcome.directory.name}: {_ending(outcome)}")
+
     def tell(self) -> None:
         """Says how far the runs are, if that is not to be seen."""
         if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:

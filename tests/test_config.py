@@ -47,6 +47,7 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
         return config
 
     monkeypatch.setattr(resjax.config, "default_config", later)
+    monkeypatch.setattr(resjax.config, "defaults", resjax.config.defaults.__wrapped__)
     assert run_id(old) == name
     new = later()
     new.model.depth = 56

@@ -48,6 +48,7 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
     monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
+    monkeypatch.setattr(cli, "_work_on_ray", lambda runs, _: checked.append(runs) or 0)
     monkeypatch.setattr(cli, "_print_report", checked.append)
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
@@ -78,5 +79,7 @@ def test_tables_of_the_readme_name_what_there_is():
     for name in (*SHORTCUTS, *ORDERS, *PROBES):
         assert f"`{name}`" in README
     keys = flatten(default_config())
-    for key in re.findall(r"`((?:model|norm|optim|train|eval|data|checkpoint)\.[a-z_]+)`", README):
+    for key in re.findall(
+        r"`((?:model|norm|optim|train|eval|data|checkpoint|resources)\.[a-z_]+)`", README
+    ):
         assert key in keys

@@ -95,11 +95,11 @@ def run_sweep(
       OSError: if the disk is full.
     """
     if retry:
-        hosts.on_first(lambda: _forget_failures(runs))
+        hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
     while waiting := [directory for directory in runs if directory not in outcomes]:
         for directory in waiting:
-            if outcome := _run(directory, runs[directory], observer):
+            if outcome := run_one(directory, runs[directory], observer):
                 outcomes[directory] = outcome
                 observer.finished(outcome)
         if all(directory not in outcomes for directory in waiting):
@@ -108,19 +108,20 @@ def run_sweep(
     return [outcomes[directory] for directory in runs]
 
 
-def _forget_failures(runs: Mapping[Path, ConfigDict]) -> None:
+def forget_failures(runs: Mapping[Path, ConfigDict]) -> None:
+    """Makes runs that failed unfinished ones."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
             (directory / "error.txt").unlink()
 
 
-def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
+def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """How a run ended; None if another process is at it."""
-    state, reason = hosts.on_first(lambda: _before(directory))
+    state, reason = hosts.on_first(lambda: before(directory))
     if state == RUNNING:
         return None
     if state == rundir.FAILED:
-        return Outcome(directory, None, f"{reason}; --retry tries again", True)
+        return failed_before(directory, reason)
     if state != rundir.DONE:
         observer.started(directory)
     try:
@@ -143,8 +144,13 @@ def _run(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | N
     return Outcome(directory, summary, skipped=state == rundir.DONE)
 
 
-def _before(directory: Path) -> tuple[str, str]:
-    """The state of a run, and the reason if it failed."""
+def failed_before(directory: Path, reason: str) -> Outcome:
+    """That of a run which is left alone."""
+    return Outcome(directory, None, f"{reason}; --retry tries again", True)
+
+
+def before(directory: Path) -> tuple[str, str]:
+    """The state of a run, RUNNING if a process is at it, and the reason if it failed."""
     state = rundir.run_state(directory)
     if state in (rundir.DONE, rundir.ABSENT):
         return state, ""

@@ -160,7 +160,9 @@ def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 def _left(progress: Mapping[str, Any]) -> float | None:
     """Seconds, at the speed since training was begun or went on."""
-    taken = progress.get("step", 0) - progress.get("begun_step", 0)
+    if "begun_at" not in progress:  # one that goes on, and compiles
+        return None
+    taken = progress["step"] - progress["begun_step"]
     if taken <= 0:
         return None
     speed = (progress["at"] - progress["begun_at"]) / taken

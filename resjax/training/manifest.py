@@ -1,6 +1,7 @@
 """What ran: enough to know, years later, where a number comes from."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -9,18 +10,19 @@ from typing import Any
 
 import jax
 
+import resjax
 from resjax.config import EXECUTION_KEYS, flatten
 from resjax.models.resnet import blocks_per_iteration
 from resjax.ops import native
 from resjax.training.plan import Plan
 
-PACKAGES = ("resjax", "jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that compute."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version()} | packages
+    return {"python": platform.python_version(), "resjax": resjax.__version__} | packages
 
 
 def describe_machine() -> dict[str, Any]:
@@ -36,15 +38,19 @@ def describe_machine() -> dict[str, Any]:
             "cpus": _cpus(),
         },
         "x64": bool(jax.config.jax_enable_x64),
-        "git": _git_state(),
+        "git": git_state(),
     }
 
+
+GIT_STATE = "RESJAX_GIT_STATE"
+"""Environment variable with that of the tree of which this package is a copy, as JSON."""
 
 WITHOUT_EFFECT = frozenset(
     {
         "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
         "eval.probe_examples", "eval.probes", "eval.tune", "log.histograms",
         "log.writers",
+        "resources.cpus", "resources.gpus", "resources.tpu", "resources.retries",
     }
 )  # fmt: skip
 """Keys of execution on which not a bit of a result depends."""
@@ -77,8 +83,10 @@ def _cpus() -> int | None:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 
 
-def _git_state() -> dict[str, Any] | None:
+def git_state() -> dict[str, Any] | None:
     """Commit of the tree that resjax is imported from, and whether it was changed; None if none."""
+    if (told := os.environ.get(GIT_STATE)) is not None:
+        return json.loads(told)
     tree = Path(__file__).parent
 
     def git(*words: str) -> str:

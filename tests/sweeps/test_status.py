@@ -133,3 +133,12 @@ def test_status_and_dry_run_from_the_command_line(tiny, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
     assert main(["status", str(tmp_path)]) == 0
     assert "1 interrupted" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_and_still_compiles_has_no_speed(tiny, tmp_path):
+    with claims.claimed(tmp_path):
+        rundir.begin_run(tmp_path, tiny)
+        progress = {"at": 1.0, "phase": "compiling", "step": 36, "steps": 100}
+        rundir.write_progress(tmp_path, progress)
+        status = look(tmp_path)
+    assert (status.state, status.step, status.seconds_left) == ("compiling", 36, None)

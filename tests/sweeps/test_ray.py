@@ -1,0 +1,327 @@
+"""Sweeps on Ray: on a cluster of a head and two nodes, whose processes and drivers are killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resjax.cli import main
+from resjax.config import ConfigError, run_id
+from resjax.sweeps import local
+from resjax.sweeps.grid import expand, load_experiment
+from resjax.training import checkpoint, claims, manifest, rundir
+
+pytest.importorskip("ray")
+
+from resjax.sweeps import ray as launcher
+
+# Processes of the cluster are forked from this one.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
+
+ROOT = Path(__file__).parents[2]
+STEPS, EVERY, RUNS = 1000, 100, 12
+KEYS = {
+    "model.depth": 8,
+    "model.width": 2,
+    "optim.learning_rate": 0.05,
+    "train.batch_size": 64,
+    "train.duration": f"{STEPS} steps",
+    "eval.every": f"{EVERY} steps",
+    "checkpoint.seconds": 0.5,
+}
+SMALL = [f"--config.{key}={value}" for key, value in KEYS.items()]
+
+
+def config_of(seed=0, **keys):
+    _, config = load_experiment(str(ROOT / "experiments" / "degradation.py"))
+    config.update_from_flattened_dict(KEYS | {"seed": seed} | keys)
+    return config
+
+
+def drive(address, workdir, *words, runs=RUNS):
+    """A driver of a sweep over seeds, in a process of its own."""
+    words = [
+        sys.executable, "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+        "--sweep=seed", f"--seeds={runs}", *SMALL, "--launcher=ray", f"--address={address}",
+        f"--workdir={workdir}", *words,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def ended(process, seconds=300):
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+class Cluster:
+    """A head that runs nothing, and nodes for a run each."""
+
+    def __init__(self):
+        from ray.cluster_utils import Cluster
+
+        memory = {"object_store_memory": 100 * 2**20}
+        self.node_settings = {"num_cpus": 1, "num_gpus": 0, **memory}
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, **memory},
+        )
+        self.address = self.cluster.address
+        self.nodes = [self.add() for _ in range(2)]
+
+    def add(self):
+        return self.cluster.add_node(**self.node_settings)
+
+    def kill(self, node):
+        """Ends all processes of a node at once, those of the runs first."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        listed = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True)
+        for pid in [*map(int, listed.stdout.split()), raylet]:
+            os.kill(pid, signal.SIGKILL)
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = Cluster()
+    yield made
+    made.cluster.shutdown()
+
+
+def runs_in(workdir):
+    return sorted(path.parent for path in workdir.glob("*/config.json"))
+
+
+def events(run, *kinds):
+    lines = rundir.read_lines(run / "timing.jsonl") if (run / "timing.jsonl").exists() else []
+    return [line for line in lines if line["event"] in kinds]
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def done(workdir):
+    return [run for run in runs_in(workdir) if rundir.run_state(run) == rundir.DONE]
+
+
+def saved(workdir):
+    """Runs at work that have a checkpoint, and are not near their end."""
+    at_work = [run for run in runs_in(workdir) if claims.owner(run)]
+    early = [run for run in at_work if rundir.read_progress(run).get("step", STEPS) < STEPS / 2]
+    return [run for run in early if (facts := checkpoint.newest(run)[1]) and facts.step]
+
+
+def process_of(run):
+    """Of the run, and of the node that it is on."""
+    worker = json.loads((run / claims.FILE).read_text())["pid"]
+    return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def result(run):
+    content = rundir.read_json(run / "result.json")
+    del content["seconds"]
+    return content, (run / "metrics.jsonl").read_bytes()
+
+
+class Silent:
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_does(
+    cluster, tmp_path
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    grid = expand(config_of(), [[{"seed": seed} for seed in range(RUNS)]])
+    here.mkdir()
+    local.run_sweep({here / name: config for name, config in grid.items()}, Silent())
+
+    driver = drive(cluster.address, there)
+    [hit, *_] = wait_until(lambda: len(done(there)) >= 2 and saved(there))
+    raylet = process_of(hit)
+    [node] = [n for n in cluster.nodes if n.all_processes["raylet"][0].process.pid == raylet]
+    cluster.kill(node)
+    cluster.nodes.remove(node)
+    before = len(done(there))
+    wait_until(lambda: len(done(there)) > before + 1 and saved(there))
+    driver.kill()
+    driver.communicate()
+    cut = len(done(there))
+    assert cut < RUNS
+    cluster.nodes.append(cluster.add())
+    code, output = ended(drive(cluster.address, there))
+    assert code == 0, output
+
+    assert [run.name for run in done(there)] == sorted(grid)
+    for run in done(there):
+        assert result(run) == result(here / run.name), run
+        steps = [line["step"] for line in rundir.read_metrics(run)]
+        assert steps == list(range(EVERY, STEPS + 1, EVERY))
+        checkpoints = [0]
+        for event in events(run, "begun", "saved"):
+            if event["event"] == "begun":  # the last one may not have been whole
+                assert event["step"] in checkpoints[-2:]
+            checkpoints.append(event["step"])
+    begun = {run: [event["step"] for event in events(run, "begun")] for run in done(there)}
+    assert len(begun[there / hit.name]) == 2
+    assert begun[there / hit.name][1] > 0
+    assert sum(map(len, begun.values())) <= RUNS + 3  # one on the node, two of the driver
+    assert output.count("done before") >= cut
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(cluster, tmp_path):
+    driver = drive(cluster.address, tmp_path, runs=2)
+    wait_until(lambda: saved(tmp_path))
+    driver.send_signal(signal.SIGTERM)
+    code, output = ended(driver, 60)
+    assert code == 75, output
+    assert "go on with: resjax sweep" in output
+    stopped = [event["step"] for run in runs_in(tmp_path) for event in events(run, "stopped")]
+    assert len(stopped) >= 1, output
+    assert max(stopped) > 0
+    assert not any(claims.owner(run) for run in runs_in(tmp_path))
+    code, output = ended(drive(cluster.address, tmp_path, runs=2))
+    assert code == 0, output
+    assert f"goes on from step {max(stopped)}" in output
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on(
+    cluster, tmp_path, monkeypatch
+):
+    short = {"train.duration": "20 steps", "eval.every": "20 steps", "resources.retries": 1}
+    runs = {tmp_path / str(seed): config_of(seed, **short) for seed in range(3)}
+    sound = launcher.run
+
+    def run(place, directory, flat):  # in a worker
+        import resjax.sweeps.local
+
+        def train(config, directory, observe):
+            directory.mkdir(exist_ok=True)
+            rundir.begin_run(directory, config)
+            if flat["seed"] == 1:
+                raise ZeroDivisionError("in the middle")
+            with (directory / "attempts").open("a") as file:
+                file.write("x")
+            os._exit(3)
+
+        if flat["seed"] < 2:
+            resjax.sweeps.local.train_and_evaluate = train
+        return sound(place, directory, flat)
+
+    monkeypatch.setattr(launcher, "run", run)
+    with launcher.cluster(cluster.address):
+        died, raised, whole = launcher.run_sweep(runs, Silent())
+    assert (tmp_path / "0" / "attempts").read_text() == "xx"
+    assert "died 2 times (WorkerCrashedError), more often than resources.retries=1" in died.error
+    assert died.error in (tmp_path / "0" / "error.txt").read_text()
+    assert raised.error == "ZeroDivisionError: in the middle"
+    assert "Traceback" in (tmp_path / "1" / "error.txt").read_text()
+    assert whole.summary.steps == 20
+    states = [rundir.run_state(directory) for directory in runs]
+    assert states == [rundir.FAILED, rundir.FAILED, rundir.DONE]
+
+
+@pytest.mark.slow
+def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, tmp_path):
+    code, output = ended(drive(cluster.address, tmp_path, "--config.resources.gpus=2"), 60)
+    assert code == 2
+    assert "needs 1 CPU, 2 GPU, and no node has that; the cluster offers 1 CPU" in output
+    code, output = ended(
+        drive(cluster.address, tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60
+    )
+    assert code == 2
+    assert "needs 1 CPU, 1 TPU-v4-8-head, and no node has that" in output
+    code, output = ended(drive(cluster.address, tmp_path, "--platform=gpu"), 60)
+    assert code == 2
+    assert "--platform=gpu, and none is reserved for a run; add --config.resources.gpus=1" in output
+    assert not runs_in(tmp_path)
+
+
+def slice_of(hosts):
+    """What Ray tells of a TPU slice."""
+    return [
+        {"Alive": True, "NodeID": str(host), "Labels": {"ray.io/tpu-slice-name": "mine"},
+         "Resources": {"CPU": 8.0, "TPU": 4.0, "mine": 1.0} | ({} if host else {"TPU-x-head": 1.0})}
+        for host in range(hosts)
+    ]  # fmt: skip
+
+
+def test_a_run_takes_a_whole_slice_of_one_host_and_larger_ones_are_refused(monkeypatch):
+    config = config_of(**{"resources.tpu": "TPU-x-head"})
+    monkeypatch.setattr("ray.nodes", lambda: slice_of(1))
+    assert launcher._needs(config) == {"CPU": 1.0, "TPU-x-head": 1.0, "TPU": 4.0}
+    launcher._refuse_unoffered(config)
+    monkeypatch.setattr("ray.nodes", lambda: slice_of(2))
+    with pytest.raises(ConfigError, match="is a slice of 2 hosts, and Ray starts a run on one"):
+        launcher._refuse_unoffered(config)
+
+
+@pytest.mark.slow
+def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
+    code, output = ended(drive(cluster.address, tmp_path, "--config.model.depth=9"), 60)
+    assert code == 2
+    assert "resjax: CIFAR depth 9 is not 6n+2; nearest: 8" in output
+
+
+@pytest.mark.parametrize(("address", "message"), [
+    ("auto", r"cannot be reached \(Could not find any running Ray instance\)"),
+    ("127.0.0.1:1", r"cannot be reached \(Connection refused\); start it with ray start"),
+    ("nonsense", "neither auto nor HOST:PORT"),
+    ("ray://127.0.0.1:10001", "is that of a client"),
+])  # fmt: skip
+def test_a_cluster_that_is_out_of_reach_is_told_in_a_line(address, message, monkeypatch):
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
+    with pytest.raises(ConfigError, match=message), launcher.cluster(address):
+        pass
+
+
+def test_a_cluster_that_does_not_answer_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr(launcher, "SECONDS_TO_ANSWER", 0.2)
+
+    def connect(place, timeout):
+        raise TimeoutError(f"{place} {timeout}")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(ConfigError, match="no answer within"), launcher.cluster("10.1.2.3:6379"):
+        pass
+
+
+def test_a_copy_of_the_package_knows_the_commit_of_its_source(monkeypatch):
+    expected = {"commit": "c0ffee", "changed": False}
+    monkeypatch.setattr(manifest, "git_state", lambda: expected)
+    shipped = launcher._shipped()["env_vars"]
+    monkeypatch.undo()
+    monkeypatch.setenv(manifest.GIT_STATE, shipped[manifest.GIT_STATE])
+    assert manifest.describe_machine()["git"] == expected
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--address=auto"], "add --launcher=ray"),
+    (["--launcher=ray", "--jobs=2"], "--jobs=2 has no effect"),
+    (["--launcher=ray", "--process=1"], "--process has no effect"),
+    (["--config.resources.gpus=1.5"], "neither whole nor a share"),
+])  # fmt: skip
+def test_options_that_have_no_effect_are_refused(words, message, capsys, tmp_path):
+    words = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}", *words]
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_resources_are_no_part_of_the_name_of_a_run():
+    assert run_id(config_of(**{"resources.gpus": 1.0, "resources.tpu": "x"})) == run_id(config_of())
