@@ -65,7 +65,7 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
         ),
     )
     monkeypatch.setattr("resjax.probes.record.probe_run", lambda *_: checked.append(_) or PROBED)
-    monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: None)
+    monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: [])
     prepared = SimpleNamespace(done="prepared", directory=tmp_path, examples={"train": 1})
     monkeypatch.setattr("resjax.data.prepare.prepare", lambda *_: checked.append(_) or prepared)
     command = re.sub(r"\$\w+", "0", command)
