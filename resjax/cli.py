@@ -83,6 +83,10 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.rundir import DONE, run_state
 
     name, module, config, overridden = _experiment(rest)
+    _refuse_mixed_launchers(options)
+    here = options.launcher == "local" and options.jobs == 1 and not options.dry_run
+    if here:
+        _join(options, config)
     workdir = options.workdir or Path("runs", name)
     added = dict(grid.axis_of_option(option, config) for option in options.axis)
     known = grid.axes_of(module, config)
@@ -91,14 +95,12 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     runs = {workdir / run: config for run, config in chosen.items()}
     if options.dry_run:
         return _dry_run(runs, options.json)
-    _refuse_mixed_launchers(options)
-    if options.launcher == "ray":
-        code = _work_on_ray(runs, options)
-    elif options.jobs > 1:
-        code = _work_side_by_side(runs, workdir, options)
-    else:
-        _join(options, config)
+    if here:
         code = _execute(runs, options.retry)
+    elif options.launcher == "ray":
+        code = _work_on_ray(runs, options)
+    else:
+        code = _work_side_by_side(runs, workdir, options)
     # A driver of Ray leaves the devices of its machine to the runs.
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
@@ -362,7 +364,7 @@ def _join(options: argparse.Namespace, config: ConfigDict) -> None:
 
     hosts.connect(options.coordinator, options.processes, options.process, options.connect_timeout)
     hosts.require_platform(options.platform)
-    own = {"coordinator", "processes", "process", "connect_timeout", "workdir"}
+    own = {"coordinator", "processes", "process", "connect_timeout", "workdir", "words"}
     told = {f"--{key}": value for key, value in vars(options).items() if key not in own}
     hosts.refuse_different(flatten(config) | told)
 
