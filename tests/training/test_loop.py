@@ -55,7 +55,8 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "train.devices": 0, "train.micro_batches": 1, "train.parallel": "jit",
         "checkpoint.keep": 2, "checkpoint.seconds": 60.0,
         "log.histograms": False, "log.writers": ["tensorboard"],
-        "eval.tune": [],
+        "eval.tune": [], "resources.tpu": "",
+        "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
         "eval.probes": "", "eval.probe_examples": 512,
         "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
