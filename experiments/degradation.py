@@ -14,9 +14,9 @@ degradation gap of each shortcut. The argument is the data:
 digits (the default): scikit-learn's 8x8 scans, 12 networks of 8 to 56 layers; 2 min on 2 CPU cores,
 compilation included. shapes: drawn 32x32 colour images, the same networks; 40 min on 2 CPU cores
 that had other work, in which plain nets train to 37.8 % error with 20 layers and 87.4 % with 56,
-identity to 32.8 % and 26.1 %, and projection in every block to 29.6 % and 85.8 %; identity-20 of the
-full width, 16, takes 3 min 42 s and ends at 20.1 %, 22.1 % on the test set. cifar10: figure 6 of the
-paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and 34 layers. The last two
+identity to 32.8 % and 26.1 %, and projection in every block to 29.6 % and 85.8 %; identity-20 of
+the full width, 16, takes 3 min 42 s and ends at 20.1 %, 22.1 % on the test set. cifar10: figure 6
+of the paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and 34 layers. The last two
 are for accelerators, and not run here; `resjax prepare` gets the data. lr: digits once more, in
 case plain networks had the wrong learning rate: every network at every depth has its own, of five,
 with the lowest validation error on a fifth of the training set.
