@@ -15,6 +15,7 @@ from resjax.training.events import WRITERS, Writer, as_arrays
 from resjax.training.left_out import number_left_out
 from resjax.training.manifest import describe_execution, describe_machine
 from resjax.training.plan import Plan
+from resjax.training.state import TrainState
 from resjax.training.summary import Progress
 
 SECONDS_BETWEEN_PROGRESS = 2.0
@@ -85,11 +86,11 @@ class Journal:
         for writer in self.writers:
             writer.close()
 
-    def add(self, line: dict[str, Any], variables: Any) -> None:
-        """Adds an evaluation, which was of these variables."""
+    def add(self, line: dict[str, Any], state: TrainState) -> None:
+        """Adds an evaluation, which was of this state."""
         if self.first:
             rundir.append_line(self.directory / "metrics.jsonl", line)
-        arrays = as_arrays(variables) if self.plan.config.log.histograms else {}
+        arrays = as_arrays(state.evaluated()) if self.plan.config.log.histograms else {}
         for writer in self.writers:
             writer.add(line)
             if arrays:

@@ -214,7 +214,8 @@ class _Run:
     def _record_start(self, network: Network) -> None:
         """What weights that were trained before are worth before the first step."""
         with self._timed("eval"):
-            clean = network.evaluate(self.state, 0)
+            # An average of no steps is nothing yet.
+            clean = network.evaluate(self.state.replace(average=None), 0)
         line = {"step": 0, "epoch": 0.0, **clean}
         with self.request.uncut:
             self.at.lines.append(line)
@@ -420,7 +421,7 @@ class _Run:
         return {name: math.nan if value is None else value for name, value in values.items()}
 
     def _add(self, line: dict[str, Any]) -> None:
-        self.journal.add(line, self.state.evaluated())
+        self.journal.add(line, self.state)
         if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
             self._tell("evaluating", news)
 
