@@ -1,11 +1,14 @@
 import dataclasses
 import json
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,9 +184,19 @@ def test_memory_shared_with_workers_is_used_again(monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 1)
     monkeypatch.setattr(streaming, "_room", lambda shape, least: least)
     feed = training_feed(blank(50), Recorder(), 1, 5, workers=2)
-    names = set(os.listdir("/dev/shm"))
-    assert_equal(take(training_feed(blank(50), Recorder(), 1, 5), 200), take(feed, 200))
-    assert set(os.listdir("/dev/shm")) <= names
+    batches, memory = [], set()
+    for _ in range(200):
+        batches.append(next(feed))
+        memory |= shared_memory_of_workers()
+    feed.close()
+    assert_equal(take(training_feed(blank(50), Recorder(), 1, 5), 200), batches)
+    assert len(memory) == 1
+
+
+def shared_memory_of_workers():
+    """Names of the Python shared memory that the processes which this one started have mapped."""
+    maps = (Path(f"/proc/{child.pid}/maps") for child in multiprocessing.active_children())
+    return {name for text in maps for name in re.findall(r"/dev/shm/psm_\w+", text.read_text())}
 
 
 def test_a_piece_is_not_written_over_before_it_was_copied():
