@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python runs as written and its commands are accepted."""
+"""README and docs tell the truth: their Python runs as written, their commands are accepted."""
 
 import re
 import shlex
@@ -20,14 +20,15 @@ from resjax.training import benchmark, hosts, plan
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
+KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
 PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
 NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe"
-COMMANDS = re.findall(rf"\bresjax (?:{NAMES})\b[^`\n]*", README)
-
-
-WEIGHTS = re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", README)
+COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n]*", TEXT)))
+WEIGHTS = sorted(set(re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", TEXT)))
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("command", [*WEIGHTS, "resjax predict runs/resnet50 cat.jpg --top=3"])
@@ -37,14 +38,14 @@ def test_commands_on_weights_are_understood(command):
     assert not experiment
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_python_of_the_readme_runs(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "document", "exec"), {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
+def test_commands_are_accepted(command, monkeypatch, tmp_path):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
     monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
@@ -75,11 +76,20 @@ def test_commands_of_the_readme_are_accepted(command, monkeypatch, tmp_path):
     assert checked or words[1] in ("describe", "bench") or "--dry-run" in words
 
 
-def test_tables_of_the_readme_name_what_there_is():
+def test_tables_name_what_there_is():
     for name in (*SHORTCUTS, *ORDERS, *PROBES):
-        assert f"`{name}`" in README
-    keys = flatten(default_config())
-    for key in re.findall(
-        r"`((?:model|norm|optim|train|eval|data|checkpoint|resources)\.[a-z_]+)`", README
-    ):
-        assert key in keys
+        assert f"`{name}`" in TEXT
+    groups = "|".join({key.partition(".")[0] for key in KEYS if "." in key})
+    for key in re.findall(rf"`((?:{groups})\.[a-z_]+)`", TEXT):
+        assert key in KEYS
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_and_files_exist(document):
+    text = document.read_text()
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (document.parent / link).exists(), link
+    for path in re.findall(r"`((?:resjax|experiments|tests|colab)/[\w./]+\.\w+)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m (tests\.[a-z_.]+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
