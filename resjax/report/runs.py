@@ -31,7 +31,7 @@ class Run:
     summary: Summary
     curve: list[dict[str, Any]]
     manifest: dict[str, Any]
-    ledger: Ledger | None
+    ledger: Ledger | None = None
 
     @property
     def seed(self) -> int:
@@ -61,8 +61,8 @@ class Missing:
     state: str
     config: dict[str, Any]
     keys: dict[str, Any]
-    ledger: Ledger | None
     reason: str = ""
+    ledger: Ledger | None = None
 
 
 def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
@@ -108,5 +108,5 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
             reason = ""
             if state == rundir.FAILED:
                 reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
-            missing.append(Missing(name, state, config, keys, ledger, reason))
+            missing.append(Missing(name, state, config, keys, reason, ledger))
     return done, missing
