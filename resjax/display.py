@@ -28,6 +28,7 @@ from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
+from resjax.sweeps.ledger import Ledger
 from resjax.sweeps.status import ENDED, Status, count
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
@@ -313,8 +314,8 @@ def _operations(number: float) -> str:
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 
 
-def print_statuses(statuses: list[Status], line: str) -> None:
-    """A row for each run and a line about all, to stdout."""
+def print_statuses(statuses: list[Status], line: str, cost: Ledger) -> None:
+    """A row for each run, a line about all and one about what they have cost, to stdout."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
     _print_whole(console, table)
@@ -322,6 +323,11 @@ def print_statuses(statuses: list[Status], line: str) -> None:
         if status.why:
             console.print(f"{status.directory.name}: {status.why}", soft_wrap=True)
     console.print(line, soft_wrap=True)
+    console.print(
+        f"{cost.device_seconds:,.1f} device seconds, {cost.compile_seconds:,.1f} s of compilation; "
+        f"{cost.lost_seconds:,.1f} s lost to {_several(cost.interruptions, 'interruption')}",
+        soft_wrap=True,
+    )
 
 
 def print_dry_run(
