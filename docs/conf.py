@@ -1,4 +1,6 @@
-"""How the pages are built: `sphinx-build -W docs build/docs`, which asks no network for anything."""
+"""How the pages are built, without a network: `sphinx-build -W docs build/docs`."""
+
+import re
 
 import resjax
 
@@ -14,7 +16,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["README.md"]
-nitpicky = False
+suppress_warnings = ["ref.python"]  # a field of two classes may have one name
 
 # A docstring is written like a comment: one backtick is code.
 default_role = "literal"
@@ -46,3 +48,13 @@ html_copy_source = False
 html_show_sourcelink = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
+
+
+def _plain(app, what, name, obj, options, lines):
+    """Bars of a norm are no substitutions."""
+    lines[:] = [re.sub(r"(`[^`]*`)|\\|", lambda found: found[1] or r"\|", line) for line in lines]
+
+
+def setup(app):
+    """What Sphinx calls."""
+    app.connect("autodoc-process-docstring", _plain, priority=400)

@@ -28,14 +28,14 @@ SECTIONS: dict[str, str] = {
 MEANINGS: dict[str, str] = {
     "seed": "Initial values, order of examples, augmentation and dropout are drawn from it. Two "
     "networks with one seed start equal in what they share and see the same batches.",
-    "model.name": "The family: `cifar` (He et al. 2015, section 4.2), `imagenet` (table 1), `wrn` "
-    "(wide nets, Zagoruyko and Komodakis 2016), or `mlp` (dense layers).",
-    "model.depth": "Weighted layers as the papers count them: 6n+2 in `cifar` (9n+2 with "
-    "bottlenecks, 3n+2 with single layers), 18 to 200 in `imagenet`, 6n+4 in `wrn`.",
-    "model.width": "Channels of the first stage; `0` is the family's own: 16 in `cifar`, 64 in "
-    "`imagenet`, 160 in `wrn`, 256 in `mlp`.",
-    "model.block": "Layers of a residual branch: `single` has one, `basic` two, `bottleneck` three; "
-    "`auto` is the family's own.",
+    "model.name": "The family: `cifar` (He et al. 2015, section 4.2), `imagenet` (table 1), "
+    "`wrn` (wide nets, Zagoruyko and Komodakis 2016), or `mlp` (dense layers).",
+    "model.depth": "Weighted layers as the papers count them: 6n+2 in the cifar family (9n+2 "
+    "with bottlenecks, 3n+2 with single layers), 18 to 200 of imagenet, 6n+4 of wrn.",
+    "model.width": "Channels of the first stage; `0` is the family's own: 16 of cifar, 64 of "
+    "imagenet, 160 of wrn, 256 of mlp.",
+    "model.block": "Layers of a residual branch: `single` has one, `basic` two, `bottleneck` "
+    "three; `auto` is the family's own.",
     "model.stem": "Layers before the first block: `imagenet` (7x7 of stride 2 and a max-pool), "
     "`deep` (three of 3x3 and a max-pool), `small` (one of 3x3), `dense` (of an MLP); `auto` is "
     "the family's own.",
@@ -43,64 +43,64 @@ MEANINGS: dict[str, str] = {
     "model.bottleneck_width": "Factor on the inner channels of a bottleneck (wide nets, ResNeXt).",
     "model.stride_in": "Layer of a bottleneck that has the stride: `3x3` as in torchvision, or "
     "`1x1` as in the paper.",
-    "model.order": "Where a block normalises and activates (He et al. 2016, figure 4): `post` (a), "
-    "`bn_after_add` (b), `relu_before_add` (c), `relu_preact` (d), `preact` (e).",
-    "model.opening": "With `model.order=preact`, what normalises for the first block: the `stem`, "
-    "as in the paper's appendix, or the `block` itself, as in timm.",
-    "model.shortcut": "How the input of a block meets its branch: `none` (a plain net), `identity` "
-    "(A: zero channels where the shape changes), `projection` (B: a 1x1 convolution there), "
-    "`projection_all` (C: one in every block), `avgpool_projection` (B with the stride in a pool), "
-    "and of He et al. 2016 `scaled`, `exclusive_gate`, `shortcut_gate` and `dropout`.",
-    "model.identity_pad": "Where an identity shortcut adds zero channels: at the `end`, or half of "
-    "them on `both` sides.",
+    "model.order": "Where a block normalises and activates (He et al. 2016, figure 4): `post` "
+    "(a), `bn_after_add` (b), `relu_before_add` (c), `relu_preact` (d), `preact` (e).",
+    "model.opening": "With `model.order=preact`, what normalises for the first block: the "
+    "`stem`, as in the paper's appendix, or the `block` itself, as in timm.",
+    "model.shortcut": "How the input of a block meets its branch: `none` (a plain net), "
+    "`identity` (A: zero channels where the shape changes), `projection` (B: a 1x1 convolution "
+    "there), `projection_all` (C: one in every block), `avgpool_projection` (B with the stride "
+    "in a pool), and of He et al. 2016 `scaled`, `exclusive_gate`, `shortcut_gate` and `dropout`.",
+    "model.identity_pad": "Where an identity shortcut adds zero channels: at the `end`, or half "
+    "of them on `both` sides.",
     "model.projection_norm": "Whether a projection is normalised: `always`, `never`, or `auto`, "
     "which is `never` where blocks begin with a normalisation.",
-    "model.shortcut_base": "The shortcut that `scaled`, gates and `dropout` modify; not `none`, nor "
+    "model.shortcut_base": "The shortcut that scaling, gates and dropout modify; not `none`, nor "
     "one that modifies another itself.",
-    "model.shortcut_scale": "With `scaled`: the constant on the shortcut.",
-    "model.branch_scale": "With `scaled`: the constant on the branch.",
-    "model.gate_bias": "With `exclusive_gate` and `shortcut_gate`: initial bias of the gate; the "
-    "further below zero, the more open is the shortcut.",
-    "model.shortcut_dropout": "With `dropout`: probability that an element of the shortcut is "
-    "dropped.",
+    "model.shortcut_scale": "With `model.shortcut=scaled`: the constant on the shortcut.",
+    "model.branch_scale": "With `model.shortcut=scaled`: the constant on the branch.",
+    "model.gate_bias": "With `model.shortcut=exclusive_gate` and `model.shortcut=shortcut_gate`: "
+    "initial bias of the gate; the further below zero, the more open is the shortcut.",
+    "model.shortcut_dropout": "With `model.shortcut=dropout`: probability that an element of the "
+    "shortcut is dropped.",
     "model.bias": "Whether layers have a bias: `always`, `never`, or `auto`, which is only where "
     "nothing normalises.",
     "model.activation": "The elementwise function after a normalisation.",
     "model.kernel_init": "How kernels are drawn: `he_normal` (variance 2 / fan-out), "
     "`he_normal_fan_in`, `lecun_normal`, `orthogonal`, `fixup` (branches scaled by their number, "
     "the last layer zero). `zeros` is for the head alone.",
-    "model.head_init": "How the kernel of the head is drawn; `zeros` starts with equal logits, and "
-    "`fixup` is for branches alone.",
+    "model.head_init": "How the kernel of the head is drawn; `zeros` starts with equal logits, "
+    "and `fixup` is for branches alone.",
     "model.zero_last_gamma": "Start every branch at zero, by the scale of its last normalisation "
     "(Goyal et al. 2017).",
     "model.residual_scale": "Factor on every branch.",
     "model.learn_residual_scale": "Make that factor a parameter of each block (SkipInit).",
-    "model.stochastic_depth": "Probability that the last block's branch is dropped in training; it "
-    "grows linearly from the first block (Huang et al. 2016).",
-    "model.dtype": "Precision of the computation: `float32`, `bfloat16`, or `float64`, which needs "
-    "JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`.",
+    "model.stochastic_depth": "Probability that the last block's branch is dropped in training; "
+    "it grows linearly from the first block (Huang et al. 2016).",
+    "model.dtype": "Precision of the computation: `float32`, `bfloat16`, or `float64`, which "
+    "needs JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`.",
     "model.unroll": "Equal blocks in one iteration of a stage's loop: a number, `all` for "
     "straight-line code, or `auto`, a loop where there are more than eight.",
     "model.remat": "Compute the inside of a block again for its gradient, which saves memory.",
-    "model.conv": "The convolution: `auto` is the fastest for the device, `xla` is XLA's with its "
-    "own gradients everywhere.",
+    "model.conv": "The convolution: `auto` is the fastest for the device, `xla` is XLA's with "
+    "its own gradients everywhere.",
     "norm.kind": "What normalises: `batch`, or `none`, with biases instead.",
     "norm.position": "Whether it stands `before` or `after` the activation.",
     "norm.momentum": "Fraction of the running statistics that is kept at a step.",
     "norm.epsilon": "Added to the variance.",
-    "norm.examples": "Consecutive examples that are normalised together; `0` is the whole batch, on "
-    "all devices and hosts.",
-    "norm.unbiased_running_var": "Let the running variance be that of a sample, n / (n - 1) times "
-    "the biased one, as PyTorch has it.",
+    "norm.examples": "Consecutive examples that are normalised together; `0` is the whole batch, "
+    "on all devices and hosts.",
+    "norm.unbiased_running_var": "Let the running variance be that of a sample, n / (n - 1) "
+    "times the biased one, as PyTorch has it.",
     "norm.use_scale": "Whether there is a learnt scale.",
     "norm.use_bias": "Whether there is a learnt bias.",
-    "data.name": "The source of images; sets of TFDS are prepared once by `resjax prepare`.",
+    "data.name": "The source of images. Sets of TFDS are prepared once, by resjax prepare.",
     "data.dir": "Directory of prepared sets; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets.",
     "data.train": "Slice to train on, such as train[:45000]; empty is the source's own.",
     "data.validation": "Slice to choose by, such as train[45000:]; empty is none.",
     "data.test": "Slice to test on; empty is the source's own.",
-    "data.on_bad": "What is done about images that cannot be read: `refuse` ends the run with their "
-    "names, `skip` leaves them out and lists them.",
+    "data.on_bad": "What is done about images that cannot be read: `refuse` ends the run with "
+    "their names, `skip` leaves them out and lists them.",
     "data.feed": "How images reach the device: `resident` holds them there, `streaming` decodes "
     "them when they are needed; `auto` streams where `data.size` is set.",
     "data.resident_bytes": "The most bytes of images that may be held on a device.",
@@ -110,8 +110,8 @@ MEANINGS: dict[str, str] = {
     "data.flip": "Mirror half of the training images.",
     "data.pad": "Resident images: zeros around one, from which a window of its size is cut at "
     "random.",
-    "data.size": "Streamed images: side of the squares that they become; `0` is images as they are, "
-    "resident.",
+    "data.size": "Streamed images: side of the squares that they become; `0` is images as they "
+    "are, resident.",
     "data.resize": "Streamed images: shorter side in evaluation, before the centre is cut out.",
     "data.interpolation": "Streamed images: how they are resized in evaluation.",
     "data.area": "Streamed images: least and largest share of an image that a training crop is of.",
@@ -127,13 +127,15 @@ MEANINGS: dict[str, str] = {
     "optim.nesterov": "Whether the gradient is that ahead of the velocity.",
     "optim.weight_decay": "Times the parameters, added to their gradient.",
     "optim.decayed": "Parameters under weight decay: `all`, or `kernels` alone.",
-    "optim.trust_coefficient": "With `lars`: share of a layer's norm that a step has.",
-    "optim.trust_epsilon": "With `lars`: added to the norm of the gradient.",
-    "optim.adapted": "With `lars`: parameters with a ratio of their own, `kernels` or `all`.",
+    "optim.trust_coefficient": "With `optim.name=lars`: share of a layer's norm that a step has.",
+    "optim.trust_epsilon": "With `optim.name=lars`: added to the norm of the gradient.",
+    "optim.adapted": "With `optim.name=lars`: parameters with a ratio of their own, `kernels` or "
+    "`all`.",
     "optim.schedule": "The learning rate over the run: `constant`, `cosine` to zero, or `step`, "
     "multiplied at milestones.",
-    "optim.milestones": "With `step`: durations from the start of the run.",
-    "optim.factor": "With `step`: what each milestone multiplies the learning rate by.",
+    "optim.milestones": "With `optim.schedule=step`: durations from the start of the run.",
+    "optim.factor": "With `optim.schedule=step`: what each milestone multiplies the learning "
+    "rate by.",
     "optim.warmup": "Time before the schedule starts.",
     "optim.warmup_shape": "The learning rate until then: `linear` growth, or `constant`.",
     "optim.warmup_factor": "Share of the learning rate that the warm-up starts at.",
@@ -144,14 +146,14 @@ MEANINGS: dict[str, str] = {
     "train.micro_batches": "Parts of a batch that pass one after the other, to save memory.",
     "train.devices": "Devices that share a batch; `0` is all there are.",
     "train.parallel": "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
-    "train.ema_decay": "Evaluate moving averages of parameters and statistics that decay so; `0.0` "
-    "is none.",
-    "train.init_from": "Directory of a run to start from; empty is drawn weights. Other classes get "
-    "a new head.",
-    "train.on_nan": "What is done about an update that is not finite: `stop` ends the run, `skip` "
-    "leaves it out and counts it.",
-    "train.grow_from": "Depth of a network that is trained first and then grown to `model.depth`; "
-    "`0` is none.",
+    "train.ema_decay": "Evaluate moving averages of parameters and statistics that decay so; "
+    "`0.0` is none.",
+    "train.init_from": "Directory of a run to start from; empty is drawn weights. Other classes "
+    "get a new head.",
+    "train.on_nan": "What is done about an update that is not finite: `stop` ends the run, "
+    "`skip` leaves it out and counts it.",
+    "train.grow_from": "Depth of a network that is trained first and then grown to "
+    "`model.depth`; `0` is none.",
     "train.grow_at": "When it is grown; 0 steps with `train.init_from`.",
     "checkpoint.seconds": "From one checkpoint to the next; `0` is after every call of the device.",
     "checkpoint.keep": "Of the newest, how many are kept, beside that of the best evaluation.",
@@ -267,6 +269,10 @@ def _expected(key: str, default: Any, names: tuple[str, ...]) -> str:
         return NUMBERS[key][-1]
     if key in DURATION_KEYS:
         return "a duration"
+    if key == "data.name":
+        from resjax.data.sources import SOURCES
+
+        return "; ".join(kind.form for kind in SOURCES.values())
     if names:
         return "one of " + ", ".join(names)
     return OTHERWISE.get(key) or {bool: "True or False", list: "a tuple"}.get(type(default), "text")
@@ -286,7 +292,7 @@ def _choices() -> dict[str, tuple[str, ...]]:
     """{key: names}, from the tables that the names are looked up in."""
     from resjax.data.folder import ON_BAD
     from resjax.data.resident import STATISTICS
-    from resjax.data.sources import FEEDS, SOURCES
+    from resjax.data.sources import FEEDS
     from resjax.data.transforms import INTERPOLATIONS
     from resjax.models.build import AUTO, CHOICES
     from resjax.models.networks import BLOCKS, FAMILIES, STEMS
@@ -303,7 +309,6 @@ def _choices() -> dict[str, tuple[str, ...]]:
             "model.name": FAMILIES,
             "model.block": (AUTO, *BLOCKS),
             "model.stem": (AUTO, *STEMS),
-            "data.name": (kind.form for kind in SOURCES.values()),
             "data.on_bad": ON_BAD,
             "data.feed": FEEDS,
             "data.standardise": STATISTICS,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resjax.cli import main
-from resjax.config import NUMBERS, DURATION_KEYS, default_config, flatten
+from resjax.config import DURATION_KEYS, NUMBERS, default_config, flatten
 from resjax.models.shortcuts import SHORTCUTS
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
