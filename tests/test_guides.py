@@ -69,7 +69,7 @@ def test_a_shortcut_is_one_class_and_one_line(checkout):
     above, line = blocks("add-a-shortcut.md", "python")
     insert(checkout / "resjax" / "models" / "shortcuts.py", "SHORTCUTS", above, line)
     told = run_all("add-a-shortcut.md", checkout)
-    # 27 blocks have a scale each, beside the parameters of ResNet-56 (He et al. 2015: 0.85 million).
+    # The 853,018 parameters of ResNet-56 (0.85 million: He et al. 2015, table 6), and 27 scales.
     assert "853,045" in told
     assert (checkout / "runs" / "learnt" / "result.json").exists()
     assert len(re.findall(r"^ *learnt_scale-\d+-seed\d", told, re.MULTILINE)) == 9
