@@ -9,6 +9,7 @@ import pytest
 
 from resjax import cli
 from resjax.arguments import make_parser, split
+from resjax.commands import report, running, sweep
 from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
@@ -48,9 +49,9 @@ def test_python_runs(code, tmp_path, monkeypatch):
 def test_commands_are_accepted(command, monkeypatch, tmp_path):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
-    monkeypatch.setattr(cli, "_execute", lambda runs, _: checked.append(runs) or 0)
-    monkeypatch.setattr(cli, "_work_on_ray", lambda runs, _: checked.append(runs) or 0)
-    monkeypatch.setattr(cli, "_print_report", checked.append)
+    monkeypatch.setattr(running, "execute", lambda runs, _: checked.append(runs) or 0)
+    monkeypatch.setattr(sweep, "_work_on_ray", lambda runs, *_: checked.append(runs) or 0)
+    monkeypatch.setattr(report, "print_report", checked.append)
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("webbrowser.open", checked.append)

@@ -24,8 +24,9 @@ from ray import exceptions
 
 import resjax
 from resjax.config import ConfigError, default_config, flatten
-from resjax.interruption import EXIT_UNFINISHED, deferred, interruptible
-from resjax.sweeps import local
+from resjax.exits import EXIT_UNFINISHED
+from resjax.interruption import deferred, interruptible
+from resjax.sweeps import grid, local
 from resjax.sweeps.local import Outcome
 from resjax.training import claims, manifest, rundir
 from resjax.training.summary import Progress, read_summary
@@ -197,10 +198,17 @@ def _listed(resources: Mapping[str, float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """What a worker must know beside the config: where relative paths begin, and the platform."""
+    """What a worker must know beside the config.
+
+    Attributes:
+      working_directory: where relative paths begin.
+      platform: that JAX must see.
+      experiment: path and text of the experiment file, which may define a shortcut.
+    """
 
     working_directory: str
     platform: str | None
+    experiment: tuple[Path, str] | None
 
     def enter(self, directory: Path, config: ConfigDict) -> None:
         """Makes this process one in which a run can be.
@@ -229,6 +237,8 @@ class _Place:
             )
         # Ray hides no devices from a run that has reserved none, and other runs are on them.
         hosts.require_platform(self.platform if reserved else "cpu")
+        if self.experiment:
+            grid.run_module(*self.experiment)
         enable_cache()
 
 
@@ -281,6 +291,7 @@ def run_sweep(
     observer: Observer,
     retry: bool = False,
     platform: str | None = None,
+    experiment: Path | None = None,
 ) -> list[Outcome]:
     """Trains what has not ended yet on the cluster that this process is connected to.
 
@@ -293,13 +304,15 @@ def run_sweep(
       observer: is told of everything.
       retry: goes on with what failed before.
       platform: that JAX must see on the nodes.
+      experiment: the file that the runs are of; the nodes need not see it.
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
       OSError: if a disk is full.
       KeyboardInterrupt: if this process was asked to end.
     """
-    place = _Place(os.getcwd(), platform)
+    text = (experiment, experiment.read_text(encoding="utf-8")) if experiment else None
+    place = _Place(os.getcwd(), platform, text)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
         work = _Work(runs, place, observer)
