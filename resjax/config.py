@@ -305,7 +305,7 @@ def _parse_duration(text: Any) -> tuple[Fraction, str]:
 
 # -------------------------------------------------------------------------------------- validation
 
-_NUMBERS = {
+NUMBERS = {
     # key: (lowest, highest, what is expected); both ends included
     "seed": (0, 2**32 - 1, "a whole number from 0 to 2^32 - 1"),
     "model.depth": (1, 10**5, "a number of layers, such as 56"),
@@ -353,6 +353,7 @@ _NUMBERS = {
     "resources.retries": (0, 10**6, "a number of times, such as 3"),
     "eval.precise_batches": (0, 10**6, "a number of batches, such as 32, or 0 for none"),
 }
+"""The range of every key that is a number."""
 
 
 def validate(config: ConfigDict) -> None:
@@ -380,7 +381,7 @@ def validate(config: ConfigDict) -> None:
         _parse_duration(flat[key])
     for milestone in flat["optim.milestones"]:
         _parse_duration(milestone)
-    for key, (lowest, highest, expected) in _NUMBERS.items():
+    for key, (lowest, highest, expected) in NUMBERS.items():
         if not lowest <= flat[key] <= highest:
             raise ConfigError(f"{key}={flat[key]} is not {expected}")
     for key in ("resources.cpus", "resources.gpus"):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resjax.cli import main
-from resjax.config import _NUMBERS, DURATION_KEYS, default_config, flatten
+from resjax.config import DURATION_KEYS, NUMBERS, default_config, flatten
 from resjax.models.shortcuts import SHORTCUTS
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
@@ -27,8 +27,8 @@ def override(key, value):
 
 @st.composite
 def out_of_range(draw):
-    key = draw(st.sampled_from(sorted(_NUMBERS)))
-    lowest, highest, _ = _NUMBERS[key]
+    key = draw(st.sampled_from(sorted(NUMBERS)))
+    lowest, highest, _ = NUMBERS[key]
     kind = type(DEFAULTS[key])
     beyond = draw(st.sampled_from([kind(lowest) - 1, kind(highest) * 2 + 1]))
     return override(key, beyond)

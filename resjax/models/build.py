@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -36,6 +36,25 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float
 AUTO = "auto"
 """The value of a key that leaves a choice to the family or the order."""
 
+CHOICES: dict[str, Iterable[str]] = {
+    "model.shortcut": SHORTCUTS,
+    "model.shortcut_base": SHORTCUTS,
+    "model.order": ORDERS,
+    "model.activation": ACTIVATIONS,
+    "model.kernel_init": INITIALISERS,
+    "model.head_init": INITIALISERS,
+    "model.dtype": DTYPES,
+    "model.stride_in": ("3x3", "1x1"),
+    "model.opening": ("stem", "block"),
+    "model.identity_pad": ("end", "both"),
+    "model.projection_norm": (AUTO, "always", "never"),
+    "model.bias": (AUTO, "always", "never"),
+    "model.conv": IMPLEMENTATIONS,
+    "norm.kind": NORMS,
+    "norm.position": ("before", "after"),
+}
+"""The names that a key takes, whatever the family."""
+
 
 def build_model(config: ConfigDict, classes: int) -> ResNet:
     """The network that `config.model` and `config.norm` describe.
@@ -45,24 +64,9 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
         that make no sound network together; with the values and the remedy.
     """
     model = config.model
-    for key, table in (
-        ("shortcut", SHORTCUTS),
-        ("shortcut_base", SHORTCUTS),
-        ("order", ORDERS),
-        ("activation", ACTIVATIONS),
-        ("kernel_init", INITIALISERS),
-        ("head_init", INITIALISERS),
-        ("dtype", DTYPES),
-        ("stride_in", ("3x3", "1x1")),
-        ("opening", ("stem", "block")),
-        ("identity_pad", ("end", "both")),
-        ("projection_norm", (AUTO, "always", "never")),
-        ("bias", (AUTO, "always", "never")),
-        ("conv", IMPLEMENTATIONS),
-    ):
-        choose(dict.fromkeys(table), model[key], f"model.{key}")
-    choose(NORMS, config.norm.kind, "norm.kind")
-    choose(dict.fromkeys(("before", "after")), config.norm.position, "norm.position")
+    for key, table in CHOICES.items():
+        section, name = key.split(".")
+        choose(dict.fromkeys(table), config[section][name], key)
     if model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ConfigError("model.dtype=float64 needs JAX_ENABLE_X64=1 in the environment")
     order = ORDERS[model.order]

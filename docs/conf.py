@@ -1,0 +1,60 @@
+"""How the pages are built, without a network: `sphinx-build -W docs build/docs`."""
+
+import re
+
+import resjax
+
+project = "resjax"
+author = copyright = "The resjax authors"
+version = release = resjax.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["README.md"]
+suppress_warnings = ["ref.python"]  # a field of two classes may have one name
+
+# A docstring is written like a comment: one backtick is code.
+default_role = "literal"
+smartquotes = False
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {
+    "members": True,
+    "no-value": True,  # tables hold functions, whose names say nothing
+    "special-members": "__call__",
+}
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_mock_imports = ["ray", "tensorflow", "torch", "wandb"]  # extras
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "resjax"
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sourcelink = False
+pygments_style = "friendly"
+pygments_dark_style = "native"
+
+
+def _plain(app, what, name, obj, options, lines):
+    """Bars of a norm are no substitutions."""
+    lines[:] = [re.sub(r"(`[^`]*`)|\\|", lambda found: found[1] or r"\|", line) for line in lines]
+
+
+def setup(app):
+    """What Sphinx calls."""
+    app.connect("autodoc-process-docstring", _plain, priority=400)

@@ -1,0 +1,89 @@
+"""The reference of a config says what is true of every key."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from resjax.config import (
+    DURATION_KEYS,
+    NUMBERS,
+    Clock,
+    ConfigError,
+    default_config,
+    defaults,
+    validate,
+)
+from resjax.config_reference import MEANINGS, SECTIONS, entries, markdown
+from resjax.training.plan import prepare
+
+PAGE = Path(__file__).parents[1] / "docs" / "config.md"
+
+AUTO = "auto"
+"""No entry of a table; `model.block` and `model.stem` take it beside theirs."""
+
+NOT_LOOKED_UP = {"data.interpolation"}
+"""What a view of a streamed image refuses."""
+
+
+def test_every_key_has_a_meaning_and_a_place():
+    assert set(MEANINGS) == set(defaults())
+    assert {entry.section for entry in entries().values()} == set(SECTIONS)
+    assert all(entry.meaning.endswith(".") and entry.expected for entry in entries().values())
+
+
+def test_the_page_is_up_to_date():
+    remedy = "python -m resjax.config_reference > docs/config.md"
+    assert PAGE.read_text(encoding="utf-8") == markdown(), remedy
+
+
+@pytest.mark.parametrize("key", MEANINGS)
+def test_a_meaning_names_what_there_is(key):
+    """In backticks are values of the key, other keys with their values, and values of those."""
+    known, entry = entries(), entries()[key]
+    for name in re.findall(r"`([^`]+)`", entry.meaning):
+        other, equals, value = name.partition("=")
+        if equals:
+            assert value in known[other].choices
+        elif name.replace(".", "").isdecimal():
+            low, high, _ = NUMBERS[key]
+            assert low <= float(name) <= high
+        else:
+            assert name in (*known, *entry.choices, *re.findall("`(.+?)`", entry.expected))
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, entry in entries().items() if entry.choices and key not in NOT_LOOKED_UP]
+)
+def test_choices_are_those_that_a_wrong_name_is_told(key):
+    config = default_config()
+    wrong = ("wrong",) if key == "log.writers" else "wrong"
+    config.update_from_flattened_dict({key: wrong})
+    with pytest.raises(ConfigError, match=r"unknown .*'wrong'") as refused:
+        prepare(config)
+    told = re.search(r"choose one of: (.*)", str(refused.value))[1].split(", ")
+    assert set(told) | {AUTO} == set(entries()[key].choices) | {AUTO}
+
+
+@pytest.mark.parametrize("key", MEANINGS)
+def test_defaults_are_among_the_choices(key):
+    entry = entries()[key]
+    values = entry.default if isinstance(entry.default, list) else [entry.default]
+    if key != "eval.probes":
+        assert not entry.choices or set(values) <= set(entry.choices)
+
+
+def test_every_value_of_a_choice_is_one_that_a_config_takes():
+    for key, entry in entries().items():
+        for name in entry.choices if isinstance(entry.default, str) else ():
+            config = default_config()
+            config.update_from_flattened_dict({key: name})
+            validate(config)
+
+
+def test_durations_are_called_so():
+    assert {key for key, entry in entries().items() if entry.expected == "a duration"} == set(
+        DURATION_KEYS
+    )
+    for text in re.findall(r"`(\d\S* (?:epochs|steps|examples))`", PAGE.read_text("utf-8")):
+        assert Clock(1000, 10).steps(text) > 0
