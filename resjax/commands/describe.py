@@ -13,7 +13,7 @@ from resjax.parsing import path, whole
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a network such as resnet50")
+    parser.add_argument("name", nargs="?", metavar="NETWORK", help="a network such as resnet50")
     parser.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
     parser.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
     parser.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
@@ -93,7 +93,7 @@ def _names() -> str:
 
 DESCRIBE = Command(
     summary="count what a network has, and draw it",
-    usage="NAME|--config=FILE[:ARG] [options]",
+    usage="NETWORK|--config=FILE[:ARG] [options]",
     run=_run,
     arguments=_arguments,
     experiment=EXPERIMENT,
