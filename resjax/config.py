@@ -19,6 +19,14 @@ class ConfigError(ValueError):
     """An experiment that cannot be run as it is written: one line with the value and the remedy."""
 
 
+class UnknownName(ConfigError):
+    """A name that is not in the table of its key; `key` is that."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
 def default_config() -> ConfigDict:
     """The value of every key, for an experiment file to start from.
 
@@ -211,21 +219,28 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) 
     )
 
 
+MOST_LISTED = 30
+"""Names in a line; of more the most similar are told."""
+
+
 def nearest(name: str, known: list[str]) -> str:
-    """The remedy for a misspelt name: the most similar known one, or the list."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or difflib.get_close_matches(
-        name.split(".")[-1], [k.split(".")[-1] for k in known], n=1, cutoff=0.6
-    )
-    if not close:
+    """The remedy for a misspelt name: the most similar known ones, or the list if it is short."""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not matches:
+        last = {other.split(".")[-1]: other for other in reversed(known)}
+        close = difflib.get_close_matches(name.split(".")[-1], list(last), n=3, cutoff=0.6)
+        matches = [last[other] for other in close]
+    if not matches and len(known) <= MOST_LISTED:
         return f"known: {', '.join(known)}"
-    match = next(k for k in known if k == close[0] or k.split(".")[-1] == close[0])
-    return f"nearest: {match}"
+    matches = matches or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    return f"nearest: {', '.join(matches)}"
 
 
 def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     """`table[name]`, or a ConfigError that lists what there is."""
     if name not in table:
-        raise ConfigError(f"unknown {what} {name!r}; choose one of: {', '.join(table)}")
+        message = f"unknown {what} {name!r}; choose one of: {', '.join(table)}"
+        raise UnknownName(what, message)
     return table[name]
 
 

@@ -1,38 +1,24 @@
-"""What a person is told of plans, networks, speeds, reports and the state of runs."""
+"""What a person is told of plans, networks and speeds."""
 
-import collections
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-import numpy as np
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from resjax.config import flatten
 from resjax.data.source import Split
-from resjax.live import clock, status_rows
+from resjax.display_tables import print_whole, several
+from resjax.lines import say
 from resjax.models.summary import (
     Description,
     count_multiply_adds,
     count_parameters,
     variable_shapes,
 )
-from resjax.probes.record import Probed
-from resjax.report.probes import arrays_by_block
-from resjax.report.report import Report
-from resjax.report.tables import HEADER, rows
-from resjax.sweeps.doctor import Finding
-from resjax.sweeps.estimate import Work
-from resjax.sweeps.ledger import Ledger
-from resjax.sweeps.status import ENDED, Status, count
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
-from resjax.training.rundir import DONE
 
 
 def print_plan(plan: Plan) -> None:
@@ -45,7 +31,7 @@ def print_plan(plan: Plan) -> None:
     multiply_adds = PASSES * batch * count_multiply_adds(plan.model, shape)
     kind = parallel.devices[0].device_kind
     lines = (
-        f"{_several(parallel.count, 'device')} ({kind}) on {_several(parallel.hosts, 'host')}: "
+        f"{several(parallel.count, 'device')} ({kind}) on {several(parallel.hosts, 'host')}: "
         f"batches of {batch}, "
         + (f"{config.train.micro_batches} x " if config.train.micro_batches > 1 else "")
         + f"{per_device} on a device, "
@@ -55,9 +41,9 @@ def print_plan(plan: Plan) -> None:
         _fed(plan),
         *_started(plan),
     )
-    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+    console = Console(file=sys.stderr, highlight=False, markup=False)
     for line in lines:
-        console.print(line)
+        say(console, line)
 
 
 def _started(plan: Plan) -> list[str]:
@@ -84,10 +70,6 @@ def _fed(plan: Plan) -> str:
     return f"{images}, streamed: decoded by {by}"
 
 
-def _several(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
 def print_description(name: str, description: Description) -> None:
     """The sections of a network as a table, to stdout."""
     console = Console(highlight=False, markup=False)
@@ -109,22 +91,22 @@ def print_description(name: str, description: Description) -> None:
     totals = (description.params, description.batch_stats, description.multiply_adds)
     table.add_row("total", "", "", *(f"{total:,}" for total in totals), "")
     image = "x".join(map(str, description.image_shape))
-    console.print(
+    say(
+        console,
         f"{name}: {description.layers} weighted layers, {description.projections} projections, "
         f"images of {image}",
-        soft_wrap=True,
     )
-    _print_whole(console, table)
+    print_whole(console, table)
 
 
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
     """What a training step needs beside the state, to stdout."""
     console = Console(highlight=False, markup=False)
     kept, again = (f"{memory[what] / 1e6:,.0f} MB" for what in ("kept", "computed_again"))
-    console.print(
+    say(
+        console,
         f"temporary memory of a training step of {batch_size} images: {kept}, "
         f"with model.remat=True {again}",
-        soft_wrap=True,
     )
 
 
@@ -175,194 +157,9 @@ class Measurements:
                 f"{100 * each.share_of_peak:.0f} %",
             )
         one = self.measured[0]
-        self.console.print(
+        say(
+            self.console,
             f"batches of {one.batch_size} on {one.device}; peak is a matrix product, "
             f"{one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
-            soft_wrap=True,
         )
-        _print_whole(self.console, table)
-
-
-def print_report(report: Report) -> None:
-    """The tables, the verdicts and where the files are, to stdout."""
-    console = Console(highlight=False, markup=False)
-    whole = not console.is_terminal  # a file keeps a sentence on its line
-    for section in report.sections:
-        title = section.table.title if len(report.sections) > 1 else None
-        table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for name in HEADER:
-            left = name == "shortcut"
-            table.add_column(
-                name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
-            )
-        for arm in section.table.arms:
-            for row in rows(arm.cells):
-                table.add_row(*(value.replace(" ± ", "±") for value in row))
-            table.add_row()
-        _print_whole(console, table)
-        for verdict in section.verdicts:
-            style = "bold" if verdict.degrades else None
-            console.print(verdict.line, style=style, soft_wrap=whole)
-        for line in section.notes:
-            console.print(line, soft_wrap=whole)
-        console.print()
-    for run in report.missing:
-        console.print(f"not in the table: {run.name} ({run.state})", soft_wrap=True)
-    for section in report.sections:
-        for figure in section.figures[:1]:
-            console.print(f"figure: {figure.with_suffix('.png')}", soft_wrap=True)
-    console.print(f"report: {report.directory / 'index.html'}", soft_wrap=True)
-
-
-def print_probed(probed: Probed, directory: Path) -> None:
-    """First, middle and last block of every array, and where the files are, to stdout."""
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("probe", "array", "first", "middle", "last"):
-        left = heading in ("probe", "array")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for probe in probed.found:
-        for name, array in arrays_by_block(probed, probe).items():
-            values = (array[0], array[len(array) // 2], array[-1])
-            table.add_row(probe, name, *map(_few, values))
-    console.print(
-        f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
-        f"{probed.examples} examples",
-        soft_wrap=True,
-    )
-    _print_whole(console, table)
-    console.print(f"arrays and figures: {directory}", soft_wrap=True)
-
-
-def _few(values: np.ndarray) -> str:
-    """A number, or those of the layers of a block."""
-    return " ".join(f"{value:.3g}" for value in np.ravel(values))
-
-
-def print_findings(findings: list[Finding]) -> None:
-    """Two lines for every run, and how many there are of each state, to stdout."""
-    console = Console(highlight=False, markup=False)
-    for found in findings:
-        step = "" if found.step is None else f" at step {found.step}"
-        age = "" if found.age is None else f", {_ago(found.age)}"
-        count = f"{_several(len(found.whole), 'checkpoint')}"
-        console.print(
-            f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
-            style="bold" if found.state != DONE or found.damaged else None,
-            soft_wrap=True,
-        )
-        lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
-        if found.why:
-            lines.append(found.why + (f"; {found.advice}" if found.advice else ""))
-        for line in lines:
-            console.print(f"  {line}", soft_wrap=True)
-    states = collections.Counter(found.state for found in findings)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    console.print(f"{_several(len(findings), 'run')}: {counts}", soft_wrap=True)
-    if any(found.partial for found in findings):
-        console.print("what is partial is never read; --repair removes it", soft_wrap=True)
-
-
-def print_removed(paths: list[Path]) -> None:
-    """What a repair has removed, to stderr."""
-    for path in paths:
-        print(f"removed: {path}", file=sys.stderr)
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return "just now"
-
-
-def _print_whole(console: Console, table: Table) -> None:
-    """Prints a table in the columns it needs, also where there are fewer: no number is cut off."""
-    options = console.options.update(max_width=10_000)
-    before = console.width
-    console.width = max(before, table.__rich_measure__(console, options).maximum)
-    console.print(table, crop=False, no_wrap=True)
-    console.width = before
-
-
-NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
-"""Keys that the name of a run has."""
-
-
-def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, str]:
-    """For each run of a grid its settings that most others do not have, nor its name tells."""
-    flat = {directory: flatten(config) for directory, config in runs.items()}
-    keys = [key for key in next(iter(flat.values())) if key not in NAMED]
-    usual = {
-        key: collections.Counter(str(settings[key]) for settings in flat.values()).most_common(1)
-        for key in keys
-    }
-    return {
-        directory: " ".join(
-            f"{key}={settings[key]}" for key in keys if str(settings[key]) != usual[key][0][0]
-        )
-        for directory, settings in flat.items()
-    }
-
-
-PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
-
-
-def _operations(number: float) -> str:
-    """Three digits and a prefix, such as "1.96 T"."""
-    power = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(number, 1)) / 3)))
-    return f"{number / 1000**power:.3g} {PREFIXES[power]}"
-
-
-def print_statuses(statuses: list[Status], line: str, cost: Ledger) -> None:
-    """A row for each run, a line about all and one about what they have cost, to stdout."""
-    console = Console(highlight=False, markup=False)
-    table = status_rows(statuses)
-    _print_whole(console, table)
-    for status in statuses:
-        if status.why:
-            console.print(f"{status.directory.name}: {status.why}", soft_wrap=True)
-    console.print(line, soft_wrap=True)
-    console.print(
-        f"{cost.device_seconds:,.1f} device seconds, {cost.compile_seconds:,.1f} s of compilation; "
-        f"{cost.lost_seconds:,.1f} s lost to {_several(cost.interruptions, 'interruption')}",
-        soft_wrap=True,
-    )
-
-
-def print_dry_run(
-    runs: Mapping[Path, ConfigDict],
-    statuses: list[Status],
-    work: Mapping[Path, Work],
-    seconds: Mapping[Path, float | None],
-) -> None:
-    """The runs of a grid, what they are and what they will take, to stdout."""
-    settings = varying(runs)
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time",
-                 *([""] if any(settings.values()) else [])):  # fmt: skip
-        left = name in ("run", "state", "")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    for status in statuses:
-        own, takes = work[status.directory], seconds[status.directory]
-        table.add_row(
-            status.directory.name,
-            status.state,
-            f"{own.params:,}",
-            f"{own.multiply_adds:,}",
-            _operations(2 * own.total),
-            "" if takes is None else clock(takes),
-            *([settings[status.directory]] if any(settings.values()) else []),
-        )
-    _print_whole(console, table)
-    left = [status.directory for status in statuses if status.state not in ENDED]
-    known = [takes for run in left if (takes := seconds[run]) is not None]
-    total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
-    if left and len(known) == len(left):
-        total += f", {clock(sum(known))} one after another at the speed of those that are done"
-    console.print(
-        f"{_several(len(statuses), 'run')}: {count(statuses)}"
-        + (f"; {len(left)} to train: {total}" if left else ""),
-        soft_wrap=True,
-    )
+        print_whole(self.console, table)

@@ -11,6 +11,7 @@ from rich.table import Table
 from resjax.interop.importing import Imported, describe
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
+from resjax.lines import say
 
 MOST_CLASSES = 20
 """Rows of a table of classes; of more classes the worst are told."""
@@ -27,9 +28,9 @@ def print_imported(imported: Imported, source: Path) -> None:
         f"images: {prepared}{height}x{width}x{channels}, standardised: {data.standardise}",
         *imported.notes,
     ]
-    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+    console = Console(file=sys.stderr, highlight=False, markup=False)
     for line in lines:
-        console.print(_plain(line))
+        say(console, _plain(line))
 
 
 def print_scores(scores: Scores, data: ConfigDict) -> None:
@@ -37,9 +38,7 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
     console = Console(highlight=False, markup=False)
     split = f" {data.test}" if data.test else ""
     how = "name" if scores.by_name else "position"
-    console.print(
-        f"{data.name}{split}: {scores.examples:,} images, classes matched by {how}", soft_wrap=True
-    )
+    say(console, f"{data.name}{split}: {scores.examples:,} images, classes matched by {how}")
     if scores.skipped:
         console.print(f"{scores.skipped:,} more cannot be decoded and are not counted")
     means = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
@@ -80,7 +79,7 @@ def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
             classes = [{"name": name, "probability": p} for name, p in prediction.classes]
             print(json.dumps({"image": str(prediction.image), "classes": classes}))
             continue
-        console.print(_plain(str(prediction.image)), soft_wrap=True)
+        say(console, _plain(str(prediction.image)))
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="ellipsis", no_wrap=True)

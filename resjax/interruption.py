@@ -13,11 +13,6 @@ from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-EXIT_INTERRUPTED = 130
-
-EXIT_UNFINISHED = 75
-"""Of a command whose runs are not all done and go on if it is started again (EX_TEMPFAIL)."""
-
 SECONDS_TO_LEAVE = 5.0
 """For a run that has saved its state, to end what reads its data."""
 

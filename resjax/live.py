@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from ml_collections import ConfigDict
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from resjax.display_tables import several
+from resjax.lines import say
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
 from resjax.training.rundir import DONE, FAILED, run_state
@@ -105,10 +108,44 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-class Display:
+class Screen:
+    """A board that follows its runs in a terminal, and lines of text, there and elsewhere.
+
+    A context manager. Without a board, or outside of a terminal, there are lines alone.
+    """
+
+    def __init__(self, console: Console, board: Board | None, transient: bool = True):
+        self.console = console
+        self.live = None
+        if board and console.is_terminal:
+            self.live = Live(board, console=console, refresh_per_second=1, transient=transient)
+        self.told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """A line, above the board if there is one."""
+        say(self.console, line)
+
+    def is_due(self) -> bool:
+        """Whether a line about the progress is; where there is a board, none ever is."""
+        if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
+            return False
+        self.told = time.monotonic()
+        return True
+
+
+class Display(Screen):
     """Follows the runs of this process: rows of all in a terminal, a line now and then elsewhere.
 
-    A context manager and an observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
+    An observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
     """
 
     def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
@@ -119,48 +156,31 @@ class Display:
             for run, config in runs.items()
         }
         self.trained_weight = 0.0
-        self.began = self.told = time.monotonic()
-        self.console = Console(
-            file=sys.stderr, highlight=False, markup=False, soft_wrap=True, quiet=silent
+        board = None if silent else Board({run: c.model.depth for run, c in runs.items()})
+        super().__init__(
+            Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
         )
-        self.live = None
-        if self.console.is_terminal and not silent:
-            board = Board({run: config.model.depth for run, config in runs.items()})
-            self.live = Live(board, console=self.console, refresh_per_second=1, transient=True)
-
-    def __enter__(self) -> "Display":
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
+        self.began = self.told
 
     def started(self, run: Path) -> None:
         pass
 
     def progressed(self, run: Path, progress: Progress) -> None:
         if progress.note:
-            self.console.print(f"{self._place(run)} {run.name}: {progress.note}")
-        if not self.live and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            self.told = time.monotonic()
+            self.say(f"{self._place(run)} {run.name}: {progress.note}")
+        if self.is_due():
             doing = _doing(progress) + self._time_left(run, progress)
-            self.console.print(f"{self._place(run)} {run.name}: {doing}")
+            self.say(f"{self._place(run)} {run.name}: {doing}")
 
     def finished(self, outcome: Outcome) -> None:
         self.told = time.monotonic()
         if not outcome.skipped:
             self.trained_weight += self.weights[outcome.directory]
-        self.console.print(
-            f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}"
-        )
+        self.say(f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}")
 
     def waiting(self, runs: list[Path]) -> None:
-        if not self.live and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            self.told = time.monotonic()
-            number = f"{len(runs)} run" + ("" if len(runs) == 1 else "s")
-            self.console.print(f"waiting for {number} in the hands of other processes")
+        if self.is_due():
+            self.say(f"waiting for {several(len(runs), 'run')} in the hands of other processes")
 
     def _place(self, run: Path) -> str:
         return f"{self.runs.index(run) + 1}/{len(self.runs)}"
@@ -193,39 +213,28 @@ def _ending(outcome: Outcome) -> str:
     )
 
 
-class Watch:
+class Watch(Screen):
     """Shows a board until its runs have ended: rows in a terminal, a line now and then elsewhere.
 
-    A context manager; it writes to stderr, or to stdout if that is asked for.
+    It writes to stderr, or to stdout if that is asked for; there the rows are left to stand.
     """
 
     def __init__(self, board: Board, to_stdout: bool = False):
         self.board = board
         file = sys.stdout if to_stdout else sys.stderr
-        self.console = Console(file=file, highlight=False, markup=False, soft_wrap=True)
-        self.live = Live(
-            board, console=self.console, refresh_per_second=1, transient=not to_stdout
-        ) if self.console.is_terminal else None  # fmt: skip
-        self.told, self.last = time.monotonic(), ""
-
-    def __enter__(self) -> "Watch":
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
+        console = Console(file=file, highlight=False, markup=False)
+        super().__init__(console, board, transient=not to_stdout)
+        self.last = ""
 
     def finished(self, outcome: Outcome) -> None:
         """Says how a run ended."""
-        self.console.print(f"{outcome.directory.name}: {_ending(outcome)}")
+        self.say(f"{outcome.directory.name}: {_ending(outcome)}")
 
     def tell(self) -> None:
         """Says how far the runs are, if that is not to be seen."""
-        if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
+        if not self.is_due():
             return
-        self.told, line = time.monotonic(), self.board.line(self.board.look())
+        line = self.board.line(self.board.look())
         if line != self.last:
-            self.console.print(line)
+            self.say(line)
         self.last = line

@@ -1,10 +1,10 @@
 """A grid of runs: an experiment file, its named axes, their product."""
 
 import ast
-import importlib.util
 import inspect
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -28,17 +28,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         `get_config` refuses ARG.
     """
     filename, _, arg = reference.partition(":")
-    path = Path(filename)
-    if not path.is_file():
-        raise ConfigError(f"no experiment file {filename}; try --config=experiments/degradation.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{filename} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{filename} cannot be imported: {_one_line(error)}") from error
+    module = load_module(Path(filename))
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     try:
@@ -52,6 +42,31 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
             f"get_config of {filename} returned no ConfigDict; start from default_config()"
         )
     return module, config
+
+
+def load_module(path: Path) -> ModuleType:
+    """An experiment file, imported: what it adds to tables, such as a shortcut, is known then.
+
+    Raises:
+      ConfigError: if there is no such file, or it cannot be imported.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
+    if path.suffix != ".py":
+        raise ConfigError(f"{path} is not a Python file")
+    try:
+        return run_module(path, path.read_text(encoding="utf-8"))
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{path} cannot be imported: {_one_line(error)}") from error
+
+
+def run_module(path: Path, text: str) -> ModuleType:
+    """The module of an experiment file, whose text may have come from another machine."""
+    module = ModuleType(f"resjax_experiment_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for the names in annotations
+    exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
+    return module
 
 
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:

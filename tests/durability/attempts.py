@@ -89,7 +89,8 @@ def run(job: dict) -> int:
     import resjax.training.journal
     import resjax.training.loop
     from resjax.config import default_config
-    from resjax.interruption import EXIT_UNFINISHED, interruptible
+    from resjax.exits import EXIT_UNFINISHED
+    from resjax.interruption import interruptible
     from resjax.training.loop import Diverged, train_and_evaluate
 
     resjax.training.loop.TELL_EVERY = job.get("tell_every", -1.0)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from resjax.arguments import make_parser, split
-from resjax.cli import _experiment
+from resjax.commands.experiment import read_experiment
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = sorted((ROOT / "experiments" / "launch").iterdir())
@@ -48,7 +48,7 @@ def test_a_launch_file_is_right_in_syntax_and_its_commands_exist(path, monkeypat
         own, experiment = split(words[1:])
         options = make_parser().parse_args(own)
         assert (options.command, bool(options.workdir)) == ("sweep", True)
-        _experiment(experiment)
+        read_experiment(experiment)
 
 
 @pytest.mark.parametrize("path", LAUNCH, ids=lambda path: path.name)

@@ -48,6 +48,7 @@ def run_sweep(
     observer: Observer,
     retry: bool = False,
     platform: str | None = None,
+    experiment: Path | None = None,
 ) -> list[Outcome]:
     """Trains what has not ended yet on the cluster that this process is connected to.
 
@@ -60,13 +61,15 @@ def run_sweep(
       observer: is told of everything.
       retry: goes on with what failed before.
       platform: that JAX must see on the nodes.
+      experiment: the file that the runs are of; the nodes need not see it.
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
       OSError: if a disk is full.
       KeyboardInterrupt: if this process was asked to end.
     """
-    place = Place(os.getcwd(), platform)
+    text = (experiment, experiment.read_text(encoding="utf-8")) if experiment else None
+    place = Place(os.getcwd(), platform, text)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
         work = _Work(runs, place, observer)

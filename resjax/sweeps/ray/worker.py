@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from ray import exceptions
 
 from resjax.config import ConfigError, default_config
-from resjax.interruption import EXIT_UNFINISHED, deferred, interruptible
-from resjax.sweeps import local
+from resjax.exits import EXIT_UNFINISHED
+from resjax.interruption import deferred, interruptible
+from resjax.sweeps import grid, local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
@@ -43,12 +44,14 @@ class Place:
     Attributes:
       working_directory: where relative paths begin.
       platform: that JAX must see.
+      experiment: path and text of the experiment file, which may define a shortcut.
       member: on the hosts of a slice that follow the first one, where that one is, how many they
         are, and which this is.
     """
 
     working_directory: str
     platform: str | None
+    experiment: tuple[Path, str] | None
     member: tuple[str, int, int] | None = None
 
     @contextlib.contextmanager
@@ -83,6 +86,8 @@ class Place:
         with self._met(config, function, arguments) as followers:
             # Ray hides no devices from a run that has reserved none, and other runs are on them.
             hosts.require_platform(self.platform if reserved else "cpu")
+            if self.experiment:
+                grid.run_module(*self.experiment)
             enable_cache()
             yield followers
 

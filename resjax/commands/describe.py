@@ -1,0 +1,106 @@
+"""`resjax describe`: what a network has, without training it."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import textwrap
+
+from resjax.commands.command import EXPERIMENT, Command
+from resjax.commands.experiment import read_experiment
+from resjax.config import ConfigError, validate
+from resjax.parsing import path, whole
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NETWORK", help="a network such as resnet50")
+    parser.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
+    parser.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
+    parser.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
+    parser.add_argument("--classes", type=whole, metavar="N", help="outputs instead of its own")
+    parser.add_argument("--size", type=whole, metavar="PIXELS", help="side of the images")
+    parser.add_argument(
+        "--memory", type=whole, metavar="BATCH",
+        help="compile a step for BATCH images, tell its memory",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--diagram", type=path, metavar="FILE", help="draw it to FILE.svg, .png and .pdf"
+    )
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.models.build import build_model, preset
+    from resjax.models.summary import describe
+    from resjax.training.plan import prepare
+    from resjax.training.rundir import make_directory
+
+    if (options.name is None) == (not rest):
+        raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
+    if options.name:
+        name = options.name
+        config, image_shape, classes = preset(name)
+    else:
+        name, _, config, _ = read_experiment(rest)
+        plan = prepare(config)
+        image_shape, classes = plan.image_shape, len(plan.source.class_names)
+    title = name
+    for key in ("shortcut", "order", "stride_in"):
+        if (value := getattr(options, key)) is not None:
+            config.model[key] = value
+            title += f", {key}={value}"
+    if options.size is not None:
+        image_shape = (options.size, options.size, image_shape[-1])
+    validate(config)
+    if options.diagram:
+        make_directory(options.diagram.parent)
+    model = build_model(config, options.classes or classes)
+    try:
+        description = describe(model, image_shape)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    memory = None
+    if options.memory:
+        from resjax.training.benchmark import training_memory
+
+        memory = {
+            what: training_memory(config, model.classes, image_shape, options.memory, remat)
+            for what, remat in (("kept", False), ("computed_again", True))
+        }
+    if options.json:
+        fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
+        print(json.dumps({"name": name, **fields}, indent=2))
+    else:
+        from resjax.display import print_description, print_memory
+
+        print_description(title, description)
+        if memory:
+            print_memory(options.memory, memory)
+    if options.diagram:
+        from resjax.report.diagram import draw_to
+
+        for path in draw_to(options.diagram, model, image_shape, title):
+            print(f"diagram: {path}", file=sys.stderr)
+    return 0
+
+
+def _names() -> str:
+    from resjax.models.networks import KNOWN_NAMES
+
+    names = textwrap.fill(", ".join(KNOWN_NAMES), 76, break_on_hyphens=False)
+    return f"names:\n{textwrap.indent(names, '  ')}\n"
+
+
+DESCRIBE = Command(
+    summary="count what a network has, and draw it",
+    usage="NETWORK|--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    notes=_names,
+    examples=(
+        "resjax describe resnet50 --shortcut=identity --diagram=resnet50.svg",
+        "resjax describe --config=mine.py --config.model.depth=56",
+    ),
+)

@@ -1,0 +1,52 @@
+"""`resjax report`: the tables, figures and page of a sweep."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from resjax.commands.command import Command
+from resjax.config import ConfigError
+from resjax.overrides import refuse
+from resjax.parsing import path
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", type=path, metavar="DIR", help="directory of the sweep")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse(rest)
+    print_report(options.dir)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open((options.dir / "report" / "index.html").resolve().as_uri())
+    return 0
+
+
+def print_report(workdir: Path) -> None:
+    """Writes the report of a sweep and prints its tables and verdicts."""
+    from resjax import display_reports
+    from resjax.report.report import write_report
+    from resjax.training.claims import Claimed, claimed
+
+    if not workdir.is_dir():
+        raise ConfigError(f"no directory {workdir}; start with resjax sweep")
+    try:
+        with claimed(workdir):
+            report = write_report(workdir)
+    except Claimed:
+        print(f"another process writes {workdir / 'report'}", file=sys.stderr)
+    else:
+        display_reports.print_report(report)
+
+
+REPORT = Command(
+    summary="write and print the tables, figures and page of a sweep",
+    usage="DIR [options]",
+    run=_run,
+    arguments=_arguments,
+    notes="It is written to DIR/report: index.html, tables, results.csv, figures.\n",
+    examples=("resjax report runs/degradation --open",),
+)

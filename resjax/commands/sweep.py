@@ -1,0 +1,181 @@
+"""`resjax sweep`: a grid of runs, and its report."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.commands import report, running
+from resjax.commands.command import EXPERIMENT, Command
+from resjax.commands.experiment import read_experiment
+from resjax.config import ConfigError
+from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.parsing import path, whole, without
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", type=path, metavar="DIR",
+        help="directory of the sweep (default: runs/EXPERIMENT)",
+    )  # fmt: skip
+    grid = parser.add_argument_group("the grid")
+    grid.add_argument(
+        "--sweep", metavar="AXES",
+        help="axes to multiply, as depth,shortcut (default: all)",
+    )  # fmt: skip
+    grid.add_argument("--seeds", type=int, metavar="N", help="every network with seeds 0 to N-1")
+    grid.add_argument(
+        "--axis", action="append", default=[], metavar="KEY=V,V",
+        help="another axis, as model.depth=20,56",
+    )  # fmt: skip
+    grid.add_argument(
+        "--only", action="append", default=[], metavar="KEY=V,V",
+        help="leave out all other runs, as shortcut=none",
+    )  # fmt: skip
+    grid.add_argument(
+        "--dry-run", action="store_true", help="list the runs, their state and cost, and stop"
+    )
+    grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
+    work = parser.add_argument_group("the work")
+    work.add_argument(
+        "--jobs", type=whole, default=1, metavar="N",
+        help="processes that share the runs (default: 1)",
+    )  # fmt: skip
+    work.add_argument("--retry", action="store_true", help="go on with runs that failed, too")
+    running.add_platform(work)
+    work.add_argument(
+        "--launcher", choices=("local", "ray"), default="local",
+        help="what starts runs (default: local, this process)",
+    )  # fmt: skip
+    work.add_argument(
+        "--address", metavar="ADDRESS",
+        help="of a Ray cluster: auto or HOST:PORT (default: none)",
+    )  # fmt: skip
+    running.add_hosts(parser)
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.sweeps import grid
+    from resjax.training import hosts
+    from resjax.training.rundir import DONE, run_state
+
+    name, module, config, overridden = read_experiment(rest)
+    _refuse_mixed_launchers(options)
+    here = options.launcher == "local" and options.jobs == 1 and not options.dry_run
+    if here:
+        running.join(options, config)
+    workdir = options.workdir or Path("runs", name)
+    added = dict(grid.axis_of_option(option, config) for option in options.axis)
+    known = grid.axes_of(module, config)
+    axes = grid.select_axes(known, options.sweep, options.seeds, overridden, added)
+    chosen = grid.keep_only(grid.expand(config, axes), options.only)
+    runs = {workdir / run: config for run, config in chosen.items()}
+    if options.dry_run:
+        return _dry_run(runs, options.json)
+    if here:
+        code = running.execute(runs, options.retry)
+    elif options.launcher == "ray":
+        code = _work_on_ray(runs, options, Path(module.__file__))
+    else:
+        code = _work_side_by_side(runs, workdir, options)
+    # A driver of Ray leaves the devices of its machine to the runs.
+    if (options.launcher == "ray" or hosts.is_first()) and any(
+        run_state(directory) == DONE for directory in runs
+    ):
+        report.print_report(workdir)
+    return code
+
+
+def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
+    from resjax.display_sweeps import print_dry_run
+    from resjax.sweeps.estimate import seconds_of, work_of
+    from resjax.sweeps.status import look
+
+    work, statuses = work_of(runs), [look(directory) for directory in runs]
+    seconds = seconds_of(statuses, work)
+    if as_json:
+        for status in statuses:
+            own = dataclasses.asdict(work[status.directory])
+            fields = {"run": status.directory.name, "state": status.state, **own}
+            print(json.dumps(fields | {"seconds": seconds[status.directory]}))
+    else:
+        print_dry_run(runs, statuses, work, seconds)
+    return 0
+
+
+def _work_side_by_side(
+    runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace
+) -> int:
+    from resjax.live import Board, Watch
+    from resjax.sweeps import workers
+    from resjax.sweeps.status import look
+    from resjax.training.rundir import DONE, make_directory
+
+    told = workers.environments(options.jobs)
+    logs = workdir / "workers"
+    make_directory(logs)
+    with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
+        codes = workers.run_workers(without(options.words, "--jobs"), told, logs, watch.tell)
+    if EXIT_UNFINISHED in codes:
+        raise KeyboardInterrupt
+    if EXIT_USAGE in codes:
+        lines = (logs / f"worker{codes.index(EXIT_USAGE)}.log").read_text().splitlines()
+        raise ConfigError(lines[-1].removeprefix("resjax: "))
+    unended = [directory for directory in runs if look(directory).state != DONE]
+    if unended:
+        print(f"{len(unended)} runs are not done; see {logs}", file=sys.stderr)
+    return EXIT_FAILED if unended else 0
+
+
+def _refuse_mixed_launchers(options: argparse.Namespace) -> None:
+    if options.launcher == "ray":
+        for key in ("coordinator", "processes", "process"):
+            if getattr(options, key) is not None:
+                raise ConfigError(f"--{key} has no effect, Ray places the runs; leave it out")
+        if options.jobs > 1:
+            raise ConfigError(
+                f"--jobs={options.jobs} has no effect, Ray runs as many as there is room for; "
+                "leave it out, or use --launcher=local"
+            )
+    elif options.address is not None:
+        raise ConfigError("--address is that of a Ray cluster; add --launcher=ray")
+
+
+def _work_on_ray(
+    runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path
+) -> int:
+    from resjax.live import Board, Watch
+
+    try:
+        from resjax.sweeps.ray.cluster import cluster
+        from resjax.sweeps.ray.driver import run_sweep
+    except ModuleNotFoundError:
+        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
+
+    runs = {directory.absolute(): config for directory, config in runs.items()}
+    board = Board({run: config.model.depth for run, config in runs.items()})
+    with cluster(options.address), Watch(board) as watch:
+        outcomes = run_sweep(runs, watch, options.retry, options.platform, experiment)
+    return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
+
+
+SWEEP = Command(
+    summary="train every network of a grid, and report",
+    usage="--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    notes="What is done is not run again, so a grid can be widened at any time.\n"
+    + running.UNFINISHED,
+    goes_on=True,
+    examples=(
+        "resjax sweep --config=experiments/degradation.py --seeds=3",
+        "resjax sweep --config=mine.py --sweep=depth,shortcut --dry-run",
+        "resjax sweep --config=mine.py --axis optim.learning_rate=0.01,0.02 --jobs=2",
+    ),
+)

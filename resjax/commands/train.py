@@ -1,0 +1,53 @@
+"""`resjax train`: one network."""
+
+import argparse
+from pathlib import Path
+
+from resjax.commands import running
+from resjax.commands.command import EXPERIMENT, Command
+from resjax.commands.experiment import read_experiment
+from resjax.config import run_id
+from resjax.parsing import path
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", type=path, metavar="DIR",
+        help="directory of the run (default: runs/EXPERIMENT/RUN)",
+    )  # fmt: skip
+    parser.add_argument("--retry", action="store_true", help="go on with it if it has failed, too")
+    running.add_platform(parser)
+    running.add_hosts(parser)
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.display import print_plan
+    from resjax.training import hosts
+    from resjax.training.plan import prepare
+
+    name, _, config, _ = read_experiment(rest)
+    running.join(options, config)
+    directory = options.workdir or Path("runs", name, run_id(config))
+    plan = prepare(config)
+    if hosts.is_first():
+        print_plan(plan)
+    code = running.execute({directory: config}, options.retry)
+    if hosts.is_first():
+        print(f"run: {directory}")
+    return code
+
+
+TRAIN = Command(
+    summary="train and evaluate one network",
+    usage="--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    notes=running.UNFINISHED,
+    goes_on=True,
+    examples=(
+        "resjax train --config=experiments/degradation.py --config.model.depth=32",
+        "resjax train --config=mine.py --config.train.duration='30 epochs'",
+    ),
+)

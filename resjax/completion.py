@@ -1,0 +1,122 @@
+"""What a shell is told that completes a word of the command `resjax`.
+
+`resjax completion SHELL` prints the script that asks; the answers come from the parser of the
+commands, so that they are those of the version that is installed.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from argcomplete import CompletionFinder
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+
+from resjax.arguments import command_parser, make_parser
+from resjax.commands import COMMANDS
+from resjax.config import defaults
+from resjax.config_reference import MEANINGS
+
+KEYS = "--config."
+"""The start of the options that set a key of a config."""
+
+
+def complete() -> None:
+    """Answers the shell and ends the process."""
+    Finder()(completing_parser(), always_complete_options="long")
+
+
+def completing_parser() -> argparse.ArgumentParser:
+    """That of all commands, with an option for each key of a config, and what completes values."""
+    parser = make_parser()
+    for name, command in COMMANDS.items():
+        own = command_parser(parser, name)
+        for action in own._actions:
+            if action.metavar in COMPLETERS:
+                action.completer = COMPLETERS[action.metavar]
+        if command.overrides:
+            for key in defaults():
+                about = MEANINGS[key].partition(". ")[0].replace("`", "").replace("%", "%%")
+                own.add_argument(f"{KEYS}{key}", help=about).completer = partial(_values, key)
+    return parser
+
+
+class Finder(CompletionFinder):
+    """Ends options that take a value with "=", and shows keys of a config once they are begun."""
+
+    def filter_completions(self, completions: list[str]) -> list[str]:
+        """What is shown of what fits."""
+        found = super().filter_completions(completions)
+        if any(not word.startswith(KEYS) for word in found):
+            found = list(dict.fromkeys(KEYS if word.startswith(KEYS) else word for word in found))
+        options = self.active_parsers[-1]._option_string_actions
+        return [self._ended(word, options.get(word)) for word in found]
+
+    def _ended(self, word: str, option: argparse.Action | None) -> str:
+        if option is None or option.nargs == 0:
+            return word
+        self._display_completions[f"{word}="] = self._display_completions.get(word, "")
+        return f"{word}="
+
+
+def _values(key: str, **_: Any) -> Iterable[str]:
+    """The names that a key of a config takes, or else its default."""
+    from resjax.config_reference import entries
+
+    entry, default = entries()[key], defaults()[key]
+    return entry.choices or [str(tuple(default) if isinstance(default, list) else default)]
+
+
+def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
+    """Completes the last of several names with commas between them."""
+
+    def complete_last(prefix: str, **given: Any) -> list[str]:
+        before = prefix[: prefix.rfind(",") + 1]
+        return [before + name for name in names(**given)]
+
+    return complete_last
+
+
+def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Those of the experiment file, which is read and not run."""
+    try:
+        text = Path(parsed_args.config.partition(":")[0]).read_text(encoding="utf-8")
+    except (AttributeError, OSError, ValueError):
+        return []
+    return re.findall(r"^def sweep_(\w+)\(", text, re.MULTILINE)
+
+
+def _networks(**_: Any) -> Iterable[str]:
+    from resjax.models.networks import KNOWN_NAMES
+
+    return KNOWN_NAMES
+
+
+def _probes(**_: Any) -> Iterable[str]:
+    from resjax.probes.table import PROBES
+
+    return PROBES
+
+
+def _settings(**_: Any) -> list[str]:
+    return [f"{key}=" for key in defaults()]
+
+
+COMPLETERS: dict[str, Any] = {
+    "DIR": DirectoriesCompleter(),
+    "RUN": DirectoriesCompleter(),
+    "FILE": FilesCompleter(),
+    "DIR|FILE": FilesCompleter(),
+    "IMAGE": FilesCompleter(),
+    "FILE[:ARG]": FilesCompleter(("py",)),
+    "VALUE": SuppressCompleter(),
+    "AXES": _in_list(_axes),
+    "NETWORK": _networks,
+    "NAME,...": _in_list(_probes),
+    "KEY=V,V": _settings,
+    "KIND": partial(_values, "model.shortcut"),
+    "ORDER": partial(_values, "model.order"),
+}
+"""What completes a value, by what the help calls it; other values are not completed."""

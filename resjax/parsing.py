@@ -1,0 +1,83 @@
+"""How the command line is read: one line for what is wrong, help in 80 columns, types of values."""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+from resjax.config import ConfigError
+
+WIDTH = 80
+"""The most columns of a help text."""
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help in at most 80 columns, with options as they are written: --workdir=DIR."""
+
+    def __init__(self, prog: str):
+        width = min(WIDTH, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=28, width=width)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        [value] = self._metavar_formatter(action, action.dest.upper())(1)
+        return "=".join((action.option_strings[-1], value))
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells wrong arguments like every other wrong input.
+
+    Its `epilog` may be a function, which is called when help is asked for.
+    """
+
+    def format_help(self) -> str:
+        """The help, whole."""
+        if callable(self.epilog):
+            self.epilog = self.epilog()
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def without(arguments: list[str], option: str) -> list[str]:
+    """The arguments less an option and its value."""
+    left, words = [], iter(arguments)
+    for word in words:
+        if word == option:
+            next(words, None)
+        elif not word.startswith(f"{option}="):
+            left.append(word)
+    return left
+
+
+def path(text: str) -> Path:
+    """A file or directory from the command line."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no POSIX directory; mount the bucket and name its path"
+        )
+    return Path(text)
+
+
+def whole(text: str) -> int:
+    """A number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def wholes(text: str) -> list[int]:
+    """Positive numbers with commas between them."""
+    return [whole(word) for word in text.split(",")]
