@@ -27,6 +27,7 @@ autodoc_default_options = {
     "members": True,
     "no-value": True,  # tables hold functions, whose names say nothing
     "special-members": "__call__",
+    "exclude-members": "dtype, param_dtype",  # by default they are aliases of a class
 }
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -34,6 +35,8 @@ autodoc_mock_imports = ["ray", "tensorflow", "torch", "wandb"]  # extras
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+RETURNED = "Returned arrays"
+napoleon_custom_sections = [(RETURNED, "params_style")]
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
@@ -50,11 +53,14 @@ pygments_style = "friendly"
 pygments_dark_style = "native"
 
 
-def _plain(app, what, name, obj, options, lines):
-    """Bars of a norm are no substitutions."""
-    lines[:] = [re.sub(r"(`[^`]*`)|\\|", lambda found: found[1] or r"\|", line) for line in lines]
+def _in_rst(app, what, name, obj, options, lines):
+    """Bars of a norm are no substitutions, and several arrays that are returned are a list."""
+    lines[:] = [re.sub(r"(`[^`]*`)|[|]", lambda found: found[1] or r"\|", line) for line in lines]
+    for number, line in enumerate(lines[:-1]):
+        if line.strip() == "Returns:" and re.match(r"\s+\w[\w, ]*: ", lines[number + 1]):
+            lines[number] = line.replace("Returns", RETURNED)
 
 
 def setup(app):
     """What Sphinx calls."""
-    app.connect("autodoc-process-docstring", _plain, priority=400)
+    app.connect("autodoc-process-docstring", _in_rst, priority=400)
