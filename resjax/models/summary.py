@@ -126,7 +126,13 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerReco
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
-    """Counts a network, by section and in all, for images of shape `[H, W, C]`."""
+    """Counts a network, by section and in all, for images of shape `[H, W, C]`.
+
+    >>> from resjax.models.build import named_model
+    >>> found = describe(named_model("cifar-resnet20"), (32, 32, 3))
+    >>> found.layers, found.params, found.multiply_adds
+    (20, 269722, 40551040)
+    """
     variables = variable_shapes(model, image_shape)
     records = layer_records(model, image_shape)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})

@@ -35,14 +35,17 @@ class Run:
 
     @property
     def seed(self) -> int:
+        """Of the config."""
         return self.config["seed"]
 
     @property
     def depth(self) -> int:
+        """Weighted layers."""
         return self.config["model.depth"]
 
     @property
     def shortcut(self) -> str:
+        """Key of `SHORTCUTS`."""
         return self.config["model.shortcut"]
 
     def examples(self, split: str) -> int | None:
