@@ -10,8 +10,14 @@ argument is the data:
     resjax sweep --config=experiments/identity_mappings.py:cifar10 --workdir=runs/mappings-cifar10
 
 digits (the default) and shapes: 56 layers, 13 runs. cifar10: 110 layers with the recipe of the
-paper, or of table 2 with `--config.model.depth=164`. The last two are for accelerators. `--only
-order=preact` and the like pick some of the rows.
+paper, or of table 2 with `--config.model.depth=164`. The last two are for accelerators, and not run
+here. `--only order=preact` and the like pick some of the rows.
+
+digits took 9 min on 2 CPU cores that had other work. Training errors (one seed): the original 0.00
+%, a shortcut gate that begins almost open (bias -6) 0.00; scaled by 0.5 9.3, with the branch, too,
+12.5; projection in every block 9.3; an exclusive gate with bias -6 38.5, with bias 0 81.1; a
+shortcut gate with bias 0 51.4; dropout 90.0. Orders: preact and relu_preact 0.00, bn_after_add
+13.2, relu_before_add 22.6. So all that the paper finds to be worse is worse, and by more.
 """
 
 from collections.abc import Iterator

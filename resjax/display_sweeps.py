@@ -16,6 +16,7 @@ from resjax.lines import say
 from resjax.live import clock, status_rows
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
+from resjax.sweeps.ledger import Ledger
 from resjax.sweeps.status import ENDED, Status, count
 from resjax.training.rundir import DONE
 
@@ -86,8 +87,8 @@ def _operations(number: float) -> str:
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 
 
-def print_statuses(statuses: list[Status], line: str) -> None:
-    """A row for each run and a line about all, to stdout."""
+def print_statuses(statuses: list[Status], line: str, cost: Ledger) -> None:
+    """A row for each run, a line about all and one about what they have cost, to stdout."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
     print_whole(console, table)
@@ -95,6 +96,11 @@ def print_statuses(statuses: list[Status], line: str) -> None:
         if status.why:
             say(console, f"{status.directory.name}: {status.why}")
     say(console, line)
+    say(
+        console,
+        f"{cost.device_seconds:,.1f} device seconds, {cost.compile_seconds:,.1f} s of compilation; "
+        f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}",
+    )
 
 
 def print_dry_run(

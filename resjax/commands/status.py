@@ -18,19 +18,23 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.live import Board, Watch
+    from resjax.sweeps.ledger import read_ledger, total
     from resjax.sweeps.status import ENDED, look_in
 
     refuse(rest)
     statuses = look_in(options.dir)
     if options.json:
         for status in statuses:
-            print(json.dumps(dataclasses.asdict(status), default=str))
+            ledger = read_ledger(status.directory)
+            cost = {"cost": ledger and dataclasses.asdict(ledger)}
+            print(json.dumps(dataclasses.asdict(status) | cost, default=str))
         return 0
     board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
     if not options.watch:
         from resjax.display_sweeps import print_statuses
 
-        print_statuses(statuses, board.line(statuses))
+        cost = total(read_ledger(status.directory) for status in statuses)
+        print_statuses(statuses, board.line(statuses), cost)
         return 0
     with Watch(board, to_stdout=True) as watch:
         while any(status.state not in ENDED for status in board.look()):

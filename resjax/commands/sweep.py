@@ -151,7 +151,8 @@ def _work_on_ray(
     from resjax.live import Board, Watch
 
     try:
-        from resjax.sweeps.ray import cluster, run_sweep
+        from resjax.sweeps.ray.cluster import cluster
+        from resjax.sweeps.ray.driver import run_sweep
     except ModuleNotFoundError:
         raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
 

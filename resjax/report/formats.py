@@ -1,6 +1,7 @@
 """Tables in Markdown, LaTeX and CSV."""
 
 import csv
+import dataclasses
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from resjax.config import flatten
 from resjax.report import tables
 from resjax.report.runs import Missing, Run
+from resjax.sweeps.ledger import DEFINITION
 from resjax.training.rundir import DONE
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing]) -> str:
-    """Every section: its verdicts, errors, paired differences and published figures."""
+    """Every section: its verdicts, errors, paired differences, published figures and cost."""
     parts = []
     for section in sections:
         of_errors, of_differences = tables.captions(section.table)
@@ -30,6 +32,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
             parts += [f"{of_differences}\n", markdown(tables.DIFFERENCES, differences)]
         if section.gate:
             parts.append(markdown(tables.REFERENCE, tables.reference_rows(section.gate)))
+        parts += [f"{DEFINITION}\n", markdown(tables.LEDGER, tables.ledger_rows(section.table))]
     if lost := [f"- {_markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]
     return "\n".join(parts)
@@ -98,19 +101,24 @@ def _one_line(text: str) -> str:
 
 
 def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
-    """A line for each run: its state, every key of its config, then its result.
+    """A line for each run: its state, every key of its config, its result, then what it cost.
 
     Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
-    result have none.
+    result have none; `resjax.sweeps.ledger` says what the cost is of.
     """
     records: list[Mapping] = []
     for run in runs:
         result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
-        records.append({"run": run.name, "state": DONE, **run.config, **result})
-    records += [{"run": run.name, "state": run.state, **run.config} for run in missing]
+        records.append({"run": run.name, "state": DONE, **run.config, **result, **_cost(run)})
+    for run in missing:
+        records.append({"run": run.name, "state": run.state, **run.config, **_cost(run)})
     fields = list(dict.fromkeys(key for record in records for key in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+def _cost(run: Run | Missing) -> dict[str, float]:
+    return {} if run.ledger is None else dataclasses.asdict(run.ledger)

@@ -15,6 +15,7 @@ from resjax.report.charts import charts
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
+from resjax.sweeps.ledger import DEFINITION, total
 from resjax.training.rundir import DONE, FAILED, UNFINISHED
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
 """Beside a verdict, so that it is told by more than its colour."""
 
 RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
-        "test error %", "time (s)", "settings", "why")  # fmt: skip
+        "test error %", "time (s)", *tables.LEDGER[2:], "settings", "why")  # fmt: skip
 """Of the table of runs; some only where they say something."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
@@ -41,10 +42,13 @@ def render(report: "Report", workdir: Path) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    bill = total(run.ledger for run in (*report.runs, *report.missing))
     needed = {
         "table": len(report.sections) > 1,
         "why": any(run.reason for run in report.missing),
         "settings": bool(_settings(report)),
+        "interruptions": bool(bill.interruptions),
+        "lost (s)": bool(bill.interruptions),
     }
     header = [name for name in RUNS if needed.get(name, True)]
     counts = Counter({DONE: len(report.runs), FAILED: 0, UNFINISHED: 0})
@@ -57,6 +61,8 @@ def render(report: "Report", workdir: Path) -> str:
         text=TEXT,
         runs_header=header,
         runs=_run_rows(report, workdir, header),
+        bill=dict(zip(tables.LEDGER[2:], tables.costs(bill), strict=True)),
+        cost_note=DEFINITION,
         recipe=_recipe(report.runs),
         manifest=_manifest(report.runs),
         style=_asset("page.css"),
@@ -136,6 +142,8 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
         "reference": tables.reference_rows(section.gate),
         "costs_header": tables.COSTS,
         "costs": tables.cost_rows(table.cells),
+        "ledger_header": tables.LEDGER,
+        "ledger": tables.ledger_rows(table),
         "figures": [f"figures/{quote(stem.name)}" for stem in section.figures],
     }
 
@@ -197,6 +205,7 @@ def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[di
             "depth": str(run.config["model.depth"]),
             "seed": str(run.config["seed"]),
             **dict(zip(RUNS[6:9], errors, strict=True)),
+            **dict(zip(tables.LEDGER[2:], tables.costs(run.ledger), strict=True)),
             "settings": ", ".join(settings) or "-",
         }
         own = not (workdir / run.name).is_dir()  # a run that holds its report itself

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError, deciding_keys, flatten
+from resjax.sweeps.ledger import Ledger, read_ledger
 from resjax.training import rundir
 from resjax.training.loop import Summary, read_summary
 
@@ -21,6 +22,7 @@ class Run:
       summary: its result.
       curve: the lines of `metrics.jsonl`.
       manifest: what ran.
+      ledger: what it cost, None if that is not known.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Run:
     summary: Summary
     curve: list[dict[str, Any]]
     manifest: dict[str, Any]
+    ledger: Ledger | None = None
 
     @property
     def seed(self) -> int:
@@ -59,6 +62,7 @@ class Missing:
     config: dict[str, Any]
     keys: dict[str, Any]
     reason: str = ""
+    ledger: Ledger | None = None
 
 
 def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
@@ -86,7 +90,7 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
                 f"{directory} and {names[text]} hold the same run; remove one of them"
             )
         names[text] = directory
-        name = directory.resolve().name
+        name, ledger = directory.resolve().name, read_ledger(directory)
         if state == rundir.DONE:
             curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
             done.append(
@@ -97,11 +101,12 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
                     read_summary(directory),
                     rundir.read_metrics(directory) if curve.exists() else [],
                     rundir.read_json(manifest) if manifest.exists() else {},
+                    ledger,
                 )
             )
         else:
             reason = ""
             if state == rundir.FAILED:
                 reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
-            missing.append(Missing(name, state, config, keys, reason))
+            missing.append(Missing(name, state, config, keys, reason, ledger))
     return done, missing

@@ -6,6 +6,8 @@ from resjax.reference.published import Published
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
 from resjax.report.gate import Row
+from resjax.report.runs import Missing, Run
+from resjax.sweeps.ledger import Ledger, total
 
 DECIMALS_OF_A_LOSS = 4
 
@@ -36,6 +38,9 @@ DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "
 
 COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
          "eval (s)", "all runs (s)")  # fmt: skip
+
+LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
+"""Of what the runs of a network have cost, with those that have no result."""
 
 REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
 
@@ -115,6 +120,26 @@ def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
         )
         for cell in cells
     ]
+
+
+def ledger_rows(table: Table) -> list[tuple[str, ...]]:
+    """A row for each arm, over all depths and seeds, and one for all of them."""
+    runs: dict[str, list[Run | Missing]] = {}
+    for arm in table.arms:
+        runs[arm.name] = [run for cell in arm.cells for run in cell.runs]
+    for name, run in table.missing:
+        runs.setdefault(name, []).append(run)
+    rows = [(name, len(own), total(run.ledger for run in own)) for name, own in runs.items()]
+    every = ("all", sum(row[1] for row in rows), total(row[2] for row in rows))
+    return [(name, str(number), *costs(ledger)) for name, number, ledger in (*rows, every)]
+
+
+def costs(ledger: Ledger | None) -> tuple[str, ...]:
+    """The last columns of `LEDGER`; a dash for what is not known."""
+    if ledger is None:
+        return ("-",) * 4
+    seconds = (ledger.device_seconds, ledger.compile_seconds, ledger.lost_seconds)
+    return (str(ledger.interruptions), *(f"{value:,.1f}" for value in seconds))
 
 
 def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import errno
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -108,7 +108,7 @@ def run_sweep(
     return [outcomes[directory] for directory in runs]
 
 
-def forget_failures(runs: Mapping[Path, ConfigDict]) -> None:
+def forget_failures(runs: Iterable[Path]) -> None:
     """Makes runs that failed unfinished ones."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:

@@ -126,6 +126,11 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
         )
 
 
+def leave() -> None:
+    """Parts from the others once all are here; this process is alone from then on."""
+    jax.distributed.shutdown()
+
+
 def joining() -> bool:
     """Whether JAX still waits for the others; the process then cannot end in order."""
     return any(thread.name == JOINING for thread in threading.enumerate())

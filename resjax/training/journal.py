@@ -1,13 +1,14 @@
 """What a run writes while it lasts, beside its checkpoints; only the first host does."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resjax.config import run_id
+from resjax.config import ConfigError, run_id
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.training import hosts, rundir
 from resjax.training.checkpoint import Facts
@@ -59,7 +60,11 @@ class Journal:
     ):
         self.plan, self.directory, self.at, self.observe = plan, directory, at, observe
         self.first = hosts.is_first()
-        self.noted = dict(at.seconds)
+        self.spent = dict.fromkeys(at.seconds, 0.0)  # and counted, since the last note
+        self.timed_now: tuple[str, float] | None = None  # what, and since when it is not counted
+        self.clock = threading.Lock()  # a rescue is on a thread of its own
+        self.noted_at: float | None = None
+        self.left_by_last = rundir.read_progress(directory)
         self.begun: dict[str, float] = {}
         self.shown = 0.0
         self.writers: list[Writer] = []
@@ -71,14 +76,14 @@ class Journal:
 
     def begin(self) -> None:
         """Makes the files those of the position, whatever an attempt before left in them."""
-        self.noted = dict(self.at.seconds)
         if self.first:
+            self._note_death()
             rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
             for name in self.plan.config.log.writers:
                 self.writers.append(WRITERS[name](self.directory, self.plan.config))
                 for line in self.at.lines:
                     self.writers[-1].add(line)
-        self.note("begun")
+        self.note("begun", devices=self.plan.parallel.count)
         self.write_manifest()
 
     def close(self) -> None:
@@ -97,14 +102,37 @@ class Journal:
                 writer.add_histograms(line["step"], arrays)
         self.note("evaluated")
 
-    def note(self, event: str, why: str | None = None) -> None:
-        """What happened when, and the seconds that were spent since the last note."""
-        spent = {what: self.at.seconds[what] - self.noted[what] for what in self.at.seconds}
-        self.noted = dict(self.at.seconds)
-        line = {"event": event, "at": time.time(), "step": self.at.step, **spent}
+    def note(self, event: str, **more: Any) -> None:
+        """What happened when, the seconds spent since the last note, and those that count so far.
+
+        What counts is what the result tells of. What an attempt did after the checkpoint from which
+        the next one goes on was spent and does not count, nor does starting again. So all that were
+        spent less those that count are lost to interruptions; see `resjax.sweeps.ledger`.
+        """
+        with self.clock:
+            spent = self._spent_until_now() if event == "stopped" else self.spent
+            self.spent = dict.fromkeys(spent, 0.0)
+            self.noted_at = time.time()
+        line = {"event": event, "at": self.noted_at, "step": self.at.step, **spent}
         if self.first:
-            reason = {"why": why} if why else {}
-            rundir.append_line(self.directory / "timing.jsonl", line | reason)
+            counted = sum(self.at.seconds.values())
+            rundir.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
+
+    def _note_death(self) -> None:
+        """Notes what the attempt before spent after its last note, if it ended without a word.
+
+        That is known until it last told its progress, and it may have lived longer.
+        """
+        last = self.left_by_last
+        if not last.get("noted_at"):
+            return
+        try:
+            line = (rundir.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
+        except ConfigError:
+            return
+        if line.get("at") == last["noted_at"] and line["event"] != "stopped":
+            seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
+            rundir.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
     def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
         """Tells the observer how far the run is, and now and then who looks from outside."""
@@ -117,9 +145,10 @@ class Journal:
             self.begun = {"begun_at": now, "begun_step": step}
         if self.first and now - self.shown > SECONDS_BETWEEN_PROGRESS:
             self.shown = now
-            rundir.write_progress(
-                self.directory, {"at": now, **self.begun, **dataclasses.asdict(progress)}
-            )
+            with self.clock:
+                unnoted = {"noted_at": self.noted_at, "spent": self._spent_until_now()}
+            told = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
+            rundir.write_progress(self.directory, told)
 
     def write_manifest(self, **more: Any) -> None:
         """Writes what runs; see `resjax.training.manifest`."""
@@ -145,9 +174,28 @@ class Journal:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds the seconds spent inside to those of the position."""
-        start = time.monotonic()
+        """Counts the seconds spent inside when they are over."""
+        self.timed_now = what, time.monotonic()
         try:
             yield
         finally:
-            self.at.seconds[what] += time.monotonic() - start
+            self.count(what)
+            self.timed_now = None
+
+    def count(self, what: str) -> None:
+        """Adds the seconds until now to those of the position, if this is what is being timed."""
+        with self.clock:
+            if self.timed_now is None or self.timed_now[0] != what:
+                return
+            now = time.monotonic()
+            seconds = now - self.timed_now[1]
+            self.timed_now = what, now
+            self.at.seconds[what] += seconds
+            self.spent[what] += seconds
+
+    def _spent_until_now(self) -> dict[str, float]:
+        """Since the last note, with what is being timed."""
+        if self.timed_now is None:
+            return dict(self.spent)
+        what, since = self.timed_now
+        return self.spent | {what: self.spent[what] + time.monotonic() - since}

@@ -144,15 +144,18 @@ class _Run:
                 return self._execute()
             except Exception as error:
                 with contextlib.suppress(OSError):  # the disk may be full
-                    self.journal.note("stopped", " ".join(str(error).split()))
+                    self.journal.note("stopped", why=" ".join(str(error).split()))
                 raise
 
     def _execute(self) -> Summary:
         plan, config = self.plan, self.plan.config
         with self._timed("compile"):
             self._start_or_resume()
+            compiled = self.at.seconds["compile"]
             network = self._network()
             self.probes = self._probes()
+        if compiled:  # before; it counts once
+            self.at.seconds["compile"] = compiled
         if plan.start and not self.at.step and not self.at.lines:
             self._record_start(network)
         for mark in plan.marks:
@@ -382,7 +385,7 @@ class _Run:
         if self.state is not None:
             self._write_checkpoint()
             self.checkpoints.wait()
-        self.journal.note("stopped", self.request.name)
+        self.journal.note("stopped", why=self.request.name)
 
     def _write_checkpoint(self) -> None:
         if any(claim.lost for claim in self.claims):
@@ -392,6 +395,7 @@ class _Run:
             )
         if self.at.step > self.at.evaluated:
             self._refuse_divergence()
+        self.journal.count("train")  # an evaluation that is cut off is done again
         self.checkpoints.save(self.state, self._facts())
         self.journal.note("saved")
 

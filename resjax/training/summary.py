@@ -39,7 +39,8 @@ class Summary:
       params: number of parameters.
       multiply_adds: of a forward pass of one image.
       steps: training steps taken.
-      seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count.
+      seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
+        without what was lost, and compiled once.
       validation_error, validation_loss: likewise, if a validation split was asked for.
       selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
         with the lowest validation error (the first such).

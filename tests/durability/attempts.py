@@ -47,7 +47,7 @@ class Zygote:
           config: {dotted key: value} that differ from those of `TINY`.
           workdir: of the run.
           act: is called with the pid and what is told: {"phase", "step", "note"}, or {"error"}.
-          options: `x64`; `tell_every`, of the loop.
+          options: `x64`; `tell_every`, of the loop, and `write_every`, of its progress.
 
         Returns:
           The exit status, as `os.waitstatus_to_exitcode` gives it, and all that was told.
@@ -86,6 +86,7 @@ def run(job: dict) -> int:
     """What an attempt does: a run, in this process, from its config to its exit code."""
     import jax
 
+    import resjax.training.journal
     import resjax.training.loop
     from resjax.config import default_config
     from resjax.exits import EXIT_UNFINISHED
@@ -93,6 +94,8 @@ def run(job: dict) -> int:
     from resjax.training.loop import Diverged, train_and_evaluate
 
     resjax.training.loop.TELL_EVERY = job.get("tell_every", -1.0)
+    if "write_every" in job:
+        resjax.training.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
     if job.get("x64"):
         jax.config.update("jax_enable_x64", True)
     config = default_config()

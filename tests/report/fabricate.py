@@ -17,7 +17,7 @@ def write_run(workdir, name, error, epochs=3, **keys):
             directory / "metrics.jsonl",
             {"step": epoch, "epoch": epoch, "train_error": train, "test_error": train + 0.01},
         )
-    rundir.write_json(directory / "result.json", result(error))
+    end_run(directory, result(error))
     return directory
 
 
@@ -35,7 +35,21 @@ def begin_run(workdir, name, **keys):
         "data": {"name": config.data.name, "fingerprint": "f00d", "train": 1437, "test": 360},
     }
     rundir.write_json(directory / "manifest.json", manifest)
+    note(directory, "begun", counted=0.0, devices=1)
     return directory
+
+
+def end_run(directory, content):
+    """Its result, whose seconds are all that it has spent."""
+    seconds = content["seconds"]
+    note(directory, "done", sum(seconds.values()), **seconds)
+    rundir.write_json(directory / "result.json", content)
+
+
+def note(directory, event, counted, **more):
+    """Adds a line to the times of a run."""
+    line = {"event": event, "compile": 0.0, "train": 0.0, "eval": 0.0, "counted": counted, **more}
+    rundir.append_line(directory / "timing.jsonl", line)
 
 
 def result(error):
@@ -49,6 +63,7 @@ def result(error):
 def fail_run(directory, reason="the training loss became nan"):
     (directory / "result.json").unlink(missing_ok=True)
     (directory / "error.txt").write_text(f"{reason}\n")
+    return directory
 
 
 def write_sweep(workdir, errors, **keys):
@@ -94,8 +109,8 @@ def _write_smooth_run(workdir, name, final, epochs, random, **keys):
         line = {"step": 23 * epoch, "epoch": epoch, "train_error": error, "test_error": test}
         rundir.append_line(directory / "metrics.jsonl", line)
     depth = keys["model__depth"]
-    rundir.write_json(
-        directory / "result.json",
+    end_run(
+        directory,
         result(final) | {
             "train_loss": 0.002 + 2.7 * final, "test_error": round(360 * test) / 360,
             "params": 19074 + 4000 * (depth - 8), "multiply_adds": 300_000 * depth,

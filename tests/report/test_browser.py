@@ -285,6 +285,6 @@ def test_everything_that_can_be_pressed_is_reached_by_tab(visit):
     texts = [text for _, text in reached]
     assert 'class="skip"' in texts[0]
     assert sum("aria-pressed" in text for text in texts) == 3 + 6
-    assert sum('role="region"' in text for text in texts) == 4
+    assert sum('role="region"' in text for text in texts) == 5
     assert sum("<a" in text[:2] for text in texts) == page.locator("a").count()
     assert sum("<button" in text[:7] for text in texts) == page.locator("button").count()

@@ -8,12 +8,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from resjax.report import figures, page, report
-from resjax.report.arms import tables
+from resjax.report import arms, figures, page, report, tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
 from resjax.training import rundir
-from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, write_run, write_sweep
+from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
 
 VOID = {"meta", "link", "br", "line", "circle"}
 
@@ -144,6 +143,38 @@ def test_names_with_html_in_them_are_escaped(tmp_path):
     assert 'href="../%3Ci%3Erun/"' in page
 
 
+def test_costs_add_up_from_runs_to_networks_to_all_and_those_without_a_result_are_in_them(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.2], ("identity", 8): [0.1]})
+    lost = fail_run(begin_run(tmp_path, "lost", model__shortcut="none", model__depth=20))
+    note(lost, "stopped", 0.0, compile=1.5, train=4.0)
+    note(lost, "begun", 0.0, devices=8)
+    note(lost, "evaluated", 10.0, train=10.0)
+    (table,) = (section.table for section in write_report(tmp_path).sections)
+    header, *rows = tables.LEDGER, *tables.ledger_rows(table)
+    # A run that is done has 1 s of compilation, 2 s of training and 0.5 s of evaluation.
+    assert rows == [
+        ("plain", "3", "1", "89.0", "3.5", "5.5"),
+        ("identity", "1", "0", "2.5", "1.0", "0.0"),
+        ("all", "4", "1", "91.5", "4.5", "5.5"),
+    ]
+    page, _ = page_of(write_report(tmp_path))
+    assert (
+        "In all: 91.5 device seconds, 4.5 s of compilation; 5.5 s lost to 1 interruption." in page
+    )
+    with (tmp_path / "report" / "results.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert sum(float(row["device_seconds"]) for row in written) == 91.5
+    assert sum(float(row["lost_seconds"]) for row in written) == 5.5
+    assert f"| {' | '.join(header)} |" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_a_cost_that_is_not_known_is_a_dash(tmp_path):
+    write_run(tmp_path, "old", 0.1)
+    (tmp_path / "old" / "timing.jsonl").unlink()
+    (run,), _ = read_runs(tmp_path)
+    assert tables.costs(run.ledger) == ("-",) * 4
+
+
 def test_a_run_of_its_own_has_a_report(tmp_path):
     write_run(tmp_path, "alone", 0.1)
     written = write_report(tmp_path / "alone")
@@ -164,7 +195,7 @@ def test_a_manifest_tells_what_differs_between_runs(tmp_path):
 
 def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
     write_sweep(tmp_path, {(kind, depth): [0.1, 0.3] for kind in SHORTCUTS for depth in (8, 20)})
-    (table,) = tables(*read_runs(tmp_path))
+    (table,) = arms.tables(*read_runs(tmp_path))
     figure = figures.error_curves(table.arms, "train_error")
     assert figure.get_size_inches()[0] == figures.COLUMN
     panels = [panel for panel in figure.axes if panel.get_visible()]
@@ -181,7 +212,7 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
 
 def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
-    (table,) = tables(*read_runs(tmp_path))
+    (table,) = arms.tables(*read_runs(tmp_path))
     panel, _ = figures.error_by_depth(table.arms).axes
     (line, _, (bars,)) = panel.containers[0]
     np.testing.assert_allclose(line.get_ydata().astype(float), [20, 50])

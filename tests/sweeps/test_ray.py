@@ -19,7 +19,10 @@ from resjax.training import checkpoint, claims, manifest, rundir
 
 pytest.importorskip("ray")
 
-from resjax.sweeps import ray as launcher
+import resjax.sweeps.ray.cluster
+import resjax.sweeps.ray.driver as launcher
+from resjax.sweeps.ray.cluster import cluster as connected
+from resjax.sweeps.ray.cluster import needs, refuse_unoffered
 
 # Processes of the cluster are forked from this one.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
@@ -224,7 +227,7 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
         return sound(place, directory, flat)
 
     monkeypatch.setattr(launcher, "run", run)
-    with launcher.cluster(cluster.address):
+    with connected(cluster.address):
         died, raised, whole = launcher.run_sweep(runs, Silent())
     assert (tmp_path / "0" / "attempts").read_text() == "xx"
     assert "died 2 times (WorkerCrashedError), more often than resources.retries=1" in died.error
@@ -252,23 +255,61 @@ def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, tmp_p
     assert not runs_in(tmp_path)
 
 
-def slice_of(hosts):
-    """What Ray tells of a TPU slice."""
-    return [
-        {"Alive": True, "NodeID": str(host), "Labels": {"ray.io/tpu-slice-name": "mine"},
-         "Resources": {"CPU": 8.0, "TPU": 4.0, "mine": 1.0} | ({} if host else {"TPU-x-head": 1.0})}
-        for host in range(hosts)
-    ]  # fmt: skip
+@pytest.fixture
+def a_slice(cluster):
+    """Two hosts that Ray takes for a TPU slice, with four chips each."""
+    nodes = [
+        cluster.cluster.add_node(
+            **cluster.node_settings,
+            resources={"TPU": 4} | ({} if number else {"TPU-x-head": 1}),
+            labels={"ray.io/tpu-slice-name": "mine", "ray.io/tpu-worker-id": str(number)},
+        )
+        for number in range(2)
+    ]
+    yield nodes
+    for node in nodes:
+        cluster.cluster.remove_node(node)
 
 
-def test_a_run_takes_a_whole_slice_of_one_host_and_larger_ones_are_refused(monkeypatch):
+@pytest.mark.slow
+def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, tmp_path):
+    words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=40 steps"]
+    words.append("--config.eval.every=20 steps")
+    code, output = ended(drive(cluster.address, tmp_path, *words, runs=2))
+    assert code == 0, output
+    for run in done(tmp_path):
+        execution = rundir.read_json(run / "manifest.json")["execution"]
+        assert (execution["hosts"], execution["devices"]) == (2, 2)
+        assert [line["step"] for line in rundir.read_metrics(run)] == [20, 40]
+    assert len(done(tmp_path)) == 2
+
+
+@pytest.mark.slow
+def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(cluster, a_slice, tmp_path):
+    words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=100 steps"]
+    driver = drive(cluster.address, tmp_path, *words, runs=1)
+    [run] = wait_until(lambda: saved(tmp_path))
+    raylet = a_slice[1].all_processes["raylet"][0].process.pid
+    [follower] = subprocess.run(
+        ["pgrep", "-P", str(raylet), "-f", "ray::run"], capture_output=True, text=True
+    ).stdout.split()
+    os.kill(int(follower), signal.SIGKILL)
+    code, output = ended(driver)
+    assert code == 0, output
+    begun = [event["step"] for event in events(run, "begun")]
+    assert len(begun) == 2
+    assert begun[1] > 0
+    assert [line["step"] for line in rundir.read_metrics(run)] == [100]
+
+
+def test_a_run_takes_all_chips_of_the_first_host_of_a_slice(monkeypatch):
+    nodes = [
+        {"Alive": True, "NodeID": "0", "Resources": {"CPU": 8.0, "TPU": 4.0, "TPU-x-head": 1.0}}
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
     config = config_of(**{"resources.tpu": "TPU-x-head"})
-    monkeypatch.setattr("ray.nodes", lambda: slice_of(1))
-    assert launcher._needs(config) == {"CPU": 1.0, "TPU-x-head": 1.0, "TPU": 4.0}
-    launcher._refuse_unoffered(config)
-    monkeypatch.setattr("ray.nodes", lambda: slice_of(2))
-    with pytest.raises(ConfigError, match="is a slice of 2 hosts, and Ray starts a run on one"):
-        launcher._refuse_unoffered(config)
+    assert needs(config) == {"CPU": 1.0, "TPU-x-head": 1.0, "TPU": 4.0}
+    refuse_unoffered(config)
 
 
 @pytest.mark.slow
@@ -304,25 +345,25 @@ def test_a_shortcut_of_the_experiment_file_is_known_on_the_nodes(cluster, tmp_pa
 def test_a_cluster_that_is_out_of_reach_is_told_in_a_line(address, message, monkeypatch):
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
     monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
-    with pytest.raises(ConfigError, match=message), launcher.cluster(address):
+    with pytest.raises(ConfigError, match=message), connected(address):
         pass
 
 
 def test_a_cluster_that_does_not_answer_is_given_up_in_time(monkeypatch):
-    monkeypatch.setattr(launcher, "SECONDS_TO_ANSWER", 0.2)
+    monkeypatch.setattr(resjax.sweeps.ray.cluster, "SECONDS_TO_ANSWER", 0.2)
 
     def connect(place, timeout):
         raise TimeoutError(f"{place} {timeout}")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    with pytest.raises(ConfigError, match="no answer within"), launcher.cluster("10.1.2.3:6379"):
+    with pytest.raises(ConfigError, match="no answer within"), connected("10.1.2.3:6379"):
         pass
 
 
 def test_a_copy_of_the_package_knows_the_commit_of_its_source(monkeypatch):
     expected = {"commit": "c0ffee", "changed": False}
     monkeypatch.setattr(manifest, "git_state", lambda: expected)
-    shipped = launcher._shipped()["env_vars"]
+    shipped = resjax.sweeps.ray.cluster._shipped()["env_vars"]
     monkeypatch.undo()
     monkeypatch.setenv(manifest.GIT_STATE, shipped[manifest.GIT_STATE])
     assert manifest.describe_machine()["git"] == expected

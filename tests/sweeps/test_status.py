@@ -135,6 +135,24 @@ def test_status_and_dry_run_from_the_command_line(tiny, tmp_path, capsys):
     assert "1 interrupted" in capsys.readouterr().out
 
 
+def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
+    seconds = train_and_evaluate(tiny, tmp_path / "done").seconds
+    begun(tmp_path, tiny, "early")  # by a version that did not note what counts
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    done, early = map(json.loads, capsys.readouterr().out.splitlines())
+    assert early["cost"] is None
+    cost = done["cost"]
+    assert cost["device_seconds"] == pytest.approx(seconds["train"] + seconds["eval"], abs=1e-5)
+    assert cost["compile_seconds"] == pytest.approx(seconds["compile"], abs=1e-5)
+    assert (cost["lost_seconds"], cost["interruptions"]) == (0.0, 0)
+    assert main(["status", str(tmp_path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        f"{cost['device_seconds']:,.1f} device seconds, {cost['compile_seconds']:,.1f} s of "
+        "compilation; 0.0 s lost to 0 interruptions"
+    )
+
+
 def test_a_run_that_goes_on_and_still_compiles_has_no_speed(tiny, tmp_path):
     with claims.claimed(tmp_path):
         rundir.begin_run(tmp_path, tiny)

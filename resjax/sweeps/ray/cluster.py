@@ -1,0 +1,177 @@
+"""The Ray cluster: how it is reached, and what its nodes have."""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ray
+from ml_collections import ConfigDict
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import resjax
+from resjax.config import ConfigError
+from resjax.training import manifest
+
+SECONDS_TO_ANSWER = 10.0
+"""For a cluster, until it counts as out of reach."""
+
+SHIPPED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
+"""Starts of the environment variables that a cluster's workers get from the driver."""
+
+SLICE, NUMBER_IN_SLICE = "ray.io/tpu-slice-name", "ray.io/tpu-worker-id"
+"""The labels by which Ray tells the nodes of a TPU slice."""
+
+NOTHING = "nothing"
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Of a Ray that is started here; no more than configs and summaries pass through it."""
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Connects to a cluster, or starts a Ray of this machine alone, and leaves it at the end.
+
+    Args:
+      address: "auto", for what RAY_ADDRESS names or the cluster that this machine is a node of;
+        HOST:PORT; or None.
+
+    Raises:
+      ConfigError: if there is no cluster, or it cannot be reached.
+    """
+    settings: dict[str, Any] = {"logging_level": logging.ERROR}
+    if address is None:
+        settings |= {"address": "local", "include_dashboard": False}
+        settings |= {"object_store_memory": OBJECT_STORE_BYTES}
+    else:
+        settings |= {"address": _reachable(address), "runtime_env": _shipped()}
+    try:
+        ray.init(**settings)
+    except (OSError, RuntimeError, ValueError, SystemExit) as error:
+        what = "Ray does not start" if address is None else f"--address={address}"
+        raise ConfigError(f"{what}: {one_line(error)}; ray status tells more") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reachable(address: str) -> str:
+    """HOST:PORT of a cluster that answers."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    if "://" in address:
+        raise ConfigError(
+            f"--address={address} is that of a client; start resjax on a node of the cluster, with "
+            "--address=auto"
+        )
+    try:
+        place = canonicalize_bootstrap_address_or_die(address)
+        host, _, port = place.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except ConnectionError as error:
+        reason = error.strerror or str(error).partition(".")[0]
+        raise _out_of_reach(address, reason) from None
+    except TimeoutError:
+        raise _out_of_reach(address, f"no answer within {SECONDS_TO_ANSWER:.0f} s") from None
+    except OSError as error:
+        raise _out_of_reach(address, str(error.strerror)) from None
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"--address={address} is neither auto nor HOST:PORT, such as node0:6379"
+        ) from None
+    return place
+
+
+def _out_of_reach(address: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"the Ray cluster --address={address} cannot be reached ({reason}); start it with ray "
+        "start --head, or leave --address out for a Ray on this machine"
+    )
+
+
+def _shipped() -> dict[str, Any]:
+    """What the workers of a cluster get: this package as it is here, and what JAX is told."""
+    [package] = resjax.__path__
+    told = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
+    told[manifest.GIT_STATE] = json.dumps(manifest.git_state())
+    return {"py_modules": [package], "excludes": ["__pycache__"], "env_vars": told}
+
+
+def needs(config: ConfigDict) -> dict[str, float]:
+    """What a run occupies on one node, as Ray names it; of a slice all chips of the node."""
+    resources = config.resources
+    amounts = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
+    if resources.tpu:
+        holders = [node for node in _offers().values() if resources.tpu in node]
+        chips = max((node.get("TPU", 0.0) for node in holders), default=0.0)
+        amounts |= {resources.tpu: 1.0, "TPU": chips}
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def _offers() -> dict[str, dict[str, float]]:
+    """What each node has in all, {node: {resource: amount}}."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+
+def is_offered(amounts: Mapping[str, float]) -> bool:
+    """Whether a node has all of {resource: amount}, free or not."""
+    return any(
+        all(node.get(name, 0.0) >= amount for name, amount in amounts.items())
+        for node in _offers().values()
+    )
+
+
+def refuse_unoffered(config: ConfigDict) -> None:
+    """Raises ConfigError if no node could ever run this."""
+    needed = needs(config)
+    if not is_offered(needed):
+        kinds = {_listed(node) for node in _offers().values()} - {NOTHING}
+        raise ConfigError(
+            f"a run needs {_listed(needed)}, and no node has that; the cluster offers "
+            f"{' or '.join(sorted(kinds)) or NOTHING} on a node; change config.resources"
+        )
+
+
+def others_of_slice() -> list[str]:
+    """The other nodes of the TPU slice that this node is of, in the order of their numbers."""
+    here = ray.get_runtime_context().get_node_id()
+    labels = {node["NodeID"]: node.get("Labels", {}) for node in ray.nodes() if node["Alive"]}
+    if SLICE not in labels[here]:
+        return []
+    slice_of_here = labels[here][SLICE]
+    others = [node for node in labels if node != here and labels[node].get(SLICE) == slice_of_here]
+    return sorted(others, key=lambda node: int(labels[node].get(NUMBER_IN_SLICE, 0)))
+
+
+def _listed(resources: Mapping[str, float]) -> str:
+    """Such as "2 CPU, 1 GPU", without what Ray keeps for itself."""
+    own = ("node:", "memory", "object_store_memory", "accelerator_type:")
+    shown = {name: amount for name, amount in resources.items() if not name.startswith(own)}
+    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(shown.items())) or NOTHING
+
+
+def task(function: Any, amounts: Mapping[str, float], node: str | None = None) -> Any:
+    """A function as Ray's task in a fresh process, which JAX needs for its devices, tried once.
+
+    Args:
+      function: what to call.
+      amounts: {resource: amount} that are reserved for it.
+      node: where it must be, if it matters.
+    """
+    amounts = dict(amounts)
+    cpus, gpus = amounts.pop("CPU", 0.0), amounts.pop("GPU", 0.0)
+    where = (
+        {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)} if node else {}
+    )
+    return ray.remote(
+        num_cpus=cpus, num_gpus=gpus, resources=amounts, max_calls=1, max_retries=0, **where
+    )(function)
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an error and what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

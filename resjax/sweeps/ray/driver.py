@@ -1,0 +1,209 @@
+"""The Ray launcher: each run of a grid is a Ray task, in a process of its own, where there is room.
+
+Ray says where a run trains and that a process or a node is gone. What is done, who is at work and
+where to go on is in the directories of the runs, which are on storage that all nodes see: a driver
+that is started again reads it there, and so do drivers and local launchers beside it.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import ray
+from ml_collections import ConfigDict
+from ray import exceptions
+
+from resjax.config import ConfigError, flatten
+from resjax.interruption import deferred
+from resjax.sweeps import local
+from resjax.sweeps.local import Outcome
+from resjax.sweeps.ray.cluster import is_offered, needs, one_line, refuse_unoffered, task
+from resjax.sweeps.ray.worker import HostLost, Place, check, run
+from resjax.training import claims, rundir
+from resjax.training.summary import read_summary
+
+POLL = 0.2
+"""Seconds between two looks at the tasks."""
+
+SECONDS_FOR_A_NODE = 300.0
+"""Until one comes back, if no node that is left has what a run needs."""
+
+SECONDS_TO_LEAVE = 60.0
+"""For runs that were asked to save their state and end."""
+
+
+class Observer(Protocol):
+    """What a sweep tells while it works."""
+
+    def tell(self) -> None: ...
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+def run_sweep(
+    runs: Mapping[Path, ConfigDict],
+    observer: Observer,
+    retry: bool = False,
+    platform: str | None = None,
+    experiment: Path | None = None,
+) -> list[Outcome]:
+    """Trains what has not ended yet on the cluster that this process is connected to.
+
+    A run whose process or node dies is started again, `resources.retries` times, and goes on from
+    its last checkpoint; one that fails is recorded and the rest go on. Asked to end, this process
+    has the runs save their state first.
+
+    Args:
+      runs: {absolute directory: config}.
+      observer: is told of everything.
+      retry: goes on with what failed before.
+      platform: that JAX must see on the nodes.
+      experiment: the file that the runs are of; the nodes need not see it.
+
+    Raises:
+      ConfigError: if a run is refused, or no node has what it needs.
+      OSError: if a disk is full.
+      KeyboardInterrupt: if this process was asked to end.
+    """
+    text = (experiment, experiment.read_text(encoding="utf-8")) if experiment else None
+    place = Place(os.getcwd(), platform, text)
+    with deferred() as request:
+        request.patience = 1e6  # that of the runs is what counts
+        work = _Work(runs, place, observer)
+        try:
+            work.check()
+            if retry:
+                local.forget_failures(runs)
+            while len(work.outcomes) < len(runs):
+                if request():
+                    raise KeyboardInterrupt
+                work.advance()
+        finally:
+            work.leave()
+    return [work.outcomes[directory] for directory in runs]
+
+
+class _Work:
+    """The runs of a sweep between a driver and its tasks."""
+
+    def __init__(self, runs: Mapping[Path, ConfigDict], place: Place, observer: Observer):
+        self.runs, self.place, self.observer = runs, place, observer
+        self.outcomes: dict[Path, Outcome] = {}
+        self.tasks: dict[ray.ObjectRef, Path] = {}
+        self.deaths = dict.fromkeys(runs, 0)
+        self.looked, self.offered = float("-inf"), time.monotonic()
+
+    def check(self) -> None:
+        """Refuses a grid in which a run cannot be run, before the first is.
+
+        Raises:
+          ConfigError: for the first run that is wrong, or has no node.
+        """
+        groups: dict[tuple, dict[Path, ConfigDict]] = {}
+        for directory, config in self.runs.items():
+            groups.setdefault(tuple(needs(config).items()), {})[directory] = config
+        for group in groups.values():
+            refuse_unoffered(next(iter(group.values())))
+        for parent in {directory.parent for directory in self.runs}:
+            rundir.make_directory(parent)
+        for group in groups.values():
+            first = next(iter(group.values()))
+            flat = {directory: flatten(config) for directory, config in group.items()}
+            started = task(check, needs(first)).remote(self.place, flat)
+            self.tasks[started] = next(iter(group))
+        while self.tasks:
+            for reference in self._ended():
+                self._get(reference)
+
+    def advance(self) -> None:
+        """Starts what may be started, and sees what has ended."""
+        if time.monotonic() - self.looked > local.SECONDS_TO_LOOK_AGAIN:
+            self._look()
+            self.looked = time.monotonic()
+        for reference, directory in self._ended().items():
+            try:
+                outcome = self._get(reference)
+            except (exceptions.RayError, HostLost) as error:
+                outcome = self._after_death(directory, error)
+            if outcome:
+                self._end(outcome)
+
+    def leave(self) -> None:
+        """Asks the runs that are at work to save their state, and waits for them."""
+        for reference in self.tasks:
+            ray.cancel(reference)
+        if self.tasks:
+            ray.wait(
+                list(self.tasks), num_returns=len(self.tasks), timeout=SECONDS_TO_LEAVE,
+                fetch_local=False,
+            )  # fmt: skip
+        self.tasks.clear()
+
+    def _look(self) -> None:
+        """Starts all runs that nobody is at, and takes over what is known of those that ended."""
+        at_work = set(self.tasks.values())
+        for directory, config in self.runs.items():
+            if directory in self.outcomes or directory in at_work:
+                continue
+            state, reason = local.before(directory)
+            if state == rundir.DONE:
+                self._end(Outcome(directory, read_summary(directory), skipped=True))
+            elif state == rundir.FAILED:
+                self._end(local.failed_before(directory, reason))
+            elif state != local.RUNNING:
+                started = task(run, needs(config)).remote(self.place, directory, flatten(config))
+                self.tasks[started] = directory
+        if not self.tasks or any(is_offered(needs(self.runs[run])) for run in at_work):
+            self.offered = time.monotonic()
+        elif time.monotonic() - self.offered > SECONDS_FOR_A_NODE:
+            refuse_unoffered(self.runs[next(iter(self.tasks.values()))])
+
+    def _ended(self) -> dict[ray.ObjectRef, Path]:
+        """The tasks that have ended since the last look, after a moment."""
+        self.observer.tell()
+        if not self.tasks:
+            time.sleep(POLL)
+            return {}
+        waiting = list(self.tasks)
+        ended, _ = ray.wait(waiting, num_returns=len(waiting), timeout=POLL, fetch_local=False)
+        return {reference: self.tasks.pop(reference) for reference in ended}
+
+    def _get(self, reference: ray.ObjectRef) -> Outcome | None:
+        try:
+            return ray.get(reference)
+        except exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, HostLost):
+                raise HostLost(str(cause)) from None
+            if isinstance(cause, ConfigError):
+                raise ConfigError(str(cause)) from None
+            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+                raise cause from None
+            raise ConfigError(
+                f"a worker cannot run resjax: {one_line(cause)}; install resjax and what it "
+                "requires on all nodes, as here"
+            ) from error
+        except exceptions.RuntimeEnvSetupError as error:
+            raise ConfigError(f"resjax does not reach the workers: {one_line(error)}") from None
+
+    def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
+        """Of a run whose process is gone: None if it is tried again."""
+        self.deaths[directory] += 1
+        retries = self.runs[directory].resources.retries
+        if self.deaths[directory] <= retries:
+            return None
+        times = self.deaths[directory]
+        reason = (
+            f"its process died {times} time{'s' * (times > 1)} ({type(error).__name__}), more "
+            f"often than resources.retries={retries} allows"
+        )
+        if rundir.run_state(directory) == rundir.UNFINISHED and not claims.owner(directory):
+            rundir.write_text(directory / "error.txt", f"{reason}\n\n{error}\n")
+        return Outcome(directory, None, reason)
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.directory] = outcome
+        self.observer.finished(outcome)

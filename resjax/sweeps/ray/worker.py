@@ -1,0 +1,199 @@
+"""What happens in the process of a run on a node, and on the other hosts of its TPU slice."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ml_collections import ConfigDict
+from ray import exceptions
+
+from resjax.config import ConfigError, default_config
+from resjax.exits import EXIT_UNFINISHED
+from resjax.interruption import deferred, interruptible
+from resjax.sweeps import grid, local
+from resjax.sweeps.local import Outcome
+from resjax.sweeps.ray.cluster import needs, others_of_slice, task
+from resjax.training import hosts
+from resjax.training.compilation import enable_cache
+from resjax.training.summary import Progress
+
+PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
+"""What reserves a device of a kind."""
+
+SECONDS_TO_MEET = 120
+"""For the hosts of a slice, to start their processes."""
+
+SECONDS_TO_NOTICE = 10
+"""For Ray, that the process of a host is gone, once the others cannot reach it."""
+
+
+class HostLost(RuntimeError):
+    """The process of a run on another host of its slice is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a worker must know beside the config.
+
+    Attributes:
+      working_directory: where relative paths begin.
+      platform: that JAX must see.
+      experiment: path and text of the experiment file, which may define a shortcut.
+      member: on the hosts of a slice that follow the first one, where that one is, how many they
+        are, and which this is.
+    """
+
+    working_directory: str
+    platform: str | None
+    experiment: tuple[Path, str] | None
+    member: tuple[str, int, int] | None = None
+
+    @contextlib.contextmanager
+    def entered(
+        self, directory: Path, config: ConfigDict, function: Callable, *arguments: Any
+    ) -> Iterator[list[ray.ObjectRef]]:
+        """Makes this process one in which a run can be, together with the hosts of its slice.
+
+        They call the function with their place and the arguments, as this process does; their tasks
+        are given to the first one.
+
+        Raises:
+          ConfigError: if the directory of the sweep is not seen from here, or the hosts of the
+            slice do not meet.
+        """
+        with contextlib.suppress(OSError):  # a node that has no such directory
+            os.chdir(self.working_directory)
+        if not directory.parent.is_dir():
+            raise ConfigError(
+                f"{directory.parent} is not there on node {socket.gethostname()}; choose a "
+                "--workdir on storage that all nodes see"
+            )
+        if 0 < config.resources.gpus < 1:  # or JAX would take three quarters of the memory
+            share = f"{0.9 * config.resources.gpus:.2f}"
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+        reserved = config.resources.gpus or config.resources.tpu
+        if not reserved and self.platform in ("gpu", "tpu"):
+            raise ConfigError(
+                f"--platform={self.platform}, and none is reserved for a run; add "
+                f"--config.resources.{PLATFORM_KEYS[self.platform]}"
+            )
+        with self._met(config, function, arguments) as followers:
+            # Ray hides no devices from a run that has reserved none, and other runs are on them.
+            hosts.require_platform(self.platform if reserved else "cpu")
+            if self.experiment:
+                grid.run_module(*self.experiment)
+            enable_cache()
+            yield followers
+
+    @contextlib.contextmanager
+    def _met(
+        self, config: ConfigDict, function: Callable, arguments: Any
+    ) -> Iterator[list[ray.ObjectRef]]:
+        """With the hosts of a slice joined, whose first one starts the others."""
+        others = others_of_slice() if config.resources.tpu and not self.member else []
+        followers = []
+        if not self.member and not others:
+            yield followers
+            return
+        if others:
+            coordinator = f"{ray.util.get_node_ip_address()}:{_free_port()}"
+            amounts = needs(config)
+            del amounts[config.resources.tpu]
+            for number, node in enumerate(others, start=1):
+                place = dataclasses.replace(self, member=(coordinator, len(others) + 1, number))
+                followers.append(task(function, amounts, node).remote(place, *arguments))
+        member = self.member or (coordinator, len(others) + 1, 0)
+        try:
+            hosts.connect(*member, timeout=SECONDS_TO_MEET)
+            yield followers
+            hosts.leave()
+        except ConfigError:
+            _raise_refusal(followers)
+            raise
+
+
+def _raise_refusal(followers: list[ray.ObjectRef]) -> None:
+    """Raises what one of them was refused for, which is why it was not met."""
+    ended, _ = ray.wait(followers, num_returns=len(followers), timeout=SECONDS_TO_NOTICE)
+    for follower in ended:
+        try:
+            ray.get(follower)
+        except exceptions.RayTaskError as error:
+            if isinstance(error.cause, ConfigError):
+                raise ConfigError(str(error.cause)) from None
+
+
+def _is_lost(follower: ray.ObjectRef) -> bool:
+    """Whether its process is gone; one that raised an error has told so itself."""
+    try:
+        ray.get(follower, timeout=0)
+    except (exceptions.RayTaskError, exceptions.GetTimeoutError):
+        return False
+    except exceptions.RayError:
+        return True
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
+
+
+class _Notes:
+    """Prints what a person should see; Ray hands it on to the driver."""
+
+    def started(self, directory: Path) -> None:
+        pass
+
+    def progressed(self, directory: Path, progress: Progress) -> None:
+        if progress.note:
+            print(f"{directory.name}: {progress.note}", flush=True)
+
+
+def check(place: Place, runs: Mapping[Path, dict[str, Any]]) -> None:
+    """`resjax.sweeps.local.check` where the runs will be."""
+    configs = {directory: _config(flat) for directory, flat in runs.items()}
+    with place.entered(*next(iter(configs.items())), check, runs):
+        local.check(configs)
+
+
+def run(place: Place, directory: Path, flat: dict[str, Any]) -> Outcome | None:
+    """How a run ended; None if another process is at it, or this one was asked to end.
+
+    Ray cancels by SIGINT, and ends the processes of a node by SIGTERM. After both the run has saved
+    its state.
+
+    Raises:
+      HostLost: if the run ended with that of another host.
+    """
+    config = _config(flat)
+    with (
+        interruptible(EXIT_UNFINISHED, f"{directory.name}: interrupted"),
+        deferred() as request,
+        place.entered(directory, config, run, directory, flat) as followers,
+    ):
+        try:
+            outcome = local.run_one(directory, config, _Notes())
+        except KeyboardInterrupt:
+            if request.signal == signal.SIGINT:
+                raise
+            return None
+        if followers and outcome and outcome.error:
+            ray.wait(followers, timeout=SECONDS_TO_NOTICE)
+            if any(map(_is_lost, followers)):
+                local.forget_failures([directory])
+                raise HostLost(outcome.error)
+        return outcome
+
+
+def _config(flat: dict[str, Any]) -> ConfigDict:
+    config = default_config()
+    config.update_from_flattened_dict(flat)
+    return config

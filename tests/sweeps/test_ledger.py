@@ -1,0 +1,106 @@
+"""The cost of runs, of which some are really killed."""
+
+import json
+import signal
+
+import pytest
+
+from resjax.sweeps.ledger import Ledger, read_ledger, total
+from resjax.training import rundir
+from resjax.training.loop import train_and_evaluate
+from tests.durability.attempts import Zygote, sender
+
+
+def spent(run, *kinds):
+    """Seconds of a run by its file alone, which is read as any other JSON."""
+    lines = map(json.loads, (run / "timing.jsonl").read_text().splitlines())
+    return sum(line[kind] for line in lines for kind in kinds)
+
+
+def counted(run):
+    return sum(json.loads((run / "result.json").read_text())["seconds"].values())
+
+
+def test_a_run_without_interruption_lost_nothing_and_its_times_are_those_of_its_result(
+    tiny, tmp_path
+):
+    tiny.checkpoint.seconds = 0.0  # one after every call
+    seconds = train_and_evaluate(tiny, tmp_path / "run").seconds
+    ledger = read_ledger(tmp_path / "run")
+    assert (ledger.lost_seconds, ledger.interruptions) == (0.0, 0)
+    assert ledger.compile_seconds == pytest.approx(seconds["compile"], abs=1e-5)
+    assert ledger.device_seconds == pytest.approx(seconds["train"] + seconds["eval"], abs=1e-5)
+    assert spent(tmp_path / "run", "compile", "train", "eval") == pytest.approx(
+        sum(seconds.values())
+    )
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_lost_what_its_result_does_not_count(tmp_path):
+    run = tmp_path / "run"
+    keys = {"train.duration": "400 steps", "eval.every": "50 steps", "checkpoint.seconds": 1e6}
+    with Zygote() as zygote:
+        kill = sender(signal.SIGKILL, "training", 120, 0.0)
+        assert zygote.attempt(keys, run, kill, write_every=0.0)[0] == -9
+        assert zygote.attempt(keys, run)[0] == 0
+    events = [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
+    assert events[events.index("killed") + 1] == "begun"
+    ledger = read_ledger(run)
+    in_vain = spent(run, "compile", "train", "eval") - counted(run)
+    assert ledger.interruptions == 1
+    assert ledger.lost_seconds == pytest.approx(in_vain, abs=1e-5)
+    # There was no checkpoint: all of the first attempt is lost, which two evaluations are part of.
+    lines = rundir.read_lines(run / "timing.jsonl")
+    first = lines[: events.index("killed") + 1]
+    assert sum(line["event"] == "evaluated" for line in first) >= 2
+    whole = sum(line[kind] for line in first for kind in ("compile", "train", "eval"))
+    assert ledger.lost_seconds == pytest.approx(whole, abs=1e-5)
+    assert ledger.lost_seconds > 0
+    assert ledger.device_seconds == pytest.approx(spent(run, "train", "eval"), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_lost_only_starting_again(tmp_path):
+    """It saved its state: no step is repeated, and all steps count in the result."""
+    run = tmp_path / "run"
+    keys = {"train.duration": "300 steps", "eval.every": "300 steps", "checkpoint.seconds": 1e6}
+    with Zygote() as zygote:
+        assert zygote.attempt(keys, run, sender(signal.SIGTERM, "training", 60, 0.0))[0] == 75
+        assert zygote.attempt(keys, run)[0] == 0
+    lines = rundir.read_lines(run / "timing.jsonl")
+    [stop] = [n for n, line in enumerate(lines) if line["event"] == "stopped"]
+    assert lines[stop]["step"] == lines[stop + 1]["step"] > 0
+    again = next(line["compile"] for line in lines[stop + 2 :] if line["compile"])
+    starting = lines[stop + 1]["compile"] + again
+    waiting = lines[stop]["train"]  # until the state that was saved was on the disk
+    assert read_ledger(run).lost_seconds == pytest.approx(starting + waiting, abs=1e-5)
+    assert starting > 0
+    trained = rundir.read_json(run / "result.json")["seconds"]["train"]
+    assert trained == pytest.approx(spent(run, "train") - waiting, abs=1e-5)
+
+
+def test_each_attempt_counts_its_own_devices(tmp_path):
+    def line(event, train, counted, **more):
+        seconds = {"compile": 1.0, "train": train, "eval": 0.0, "counted": counted}
+        rundir.append_line(tmp_path / "timing.jsonl", {"event": event, **seconds, **more})
+
+    line("begun", 0.0, 1.0, devices=8)
+    line("saved", 10.0, 12.0)
+    line("killed", 5.0, 12.0)
+    line("begun", 0.0, 12.0, devices=2)
+    line("done", 20.0, 32.0)
+    assert read_ledger(tmp_path) == Ledger(8 * 15.0 + 2 * 20.0, 5.0, 40.0 - 32.0, 1)
+
+
+@pytest.mark.parametrize("content", [None, "", "{\n", '{"event": "begun"}\n'])
+def test_times_that_are_not_there_or_damaged_are_no_ledger(tmp_path, content):
+    if content is not None:
+        (tmp_path / "timing.jsonl").write_text(content)
+    assert read_ledger(tmp_path) is None
+
+
+def test_a_total_is_of_the_ledgers_that_are_known():
+    assert total([Ledger(1.0, 2.0, 3.0, 1), None, Ledger(0.5, 0.5, 0.5, 2)]) == Ledger(
+        1.5, 2.5, 3.5, 3
+    )
+    assert total([]) == Ledger()

@@ -1,0 +1,107 @@
+"""The guides work as they are written: their code is put where they say and their commands run."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resjax.sweeps import grid
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page, language):
+    """What a page has between fences."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    return [line for block in blocks(page, "bash") for line in block.splitlines()]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the repository, to be changed."""
+    for name in ("resjax", "experiments"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    return tmp_path
+
+
+def insert(path, table, above, line):
+    """Puts some code above a table and a line at its end."""
+    text = path.read_text(encoding="utf-8")
+    start = text.index(f"\n{table}: dict")
+    end = text.index("\n}\n", start) + 1
+    path.write_text(f"{text[:start]}\n{above}\n{text[start:end]}{line}{text[end:]}", "utf-8")
+
+
+RUN_ALL = """
+import json, sys
+from resjax.cli import main
+for words in json.load(sys.stdin):
+    if code := main(words):
+        sys.exit(code)
+"""
+
+
+def run_all(page, directory):
+    """What the commands of a page print, run one after the other with the code of a directory."""
+    words = [shlex.split(line)[1:] for line in commands(page)]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL], input=json.dumps(words),
+        cwd=directory, env=os.environ | {"PYTHONPATH": str(directory)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_shortcut_is_one_class_and_one_line(checkout):
+    above, line = blocks("add-a-shortcut.md", "python")
+    insert(checkout / "resjax" / "models" / "shortcuts.py", "SHORTCUTS", above, line)
+    told = run_all("add-a-shortcut.md", checkout)
+    # The 853,018 parameters of ResNet-56 (0.85 million: He et al. 2015, table 6), and 27 scales.
+    assert "853,045" in told
+    assert (checkout / "runs" / "learnt" / "result.json").exists()
+    assert len(re.findall(r"^ *learnt_scale-\d+-seed\d", told, re.MULTILINE)) == 9
+
+
+@pytest.mark.slow
+def test_a_data_set_is_one_function_and_one_line(checkout):
+    above, line, written = blocks("add-a-data-set.md", "python")
+    insert(checkout / "resjax" / "data" / "sources.py", "SOURCES", above, line)
+    subprocess.run([sys.executable, "-c", written], cwd=checkout, check=True)
+    run_all("add-a-data-set.md", checkout)
+    assert (checkout / "runs" / "mine" / "result.json").exists()
+
+
+def test_an_experiment_is_one_file(tmp_path):
+    [code] = blocks("add-an-experiment.md", "python")
+    path = tmp_path / "width.py"
+    path.write_text(code, encoding="utf-8")
+    module, config = grid.load_experiment(str(path))
+    axes = grid.axes_of(module, config)
+    assert list(axes) == ["width", "shortcut"]
+    runs = grid.expand(config, grid.select_axes(axes, None, None)).values()
+    assert {(run.model.width, run.model.shortcut) for run in runs} == {
+        (width, shortcut) for width in (4, 8, 16) for shortcut in ("none", "identity")
+    }
+
+
+@pytest.mark.slow
+def test_the_commands_of_an_experiment_run(checkout):
+    [code] = blocks("add-an-experiment.md", "python")
+    (checkout / "experiments" / "width.py").write_text(code, encoding="utf-8")
+    run_all("add-an-experiment.md", checkout)
+    results = list((checkout / "runs" / "width").glob("*/result.json"))
+    assert len(results) == 2
+    assert (checkout / "runs" / "width" / "report" / "index.html").exists()
