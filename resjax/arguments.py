@@ -16,6 +16,9 @@ ABOUT = """\
 A laboratory for deep residual learning in JAX: what does the shortcut do as
 networks get deep?"""
 
+KEY_OPTION = "--config.KEY"
+"""Stands in the help for an option of every key of a config."""
+
 ENDINGS = {
     True: f"{EXIT_UNFINISHED} unfinished: start it again",
     False: f"{EXIT_INTERRUPTED} interrupted",
@@ -65,7 +68,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         unknown = left[0].partition("=")[0]
         if not unknown.startswith("-"):
             own.error(f"unknown argument {left[0]!r}")
-        known = [name for name in own._option_string_actions if name.startswith("--")]
+        known = [name for name in own._option_string_actions if name != KEY_OPTION]
         own.error(f"unknown option {unknown}; {nearest(unknown, known)}")
     return options
 
@@ -85,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="print the version and exit",
     )  # fmt: skip
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+        dest="command", required=True, metavar="COMMAND", prog="resjax", help=argparse.SUPPRESS
     )
     for name, command in COMMANDS.items():
         own = commands.add_parser(
@@ -117,7 +120,7 @@ def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
         )
     if command.overrides:
         group.add_argument(
-            "--config.KEY", metavar="VALUE", default=argparse.SUPPRESS,
+            KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
             help="set a key of its config; see resjax/config.py",
         )  # fmt: skip
 

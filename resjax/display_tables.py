@@ -1,7 +1,11 @@
 """Tables and numbers as a person reads them."""
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+NARROWEST = 12
+"""Columns of the first column of a table that has to make room."""
 
 
 def several(number: int, what: str) -> str:
@@ -9,10 +13,32 @@ def several(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def fit(console: Console, table: Table, overflow: str = "fold") -> None:
+    """Takes from the first column of a table, of names, what a terminal has not; never a number.
+
+    Args:
+      console: that the table is printed on.
+      table: whose columns do not wrap.
+      overflow: what is done with names that are too long: "fold" or "ellipsis".
+    """
+    excess = _needs(console, table) - console.width
+    if excess > 0:
+        names = table.columns[0]
+        longest = max(cell_len(str(cell)) for cell in (names.header, *names.cells))
+        names.max_width = max(NARROWEST, longest - excess)
+        names.no_wrap, names.overflow = overflow != "fold", overflow
+
+
 def print_whole(console: Console, table: Table) -> None:
     """Prints a table in the columns it needs, also where there are fewer: no number is cut off."""
-    options = console.options.update(max_width=10_000)
+    if console.is_terminal:
+        fit(console, table)
     before = console.width
-    console.width = max(before, table.__rich_measure__(console, options).maximum)
-    console.print(table, crop=False, no_wrap=True)
+    console.width = max(before, _needs(console, table))
+    console.print(table, crop=False)
     console.width = before
+
+
+def _needs(console: Console, table: Table) -> int:
+    options = console.options.update(max_width=10_000)
+    return table.__rich_measure__(console, options).maximum

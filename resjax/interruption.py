@@ -16,6 +16,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_LEAVE = 5.0
 """For a run that has saved its state, to end what reads its data."""
 
+SECONDS_TO_CLEAR = 1.0
+"""For what has drawn on a terminal, until the last words of the process are written over it."""
+
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -59,6 +62,20 @@ _requests: list[Request] = []
 """Those of the contexts that this process is in, the innermost last."""
 
 
+_drawn: list[Callable[[], None]] = []
+"""What clears the rows of a terminal that are drawn again and again."""
+
+
+@contextmanager
+def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
+    """Calls `clear` before the last words, if the process is ended inside of this."""
+    _drawn.append(clear)
+    try:
+        yield
+    finally:
+        _drawn.remove(clear)
+
+
 @contextmanager
 def interruptible(code: int, last_words: str) -> Iterator[None]:
     """Ends the process with a code and a line if it is asked to end, wherever it is inside of this.
@@ -76,6 +93,10 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
     handlers = {number: signal.signal(number, _raise) for number in SIGNALS}
 
     def end(line: str) -> None:
+        for clear in _drawn:
+            clearing = threading.Thread(target=clear, daemon=True)
+            clearing.start()
+            clearing.join(SECONDS_TO_CLEAR)
         sys.stderr.write((SHOW_CURSOR if sys.stderr.isatty() else "") + line + "\n")
         sys.stderr.flush()
         os._exit(code)

@@ -1,5 +1,6 @@
 """What a person sees of the runs of a sweep while they work."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from ml_collections import ConfigDict
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resjax.display_tables import several
+from resjax.display_tables import fit, several
+from resjax.interruption import cleared_at_the_end
 from resjax.lines import say
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
@@ -50,9 +52,12 @@ class Board:
         left = seconds_left(statuses, self.weights)
         return count(statuses) + (f", {clock(left)} left" if left else "")
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         statuses = self.look()
-        return Group(status_rows(shown(statuses)), Text(self.line(statuses)))
+        table = status_rows(shown(statuses))
+        fit(console, table, "ellipsis")
+        yield table
+        yield Text(self.line(statuses))
 
 
 def shown(statuses: list[Status]) -> list[Status]:
@@ -70,14 +75,14 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 
 def status_rows(statuses: list[Status]) -> Table:
-    """A table with a row for each run."""
+    """A table with a row for each run; (2x) is one that went on after two interruptions."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
                           ("time", "right")):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for status in statuses:
-        state = status.state + (f" ({status.resumed}x resumed)" if status.resumed else "")
+        state = status.state + (f" ({status.resumed}x)" if status.resumed else "")
         epoch = "" if status.epoch is None else f"{status.epoch:.1f}/{status.epochs:.0f}"
         left, spent = status.seconds_left, status.seconds
         table.add_row(
@@ -119,16 +124,17 @@ class Screen:
         self.live = None
         if board and console.is_terminal:
             self.live = Live(board, console=console, refresh_per_second=1, transient=transient)
+        self.drawn = contextlib.ExitStack()
         self.told = time.monotonic()
 
     def __enter__(self) -> Self:
         if self.live:
-            self.live.start()
+            self.drawn.enter_context(self.live)
+            self.drawn.enter_context(cleared_at_the_end(self.live.stop))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
+        self.drawn.close()
 
     def say(self, line: str) -> None:
         """A line, above the board if there is one."""

@@ -1,0 +1,107 @@
+"""The command line as a person meets it: its help, what it says of a slip, its lines."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from resjax import exits
+from resjax.arguments import command_parser, make_parser
+from resjax.cli import main
+from resjax.commands import COMMANDS
+from resjax.lines import wrapped
+
+
+def help_of(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_into_80_columns(name, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = help_of(capsys, *name.split()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(f"usage: resjax {name}".rstrip())
+    assert any(line == "examples:" for line in lines)
+    assert lines[-1].startswith(f"  resjax {name}".rstrip())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_its_line_of_help(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, name)
+    for action in command_parser(make_parser(), name)._actions:
+        assert action.help, action
+        for option in action.option_strings:
+            assert re.search(rf"^  .*{re.escape(option)}\b.*  +\S", text, re.MULTILINE), option
+    assert not re.search(r"^ {20,}\S", text, re.MULTILINE), text  # none goes on in another line
+
+
+def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
+    text = help_of(capsys)
+    for name, command in COMMANDS.items():
+        assert f"\n  {name:12}{command.summary}\n" in text
+    for name, code in vars(exits).items():
+        if name.startswith("EXIT_"):
+            assert re.search(rf"^  {code} +\w", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ([], "no command given; start with resjax init mine, or see resjax --help"),
+    (["swep"], "unknown command 'swep'; nearest: sweep"),
+    (["xyz"], "unknown command 'xyz'; known: train, sweep, "),
+    (["--versoin"], "no command given"),
+    (["sweep", "--sedes=3"], "unknown option --sedes; nearest: --seeds"),
+    (["sweep", "--confg=mine.py"], "unknown option --confg; nearest: --config"),
+    (["status", "runs", "more"], "unknown argument 'more'; see resjax status --help"),
+    (["status"], "the following arguments are required: DIR; see resjax status --help"),
+    (["sweep", "--launcher=rai"], "invalid choice: 'rai'"),
+    (["sweep"], "no experiment given; use one --config=FILE"),
+    (["train", "--config=experiments/degradation.py", "--config.model.dpth=8"],
+     "unknown config key 'model.dpth'; nearest: model.depth"),
+    (["train", "--config=experiments/degradation.py", "--config.zzz=8"],
+     "unknown config key 'zzz'; nearest: "),
+])  # fmt: skip
+def test_a_slip_is_answered_by_one_line_with_what_is_nearest(words, message, capsys):
+    assert main(words) == exits.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("resjax: ")
+    assert error.count("\n") == 1
+    assert len(error) < 300
+
+
+def test_help_and_version_need_no_jax():
+    for words in (["--help"], ["--version"], ["sweep", "--help"]):
+        code = f"import sys; from resjax.cli import main\ntry: main({words})\nfinally: assert "
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}'jax' not in sys.modules"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_a_warning_is_one_line():
+    code = (
+        "import sys, warnings; from resjax import cli\n"
+        "cli.main = lambda: warnings.warn('two\\nlines', UserWarning) or 0\n"
+        "cli.command()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: two lines\n"
+
+
+def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():
+    path = "runs/" + 90 * "x"
+    line = f"  a verdict of {'many words ' * 12}of {path}"
+    broken = wrapped(line, 80).split("\n")
+    assert " ".join(broken).split() == line.split()
+    assert max(len(part) for part in broken if path not in part) <= 80
+    assert broken[0].startswith("  a verdict")
+    assert all(part.startswith("    ") for part in broken[1:])

@@ -11,8 +11,8 @@ from resjax.config import ConfigError
 from resjax.overrides import refuse
 from resjax.parsing import path
 
-TEMPLATE = "template.py"
-"""Itself an experiment: `NAME.py` and `runs/NAME` in it become those of the new file."""
+TEMPLATE = "template.txt"
+"""An experiment, in which `NAME.py` and `runs/NAME` become those of the new file."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
     parser.add_argument(
         "--data-dir", type=path, metavar="DIR",
-        help="of all sets (default: $TFDS_DATA_DIR, or\n~/tensorflow_datasets)",
+        help="of all sets (default: $TFDS_DATA_DIR; see below)",
     )  # fmt: skip
     parser.add_argument(
         "--manual-dir", type=path, metavar="DIR", help="archives to take instead of downloads"

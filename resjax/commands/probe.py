@@ -1,11 +1,12 @@
 """`resjax probe`: what residual learning looks like from inside."""
 
 import argparse
+import textwrap
 
 from resjax.commands.command import DEFINITIONS, Command
 from resjax.commands.experiment import definitions
 from resjax.overrides import refuse
-from resjax.parsing import count, path, whole
+from resjax.parsing import WIDTH, count, path, whole
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +52,12 @@ def _probes() -> str:
     from resjax.probes.table import PROBES
 
     return "probes:\n" + "".join(
-        f"  {name:15}{(probe.measure.__doc__ or '').partition(chr(10))[0].rstrip('.')}\n"
+        textwrap.fill(
+            (probe.measure.__doc__ or "").partition("\n")[0].rstrip("."), WIDTH,
+            initial_indent=f"  {name:15}", subsequent_indent=" " * 17,
+        ) + "\n"
         for name, probe in PROBES.items()
-    )
+    )  # fmt: skip
 
 
 PROBE = Command(

@@ -48,6 +48,7 @@ STATUS = Command(
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="It reads the directory alone, on any machine that sees it.\n",
+    notes="It reads the directory alone, on any machine that sees it. A run that is\n"
+    "training (2x) went on after two interruptions.\n",
     examples=("resjax status runs/degradation", "resjax status runs/degradation --watch"),
 )

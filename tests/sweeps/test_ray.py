@@ -319,6 +319,23 @@ def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
     assert "resjax: CIFAR depth 9 is not 6n+2; nearest: 8" in output
 
 
+@pytest.mark.slow
+def test_a_shortcut_of_the_experiment_file_is_known_on_the_nodes(cluster, tmp_path):
+    assert main(["init", str(tmp_path / "mine")]) == 0
+    words = [
+        sys.executable, "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
+        "--only=shortcut=half", *SMALL, "--config.train.duration=20 steps",
+        "--launcher=ray", f"--address={cluster.address}", "--workdir=runs",
+    ]  # fmt: skip
+    driver = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    code, output = ended(driver)
+    assert code == 0, output
+    assert [run.name.partition("-")[0] for run in done(tmp_path / "runs")] == ["half"]
+
+
 @pytest.mark.parametrize(("address", "message"), [
     ("auto", r"cannot be reached \(Could not find any running Ray instance\)"),
     ("127.0.0.1:1", r"cannot be reached \(Connection refused\); start it with ray start"),
