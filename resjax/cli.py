@@ -105,7 +105,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
     ):
-        _print_report(workdir)
+        _print_report(workdir, again=False)
     return code
 
 
@@ -208,7 +208,7 @@ def _status(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse(rest)
-    _print_report(options.dir)
+    _print_report(options.dir, again=True)
     if options.open:
         import webbrowser
 
@@ -386,7 +386,7 @@ def _execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
-def _print_report(workdir: Path) -> None:
+def _print_report(workdir: Path, again: bool) -> None:
     from resjax.display import print_report
     from resjax.report.report import write_report
     from resjax.training.claims import Claimed, claimed
@@ -395,7 +395,7 @@ def _print_report(workdir: Path) -> None:
         raise ConfigError(f"no directory {workdir}; start with resjax sweep")
     try:
         with claimed(workdir):
-            report = write_report(workdir)
+            report = write_report(workdir, again)
     except Claimed:
         print(f"another process writes {workdir / 'report'}", file=sys.stderr)
     else:
