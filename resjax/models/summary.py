@@ -107,7 +107,7 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerReco
     return _trace(model, image_shape)[1]
 
 
-def count(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
+def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers of parameters, and of multiply-adds for one image of shape `[H, W, C]`."""
     variables, records = _trace(model, image_shape)
     return count_parameters(variables["params"]), sum(record.multiply_adds for record in records)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.models.summary import count
+from resjax.models.summary import sizes
 from resjax.sweeps.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import prepare
@@ -40,16 +40,16 @@ def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
       ConfigError: for a config that cannot be run.
     """
     kinds: dict[str, Work] = {}
-    sizes: dict[tuple, tuple[int, int]] = {}
+    counted: dict[tuple, tuple[int, int]] = {}
     work = {}
     for directory, config in runs.items():
         kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
         if kind not in kinds:
             plan = prepare(config)
             network = by_value(plan.model), plan.image_shape
-            if network not in sizes:
-                sizes[network] = count(plan.model, plan.image_shape)
-            params, multiply_adds = sizes[network]
+            if network not in counted:
+                counted[network] = sizes(plan.model, plan.image_shape)
+            params, multiply_adds = counted[network]
             images = plan.marks[-1] * config.train.batch_size
             kinds[kind] = Work(params, multiply_adds, float(PASSES * multiply_adds * images))
         work[directory] = kinds[kind]
