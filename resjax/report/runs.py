@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, deciding_keys, flatten
+from resjax.config import ConfigError, deciding_keys
 from resjax.sweeps.ledger import Ledger, read_ledger
 from resjax.training import rundir
 from resjax.training.loop import Summary, read_summary
@@ -50,7 +50,7 @@ class Run:
 
     def examples(self, split: str) -> int | None:
         """Examples of "train" or "test" that errors are counted over; None if not recorded."""
-        counted = [flatten(self.manifest).get(f"data.{split}")]
+        counted = [self.manifest.get("data", {}).get(split)]
         if split == "train":
             counted.append(self.config["eval.train_examples"])
         return min((number for number in counted if number), default=None)

@@ -227,14 +227,12 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     Raises:
       ConfigError: if an axis sets a key that the config does not have, or to another type.
     """
-    runs = {}
+    runs, known = {}, list(flatten(config))
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
         for key in point:
-            if key not in flatten(config):
-                raise ConfigError(
-                    f"an axis sets unknown key {key!r}; {nearest(key, list(flatten(config)))}"
-                )
+            if key not in known:
+                raise ConfigError(f"an axis sets unknown key {key!r}; {nearest(key, known)}")
         run = config.copy_and_resolve_references()
         try:
             run.update_from_flattened_dict(point)
