@@ -27,7 +27,7 @@ TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
 PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
-NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe"
+NAMES = "init|status|sweep|train|report|describe|bench|prepare|doctor|probe"
 COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n]*", TEXT)))
 WEIGHTS = sorted(set(re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", TEXT)))
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -38,6 +38,14 @@ def test_commands_on_weights_are_understood(command):
     options, experiment = split(shlex.split(command)[1:])
     assert make_parser().parse_args(options).command in command
     assert not experiment
+
+
+@pytest.fixture(autouse=True)
+def _own_shortcuts():
+    known = dict(SHORTCUTS)
+    yield
+    SHORTCUTS.clear()
+    SHORTCUTS.update(known)
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -52,7 +60,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path):
     checked = []
     monkeypatch.setattr(running, "execute", lambda runs, _: checked.append(runs) or 0)
     monkeypatch.setattr(sweep, "_work_on_ray", lambda runs, *_: checked.append(runs) or 0)
-    monkeypatch.setattr(report, "print_report", checked.append)
+    monkeypatch.setattr(report, "print_report", lambda *_, **__: checked.append(_))
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("webbrowser.open", checked.append)
@@ -74,8 +82,10 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path):
     command = re.sub(r"\$\w+", "0", command)
     words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
     monkeypatch.chdir(tmp_path)
+    if "--config=mine.py" in words:
+        assert cli.main(["init", "mine"]) == 0
     assert cli.main(words[1:]) == 0
-    assert checked or words[1] in ("describe", "bench") or "--dry-run" in words
+    assert checked or words[1] in ("init", "describe", "bench") or "--dry-run" in words
 
 
 def test_tables_name_what_there_is():
