@@ -16,7 +16,7 @@ from rich.table import Table
 from resjax.config import flatten
 from resjax.data.source import Split
 from resjax.live import clock, status_rows
-from resjax.models.summary import Description, sizes
+from resjax.models.summary import Description
 from resjax.probes.record import Probed
 from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
@@ -35,8 +35,7 @@ def print_plan(plan: Plan) -> None:
     config, parallel = plan.config, plan.parallel
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
-    shape = plan.image_shape
-    params, multiply_adds = sizes(plan.model, shape)
+    params, multiply_adds = plan.sizes
     kind = parallel.devices[0].device_kind
     lines = (
         f"{_several(parallel.count, 'device')} ({kind}) on {_several(parallel.hosts, 'host')}: "

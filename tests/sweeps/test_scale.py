@@ -6,8 +6,9 @@ import pytest
 
 from resjax.cli import main
 from resjax.config import flatten
-from resjax.sweeps import estimate, local
+from resjax.sweeps import local
 from resjax.sweeps.grid import axes_of, expand, load_experiment, select_axes
+from resjax.training import plan
 from tests.report.fabricate import write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -37,7 +38,8 @@ def counting(monkeypatch, module, name):
 
 
 def test_a_network_is_counted_once_for_all_its_seeds_and_learning_rates(words, monkeypatch, capsys):
-    counted = counting(monkeypatch, estimate, "sizes")
+    monkeypatch.setattr(plan, "_COUNTED", {})
+    counted = counting(monkeypatch, plan, "sizes")
     assert main([*words, "--dry-run", "--axis=optim.learning_rate=0.01,0.02,0.05"]) == 0
     assert len(counted) == SHORTCUTS * DEPTHS
     assert f"{SHORTCUTS * DEPTHS * SEEDS * 3} runs: " in capsys.readouterr().out
