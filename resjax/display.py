@@ -11,7 +11,7 @@ from rich.table import Table
 from resjax.data.source import Split
 from resjax.display_tables import print_whole, several
 from resjax.lines import say
-from resjax.models.summary import Description, sizes
+from resjax.models.summary import Description
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
 
@@ -21,8 +21,7 @@ def print_plan(plan: Plan) -> None:
     config, parallel = plan.config, plan.parallel
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
-    shape = plan.image_shape
-    params, multiply_adds = sizes(plan.model, shape)
+    params, multiply_adds = plan.sizes
     kind = parallel.devices[0].device_kind
     lines = (
         f"{several(parallel.count, 'device')} ({kind}) on {several(parallel.hosts, 'host')}: "

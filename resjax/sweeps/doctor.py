@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
+from resjax.probes.record import FILE as PROBES_FILE
 from resjax.training import checkpoint, claims, rundir, weights
 from resjax.training.summary import read_summary
 
@@ -123,14 +124,22 @@ def _complaint(run: Path) -> str | None:
         if (run / "result.json").exists():
             read_summary(run)
             rundir.read_metrics(run)
-        for name in ("metrics.jsonl", "timing.jsonl"):
+        for name in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
             if (run / name).exists():
                 rundir.read_lines(run / name)
+        if rundir.run_state(run) == rundir.DONE:
+            _refuse_cut(run / PROBES_FILE)
         if (run / weights.FILE).exists():
             weights.read_weights(run)
     except ConfigError as error:
         return str(error).partition("; ")[0]
     return None
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raises ConfigError if the last line of a file is not whole, as only that of a run may be."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        raise ConfigError(f"cannot read {path} (its last line is cut off)")
 
 
 def _last_event(run: Path) -> dict:
@@ -142,6 +151,8 @@ def _last_event(run: Path) -> dict:
 
 def _mend(run: Path, complaint: str, whole: list[str]) -> str:
     """What to do about a file that is damaged."""
+    if PROBES_FILE in complaint:
+        return f"remove {run / PROBES_FILE}: nothing needs it, and resjax probe probes a checkpoint"
     if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
         return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} has it all"
     if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:

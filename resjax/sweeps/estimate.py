@@ -9,11 +9,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.models.summary import sizes
 from resjax.sweeps.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import prepare
-from resjax.training.programs import by_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +32,16 @@ class Work:
 def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
     """The work of each run; those that differ in their seed alone have the same.
 
-    A network is counted once, whatever else its runs differ in.
-
     Raises:
       ConfigError: for a config that cannot be run.
     """
     kinds: dict[str, Work] = {}
-    counted: dict[tuple, tuple[int, int]] = {}
     work = {}
     for directory, config in runs.items():
         kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
         if kind not in kinds:
             plan = prepare(config)
-            network = by_value(plan.model), plan.image_shape
-            if network not in counted:
-                counted[network] = sizes(plan.model, plan.image_shape)
-            params, multiply_adds = counted[network]
+            params, multiply_adds = plan.sizes
             images = plan.marks[-1] * config.train.batch_size
             kinds[kind] = Work(params, multiply_adds, float(PASSES * multiply_adds * images))
         work[directory] = kinds[kind]

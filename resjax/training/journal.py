@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError, run_id
-from resjax.models.summary import sizes
 from resjax.training import hosts, rundir
 from resjax.training.checkpoint import Facts
 from resjax.training.events import WRITERS, Writer, as_arrays
@@ -68,7 +67,7 @@ class Journal:
         self.begun: dict[str, float] = {}
         self.shown = 0.0
         self.writers: list[Writer] = []
-        params, multiply_adds = sizes(plan.model, plan.image_shape)
+        params, multiply_adds = plan.sizes
         self.sizes = {"params": params, "multiply_adds": multiply_adds}
 
     def begin(self) -> None:

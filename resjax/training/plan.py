@@ -21,9 +21,11 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
+from resjax.models.summary import sizes
 from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
+from resjax.training.programs import by_value
 from resjax.training.start import Start, find_start
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `STATISTICS` that need no images in memory."""
 
 STATISTICS_OF_EVALUATION = ("running", "precise")
+
+_COUNTED: dict[tuple, tuple[int, int]] = {}
+"""The sizes of networks, by what they are made of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,14 @@ class Plan:
     def image_shape(self) -> tuple[int, ...]:
         """`[H, W, C]` of what the network is given."""
         return image_shape(self.config.data, self.source)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """As `resjax.models.summary.sizes`; a network that was counted before is not again."""
+        network = by_value(self.model), self.image_shape
+        if network not in _COUNTED:
+            _COUNTED[network] = sizes(self.model, self.image_shape)
+        return _COUNTED[network]
 
     @property
     def batch_norm_examples(self) -> int | None:

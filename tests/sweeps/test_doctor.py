@@ -64,6 +64,24 @@ def test_a_damaged_file_is_named_with_what_to_do(done, name):
     assert remedy in found.advice
 
 
+@pytest.mark.parametrize("damage", [
+    lambda text: text.replace("0", "1", 1), lambda text: text[:-9], lambda text: text + "{}\n",
+], ids=["changed", "cut off", "added to"])  # fmt: skip
+def test_lines_of_probes_are_verified(tiny, tmp_path, damage, capsys):
+    tiny.eval.probes, tiny.eval.probe_examples = "responses", 20
+    train_and_evaluate(tiny, tmp_path / "probed")
+    assert doctor.examine(tmp_path / "probed").state == "done"
+    path = tmp_path / "probed" / "probes.jsonl"
+    path.write_text(damage(path.read_text()))
+    found = doctor.examine(tmp_path / "probed")
+    assert found.state == "damaged"
+    assert found.why.startswith(f"cannot read {path} (")
+    assert found.advice.startswith(f"remove {path}: ")
+    assert main(["doctor", str(tmp_path)]) == 1
+    path.unlink()
+    assert main(["doctor", str(tmp_path)]) == 0
+
+
 def test_following_the_advice_brings_the_run_back(tiny, done):
     expected = (done / "metrics.jsonl").read_bytes()
     (done / "metrics.jsonl").write_bytes(expected[:50])

@@ -1,0 +1,119 @@
+"""What the launchers of a sweep cost a run, and what two of them at once save.
+
+    python -m tests.benchmarks.launcher [--runs=8] [--only=local,ray,jobs]
+
+Local: the seconds of a sweep in this process less those of compiling, training and evaluating, for
+each run; the first run, which is not counted, compiles. Ray (extra `ray`): the seconds of a sweep
+whose runs come one after another on this machine, for each run, less those of a new process that
+does nothing but such a run. Jobs: the default sweep with `--jobs=2` and without, nothing compiled.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.config import default_config
+from resjax.sweeps import local
+from resjax.training import rundir
+from resjax.training.compilation import enable_cache
+from resjax.training.loop import train_and_evaluate
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
+
+
+class Silent:
+    """An observer that tells nobody."""
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+def config_of(seed: int) -> ConfigDict:
+    """A run of a few seconds, which needs all cores of a Ray."""
+    config = default_config()
+    config.update_from_flattened_dict(
+        {
+            "seed": seed, "model.depth": 8, "model.width": 4, "train.duration": "5 epochs",
+            "eval.every": "1 epoch", "resources.cpus": float(os.cpu_count()),
+        }
+    )  # fmt: skip
+    return config
+
+
+def seconds_of_local(workdir: Path, runs: int) -> float:
+    """Of a run, without compiling, training and evaluating."""
+    train_and_evaluate(config_of(runs), workdir / "first")
+    grid = {workdir / str(seed): config_of(seed) for seed in range(runs)}
+    local.check(grid)
+    start = time.perf_counter()
+    outcomes = local.run_sweep(grid, Silent())
+    took = time.perf_counter() - start
+    return (took - sum(sum(o.summary.seconds.values()) for o in outcomes)) / runs
+
+
+def seconds_of_ray(workdir: Path, runs: int) -> float:
+    """Of a run, without those of a process that trains it."""
+    from resjax.sweeps import ray as launcher
+
+    alone = []
+    for number in range(3):
+        start = time.perf_counter()
+        words = [sys.executable, "-m", __spec__.name, "--one", str(workdir / f"one{number}")]
+        subprocess.run(words, check=True)
+        alone.append(time.perf_counter() - start)
+    grid = {workdir / str(seed): config_of(seed) for seed in range(runs)}
+    with launcher.cluster(None):
+        start = time.perf_counter()
+        outcomes = launcher.run_sweep(grid, Silent())
+        took = time.perf_counter() - start
+    assert all(rundir.run_state(outcome.directory) == rundir.DONE for outcome in outcomes)
+    return took / runs - statistics.median(alone)
+
+
+def seconds_of_sweep(home: Path, *words: str) -> float:
+    """Of the default sweep, with nothing compiled."""
+    command = [sys.executable, "-m", "resjax.cli", "sweep", f"--config={EXPERIMENT}",
+               f"--workdir={home / 'runs'}", *words]  # fmt: skip
+    environment = {**os.environ, "XDG_CACHE_HOME": str(home / "cache")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    start = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--only", default="local,ray,jobs")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    enable_cache()
+    if options.one:
+        train_and_evaluate(config_of(0), options.one)
+        return
+    chosen = options.only.split(",")
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        print("| launcher | seconds |\n|---|---|")
+        if "local" in chosen:
+            found = seconds_of_local(place / "local", options.runs)
+            print(f"| local, of a run | {found:.2f} |", flush=True)
+        if "ray" in chosen:
+            found = seconds_of_ray(place / "ray", options.runs)
+            print(f"| Ray, of a run beyond its process | {found:.2f} |", flush=True)
+        if "jobs" in chosen:
+            one = seconds_of_sweep(place / "one")
+            print(f"| default sweep, one after another | {one:.1f} |", flush=True)
+            two = seconds_of_sweep(place / "two", "--jobs=2")
+            print(f"| default sweep, --jobs=2 | {two:.1f} ({two / one:.2f}) |")
+
+
+if __name__ == "__main__":
+    main()
