@@ -121,7 +121,7 @@ def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
     if command.overrides:
         group.add_argument(
             KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
-            help="set a key of its config; see resjax/config.py",
+            help="set a key; all: python -m resjax.config_reference",
         )  # fmt: skip
 
 
