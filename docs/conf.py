@@ -2,6 +2,8 @@
 
 import re
 
+import flax.linen as nn
+
 import resjax
 
 project = "resjax"
@@ -25,8 +27,8 @@ smartquotes = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {
     "members": True,
-    "no-value": True,  # tables hold functions, whose names say nothing
     "special-members": "__call__",
+    "exclude-members": "dtype, param_dtype, setup",  # aliases of a class; what Flax says of it
 }
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -34,6 +36,9 @@ autodoc_mock_imports = ["ray", "tensorflow", "torch", "wandb"]  # extras
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
+RETURNED = "Returned arrays"
+napoleon_custom_sections = [(RETURNED, "params_style")]
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
@@ -50,11 +55,35 @@ pygments_style = "friendly"
 pygments_dark_style = "native"
 
 
-def _plain(app, what, name, obj, options, lines):
-    """Bars of a norm are no substitutions."""
-    lines[:] = [re.sub(r"(`[^`]*`)|\\|", lambda found: found[1] or r"\|", line) for line in lines]
+VALUES = ("data", "attribute", "property")
+
+values: dict[str, list[str]] = {}
+"""Their docstrings, in which napoleon would take what is before a colon for a type."""
+
+
+def _in_rst(app, what, name, obj, options, lines):
+    """Bars of a norm are no substitutions, and several arrays that are returned are a list."""
+    lines[:] = [re.sub(r"(`[^`]*`)|[|]", lambda found: found[1] or r"\|", line) for line in lines]
+    for number, line in enumerate(lines[:-1]):
+        if line.strip() == "Returns:" and re.match(r"\s+\w[\w, ]*: ", lines[number + 1]):
+            lines[number] = line.replace("Returns", RETURNED)
+    if what in VALUES:
+        values[name] = list(lines)
+        # Tables hold functions, whose addresses say nothing.
+        options.no_value = True if "<" in repr(obj) else None
+
+
+def _after_napoleon(app, what, name, obj, options, lines):
+    lines[:] = values.pop(name, lines)
+
+
+def _signature(app, what, name, obj, options, signature, returned):
+    """That of a Flax module has fields of Flax; its own are in the docstring."""
+    return ("()", None) if what == "class" and issubclass(obj, nn.Module) else None
 
 
 def setup(app):
     """What Sphinx calls."""
-    app.connect("autodoc-process-docstring", _plain, priority=400)
+    app.connect("autodoc-process-docstring", _in_rst, priority=400)
+    app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
+    app.connect("autodoc-process-signature", _signature)

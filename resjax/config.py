@@ -199,7 +199,11 @@ DURATION_KEYS = ("optim.warmup", "train.duration", "train.grow_at", "eval.every"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping to {dotted key: value}."""
+    """Nested mapping to {dotted key: value}.
+
+    >>> flatten({"model": {"depth": 56}, "seed": 0})
+    {'model.depth': 56, 'seed': 0}
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict | dict):
@@ -224,7 +228,11 @@ MOST_LISTED = 30
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """The remedy for a misspelt name: the most similar known ones, or the list if it is short."""
+    """The remedy for a misspelt name: the most similar known ones, or the list if it is short.
+
+    >>> nearest("learning_rte", ["optim.name", "optim.learning_rate"])
+    'nearest: optim.learning_rate'
+    """
     matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if not matches:
         last = {other.split(".")[-1]: other for other in reversed(known)}
@@ -263,6 +271,10 @@ class Clock:
 
         Rounded up to whole steps, so that n epochs see every example n times.
 
+        >>> clock = Clock(epoch_examples=50_000, batch_size=128, total_steps=64_000)
+        >>> clock.steps("1 epoch"), clock.steps("50%"), clock.steps("1e6 examples")
+        (391, 32000, 7813)
+
         Raises:
           ConfigError: if the text is no duration, or a share of a run of unknown length.
         """
@@ -281,7 +293,11 @@ class Clock:
         return steps
 
     def marks(self, every: str) -> list[int]:
-        """The steps after which each further `every` is complete, ending with the last step."""
+        """The steps after which each further `every` is complete, ending with the last step.
+
+        >>> Clock(epoch_examples=1437, batch_size=64, total_steps=60).marks("1 epoch")
+        [23, 45, 60]
+        """
         if self.steps(every) < 1:
             raise ConfigError(f"interval {every!r} is empty; use at least '1 steps'")
         marks = []
@@ -397,6 +413,9 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Two configs in which these are equal are the same run, also when a later version of resjax has
     more keys: those have defaults that keep the old behaviour.
+
+    >>> deciding_keys({"model": {"depth": 56, "width": 0, "remat": True}})
+    {'model.depth': 56}
     """
     known, chosen = defaults(), {}
     for key, value in flatten(config).items():
@@ -416,7 +435,15 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_id(config: ConfigDict) -> str:
-    """A readable name and a hash of `deciding_keys`, such as `identity-56-seed0-9a3f6b21`."""
+    """A readable name and a hash of `deciding_keys`, such as `identity-56-seed0-9a3f6b21`.
+
+    >>> config = default_config()
+    >>> run_id(config)
+    'identity-20-seed0-44136fa3'
+    >>> config.model.unroll = "all"  # how it is executed
+    >>> run_id(config)
+    'identity-20-seed0-44136fa3'
+    """
     text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{config.model.shortcut}-{config.model.depth}-seed{config.seed}-{digest}"

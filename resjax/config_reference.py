@@ -247,6 +247,10 @@ def markdown() -> str:
 
 
 INTRODUCTION = """\
+---
+hide-toc: true
+---
+
 <!-- Written by python -m resjax.config_reference; change resjax/config_reference.py instead. -->
 
 # Keys of a config

@@ -11,12 +11,7 @@ from rich.table import Table
 from resjax.data.source import Split
 from resjax.display_tables import print_whole, several
 from resjax.lines import say
-from resjax.models.summary import (
-    Description,
-    count_multiply_adds,
-    count_parameters,
-    variable_shapes,
-)
+from resjax.models.summary import Description, sizes
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
 
@@ -27,8 +22,7 @@ def print_plan(plan: Plan) -> None:
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
     shape = plan.image_shape
-    params = count_parameters(variable_shapes(plan.model, shape)["params"])
-    multiply_adds = PASSES * batch * count_multiply_adds(plan.model, shape)
+    params, multiply_adds = sizes(plan.model, shape)
     kind = parallel.devices[0].device_kind
     lines = (
         f"{several(parallel.count, 'device')} ({kind}) on {several(parallel.hosts, 'host')}: "
@@ -37,7 +31,7 @@ def print_plan(plan: Plan) -> None:
         + f"{per_device} on a device, "
         + ("no batch normalisation" if examples is None else f"BatchNorm over {examples} examples"),
         f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
-        f"{multiply_adds:,} multiply-adds a step (forward and backward)",
+        f"{PASSES * batch * multiply_adds:,} multiply-adds a step (forward and backward)",
         _fed(plan),
         *_started(plan),
     )

@@ -156,6 +156,7 @@ class Display(Screen):
 
     def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
         self.runs = list(runs)
+        self.places = {run: place for place, run in enumerate(self.runs, start=1)}
         # The time of a run grows with its layers; nothing better is known before it starts.
         self.weights = {
             run: 0 if run_state(run) in (DONE, FAILED) else config.model.depth
@@ -189,14 +190,14 @@ class Display(Screen):
             self.say(f"waiting for {several(len(runs), 'run')} in the hands of other processes")
 
     def _place(self, run: Path) -> str:
-        return f"{self.runs.index(run) + 1}/{len(self.runs)}"
+        return f"{self.places[run]}/{len(self.runs)}"
 
     def _time_left(self, run: Path, progress: Progress) -> str:
         current = self.weights[run] * progress.step / progress.steps
         done = self.trained_weight + current
         if not done:
             return ""
-        later = self.runs[self.runs.index(run) + 1 :]
+        later = self.runs[self.places[run] :]
         remaining = self.weights[run] - current + sum(self.weights[run] for run in later)
         seconds = (time.monotonic() - self.began) * remaining / done
         return f", {clock(seconds)} left"

@@ -137,5 +137,12 @@ def test_the_pages_are_built_without_a_warning_and_ask_other_hosts_for_nothing(t
             assert not re.search(loaded, path.read_text(encoding="utf-8")), path
     config = (built / "config.html").read_text(encoding="utf-8")
     assert all(key in config for key in entries())
-    models = (built / "api" / "models.html").read_text(encoding="utf-8")
-    assert "resjax.models.shortcuts.Identity" in models
+    told = {
+        "models": ("resjax.models.shortcuts.Identity", "Adds no parameters and no multiply-adds."),
+        "training": ("r = trust_coefficient * |w| / (|g| + trust_epsilon)",),
+        "probes": ("Returned arrays", "NaN for a normalisation that a block does not have"),
+    }
+    for page, sentences in told.items():
+        text = (built / "api" / f"{page}.html").read_text(encoding="utf-8")
+        for sentence in sentences:
+            assert sentence in " ".join(text.split())

@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
-    print_report(options.dir)
+    print_report(options.dir, again=True)
     if options.open:
         import webbrowser
 
@@ -25,8 +25,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def print_report(workdir: Path) -> None:
-    """Writes the report of a sweep and prints its tables and verdicts."""
+def print_report(workdir: Path, again: bool) -> None:
+    """Writes the report of a sweep, also if it is of the same runs `again`, and prints it."""
     from resjax import display_reports
     from resjax.report.report import write_report
     from resjax.training.claims import Claimed, claimed
@@ -35,7 +35,7 @@ def print_report(workdir: Path) -> None:
         raise ConfigError(f"no directory {workdir}; start with resjax sweep")
     try:
         with claimed(workdir):
-            report = write_report(workdir)
+            report = write_report(workdir, again)
     except Claimed:
         print(f"another process writes {workdir / 'report'}", file=sys.stderr)
     else:

@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
     ):
-        report.print_report(workdir)
+        report.print_report(workdir, again=False)
     return code
 
 

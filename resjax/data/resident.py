@@ -202,6 +202,9 @@ def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.n
 
     Epochs are permutations of all examples laid end to end, so a batch may hold the end of one
     epoch and the start of the next, and none is dropped or repeated before all were seen.
+
+    >>> [training_order(seed=1, step=step, batch_size=3, examples=6).tolist() for step in range(2)]
+    [[3, 5, 2], [0, 1, 4]]
     """
     epoch, start = divmod(step * batch_size, examples)
     parts, missing = [], batch_size
@@ -234,6 +237,11 @@ def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray,
     """Every example once: pairs of indices and validity, `[batch_size]` each.
 
     The last batch is filled up with the first examples, marked as not valid.
+
+    >>> for index, valid in evaluation_batches(examples=5, batch_size=3):
+    ...     print(index.tolist(), valid.tolist())
+    [0, 1, 2] [True, True, True]
+    [3, 4, 0] [True, True, False]
     """
     batches = -(-examples // batch_size)
     index = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)

@@ -49,6 +49,11 @@ class Slice(NamedTuple):
 
         A percent p of n examples is the whole number closest to p n / 100, halves to the even one.
 
+        >>> parse("train[:90%]").range(50_000)
+        range(0, 45000)
+        >>> parse("train[-500:]").range(50_000)
+        range(49500, 50000)
+
         Raises:
           ConfigError: if they are none, or a boundary is outside of the split.
         """

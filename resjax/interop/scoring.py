@@ -151,7 +151,11 @@ def summarise(
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Sum over bins of |sum of right - sum of confidences|, over all examples; both `[N]`."""
+    """Sum over bins of |sum of right - sum of confidences|, over all examples; both `[N]`.
+
+    >>> round(calibration_error(np.array([0.9, 0.9]), np.array([True, False])), 2)
+    0.4
+    """
     confidences = np.nan_to_num(confidences, nan=1.0)
     bins = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, right - confidences, minlength=BINS)

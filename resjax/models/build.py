@@ -159,6 +159,10 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
 def named_model(name: str, **keys: Any) -> ResNet:
     """The network of a name such as "resnet50", with other keys of `config.model` if given.
 
+    >>> model = named_model("cifar-resnet56", shortcut="projection", order="preact")
+    >>> model.spec.stages, model.classes
+    ((9, 9, 9), 10)
+
     Raises:
       ConfigError: for an unknown name, or keys that do not fit.
     """

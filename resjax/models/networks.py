@@ -160,6 +160,12 @@ def cifar(depth: int, width: int = 16, block: str = "basic") -> Spec:
     The stages have `width`, 2 `width` and 4 `width` channels on maps of full, half, quarter size.
     There are 6n+2 layers with basic blocks, 9n+2 with bottlenecks, 3n+2 with single layers.
 
+    >>> cifar(56).stages
+    (9, 9, 9)
+    >>> cifar(57)
+    Traceback (most recent call last):
+    ValueError: CIFAR depth 57 is not 6n+2; nearest: 56, 62
+
     Raises:
       ValueError: for another depth, naming the nearest.
     """
@@ -320,7 +326,11 @@ KNOWN_NAMES = (
 
 
 def named(name: str) -> dict:
-    """The keys of `config.model` that make the network of this name; {} if there is none."""
+    """The keys of `config.model` that make the network of this name; {} if there is none.
+
+    >>> named("cifar-plain56")
+    {'name': 'cifar', 'depth': 56, 'shortcut': 'none'}
+    """
     for pattern, keys in NAMES.items():
         if match := re.fullmatch(pattern, name):
             return keys(*match.groups())

@@ -94,6 +94,11 @@ def find_scope(examples: int | None, own: int, devices: int) -> Scope:
 
     Groups of `examples` are parts of one device's, or those of several whole devices.
 
+    >>> find_scope(None, own=64, devices=8)
+    Scope(groups=1, axis='devices', teams=None)
+    >>> find_scope(32, own=64, devices=8)
+    Scope(groups=2, axis=None, teams=None)
+
     Raises:
       ValueError: if they are neither.
     """

@@ -58,6 +58,7 @@ class OpeningLayers(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`, or `[N, channels]`."""
         if self.stem.flatten:
             x = x.reshape(len(x), -1)
         for number, layer in enumerate(self.stem.layers, start=1):

@@ -104,7 +104,17 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerReco
 
     They are observed while the network is traced, so this is what is executed and not a plan of it.
     """
-    variables = variable_shapes(model, image_shape)
+    return _trace(model, image_shape)[1]
+
+
+def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers of parameters, and of multiply-adds for one image of shape `[H, W, C]`."""
+    variables, records = _trace(model, image_shape)
+    return count_parameters(variables["params"]), sum(record.multiply_adds for record in records)
+
+
+def _trace(model: ResNet, image_shape: tuple[int, ...]) -> tuple[dict[str, Any], list[LayerRecord]]:
+    """The shapes of all variables and the layers, from one tracing of the network."""
     records: dict[tuple[str, ...], LayerRecord] = {}
 
     def observe(next_call, args, kwargs, context):
@@ -119,16 +129,20 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerReco
             )
         return output
 
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(observe):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, image)
-    return list(records.values())
+        variables = variable_shapes(model, image_shape)
+    return variables, list(records.values())
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
-    """Counts a network, by section and in all, for images of shape `[H, W, C]`."""
-    variables = variable_shapes(model, image_shape)
-    records = layer_records(model, image_shape)
+    """Counts a network, by section and in all, for images of shape `[H, W, C]`.
+
+    >>> from resjax.models.build import named_model
+    >>> found = describe(named_model("cifar-resnet20"), (32, 32, 3))
+    >>> found.layers, found.params, found.multiply_adds
+    (20, 269722, 40551040)
+    """
+    variables, records = _trace(model, image_shape)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     stages = [f"stage{number}" for number in range(1, len(model.spec.stages) + 1)]
     members = {"stem": ["stem"]} | {stage: [stage] for stage in stages} | {"head": ["norm", "head"]}

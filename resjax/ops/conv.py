@@ -41,6 +41,13 @@ def conv(
 
     H' = (H + 2 ((A - 1) // 2) - A) // stride + 1, and W' likewise; the result has the dtype of x.
 
+    >>> x, kernel = jnp.ones((2, 9, 9, 4)), jnp.ones((3, 3, 4, 8))
+    >>> conv(x, kernel, stride=2).shape
+    (2, 5, 5, 8)
+    >>> y = conv(x, kernel)
+    >>> float(y[0, 0, 0, 0]), float(y[0, 4, 4, 0])  # 2x2 and 3x3 taps of 4 channels
+    (16.0, 36.0)
+
     Args:
       x: the images.
       kernel: of their dtype.

@@ -56,6 +56,13 @@ def batch_norm(
     y = scale * (x - mean) / sqrt(var + epsilon) + bias, with moments `[groups, C]` over all axes
     but the last; a variance is a mean of squares and never negative.
 
+    >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> y, mean, var = batch_norm(x, jnp.ones(2), jnp.zeros(2), epsilon=0.0)
+    >>> y.tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    >>> mean.tolist(), var.tolist()
+    ([[2.0, 20.0]], [[1.0, 100.0]])
+
     Args:
       x: `[N, ..., C]`; y has its dtype.
       scale: `[C]`, at least float32, as the moments are.

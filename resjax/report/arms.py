@@ -70,6 +70,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """Such as `plain 56`."""
         return f"{self.arm} {self.depth}"
 
     @property
@@ -126,14 +127,17 @@ class Table:
 
     @property
     def cells(self) -> list[Cell]:
+        """Of all arms."""
         return [cell for arm in self.arms for cell in arm.cells]
 
     @property
     def runs(self) -> list[Run]:
+        """Of all cells."""
         return [run for cell in self.cells for run in cell.runs]
 
     @property
     def selection(self) -> str:
+        """Which evaluation of a run its errors are of."""
         return self.cells[0].selection
 
 

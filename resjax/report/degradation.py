@@ -130,10 +130,12 @@ class Verdict:
 
     @property
     def degrades(self) -> bool:
+        """Whether there is a verdict and it is that."""
         return self.gap is not None and self.gap.verdict == DEGRADES
 
     @property
     def line(self) -> str:
+        """Arm, verdict and numbers, as the command prints them."""
         return f"{self.arm}: {self.said}, {self.numbers}"
 
 

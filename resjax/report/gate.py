@@ -39,6 +39,7 @@ class Row:
 
     @property
     def difference(self) -> float:
+        """Ours less theirs, as a fraction."""
         return self.ours - self.published.error
 
 

@@ -35,7 +35,20 @@ NOT_COMPARED = ("run", "params", "multiply_adds", "seconds")
 """Of a manifest, what is of a single run by nature."""
 
 
-def render(report: "Report", workdir: Path) -> str:
+BEGINNING = 2048
+"""Characters of a page that say what it is of."""
+
+
+def is_of(page: Path, digest: str) -> bool:
+    """Whether a page is there and of the runs of this digest."""
+    try:
+        with page.open(encoding="utf-8") as file:
+            return f'content="{digest}"' in file.read(BEGINNING)
+    except (OSError, ValueError):
+        return False
+
+
+def render(report: "Report", workdir: Path, digest: str) -> str:
     """The page as text: tables and numbers in HTML, charts from the data that it carries."""
     import jinja2
 
@@ -55,6 +68,7 @@ def render(report: "Report", workdir: Path) -> str:
     counts.update(run.state for run in report.missing)
     return environment.from_string(_asset("page.html.j2")).render(
         name=workdir.resolve().name,
+        digest=digest,
         counts=counts,
         seconds=_duration(sum(sum(run.summary.seconds.values()) for run in report.runs)),
         sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],

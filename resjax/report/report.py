@@ -1,8 +1,11 @@
 """The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
+import resjax
 from resjax.config import ConfigError
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, Table, compare, tables
@@ -50,10 +53,11 @@ class Report:
     missing: list[Missing]
 
 
-def write_report(workdir: Path) -> Report:
+def write_report(workdir: Path, again: bool = True) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
-    The same runs give the same files.
+    The same runs give the same files. The page says which runs it is of and is written last, so
+    that without `again` nothing is written if it is there and of these runs.
 
     Raises:
       ConfigError: if no run is done.
@@ -63,24 +67,30 @@ def write_report(workdir: Path) -> Report:
         without = f", {len(missing)} without a result" if missing else ""
         raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
     directory = workdir / "report"
-    rundir.make_directory(directory / "figures")
-    for stale in (directory / "figures").iterdir():
-        stale.unlink()
+    digest = _digest(workdir, runs, missing)
+    write = again or not page.is_of(directory / "index.html", digest)
+    if write:
+        rundir.make_directory(directory / "figures")
+        for stale in (directory / "figures").iterdir():
+            stale.unlink()
     chosen, missed, choices = choose_tuned(runs, missing)
     found = tables(chosen, missed)
     sections = []
     for place, table in enumerate(found):
-        drawn = []
+        number, drawn = str(place + 1) if place else "", []
         if place < MOST_DRAWN:
-            title = table.title if len(found) > 1 else None
-            drawn = _draw(table, title, directory / "figures", str(place + 1) if place else "")
+            drawn = [directory / "figures" / f"{name}{number}" for name in FIGURES]
+        if drawn and write:
+            _draw(table, table.title if len(found) > 1 else None, drawn)
         sections.append(_section(table, choices, drawn))
     report = Report(directory, sections, runs, missing)
+    if not write:
+        return report
     texts = {
         "table.md": formats.markdown_document(sections, missing),
         "table.tex": formats.latex_document(sections),
         "results.csv": formats.comma_separated(runs, missing),
-        "index.html": page.render(report, workdir),
+        "index.html": page.render(report, workdir, digest),
     }
     for name, text in texts.items():
         partial = directory / f".{name}.partial"
@@ -89,17 +99,24 @@ def write_report(workdir: Path) -> Report:
     return report
 
 
-def _draw(table: Table, title: str | None, directory: Path, number: str) -> list[Path]:
-    """Saves the figures of a table, and returns their stems."""
-    drawn = {
-        "training_error": figures.error_curves(table.arms, "train_error", title),
-        "test_error": figures.error_curves(table.arms, "test_error", title),
-        "error_by_depth": figures.error_by_depth(table.arms, title),
-    }
-    stems = [directory / f"{name}{number}" for name in drawn]
-    for stem, figure in zip(stems, drawn.values(), strict=True):
-        figures.save(figure, stem)
-    return stems
+FIGURES = {
+    "training_error": lambda arms, title: figures.error_curves(arms, "train_error", title),
+    "test_error": lambda arms, title: figures.error_curves(arms, "test_error", title),
+    "error_by_depth": lambda arms, title: figures.error_by_depth(arms, title),
+}
+"""Of a table, by the names of their files."""
+
+
+def _draw(table: Table, title: str | None, stems: list[Path]) -> None:
+    """Saves the figures of a table."""
+    for stem, draw in zip(stems, FIGURES.values(), strict=True):
+        figures.save(draw(table.arms, title), stem)
+
+
+def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
+    """Of all that a report depends on."""
+    read = [resjax.__version__, workdir.resolve().name, runs, missing]
+    return hashlib.sha256(json.dumps(read, default=vars).encode()).hexdigest()
 
 
 def _section(

@@ -31,7 +31,11 @@ def number(value: float | None, places: int, sign: bool = False) -> str:
 
 
 def with_deviation(mean: float | None, deviation: float | None, otherwise: int) -> str:
-    """Such as "6.61 ± 0.16"; the mean alone where there is no deviation."""
+    """Such as "6.61 ± 0.16"; the mean alone where there is no deviation.
+
+    >>> with_deviation(6.6132, 0.1603, otherwise=2)
+    '6.61 ± 0.16'
+    """
     places = decimals(deviation, otherwise)
     if deviation is None or mean is None:
         return number(mean, places)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, deciding_keys, flatten
+from resjax.config import ConfigError, deciding_keys
 from resjax.sweeps.ledger import Ledger, read_ledger
 from resjax.training import rundir
 from resjax.training.loop import Summary, read_summary
@@ -35,19 +35,22 @@ class Run:
 
     @property
     def seed(self) -> int:
+        """Of the config."""
         return self.config["seed"]
 
     @property
     def depth(self) -> int:
+        """Weighted layers."""
         return self.config["model.depth"]
 
     @property
     def shortcut(self) -> str:
+        """Key of `SHORTCUTS`."""
         return self.config["model.shortcut"]
 
     def examples(self, split: str) -> int | None:
         """Examples of "train" or "test" that errors are counted over; None if not recorded."""
-        counted = [flatten(self.manifest).get(f"data.{split}")]
+        counted = [self.manifest.get("data", {}).get(split)]
         if split == "train":
             counted.append(self.config["eval.train_examples"])
         return min((number for number in counted if number), default=None)

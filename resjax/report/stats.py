@@ -1,6 +1,7 @@
 """Statistics of small samples: a mean with its interval, paired differences, a correction."""
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ samples instead of 95 %.
 """
 
 RESAMPLES = 9_999
+
+MOST_INTERVALS = 1024
+"""That are kept; the tables and figures of a report ask for the same ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,14 @@ class Difference:
 
 
 def summarise(values: Sequence[float]) -> Sample:
-    """Mean, median, deviation and interval of at least one number."""
+    """Mean, median, deviation and interval of at least one number.
+
+    >>> sample = summarise([6.43, 6.61, 6.79])
+    >>> round(sample.mean, 2), round(sample.deviation, 2)
+    (6.61, 0.18)
+    >>> [round(end, 2) for end in sample.interval]
+    [6.16, 7.06]
+    """
     if not all(map(math.isfinite, values)):
         deviation = None if len(values) == 1 else math.inf
         return Sample(len(values), math.inf, math.inf, deviation, None)
@@ -78,7 +89,7 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float]:
     bootstraps of scipy in 89 and 91 %.
     """
     if len(values) >= BOOTSTRAP_FROM:
-        found = _bootstrap_t(np.asarray(values, float))
+        found = _bootstrap_t(tuple(values))
         if found is not None:
             return found
     return _t_interval(statistics.fmean(values), statistics.variance(values), len(values))
@@ -91,8 +102,10 @@ def _t_interval(
     return mean - margin, mean + margin
 
 
-def _bootstrap_t(values: np.ndarray) -> tuple[float, float] | None:
+@functools.lru_cache(MOST_INTERVALS)
+def _bootstrap_t(numbers: tuple[float, ...]) -> tuple[float, float] | None:
     """The same interval for the same values; None if a resample has equal values only."""
+    values = np.asarray(numbers, float)
     resamples = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     errors = resamples.std(axis=1, ddof=1)
     if not errors.all():
@@ -110,6 +123,11 @@ def paired(
     comparisons: int = 1,
 ) -> Difference:
     """The mean of `first - second` with its t interval and t test.
+
+    >>> deep, shallow = [0.50, 0.46, 0.51], [0.02, 0.01, 0.00]
+    >>> found = paired(deep, shallow)
+    >>> round(found.mean, 2), [round(end, 2) for end in found.interval]
+    (0.48, [0.41, 0.55])
 
     Args:
       first: numbers, one of each pair.
@@ -135,6 +153,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """The p values of a family of tests, corrected so that 5 % of families have a false one.
 
     The k-th smallest of m becomes the largest of (m - j + 1) p_j over j <= k (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
     """
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

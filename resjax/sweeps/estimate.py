@@ -9,10 +9,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.models.summary import sizes
 from resjax.sweeps.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import prepare
+from resjax.training.programs import by_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,25 +34,26 @@ class Work:
 def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
     """The work of each run; those that differ in their seed alone have the same.
 
+    A network is counted once, whatever else its runs differ in.
+
     Raises:
       ConfigError: for a config that cannot be run.
     """
     kinds: dict[str, Work] = {}
+    counted: dict[tuple, tuple[int, int]] = {}
     work = {}
     for directory, config in runs.items():
         kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
         if kind not in kinds:
-            kinds[kind] = _work(config)
+            plan = prepare(config)
+            network = by_value(plan.model), plan.image_shape
+            if network not in counted:
+                counted[network] = sizes(plan.model, plan.image_shape)
+            params, multiply_adds = counted[network]
+            images = plan.marks[-1] * config.train.batch_size
+            kinds[kind] = Work(params, multiply_adds, float(PASSES * multiply_adds * images))
         work[directory] = kinds[kind]
     return work
-
-
-def _work(config: ConfigDict) -> Work:
-    plan = prepare(config)
-    params = count_parameters(variable_shapes(plan.model, plan.image_shape)["params"])
-    multiply_adds = count_multiply_adds(plan.model, plan.image_shape)
-    images = plan.marks[-1] * config.train.batch_size
-    return Work(params, multiply_adds, float(PASSES * multiply_adds * images))
 
 
 def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:

@@ -95,6 +95,10 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
 def axis_of_option(option: str, config: ConfigDict) -> tuple[str, Axis]:
     """The name and the points of `KEY=VALUE,VALUE,...`, an axis that is named after its key.
 
+    >>> from resjax.config import default_config
+    >>> axis_of_option("model.depth=20,56", default_config())
+    ('model.depth', [{'model.depth': 20}, {'model.depth': 56}])
+
     Raises:
       ConfigError: if there is no such key, or a value is not of its type.
     """
@@ -164,6 +168,10 @@ def select_axes(
     With `seeds` the axis of that name has the seeds 0 to seeds - 1. Axes that are joined, as in
     "depth+width,seed", advance together.
 
+    >>> axes = {"depth": [{"model.depth": 8}, {"model.depth": 20}]}
+    >>> select_axes(axes, None, seeds=2)
+    [[{'model.depth': 8}, {'model.depth': 20}], [{'seed': 0}, {'seed': 1}]]
+
     Raises:
       ConfigError: for a name that is no axis, axes of unequal length that are joined, two axes that
         set the same key, or one that sets a key that is `overridden` in the config.
@@ -211,17 +219,20 @@ def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
 def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     """The product of the axes over a config: {run id: config}, equal ones once.
 
+    >>> from resjax.config import default_config
+    >>> axes = [[{"model.depth": 8}, {"model.depth": 20}], [{"seed": 0}, {"seed": 1}]]
+    >>> [(run.model.depth, run.seed) for run in expand(default_config(), axes).values()]
+    [(8, 0), (8, 1), (20, 0), (20, 1)]
+
     Raises:
       ConfigError: if an axis sets a key that the config does not have, or to another type.
     """
-    runs = {}
+    runs, known = {}, list(flatten(config))
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
         for key in point:
-            if key not in flatten(config):
-                raise ConfigError(
-                    f"an axis sets unknown key {key!r}; {nearest(key, list(flatten(config)))}"
-                )
+            if key not in known:
+                raise ConfigError(f"an axis sets unknown key {key!r}; {nearest(key, known)}")
         run = config.copy_and_resolve_references()
         try:
             run.update_from_flattened_dict(point)

@@ -122,8 +122,10 @@ def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome 
         return None
     if state == rundir.FAILED:
         return failed_before(directory, reason)
-    if state != rundir.DONE:
-        observer.started(directory)
+    if state == rundir.DONE:
+        result = hosts.on_first(lambda: read_summary(directory).recorded())
+        return Outcome(directory, Summary(**result), skipped=True)
+    observer.started(directory)
     try:
         summary = train_and_evaluate(
             config, directory, lambda progress: observer.progressed(directory, progress)
@@ -141,7 +143,7 @@ def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome 
         if hosts.is_first():
             rundir.write_text(directory / "error.txt", f"{reason}\n\n{traceback.format_exc()}")
         return Outcome(directory, None, reason)
-    return Outcome(directory, summary, skipped=state == rundir.DONE)
+    return Outcome(directory, summary)
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:

@@ -76,6 +76,11 @@ def together(measured: list[Any]) -> Any:
     """The moments of batches of one size as those of one; trees with leaves `mean` and `var`.
 
     mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
+
+    >>> one = {"mean": np.array([1.0]), "var": np.array([4.0])}
+    >>> other = {"mean": np.array([3.0]), "var": np.array([4.0])}
+    >>> together([one, other])
+    {'mean': array([2.]), 'var': array([5.])}
     """
     if "mean" not in measured[0]:
         return {name: together([below[name] for below in measured]) for name in measured[0]}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError, run_id
-from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.models.summary import sizes
 from resjax.training import hosts, rundir
 from resjax.training.checkpoint import Facts
 from resjax.training.events import WRITERS, Writer, as_arrays
@@ -68,11 +68,8 @@ class Journal:
         self.begun: dict[str, float] = {}
         self.shown = 0.0
         self.writers: list[Writer] = []
-        variables = variable_shapes(plan.model, plan.image_shape)
-        self.sizes = {
-            "params": count_parameters(variables["params"]),
-            "multiply_adds": count_multiply_adds(plan.model, plan.image_shape),
-        }
+        params, multiply_adds = sizes(plan.model, plan.image_shape)
+        self.sizes = {"params": params, "multiply_adds": multiply_adds}
 
     def begin(self) -> None:
         """Makes the files those of the position, whatever an attempt before left in them."""

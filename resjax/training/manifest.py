@@ -1,5 +1,6 @@
 """What ran: enough to know, years later, where a number comes from."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -21,8 +22,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that compute."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "resjax": resjax.__version__} | packages
+    own = {"python": platform.python_version(), "resjax": resjax.__version__}
+    return own | {name: _version(name) for name in PACKAGES}
+
+
+_version = functools.cache(importlib.metadata.version)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -155,6 +155,12 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
 
     The schedule starts after the warm-up; milestones count from the first step of the run.
 
+    >>> from resjax.config import default_config
+    >>> optim = default_config().optim
+    >>> optim.schedule = "step"
+    >>> [f"{rate:g}" for rate in learning_rates(optim, Clock(100, 10, total_steps=4))]
+    ['0.1', '0.1', '0.01', '0.001']
+
     Raises:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """

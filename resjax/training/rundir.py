@@ -3,8 +3,7 @@
 config.json    every key of the config, written first
 manifest.json  what ran: versions, device, git state, sizes, data fingerprint, seconds
 metrics.jsonl  a line per evaluation, without a clock
-timing.jsonl   what happened when: begun, evaluated, saved, stopped, killed, done; with the seconds
-               until then and those that count, see `resjax.sweeps.ledger`
+timing.jsonl   what happened when, with the seconds until then; see `resjax.sweeps.ledger`
 checkpoints/   see `resjax.training.checkpoint`
 probes.jsonl   arrays by block, a line per evaluation, if `eval.probes` names any
 probes/STEP/   what `resjax probe` found in a checkpoint, and its figures
