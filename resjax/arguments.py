@@ -67,7 +67,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         own = command_parser(parser, options.command)
         unknown = left[0].partition("=")[0]
         if not unknown.startswith("-"):
-            own.error(f"unknown argument {left[0]!r}")
+            remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
+            own.error(f"unknown argument {left[0]!r}{remedy}")
         known = [name for name in own._option_string_actions if name != KEY_OPTION]
         own.error(f"unknown option {unknown}; {nearest(unknown, known)}")
     return options
@@ -121,7 +122,7 @@ def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
     if command.overrides:
         group.add_argument(
             KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
-            help="set a key of its config; see resjax/config.py",
+            help="set a key; all: python -m resjax.config_reference",
         )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
 """Keys that the name of a run has."""
 
 
-def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, str]:
+def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, list[str]]:
     """For each run of a grid its settings that most others do not have, nor its name tells."""
     flat = {directory: flatten(config) for directory, config in runs.items()}
     keys = [key for key in next(iter(flat.values())) if key not in NAMED]
@@ -71,9 +71,9 @@ def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, str]:
         for key in keys
     }
     return {
-        directory: " ".join(
+        directory: [
             f"{key}={settings[key]}" for key in keys if str(settings[key]) != usual[key][0][0]
-        )
+        ]
         for directory, settings in flat.items()
     }
 
@@ -113,20 +113,22 @@ def print_dry_run(
     settings = varying(runs)
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    beside = any(settings.values()) and not console.is_terminal  # where there is room
     for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time",
-                 *([""] if any(settings.values()) else [])):  # fmt: skip
+                 *([""] if beside else [])):  # fmt: skip
         left = name in ("run", "state", "")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for status in statuses:
         own, takes = work[status.directory], seconds[status.directory]
+        differs, name = settings[status.directory], status.directory.name
         table.add_row(
-            status.directory.name,
+            name if beside else "\n  ".join([name, *differs]),
             status.state,
             f"{own.params:,}",
             f"{own.multiply_adds:,}",
             _operations(2 * own.total),
             "" if takes is None else clock(takes),
-            *([settings[status.directory]] if any(settings.values()) else []),
+            *([" ".join(differs)] if beside else []),
         )
     print_whole(console, table)
     left = [status.directory for status in statuses if status.state not in ENDED]

@@ -24,7 +24,8 @@ def fit(console: Console, table: Table, overflow: str = "fold") -> None:
     excess = _needs(console, table) - console.width
     if excess > 0:
         names = table.columns[0]
-        longest = max(cell_len(str(cell)) for cell in (names.header, *names.cells))
+        texts = "\n".join(map(str, (names.header, *names.cells)))
+        longest = max(map(cell_len, texts.split("\n")))
         names.max_width = max(NARROWEST, longest - excess)
         names.no_wrap, names.overflow = overflow != "fold", overflow
 

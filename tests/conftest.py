@@ -34,3 +34,14 @@ def tiny():
     config.train.duration = "20 steps"
     config.eval.every = "10 steps"
     return config
+
+
+@pytest.fixture
+def shortcuts():
+    """The table of shortcuts; what an experiment file adds to it is taken back."""
+    from resjax.models.shortcuts import SHORTCUTS
+
+    before = dict(SHORTCUTS)
+    yield SHORTCUTS
+    SHORTCUTS.clear()
+    SHORTCUTS.update(before)

@@ -59,6 +59,7 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["sweep", "--sedes=3"], "unknown option --sedes; nearest: --seeds"),
     (["sweep", "--confg=mine.py"], "unknown option --confg; nearest: --config"),
     (["status", "runs", "more"], "unknown argument 'more'; see resjax status --help"),
+    (["sweep", "mine.py"], "unknown argument 'mine.py'; use --config=mine.py; see resjax sweep"),
     (["status"], "the following arguments are required: DIR; see resjax status --help"),
     (["sweep", "--launcher=rai"], "invalid choice: 'rai'"),
     (["sweep"], "no experiment given; use one --config=FILE"),

@@ -1,16 +1,22 @@
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from resjax import live
+from resjax.cli import main
 from resjax.config import default_config
 from resjax.display import print_plan
-from resjax.live import Display
+from resjax.live import Board, Display
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
 from resjax.training.plan import prepare
 from resjax.training.summary import Progress, Summary
+from tests.report.fabricate import fail_run, write_run
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
 
 SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 10, 10, 10, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 
@@ -102,3 +108,55 @@ def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):
         view.started(run)
         view.finished(Outcome(run, SUMMARY))
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Runs of three seeds with long names, one failed."""
+    for shortcut, errors in (("none", (0.5, 0.41, 0.63)), ("projection_all", (0.1, 0.12, 0.19))):
+        for depth in (8, 56):
+            for seed, error in enumerate(errors):
+                write_run(
+                    tmp_path, f"{shortcut}-{depth}-seed{seed}-1cd5ab2a", error * depth / 56,
+                    model__shortcut=shortcut, model__depth=depth, seed=seed,
+                    model__stochastic_depth=0.25, norm__examples=8 if shortcut == "none" else 0,
+                )  # fmt: skip
+    fail_run(tmp_path / "none-8-seed0-1cd5ab2a", "the training loss became nan, " + 30 * "as said ")
+    return tmp_path
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+@pytest.mark.parametrize("words", [
+    ["status"], ["report"], ["doctor"],
+    ["sweep", "--dry-run", f"--config={EXPERIMENT}", "--sweep=shortcut", "--config.model.depth=8",
+     "--axis=optim.learning_rate=0.01,0.015625", "--axis=train.duration=2 epochs,3 epochs",
+     "--only=shortcut=projection_all"],
+], ids=lambda words: words[0])  # fmt: skip
+def test_a_terminal_of_80_columns_shows_every_number_whole(words, sweep, monkeypatch, capsys):
+    monkeypatch.setattr("resjax.report.report.MOST_DRAWN", 0)  # figures take seconds
+    words = [*words, *([f"--workdir={sweep}"] if words[0] == "sweep" else [str(sweep)])]
+    main(words)
+    elsewhere = capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    main(words)
+    shown = plain(capsys.readouterr().out)
+    lines = [line.rstrip() for line in shown.splitlines() if str(sweep) not in line]
+    assert max(map(len, lines)) <= 80, shown
+    for number in re.findall(r"\b\d[\d,]*\.?\d*\b", re.sub(r"\S*-\S*-\S*", "", elsewhere)):
+        assert number in shown
+    assert "…" not in shown
+
+
+def test_the_live_board_shortens_names_and_nothing_else(sweep):
+    board = Board(dict.fromkeys(sorted(path for path in sweep.iterdir()), 1.0))
+    console = Console(file=io.StringIO(), width=64, force_terminal=True, color_system=None)
+    console.print(board)
+    *rows, line = plain(console.file.getvalue()).splitlines()
+    assert line.rstrip() == "11 done, 1 failed"
+    assert all(len(row) <= 64 for row in rows)
+    assert all("…" not in row.split(" ", 1)[1] for row in rows)
+    assert sum("…" in row for row in rows) == 6  # of projection_all; the others fit

@@ -23,14 +23,11 @@ SMALL = (
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch, capsys):
-    """A new file mine.py, in a directory of its own; what it adds to the table is taken back."""
+def mine(tmp_path, monkeypatch, capsys, shortcuts):
+    """A new file mine.py, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
     assert main(["init", "mine"]) == 0
-    before = dict(SHORTCUTS)
-    yield capsys.readouterr().out
-    SHORTCUTS.clear()
-    SHORTCUTS.update(before)
+    return capsys.readouterr().out
 
 
 def test_it_says_what_to_type_next(mine, tmp_path, capsys):

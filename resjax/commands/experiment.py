@@ -22,7 +22,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
     files, overrides = _files(words)
     if len(files) != 1:
         given = f"{len(files)} experiments" if files else "no experiment"
-        raise ConfigError(f"{given} given; use one --config=FILE, such as resjax init mine makes")
+        raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
     module, config = load_experiment(files[0])
     overridden = override(config, overrides)
     validate(config)

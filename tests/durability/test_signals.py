@@ -1,6 +1,8 @@
 """Asked to end, a run saves its state and leaves, whatever it does, and goes on when started."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -76,3 +78,23 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(zygote, whole, tmp_
     assert status == UNFINISHED
     assert zygote.attempt(KEYS, run)[0] == 0
     assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize(("clear", "expected"), [
+    ("sys.stderr.write('cleared')", "cleared\nended at once"),
+    ("time.sleep(60)", "\nended at once"),  # a terminal that does not answer
+])  # fmt: skip
+def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, expected):
+    code = (
+        "import os, signal, sys, time\n"
+        "from resjax.interruption import cleared_at_the_end, deferred, interruptible\n"
+        f"with interruptible(75, 'last words'), cleared_at_the_end(lambda: {clear}):\n"
+        "    with deferred():\n"
+        "        for _ in range(2): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)\n"
+        "        time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 75
+    assert done.stderr.startswith(expected)
