@@ -40,16 +40,8 @@ def test_commands_on_weights_are_understood(command):
     assert not experiment
 
 
-@pytest.fixture(autouse=True)
-def _own_shortcuts():
-    known = dict(SHORTCUTS)
-    yield
-    SHORTCUTS.clear()
-    SHORTCUTS.update(known)
-
-
 @pytest.mark.parametrize("code", PYTHON)
-def test_python_runs(code, tmp_path, monkeypatch):
+def test_python_runs(code, tmp_path, monkeypatch, shortcuts):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "document", "exec"), {})
 
