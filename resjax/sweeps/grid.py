@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, run_id
+from resjax.config import ConfigError, flatten, nearest, run_id, validate
 
 MOST_SEEDS = 10_000
 
@@ -52,6 +52,36 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
             f"get_config of {filename} returned no ConfigDict; start from default_config()"
         )
     return module, config
+
+
+def experiment_runs(
+    reference: str,
+    workdir: Path | str,
+    axes: str | None = None,
+    seeds: int | None = None,
+    only: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> dict[Path, ConfigDict]:
+    """The runs of an experiment, {directory: config}, as `resjax sweep` has them.
+
+    Args:
+      reference: `FILE` or `FILE:ARG`, see `load_experiment`.
+      workdir: directory of the sweep.
+      axes: to multiply, such as "depth,shortcut"; all by default.
+      seeds: runs every network with seeds 0 to seeds - 1.
+      only: filters such as "depth=8,56", see `keep_only`.
+      settings: {dotted key: value} in place of what the experiment says.
+
+    Raises:
+      ConfigError: if the experiment cannot be loaded, or there is no such axis, key or run.
+    """
+    module, config = load_experiment(reference)
+    settings = dict(settings or {})
+    _set(config, settings, "settings")
+    validate(config)
+    chosen = select_axes(axes_of(module, config), axes, seeds, settings)
+    runs = keep_only(expand(config, chosen), only)
+    return {Path(workdir, name): run for name, run in runs.items()}
 
 
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
@@ -202,20 +232,25 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     runs = {}
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
-        for key in point:
-            if key not in flatten(config):
-                raise ConfigError(
-                    f"an axis sets unknown key {key!r}; {nearest(key, list(flatten(config)))}"
-                )
         run = config.copy_and_resolve_references()
-        try:
-            run.update_from_flattened_dict(point)
-        except TypeError as error:
-            raise ConfigError(f"an axis sets {point}: {_one_line(error)}") from None
+        _set(run, point, "an axis")
         runs[run_id(run)] = run
     if not runs:
         raise ConfigError("the grid is empty: an axis has no points")
     return runs
+
+
+def _set(config: ConfigDict, settings: Mapping[str, Any], who: str) -> None:
+    """Sets {dotted key: value}; `who` says it in an error."""
+    for key in settings:
+        if key not in flatten(config):
+            raise ConfigError(
+                f"{who} sets unknown key {key!r}; {nearest(key, list(flatten(config)))}"
+            )
+    try:
+        config.update_from_flattened_dict(settings)
+    except TypeError as error:
+        raise ConfigError(f"{who} sets {settings}: {_one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:
