@@ -23,6 +23,7 @@ def sweep(
     workdir: Path | str,
     axes: str | None = None,
     seeds: int | None = None,
+    added: Iterable[str] = (),
     only: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
     retry: bool = False,
@@ -35,14 +36,18 @@ def sweep(
     Args:
       reference: `FILE` or `FILE:ARG` of the experiment.
       workdir: directory of the sweep.
-      axes, seeds, only, settings: which runs, see `resjax.sweeps.grid.experiment_runs`.
+      axes: which runs, as `resjax.sweeps.grid.experiment_runs` takes it, and the next four.
+      seeds: a number of them.
+      added: further axes.
+      only: filters.
+      settings: {dotted key: value} in place of what the experiment says.
       retry: goes on with what failed before.
 
     Raises:
       ConfigError: before anything is trained, if a run cannot be; at the end if none is done.
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
-    runs = experiment_runs(reference, workdir, axes, seeds, only, settings)
+    runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
     check(runs)
     enable_cache()
     run_sweep(runs, Line(runs), retry)

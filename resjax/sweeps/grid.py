@@ -59,6 +59,7 @@ def experiment_runs(
     workdir: Path | str,
     axes: str | None = None,
     seeds: int | None = None,
+    added: Iterable[str] = (),
     only: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> dict[Path, ConfigDict]:
@@ -67,8 +68,9 @@ def experiment_runs(
     Args:
       reference: `FILE` or `FILE:ARG`, see `load_experiment`.
       workdir: directory of the sweep.
-      axes: to multiply, such as "depth,shortcut"; all by default.
+      axes: those of the experiment to multiply, such as "depth,shortcut"; all by default.
       seeds: runs every network with seeds 0 to seeds - 1.
+      added: further axes such as "train.batch_size=32,64", see `axis_of_option`.
       only: filters such as "depth=8,56", see `keep_only`.
       settings: {dotted key: value} in place of what the experiment says.
 
@@ -79,7 +81,8 @@ def experiment_runs(
     settings = dict(settings or {})
     _set(config, settings, "settings")
     validate(config)
-    chosen = select_axes(axes_of(module, config), axes, seeds, settings)
+    further = dict(axis_of_option(option, config) for option in added)
+    chosen = select_axes(axes_of(module, config), axes, seeds, settings, further)
     runs = keep_only(expand(config, chosen), only)
     return {Path(workdir, name): run for name, run in runs.items()}
 
