@@ -35,6 +35,7 @@ def execute(path: Path, directory: Path, size: str) -> nbformat.NotebookNode:
         km=manager,
         timeout=None,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(directory)}},
     )
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
