@@ -69,11 +69,16 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if here:
         running.join(options, config)
     workdir = options.workdir or Path("runs", name)
-    added = dict(grid.axis_of_option(option, config) for option in options.axis)
-    known = grid.axes_of(module, config)
-    axes = grid.select_axes(known, options.sweep, options.seeds, overridden, added)
-    chosen = grid.keep_only(grid.expand(config, axes), options.only)
-    runs = {workdir / run: config for run, config in chosen.items()}
+    runs = grid.select_runs(
+        module,
+        config,
+        workdir,
+        options.sweep,
+        options.seeds,
+        overridden,
+        options.axis,
+        options.only,
+    )
     if options.dry_run:
         return _dry_run(runs, options.json)
     if here:

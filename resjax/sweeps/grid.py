@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, run_id
+from resjax.config import ConfigError, flatten, nearest, run_id, validate
 
 MOST_SEEDS = 10_000
 
@@ -67,6 +67,53 @@ def run_module(path: Path, text: str) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses look for the names in annotations
     exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
     return module
+
+
+def experiment_runs(
+    reference: str,
+    workdir: Path | str,
+    axes: str | None = None,
+    seeds: int | None = None,
+    added: Iterable[str] = (),
+    only: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> dict[Path, ConfigDict]:
+    """The runs of an experiment, {directory: config}, as `resjax sweep` has them.
+
+    Args:
+      reference: `FILE` or `FILE:ARG`, see `load_experiment`.
+      workdir: directory of the sweep.
+      axes: those of the experiment to multiply, such as "depth,shortcut"; all by default.
+      seeds: runs every network with seeds 0 to seeds - 1.
+      added: further axes such as "train.batch_size=32,64", see `axis_of_option`.
+      only: filters such as "depth=8,56", see `keep_only`.
+      settings: {dotted key: value} in place of what the experiment says.
+
+    Raises:
+      ConfigError: if the experiment cannot be loaded, or there is no such axis, key or run.
+    """
+    module, config = load_experiment(reference)
+    settings = dict(settings or {})
+    _set(config, list(flatten(config)), settings, "settings")
+    validate(config)
+    return select_runs(module, config, workdir, axes, seeds, settings, added, only)
+
+
+def select_runs(
+    module: ModuleType,
+    config: ConfigDict,
+    workdir: Path | str,
+    axes: str | None,
+    seeds: int | None,
+    fixed: Iterable[str],
+    added: Iterable[str],
+    only: Iterable[str],
+) -> dict[Path, ConfigDict]:
+    """As `experiment_runs`, from an experiment and its config, whose `fixed` keys are set."""
+    further = dict(axis_of_option(option, config) for option in added)
+    chosen = select_axes(axes_of(module, config), axes, seeds, fixed, further)
+    runs = keep_only(expand(config, chosen), only)
+    return {Path(workdir, name): run for name, run in runs.items()}
 
 
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
@@ -230,18 +277,23 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     runs, known = {}, list(flatten(config))
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
-        for key in point:
-            if key not in known:
-                raise ConfigError(f"an axis sets unknown key {key!r}; {nearest(key, known)}")
         run = config.copy_and_resolve_references()
-        try:
-            run.update_from_flattened_dict(point)
-        except TypeError as error:
-            raise ConfigError(f"an axis sets {point}: {_one_line(error)}") from None
+        _set(run, known, point, "an axis")
         runs[run_id(run)] = run
     if not runs:
         raise ConfigError("the grid is empty: an axis has no points")
     return runs
+
+
+def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], who: str) -> None:
+    """Sets {dotted key: value} of the keys that are known; `who` says it in an error."""
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"{who} sets unknown key {key!r}; {nearest(key, known)}")
+    try:
+        config.update_from_flattened_dict(settings)
+    except TypeError as error:
+        raise ConfigError(f"{who} sets {settings}: {_one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from resjax.config import ConfigError, default_config
+from resjax import cli
+from resjax.commands import running
+from resjax.config import ConfigError, default_config, flatten
 from resjax.sweeps import grid
 
 AXES = {
@@ -117,3 +119,49 @@ def test_only_some_runs_of_a_grid_are_kept():
 def test_wrong_options_of_a_grid_are_refused(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+EXPERIMENT = """
+from resjax.config import default_config
+
+def get_config(arg=""):
+    config = default_config()
+    config.model.width = int(arg or 4)
+    return config
+
+def sweep_depth():
+    yield from ({"model.depth": depth} for depth in (8, 20))
+"""
+
+
+def test_runs_of_an_experiment_are_those_of_the_command(tmp_path, monkeypatch):
+    (tmp_path / "one.py").write_text(EXPERIMENT)
+    monkeypatch.chdir(tmp_path)
+    commanded = []
+    monkeypatch.setattr(running, "execute", lambda runs, _: commanded.append(runs) or 0)
+    words = ["--config=one.py:2", "--workdir=w", "--seeds=2", "--only", "depth=20", "--axis"]
+    words += ["train.batch_size=32,64", "--config.optim.momentum=0.5"]
+    assert cli.main(["sweep", *words]) == 0
+    runs = grid.experiment_runs(
+        "one.py:2", "w", seeds=2, added=["train.batch_size=32,64"], only=["depth=20"],
+        settings={"optim.momentum": 0.5},
+    )  # fmt: skip
+    assert len(runs) == 4
+    assert [{key: flatten(run) for key, run in runs.items()}] == [
+        {key: flatten(run) for key, run in each.items()} for each in commanded
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.dept": 8}, "settings sets unknown key 'model.dept'; nearest: model.depth"),
+        ({"model.depth": 8}, "axis 'depth' sets it"),
+        ({"model.width": "wide"}, "settings sets {'model.width': 'wide'}"),
+        ({"optim.momentum": 2.0}, "optim.momentum=2.0"),
+    ],
+)
+def test_wrong_settings_of_an_experiment_are_refused(settings, message, tmp_path):
+    (tmp_path / "one.py").write_text(EXPERIMENT)
+    with pytest.raises(ConfigError, match=message):
+        grid.experiment_runs(str(tmp_path / "one.py"), tmp_path, settings=settings)

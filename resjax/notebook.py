@@ -1,0 +1,94 @@
+"""A sweep in a notebook: one call trains what is missing and returns the report."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resjax.live import Board
+from resjax.report.report import Report, write_report
+from resjax.sweeps.grid import experiment_runs
+from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.training.compilation import enable_cache
+from resjax.training.summary import Progress
+
+SECONDS_BETWEEN_LINES = 1.0
+"""Between two looks at all runs."""
+
+
+def sweep(
+    reference: str,
+    workdir: Path | str,
+    axes: str | None = None,
+    seeds: int | None = None,
+    added: Iterable[str] = (),
+    only: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    retry: bool = False,
+) -> Report:
+    """Trains the runs of an experiment that are not done, one after another, and reports on all.
+
+    A line under the cell says how far they are. When the cell is run again, what is done is not
+    trained again, and what was interrupted goes on where it was.
+
+    Args:
+      reference: `FILE` or `FILE:ARG` of the experiment.
+      workdir: directory of the sweep.
+      axes: which runs, as `resjax.sweeps.grid.experiment_runs` takes it, and the next four.
+      seeds: a number of them.
+      added: further axes.
+      only: filters.
+      settings: {dotted key: value} in place of what the experiment says.
+      retry: goes on with what failed before.
+
+    Raises:
+      ConfigError: before anything is trained, if a run cannot be; at the end if none is done.
+      KeyboardInterrupt: if the kernel is interrupted; the state is saved.
+    """
+    runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
+    check(runs)
+    enable_cache()
+    run_sweep(runs, Line(runs), retry)
+    return write_report(Path(workdir))
+
+
+class Line:
+    """Says under a cell, in a line that is written over, how far runs are; then what failed.
+
+    An observer of `resjax.sweeps.local.run_sweep`.
+    """
+
+    def __init__(self, runs: Mapping[Path, ConfigDict]):
+        from IPython.display import DisplayHandle  # which a notebook has
+
+        self.board = Board({run: config.model.depth for run, config in runs.items()})
+        self.failures: list[str] = []
+        self.handle, self.told = DisplayHandle(), 0.0
+        self.handle.display(self._text(), raw=True)
+
+    def started(self, run: Path) -> None:
+        self._tell()
+
+    def progressed(self, run: Path, progress: Progress) -> None:
+        if time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def finished(self, outcome: Outcome) -> None:
+        if outcome.error:
+            self.failures.append(f"{outcome.directory.name} failed: {outcome.error}")
+        self._tell()
+
+    def waiting(self, runs: list[Path]) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        self.told = time.monotonic()
+        self.handle.update(self._text(), raw=True)
+
+    def _text(self) -> dict[str, str]:
+        statuses = self.board.look()
+        runs = f"{len(statuses)} run" + ("" if len(statuses) == 1 else "s")
+        lines = [f"{runs}: {self.board.line(statuses)}", *self.failures]
+        return {"text/plain": "\n".join(lines)}

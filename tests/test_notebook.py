@@ -1,0 +1,73 @@
+"""One call of a notebook trains what is missing, says how far it is, and returns the report."""
+
+import pytest
+
+from resjax.config import ConfigError
+from resjax.notebook import sweep
+from resjax.training import rundir
+
+EXPERIMENT = """
+from resjax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.model.depth, config.model.width = 8, 2
+    config.train.batch_size, config.train.duration = 100, "5 steps"
+    return config
+
+def sweep_shortcut():
+    for shortcut in ("none", "identity"):
+        yield {"model.shortcut": shortcut}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    path = tmp_path / "experiment.py"
+    path.write_text(EXPERIMENT)
+    return str(path)
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What stands under the cell, one after another."""
+    said = []
+
+    class Handle:
+        def display(self, data, raw):
+            said.append(data["text/plain"])
+
+        update = display
+
+    monkeypatch.setattr("IPython.display.DisplayHandle", Handle)
+    return said
+
+
+def test_a_sweep_is_trained_once_and_reported(experiment, tmp_path, lines):
+    report = sweep(experiment, tmp_path / "runs")
+    assert [run.shortcut for run in report.runs] == ["identity", "none"]
+    assert lines[0] == "2 runs: 2 waiting"
+    assert lines[-1] == "2 runs: 2 done"
+    results = sorted((tmp_path / "runs").glob("*/result.json"))
+    before = [path.stat().st_mtime_ns for path in results]
+    wider = sweep(experiment, tmp_path / "runs", seeds=2, only=["shortcut=none"])
+    assert len(wider.runs) == 3
+    assert [path.stat().st_mtime_ns for path in results] == before
+
+
+def test_a_run_that_fails_is_named_and_the_rest_is_reported(experiment, tmp_path, lines):
+    report = sweep(
+        experiment, tmp_path / "runs", only=["shortcut=none"],
+        added=["optim.learning_rate=0.05,1e20"],
+    )  # fmt: skip
+    assert len(report.runs) == 1
+    assert [run.state for run in report.missing] == [rundir.FAILED]
+    assert lines[-1].startswith("2 runs: 1 done, 1 failed\n")
+    assert "failed: the training loss" in lines[-1]
+
+
+def test_a_run_that_cannot_be_is_refused_before_any_is_trained(experiment, tmp_path, lines):
+    with pytest.raises(ConfigError, match="CIFAR depth 57"):
+        sweep(experiment, tmp_path / "runs", settings={"model.depth": 57})
+    assert not lines
+    assert not (tmp_path / "runs").exists()
