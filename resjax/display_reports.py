@@ -25,14 +25,18 @@ def print_report(report: Report) -> None:
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
+        apart = any(len(arm.cells) > 1 for arm in section.table.arms)
         for arm in section.table.arms:
             for row in rows(arm.cells):
                 table.add_row(*(value.replace(" ± ", "±") for value in row))
-            table.add_row()
+            if apart:
+                table.add_row()
         print_whole(console, table)
         for verdict in section.verdicts:
             style = "bold" if verdict.degrades else None
             say(console, verdict.line, style)
+        if not section.verdicts:
+            say(console, section.headline)
         for line in section.notes:
             say(console, line)
         console.print()

@@ -169,7 +169,9 @@ def _finite(cell: Cell) -> bool:
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """Of every arm, also of those of which no run is done."""
+    """Of every arm, also of those of which no run is done; none if there is but one depth."""
+    if len({cell.depth for arm in table.arms for cell in arm.cells}) < 2 and not table.missing:
+        return []
     failed: dict[str, list[str]] = {}
     for arm, run in table.missing:
         if run.state == FAILED:
@@ -180,6 +182,9 @@ def verdicts(table: Table) -> list[Verdict]:
 
 def headline(said: Iterable[Verdict]) -> str:
     """One sentence from the verdicts: who degrades, who does not, who cannot be judged."""
+    said = list(said)
+    if not said:
+        return "No verdict on depth: all networks have the same."
     kinds: dict[str, list[str]] = {}
     one_seed = False
     for each in said:

@@ -24,7 +24,8 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
         of_errors, of_differences = tables.captions(section.table)
         parts += [
             f"## {_markdown_text(section.table.title)}\n",
-            "".join(f"- {_markdown_text(verdict.line)}\n" for verdict in section.verdicts),
+            "".join(f"- {_markdown_text(verdict.line)}\n" for verdict in section.verdicts)
+            or f"{section.headline}\n",
             f"{of_errors}\n",
             markdown(tables.DETAILS, tables.rows(section.table.cells, tables.DETAILS)),
         ]

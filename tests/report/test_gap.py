@@ -7,6 +7,7 @@ from scipy import stats as scipy_stats
 from resjax.config import default_config, flatten
 from resjax.report.arms import Cell, tables
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
+from resjax.report.report import write_report
 from resjax.report.runs import Run, read_runs
 from resjax.training.loop import Summary
 from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
@@ -119,6 +120,16 @@ def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
     write_run(tmp_path, "x", 0.3, model__shortcut="identity", model__depth=56, seed=9)
     assert [verdict.gap for verdict in said(tmp_path).values()] == [None, None]
+
+
+def test_arms_of_one_depth_are_said_to_have_no_verdict_in_one_line(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
+    [section] = write_report(tmp_path).sections
+    assert section.verdicts == []
+    assert (
+        "\nNo verdict on depth: all networks have the same.\n"
+        in (tmp_path / "report" / "table.md").read_text()
+    )
 
 
 def test_the_headline_says_every_verdict_once(tmp_path):
