@@ -198,6 +198,9 @@ DURATION_KEYS = ("optim.warmup", "train.duration", "train.grow_at", "eval.every"
 """Keys that hold one duration; `optim.milestones` holds several."""
 
 
+_NESTED = (ConfigDict, dict)
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping to {dotted key: value}.
 
@@ -206,7 +209,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, ConfigDict | dict):
+        if isinstance(value, _NESTED):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
@@ -310,13 +313,20 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?
 
 
 def _parse_duration(text: Any) -> tuple[Fraction, str]:
-    match = isinstance(text, str) and _DURATION.fullmatch(text.strip())
-    if not match:
+    parsed = _parsed(text) if isinstance(text, str) else None
+    if parsed is None:
         raise ConfigError(
             f"duration {text!r} is not understood; "
             "write '15 epochs', '64000 steps', '1e6 examples' or '50%'"
         )
-    return Fraction(match[1]), match[2]
+    return parsed
+
+
+@functools.lru_cache
+def _parsed(text: str) -> tuple[Fraction, str] | None:
+    """The number and the unit of a duration; every run of a grid has the same few."""
+    match = _DURATION.fullmatch(text.strip())
+    return (Fraction(match[1]), match[2]) if match else None
 
 
 # -------------------------------------------------------------------------------------- validation

@@ -50,7 +50,8 @@ class Run:
 
     def examples(self, split: str) -> int | None:
         """Examples of "train" or "test" that errors are counted over; None if not recorded."""
-        counted = [self.manifest.get("data", {}).get(split)]
+        data = self.manifest.get("data")
+        counted = [data.get(split)] if isinstance(data, dict) else []
         if split == "train":
             counted.append(self.config["eval.train_examples"])
         return min((number for number in counted if number), default=None)

@@ -3,9 +3,10 @@
     python -m tests.benchmarks.launcher [--runs=8] [--only=local,ray,jobs]
 
 Local: the seconds of a sweep in this process less those of compiling, training and evaluating, for
-each run; the first run, which is not counted, compiles. Ray (extra `ray`): the seconds of a sweep
-whose runs come one after another on this machine, for each run, less those of a new process that
-does nothing but such a run. Jobs: the default sweep with `--jobs=2` and without, nothing compiled.
+each run; the first run, which is not counted, compiles. Ray (extra `ray`): the seconds that a sweep
+takes longer for each further run, one after another on this machine, less those of a new process
+that does nothing but such a run; and what a sweep takes before and after its runs. Jobs: the
+default sweep with `--jobs=2` and without, nothing compiled.
 """
 
 import argparse
@@ -58,8 +59,8 @@ def seconds_of_local(workdir: Path, runs: int) -> float:
     return (took - sum(sum(o.summary.seconds.values()) for o in outcomes)) / runs
 
 
-def seconds_of_ray(workdir: Path, runs: int) -> float:
-    """Of a run, without those of a process that trains it."""
+def seconds_of_ray(workdir: Path, runs: int) -> tuple[float, float]:
+    """Of a further run without those of a process that trains it, and of a sweep of none."""
     from resjax.sweeps import ray as launcher
 
     alone = []
@@ -68,13 +69,16 @@ def seconds_of_ray(workdir: Path, runs: int) -> float:
         words = [sys.executable, "-m", __spec__.name, "--one", str(workdir / f"one{number}")]
         subprocess.run(words, check=True)
         alone.append(time.perf_counter() - start)
-    grid = {workdir / str(seed): config_of(seed) for seed in range(runs)}
-    with launcher.cluster(None):
+    took = {}
+    for number in (1, 1 + runs):
+        grid = {workdir / f"{number}/{seed}": config_of(seed) for seed in range(number)}
         start = time.perf_counter()
-        outcomes = launcher.run_sweep(grid, Silent())
-        took = time.perf_counter() - start
-    assert all(rundir.run_state(outcome.directory) == rundir.DONE for outcome in outcomes)
-    return took / runs - statistics.median(alone)
+        with launcher.cluster(None):
+            launcher.run_sweep(grid, Silent())
+        took[number] = time.perf_counter() - start
+        assert all(rundir.run_state(directory) == rundir.DONE for directory in grid)
+    further = (took[1 + runs] - took[1]) / runs
+    return further - statistics.median(alone), took[1] - further
 
 
 def seconds_of_sweep(home: Path, *words: str) -> float:
@@ -106,8 +110,9 @@ def main() -> None:
             found = seconds_of_local(place / "local", options.runs)
             print(f"| local, of a run | {found:.2f} |", flush=True)
         if "ray" in chosen:
-            found = seconds_of_ray(place / "ray", options.runs)
-            print(f"| Ray, of a run beyond its process | {found:.2f} |", flush=True)
+            run, sweep = seconds_of_ray(place / "ray", options.runs)
+            print(f"| Ray, of a run beyond its process | {run:.2f} |")
+            print(f"| Ray, of a sweep beside its runs | {sweep:.1f} |", flush=True)
         if "jobs" in chosen:
             one = seconds_of_sweep(place / "one")
             print(f"| default sweep, one after another | {one:.1f} |", flush=True)

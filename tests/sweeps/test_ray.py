@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -312,6 +313,23 @@ def test_a_run_takes_all_chips_of_the_first_host_of_a_slice(monkeypatch):
     refuse_unoffered(config)
 
 
+def test_a_run_whose_only_node_is_gone_is_not_waited_for_longer_than_was_said(
+    tmp_path, monkeypatch
+):
+    work = launcher._Work({tmp_path: config_of()}, None, Silent())
+    work.tasks = {"a task": tmp_path}
+    monkeypatch.setattr("ray.nodes", lambda: [])
+    work._look()  # it may come back
+    work.offered -= launcher.SECONDS_FOR_A_NODE
+    with pytest.raises(ConfigError, match="no node has that; the cluster offers nothing"):
+        work._look()
+    resources = {"CPU": 1.0}
+    monkeypatch.setattr(
+        "ray.nodes", lambda: [{"Alive": True, "NodeID": "0", "Resources": resources}]
+    )
+    work._look()  # it did
+
+
 @pytest.mark.slow
 def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
     code, output = ended(drive(cluster.address, tmp_path, "--config.model.depth=9"), 60)
@@ -358,6 +376,28 @@ def test_a_cluster_that_does_not_answer_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(ConfigError, match="no answer within"), connected("10.1.2.3:6379"):
         pass
+
+
+@pytest.mark.parametrize(("said", "message"), [
+    (b"", r"no answer within"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers there is no Ray"),
+], ids=["silent", "web"])  # fmt: skip
+def test_a_server_that_is_no_cluster_is_told_from_one(said, message, monkeypatch):
+    monkeypatch.setattr(resjax.sweeps.ray.cluster, "SECONDS_TO_ANSWER", 0.5)
+    with socket.create_server(("", 0)) as server:
+
+        def accept():
+            connection, _ = server.accept()
+            connection.sendall(said)
+            held.append(connection)
+
+        held = []
+        answering = threading.Thread(target=accept)
+        answering.start()
+        address = f"{socket.gethostbyname(socket.gethostname())}:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=message), connected(address):
+            pass
+        answering.join()
+        held[0].close()
 
 
 def test_a_copy_of_the_package_knows_the_commit_of_its_source(monkeypatch):

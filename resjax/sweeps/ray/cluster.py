@@ -19,6 +19,11 @@ from resjax.training import manifest
 SECONDS_TO_ANSWER = 10.0
 """For a cluster, until it counts as out of reach."""
 
+FRAME_HEADER, SETTINGS = 9, b"\x04"
+"""Of HTTP/2 (RFC 9113, sections 4.1 and 6.5): bytes, and the kind of the first frame."""
+
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
+
 SHIPPED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
 """Starts of the environment variables that a cluster's workers get from the driver."""
 
@@ -71,7 +76,7 @@ def _reachable(address: str) -> str:
     try:
         place = canonicalize_bootstrap_address_or_die(address)
         host, _, port = place.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+        answer = _answer(host.strip("[]"), int(port))
     except ConnectionError as error:
         reason = error.strerror or str(error).partition(".")[0]
         raise _out_of_reach(address, reason) from None
@@ -83,7 +88,22 @@ def _reachable(address: str) -> str:
         raise ConfigError(
             f"--address={address} is neither auto nor HOST:PORT, such as node0:6379"
         ) from None
+    if answer[3:4] != SETTINGS and os.environ.get("RAY_USE_TLS") != "1":
+        raise _out_of_reach(address, "what answers there is no Ray")
     return place
+
+
+def _answer(host: str, port: int) -> bytes:
+    """The first bytes that a server says to a client of gRPC, which Ray's is: a frame of HTTP/2.
+
+    Ray itself would wait for one that accepts a connection and says nothing, and go on waiting.
+    """
+    with (
+        socket.create_connection((host, port), SECONDS_TO_ANSWER) as connection,
+        connection.makefile("rb") as reader,
+    ):
+        connection.sendall(GREETING)
+        return reader.read(FRAME_HEADER)
 
 
 def _out_of_reach(address: str, reason: str) -> ConfigError:

@@ -1,0 +1,101 @@
+"""Sweeps that cannot be run: each ends with exit code 2 and one line, and writes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from resjax.cli import main
+from resjax.sweeps import local
+from resjax.training.rundir import DONE, FAILED, run_state
+from resjax.training.summary import read_summary
+from tests.report.fabricate import begin_run, write_run
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
+
+BEGINNING = "from resjax.config import default_config as get_config\n"
+
+
+def refused(words, capsys):
+    """The line that a sweep ends with."""
+    assert main(["sweep", *words]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("resjax: ")
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+@pytest.mark.parametrize("how", [[], ["--dry-run"], ["--jobs=1"]], ids=str)
+@pytest.mark.parametrize(("axes", "message"), [
+    ("def sweep_depth():\n    yield {'model.dpth': 8}\n",
+     "an axis sets unknown key 'model.dpth'; nearest: model.depth"),
+    ("def sweep_depth():\n    yield {'model.depth': 8}\n"
+     "def sweep_seed():\n    yield from ()\n",
+     "the grid is empty: an axis has no points"),
+    ("def sweep_depth():\n    yield {'model.depth': 8}\n"
+     "def sweep_size():\n    yield {'model.depth': 14, 'model.width': 8}\n",
+     "axes 'depth' and 'size' both set model.depth; leave one out with --sweep=size"),
+    ("def sweep_depth():\n    yield {'model.depth': 'deep'}\n",
+     "an axis sets {'model.depth': 'deep'}"),
+    ("def sweep_depth():\n    yield 8\n",
+     "sweep_depth() of the experiment must yield {dotted key: value}"),
+], ids=["no key", "no point", "two axes", "wrong type", "no mapping"])  # fmt: skip
+def test_axes_of_an_experiment_that_make_no_grid(tmp_path, axes, message, how, capsys):
+    path = tmp_path / "experiment.py"
+    path.write_text(BEGINNING + axes)
+    words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}", *how]
+    assert message in refused(words, capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--axis=model.dpth=8"], "unknown config key 'model.dpth'; nearest: model.depth"),
+    (["--axis=model.depth="], "is not KEY=VALUE,VALUE"),
+    (["--axis=model.depth=8,20"], "axes 'depth' and 'model.depth' both set model.depth"),
+    (["--config.model.depth=8"], "--config.model.depth has no effect, axis 'depth' sets it"),
+    (["--sweep=deepth"], "no axis 'deepth' in this experiment; nearest: depth"),
+    (["--only=shortcut=dense"], "leaves no run; model.shortcut is"),
+    (["--seeds=0"], "--seeds=0 is not a number from 1 to"),
+])  # fmt: skip
+def test_axes_of_the_command_line_that_make_no_grid(tmp_path, words, message, capsys):
+    words = [f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'runs'}", *words]
+    assert message in refused(words, capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_that_cannot_be_reached_ends_the_command_in_a_line(tmp_path, capsys, monkeypatch):
+    ray = pytest.importorskip("resjax.sweeps.ray")
+    words = [f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'runs'}", "--launcher=ray"]
+    refusal = refused([*words, "--address=127.0.0.1:1"], capsys)
+    assert "--address=127.0.0.1:1 cannot be reached (Connection refused); start it" in refusal
+
+    def connect(place, timeout):
+        raise TimeoutError(f"{place} {timeout}")
+
+    monkeypatch.setattr(ray.socket, "create_connection", connect)
+    refusal = refused([*words, "--address=10.1.2.3:6379"], capsys)
+    assert "cannot be reached (no answer within 10 s)" in refusal
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
+    tmp_path, capsys, monkeypatch
+):
+    trained = []
+
+    def train(config, directory, observe):
+        trained.append(directory)
+        if config.seed:
+            return read_summary(write_run(tmp_path, directory.name, 0.1, seed=config.seed))
+        begin_run(tmp_path, directory.name)
+        raise MemoryError("of the device")
+
+    monkeypatch.setattr(local, "train_and_evaluate", train)
+    words = ["sweep", f"--config={EXPERIMENT}", f"--workdir={tmp_path}", "--sweep=seed",
+             "--seeds=2"]  # fmt: skip
+    assert main(words) == 1
+    failed, done = trained
+    assert (run_state(failed), run_state(done)) == (FAILED, DONE)
+    assert "failed: MemoryError: of the device" in capsys.readouterr().err
+    text = (failed / "error.txt").read_text()
+    assert text.startswith("MemoryError: of the device\n\nTraceback")
