@@ -28,7 +28,7 @@ KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
 PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
 NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe|init|completion"
-COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n]*", TEXT)))
+COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n)]*", TEXT)))
 WEIGHTS = sorted(set(re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", TEXT)))
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 

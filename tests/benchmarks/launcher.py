@@ -61,7 +61,8 @@ def seconds_of_local(workdir: Path, runs: int) -> float:
 
 def seconds_of_ray(workdir: Path, runs: int) -> tuple[float, float]:
     """Of a further run without those of a process that trains it, and of a sweep of none."""
-    from resjax.sweeps import ray as launcher
+    from resjax.sweeps.ray.cluster import cluster
+    from resjax.sweeps.ray.driver import run_sweep
 
     alone = []
     for number in range(3):
@@ -73,8 +74,8 @@ def seconds_of_ray(workdir: Path, runs: int) -> tuple[float, float]:
     for number in (1, 1 + runs):
         grid = {workdir / f"{number}/{seed}": config_of(seed) for seed in range(number)}
         start = time.perf_counter()
-        with launcher.cluster(None):
-            launcher.run_sweep(grid, Silent())
+        with cluster(None):
+            run_sweep(grid, Silent())
         took[number] = time.perf_counter() - start
         assert all(rundir.run_state(directory) == rundir.DONE for directory in grid)
     further = (took[1 + runs] - took[1]) / runs

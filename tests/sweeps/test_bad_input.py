@@ -64,7 +64,7 @@ def test_axes_of_the_command_line_that_make_no_grid(tmp_path, words, message, ca
 
 
 def test_a_cluster_that_cannot_be_reached_ends_the_command_in_a_line(tmp_path, capsys, monkeypatch):
-    ray = pytest.importorskip("resjax.sweeps.ray")
+    cluster = pytest.importorskip("resjax.sweeps.ray.cluster")
     words = [f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'runs'}", "--launcher=ray"]
     refusal = refused([*words, "--address=127.0.0.1:1"], capsys)
     assert "--address=127.0.0.1:1 cannot be reached (Connection refused); start it" in refusal
@@ -72,7 +72,7 @@ def test_a_cluster_that_cannot_be_reached_ends_the_command_in_a_line(tmp_path, c
     def connect(place, timeout):
         raise TimeoutError(f"{place} {timeout}")
 
-    monkeypatch.setattr(ray.socket, "create_connection", connect)
+    monkeypatch.setattr(cluster.socket, "create_connection", connect)
     refusal = refused([*words, "--address=10.1.2.3:6379"], capsys)
     assert "cannot be reached (no answer within 10 s)" in refusal
     assert not (tmp_path / "runs").exists()
