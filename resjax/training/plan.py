@@ -22,6 +22,7 @@ from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.events import PACKAGES, WRITERS
+from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.start import Start, find_start
@@ -59,6 +60,8 @@ class Plan:
       steps_per_call: training steps in one compiled call.
       parallel: the devices.
       augmentation: of training images.
+      lanes: the seeds of the runs that are side by side in one program; `prepare` gives that of
+        the config alone.
     """
 
     config: ConfigDict
@@ -73,6 +76,7 @@ class Plan:
     steps_per_call: int
     parallel: Parallel
     augmentation: Augmentation
+    lanes: Lanes
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -179,6 +183,7 @@ def prepare(config: ConfigDict) -> Plan:
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
         parallel=parallel,
         augmentation=Augmentation(config.data.pad, config.data.flip),
+        lanes=Lanes((config.seed,)),
     )
 
 
