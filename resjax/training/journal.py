@@ -2,8 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +141,3 @@ class Journal:
             **more,
         }
         rundir.write_json(self.directory / "manifest.json", manifest)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Adds the seconds spent inside to those of the position."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.at.seconds[what] += time.monotonic() - start

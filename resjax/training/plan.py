@@ -21,6 +21,7 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
+from resjax.models.summary import count_multiply_adds
 from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
@@ -36,6 +37,19 @@ STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
 An accelerator would wait for the host between short steps; a CPU is its own host.
 """
 
+
+SIDE_BY_SIDE = {"gpu": 8, "tpu": 8}
+"""Runs in one program, by platform, where `train.side_by_side` is 0 and the network small; 1
+elsewhere.
+
+An accelerator waits between the kernels of a small network, and eight runs have as many kernels as
+one. A CPU is as busy with one run as with several (`tests/benchmarks/seeds.py`).
+"""
+
+MOST_MULTIPLY_ADDS = 10**10
+"""Of a forward pass of a batch on a device, of a small network: twice those of ResNet-20 on 128
+images of 32x32. One with more keeps an accelerator busy alone.
+"""
 
 SELECTIONS = ("final", "best")
 
@@ -58,8 +72,10 @@ class Plan:
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
+      side_by_side: runs that are put into one program, if they differ in their seed alone.
       parallel: the devices.
       augmentation: of training images.
+      alone: whether it cannot share a program with others, whatever their seeds.
       lanes: the seeds of the runs that are side by side in one program; `prepare` gives that of
         the config alone.
     """
@@ -74,8 +90,10 @@ class Plan:
     rates: np.ndarray
     marks: list[int]
     steps_per_call: int
+    side_by_side: int
     parallel: Parallel
     augmentation: Augmentation
+    alone: bool
     lanes: Lanes
 
     @property
@@ -181,8 +199,10 @@ def prepare(config: ConfigDict) -> Plan:
         rates=rates,
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
+        side_by_side=_side_by_side(config, source, model, parallel),
         parallel=parallel,
         augmentation=Augmentation(config.data.pad, config.data.flip),
+        alone=_why_alone(config, source, parallel) is not None,
         lanes=Lanes((config.seed,)),
     )
 
@@ -191,6 +211,31 @@ def _steps_per_call(source: Source) -> int:
     """By platform; a call with streamed images would hold those of all its steps."""
     resident = isinstance(source.train, Split)
     return STEPS_PER_CALL.get(jax.default_backend(), 1) if resident else 1
+
+
+def _side_by_side(config: ConfigDict, source: Source, model: ResNet, parallel: Parallel) -> int:
+    asked, alone = config.train.side_by_side, _why_alone(config, source, parallel)
+    if alone and asked > 1:
+        raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
+    most = 1 if alone else asked or SIDE_BY_SIDE.get(jax.default_backend(), 1)
+    if asked or most == 1:
+        return most
+    share = config.train.batch_size // parallel.count
+    work = share * count_multiply_adds(model, image_shape(config.data, source))
+    return most if work <= MOST_MULTIPLY_ADDS else 1
+
+
+def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:
+    """What keeps a run from being in one program with others; None if nothing does."""
+    if config.train.side_by_side == 1:
+        return "train.side_by_side=1"
+    if not isinstance(source.train, Split):
+        return "images that are decoded as they are needed are those of one run"
+    if parallel.hosts > 1:
+        return f"there are {parallel.hosts} hosts"
+    if "wandb" in config.log.writers:
+        return "log.writers=wandb shows one run of a process at a time"
+    return None
 
 
 def _load(data: ConfigDict) -> Source:

@@ -1,6 +1,6 @@
 from resjax.sweeps.local import Outcome, run_sweep
 from resjax.training import claims, rundir
-from resjax.training.loop import train_and_evaluate
+from resjax.training.loop import train_side_by_side
 
 
 class Recorder:
@@ -54,14 +54,15 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
 ):
     runs = grid_of_two(tiny, tmp_path)
 
-    def train(config, directory, observe):
+    def train(runs, observe):
+        [directory] = runs
         if directory.name == "identity":
             directory.mkdir()
             rundir.write_json(directory / "config.json", {})
             raise ZeroDivisionError("in the\nmiddle")
-        return train_and_evaluate(config, directory, observe)
+        return train_side_by_side(runs, observe)
 
-    monkeypatch.setattr("resjax.sweeps.local.train_and_evaluate", train)
+    monkeypatch.setattr("resjax.sweeps.local.train_side_by_side", train)
     outcomes = run_sweep(runs, Recorder())
     assert [outcome.error for outcome in outcomes] == ["ZeroDivisionError: in the middle", None]
     text = (tmp_path / "identity" / "error.txt").read_text()
