@@ -145,7 +145,8 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        return outcomes + [_crashed(directory, error) for directory in states]
+        crashed = [run for run, state in states.items() if state != rundir.DONE]
+        return outcomes + [_crashed(directory, error) for directory in crashed]
     for directory, end in ended.items():
         if isinstance(end, Diverged):
             outcomes.append(Outcome(directory, None, str(end)))

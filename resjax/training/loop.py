@@ -128,8 +128,9 @@ def train_side_by_side(
             if hosts.is_first():
                 rundir.write_result(directory, summary.recorded())
                 (directory / "progress.json").unlink(missing_ok=True)
-    failures = {member.directory: member.failure for member in members if member.failure}
-    return outcomes | summaries | failures
+    outcomes |= summaries
+    outcomes |= {member.directory: member.failure for member in members if member.failure}
+    return {directory: outcomes[directory] for directory in runs if directory in outcomes}
 
 
 def _begin(
