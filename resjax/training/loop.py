@@ -15,16 +15,15 @@ from ml_collections import ConfigDict
 
 from resjax.config import flatten
 from resjax.interruption import Interrupted, Request, deferred
-from resjax.models.grow import grow
 from resjax.training import checkpoint, groups, hosts, rundir
-from resjax.training.checkpoint import Facts
+from resjax.training.begin import grow_all, start_or_resume
 from resjax.training.claims import Claim, Claimed, claimed
 from resjax.training.feeds import make_feed
 from resjax.training.manifest import versions
 from resjax.training.member import Diverged, Member
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
-from resjax.training.state import TrainState, begin_training, create_state
+from resjax.training.state import TrainState
 from resjax.training.summary import Progress, Summary, read_summary
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
@@ -35,12 +34,6 @@ TELL_EVERY = 0.25
 
 SECONDS_TO_AGREE = 20.0
 """For several hosts, to agree on the step at which they leave; a single one saves for itself."""
-
-IMAGES_TO_GROW_ON = 1024
-"""Training images whose statistics the new blocks of a grown network start with."""
-
-PLACE = ("step", "evaluated", "grown")
-"""Fields of the facts of a checkpoint that tell where a run is."""
 
 Outcome = Summary | Diverged | Claimed
 """Of a run: its result, why it failed, or that another process runs it."""
@@ -183,7 +176,9 @@ class _Training:
 
     def _execute(self) -> dict[Path, Summary]:
         with self._timed("compile"):
-            self._start_or_resume()
+            self.members, self.state = start_or_resume(self.plan, self.members, self.feed)
+            for member in self.members:
+                member.journal.begin()
             network = self._network()
             for member in self.members:
                 member.recorder = self._recorder(member)
@@ -214,51 +209,6 @@ class _Training:
         """The members, each with its state; that of several on the host."""
         states = self.plan.lanes.split(self.state)
         return [(member, states[member.lane]) for member in self.members]
-
-    def _stacked(self, own: list[TrainState]) -> TrainState:
-        """The state of all lanes, from those of the members."""
-        lanes, parallel = self.plan.lanes, self.plan.parallel
-        by_lane = {member.lane: state for member, state in zip(self.members, own, strict=True)}
-        stacked = lanes.stack([by_lane.get(lane, own[0]) for lane in range(len(lanes.seeds))])
-        return parallel.whole(stacked) if lanes.several else stacked
-
-    # ------------------------------------------------------------------------- where the runs start
-
-    def _start_or_resume(self) -> None:
-        """The state before the first step, or that of a checkpoint that is whole."""
-        plan, config = self.plan, self.plan.config
-        found = _of_one_step([hosts.on_first(member.checkpoints_found) for member in self.members])
-        self.members = [self.members[number] for number in found]
-        lanes, resumed = len(plan.lanes.seeds), list(found.values())
-        if empty := lanes - len(self.members):
-            self.members[0].tell("compiling", _empty_lanes(empty, lanes))
-        grown = bool(resumed[0]) and resumed[0]["facts"]["grown"]
-        model = plan.shallow if plan.shallow and not grown else plan.model
-        states = []
-        for member, there in zip(self.members, resumed, strict=True):
-            seed = member.plan.config.seed
-            state = create_state(
-                model, plan.optimizer, seed, plan.image_shape, config.train.ema_decay
-            )
-            if there:
-                state = member.go_on_from(Path(there["path"]), Facts(**there["facts"]), state)
-            elif plan.start:
-                state = self._started(state, seed)
-            states.append(state)
-        self.state = self._stacked(states)
-        for member in self.members:
-            member.journal.begin()
-
-    def _started(self, drawn: TrainState, seed: int) -> TrainState:
-        """The state before the first step of a run that starts from the weights of another."""
-        plan, config = self.plan, self.plan.config
-        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON) if plan.start.shallow else None
-        variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
-        images = None if seen is None else seen.images
-        variables = plan.start.variables(variables, plan.model, jax.random.key(seed), images)
-        dtype = drawn.metrics.loss.dtype
-        begun = begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
-        return plan.parallel.whole(begun)
 
     def _record_start(self, network: Network) -> None:
         """What weights that were trained before are worth before the first step."""
@@ -320,7 +270,7 @@ class _Training:
         state = self.state
         if mark == plan.grow_at:
             with self._timed("compile"):
-                state = self._grow()
+                state = grow_all(plan, self._states(), self.feed)
                 network = Network(plan, plan.model, state, self.feed, self._save_or_leave)
             with self._timed("eval"):
                 for own, after in zip(clean, network.evaluate(state, mark), strict=True):
@@ -336,21 +286,6 @@ class _Training:
         if improved:
             self._save()
         return network
-
-    def _grow(self) -> TrainState:
-        """The deep net's state that computes what the shallow one does; momentum starts anew."""
-        plan, grown = self.plan, []
-        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON).images
-        for member, state in self._states():
-            variables = {"params": state.params, "batch_stats": state.batch_stats}
-            key = jax.random.key(member.plan.config.seed)
-            variables = grow(variables, plan.shallow, plan.model, key, seen)
-            begun = begin_training(
-                variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
-            )
-            kept = {name: getattr(state, name) for name in ("step", "metrics", "skipped_updates")}
-            grown.append(plan.parallel.whole(begun.replace(**kept)))
-        return self._stacked(grown)
 
     def _look(self, look: Callable[[Member, Any], None]) -> None:
         """Looks at the metrics of the members; one that has diverged is a member no more.
@@ -416,24 +351,3 @@ class _Training:
             share = (time.monotonic() - start) / len(self.members)
             for member in self.members:
                 member.at.seconds[what] += share
-
-
-def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
-    """The runs that can go on together, by number, and the checkpoint from which each does.
-
-    They are the most that are at one step, at the latest such; None is a run's start. As all save
-    at the same steps these are all runs, unless checkpoints were lost.
-    """
-    at: dict[tuple, dict[int, dict[str, Any] | None]] = {}
-    for number, checkpoints in enumerate(found):
-        for one in checkpoints or [None]:
-            place = tuple(one["facts"][key] for key in PLACE) if one else (0, 0, False)
-            at.setdefault(place, {}).setdefault(number, one)
-    return at[max(at, key=lambda place: (len(at[place]), place))]
-
-
-def _empty_lanes(empty: int, lanes: int) -> str:
-    return (
-        f"{empty} of the {lanes} runs that were begun together are not trained now, and computed "
-        "along for the sake of the bits; train.side_by_side=1 goes on without them"
-    )

@@ -147,13 +147,13 @@ def test_what_is_left_of_a_group_goes_on_when_others_are_done(tiny, tmp_path):
 
 
 def test_one_seed_that_diverges_fails_alone(tiny, tmp_path, monkeypatch):
-    from resjax.training.loop import create_state
+    from resjax.training.state import create_state
 
     def lost(model, optimizer, seed, *options):
         state = create_state(model, optimizer, seed, *options)
         return state if seed else state.replace(params=jax.tree.map(jnp.log, state.params))
 
-    monkeypatch.setattr("resjax.training.loop.create_state", lost)
+    monkeypatch.setattr("resjax.training.begin.create_state", lost)
     runs = seeds_side_by_side(tiny, tmp_path)
     outcomes = run_sweep(runs, Recorder())
     assert [bool(outcome.error) for outcome in outcomes] == [True, False, False]

@@ -199,7 +199,7 @@ def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
         factor = np.nan if seed == 5 else 1.0
         return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
 
-    monkeypatch.setattr("resjax.training.loop.create_state", lost)
+    monkeypatch.setattr("resjax.training.begin.create_state", lost)
     runs = group(tiny, tmp_path / "cut")
     ended = train_side_by_side(runs, unobserved)
     assert [type(end).__name__ for end in ended.values()] == ["Summary", "Diverged", "Summary"]
