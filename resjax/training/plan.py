@@ -43,8 +43,8 @@ SIDE_BY_SIDE = {"gpu": 8, "tpu": 8}
 elsewhere.
 
 An accelerator waits between the kernels of a small network, and eight runs have as many kernels as
-one; that is reasoned and not measured. On a CPU eight runs of ResNet-20 on 32x32 have 0.75 times
-the speed of one after another, and of ResNet-8 on digits 1.5 times (`tests/benchmarks/seeds.py`).
+one; that is reasoned and not measured. On a CPU eight runs of ResNet-20 on 32x32 have 0.6 to 0.8
+of the speed of one after another, those of ResNet-8 on digits 1.5 (`tests/benchmarks/seeds.py`).
 """
 
 MOST_MULTIPLY_ADDS = 10**10
