@@ -127,6 +127,7 @@ def default_config() -> ConfigDict:
     config.train.micro_batches = 1  # parts of a batch that pass one after the other
     config.train.devices = 0  # that share a batch; 0 is all there are
     config.train.parallel = "jit"  # or pmap; the result is the same
+    config.train.side_by_side = 0  # runs of several seeds in one program; 0 chooses by the device
     config.train.ema_decay = 0.0  # evaluate moving averages of the parameters; 0 is none
     config.train.init_from = ""  # a run to start from; other classes get a new head
     config.train.on_nan = "stop"  # a loss that is not finite ends the run; skip leaves it out
@@ -181,6 +182,7 @@ EXECUTION_KEYS = frozenset(
         "train.micro_batches",
         "train.devices",
         "train.parallel",
+        "train.side_by_side",
         "train.steps_per_call",
         "eval.batch_size",
         "eval.probe_examples",
@@ -368,6 +370,7 @@ NUMBERS = {
     "train.batch_size": (1, 2**31 - 1, "a positive number of examples, such as 128"),
     "train.micro_batches": (1, 2**16, "a positive number of parts, such as 4"),
     "train.devices": (0, 2**20, "a number of devices, or 0 for all there are"),
+    "train.side_by_side": (0, 32, "a number of runs, such as 8, or 0 for the device's own"),
     "train.ema_decay": (0.0, 0.9999999, "a decay from 0 to below 1, such as 0.9999"),
     "checkpoint.seconds": (0.0, 1e9, "a number of seconds, such as 60, or 0 for after every call"),
     "checkpoint.keep": (1, 10**6, "a positive number of checkpoints, such as 2"),

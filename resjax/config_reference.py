@@ -146,6 +146,8 @@ MEANINGS: dict[str, str] = {
     "train.micro_batches": "Parts of a batch that pass one after the other, to save memory.",
     "train.devices": "Devices that share a batch; `0` is all there are.",
     "train.parallel": "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
+    "train.side_by_side": "Runs that differ in their seed alone, in one program; `0` is what was "
+    "measured to be fastest on the device, so far `1`.",
     "train.ema_decay": "Evaluate moving averages of parameters and statistics that decay so; "
     "`0.0` is none.",
     "train.init_from": "Directory of a run to start from; empty is drawn weights. Other classes "

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -209,14 +209,23 @@ def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.n
     epoch, start = divmod(step * batch_size, examples)
     parts, missing = [], batch_size
     while missing:
-        part = _permutation(seed, epoch, examples)[start : start + missing]
+        part = _permutations(seed, examples)(epoch)[start : start + missing]
         parts.append(part)
         missing -= len(part)
         epoch, start = epoch + 1, 0
     return np.concatenate(parts)
 
 
-@functools.lru_cache(maxsize=4)
+MOST_SEEDS = 32
+"""Whose permutations are kept, those of two epochs each; as many may be side by side."""
+
+
+@functools.lru_cache(MOST_SEEDS)
+def _permutations(seed: int, examples: int) -> Callable[[int], np.ndarray]:
+    """The permutation of an epoch."""
+    return functools.lru_cache(2)(lambda epoch: _permutation(seed, epoch, examples))
+
+
 def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
     """A permutation that no release of NumPy may change.
 

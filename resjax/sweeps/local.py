@@ -1,4 +1,4 @@
-"""The local launcher: the runs of a grid one after another in this process.
+"""The local launcher: the runs of a grid in this process, one after another, or seeds together.
 
 Any number of processes may be given the same grid, on all machines that share its storage: each
 takes what nobody else is running, and none ends before all runs have.
@@ -6,7 +6,7 @@ takes what nobody else is running, and none ends before all runs have.
 
 import dataclasses
 import errno
-import json
+import functools
 import time
 import traceback
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,11 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten
+from resjax.config import ConfigError
 from resjax.training import claims, hosts, rundir
 from resjax.training.claims import Claimed
-from resjax.training.loop import Diverged, train_and_evaluate
+from resjax.training.groups import groups_of, kind_of
+from resjax.training.loop import Diverged, train_side_by_side
 from resjax.training.plan import prepare
 from resjax.training.summary import Progress, Summary, read_summary
 
@@ -62,7 +63,7 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
     seen = set()
     for config in runs.values():
         # Runs that differ in their seed alone are right or wrong together.
-        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+        kind = kind_of(config)
         if kind not in seen:
             prepare(config)
             seen.add(kind)
@@ -98,9 +99,9 @@ def run_sweep(
         hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
     while waiting := [directory for directory in runs if directory not in outcomes]:
-        for directory in waiting:
-            if outcome := run_one(directory, runs[directory], observer):
-                outcomes[directory] = outcome
+        for group in groups_of({directory: runs[directory] for directory in waiting}):
+            for outcome in run_group(group, observer):
+                outcomes[outcome.directory] = outcome
                 observer.finished(outcome)
         if all(directory not in outcomes for directory in waiting):
             observer.waiting(waiting)
@@ -117,33 +118,50 @@ def forget_failures(runs: Iterable[Path]) -> None:
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """How a run ended; None if another process is at it."""
-    state, reason = hosts.on_first(lambda: before(directory))
-    if state == RUNNING:
-        return None
-    if state == rundir.FAILED:
-        return failed_before(directory, reason)
-    if state == rundir.DONE:
-        result = hosts.on_first(lambda: read_summary(directory).recorded())
-        return Outcome(directory, Summary(**result), skipped=True)
-    observer.started(directory)
+    return next(iter(run_group({directory: config}, observer)), None)
+
+
+def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
+    """How runs ended that are trained together.
+
+    Those are left out that another process is at, and those that wait for the others to end.
+    """
+    ours, outcomes = {}, []
+    for directory, config in runs.items():
+        state, reason = hosts.on_first(functools.partial(before, directory))
+        if state == rundir.DONE:
+            result = hosts.on_first(lambda run=directory: read_summary(run).recorded())
+            outcomes.append(Outcome(directory, Summary(**result), skipped=True))
+        elif state == rundir.FAILED:
+            outcomes.append(failed_before(directory, reason))
+        elif state != RUNNING:
+            ours[directory] = config
+    for directory in ours:
+        observer.started(directory)
     try:
-        summary = train_and_evaluate(
-            config, directory, lambda progress: observer.progressed(directory, progress)
-        )
+        ended = train_side_by_side(ours, observer.progressed)
     except Claimed:
-        return None
-    except Diverged as error:
-        return Outcome(directory, None, str(error))
+        return outcomes
     except ConfigError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if hosts.is_first():
-            rundir.write_text(directory / "error.txt", f"{reason}\n\n{traceback.format_exc()}")
-        return Outcome(directory, None, reason)
-    return Outcome(directory, summary)
+        return outcomes + [_crashed(directory, error) for directory in ours]
+    for directory, end in ended.items():
+        if isinstance(end, Diverged):
+            outcomes.append(Outcome(directory, None, str(end)))
+        elif isinstance(end, Summary):
+            outcomes.append(Outcome(directory, end))
+    return outcomes
+
+
+def _crashed(directory: Path, error: Exception) -> Outcome:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if hosts.is_first():
+        trace = "".join(traceback.format_exception(error))
+        rundir.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+    return Outcome(directory, None, reason)
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:

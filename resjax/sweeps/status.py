@@ -75,14 +75,16 @@ def look_in(directory: Path) -> list[Status]:
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
     """Until all runs have ended, as far as their work tells; None while nothing is known.
 
-    What was done tells the speed. Those at work now share what is left.
+    What was done tells the speed of who did it, and so does what is under way: of one that has
+    several runs side by side, those of all together. Who is at work now shares what is left.
 
     Args:
       statuses: of all runs.
       weights: of the work of each, such as multiply-adds times images.
     """
     statuses = list(statuses)
-    speeds, left, at_work = [], 0.0, 0
+    speeds, left = [], 0.0
+    at_work: dict[str, float] = {}  # the speed of each, as far as it is known
     for status in statuses:
         weight = weights[status.directory]
         if status.state in ENDED:
@@ -92,12 +94,12 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
         share = (status.step or 0) / status.steps if status.steps else 0.0
         left += weight * (1 - share)
         if status.owner:
-            at_work += 1
-            if status.seconds_left and share < 1:
-                speeds.append(weight * (1 - share) / status.seconds_left)
+            speed = weight * (1 - share) / status.seconds_left if status.seconds_left else 0.0
+            at_work[status.owner] = at_work.get(status.owner, 0.0) + speed
     if not left:
         return 0.0
-    return left / statistics.median(speeds) / max(1, at_work) if speeds else None
+    speeds += filter(None, at_work.values())
+    return left / statistics.median(speeds) / max(1, len(at_work)) if speeds else None
 
 
 def count(statuses: Iterable[Status]) -> str:

@@ -147,10 +147,11 @@ def training_memory(
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
     """The training steps, arguments for them, and the seconds that their compilation took."""
     config, feed = plan.config, make_feed(plan)
-    state = create_state(
-        plan.model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
-    )
-    state = plan.parallel.whole(state)
+    drawn = [
+        create_state(plan.model, plan.optimizer, seed, plan.image_shape, config.train.ema_decay)
+        for seed in plan.lanes.seeds
+    ]
+    state = plan.parallel.whole(plan.lanes.stack(drawn))
     k = min(plan.steps_per_call, len(plan.rates))
     arguments = (state, *arguments_of_call(plan, feed, 0, k))
     start = time.perf_counter()

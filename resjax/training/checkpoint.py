@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,15 +115,20 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
 
     Partial ones are no checkpoints.
     """
-    complaints = []
+    complaints: list[str] = []
+    path, facts = next(whole(run, complaints.append), (None, None))
+    return path, facts, complaints
+
+
+def whole(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
+    """The checkpoints that verify, the newest first, and their facts; a line about any other."""
     for path in found(run):
         if is_partial(path):
             continue
         try:
-            return path, verified(path), complaints
+            yield path, verified(path)
         except Damaged as error:
-            complaints.append(f"checkpoint {path.name} is damaged ({error}) and not used")
-    return None, None, complaints
+            complain(f"checkpoint {path.name} is damaged ({error}) and not used")
 
 
 def remove_partial(run: Path) -> None:

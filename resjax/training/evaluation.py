@@ -11,6 +11,7 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
+from resjax.training.lanes import ALONE, Lanes
 from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
 from resjax.training.step import eval_step, measure_step
@@ -26,7 +27,8 @@ class Evaluator:
     """Metrics over batches of one size, on the devices.
 
     It is compiled for variables like those given, and images of a shape `[H, W, C]`. The batch size
-    is rounded up to a multiple of the devices.
+    is rounded up to a multiple of the devices. Of several lanes, variables and metrics have the
+    axis of them, and the batches are common to all.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Evaluator:
         image_shape: tuple[int, ...],
         batch_size: int,
         parallel: Parallel,
+        lanes: Lanes = ALONE,
     ):
         self.batch_size = -(-batch_size // parallel.count) * parallel.count
         batch = _batch_shape(image_shape, self.batch_size, parallel)
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
         arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
-        self.program = parallel.program(eval_step, (model,), arguments, cut=(None, 0, 0))
+        each = lanes.each(True, False, False)
+        self.program = parallel.program(eval_step, (model,), arguments, (None, 0, 0), each=each)
 
     def __call__(self, variables: Any, batches: Iterable[tuple[Batch, Any]]) -> Metrics:
         """The sums over the valid examples of all batches."""
@@ -53,7 +57,7 @@ class Measurer:
     """Precise statistics: those of a fixed network over many batches, as if they were one.
 
     A running average lags behind the parameters and forgets (Wu and Johnson 2021, section 3). It is
-    compiled as an `Evaluator` is.
+    compiled as an `Evaluator` is, and each lane has batches of its own.
     """
 
     def __init__(
@@ -63,9 +67,12 @@ class Measurer:
         image_shape: tuple[int, ...],
         batch_size: int,
         parallel: Parallel,
+        lanes: Lanes = ALONE,
     ):
-        arguments = (variables, _batch_shape(image_shape, batch_size, parallel))
-        self.program = parallel.program(measure_step, (measuring(model),), arguments, (None, 0))
+        arguments = (variables, _batch_shape(image_shape, batch_size, parallel, lanes))
+        self.program = parallel.program(
+            measure_step, (measuring(model),), arguments, (None, 0), each=lanes.each(True, True)
+        )
 
     def __call__(self, variables: Any, batches: Iterable[Batch]) -> Any:
         """`batch_stats` over all batches."""
@@ -90,7 +97,10 @@ def together(measured: list[Any]) -> Any:
     return {"mean": exact.mean(0).astype(means.dtype), "var": var.astype(means.dtype)}
 
 
-def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
-    images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
-    labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    return Batch(parallel.shape_of_pieces(images, 0), parallel.shape_of_pieces(labels, 0))
+def _batch_shape(
+    image_shape: tuple[int, ...], batch_size: int, parallel: Parallel, lanes: Lanes = ALONE
+) -> Batch:
+    before = (len(lanes.seeds),) if lanes.several else ()
+    images = jax.ShapeDtypeStruct((*before, batch_size, *image_shape), np.float32)
+    labels = jax.ShapeDtypeStruct((*before, batch_size), np.int32)
+    return Batch(*(parallel.shape_of_pieces(part, lanes.several) for part in (images, labels)))

@@ -34,6 +34,8 @@ CUT = 2
 class Feed(Protocol):
     """What a run is fed by.
 
+    Of several lanes, pieces and training batches have one more axis, the first.
+
     Attributes:
       view: `view(data, pieces, seed)`, the batch of pieces `[N, ...]`, inside a compiled program;
         equal views are one program.
@@ -128,24 +130,19 @@ class ResidentFeed:
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 
     def pieces(self, steps: range, calls: int) -> Any:
-        size = self.plan.config.train.batch_size
-        order = np.zeros((2, calls, size), np.int32)
+        lanes, train = self.plan.lanes, self.plan.config.train
+        order = np.zeros((2, len(lanes.seeds), calls, train.batch_size), np.int32)
         for row, step in enumerate(steps):
-            order[:, row] = self._order(step)
-        shape = (calls, self.plan.config.train.micro_batches, -1)
-        return tuple(self.plan.parallel.pieces(part.reshape(shape), CUT) for part in order)
+            order[:, :, row] = self._order(step)
+        return self._cut(order.reshape(*order.shape[:3], train.micro_batches, -1), CUT)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
-        parallel, config = self.plan.parallel, self.plan.config
-        seed = parallel.pieces(np.uint32(config.seed))
-        take = _taking(parallel, self.view)
+        parallel, lanes = self.plan.parallel, self.plan.lanes
+        seed = parallel.pieces(lanes.stack(list(map(np.uint32, lanes.seeds))))
+        take = _taking(parallel, self.view, lanes.each(False, True, True))
         for step in steps:
-            for index, epochs in zip(
-                *(np.split(part, config.train.micro_batches) for part in self._order(step)),
-                strict=True,
-            ):
-                pieces = parallel.pieces(index, 0), parallel.pieces(epochs, 0)
-                yield take(self.data, pieces, seed)
+            for part in np.split(self._order(step), self.plan.config.train.micro_batches, -1):
+                yield take(self.data, self._cut(part, 0), seed)
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
@@ -168,18 +165,23 @@ class ResidentFeed:
     def close(self) -> None:
         pass
 
-    def _order(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        config, examples = self.plan.config, len(self.plan.source.train)
-        size = config.train.batch_size
-        return (
-            training_order(config.seed, step, size, examples),
-            training_epochs(step, size, examples),
-        )
+    def _order(self, step: int) -> np.ndarray:
+        """Which examples have the batch of a lane, and in which epoch, `[2, lanes, N]`."""
+        size, examples = self.plan.config.train.batch_size, len(self.plan.source.train)
+        epochs = training_epochs(step, size, examples)
+        seeds = self.plan.lanes.seeds
+        orders = [training_order(seed, step, size, examples) for seed in seeds]
+        return np.stack([orders, [epochs] * len(seeds)])
+
+    def _cut(self, parts: np.ndarray, axis: int) -> tuple:
+        """Of each of the parts, `[lanes, ...]`, the pieces along an axis of what a lane has."""
+        lanes, pieces = self.plan.lanes, self.plan.parallel.pieces
+        return tuple(pieces(lanes.stack(list(part)), axis + lanes.several) for part in parts)
 
 
 @functools.cache
-def _taking(parallel: Parallel, view: Callable) -> Callable:
-    return parallel.function(view, (None, 0, None), out=0)
+def _taking(parallel: Parallel, view: Callable, each: tuple[bool, ...] = ()) -> Callable:
+    return parallel.function(view, (None, 0, None), out=0, each=each)
 
 
 @functools.cache

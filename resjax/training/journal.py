@@ -61,6 +61,7 @@ class Journal:
         self.first = hosts.is_first()
         self.spent = dict.fromkeys(at.seconds, 0.0)  # and counted, since the last note
         self.timed_now: tuple[str, float] | None = None  # what, and since when it is not counted
+        self.share = 1.0  # of the seconds, which runs that are side by side share
         self.clock = threading.Lock()  # a rescue is on a thread of its own
         self.noted_at: float | None = None
         self.left_by_last = rundir.read_progress(directory)
@@ -170,7 +171,7 @@ class Journal:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Counts the seconds spent inside when they are over."""
+        """Counts the share of the seconds spent inside when they are over."""
         self.timed_now = what, time.monotonic()
         try:
             yield
@@ -184,7 +185,7 @@ class Journal:
             if self.timed_now is None or self.timed_now[0] != what:
                 return
             now = time.monotonic()
-            seconds = now - self.timed_now[1]
+            seconds = self.share * (now - self.timed_now[1])
             self.timed_now = what, now
             self.at.seconds[what] += seconds
             self.spent[what] += seconds
@@ -194,4 +195,4 @@ class Journal:
         if self.timed_now is None:
             return dict(self.spent)
         what, since = self.timed_now
-        return self.spent | {what: self.spent[what] + time.monotonic() - since}
+        return self.spent | {what: self.spent[what] + self.share * (time.monotonic() - since)}

@@ -1,12 +1,11 @@
-"""A whole run, from a config and a directory to a result."""
+"""A whole run, or several side by side, from configs and directories to results."""
 
 import contextlib
 import dataclasses
 import functools
-import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,18 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, differences, flatten, run_id
+from resjax.config import flatten
 from resjax.interruption import Interrupted, Request, deferred
-from resjax.models.grow import grow
-from resjax.training import checkpoint, hosts, rundir
-from resjax.training.checkpoint import Checkpoints, Facts
+from resjax.training import checkpoint, groups, hosts, rundir
+from resjax.training.begin import grow_all, start_or_resume
 from resjax.training.claims import Claim, Claimed, claimed
 from resjax.training.feeds import make_feed
-from resjax.training.journal import Journal, Position
-from resjax.training.left_out import record_left_out
-from resjax.training.manifest import WITHOUT_EFFECT, describe_execution, versions
+from resjax.training.manifest import versions
+from resjax.training.member import Diverged, Member
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
-from resjax.training.state import TrainState, begin_training, create_state
+from resjax.training.state import TrainState
 from resjax.training.summary import Progress, Summary, read_summary
-from resjax.training.weights import FILE as WEIGHTS_FILE
-from resjax.training.weights import About, Weights, write_weights
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 """Of which the host may run ahead of the device, the fewer steps; at least one call."""
@@ -40,12 +35,8 @@ TELL_EVERY = 0.25
 SECONDS_TO_AGREE = 20.0
 """For several hosts, to agree on the step at which they leave; a single one saves for itself."""
 
-IMAGES_TO_GROW_ON = 1024
-"""Training images whose statistics the new blocks of a grown network start with."""
-
-
-class Diverged(RuntimeError):
-    """The training loss is no longer a finite number."""
+Outcome = Summary | Diverged | Claimed
+"""Of a run: its result, why it failed, or that another process runs it."""
 
 
 def train_and_evaluate(
@@ -72,34 +63,77 @@ def train_and_evaluate(
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       OSError: if the disk is full; the checkpoints until then are kept.
     """
-    hosts.refuse_different(flatten(config) | versions())
-    plan, directory = prepare(config), Path(workdir)
+    directory = Path(workdir)
+    outcomes = train_side_by_side({directory: config}, lambda _, progress: observe(progress))
+    if isinstance(outcomes[directory], Summary):
+        return outcomes[directory]
+    raise outcomes[directory]
+
+
+def train_side_by_side(
+    runs: Mapping[Path, ConfigDict], observe: Callable[[Path, Progress], None]
+) -> dict[Path, Outcome]:
+    """As `train_and_evaluate`, for runs that differ in their seed alone, in one program.
+
+    Each has its own files, as if it were alone, and the others go on if one diverges.
+
+    Args:
+      runs: {directory: config}, one group of `resjax.training.groups.groups_of`.
+      observe: is called with the progress of each.
+
+    Returns:
+      What became of the runs, without those that cannot go on with the others: their checkpoints
+      are of other steps.
+    """
+    if not runs:
+        return {}
+    first = next(iter(runs.values()))
+    hosts.refuse_different(flatten(first) | versions())
+    plan, outcomes = prepare(first), {}
     with ExitStack() as until_it_ends:
-        claims: list[Claim] = []
-        done = hosts.on_first(lambda: _begin(directory, config, until_it_ends, claims))
-        if done is not None:
-            return Summary(**done)
+        claims: dict[Path, Claim] = {}
+        for directory, config in runs.items():
+            begin = functools.partial(_begin, directory, config, until_it_ends, claims)
+            try:
+                done = hosts.on_first(begin)
+            except Claimed as error:
+                outcomes[directory] = error
+                continue
+            if done is not None:
+                outcomes[directory] = Summary(**done)
+        ours = {directory: runs[directory] for directory in runs if directory not in outcomes}
+        if not ours:
+            return outcomes
+        lanes = groups.lanes_of(plan, ours)
+        members = [
+            Member(
+                dataclasses.replace(plan, config=config, lanes=lanes),
+                directory,
+                functools.partial(observe, directory),
+                claims.get(directory),
+            )
+            for directory, config in ours.items()
+            if not lanes.several or groups.has_lane(lanes, directory, config)
+        ]
         request = until_it_ends.enter_context(deferred())
-        try:
-            summary = _Run(plan, directory, observe, request, claims).execute()
-        except Diverged as error:
+        summaries = _Training(dataclasses.replace(plan, lanes=lanes), members, request).execute()
+        for directory, summary in summaries.items():
             if hosts.is_first():
-                rundir.write_text(directory / "error.txt", f"{error}\n")
-            raise
-        if hosts.is_first():
-            rundir.write_result(directory, summary.recorded())
-            (directory / "progress.json").unlink(missing_ok=True)
-    return summary
+                rundir.write_result(directory, summary.recorded())
+                (directory / "progress.json").unlink(missing_ok=True)
+    outcomes |= summaries
+    outcomes |= {member.directory: member.failure for member in members if member.failure}
+    return {directory: outcomes[directory] for directory in runs if directory in outcomes}
 
 
 def _begin(
-    directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: list[Claim]
+    directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: dict[Path, Claim]
 ) -> dict[str, Any] | None:
     """Makes the directory this run's and claims it; the result, if it is done already."""
     rundir.refuse_other_config(directory, config)
     if rundir.run_state(directory) != rundir.DONE:
         rundir.make_directory(directory)
-        claims.append(until_it_ends.enter_context(claimed(directory)))
+        claims[directory] = until_it_ends.enter_context(claimed(directory))
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
         return read_summary(directory).recorded()
     rundir.begin_run(directory, config)
@@ -107,168 +141,101 @@ def _begin(
     return None
 
 
-class _Run:
-    """The parts of one run while it lasts."""
+class _Training:
+    """Runs in the lanes of one program, from where they are to their ends.
 
-    def __init__(
-        self,
-        plan: Plan,
-        directory: Path,
-        observe: Callable[[Progress], None],
-        request: Request,
-        claims: list[Claim],
-    ):
-        self.plan, self.directory, self.request, self.claims = plan, directory, request, claims
+    All are at the same step. The lanes of seeds that no member has hold the state of another one;
+    so have those of members that have failed, whatever it is by then.
+    """
+
+    def __init__(self, plan: Plan, members: list[Member], request: Request):
+        self.plan, self.members, self.request = plan, members, request
         self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
-        self.at = Position()
-        self.journal = Journal(plan, directory, self.at, observe)
         self.state: TrainState | None = None
-        self.loss: float | None = None
-        self.finite = 0  # steps after which the loss was last seen to be a number
         request.rescue = self._rescue
         if plan.parallel.hosts > 1:
             request.rescue, request.patience = None, SECONDS_TO_AGREE
 
-    def execute(self) -> Summary:
-        """From the initial state, or the last checkpoint, to the result; writes all but that."""
+    def execute(self) -> dict[Path, Summary]:
+        """From the initial state, or the last checkpoint, to the results; writes all but those."""
         self._tell("compiling")
         with ExitStack() as until_it_ends:
             self.feed = make_feed(self.plan)
             until_it_ends.callback(self.feed.close)
-            self.checkpoints = Checkpoints(
-                self.directory, self.plan.parallel, self.plan.config.checkpoint.keep
-            )
-            until_it_ends.callback(self.checkpoints.close)
-            until_it_ends.callback(self.journal.close)
+            for member in self.members:
+                member.open(self.feed, until_it_ends)
             try:
                 return self._execute()
+            except Diverged:
+                return {}
             except Exception as error:
                 with contextlib.suppress(OSError):  # the disk may be full
-                    self.journal.note("stopped", why=" ".join(str(error).split()))
+                    for member in self.members:
+                        member.stopped(error)
                 raise
 
-    def _execute(self) -> Summary:
-        plan, config = self.plan, self.plan.config
+    def _execute(self) -> dict[Path, Summary]:
         with self._timed("compile"):
-            self._start_or_resume()
-            compiled = self.at.seconds["compile"]
+            self.members, self.state = start_or_resume(self.plan, self.members, self.feed)
+            compiled = [member.at.seconds["compile"] for member in self.members]
+            for member in self.members:
+                member.journal.begin()
             network = self._network()
-            self.probes = self._probes()
-        if compiled:  # before; it counts once
-            self.at.seconds["compile"] = compiled
-        if plan.start and not self.at.step and not self.at.lines:
+            for member in self.members:
+                member.recorder = self._recorder(member)
+        for member, before in zip(self.members, compiled, strict=True):
+            if before:  # it counts once
+                member.at.seconds["compile"] = before
+        if self.plan.start and not self.at.step and not self.at.lines:
             self._record_start(network)
-        for mark in plan.marks:
+        for mark in self.plan.marks:
             if mark > self.at.evaluated:
                 with self._timed("train"):
                     self._train(network, mark)
                 network = self._evaluate(network, mark)
         with self._timed("eval"):
             compared = network.compare_statistics(self.state, self.at.step)
+            variables = self.plan.lanes.split(network.evaluated(self.state, self.at.step))
         self._save()
-        self.checkpoints.wait()
-        self._write_weights(network)
-        self.journal.note("done")
-        self.journal.write_manifest(seconds=self.at.seconds)
-        return Summary(
-            **self._last_evaluation(),
-            **self.journal.sizes,
-            **self.at.best,
-            steps=self.at.step,
-            seconds=self.at.seconds,
-            selection=config.eval.select,
-            statistics=compared,
-            **self._skipped_updates(),
-        )
+        summaries = {}
+        for member, state in self._states():
+            member.checkpoints.wait()
+            member.write_weights(variables[member.lane])
+            summaries[member.directory] = member.end(compared[member.lane], state)
+        return summaries
 
-    # ------------------------------------------------------------------------- where the run starts
+    @property
+    def at(self) -> Any:
+        """How far all are."""
+        return self.members[0].at
 
-    def _start_or_resume(self) -> None:
-        """The state before the first step, or that of the newest checkpoint that is whole."""
-        plan = self.plan
-        resumed = hosts.on_first(self._newest_checkpoint)
-        if resumed is not None:
-            facts = Facts(**resumed["facts"])
-            self.at.go_on_from(facts)
-            self.finite = self.at.step
-        model = plan.shallow if plan.shallow and not self.at.grown else plan.model
-        state = create_state(
-            model, plan.optimizer, plan.config.seed, plan.image_shape, plan.config.train.ema_decay
-        )
-        if resumed is None:
-            self.state = plan.parallel.whole(self._started(state) if plan.start else state)
-        else:
-            self.state = self.checkpoints.restore(Path(resumed["path"]), facts, state)
-            self.feed.set_state(facts.data["feed"])
-            self._tell("compiling", _how_it_goes_on(facts, self._facts()))
-        self.journal.begin()
-
-    def _started(self, drawn: TrainState) -> TrainState:
-        """The state before the first step of a run that starts from the weights of another."""
-        plan, config = self.plan, self.plan.config
-        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON) if plan.start.shallow else None
-        variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
-        key = jax.random.key(config.seed)
-        images = None if seen is None else seen.images
-        variables = plan.start.variables(variables, plan.model, key, images)
-        dtype = drawn.metrics.loss.dtype
-        return begin_training(variables, plan.optimizer, dtype, config.train.ema_decay)
+    def _states(self) -> list[tuple[Member, TrainState]]:
+        """The members, each with its state; that of several on the host."""
+        states = self.plan.lanes.split(self.state)
+        return [(member, states[member.lane]) for member in self.members]
 
     def _record_start(self, network: Network) -> None:
         """What weights that were trained before are worth before the first step."""
         with self._timed("eval"):
             # An average of no steps is nothing yet.
             clean = network.evaluate(self.state.replace(average=None), 0)
-        line = {"step": 0, "epoch": 0.0, **clean}
+        lines = [{"step": 0, "epoch": 0.0, **clean[member.lane]} for member in self.members]
         with self.request.uncut:
-            self.at.lines.append(line)
-        self._add(line)
-
-    def _newest_checkpoint(self) -> dict[str, Any] | None:
-        path, facts, complaints = checkpoint.newest(self.directory)
-        for complaint in complaints:
-            self._tell("compiling", complaint)
-        if path is None:
-            return None
-        here = self._facts()
-        if facts.run != here.run:
-            raise ConfigError(
-                f"{path} is of another run, {facts.run}; choose another directory, or remove it"
-            )
-        if facts.data["fingerprint"] != here.data["fingerprint"]:
-            raise ConfigError(
-                f"the data of {self.plan.config.data.name} have changed since {self.directory} was "
-                "begun; bring back those, or choose another directory"
-            )
-        return {"path": str(path), "facts": dataclasses.asdict(facts)}
-
-    def _facts(self) -> Facts:
-        """Of the run as it is now."""
-        return Facts(
-            run=run_id(self.plan.config),
-            data={
-                "fingerprint": self.plan.source.fingerprint,
-                "feed": self.feed.get_state(),
-            },
-            execution={
-                key: value
-                for key, value in describe_execution(self.plan).items()
-                if key not in WITHOUT_EFFECT
-            },
-            **dataclasses.asdict(self.at),
-        )
+            for member, line in zip(self.members, lines, strict=True):
+                member.at.lines.append(line)
+        for (member, state), line in zip(self._states(), lines, strict=True):
+            member.add(line, state)
 
     def _network(self) -> Network:
         shallow = self.plan.shallow is not None and not self.at.grown
         model = self.plan.shallow if shallow else self.plan.model
         return Network(self.plan, model, self.state, self.feed, self._save_or_leave)
 
-    def _probes(self) -> Any:
+    def _recorder(self, member: Member) -> Any:
         from resjax.probes.record import Recorder  # what is built upon training, where it is used
 
-        return Recorder(
-            self.plan, self.directory, self.feed, self.at.evaluated, self._save_or_leave
-        )
+        at = member.at.evaluated
+        return Recorder(member.plan, member.directory, self.feed, at, self._save_or_leave)
 
     # ------------------------------------------------------------------------ training, evaluating
 
@@ -285,82 +252,61 @@ class _Run:
                 ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
                 reached, since = start, time.monotonic()
             with self.request.uncut:
-                self.state, self.at.step = network.steps(self.state, *given), end
+                self.state = network.steps(self.state, *given)
+                for member in self.members:
+                    member.at.step = end
             if time.monotonic() - told > TELL_EVERY:
-                self.loss = self._batch_means()["loss"]
+                self._look(Member.look_at)
                 self._tell("training")
                 told = time.monotonic()
         jax.block_until_ready(self.state)
 
     def _evaluate(self, network: Network, mark: int) -> Network:
         """Evaluates, grows if it is time to, and records; the network that is trained on."""
-        batch = self._batch_means()
-        self.loss = batch["loss"]
-        self._refuse_divergence()
+        plan = self.plan
+        self._look(Member.look_at)
+        self._look(Member.refuse_divergence)
         self._tell("evaluating")
         with self._timed("eval"):
             clean = network.evaluate(self.state, mark)
-            self.probes.record(network.model, self.state, mark)
-        best, state, grown = self.at.best, self.state, {}
-        if self.plan.config.eval.select == "best":
-            best = _better(best, clean, mark)
-        if mark == self.plan.grow_at:
+            for member, state in self._states():
+                member.recorder.record(network.model, state, mark)
+        state = self.state
+        if mark == plan.grow_at:
             with self._timed("compile"):
-                state = self._grow()
-                network = Network(self.plan, self.plan.model, state, self.feed, self._save_or_leave)
+                state = grow_all(plan, self._states(), self.feed)
+                network = Network(plan, plan.model, state, self.feed, self._save_or_leave)
             with self._timed("eval"):
-                after = network.evaluate(state, mark)
-            grown = {f"grown_{name}": value for name, value in after.items()}
-        line = self._line(mark, batch, clean | grown)
-        improved = best != self.at.best
+                for own, after in zip(clean, network.evaluate(state, mark), strict=True):
+                    own |= {f"grown_{name}": value for name, value in after.items()}
+        state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
+        improved = False
         with self.request.uncut:
-            self.state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
-            self.at.evaluated, self.at.best = mark, best
-            self.at.grown = self.at.grown or bool(grown)
-            self.at.lines.append(line)
-        self._add(line)
+            for member, own in self._states():
+                improved |= member.evaluated(mark, clean[member.lane], own)
+            self.state = state
+        for member, own in self._states():
+            member.add(member.at.lines[-1], own)
         if improved:
             self._save()
         return network
 
-    def _grow(self) -> TrainState:
-        """The deep net's state that computes what the shallow one does; momentum starts anew."""
-        plan, state = self.plan, self.state
-        seen = self.feed.first_examples("train", IMAGES_TO_GROW_ON).images
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        key = jax.random.key(plan.config.seed)
-        variables = grow(variables, plan.shallow, plan.model, key, seen)
-        begun = begin_training(
-            variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
-        )
-        kept = {name: getattr(state, name) for name in ("step", "metrics", "skipped_updates")}
-        return plan.parallel.whole(begun.replace(**kept))
+    def _look(self, look: Callable[[Member, Any], None]) -> None:
+        """Looks at the metrics of the members; one that has diverged is a member no more.
 
-    def _batch_means(self) -> dict[str, float]:
-        """Of the training batches since the last evaluation that were not left out."""
-        if not int(self.state.metrics.examples):
-            raise Diverged(
-                f"no update between {self._unknown_steps()} had a finite loss and gradient; "
-                "lower optim.learning_rate"
-            )
-        return self.state.metrics.means()
-
-    def _refuse_divergence(self) -> None:
-        """Raises Diverged unless the loss until this step is finite."""
-        loss = float(self.state.metrics.loss)
-        if not math.isfinite(loss):
-            rates = self.plan.rates[self.finite : self.at.step]
-            saved = self.checkpoints.newest_step()
-            raise Diverged(
-                f"the training loss became {loss} between {self._unknown_steps()}, at a learning "
-                f"rate of up to {rates.max():g}; "
-                + (f"the last checkpoint is of step {saved}; " if saved else "")
-                + "lower optim.learning_rate, or leave such updates out by train.on_nan=skip"
-            )
-        self.finite = self.at.step
-
-    def _unknown_steps(self) -> str:
-        return f"steps {self.finite + 1} and {self.at.step}"
+        Raises:
+          Diverged: if none is left.
+        """
+        metrics = self.plan.lanes.split(self.state.metrics)
+        for member in list(self.members):
+            try:
+                look(member, metrics[member.lane])
+            except Diverged as error:
+                member.fail(error)
+                left = [other for other in self.members if other is not member]
+                if not left:
+                    raise
+                self.members = left
 
     # -------------------------------------------------------------------------- saving and leaving
 
@@ -368,7 +314,7 @@ class _Run:
         """Between two calls of the device: saves the state, or leaves, if it is time to."""
         settle = functools.partial(jax.block_until_ready, self.state.step)
         what = self.agreement(settle)
-        if what == hosts.SAVE or self.checkpoints.failed():
+        if what == hosts.SAVE or any(member.checkpoints.failed() for member in self.members):
             self._save()
         if what == hosts.LEAVE:
             with self.request.uncut:
@@ -378,86 +324,32 @@ class _Run:
 
     def _save(self) -> None:
         with self.request.uncut:
-            self._write_checkpoint()
+            self._write_checkpoints()
 
     def _rescue(self) -> None:
-        """Saves the state of a run that is about to end, if it has one; waits until it is there."""
+        """Saves the state of runs that are about to end, if they have one, and waits for that."""
         if self.state is not None:
-            self._write_checkpoint()
-            self.checkpoints.wait()
-        self.journal.note("stopped", why=self.request.name)
+            self._write_checkpoints()
+            for member in self.members:
+                member.checkpoints.wait()
+        for member in self.members:
+            member.journal.note("stopped", why=self.request.name)
 
-    def _write_checkpoint(self) -> None:
-        if any(claim.lost for claim in self.claims):
-            raise Claimed(
-                f"{self.directory} was taken over by another process while this one stood still; "
-                "leave it to that one"
-            )
+    def _write_checkpoints(self) -> None:
         if self.at.step > self.at.evaluated:
-            self._refuse_divergence()
-        self.journal.count("train")  # an evaluation that is cut off is done again
-        self.checkpoints.save(self.state, self._facts())
-        self.journal.note("saved")
+            self._look(Member.refuse_divergence)
+        for member, state in self._states():
+            member.save(state)
 
-    # ----------------------------------------------------------------------------- what is recorded
+    def _tell(self, phase: str) -> None:
+        for member in self.members:
+            member.tell(phase)
 
-    def _line(self, step: int, batch: dict[str, float], clean: dict[str, float]) -> dict[str, Any]:
-        line = {
-            "step": step,
-            "epoch": step * self.plan.config.train.batch_size / len(self.plan.source.train),
-            "learning_rate": float(self.plan.rates[step - 1]),
-            "batch_error": batch["error"],
-            "batch_loss": batch["loss"],
-            **clean,
-        }
-        return line | self._skipped_updates()
-
-    def _skipped_updates(self) -> dict[str, int]:
-        """Their number, where a run skips any."""
-        if self.plan.config.train.on_nan != "skip":
-            return {}
-        return {"skipped_updates": int(self.state.skipped_updates)}
-
-    def _last_evaluation(self) -> dict[str, float]:
-        """The errors and losses of the last line; null is what is not finite."""
-        names = [f"{split}_{what}" for split in self.feed.evaluated for what in ("error", "loss")]
-        values = {name: self.at.lines[-1][name] for name in names}
-        return {name: math.nan if value is None else value for name, value in values.items()}
-
-    def _add(self, line: dict[str, Any]) -> None:
-        self.journal.add(line, self.state)
-        if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
-            self._tell("evaluating", news)
-
-    def _write_weights(self, network: Network) -> None:
-        """The network of the last evaluation, for what comes after the run."""
-        plan, data = self.plan, self.feed.data
-        with self._timed("eval"):
-            variables = network.evaluated(self.state, self.at.step)
-        if hosts.is_first():
-            names = plan.source.class_names
-            about = About(plan.config, names, tuple(plan.image_shape), batches=self.at.step)
-            weights = Weights(about, variables, data.mean, data.deviation)
-            write_weights(self.directory / WEIGHTS_FILE, weights)
-
-    def _tell(self, phase: str, note: str | None = None) -> None:
-        self.journal.tell(phase, self.loss, note)
-
-    def _timed(self, what: str) -> AbstractContextManager:
-        return self.journal.timed(what)
-
-
-def _how_it_goes_on(facts: Facts, here: Facts) -> str:
-    """The line about a run that is resumed."""
-    differing = differences(facts.execution, here.execution, "before", "now")
-    return f"goes on from step {facts.step}" + (
-        f"; the bits may be others, since {differing}" if differing else ""
-    )
-
-
-def _better(best: dict[str, float], clean: dict[str, float], step: int) -> dict[str, float]:
-    """The evaluation with the lower validation error, as fields of a summary; first is best."""
-    if best and best["best_validation_error"] <= clean["validation_error"]:
-        return best
-    errors = {f"best_{name}": clean[name] for name in clean if name.endswith("_error")}
-    return {"best_step": step, **errors}
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Counts the seconds spent inside for the runs, for each its share."""
+        with ExitStack() as until_it_ends:
+            for member in self.members:
+                member.journal.share = 1 / len(self.members)
+                until_it_ends.enter_context(member.journal.timed(what))
+            yield

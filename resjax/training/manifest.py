@@ -55,6 +55,7 @@ WITHOUT_EFFECT = frozenset(
         "eval.probe_examples", "eval.probes", "eval.tune", "log.histograms",
         "log.writers",
         "resources.cpus", "resources.gpus", "resources.tpu", "resources.retries",
+        "train.side_by_side",
     }
 )  # fmt: skip
 """Keys of execution on which not a bit of a result depends."""
@@ -70,6 +71,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
         "steps_per_call": plan.steps_per_call,
         "devices": plan.parallel.count,
         "hosts": plan.parallel.hosts,
+        "side_by_side": list(plan.lanes.seeds) if plan.lanes.several else None,
         "device": plan.parallel.devices[0].device_kind,
         "cpus": _cpus(),
         "blocks_per_iteration": [

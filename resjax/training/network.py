@@ -28,7 +28,7 @@ def arguments_of_call(plan: Plan, feed: Feed, start: int, stop: int) -> tuple:
         feed.pieces(range(start, stop), k),
         pieces(rates),
         pieces(np.int32(stop - start)),
-        pieces(np.uint32(plan.config.seed)),
+        pieces(plan.lanes.stack(list(map(np.uint32, plan.lanes.seeds)))),
     )
 
 
@@ -40,6 +40,7 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
         (state, *arguments_of_call(plan, feed, 0, 0)),
         cut=(None, None, CUT, None, None, None),
         donate_argnums=(0,),
+        each=plan.lanes.each(True, False, True, False, False, True),
     )
 
 
@@ -60,67 +61,75 @@ class Network:
         self.plan, self.model, self.feed, self.between = plan, model, feed, between
         self.steps = compile_steps(plan, model, state, feed)
         config, shape = plan.config, plan.image_shape
-        variables = jax.eval_shape(TrainState.evaluated, state)
+        devices, lanes = plan.parallel, plan.lanes
+        self.variables = lanes.map(TrainState.evaluated)
+        variables = jax.eval_shape(self.variables, state)
         size = min(config.eval.batch_size, max(feed.evaluated.values()))
-        self.evaluator = Evaluator(model, variables, shape, size, plan.parallel)
+        self.evaluator = Evaluator(model, variables, shape, size, devices, lanes)
         if config.eval.precise_batches:
             size = config.train.batch_size // config.train.micro_batches
-            self.measurer = Measurer(model, variables, shape, size, plan.parallel)
-            self.by_batch = Evaluator(measuring(model), variables, shape, size, plan.parallel)
+            self.measurer = Measurer(model, variables, shape, size, devices, lanes)
+            self.by_batch = Evaluator(measuring(model), variables, shape, size, devices, lanes)
 
     def arguments(self, start: int, stop: int) -> tuple:
         """As `arguments_of_call`."""
         return arguments_of_call(self.plan, self.feed, start, stop)
 
-    def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """{"train_error", "train_loss", "test_error", ...}, by `eval.statistics`, of all splits.
+    def evaluate(self, state: TrainState, step: int) -> list[dict[str, float]]:
+        """{"train_error", "train_loss", "test_error", ...} of every lane, and of all splits.
 
-        Precise ones are measured over the batches that would be trained on from `step` on.
+        Statistics are those of `eval.statistics`. Precise ones are measured over the batches that
+        would be trained on from `step` on.
         """
         return self._on_all(self.evaluator, self.evaluated(state, step))
 
     def evaluated(self, state: TrainState, step: int) -> Any:
         """The variables that `evaluate` is of."""
-        variables = state.evaluated()
+        variables = self.variables(state)
         if self.plan.config.eval.statistics == "precise":
             variables = self._precise(variables, step)
         return variables
 
     def compare_statistics(
         self, state: TrainState, step: int
-    ) -> dict[str, dict[str, float]] | None:
+    ) -> list[dict[str, dict[str, float]] | None]:
         """The same by {"batch", "running", "precise"}; None unless precise ones are asked for."""
         if not self.plan.config.eval.precise_batches:
-            return None
-        running = state.evaluated()
-        return {
+            return [None] * len(self.plan.lanes.seeds)
+        running = self.variables(state)
+        compared = {
             "batch": self._on_all(self.by_batch, running),
             "running": self._on_all(self.evaluator, running),
             "precise": self._on_all(self.evaluator, self._precise(running, step)),
         }
+        return [
+            dict(zip(compared, own, strict=True)) for own in zip(*compared.values(), strict=True)
+        ]
 
     def _precise(self, variables: Any, step: int) -> Any:
         steps = range(step, step + self.plan.config.eval.precise_batches)
         measured = self.measurer(variables, self._watched(self.feed.training_batches(steps)))
         return {**variables, "batch_stats": self.plan.parallel.whole(measured)}
 
-    def _on_all(self, evaluate: Evaluator, variables: Any) -> dict[str, float]:
-        means = {}
+    def _on_all(self, evaluate: Evaluator, variables: Any) -> list[dict[str, float]]:
+        lanes = self.plan.lanes
+        means: list[dict[str, float]] = [{} for _ in lanes.seeds]
         for split, examples in self.feed.evaluated.items():
             batches = self.feed.evaluation_batches(split, evaluate.batch_size)
-            metrics = evaluate(variables, self._watched(batches))
-            skipped = self.feed.skipped(split, evaluate.batch_size)
-            if int(metrics.examples) + skipped != examples:
+            metrics = lanes.split(evaluate(variables, self._watched(batches)))
+            skipped, counted = self.feed.skipped(split, evaluate.batch_size), metrics[0].examples
+            if int(counted) + skipped != examples:
                 raise RuntimeError(
-                    f"evaluated {int(metrics.examples)} examples of {examples} in {split}, and "
-                    f"skipped {skipped}"
+                    f"evaluated {int(counted)} examples of {examples} in {split}, and skipped "
+                    f"{skipped}"
                 )
             if skipped == examples:
                 raise ConfigError(
                     f"none of the {examples} images of {split} that are evaluated can be decoded; "
                     "fetch them again"
                 )
-            means |= {f"{split}_{name}": value for name, value in metrics.means().items()}
+            for own, sums in zip(means, metrics, strict=True):
+                own |= {f"{split}_{name}": value for name, value in sums.means().items()}
         return means
 
     def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:

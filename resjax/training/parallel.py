@@ -7,6 +7,7 @@ XLA's partitioner: it would gather all activations for a gradient that it does n
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from resjax.ops.devices import DEVICES
+from resjax.training.lanes import side_by_side
 from resjax.training.programs import program
 
 Cut = tuple[int | None, ...]
@@ -102,6 +104,7 @@ class Parallel:
         arguments: tuple,
         cut: Cut,
         donate_argnums: tuple[int, ...] = (),
+        each: tuple[bool, ...] = (),
     ) -> Callable:
         """`share(*parts, *arguments)`, compiled; see `resjax.training.programs.program`.
 
@@ -109,14 +112,22 @@ class Parallel:
           share: what one device computes; its result is whole.
           parts: constants of the program.
           arguments: arrays, or their shapes as `shape_of_pieces` gives them.
-          cut: for each argument.
+          cut: for each argument, as it is in one lane.
           donate_argnums: arguments whose memory the result takes.
+          each: which arguments have an axis of lanes; then the result has it.
         """
+        if any(each):
+            share, parts, cut = side_by_side, (share, each, parts), _behind_lanes(cut, each)
         options = {"mesh": self.mesh, "cut": cut, "out": None, "donate_argnums": donate_argnums}
         return program(share, parts, arguments, STYLES[self.style], **options)
 
-    def function(self, share: Callable, cut: Cut, out: int | None = None) -> Callable:
+    def function(
+        self, share: Callable, cut: Cut, out: int | None = None, each: tuple[bool, ...] = ()
+    ) -> Callable:
         """The same, compiled when it is called; its result may be cut, along the axis `out`."""
+        if any(each):
+            share = functools.partial(side_by_side, share, each, ())
+            cut, [out] = _behind_lanes(cut, each), _behind_lanes((out,), (True,))
         return STYLES[self.style](share, self.mesh, cut, out, ())
 
     def whole(self, tree: Any) -> Any:
@@ -172,6 +183,12 @@ class Parallel:
         if self.style == "pmap":
             shape = (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])
         return jax.ShapeDtypeStruct(shape, value.dtype)
+
+
+def _behind_lanes(cut: Cut, each: tuple[bool, ...]) -> Cut:
+    """The axes along which arguments are cut, if some have one of lanes before all others."""
+    pairs = zip(cut, each, strict=True)
+    return tuple(axis if axis is None else axis + own for axis, own in pairs)
 
 
 def _spec(axis: int | None) -> PartitionSpec:

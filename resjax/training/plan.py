@@ -23,6 +23,7 @@ from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
 from resjax.training.events import PACKAGES, WRITERS
+from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.programs import by_value
@@ -37,6 +38,12 @@ STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
 An accelerator would wait for the host between short steps; a CPU is its own host.
 """
 
+SIDE_BY_SIDE = {"cpu": 1}
+"""Runs in one program, by platform, where `train.side_by_side` is 0; 1 where it was not measured.
+
+On a CPU eight runs of ResNet-20 on 32x32 have 0.6 to 0.8 of the speed of one after another, those
+of ResNet-8 on digits 1.5 (`tests/benchmarks/seeds.py`).
+"""
 
 SELECTIONS = ("final", "best")
 
@@ -62,8 +69,12 @@ class Plan:
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
+      side_by_side: runs that are put into one program, if they differ in their seed alone.
       parallel: the devices.
       augmentation: of training images.
+      alone: whether it cannot share a program with others, whatever their seeds.
+      lanes: the seeds of the runs that are side by side in one program; `prepare` gives that of
+        the config alone.
     """
 
     config: ConfigDict
@@ -76,8 +87,11 @@ class Plan:
     rates: np.ndarray
     marks: list[int]
     steps_per_call: int
+    side_by_side: int
     parallel: Parallel
     augmentation: Augmentation
+    alone: bool
+    lanes: Lanes
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -190,8 +204,11 @@ def prepare(config: ConfigDict) -> Plan:
         rates=rates,
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
+        side_by_side=_side_by_side(config, source, parallel),
         parallel=parallel,
         augmentation=Augmentation(config.data.pad, config.data.flip),
+        alone=_why_alone(config, source, parallel) is not None,
+        lanes=Lanes((config.seed,)),
     )
 
 
@@ -199,6 +216,26 @@ def _steps_per_call(source: Source) -> int:
     """By platform; a call with streamed images would hold those of all its steps."""
     resident = isinstance(source.train, Split)
     return STEPS_PER_CALL.get(jax.default_backend(), 1) if resident else 1
+
+
+def _side_by_side(config: ConfigDict, source: Source, parallel: Parallel) -> int:
+    asked, alone = config.train.side_by_side, _why_alone(config, source, parallel)
+    if alone and asked > 1:
+        raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
+    return 1 if alone else asked or SIDE_BY_SIDE.get(jax.default_backend(), 1)
+
+
+def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:
+    """What keeps a run from being in one program with others; None if nothing does."""
+    if config.train.side_by_side == 1:
+        return "train.side_by_side=1"
+    if not isinstance(source.train, Split):
+        return "images that are decoded as they are needed are those of one run"
+    if parallel.hosts > 1:
+        return f"there are {parallel.hosts} hosts"
+    if "wandb" in config.log.writers:
+        return "log.writers=wandb shows one run of a process at a time"
+    return None
 
 
 def _load(data: ConfigDict) -> Source:

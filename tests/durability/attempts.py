@@ -47,7 +47,8 @@ class Zygote:
           config: {dotted key: value} that differ from those of `TINY`.
           workdir: of the run.
           act: is called with the pid and what is told: {"phase", "step", "note"}, or {"error"}.
-          options: `x64`; `tell_every`, of the loop, and `write_every`, of its progress.
+          options: `x64`; `tell_every`, of the loop, and `write_every`, of its progress; `seeds`, of
+            runs in directories of these names in the workdir, which are trained as a sweep.
 
         Returns:
           The exit status, as `os.waitstatus_to_exitcode` gives it, and all that was told.
@@ -106,6 +107,8 @@ def run(job: dict) -> int:
 
     try:
         with interruptible(EXIT_UNFINISHED, "last words"):
+            if "seeds" in job:
+                return sweep(config, Path(job["workdir"]), job["seeds"], observe)
             train_and_evaluate(config, job["workdir"], observe)
     except KeyboardInterrupt:
         return EXIT_UNFINISHED
@@ -113,6 +116,28 @@ def run(job: dict) -> int:
         tell({"error": f"{type(error).__name__}: {error}"})
         return 1
     return 0
+
+
+def sweep(config, workdir: Path, seeds: list[int], observe: Callable) -> int:
+    """Runs of several seeds by the local launcher."""
+    from resjax.sweeps.local import run_sweep
+
+    runs = {}
+    for seed in seeds:
+        runs[workdir / str(seed)] = config.copy_and_resolve_references()
+        runs[workdir / str(seed)].seed = seed
+
+    class Observer:
+        def started(self, directory): ...
+
+        def progressed(self, directory, progress):
+            observe(progress)
+
+        def finished(self, outcome): ...
+
+        def waiting(self, directories): ...
+
+    return int(any(outcome.error for outcome in run_sweep(runs, Observer())))
 
 
 TINY = {

@@ -13,6 +13,8 @@ from tests.durability.attempts import Zygote, sender
 
 KILLS, STEPS = 25, 520
 
+SEEDS = [0, 5, 2]
+
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
@@ -92,3 +94,31 @@ def test_a_run_killed_25_times_ends_with_the_same_bits(tmp_path, feed, environme
              if line["event"] == "begun"]  # fmt: skip
     assert begun == sorted(begun)
     assert begun[-1] > STEPS / 3  # it went on, and did not start anew
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_group_killed_8_times_ends_with_the_same_bits(tmp_path):
+    """Three seeds side by side, also where some have ended and others have not."""
+    keys = resident(tmp_path) | {"train.duration": "120 steps", "eval.every": "40 steps"}
+    keys["train.side_by_side"] = 3
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    chance = random.Random(3)
+    with Zygote() as zygote:
+        assert zygote.attempt(keys, whole, seeds=SEEDS, tell_every=0.25)[0] == 0
+        keys |= {"checkpoint.seconds": 0.02, "checkpoint.keep": 1}
+        reached, statuses = 0, []
+        while len(statuses) < 8:
+            phase = chance.choice(["training"] * 8 + ["compiling", "evaluating"])
+            step = reached + chance.randrange(16) if phase == "training" else 0
+            act = sender(signal.SIGKILL, phase, min(step, 119), chance.random() * 0.3)
+            status, told = zygote.attempt(keys, killed, act, seeds=SEEDS)
+            statuses.append(status)
+            reached = max((fact.get("step", 0) for fact in told), default=0)
+        status, told = zygote.attempt(keys, killed, seeds=SEEDS)
+        assert status == 0, told[-1]
+    assert -9 in statuses
+    for seed in SEEDS:
+        assert_same_end(killed / str(seed), whole / str(seed))
+        manifest = rundir.read_json(killed / str(seed) / "manifest.json")
+        assert manifest["execution"]["side_by_side"] == SEEDS

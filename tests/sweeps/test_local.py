@@ -1,6 +1,11 @@
+import jax
+import jax.numpy as jnp
+
+from resjax.sweeps.doctor import examine
 from resjax.sweeps.local import Outcome, run_sweep
+from resjax.sweeps.status import look
 from resjax.training import claims, rundir
-from resjax.training.loop import train_and_evaluate
+from resjax.training.loop import train_side_by_side
 
 
 class Recorder:
@@ -54,14 +59,15 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
 ):
     runs = grid_of_two(tiny, tmp_path)
 
-    def train(config, directory, observe):
+    def train(runs, observe):
+        [directory] = runs
         if directory.name == "identity":
             directory.mkdir()
             rundir.write_json(directory / "config.json", {})
             raise ZeroDivisionError("in the\nmiddle")
-        return train_and_evaluate(config, directory, observe)
+        return train_side_by_side(runs, observe)
 
-    monkeypatch.setattr("resjax.sweeps.local.train_and_evaluate", train)
+    monkeypatch.setattr("resjax.sweeps.local.train_side_by_side", train)
     outcomes = run_sweep(runs, Recorder())
     assert [outcome.error for outcome in outcomes] == ["ZeroDivisionError: in the middle", None]
     text = (tmp_path / "identity" / "error.txt").read_text()
@@ -89,3 +95,66 @@ def test_runs_of_other_processes_are_left_to_them_and_waited_for(tiny, tmp_path,
     outcomes = run_sweep(runs, recorder)
     assert [name for end, name in recorder.events if end == "finished"] == ["none", "identity"]
     assert all(outcome.summary for outcome in outcomes)
+
+
+def seeds_side_by_side(tiny, tmp_path, most=2):
+    tiny.train.side_by_side = most
+    runs = {}
+    for seed in range(3):
+        runs[tmp_path / str(seed)] = tiny.copy_and_resolve_references()
+        runs[tmp_path / str(seed)].seed = seed
+    return runs
+
+
+def test_seeds_are_trained_side_by_side_and_each_is_a_run_of_its_own(tiny, tmp_path):
+    runs, recorder = seeds_side_by_side(tiny, tmp_path), Recorder()
+    at_once, progressed = set(), recorder.progressed
+
+    def look_at_all(directory, progress):
+        progressed(directory, progress)
+        if progress.phase == "evaluating":
+            at_once.add(tuple(look(run).state for run in runs))
+
+    recorder.progressed = look_at_all
+    outcomes = run_sweep(runs, recorder)
+    assert recorder.events == [
+        ("started", "0"), ("started", "1"), ("finished", "0"), ("finished", "1"),
+        ("started", "2"), ("finished", "2"),
+    ]  # fmt: skip
+    # While the first two are at work both are seen to be.
+    assert any("waiting" not in states[:2] and states[2] == "waiting" for states in at_once)
+    assert [outcome.directory for outcome in outcomes] == list(runs)
+    assert {status.state for status in map(look, runs)} == {"done"}
+    assert {finding.state for finding in map(examine, runs)} == {rundir.DONE}
+    groups = [rundir.read_json(run / "manifest.json")["execution"]["side_by_side"] for run in runs]
+    assert groups == [[0, 1], [0, 1], None]
+    losses = {outcome.summary.train_loss for outcome in outcomes}
+    assert len(losses) == 3
+
+
+def test_what_is_left_of_a_group_goes_on_when_others_are_done(tiny, tmp_path):
+    """Killed between two results; the second ends with the bits that it had."""
+    runs = seeds_side_by_side(tiny, tmp_path)
+    before = run_sweep(runs, Recorder())
+    (tmp_path / "1" / "result.json").unlink()
+    recorder = Recorder()
+    again = run_sweep(runs, recorder)
+    ends = [event for event in recorder.events if event[0] != "started"]
+    assert ends == [("skipped", "0"), ("finished", "1"), ("skipped", "2")]
+    assert [outcome.summary.test_loss for outcome in again] == [
+        outcome.summary.test_loss for outcome in before
+    ]
+
+
+def test_one_seed_that_diverges_fails_alone(tiny, tmp_path, monkeypatch):
+    from resjax.training.state import create_state
+
+    def lost(model, optimizer, seed, *options):
+        state = create_state(model, optimizer, seed, *options)
+        return state if seed else state.replace(params=jax.tree.map(jnp.log, state.params))
+
+    monkeypatch.setattr("resjax.training.begin.create_state", lost)
+    runs = seeds_side_by_side(tiny, tmp_path)
+    outcomes = run_sweep(runs, Recorder())
+    assert [bool(outcome.error) for outcome in outcomes] == [True, False, False]
+    assert "the training loss became nan" in look(tmp_path / "0").why

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import time
 
@@ -67,13 +68,17 @@ def test_a_damaged_result_is_a_failure_with_the_remedy(tiny, tmp_path):
 def test_time_left_is_shared_by_those_at_work(tmp_path):
     done = Status(tmp_path / "a", "done", seconds=10.0)
     at_work = [
-        Status(tmp_path / name, "training", step=5, steps=10, seconds_left=5.0, owner="p")
+        Status(tmp_path / name, "training", step=5, steps=10, seconds_left=5.0, owner=name)
         for name in "bc"
     ]
     waiting = Status(tmp_path / "d", "waiting")
     weights = {tmp_path / name: 1.0 for name in "abcd"}
     left = seconds_left([done, *at_work, waiting], weights)
     assert left == pytest.approx(10.0)  # two halves and a whole at 0.1 a second, by two
+    done = dataclasses.replace(done, seconds=5.0)  # its share of the 10 that two took together
+    together = [dataclasses.replace(status, owner="p") for status in at_work]
+    left = seconds_left([done, *together, waiting], weights)
+    assert left == pytest.approx(10.0)  # at 0.2 a second, by one
     assert seconds_left([waiting], weights) is None
     assert seconds_left([done], weights) == 0.0
 

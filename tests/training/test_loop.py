@@ -58,6 +58,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "eval.tune": [], "resources.tpu": "",
         "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
         "eval.probes": "", "eval.probe_examples": 512,
+        "train.side_by_side": 0, "side_by_side": None,
         "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
@@ -65,7 +66,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
 
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
-    monkeypatch.setattr("resjax.training.loop._Run", None)
+    monkeypatch.setattr("resjax.training.loop._Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -89,7 +90,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
 def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     tiny.model.unroll = "1"
-    monkeypatch.setattr("resjax.training.loop._Run", None)
+    monkeypatch.setattr("resjax.training.loop._Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -361,7 +362,7 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
 
 def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
     tiny.train.on_nan = "skip"
-    monkeypatch.setattr("resjax.training.loop.create_state", with_lost_parameters)
+    monkeypatch.setattr("resjax.training.begin.create_state", with_lost_parameters)
     with pytest.raises(Diverged, match="no update between steps 1 and 10 had a finite loss"):
         train_and_evaluate(tiny, tmp_path)
 

@@ -102,6 +102,12 @@ class _Work:
         Raises:
           ConfigError: for the first run that is wrong, or has no node.
         """
+        for config in self.runs.values():
+            if config.train.side_by_side > 1:
+                raise ConfigError(
+                    f"train.side_by_side={config.train.side_by_side} has no effect, Ray runs every "
+                    "run in a process of its own; set it to 0, or use --launcher=local"
+                )
         groups: dict[tuple, dict[Path, ConfigDict]] = {}
         for directory, config in self.runs.items():
             groups.setdefault(tuple(needs(config).items()), {})[directory] = config
