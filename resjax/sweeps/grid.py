@@ -79,7 +79,7 @@ def experiment_runs(
     """
     module, config = load_experiment(reference)
     settings = dict(settings or {})
-    _set(config, settings, "settings")
+    _set(config, settings, "settings set")
     validate(config)
     further = dict(axis_of_option(option, config) for option in added)
     chosen = select_axes(axes_of(module, config), axes, seeds, settings, further)
@@ -236,24 +236,24 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
         run = config.copy_and_resolve_references()
-        _set(run, point, "an axis")
+        _set(run, point, "an axis sets")
         runs[run_id(run)] = run
     if not runs:
         raise ConfigError("the grid is empty: an axis has no points")
     return runs
 
 
-def _set(config: ConfigDict, settings: Mapping[str, Any], who: str) -> None:
-    """Sets {dotted key: value}; `who` says it in an error."""
+def _set(config: ConfigDict, settings: Mapping[str, Any], what: str) -> None:
+    """Sets {dotted key: value}; an error begins with `what`."""
     for key in settings:
         if key not in flatten(config):
             raise ConfigError(
-                f"{who} sets unknown key {key!r}; {nearest(key, list(flatten(config)))}"
+                f"{what} unknown key {key!r}; {nearest(key, list(flatten(config)))}"
             )
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
-        raise ConfigError(f"{who} sets {settings}: {_one_line(error)}") from None
+        raise ConfigError(f"{what} {settings}: {_one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:
