@@ -247,9 +247,7 @@ def _set(config: ConfigDict, settings: Mapping[str, Any], what: str) -> None:
     """Sets {dotted key: value}; an error begins with `what`."""
     for key in settings:
         if key not in flatten(config):
-            raise ConfigError(
-                f"{what} unknown key {key!r}; {nearest(key, list(flatten(config)))}"
-            )
+            raise ConfigError(f"{what} unknown key {key!r}; {nearest(key, list(flatten(config)))}")
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
