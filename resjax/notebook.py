@@ -11,6 +11,7 @@ from resjax.live import Board
 from resjax.report.report import Report, write_report
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.training.claims import claimed
 from resjax.training.compilation import enable_cache
 from resjax.training.summary import Progress
 
@@ -44,14 +45,16 @@ def sweep(
       retry: goes on with what failed before.
 
     Raises:
-      ConfigError: before anything is trained, if a run cannot be; at the end if none is done.
+      ConfigError: before anything is trained, if a run cannot be; at the end if none is
+        done, or another process writes the report just then.
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
     runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
     check(runs)
     enable_cache()
     run_sweep(runs, Line(runs), retry)
-    return write_report(Path(workdir))
+    with claimed(Path(workdir)):
+        return write_report(Path(workdir))
 
 
 class Line:

@@ -94,7 +94,7 @@ def experiment_runs(
     """
     module, config = load_experiment(reference)
     settings = dict(settings or {})
-    _set(config, list(flatten(config)), settings, "settings")
+    _set(config, list(flatten(config)), settings, "settings set")
     validate(config)
     return select_runs(module, config, workdir, axes, seeds, settings, added, only)
 
@@ -278,22 +278,22 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
     for points in itertools.product(*axes):
         point = {key: value for settings in points for key, value in settings.items()}
         run = config.copy_and_resolve_references()
-        _set(run, known, point, "an axis")
+        _set(run, known, point, "an axis sets")
         runs[run_id(run)] = run
     if not runs:
         raise ConfigError("the grid is empty: an axis has no points")
     return runs
 
 
-def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], who: str) -> None:
-    """Sets {dotted key: value} of the keys that are known; `who` says it in an error."""
+def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what: str) -> None:
+    """Sets {dotted key: value} of the keys that are known; an error begins with `what`."""
     for key in settings:
         if key not in known:
-            raise ConfigError(f"{who} sets unknown key {key!r}; {nearest(key, known)}")
+            raise ConfigError(f"{what} unknown key {key!r}; {nearest(key, known)}")
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
-        raise ConfigError(f"{who} sets {settings}: {_one_line(error)}") from None
+        raise ConfigError(f"{what} {settings}: {_one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:

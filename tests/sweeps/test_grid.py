@@ -155,9 +155,9 @@ def test_runs_of_an_experiment_are_those_of_the_command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model.dept": 8}, "settings sets unknown key 'model.dept'; nearest: model.depth"),
+        ({"model.dept": 8}, "settings set unknown key 'model.dept'; nearest: model.depth"),
         ({"model.depth": 8}, "axis 'depth' sets it"),
-        ({"model.width": "wide"}, "settings sets {'model.width': 'wide'}"),
+        ({"model.width": "wide"}, "settings set {'model.width': 'wide'}"),
         ({"optim.momentum": 2.0}, "optim.momentum=2.0"),
     ],
 )
