@@ -104,6 +104,7 @@ def main() -> None:
         workdir = options.workdir or Path(directory, "grid")
         if not workdir.exists():
             write_grid(workdir, options.runs)
+        shutil.rmtree(workdir / "report", ignore_errors=True)
         words = [*of_grid(options.runs), f"--workdir={workdir}"]
         commands = {
             "sweep, which writes the report": ["sweep", *words],
