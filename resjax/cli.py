@@ -11,7 +11,7 @@ from resjax.config import ConfigError
 from resjax.cores import take_own_cores
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
-from resjax.lines import tell
+from resjax.terminal.lines import tell
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.live import Board
 from resjax.report.report import Report, write_report
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.terminal.live import Board
 from resjax.training.claims import claimed
 from resjax.training.compilation import enable_cache
 from resjax.training.summary import Progress

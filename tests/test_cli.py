@@ -10,7 +10,7 @@ from resjax import exits
 from resjax.arguments import command_parser, make_parser
 from resjax.cli import main
 from resjax.commands import COMMANDS
-from resjax.lines import wrapped
+from resjax.terminal.lines import wrapped
 
 
 def help_of(capsys, *words):

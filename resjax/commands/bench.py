@@ -23,7 +23,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     import jax
 
-    from resjax.display import Measurements
+    from resjax.terminal.plans import Measurements
     from resjax.training import hosts
     from resjax.training.benchmark import measure_training
     from resjax.training.plan import prepare

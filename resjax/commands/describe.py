@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
         print(json.dumps({"name": name, **fields}, indent=2))
     else:
-        from resjax.display import print_description, print_memory
+        from resjax.terminal.plans import print_description, print_memory
 
         print_description(title, description)
         if memory:

@@ -19,8 +19,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_sweeps import print_findings, print_removed
     from resjax.sweeps.doctor import DAMAGED, examine_all, repair
+    from resjax.terminal.sweeps import print_findings, print_removed
 
     refuse(rest)
     findings = examine_all(options.dir)

@@ -27,10 +27,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_reports import print_probed
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
     from resjax.report.probes import write_probed
+    from resjax.terminal.reports import print_probed
     from resjax.training.compilation import enable_cache
     from resjax.training.events import TensorBoard
 

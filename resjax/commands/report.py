@@ -27,8 +27,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def print_report(workdir: Path, again: bool) -> None:
     """Writes the report of a sweep, also if it is of the same runs `again`, and prints it."""
-    from resjax import display_reports
     from resjax.report.report import write_report
+    from resjax.terminal import reports
     from resjax.training.claims import Claimed, claimed
 
     if not workdir.is_dir():
@@ -39,7 +39,7 @@ def print_report(workdir: Path, again: bool) -> None:
     except Claimed:
         print(f"another process writes {workdir / 'report'}", file=sys.stderr)
     else:
-        display_reports.print_report(report)
+        reports.print_report(report)
 
 
 REPORT = Command(

@@ -54,8 +54,8 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
 
 def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
     """Trains runs in this process, one after another, and shows it."""
-    from resjax.live import Display
     from resjax.sweeps.local import check, run_sweep
+    from resjax.terminal.live import Display
     from resjax.training import hosts
     from resjax.training.compilation import enable_cache
 

@@ -17,9 +17,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.live import Board, Watch
     from resjax.sweeps.ledger import read_ledger, total
     from resjax.sweeps.status import ENDED, look_in
+    from resjax.terminal.live import Board, Watch
 
     refuse(rest)
     statuses = look_in(options.dir)
@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return 0
     board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
     if not options.watch:
-        from resjax.display_sweeps import print_statuses
+        from resjax.terminal.sweeps import print_statuses
 
         cost = total(read_ledger(status.directory) for status in statuses)
         print_statuses(statuses, board.line(statuses), cost)

@@ -96,9 +96,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
-    from resjax.display_sweeps import print_dry_run
     from resjax.sweeps.estimate import seconds_of, work_of
     from resjax.sweeps.status import look
+    from resjax.terminal.sweeps import print_dry_run
 
     work, statuses = work_of(runs), [look(directory) for directory in runs]
     seconds = seconds_of(statuses, work)
@@ -115,9 +115,9 @@ def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
 def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace
 ) -> int:
-    from resjax.live import Board, Watch
     from resjax.sweeps import workers
     from resjax.sweeps.status import look
+    from resjax.terminal.live import Board, Watch
     from resjax.training.rundir import DONE, make_directory
 
     told = workers.environments(options.jobs)
@@ -153,7 +153,7 @@ def _refuse_mixed_launchers(options: argparse.Namespace) -> None:
 def _work_on_ray(
     runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path
 ) -> int:
-    from resjax.live import Board, Watch
+    from resjax.terminal.live import Board, Watch
 
     try:
         from resjax.sweeps.ray.cluster import cluster

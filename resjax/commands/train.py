@@ -21,7 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display import print_plan
+    from resjax.terminal.plans import print_plan
     from resjax.training import hosts
     from resjax.training.plan import prepare
 

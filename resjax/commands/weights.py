@@ -65,8 +65,8 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported
     from resjax.interop.importing import import_file, read_names, write_run
+    from resjax.terminal.weights import print_imported
 
     names = read_names(options.class_names) if options.class_names else ()
     imported = import_file(options.file, lambda config: override(config, rest), names)
@@ -87,9 +87,9 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported, print_scores
     from resjax.interop.importing import read_any
     from resjax.interop.scoring import evaluate
+    from resjax.terminal.weights import print_imported, print_scores
     from resjax.training.compilation import enable_cache
 
     def chosen(config: ConfigDict) -> list[str]:
@@ -113,9 +113,9 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.display_weights import print_imported, print_predictions
     from resjax.interop.importing import read_any
     from resjax.interop.predicting import predict
+    from resjax.terminal.weights import print_imported, print_predictions
     from resjax.training.compilation import enable_cache
 
     with definitions(rest) as overrides:

@@ -6,9 +6,9 @@ import pytest
 
 from resjax.cli import main
 from resjax.config import ConfigError
-from resjax.live import MOST_ROWS, Board, clock, shown
 from resjax.sweeps.estimate import seconds_of, work_of
 from resjax.sweeps.status import Status, count, look, look_in, seconds_left
+from resjax.terminal.live import MOST_ROWS, Board, clock, shown
 from resjax.training import claims, rundir
 from resjax.training.loop import train_and_evaluate
 
@@ -101,7 +101,9 @@ def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):
 def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
     train_and_evaluate(tiny, tmp_path / "done")
     board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
-    monkeypatch.setattr("resjax.live.look", lambda path: looked.append(path.name) or look(path))
+    monkeypatch.setattr(
+        "resjax.terminal.live.look", lambda path: looked.append(path.name) or look(path)
+    )
     for _ in range(3):
         board.look()
     assert looked == ["done", "other", "other", "other"]

@@ -11,7 +11,7 @@ from rich.table import Table
 from resjax.interop.importing import Imported, describe
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
-from resjax.lines import say
+from resjax.terminal.lines import say
 
 MOST_CLASSES = 20
 """Rows of a table of classes; of more classes the worst are told."""

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from resjax import live
 from resjax.cli import main
 from resjax.config import default_config
-from resjax.display import print_plan
-from resjax.live import Board, Display
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
+from resjax.terminal import live
+from resjax.terminal.live import Board, Display
+from resjax.terminal.plans import print_plan
 from resjax.training.plan import prepare
 from resjax.training.summary import Progress, Summary
 from tests.report.fabricate import fail_run, write_run

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from resjax.data.source import Split
-from resjax.display_tables import print_whole, several
-from resjax.lines import say
 from resjax.models.summary import Description
+from resjax.terminal.lines import say
+from resjax.terminal.tables import print_whole, several
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
 

@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resjax.display_tables import fit, several
 from resjax.interruption import cleared_at_the_end
-from resjax.lines import say
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
+from resjax.terminal.lines import say
+from resjax.terminal.tables import fit, several
 from resjax.training.rundir import DONE, FAILED, run_state
 from resjax.training.summary import Progress
 

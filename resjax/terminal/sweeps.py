@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from resjax.config import flatten
-from resjax.display_tables import print_whole, several
-from resjax.lines import say
-from resjax.live import clock, status_rows
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
 from resjax.sweeps.ledger import Ledger
 from resjax.sweeps.status import ENDED, Status, count
+from resjax.terminal.lines import say
+from resjax.terminal.live import clock, status_rows
+from resjax.terminal.tables import print_whole, several
 from resjax.training.rundir import DONE
 
 

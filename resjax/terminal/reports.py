@@ -6,12 +6,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from resjax.display_tables import print_whole
-from resjax.lines import say
 from resjax.probes.record import Probed
 from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
+from resjax.terminal.lines import say
+from resjax.terminal.tables import print_whole
 
 
 def print_report(report: Report) -> None:
