@@ -33,8 +33,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if not options.watch:
         from resjax.terminal.sweeps import print_statuses
 
-        cost = total(read_ledger(status.directory) for status in statuses)
-        print_statuses(statuses, board.line(statuses), cost)
+        ledgers = [read_ledger(status.directory) for status in statuses]
+        print_statuses(statuses, board.line(statuses), total(ledgers) if any(ledgers) else None)
         return 0
     with Watch(board, to_stdout=True) as watch:
         while any(status.state not in ENDED for status in board.look()):

@@ -87,8 +87,8 @@ def _operations(number: float) -> str:
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 
 
-def print_statuses(statuses: list[Status], line: str, cost: Ledger) -> None:
-    """A row for each run, a line about all and one about what they have cost, to stdout."""
+def print_statuses(statuses: list[Status], line: str, cost: Ledger | None) -> None:
+    """A row for each run, a line about all, and one about what they cost if any tells."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
     print_whole(console, table)
@@ -96,11 +96,10 @@ def print_statuses(statuses: list[Status], line: str, cost: Ledger) -> None:
         if status.why:
             say(console, f"{status.directory.name}: {status.why}")
     say(console, line)
-    say(
-        console,
-        f"{cost.device_seconds:,.1f} device seconds, {cost.compile_seconds:,.1f} s of compilation; "
-        f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}",
-    )
+    if cost:
+        lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
+        spent = f"{cost.device_seconds:,.1f} device seconds"
+        say(console, f"{spent}, {cost.compile_seconds:,.1f} s of compilation; {lost}")
 
 
 def print_dry_run(
