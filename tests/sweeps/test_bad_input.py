@@ -83,14 +83,16 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
 ):
     trained = []
 
-    def train(config, directory, observe):
+    def train(runs, observe):
+        [(directory, config)] = runs.items()
         trained.append(directory)
         if config.seed:
-            return read_summary(write_run(tmp_path, directory.name, 0.1, seed=config.seed))
+            write_run(tmp_path, directory.name, 0.1, seed=config.seed)
+            return {directory: read_summary(directory)}
         begin_run(tmp_path, directory.name)
         raise MemoryError("of the device")
 
-    monkeypatch.setattr(local, "train_and_evaluate", train)
+    monkeypatch.setattr(local, "train_side_by_side", train)
     words = ["sweep", f"--config={EXPERIMENT}", f"--workdir={tmp_path}", "--sweep=seed",
              "--seeds=2"]  # fmt: skip
     assert main(words) == 1

@@ -214,7 +214,8 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
     def run(place, directory, flat):  # in a worker
         import resjax.sweeps.local
 
-        def train(config, directory, observe):
+        def train(runs, observe):
+            [(directory, config)] = runs.items()
             directory.mkdir(exist_ok=True)
             rundir.begin_run(directory, config)
             if flat["seed"] == 1:
@@ -224,7 +225,7 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
             os._exit(3)
 
         if flat["seed"] < 2:
-            resjax.sweeps.local.train_and_evaluate = train
+            resjax.sweeps.local.train_side_by_side = train
         return sound(place, directory, flat)
 
     monkeypatch.setattr(launcher, "run", run)
