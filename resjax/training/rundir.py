@@ -99,9 +99,15 @@ def make_directory(directory: Path) -> None:
 
 
 def refuse_other_config(directory: Path, config: ConfigDict) -> None:
-    """Raises ConfigError if the directory holds the run of another config, naming the keys."""
+    """Makes sure that a directory is free for a run, or its own.
+
+    Raises:
+      ConfigError: if it holds the run of another config, naming the keys; or a sweep; or if it lies
+        in a run.
+    """
     state = run_state(directory)
     if state == ABSENT:
+        _refuse_mixed(directory)
         return
     if state == IMPORTED:
         raise ConfigError(
@@ -114,6 +120,17 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"
         )
+
+
+def _refuse_mixed(directory: Path) -> None:
+    """Runs are beside each other: a directory is a run or a sweep."""
+    if runs := len(list(directory.glob("*/config.json"))):
+        raise ConfigError(
+            f"{directory} is a sweep, of {runs} so far; give this run a directory of its own, such "
+            f"as {directory}-one"
+        )
+    if (directory.parent / "config.json").exists():
+        raise ConfigError(f"{directory.parent} is a run; choose a directory that is not in one")
 
 
 def read_config(directory: Path) -> dict[str, Any]:

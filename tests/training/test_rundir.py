@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, default_config
 from resjax.training import rundir
 
 
@@ -72,3 +72,14 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             rundir.make_directory(tmp_path / "file" / name)
     with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
+
+
+def test_a_run_is_put_neither_into_a_run_nor_into_a_sweep(tmp_path):
+    config, run = default_config(), tmp_path / "sweep" / "run"
+    run.mkdir(parents=True)
+    rundir.begin_run(run, config)
+    with pytest.raises(ConfigError, match="sweep is a sweep, of 1 so far; give this run a direct"):
+        rundir.refuse_other_config(tmp_path / "sweep", config)
+    with pytest.raises(ConfigError, match="run is a run; choose a directory that is not in one"):
+        rundir.refuse_other_config(run / "inner", config)
+    rundir.refuse_other_config(tmp_path / "sweep" / "other", config)
