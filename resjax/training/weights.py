@@ -30,7 +30,7 @@ KINDS = ("params", "batch_stats")
 MEAN, DEVIATION = "input/mean", "input/deviation"
 
 METADATA, DIGEST = "resjax", "sha256"
-"""Keys of the metadata."""
+"""The key of the metadata, and of the digest in it; safetensors writes several in any order."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -98,7 +98,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
     tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
     about = dataclasses.asdict(weights.about) | {"config": flatten(weights.about.config)}
-    metadata = {METADATA: json.dumps(about), DIGEST: _digest(tensors)}
+    metadata = {METADATA: json.dumps(about | {DIGEST: _digest(tensors)})}
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
 
 
@@ -125,9 +125,11 @@ def read_weights(path: Path | str) -> Weights:
     """
     path = locate(Path(path))
     with open_tensors(path) as file:
-        about = _about(path, file.metadata() or {})
+        metadata = file.metadata() or {}
+        about = _about(path, metadata)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        digest = (file.metadata() or {}).get(DIGEST)
+    # An early version had it beside the rest.
+    digest = metadata.get(DIGEST) or json.loads(metadata[METADATA]).get(DIGEST)
     if _digest(tensors) != digest:
         raise ConfigError(f"{path} is damaged: its tensors have not the SHA-256 that it says")
     mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)

@@ -20,6 +20,7 @@ from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
 from resjax.training.step import eval_step, train_step, train_steps
+from resjax.training.weights import read_weights, write_weights
 
 
 def lines(path):
@@ -370,3 +371,13 @@ def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatc
 def with_lost_parameters(*arguments):
     state = create_state(*arguments)
     return state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
+
+
+def test_weights_are_written_in_the_same_bytes_every_time(tiny, tmp_path):
+    tiny.train.duration = "1 steps"
+    train_and_evaluate(tiny, tmp_path)
+    weights = read_weights(tmp_path)
+    for number in range(8):  # several keys of metadata would come in another order
+        write_weights(tmp_path / f"{number}.safetensors", weights)
+    written = {path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    assert len(written) == 1
