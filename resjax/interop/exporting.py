@@ -7,6 +7,7 @@ import numpy as np
 from resjax.config import ConfigError, choose
 from resjax.interop.files import SAFETENSORS
 from resjax.interop.importing import expected
+from resjax.interop.metadata import write_metadata
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
@@ -58,7 +59,7 @@ def export(
 def export_file(weights: Weights, path: Path, names: str) -> int:
     """Writes a .safetensors file that the other framework loads, and returns its tensors' number.
 
-    What is read from it again is the same network, bit for bit.
+    What is read from it again is the same network, bit for bit, with the same images and classes.
 
     Args:
       weights: ours.
@@ -71,7 +72,8 @@ def export_file(weights: Weights, path: Path, names: str) -> int:
     from safetensors.numpy import save_file
 
     tensors = named(weights, names)
-    write_whole(path, lambda partial: save_file(tensors, partial, {"format": "pt"}))
+    metadata = {"format": "pt"} | write_metadata(weights)
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
     return len(tensors)
 
 
