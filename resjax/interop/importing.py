@@ -76,8 +76,8 @@ def import_file(
     with open_file(path) as tensors:
         if about_in(tensors.metadata):
             raise ConfigError(
-                f"{path} is a file of resjax: evaluate, predict, export and train.init_from take it "
-                "as it is"
+                f"{path} is a file of resjax: evaluate, predict, export and train.init_from take "
+                "it as it is"
             )
         found = recognise(tensors.shapes, str(path))
         config = found.config

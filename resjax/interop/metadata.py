@@ -74,7 +74,7 @@ def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
             notes=(),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise ConfigError(
-            f"{what} says of its images what is not understood ({reason}); export it again"
+            f"{what} says of its images what is not understood ({kind}{error}); export it again"
         ) from None

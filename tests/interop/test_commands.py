@@ -321,7 +321,7 @@ def test_a_run_that_is_exported_and_imported_evaluates_as_before(
     train_and_evaluate(tiny, run)
     assert main(["export", str(run), f"--out={file}", "--names=akamaster"]) == 0
     assert main(["import", str(file), f"--out={back}"]) == 0
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert f"images: 8x8x1, standardised: {standardise}\n" in err
     assert "assumed" not in err
     found = []
