@@ -84,16 +84,18 @@ def named(weights: Weights, names: str) -> dict[str, np.ndarray]:
       ConfigError: as `export_file`.
     """
     naming = choose(NAMINGS, names, "names")
-    config = weights.about.config
+    model = weights.about.config.model
     leaves = {name: np.asarray(leaf) for name, leaf in paths(weights.variables).items()}
-    stem = make_spec(config.model).stem
-    if config.model.order != naming.settings.get("order", "post") or stem not in naming.stems:
+    stem, order = make_spec(model).stem, naming.settings.get("order", "post")
+    shortcuts = {*naming.shortcuts, naming.unprojected.get("shortcut")}
+    if model.order != order or stem not in naming.stems or model.shortcut not in shortcuts:
         raise ConfigError(
-            f"{names} has no networks with model.order={config.model.order} and a {stem} stem; "
-            f"choose other names ({', '.join(NAMINGS)}), or write StableHLO"
+            f"{names} has no networks with model.order={model.order}, "
+            f"model.shortcut={model.shortcut} and the {stem} stem; choose other names "
+            f"({', '.join(NAMINGS)}), or write StableHLO"
         )
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    table = places(naming, stem, config.model.shortcut, shapes)
+    table = places(naming, stem, model.shortcut, shapes)
     tensors = {
         name: to_theirs(leaves[place.path][... if place.row is None else place.row], place.shape)
         for name, place in table.items()
