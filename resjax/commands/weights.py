@@ -13,9 +13,10 @@ from resjax.parsing import path, whole
 
 NOTES = """\
 files: .safetensors, or .pth, which is read without running code
-(pip install 'resjax[torch]'). JSON files beside one, as transformers and timm
-write them, say its classes and how images are prepared; otherwise this is
-assumed as usual, and changed with --config.data.KEY=VALUE:
+(pip install 'resjax[torch]'). What resjax exported says in its metadata its
+classes and how images are prepared, and JSON files beside one do, as
+transformers and timm write them; otherwise this is assumed as usual, and
+changed with --config.data.KEY=VALUE:
   --config.data.resize=232 --config.data.interpolation=bicubic
 """
 
@@ -146,8 +147,9 @@ EXPORT = Command(
     arguments=_export_arguments,
     experiment=DEFINITIONS,
     overrides=True,
-    notes="NAMES: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. A\n"
-    ".stablehlo file is a function of batches of any size.\n",
+    notes="NAMES: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster, of\n"
+    "which the metadata say how images are prepared. A .stablehlo file is a\n"
+    "function of batches of any size, and is written of every network.\n",
     examples=(
         "resjax export runs/resnet50 --out=back.safetensors --names=torchvision",
         "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",

@@ -25,7 +25,8 @@ class Beside:
     Attributes:
       settings: {dotted key: value} of a config.
       class_names: one for each output; empty if there are none.
-      statistics: mean and deviation `[C]` of the images, in bytes; None if they are not said.
+      statistics: mean and deviation of the images, as of `Weights`; None if they are not said.
+      image_shape: `[H, W, C]` that the network was trained on; None if it is not said.
       preprocessing: whether it was said how images are prepared.
       notes: to be told.
     """
@@ -33,6 +34,7 @@ class Beside:
     settings: Mapping[str, Any]
     class_names: tuple[str, ...]
     statistics: tuple[np.ndarray, np.ndarray] | None
+    image_shape: tuple[int, int, int] | None
     preprocessing: bool
     notes: tuple[str, ...]
 
@@ -62,7 +64,7 @@ def read_beside(directory: Path) -> Beside:
         else:
             notes.append("its mean and deviation of images are no data.standardise to train by")
     names = _class_names(config)
-    return Beside(settings | prepared, names, statistics, bool(prepared), tuple(notes))
+    return Beside(settings | prepared, names, statistics, None, bool(prepared), tuple(notes))
 
 
 def _read(path: Path) -> dict[str, Any]:

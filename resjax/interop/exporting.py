@@ -7,6 +7,7 @@ import numpy as np
 from resjax.config import ConfigError, choose
 from resjax.interop.files import SAFETENSORS
 from resjax.interop.importing import expected
+from resjax.interop.metadata import write_metadata
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
@@ -58,7 +59,7 @@ def export(
 def export_file(weights: Weights, path: Path, names: str) -> int:
     """Writes a .safetensors file that the other framework loads, and returns its tensors' number.
 
-    What is read from it again is the same network, bit for bit.
+    What is read from it again is the same network, bit for bit, with the same images and classes.
 
     Args:
       weights: ours.
@@ -71,7 +72,8 @@ def export_file(weights: Weights, path: Path, names: str) -> int:
     from safetensors.numpy import save_file
 
     tensors = named(weights, names)
-    write_whole(path, lambda partial: save_file(tensors, partial, {"format": "pt"}))
+    metadata = {"format": "pt"} | write_metadata(weights)
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
     return len(tensors)
 
 
@@ -82,16 +84,18 @@ def named(weights: Weights, names: str) -> dict[str, np.ndarray]:
       ConfigError: as `export_file`.
     """
     naming = choose(NAMINGS, names, "names")
-    config = weights.about.config
+    model = weights.about.config.model
     leaves = {name: np.asarray(leaf) for name, leaf in paths(weights.variables).items()}
-    stem = make_spec(config.model).stem
-    if config.model.order != naming.settings.get("order", "post") or stem not in naming.stems:
+    stem, order = make_spec(model).stem, naming.settings.get("order", "post")
+    shortcuts = {*naming.shortcuts, naming.unprojected.get("shortcut")}
+    if model.order != order or stem not in naming.stems or model.shortcut not in shortcuts:
         raise ConfigError(
-            f"{names} has no networks with model.order={config.model.order} and a {stem} stem; "
-            f"choose other names ({', '.join(NAMINGS)}), or write StableHLO"
+            f"{names} has no networks with model.order={model.order}, "
+            f"model.shortcut={model.shortcut} and the {stem} stem; choose other names "
+            f"({', '.join(NAMINGS)}), or write StableHLO"
         )
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
-    table = places(naming, stem, config.model.shortcut, shapes)
+    table = places(naming, stem, model.shortcut, shapes)
     tensors = {
         name: to_theirs(leaves[place.path][... if place.row is None else place.row], place.shape)
         for name, place in table.items()

@@ -32,6 +32,7 @@ class Tensors:
     Attributes:
       shapes: {name: shape} of those that are floats, in the order of the file.
       batches: that the running statistics have seen; None if the file does not say.
+      metadata: of a .safetensors file; a pickle has none.
       notes: what was changed of what the file says, to be told.
     """
 
@@ -41,8 +42,10 @@ class Tensors:
         dtypes: Mapping[str, str],
         read: Callable[[str], np.ndarray],
         what: str,
+        metadata: Mapping[str, str] | None = None,
     ):
         self._read = read
+        self.metadata = metadata or {}
         self._names = _unwrapped(shapes)
         self.notes = []
         if self._names and next(iter(self._names)) != self._names[next(iter(self._names))]:
@@ -88,6 +91,7 @@ def open_file(path: Path) -> Iterator[Tensors]:
                 },
                 file.get_tensor,
                 str(path),
+                file.metadata(),
             )
     elif path.suffix in PICKLES:
         tensors = _unpickled(path)

@@ -13,6 +13,7 @@ from resjax.config import EXECUTION_KEYS, ConfigError, choose
 from resjax.data.resident import STATISTICS
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import SAFETENSORS, Tensors, open_file
+from resjax.interop.metadata import read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
 from resjax.models.build import build_model
@@ -63,17 +64,24 @@ def import_file(
     """Reads a .safetensors or .pth file of a network of `NAMINGS`.
 
     Args:
-      path: the file; `config.json` and `preprocessor_config.json` beside it, as transformers and
-        timm write them, say what the tensors do not.
+      path: the file; its metadata, if resjax exported it, or else `config.json` and
+        `preprocessor_config.json` beside it, as transformers and timm write them, say what the
+        tensors do not.
       override: changes the config that was found.
-      class_names: instead of those beside the file.
+      class_names: instead of those that are said there.
 
     Raises:
       ConfigError: if it cannot be read, or is no such network.
     """
     with open_file(path) as tensors:
+        if about_in(tensors.metadata):
+            raise ConfigError(
+                f"{path} is a file of resjax: evaluate, predict, export and train.init_from take "
+                "it as it is"
+            )
         found = recognise(tensors.shapes, str(path))
-        config, beside = found.config, read_beside(path.parent)
+        config = found.config
+        beside = read_metadata(tensors.metadata, str(path)) or read_beside(path.parent)
         notes = [*tensors.notes, *beside.notes]
         _set_data(config, found)
         config.update_from_flattened_dict(beside.settings)
@@ -81,7 +89,7 @@ def import_file(
         override(config)
         if config.data.standardise != standardise:
             beside = dataclasses.replace(beside, statistics=None)
-        image_shape = _image_shape(config, found)
+        image_shape = beside.image_shape or _image_shape(config, found)
         table = expected(found, config, image_shape)
         refuse_other_tensors(
             tensors.shapes,
@@ -208,16 +216,23 @@ def _read(tensors: Tensors, table: dict[str, Place]) -> dict[str, Any]:
 
 
 def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    key = config.data.standardise
-    of_any = choose(
-        {name: STATISTICS[name] for name in STREAMED_STATISTICS}, key, "data.standardise of a file"
+    key, given = config.data.standardise, beside.statistics
+    remedy = (
+        "the mean and deviation that it was trained with must be known: write them as image_mean "
+        "and image_std, times 1/255, to preprocessor_config.json beside the file"
     )
-    given = beside.statistics or of_any(np.zeros((1, 1, 1, channels), np.uint8))
+    if given is None:
+        if key in STATISTICS and key not in STREAMED_STATISTICS:
+            raise ConfigError(f"data.standardise={key} is of images that a file has not; {remedy}")
+        of_any = choose(
+            {name: STATISTICS[name] for name in STREAMED_STATISTICS}, key, "data.standardise"
+        )
+        given = of_any(np.zeros((1, 1, 1, channels), np.uint8))
     mean, deviation = (np.asarray(each, np.float32) for each in given)
-    if len(mean) != channels:
+    if mean.shape[-1] != channels:
         raise ConfigError(
-            f"data.standardise={key} is of {len(mean)} colours, and the network takes {channels}; "
-            "use half or none"
+            f"data.standardise={key} is of {mean.shape[-1]} colours, and the network takes "
+            f"{channels}; {remedy}, or use half or none if it was trained so"
         )
     return mean, deviation
 

@@ -1,6 +1,7 @@
 """Files that are broken, foreign or malicious are refused with one line that says why."""
 
 import json
+import math
 import os
 import pickle
 
@@ -9,6 +10,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.interop.importing import import_file
+from resjax.interop.metadata import IMAGES
 from tests.interop.peers import ForCifar, randomised, small_torchvision, torch
 
 safetensors = pytest.importorskip("safetensors.torch")
@@ -178,6 +180,27 @@ def test_what_is_written_beside_a_file_and_makes_no_sense(
     text = beside if isinstance(beside, str) else json.dumps(beside)
     (tmp_path / "config.json").write_text(text)
     refused(state, message)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{", "JSONDecodeError"),
+        ({}, "KeyError: 'settings'"),
+        ({"settings": {"data.colour": 1}}, "unknown config key 'data.colour'"),
+        ({"settings": {"data.size": "large"}}, "TypeError"),
+        ({"mean": [1, 2]}, r"mean \(2,\) and deviation \(3,\) of images 32x32x3"),
+        ({"deviation": [1, 0, 1]}, "a deviation that is not above 0"),
+        ({"mean": [1, math.nan, 1]}, "a mean that is not finite"),
+    ],
+)
+def test_metadata_that_make_no_sense(said, message, state, tmp_path):
+    whole = {"settings": {}, "mean": [1] * 3, "deviation": [1] * 3, "image_shape": [32, 32, 3],
+             "class_names": list("abcdefghij")}  # fmt: skip
+    text = said if isinstance(said, str) else json.dumps(said and whole | said)
+    safetensors.save_file(state, tmp_path / "net.safetensors", {IMAGES: text})
+    with pytest.raises(ConfigError, match=f"of its images .*{message}.*; export it again"):
+        import_file(tmp_path / "net.safetensors")
 
 
 # -------------------------------------------------------------------------------- what is accepted

@@ -10,6 +10,7 @@ from PIL import Image
 
 from resjax.cli import main
 from resjax.training.rundir import IMPORTED, run_state
+from resjax.training.weights import read_weights
 from tests.data.pictures import encoded, picture
 from tests.interop.peers import ForCifar, hugging_face, randomised, torch, torchvision
 
@@ -307,3 +308,50 @@ def test_the_doctor_knows_imported_weights_and_finds_damage(run, tmp_path, capsy
 def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):
     modes = {path.stat().st_mode for path in run.iterdir()}
     assert len(modes) == 1
+
+
+@pytest.mark.parametrize("standardise", ["channel", "pixel"])
+def test_a_run_that_is_exported_and_imported_evaluates_as_before(
+    standardise, tiny, tmp_path, capsys
+):
+    from resjax.training.loop import train_and_evaluate
+
+    tiny.model.shortcut, tiny.data.standardise = "projection", standardise
+    run, file, back = tmp_path / "run", tmp_path / "net.safetensors", tmp_path / "back"
+    train_and_evaluate(tiny, run)
+    assert main(["export", str(run), f"--out={file}", "--names=akamaster"]) == 0
+    assert main(["import", str(file), f"--out={back}"]) == 0
+    err = capsys.readouterr().err
+    assert f"images: 8x8x1, standardised: {standardise}\n" in err
+    assert "assumed" not in err
+    found = []
+    for source in (run, back, file):
+        assert main(["evaluate", str(source), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+    with safetensors.safe_open(file, "pt") as tensors:
+        assert tensors.metadata()["format"] == "pt"
+
+
+def test_weights_of_resjax_are_not_imported_but_taken(run, tmp_path, capsys):
+    words = [str(run / "weights.safetensors"), f"--out={tmp_path / 'run'}"]
+    assert main(["import", *words]) == 2
+    assert "is a file of resjax: evaluate, predict, export and train" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_statistics_of_grey_images_are_not_guessed(tmp_path, capsys):
+    net = randomised(ForCifar(1))
+    net.conv1 = torch.nn.Conv2d(1, 16, 3, bias=False)
+    safetensors.save_file(net.state_dict(), tmp_path / "net.safetensors")
+    words = ["import", str(tmp_path / "net.safetensors")]
+    for number, more in enumerate(([], ["--config.data.standardise=channel"])):
+        assert main([*words, f"--out={tmp_path / str(number)}", *more]) == 2
+        assert "that it was trained with must be known: write them" in capsys.readouterr().err
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.02], "image_std": [0.03], "size": 32})
+    )
+    assert main([*words, f"--out={tmp_path / 'run'}"]) == 0
+    weights = read_weights(tmp_path / "run")
+    np.testing.assert_allclose([weights.mean, weights.deviation], [[5.1], [7.65]], rtol=1e-6)

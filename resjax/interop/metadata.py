@@ -1,0 +1,80 @@
+"""How a network's images are prepared, in the metadata of the file that it is exported to.
+
+Other frameworks pass over it; `resjax import` reads it, so that a run comes back as it went.
+"""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from resjax.config import ConfigError, flatten
+from resjax.interop.beside import Beside
+from resjax.training.weights import Weights, config_of
+
+IMAGES = "resjax.images"
+"""Key of the metadata."""
+
+SETTINGS = (
+    "data.name",
+    "data.test",
+    "data.feed",
+    "data.standardise",
+    "data.size",
+    "data.resize",
+    "data.interpolation",
+    "eval.batch_size",
+)
+"""Keys of the config that say what a network is evaluated on, and how."""
+
+
+def write_metadata(weights: Weights) -> dict[str, str]:
+    """Metadata with the settings, statistics, shape and classes of the images."""
+    config = flatten(weights.about.config)
+    said = {
+        "settings": {key: config[key] for key in SETTINGS},
+        "mean": np.asarray(weights.mean, np.float32).tolist(),
+        "deviation": np.asarray(weights.deviation, np.float32).tolist(),
+        "image_shape": weights.about.image_shape,
+        "class_names": weights.about.class_names,
+    }
+    return {IMAGES: json.dumps(said)}
+
+
+def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
+    """What `write_metadata` says in them; None if they do not have it.
+
+    Args:
+      metadata: of a file.
+      what: the file, for errors.
+
+    Raises:
+      ConfigError: if it is damaged.
+    """
+    if IMAGES not in metadata:
+        return None
+    try:
+        said = json.loads(metadata[IMAGES])
+        config = flatten(config_of(said["settings"]))
+        height, width, channels = shape = tuple(map(int, said["image_shape"]))
+        mean, deviation = (np.asarray(said[key], np.float32) for key in ("mean", "deviation"))
+        if mean.shape not in ((channels,), shape) or deviation.shape != (channels,):
+            raise ValueError(
+                f"mean {mean.shape} and deviation {deviation.shape} of images {height}x{width}"
+                f"x{channels}"
+            )
+        if not np.isfinite(mean).all() or not (deviation > 0).all():
+            raise ValueError("a mean that is not finite, or a deviation that is not above 0")
+        return Beside(
+            settings={key: config[key] for key in SETTINGS},
+            class_names=tuple(map(str, said["class_names"])),
+            statistics=(mean, deviation),
+            image_shape=shape,
+            preprocessing=True,
+            notes=(),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        raise ConfigError(
+            f"{what} says of its images what is not understood ({kind}{error}); export it again"
+        ) from None
