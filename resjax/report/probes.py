@@ -54,7 +54,10 @@ def by_block(probed: Probed, name: str) -> "Figure":
         _draw(panel, np.asarray(array), probed.stages)
         panel.set_title(quantity.replace("_", " "))
         if "whole" in probed.found[name]:
-            panel.axhline(probed.found[name]["whole"], color="0.4", linestyle=":")
+            whole = float(probed.found[name]["whole"])
+            panel.axhline(whole, color="0.4", linestyle=":", label="the network as it is")
+            panel.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel(PROBES[name].quantity)
     return figure
 
 
