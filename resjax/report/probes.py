@@ -97,7 +97,7 @@ def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
             linestyle=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
             linewidth=1.8,
             marker="." if len(values) < 40 else None,
-            label=f"{place + 1}",
+            label=f"{place + 1}" if len(columns) > 1 else None,
         )
     for end in np.cumsum(stages)[:-1]:
         panel.axvline(end + 0.5, color="0.8", linewidth=0.8, zorder=0)

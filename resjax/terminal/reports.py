@@ -52,7 +52,7 @@ def print_report(report: Report) -> None:
 def print_probed(probed: Probed, directory: Path) -> None:
     """First, middle and last block of every array, and where the files are, to stdout."""
     console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("probe", "array", "first", "middle", "last"):
         left = heading in ("probe", "array")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
