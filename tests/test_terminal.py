@@ -47,28 +47,45 @@ def training(step, loss=1.5):
 def test_plain_lines_tell_the_run_the_epoch_the_loss_and_the_time_left(tmp_path, clock):
     view, runs = shown(tmp_path, (20, 60))
     with view:
-        view.started(runs[0])
+        clock[0] = 15.0
+        view.progressed(runs[0], training(1))  # of 15 s of compilation nothing can be told
         clock[0] = 30.0
-        view.progressed(runs[0], training(50))  # half of 20 of 80 layers in 30 s: 210 s are left
-        view.progressed(runs[0], training(51))  # too soon for another line
         view.finished(Outcome(runs[0], SUMMARY))
+        clock[0] = 45.0
+        view.progressed(runs[1], training(50))  # 50 of 80 layers in 45 s: 27 s are left
+        view.progressed(runs[1], training(51))  # too soon for another line
     lines = view.console.file.getvalue().splitlines()
     assert lines == [
-        "1/2 [red]20: epoch 5.0/10 loss 1.500, 3 min 30 s left",
+        "1/2 [red]20: epoch 0.1/10 loss 1.500",
         "1/2 [red]20: error: train 50.00 %, test 25.00 %, 3.5 s",
+        "2/2 [red]60: epoch 5.0/10 loss 1.500, 27 s left",
     ]
 
 
-def test_time_left_does_not_count_what_is_done(tmp_path, clock):
+def test_the_time_left_of_the_only_run_leaves_out_compilation_and_what_is_done(tmp_path, clock):
     for name in ("config.json", "result.json"):
         path = tmp_path / "[red]60" / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
     view, runs = shown(tmp_path, (20, 60))
     view.started(runs[0])
-    clock[0] = 30.0
-    view.progressed(runs[0], training(50))
-    assert view.console.file.getvalue().endswith("30 s left\n")
+    clock[0] = 100.0
+    view.progressed(runs[0], training(10))
+    clock[0] = 130.0
+    view.progressed(runs[0], training(40))  # 30 steps in 30 s
+    first, second = view.console.file.getvalue().splitlines()
+    assert "left" not in first
+    assert second.endswith("1 min 00 s left")
+
+
+@pytest.mark.parametrize(("epochs", "text"), [
+    (10.0, "5.0/10"), (0.14, "5.0/0.1"), (2.5, "5.0/2.5"), (0.04, "5.0/0.0"),
+])  # fmt: skip
+def test_epochs_to_read(tmp_path, clock, epochs, text):
+    view, runs = shown(tmp_path, (20,))
+    clock[0] = 15.0
+    view.progressed(runs[0], Progress("training", 50, 100, 5.0, epochs, None))
+    assert view.console.file.getvalue() == f"1/1 [red]20: epoch {text}\n"
 
 
 def test_endings_of_runs(tmp_path, clock):

@@ -30,6 +30,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
     from resjax.report.probes import write_probed
+    from resjax.terminal.lines import tell
     from resjax.terminal.reports import print_probed
     from resjax.training.compilation import enable_cache
     from resjax.training.events import TensorBoard
@@ -38,7 +39,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     enable_cache()
     with definitions(rest) as left:
         refuse(left)
-        probed = probe_run(options.dir, names, options.checkpoint, options.examples, options.data)
+        probed = probe_run(
+            options.dir, names, options.checkpoint, options.examples, options.data,
+            lambda name: tell(f"probe {name}"),
+        )  # fmt: skip
     directory = options.out or options.dir / "probes" / str(probed.step)
     figures = write_probed(probed, directory)
     board = TensorBoard(directory)

@@ -49,6 +49,7 @@ STATUS = Command(
     run=_run,
     arguments=_arguments,
     notes="It reads the directory alone, on any machine that sees it. A run that is\n"
-    "training (2x) went on after two interruptions.\n",
+    "training (2x) went on after two interruptions. Runs that were not begun are not\n"
+    "seen here; resjax sweep --dry-run lists them.\n",
     examples=("resjax status runs/degradation", "resjax status runs/degradation --watch"),
 )

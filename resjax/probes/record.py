@@ -59,12 +59,12 @@ def compute(
     model: ResNet,
     variables: Any,
     batches: dict[str, Batch],
-    between: Callable[[], None] = lambda: None,
+    begin: Callable[[str], None],
 ) -> Arrays:
-    """The arrays of some probes; `batches` are by split, and `between` is called before each."""
+    """The arrays of some probes; `batches` are by split, and `begin` is called before each."""
     found = {}
     for name in names:
-        between()
+        begin(name)
         arguments = variables, batches[PROBES[name].split]
         arrays = program(PROBES[name].measure, (model,), arguments)(*arguments)
         if arrays:
@@ -116,7 +116,7 @@ class Recorder:
         if not self.names:
             return
         variables = jax.device_get(state.evaluated())
-        found = compute(self.names, model, variables, self.batches, self.between)
+        found = compute(self.names, model, variables, self.batches, lambda _: self.between())
         if hosts.is_first():
             rundir.append_line(self.path, {"step": step, **as_lists(found)})
 
@@ -134,6 +134,7 @@ def probe_run(
     step: int | None = None,
     examples: int | None = None,
     data: str | None = None,
+    tell: Callable[[str], None] = lambda name: None,
 ) -> Probed:
     """Probes the network of a run, as a checkpoint has it; on one device.
 
@@ -146,6 +147,7 @@ def probe_run(
         by default the newest that verifies.
       examples: number of images; by default that of the run's config.
       data: to probe imported weights on, as `data.name`; by default those of their config.
+      tell: is called with the name of each probe when it begins.
 
     Raises:
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
@@ -173,7 +175,7 @@ def probe_run(
         batches = _batches(names, feed, examples)
     finally:
         feed.close()
-    found = compute(names, model, jax.device_get(state.evaluated()), batches)
+    found = compute(names, model, jax.device_get(state.evaluated()), batches, tell)
     return Probed(
         run=run_id(config),
         shortcut=config.model.shortcut,

@@ -25,11 +25,13 @@ class Probe(NamedTuple):
         network. Empty if the network has nothing of the kind.
       split: that the images are of.
       by_block: whether there are arrays by block at all.
+      quantity: what all its arrays are of, with the unit, if they are of one.
     """
 
     measure: Callable[..., dict[str, jax.Array]]
     split: str = "train"
     by_block: bool = True
+    quantity: str = ""
 
 
 PROBES: dict[str, Probe] = {
@@ -38,7 +40,7 @@ PROBES: dict[str, Probe] = {
     "responses": Probe(responses),
     "branches": Probe(branches),
     "gates": Probe(gates),
-    "lesions": Probe(lesions, split="test"),
+    "lesions": Probe(lesions, split="test", quantity="test error (fraction)"),
     "normalisation": Probe(normalisation),
     "surface": Probe(surface, by_block=False),
 }

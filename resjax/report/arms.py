@@ -94,10 +94,9 @@ class Cell:
         low, high = sample.interval
         return dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
 
-    def seconds(self, of: str | None = None) -> float:
-        """Mean seconds of a run: of "compile", "train" or "eval", or all of them."""
-        spent = (run.summary.seconds for run in self.runs)
-        return statistics.fmean(sum(s.values()) if of is None else s.get(of, 0.0) for s in spent)
+    def seconds(self, *of: str) -> float:
+        """The mean of those of the runs; see `Run.seconds`."""
+        return statistics.fmean(run.seconds(*of) for run in self.runs)
 
 
 @dataclasses.dataclass(frozen=True)

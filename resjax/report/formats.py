@@ -27,10 +27,13 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
             "".join(f"- {_markdown_text(verdict.line)}\n" for verdict in section.verdicts)
             or f"{section.headline}\n",
             f"{of_errors}\n",
-            markdown(tables.DETAILS, tables.rows(section.table.cells, tables.DETAILS)),
+            markdown(*tables.details(section.table)),
         ]
         if differences := tables.difference_rows(*section.differences.values()):
-            parts += [f"{of_differences}\n", markdown(tables.DIFFERENCES, differences)]
+            parts += [
+                f"{of_differences}\n",
+                markdown(*tables.told(tables.DIFFERENCES, differences)),
+            ]
         if section.gate:
             parts.append(markdown(tables.REFERENCE, tables.reference_rows(section.gate)))
         parts += [f"{DEFINITION}\n", markdown(tables.LEDGER, tables.ledger_rows(section.table))]
@@ -40,17 +43,18 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
 
 
 def latex_document(sections: "Iterable[Section]") -> str:
-    """The errors and the paired differences of every section, each a `tabular`."""
+    """The errors and the paired differences of every section as `tabular`, verdicts as comments."""
     parts = []
     for section in sections:
         captions = tables.captions(section.table)
         parts += [
             f"% {_one_line(section.table.title)}",
             f"% {captions[0]}",
-            latex(tables.PAPER, tables.rows(section.table.cells, tables.PAPER)),
+            *(f"% {_one_line(verdict.line)}" for verdict in section.verdicts),
+            latex(*tables.told(tables.PAPER, tables.rows(section.table.cells, tables.PAPER))),
         ]
         if differences := tables.difference_rows(*section.differences.values()):
-            parts += [f"% {captions[1]}", latex(tables.DIFFERENCES, differences)]
+            parts += [f"% {captions[1]}", latex(*tables.told(tables.DIFFERENCES, differences))]
     return "\n".join(parts)
 
 

@@ -70,7 +70,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         name=workdir.resolve().name,
         digest=digest,
         counts=counts,
-        seconds=_duration(sum(sum(run.summary.seconds.values()) for run in report.runs)),
+        seconds=_duration(sum(run.seconds() for run in report.runs)),
         sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],
         text=TEXT,
         runs_header=header,
@@ -115,6 +115,10 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
     table = section.table
     depths = sorted({cell.depth for cell in table.cells})
     of_errors, of_differences = tables.captions(table)
+    errors = tables.details(table)
+    differences = tables.told(
+        tables.DIFFERENCES, tables.difference_rows(*section.differences.values())
+    )
     seeds = {run.seed for run in table.runs}
     drawn = _drawn_gaps(section.verdicts)
     return {
@@ -145,11 +149,11 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
             for place, arm in enumerate(table.arms)
         ],
         "lines": {d: styles.SVG_LINES[n % len(styles.SVG_LINES)] for n, d in enumerate(depths)},
-        "details_header": tables.DETAILS,
-        "details": tables.rows(table.cells, tables.DETAILS),
+        "details_header": errors[0],
+        "details": errors[1],
         "details_caption": of_errors,
-        "differences_header": tables.DIFFERENCES,
-        "differences": tables.difference_rows(*section.differences.values()),
+        "differences_header": differences[0],
+        "differences": differences[1],
         "differences_caption": of_differences,
         "notes": section.notes,
         "reference_header": tables.REFERENCE,
@@ -207,7 +211,7 @@ def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[di
         errors = ("-", "-", "-")
         if done:
             found = (value_of(run, f"{split}_error") for split in ("train", "test"))
-            seconds = f"{sum(run.summary.seconds.values()):,.1f}"
+            seconds = f"{run.seconds(*tables.TIMED):,.1f}"
             errors = (*(number(100 * value, 2) for value in found), seconds)
         settings = [f"{k}={run.config[k]}" for k in differing if k in run.keys]
         values = {

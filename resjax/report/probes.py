@@ -54,7 +54,10 @@ def by_block(probed: Probed, name: str) -> "Figure":
         _draw(panel, np.asarray(array), probed.stages)
         panel.set_title(quantity.replace("_", " "))
         if "whole" in probed.found[name]:
-            panel.axhline(probed.found[name]["whole"], color="0.4", linestyle=":")
+            whole = float(probed.found[name]["whole"])
+            panel.axhline(whole, color="0.4", linestyle=":", label="the network as it is")
+            panel.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel(PROBES[name].quantity)
     return figure
 
 
@@ -94,7 +97,7 @@ def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
             linestyle=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
             linewidth=1.8,
             marker="." if len(values) < 40 else None,
-            label=f"{place + 1}",
+            label=f"{place + 1}" if len(columns) > 1 else None,
         )
     for end in np.cumsum(stages)[:-1]:
         panel.axvline(end + 0.5, color="0.8", linewidth=0.8, zorder=0)

@@ -44,10 +44,12 @@ def with_deviation(mean: float | None, deviation: float | None, otherwise: int) 
 
 def interval(ends: tuple[float, float] | None, otherwise: int, sign: bool = False) -> str:
     """Such as "6.41 to 6.81", rounded to half its width; "-" for none."""
-    if ends is None:
-        return "-"
-    places = decimals((ends[1] - ends[0]) / 2, otherwise)
-    return " to ".join(number(end, places, sign) for end in ends)
+    return span(ends, decimals(ends and (ends[1] - ends[0]) / 2, otherwise), sign)
+
+
+def span(ends: tuple[float, float] | None, places: int, sign: bool = False) -> str:
+    """Two numbers with so many decimals; "-" for none."""
+    return "-" if ends is None else " to ".join(number(end, places, sign) for end in ends)
 
 
 def probability(p: float | None) -> str:

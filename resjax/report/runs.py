@@ -48,6 +48,11 @@ class Run:
         """Key of `SHORTCUTS`."""
         return self.config["model.shortcut"]
 
+    def seconds(self, *of: str) -> float:
+        """Spent on "compile", "train" or "eval", or on all of them if none is named."""
+        spent = self.summary.seconds
+        return sum(spent.get(what, 0.0) for what in of) if of else sum(spent.values())
+
     def examples(self, split: str) -> int | None:
         """Examples of "train" or "test" that errors are counted over; None if not recorded."""
         data = self.manifest.get("data")

@@ -21,7 +21,10 @@ HEADER = (
     "parameters",
     "time (s)",
 )
-"""Of the table on the screen."""
+"""Of the table on the screen; the time is without compilation."""
+
+TIMED = ("train", "eval")
+"""What the time of a run is spent on; compilation is in the tables of cost."""
 
 DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
@@ -29,7 +32,8 @@ DETAILS = (
 )  # fmt: skip
 """Of the table on the page and in Markdown; an interval is of the mean, in percent."""
 
-PAPER = ("shortcut", "depth", "seeds", "train error %", "test error %", "test interval")
+PAPER = ("shortcut", "depth", "seeds", "train error %", "train interval", "test error %",
+         "test interval")  # fmt: skip
 """Of the table in LaTeX."""
 
 DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "train p (Holm)",
@@ -57,7 +61,7 @@ def _row(cell: Cell) -> dict[str, str]:
         "seeds": str(len(cell.runs)),
         "train loss": _of(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
         "parameters": f"{cell.runs[0].summary.params:,}",
-        "time (s)": f"{cell.seconds():.1f}",
+        "time (s)": f"{cell.seconds(*TIMED):.1f}",
     }
     for split in ("train", "test"):
         texts = _of(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
@@ -81,29 +85,47 @@ def _of(cell: Cell, measure: str, unit: float, otherwise: int) -> tuple[str, str
     )
 
 
-def difference_rows(train: Iterable[Comparison], test: Iterable[Comparison]) -> list[tuple]:
+def difference_rows(train: Sequence[Comparison], test: Sequence[Comparison]) -> list[tuple]:
     """A row for each pair of arms at a depth, given its two comparisons."""
     return [
-        (
-            str(one.depth),
-            f"{one.first} - {one.second}",
-            str(one.difference.n),
-            *_difference(one),
-            *_difference(other),
+        (str(one.depth), f"{one.first} - {one.second}", str(one.difference.n), *found, *other_found)
+        for one, found, other_found in zip(
+            train, _differences(train), _differences(test), strict=True
         )
-        for one, other in zip(train, test, strict=True)
     ]
 
 
-def _difference(comparison: Comparison) -> tuple[str, str, str]:
-    found = comparison.difference
-    ends = found.interval and tuple(100 * end for end in found.interval)
-    half = ends and (ends[1] - ends[0]) / 2
-    return (
-        rounding.number(100 * found.mean, rounding.decimals(half), sign=True),
-        rounding.interval(ends, rounding.DECIMALS_OF_A_PERCENT, sign=True),
-        rounding.probability(comparison.p),
-    )
+def _differences(comparisons: Sequence[Comparison]) -> list[tuple[str, str, str]]:
+    """Mean, interval and p of each; all with the decimals of the narrowest interval."""
+    samples = [comparison.difference for comparison in comparisons]
+    ends = [_percent(found.interval) for found in samples]
+    halves = [(high - low) / 2 for low, high in filter(None, ends)]
+    places = max(map(rounding.decimals, halves), default=rounding.DECIMALS_OF_A_PERCENT)
+    return [
+        (
+            rounding.number(100 * found.mean, places, sign=True),
+            rounding.span(interval, places, sign=True),
+            rounding.probability(comparison.p),
+        )
+        for found, interval, comparison in zip(samples, ends, comparisons, strict=True)
+    ]
+
+
+def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return ends and (100 * ends[0], 100 * ends[1])
+
+
+def told(
+    header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A table without the columns that are dashes in all rows, such as intervals of one seed."""
+    kept = [n for n in range(len(header)) if not rows or any(row[n] != "-" for row in rows)]
+    return tuple(header[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
+
+
+def details(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the errors, on the page and in Markdown."""
+    return told(DETAILS, rows(table.cells, DETAILS))
 
 
 def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:

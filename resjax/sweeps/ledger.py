@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.training import rundir
+from resjax.training import claims, rundir
 
 DECIMALS = 6
 """Of a second; sums of many lines are no more exact than that."""
@@ -38,7 +38,8 @@ class Ledger:
       device_seconds: of training and evaluation in all attempts, times the devices of each.
       compile_seconds: of all attempts, with what else it takes to start one.
       lost_seconds: of the process, and so of all its devices.
-      interruptions: how often the run went on.
+      interruptions: how often the run went on, or waits to: one that nobody is at work on and that
+        has not ended was interrupted once more than it went on.
     """
 
     device_seconds: float = 0.0
@@ -69,8 +70,13 @@ def read_ledger(run: Path) -> Ledger | None:
         round(device_seconds, DECIMALS),
         round(sum(line["compile"] for line in lines), DECIMALS),
         round(spent - lines[-1]["counted"], DECIMALS),
-        len(begun) - 1,
+        len(begun) - 1 + _waits(run),
     )
+
+
+def _waits(run: Path) -> bool:
+    """Whether a run was begun, has not ended, and nobody is at work on it."""
+    return rundir.run_state(run) == rundir.UNFINISHED and claims.owner(run) is None
 
 
 def total(ledgers: Iterable[Ledger | None]) -> Ledger:

@@ -83,7 +83,7 @@ def status_rows(statuses: list[Status]) -> Table:
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for status in statuses:
         state = status.state + (f" ({status.resumed}x)" if status.resumed else "")
-        epoch = "" if status.epoch is None else f"{status.epoch:.1f}/{status.epochs:.0f}"
+        epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)
         left, spent = status.seconds_left, status.seconds
         table.add_row(
             status.directory.name,
@@ -163,6 +163,7 @@ class Display(Screen):
             for run, config in runs.items()
         }
         self.trained_weight = 0.0
+        self.first: dict[Path, tuple[float, int]] = {}  # when and at which step training was seen
         board = None if silent else Board({run: c.model.depth for run, c in runs.items()})
         super().__init__(
             Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
@@ -175,6 +176,8 @@ class Display(Screen):
     def progressed(self, run: Path, progress: Progress) -> None:
         if progress.note:
             self.say(f"{self._place(run)} {run.name}: {progress.note}")
+        if progress.phase == "training":
+            self.first.setdefault(run, (time.monotonic(), progress.step))
         if self.is_due():
             doing = _doing(progress) + self._time_left(run, progress)
             self.say(f"{self._place(run)} {run.name}: {doing}")
@@ -193,13 +196,23 @@ class Display(Screen):
         return f"{self.places[run]}/{len(self.runs)}"
 
     def _time_left(self, run: Path, progress: Progress) -> str:
-        current = self.weights[run] * progress.step / progress.steps
-        done = self.trained_weight + current
-        if not done:
+        """Of all runs as soon as one is done here; of a run that is alone at its speed.
+
+        Before, nothing tells how long the others compile, and what grows with their layers.
+        """
+        now, rest = time.monotonic(), 1 - progress.step / progress.steps
+        later = sum(self.weights[other] for other in self.runs[self.places[run] :])
+        if self.trained_weight:
+            remaining = self.weights[run] * rest
+            done = self.trained_weight + self.weights[run] - remaining
+            seconds = (now - self.began) * (remaining + later) / done
+        elif not later and run in self.first:
+            since, step = self.first[run]
+            if progress.step == step:
+                return ""
+            seconds = (now - since) * (progress.steps - progress.step) / (progress.step - step)
+        else:
             return ""
-        later = self.runs[self.places[run] :]
-        remaining = self.weights[run] - current + sum(self.weights[run] for run in later)
-        seconds = (time.monotonic() - self.began) * remaining / done
         return f", {clock(seconds)} left"
 
 
@@ -207,7 +220,13 @@ def _doing(progress: Progress) -> str:
     if progress.phase == "compiling":
         return "compiling"
     loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
-    return f"epoch {progress.epoch:.1f}/{progress.epochs:.0f}{loss}"
+    return f"epoch {_epochs(progress.epoch, progress.epochs)}{loss}"
+
+
+def _epochs(passed: float, whole: float) -> str:
+    """Such as "1.5/15"; the second number has a decimal too unless it is whole."""
+    text = f"{whole:.1f}"
+    return f"{passed:.1f}/{text.removesuffix('.0') if whole >= 1 else text}"
 
 
 def _ending(outcome: Outcome) -> str:

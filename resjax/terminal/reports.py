@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resjax.probes.record import Probed
+from resjax.probes.table import PROBES
 from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
@@ -51,23 +52,30 @@ def print_report(report: Report) -> None:
 def print_probed(probed: Probed, directory: Path) -> None:
     """First, middle and last block of every array, and where the files are, to stdout."""
     console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("probe", "array", "first", "middle", "last"):
         left = heading in ("probe", "array")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    several = False
     for probe in probed.found:
         for name, array in arrays_by_block(probed, probe).items():
             values = (array[0], array[len(array) // 2], array[-1])
             table.add_row(probe, name, *map(_few, values))
+            several = several or array[0].size > 1
     say(
         console,
         f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
         f"{probed.examples} examples",
     )
     print_whole(console, table)
+    if several:
+        say(console, "several numbers in a cell are of the layers of the block, in their order")
+    for probe in probed.found:
+        if quantity := PROBES[probe].quantity:
+            say(console, f"{probe}: {quantity}")
     say(console, f"arrays and figures: {directory}")
 
 
 def _few(values: np.ndarray) -> str:
-    """A number, or those of the layers of a block."""
-    return " ".join(f"{value:.3g}" for value in np.ravel(values))
+    """A number, or those of the layers of a block; a dash for what is not defined there."""
+    return " ".join("-" if np.isnan(value) else f"{value:.3g}" for value in np.ravel(values))

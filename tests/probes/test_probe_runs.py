@@ -73,7 +73,15 @@ def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatc
 def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     train_and_evaluate(dense, tmp_path / "run")
     assert main(["probe", str(tmp_path / "run"), "--examples=40"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert [line for line in err.splitlines() if line.startswith("probe ")] == [
+        f"probe {name}" for name in PROBES
+    ]
+    assert "nan" not in out
+    assert "lesions: test error (fraction)" in out.splitlines()
+    swapped = next(line for line in out.splitlines() if line.split()[:2] == ["lesions", "swapped"])
+    assert [cell == "-" for cell in swapped.split()[2:]] == [True, False, True]
+    assert "several numbers in a cell are of the layers of the block, in their order" in out
     assert "at step 20: 4 blocks, by the first 40 examples" in out
     assert any(line.split()[:2] == ["gradients", "input"] for line in out.splitlines())
     directory = tmp_path / "run" / "probes" / "20"
@@ -84,6 +92,9 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert content["stages"] == [4]
     assert content["probes"]["lesions"]["swapped"][0] is None  # JSON has no NaN
     assert len(content["probes"]["surface"]["loss"]) == 15
+    drawing = (directory / "lesions.svg").read_text()
+    assert "test error (fraction)" in drawing
+    assert "the network as it is" in drawing
 
 
 def test_weights_without_a_checkpoint_are_probed_as_those_of_the_checkpoint(tiny, tmp_path):

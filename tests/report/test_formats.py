@@ -36,11 +36,17 @@ def tables_of(text):
 
 def test_latex_parses_and_every_row_has_every_column(tmp_path):
     write_grid(tmp_path)
-    text = (write_report(tmp_path).directory / "table.tex").read_text()
+    written = write_report(tmp_path)
+    (section,) = written.sections
+    text = (written.directory / "table.tex").read_text()
+    assert section.verdicts
     for columns, rows in tables_of(text):
         assert set(rows) == {columns}
     assert len(tables_of(text)) == 2
     assert r"projection\_all & 56 & 3 & 9.6 $\pm$ 0.9 &" in text
+    assert "train interval & " in text
+    for verdict in section.verdicts:
+        assert f"% {verdict.line}" in text.splitlines()
 
 
 def test_latex_of_names_with_specials_parses():

@@ -168,6 +168,45 @@ def test_costs_add_up_from_runs_to_networks_to_all_and_those_without_a_result_ar
     assert f"| {' | '.join(header)} |" in (tmp_path / "report" / "table.md").read_text()
 
 
+def test_the_time_of_a_network_is_without_compilation_which_its_cost_has(tmp_path):
+    write_run(tmp_path, "a", 0.1)  # 1 s of compilation, 2 s of training and 0.5 s of evaluation
+    ((cell,),) = (section.table.cells for section in write_report(tmp_path).sections)
+    (row,) = tables.rows([cell])
+    assert dict(zip(tables.HEADER, row, strict=True))["time (s)"] == "2.5"
+    (cost,) = tables.cost_rows([cell])
+    assert cost[tables.COSTS.index("compile (s)")] == "1.0"
+    assert cost[tables.COSTS.index("all runs (s)")] == "3.5"
+
+
+def test_differences_of_a_table_have_the_decimals_of_the_narrowest_interval(tmp_path):
+    errors = {("none", 8): [0.1, 0.9], ("identity", 8): [0.4, 0.2], ("none", 20): [0.5, 0.6],
+              ("identity", 20): [0.1001, 0.2002]}  # fmt: skip
+    write_sweep(tmp_path, errors)
+    (section,) = write_report(tmp_path).sections
+    rows = tables.difference_rows(*section.differences.values())
+    assert len(rows) == 2
+
+    def decimals(*columns):
+        texts = [text for row in rows for cell in columns for text in row[cell].split(" to ")]
+        return {len(text.partition(".")[2]) for text in texts}
+
+    # Of the pair at depth 20: the other's interval is as wide as an error can be.
+    assert decimals(3, 4) == {2}  # half of it is 0.06 points in training
+    assert decimals(6, 7) == {1}  # and more in the test, of fewer examples
+
+
+def test_of_one_seed_there_are_no_columns_of_dashes(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.2]})
+    directory = write_report(tmp_path).directory
+    written = (directory / "table.md").read_text()
+    assert "| shortcut | depth | seeds | train error % | train median |" in written
+    assert "interval |" not in written
+    assert "interval &" not in (directory / "table.tex").read_text()
+    assert tables.told(("a", "b", "c"), [("1", "-", "-"), ("2", "-", "3")]) == (
+        ("a", "c"), [("1", "-"), ("2", "3")],
+    )  # fmt: skip
+
+
 def test_a_cost_that_is_not_known_is_a_dash(tmp_path):
     write_run(tmp_path, "old", 0.1)
     (tmp_path / "old" / "timing.jsonl").unlink()

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from resjax.sweeps.ledger import Ledger, read_ledger, total
-from resjax.training import rundir
+from resjax.training import claims, rundir
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Zygote, sender
 
@@ -79,16 +79,32 @@ def test_a_run_that_was_stopped_lost_only_starting_again(tmp_path):
     assert trained == pytest.approx(spent(run, "train") - waiting, abs=1e-5)
 
 
-def test_each_attempt_counts_its_own_devices(tmp_path):
-    def line(event, train, counted, **more):
-        seconds = {"compile": 1.0, "train": train, "eval": 0.0, "counted": counted}
-        rundir.append_line(tmp_path / "timing.jsonl", {"event": event, **seconds, **more})
+def note(run, event, train, counted, **more):
+    seconds = {"compile": 1.0, "train": train, "eval": 0.0, "counted": counted}
+    rundir.append_line(run / "timing.jsonl", {"event": event, **seconds, **more})
 
-    line("begun", 0.0, 1.0, devices=8)
-    line("saved", 10.0, 12.0)
-    line("killed", 5.0, 12.0)
-    line("begun", 0.0, 12.0, devices=2)
-    line("done", 20.0, 32.0)
+
+def test_an_interruption_counts_before_the_run_goes_on(tiny, tmp_path):
+    rundir.begin_run(tmp_path, tiny)
+    note(tmp_path, "begun", 0.0, 1.0, devices=1)
+    with claims.claimed(tmp_path):
+        assert read_ledger(tmp_path).interruptions == 0
+    note(tmp_path, "stopped", 10.0, 12.0)
+    assert read_ledger(tmp_path).interruptions == 1  # it waits
+    with claims.claimed(tmp_path):
+        note(tmp_path, "begun", 0.0, 12.0, devices=1)
+        assert read_ledger(tmp_path).interruptions == 1  # the same, after which it went on
+    assert read_ledger(tmp_path).interruptions == 2  # killed, with no time to note it
+    (tmp_path / "error.txt").write_text("the loss became nan")
+    assert read_ledger(tmp_path).interruptions == 1
+
+
+def test_each_attempt_counts_its_own_devices(tmp_path):
+    note(tmp_path, "begun", 0.0, 1.0, devices=8)
+    note(tmp_path, "saved", 10.0, 12.0)
+    note(tmp_path, "killed", 5.0, 12.0)
+    note(tmp_path, "begun", 0.0, 12.0, devices=2)
+    note(tmp_path, "done", 20.0, 32.0)
     assert read_ledger(tmp_path) == Ledger(8 * 15.0 + 2 * 20.0, 5.0, 40.0 - 32.0, 1)
 
 
