@@ -94,13 +94,11 @@ def train_side_by_side(
         claims: dict[Path, Claim] = {}
         for directory, config in runs.items():
             begin = functools.partial(_begin, directory, config, until_it_ends, claims)
-            try:
-                done = hosts.on_first(begin)
-            except Claimed as error:
-                outcomes[directory] = error
-                continue
-            if done is not None:
-                outcomes[directory] = Summary(**done)
+            begun = hosts.on_first(begin)
+            if "claimed" in begun:
+                outcomes[directory] = Claimed(begun["claimed"])
+            elif "done" in begun:
+                outcomes[directory] = Summary(**begun["done"])
         ours = {directory: runs[directory] for directory in runs if directory not in outcomes}
         if not ours:
             return outcomes
@@ -128,17 +126,25 @@ def train_side_by_side(
 
 def _begin(
     directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: dict[Path, Claim]
-) -> dict[str, Any] | None:
-    """Makes the directory this run's and claims it; the result, if it is done already."""
+) -> dict[str, Any]:
+    """Makes the directory this run's and claims it.
+
+    Returns:
+      For all hosts: {"done": the result} if it is done already, {"claimed": by whom} if another
+      process runs it, or {}.
+    """
     rundir.refuse_other_config(directory, config)
     if rundir.run_state(directory) != rundir.DONE:
         rundir.make_directory(directory)
-        claims[directory] = until_it_ends.enter_context(claimed(directory))
+        try:
+            claims[directory] = until_it_ends.enter_context(claimed(directory))
+        except Claimed as error:
+            return {"claimed": str(error)}
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before
-        return read_summary(directory).recorded()
+        return {"done": read_summary(directory).recorded()}
     rundir.begin_run(directory, config)
     checkpoint.remove_partial(directory)
-    return None
+    return {}
 
 
 class _Training:

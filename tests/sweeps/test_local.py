@@ -1,10 +1,13 @@
+import json
+
 import jax
 import jax.numpy as jnp
 
+from resjax.config import ConfigError
 from resjax.sweeps.doctor import examine
 from resjax.sweeps.local import Outcome, run_sweep
 from resjax.sweeps.status import look
-from resjax.training import claims, rundir
+from resjax.training import claims, hosts, rundir
 from resjax.training.loop import train_side_by_side
 
 
@@ -158,3 +161,19 @@ def test_one_seed_that_diverges_fails_alone(tiny, tmp_path, monkeypatch):
     outcomes = run_sweep(runs, Recorder())
     assert [bool(outcome.error) for outcome in outcomes] == [True, False, False]
     assert "the training loss became nan" in look(tmp_path / "0").why
+
+
+def test_a_run_that_another_process_began_first_is_left_to_it_on_all_hosts(
+    tiny, tmp_path, monkeypatch
+):
+    def as_others_are_told(function):
+        try:
+            return json.loads(json.dumps(function()))
+        except ConfigError as error:
+            raise ConfigError(str(error)) from None
+
+    monkeypatch.setattr(hosts, "on_first", as_others_are_told)
+    (tmp_path / "run").mkdir()
+    with claims.claimed(tmp_path / "run"):
+        ended = train_side_by_side({tmp_path / "run": tiny}, lambda *_: None)
+    assert isinstance(ended[tmp_path / "run"], claims.Claimed)
