@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible(*interrupted):
             return command.run(options, experiment)
     except ConfigError as error:
-        tell(f"resjax: {error}")
+        tell(f"resjax: {error}".replace("\n", "\\n"))
         return EXIT_USAGE
     except KeyboardInterrupt:
         code, line = interrupted

@@ -81,7 +81,7 @@ def test_a_data_set_is_one_function_and_one_line(checkout):
     insert(checkout / "resjax" / "data" / "sources.py", "SOURCES", above, line)
     subprocess.run([sys.executable, "-c", written], cwd=checkout, check=True)
     run_all("add-a-data-set.md", checkout)
-    assert (checkout / "runs" / "mine" / "result.json").exists()
+    assert (checkout / "runs" / "npz" / "result.json").exists()
 
 
 def test_an_experiment_is_one_file(tmp_path):

@@ -99,7 +99,7 @@ def test_200_malformed_commands(tmp_path, words, command):
     axes = ["--sweep=seed"] if command == "sweep" else []
     workdir = [f"--workdir={tmp_path / 'run'}"]
     refused([command, f"--config={EXPERIMENT}", *axes, *workdir, *words])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [], words
 
 
 SNIPPETS = (
