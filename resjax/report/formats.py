@@ -36,7 +36,10 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
             ]
         if section.gate:
             parts.append(markdown(tables.REFERENCE, tables.reference_rows(section.gate)))
-        parts += [f"{DEFINITION}\n", markdown(tables.LEDGER, tables.ledger_rows(section.table))]
+        parts += [
+            f"### Cost\n\n{DEFINITION}\n",
+            markdown(tables.LEDGER, tables.ledger_rows(section.table)),
+        ]
     if lost := [f"- {_markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]
     return "\n".join(parts)
