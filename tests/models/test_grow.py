@@ -9,6 +9,7 @@ import pytest
 from resjax.config import default_config
 from resjax.models.build import build_model
 from resjax.models.grow import grow
+from resjax.models.summary import variable_shapes
 from resjax.training.state import create_state
 from tests.models.compiled import quick, scrambled
 
@@ -21,9 +22,7 @@ def pair(shallow_depth, deep_depth, **keys):
         config = default_config()
         config.model.update({"width": 4, "unroll": "1"} | keys | {"depth": depth})
         models.append(build_model(config, 10))
-    state = create_state(models[0], optax.identity(), 1, IMAGES.shape[1:])
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return *models, scrambled(variables, jax.random.key(2))
+    return *models, scrambled(variable_shapes(models[0], IMAGES.shape[1:]))
 
 
 def logits(model, variables, images=IMAGES, train=False):

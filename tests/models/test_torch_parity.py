@@ -9,6 +9,7 @@ from resjax.config import default_config
 from resjax.models.blocks import ORDERS, Block
 from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.models.summary import variable_shapes
 
 torch = pytest.importorskip("torch", reason="the parity tests need torch==2.13.0")
 
@@ -23,8 +24,7 @@ def compare(settings, image_shape, norm=None, batch=3, dtype=jnp.float64, train=
     config.norm.update(norm or {})
     model = build_model(config, 7)
     images = jax.random.normal(jax.random.key(1), (batch, *image_shape), dtype)
-    init = quick(lambda: model.init(jax.random.key(0), images, train=False))
-    variables = scrambled(init(), jax.random.key(2))
+    variables = scrambled(variable_shapes(model, image_shape))
     weights = jax.random.normal(jax.random.key(3), (batch, 7), dtype)
 
     def scalar(params, images):
@@ -148,8 +148,7 @@ def test_single_blocks_in_float32(block, stride_in, size, train):
     model = build_model(config, 7)
     module = Block(model.spec.branch(1, True, None), model.parts)
     x = jax.random.normal(jax.random.key(1), (4, size, size, 8), jnp.float32)
-    init = quick(lambda: module.init(jax.random.key(0), x, 0.0, False))
-    variables = scrambled(init(), jax.random.key(2))
+    variables = scrambled(jax.eval_shape(lambda: module.init(jax.random.key(0), x, 0.0, False)))
     shape = jax.eval_shape(lambda: module.apply(variables, x, 0.0, False)).shape
     weights = jax.random.normal(jax.random.key(3), shape, jnp.float32)
 

@@ -11,8 +11,8 @@ from resjax.models.blocks import Block
 from resjax.models.build import build_model
 from resjax.models.networks import STEMS
 from resjax.models.resnet import OpeningLayers
-from resjax.training.state import create_state
-from tests.models.compiled import quick
+from resjax.models.summary import variable_shapes
+from tests.models.compiled import quick, scrambled
 
 IMAGES = jax.random.normal(jax.random.key(7), (24, 8, 8, 3))
 BATCH = Batch(IMAGES, jnp.arange(24) % 10)
@@ -24,22 +24,7 @@ def built(norm=None, **keys):
     config.model.update({"depth": 14, "width": 4} | keys)
     config.norm.update(norm or {})
     model = build_model(config, 10)
-    state = create_state(model, optax.identity(), 1, IMAGES.shape[1:])
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return model, scrambled(variables)
-
-
-def scrambled(variables):
-    """Noise on every kernel; scales, biases and statistics that are no constants."""
-    random = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        noise = random.normal(size=leaf.shape).astype(leaf.dtype)
-        if path[-1].key == "kernel":
-            return leaf + 0.01 * noise
-        return jnp.asarray(0.2 * noise if path[-1].key in ("bias", "mean") else np.exp(0.2 * noise))
-
-    return jax.tree_util.tree_map_with_path(draw, variables)
+    return model, scrambled(variable_shapes(model, IMAGES.shape[1:]))
 
 
 def probed(probe, model, variables, batch=BATCH):
