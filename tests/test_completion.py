@@ -91,8 +91,8 @@ def test_values_of_a_key_are_completed(shell):
 def test_shortcuts_of_an_experiment_file_are_among_the_values_where_it_is_named(shell):
     line = "resjax train --config=mine.py:arg --config.model.shortcut="
     assert completed(line) == [*SHORTCUTS, "half", "thrice"]
-    assert completed("resjax train --config=none.py --config.model.shortcut=th") == []
-    assert completed("resjax train --config=mine.py --config.model.order=th") == []
+    assert completed("resjax train --config=none.py --config.model.shortcut=th") == [""]
+    assert completed("resjax train --config=mine.py --config.model.order=th") == [""]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
