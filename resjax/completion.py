@@ -22,6 +22,12 @@ from resjax.config_reference import MEANINGS
 KEYS = "--config."
 """The start of the options that set a key of a config."""
 
+OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
+"""The line by which an experiment file adds a shortcut to the table."""
+
+OWN_NAMES = {"model.shortcut": OWN_SHORTCUT, "model.shortcut_base": OWN_SHORTCUT}
+"""Keys that take names of an experiment file, and what finds those in it."""
+
 
 def complete() -> None:
     """Answers the shell and ends the process."""
@@ -61,12 +67,14 @@ class Finder(CompletionFinder):
         return f"{word}="
 
 
-def _values(key: str, **_: Any) -> Iterable[str]:
+def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     """The names that a key of a config takes, or else its default."""
     from resjax.config_reference import entries
 
     entry, default = entries()[key], defaults()[key]
-    return entry.choices or [str(tuple(default) if isinstance(default, list) else default)]
+    own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []
+    choices = list(dict.fromkeys([*entry.choices, *own]))
+    return choices or [str(tuple(default) if isinstance(default, list) else default)]
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
@@ -80,12 +88,16 @@ def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
 
 
 def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Those of the experiment file, which is read and not run."""
+    return _found(r"^def sweep_(\w+)\(", parsed_args)
+
+
+def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
+    """What fits in the lines of the experiment file, which is read and not run."""
     try:
         text = Path(parsed_args.config.partition(":")[0]).read_text(encoding="utf-8")
     except (AttributeError, OSError, ValueError):
         return []
-    return re.findall(r"^def sweep_(\w+)\(", text, re.MULTILINE)
+    return re.findall(pattern, text, re.MULTILINE)
 
 
 def _networks(**_: Any) -> Iterable[str]:

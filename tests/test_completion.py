@@ -34,7 +34,8 @@ def shell(tmp_path, monkeypatch, capsys):
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     axes = "".join(f"def sweep_{name}():\n    ...\n" for name in ("depth", "width"))
-    (tmp_path / "mine.py").write_text(axes)
+    lines = """SHORTCUTS["half"] = Half\nshortcuts.SHORTCUTS['thrice'] = Thrice\n"""
+    (tmp_path / "mine.py").write_text(axes + lines)  # cannot be run, only read
     (tmp_path / "notes.txt").touch()
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -85,6 +86,13 @@ def test_keys_of_a_config_are_completed_once_they_are_begun(shell):
 
 def test_values_of_a_key_are_completed(shell):
     assert completed("resjax train --config.model.shortcut=") == [*SHORTCUTS]
+
+
+def test_shortcuts_of_an_experiment_file_are_among_the_values_where_it_is_named(shell):
+    line = "resjax train --config=mine.py:arg --config.model.shortcut="
+    assert completed(line) == [*SHORTCUTS, "half", "thrice"]
+    assert completed("resjax train --config=none.py --config.model.shortcut=th") == [""]
+    assert completed("resjax train --config=mine.py --config.model.order=th") == [""]
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")

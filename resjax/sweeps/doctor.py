@@ -153,6 +153,8 @@ def _mend(run: Path, complaint: str, whole: list[str]) -> str:
     """What to do about a file that is damaged."""
     if PROBES_FILE in complaint:
         return f"remove {run / PROBES_FILE}: nothing needs it, and resjax probe probes a checkpoint"
+    if "timing.jsonl" in complaint and rundir.run_state(run) != rundir.UNFINISHED:
+        return f"remove {run / 'timing.jsonl'}: it tells what the run has cost, and nothing else"
     if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
         return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} has it all"
     if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:

@@ -5,7 +5,8 @@ import inspect
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,15 +25,16 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     """The module and the config of `FILE` or `FILE:ARG`, where ARG is handed to `get_config`.
 
     Raises:
-      ConfigError: if there is no such file, it cannot be imported, has no `get_config`, or its
-        `get_config` refuses ARG.
+      ConfigError: if there is no such file, it cannot be imported, has no `get_config`, its
+        `get_config` refuses ARG, or it gives the name of a shortcut another meaning.
     """
     filename, _, arg = reference.partition(":")
     module = load_module(Path(filename))
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     try:
-        config = module.get_config(arg) if arg else module.get_config()
+        with _adding_shortcuts(Path(filename)):
+            config = module.get_config(arg) if arg else module.get_config()
     except ConfigError:
         raise
     except Exception as error:
@@ -48,7 +50,8 @@ def load_module(path: Path) -> ModuleType:
     """An experiment file, imported: what it adds to tables, such as a shortcut, is known then.
 
     Raises:
-      ConfigError: if there is no such file, or it cannot be imported.
+      ConfigError: if there is no such file, it cannot be imported, or it gives the name of a
+        shortcut another meaning.
     """
     if not path.is_file():
         raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
@@ -56,6 +59,8 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigError(f"{path} is not a Python file")
     try:
         return run_module(path, path.read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{path} cannot be imported: {_one_line(error)}") from error
 
@@ -64,9 +69,49 @@ def run_module(path: Path, text: str) -> ModuleType:
     """The module of an experiment file, whose text may have come from another machine."""
     module = ModuleType(f"resjax_experiment_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # where dataclasses look for the names in annotations
-    exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
+    with _adding_shortcuts(path):
+        sys.modules[module.__name__] = module  # where dataclasses look for names in annotations
+        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
     return module
+
+
+_ADDED: dict[type, Path] = {}
+"""The experiment files that added shortcuts to the table."""
+
+
+@contextmanager
+def _adding_shortcuts(path: Path) -> Iterator[None]:
+    """Where an experiment file may add shortcuts to the table, and its own once more.
+
+    Raises:
+      ConfigError: if it replaces another one, after which runs are named; the table is then what it
+        was.
+    """
+    from resjax.models.shortcuts import SHORTCUTS
+
+    known = dict(SHORTCUTS)
+    try:
+        yield
+        for name, shortcut in SHORTCUTS.items():
+            if shortcut is known.get(name):
+                continue
+            if name in known and (file := _file_of(known[name])) != path.resolve():
+                raise ConfigError(
+                    f"{path} replaces shortcut {name!r} of {file or 'this process'}, after which "
+                    f"runs are named; give its own another name, such as my_{name}"
+                )
+            _ADDED[shortcut] = path.resolve()
+    except BaseException:
+        SHORTCUTS.clear()
+        SHORTCUTS.update(known)
+        raise
+
+
+def _file_of(shortcut: type) -> Path | None:
+    """The file that has added a shortcut, or defines it; None if that is a notebook, or so."""
+    module = sys.modules.get(shortcut.__module__)
+    file = _ADDED.get(shortcut) or getattr(module, "__file__", None)
+    return Path(file).resolve() if file else None
 
 
 def experiment_runs(

@@ -19,6 +19,9 @@ DEFINITION = (
 )
 """For readers of the numbers."""
 
+CLOCKS_DIFFER = 0.1
+"""Seconds, at most, that count and that no line tells of; more are those of a line that is gone."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
@@ -53,23 +56,26 @@ class Ledger:
 
 
 def read_ledger(run: Path) -> Ledger | None:
-    """The cost of a run, whatever its state; None if its times are not on disk, or damaged."""
+    """The cost of a run, whatever its state; None if its times are not all on disk, or damaged."""
     try:
         lines = rundir.read_lines(run / "timing.jsonl")
     except ConfigError:
         return None
     begun = [line for line in lines if line["event"] == "begun"]
-    if not begun or not all("counted" in line for line in lines):  # of an early version
+    if not begun or not all("counted" in line for line in lines):  # an early version, or damaged
         return None
     devices, device_seconds, spent = 0, 0.0, 0.0
     for line in lines:
         devices = line.get("devices", devices)
         device_seconds += devices * (line["train"] + line["eval"])
         spent += line["compile"] + line["train"] + line["eval"]
+    lost = spent - lines[-1]["counted"]
+    if lost < -CLOCKS_DIFFER:
+        return None
     return Ledger(
         round(device_seconds, DECIMALS),
         round(sum(line["compile"] for line in lines), DECIMALS),
-        round(spent - lines[-1]["counted"], DECIMALS),
+        max(0.0, round(lost, DECIMALS)),
         len(begun) - 1 + _waits(run),
     )
 

@@ -13,7 +13,7 @@ from resjax.training import claims, rundir
 
 WAITING, INTERRUPTED = "waiting", "interrupted"
 
-ENDED = (rundir.DONE, rundir.FAILED)
+ENDED = (rundir.DONE, rundir.FAILED, rundir.IMPORTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def look_in(directory: Path) -> list[Status]:
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
-    """Until all runs have ended, as far as their work tells; None while nothing is known.
+    """Until all runs have ended, as far as their work tells; None if nothing does, or nobody works.
 
     What was done tells the speed of who did it, and so does what is under way: of one that has
     several runs side by side, those of all together. Who is at work now shares what is left.
@@ -99,7 +99,7 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
     if not left:
         return 0.0
     speeds += filter(None, at_work.values())
-    return left / statistics.median(speeds) / max(1, len(at_work)) if speeds else None
+    return left / statistics.median(speeds) / len(at_work) if speeds and at_work else None
 
 
 def count(statuses: Iterable[Status]) -> str:

@@ -74,6 +74,7 @@ class Journal:
     def begin(self) -> None:
         """Makes the files those of the position, whatever an attempt before left in them."""
         if self.first:
+            rundir.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
             self._note_death()
             rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
             for name in self.plan.config.log.writers:
@@ -125,7 +126,7 @@ class Journal:
             return
         try:
             line = (rundir.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
-        except ConfigError:
+        except ConfigError:  # there is none
             return
         if line.get("at") == last["noted_at"] and line["event"] != "stopped":
             seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}

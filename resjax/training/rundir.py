@@ -174,6 +174,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise _unreadable(path, error) from None
 
 
+def mend_lines(path: Path, instead: dict[str, Any]) -> None:
+    """Puts an object in the place of each damaged line of a JSON lines file, if there are any."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return
+    kept, damaged = [], False
+    for line in lines:
+        try:
+            kept.append(_opened(line))
+        except ValueError:
+            kept.append(instead)
+            damaged = True
+    if damaged:
+        write_lines(path, kept)
+
+
 def write_result(directory: Path, result: dict[str, Any]) -> None:
     """Writes `result.json`, which says what `metrics.jsonl` is: the run is done."""
     seal = {"metrics_sha256": _file_digest(directory / "metrics.jsonl")}
@@ -207,7 +224,7 @@ def _sealed(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, DIGEST: _digest(content)}
 
 
-def _opened(text: str) -> dict[str, Any]:
+def _opened(text: str | bytes) -> dict[str, Any]:
     """The object in a text, without its digest.
 
     Raises:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from resjax.training import rundir
+from resjax.training import checkpoint, rundir
 from tests.durability.attempts import Zygote, sender
-from tests.durability.test_kill import assert_same_end
+from tests.durability.test_kill import SEEDS, TWO_DEVICES, assert_same_end
 
 KEYS = {"train.duration": "120 steps", "eval.every": "40 steps", "checkpoint.seconds": 1e6}
 
@@ -78,6 +79,56 @@ def test_a_signal_while_a_checkpoint_is_written_waits_for_it(zygote, whole, tmp_
     assert status == UNFINISHED
     assert zygote.attempt(KEYS, run)[0] == 0
     assert_same_end(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_group_on_two_devices_that_is_asked_to_end_loses_no_step_of_any_run(tmp_path):
+    """While it trains, and between the probes of two runs; each run is what it is alone."""
+    keys = KEYS | {
+        "model.dtype": "float64", "train.side_by_side": 3, "eval.every": "20 steps",
+        "eval.probes": "gradients,branches", "eval.probe_examples": 64,
+    }  # fmt: skip
+    whole, cut, alone = (tmp_path / name for name in ("whole", "cut", "alone"))
+    with Zygote(TWO_DEVICES) as zygote:
+        assert zygote.attempt(keys, whole, seeds=SEEDS, x64=True)[0] == 0
+        for phase, step in (("training", 50), ("evaluating", 80)):
+            send = sender(signal.SIGTERM, phase, step, 0.0)
+            status, told = zygote.attempt(keys, cut, send, seeds=SEEDS, x64=True)
+            assert status == UNFINISHED, told[-1]
+            runs = [cut / str(seed) for seed in SEEDS]
+            assert {rundir.run_state(run) for run in runs} == {rundir.UNFINISHED}
+            stops = [rundir.read_lines(run / "timing.jsonl")[-1] for run in runs]
+            assert {(stop["event"], stop["why"]) for stop in stops} == {("stopped", "SIGTERM")}
+            [reached] = {stop["step"] for stop in stops}
+            assert step <= reached < 120
+            assert [checkpoint.newest(run)[1].step for run in runs] == [reached] * 3
+        status, told = zygote.attempt(keys, cut, seeds=SEEDS, x64=True)
+        assert status == 0, told[-1]
+        notes = [fact["note"] for fact in told if fact.get("note")]
+        assert notes == [f"goes on from step {reached}"] * 3
+        own = keys | {"train.side_by_side": 1, "seed": SEEDS[1]}
+        assert zygote.attempt(own, alone, x64=True)[0] == 0
+    for seed in SEEDS:
+        assert_same_end(cut / str(seed), whole / str(seed))
+        probes = [(run / str(seed) / "probes.jsonl").read_bytes() for run in (cut, whole)]
+        assert probes[0] == probes[1]
+        execution = rundir.read_json(cut / str(seed) / "manifest.json")["execution"]
+        assert (execution["devices"], execution["side_by_side"]) == (2, SEEDS)
+    for name in ("metrics.jsonl", "probes.jsonl"):  # after 20 steps
+        got, expected = (rundir.read_lines(run / name)[0] for run in (whole / str(SEEDS[1]), alone))
+        assert_close(got, expected)
+
+
+def assert_close(got, expected):
+    """All numbers of two objects, to 1e-9 of the largest of an array."""
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            assert_close(got[name], value)
+        else:
+            scale = np.abs(value).max()
+            np.testing.assert_allclose(got[name], value, 0, 1e-9 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize(("clear", "expected"), [

@@ -1,11 +1,14 @@
 """Sweeps that cannot be run: each ends with exit code 2 and one line, and writes nothing."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
 from resjax.cli import main
+from resjax.config import ConfigError
 from resjax.sweeps import local
+from resjax.sweeps.grid import load_experiment
 from resjax.training.rundir import DONE, FAILED, run_state
 from resjax.training.summary import read_summary
 from tests.report.fabricate import begin_run, write_run
@@ -101,3 +104,64 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
     assert "failed: MemoryError: of the device" in capsys.readouterr().err
     text = (failed / "error.txt").read_text()
     assert text.startswith("MemoryError: of the device\n\nTraceback")
+
+
+OWN = """
+from resjax.models.shortcuts import SHORTCUTS, Identity
+
+class Mine(Identity):
+    ...
+
+{line}
+"""
+
+
+def experiment(path, line):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(BEGINNING + OWN.format(line=line))
+    return path
+
+
+@pytest.mark.parametrize("line", [
+    "SHORTCUTS['identity'] = Mine",
+    "SHORTCUTS.update(mine=Mine, identity=Mine)",
+    "SHORTCUTS['identity'] = Mine; raise NameError('identity')",
+    "def get_config():\n    SHORTCUTS['identity'] = Mine",
+], ids=["set", "update", "fails", "get_config"])  # fmt: skip
+def test_a_file_that_makes_a_known_shortcut_another_one_is_refused(
+    tmp_path, shortcuts, line, capsys
+):
+    """Its runs would be named as those of the other one are; the table stays what it was."""
+    before, path = dict(shortcuts), experiment(tmp_path / "mine.py", line)
+    told = refused([f"--config={path}", f"--workdir={tmp_path / 'runs'}"], capsys)
+    assert "identity" in told
+    if "raise" not in line:
+        assert f"{path} replaces shortcut 'identity' of " in told
+        assert told.endswith("give its own another name, such as my_identity\n")
+    assert shortcuts == before
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_may_add_its_shortcut_again_and_another_file_may_not(tmp_path, shortcuts):
+    first, second = (
+        experiment(tmp_path / name / "mine.py", "SHORTCUTS['mine'] = Mine") for name in "ab"
+    )
+    for _ in range(2):
+        module, _ = load_experiment(str(first))
+        assert shortcuts["mine"] is module.Mine
+    with pytest.raises(ConfigError, match=f"b/mine.py replaces shortcut 'mine' of {first}"):
+        load_experiment(str(second))
+    assert shortcuts["mine"] is module.Mine
+    experiment(second, "SHORTCUTS['yours'] = Mine")
+    theirs, _ = load_experiment(str(second))
+    again, _ = load_experiment(f"{first.parent}/../a/mine.py")
+    assert (shortcuts["mine"], shortcuts["yours"]) == (again.Mine, theirs.Mine)
+
+
+def test_a_file_that_python_has_imported_may_add_its_shortcut(tmp_path, shortcuts, monkeypatch):
+    path = experiment(tmp_path / "imported_mine.py", "SHORTCUTS['mine'] = Mine")
+    monkeypatch.syspath_prepend(tmp_path)
+    imported = importlib.import_module(path.stem)
+    assert shortcuts["mine"] is imported.Mine
+    module, _ = load_experiment(str(path))
+    assert shortcuts["mine"] is module.Mine

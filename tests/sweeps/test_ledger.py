@@ -1,11 +1,15 @@
 """The cost of runs, of which some are really killed."""
 
 import json
+import shutil
 import signal
 
 import pytest
 
+from resjax.cli import main
+from resjax.sweeps import doctor
 from resjax.sweeps.ledger import Ledger, read_ledger, total
+from resjax.sweeps.status import look
 from resjax.training import claims, rundir
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Zygote, sender
@@ -106,6 +110,99 @@ def test_each_attempt_counts_its_own_devices(tmp_path):
     note(tmp_path, "begun", 0.0, 12.0, devices=2)
     note(tmp_path, "done", 20.0, 32.0)
     assert read_ledger(tmp_path) == Ledger(8 * 15.0 + 2 * 20.0, 5.0, 40.0 - 32.0, 1)
+
+
+def test_seconds_that_count_and_that_no_line_tells_of_are_no_ledger(tmp_path):
+    note(tmp_path, "begun", 0.0, 1.0, devices=1)
+    note(tmp_path, "evaluated", 9.0, 11.0)
+    assert read_ledger(tmp_path).lost_seconds == 0.0
+    note(tmp_path, "begun", 0.0, 30.0, devices=1)  # from a checkpoint after lines that are gone
+    assert read_ledger(tmp_path) is None
+
+
+@pytest.fixture
+def cut(tiny, tmp_path, monkeypatch):
+    """A run that was ended at step 15, with a checkpoint of about that."""
+    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    tiny.checkpoint.seconds = 0.0
+
+    def observe(progress):
+        if progress.step >= 15 and progress.phase == "training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(tiny, tmp_path / "cut", observe)
+    return tmp_path / "cut"
+
+
+def events(run):
+    return [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
+
+
+def test_a_line_that_was_half_written_is_as_if_it_had_never_been(tiny, tmp_path, cut):
+    whole = tmp_path / "whole"
+    shutil.copytree(cut, whole)
+    with (cut / "timing.jsonl").open("ab") as file:
+        file.write((cut / "timing.jsonl").read_bytes().split(b"\n")[-2][:-7])
+    assert read_ledger(cut) == read_ledger(whole)
+    found = doctor.examine(cut)
+    assert (found.state, found.step) == ("unfinished", doctor.examine(whole).step)
+    assert look(cut).resumed == 0
+    for run in (cut, whole):
+        train_and_evaluate(tiny, run)
+    assert [*dict.fromkeys(events(cut))] == [*dict.fromkeys(events(whole))]
+    ledger = read_ledger(cut)
+    assert (ledger.interruptions, events(cut).count("begun")) == (1, 2)
+    in_vain = spent(cut, "compile", "train", "eval") - counted(cut)
+    assert ledger.lost_seconds == pytest.approx(in_vain, abs=1e-5)
+
+
+DAMAGE = {
+    "last": lambda lines: [*lines[:-1], lines[-1][:20]],
+    "between": lambda lines: [lines[0], lines[1].replace(b'"train"', b'"trein"'), *lines[2:]],
+    "first": lambda lines: [b"\x00\xff\xfe", *lines[1:]],
+}
+"""Of lines that are whole."""
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_line_makes_the_cost_unknown_and_a_run_goes_on_and_says_where_it_was(
+    tiny, tmp_path, cut, damage, capsys
+):
+    train_and_evaluate(tiny, tmp_path / "whole")
+    path = cut / "timing.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1]
+    path.write_bytes(b"".join(line + b"\n" for line in DAMAGE[damage](lines)))
+    assert read_ledger(cut) is None
+    assert main(["status", str(tmp_path)]) == 0
+    assert "1 done, 1 interrupted" in capsys.readouterr().out
+    found = doctor.examine(cut)
+    assert (found.state, found.damaged) == ("damaged", [])
+    assert found.advice.startswith("start it again: it goes on from checkpoint ")
+
+    train_and_evaluate(tiny, cut)  # as it says
+    metrics = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("cut", "whole")]
+    assert metrics[0] == metrics[1]
+    assert doctor.examine(cut).state == "done"
+    place = {"last": len(lines) - 1, "between": 1, "first": 0}[damage]
+    assert [n for n, event in enumerate(events(cut)) if event == "damaged"] == [place]
+    assert read_ledger(cut) is None  # what the line told is not made up
+    assert main(["status", str(tmp_path)]) == 0
+
+
+def test_of_a_run_that_is_done_damaged_times_may_be_removed(tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    train_and_evaluate(tiny, run)
+    with (run / "timing.jsonl").open("a") as file:
+        file.write("garbage\n")
+    assert main(["doctor", str(run)]) == 1
+    path = run / "timing.jsonl"
+    assert doctor.examine(run).advice.startswith(f"remove {path}: it tells what the run has cost")
+    assert main(["status", str(run)]) == 0
+    path.unlink()
+    assert main(["doctor", str(run)]) == 0
+    assert read_ledger(run) is None
+    assert "1 done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, "", "{\n", '{"event": "begun"}\n'])

@@ -331,6 +331,19 @@ def test_a_run_whose_only_node_is_gone_is_not_waited_for_longer_than_was_said(
     work._look()  # it did
 
 
+def test_seeds_side_by_side_are_refused_before_a_cluster_is_asked_for_anything(tmp_path):
+    """Also in a grid where only the last run has them."""
+    settings = {"a": 0, "b": 1, "c": 4}
+    runs = {
+        tmp_path / "runs" / name: config_of(**{"train.side_by_side": most})
+        for name, most in settings.items()
+    }
+    work = launcher._Work(runs, None, Silent())
+    with pytest.raises(ConfigError, match=r"train.side_by_side=4 has no effect, .*; set it to 0"):
+        work.check()
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
     code, output = ended(drive(cluster.address, tmp_path, "--config.model.depth=9"), 60)

@@ -83,6 +83,23 @@ def test_time_left_is_shared_by_those_at_work(tmp_path):
     assert seconds_left([done], weights) == 0.0
 
 
+def test_what_nobody_works_on_has_no_time_left(tiny, tmp_path):
+    """Also where runs that are done tell a speed; with somebody at work it has."""
+    train_and_evaluate(tiny, tmp_path / "done")
+    run = begun(tmp_path, tiny, "cut")
+    board = Board({tmp_path / "done": 1.0, run: 1.0})
+    assert board.line(board.look()) == "1 done, 1 interrupted"
+    with claims.claimed(run):
+        assert board.line(board.look()).startswith("1 done, 1 training, ")
+
+
+def test_a_watch_ends_though_some_weights_were_imported(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("resjax.commands.status.time.sleep", pytest.fail)
+    (begun(tmp_path, tiny, "from elsewhere") / rundir.IMPORTED_FILE).write_text("{}")
+    (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke")
+    assert main(["status", str(tmp_path), "--watch"]) == 0
+
+
 def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):
     states = ["done"] * 40 + ["training"] + ["waiting"] * 40
     states[3] = "failed"

@@ -112,6 +112,7 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
     """The same files with the same keys, and in float64 the same numbers."""
     tiny.update_from_flattened_dict(RANDOM | {"eval.select": "best", "data.train": "train[:90%]"})
     tiny.data.validation, tiny.log.histograms = "train[90%:]", True
+    tiny.eval.probes, tiny.eval.probe_examples = "gradients,branches", 64
     with jax.enable_x64(True):
         tiny.model.dtype = "float64"
         runs = group(tiny, tmp_path)
@@ -126,6 +127,16 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
         if name == "metrics.jsonl":
             for line, other in zip(got, expected, strict=True):
                 assert line == pytest.approx(other, rel=1e-9)
+    for got, expected in zip(
+        *(rundir.read_lines(path / "probes.jsonl") for path in (run, tmp_path / "alone")),
+        strict=True,
+    ):
+        assert got.keys() == expected.keys()
+        for probe in ("gradients", "branches"):
+            assert_equal(
+                *({name: np.array(array) for name, array in line[probe].items()}
+                  for line in (got, expected))
+            )  # fmt: skip
     for name in ("config.json", "manifest.json", "result.json"):
         got, expected = (rundir.read_json(path / name) for path in (run, tmp_path / "alone"))
         assert got.keys() == expected.keys()
@@ -155,6 +166,35 @@ def test_a_group_goes_on_with_the_same_bits(tiny, tmp_path, monkeypatch):
     stopped_at(13, runs, monkeypatch)
     train_side_by_side(runs, unobserved)
     assert_same_ends(runs, tmp_path / "whole")
+
+
+def test_a_group_that_ends_between_the_probes_of_two_runs_has_a_line_for_each_evaluation(
+    tiny, tmp_path, monkeypatch
+):
+    tiny.eval.probes, tiny.eval.probe_examples = "branches", 64
+    train_side_by_side(group(tiny, tmp_path / "whole"), unobserved)
+    runs, append = group(tiny, tmp_path / "cut"), rundir.append_line
+
+    def append_or_end(path, line):
+        if path == tmp_path / "cut" / "5" / "probes.jsonl" and line["step"] == 20:
+            raise KeyboardInterrupt
+        append(path, line)
+
+    monkeypatch.setattr(rundir, "append_line", append_or_end)
+    for config in runs.values():
+        config.checkpoint.seconds = 0.0
+    with pytest.raises(KeyboardInterrupt):
+        train_side_by_side(runs, unobserved)
+    monkeypatch.setattr(rundir, "append_line", append)
+    steps = [[line["step"] for line in rundir.read_lines(run / "probes.jsonl")] for run in runs]
+    assert steps == [[10, 20], [10], [10]]
+    train_side_by_side(runs, unobserved)
+    assert_same_ends(runs, tmp_path / "whole")
+    for run in runs:
+        files = [
+            path / run.name / "probes.jsonl" for path in (tmp_path / "cut", tmp_path / "whole")
+        ]
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.slow
