@@ -154,6 +154,7 @@ def tell(fact: dict) -> None:
 
 def main() -> None:
     import orbax.checkpoint  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import tensorboardX  # noqa: F401
 
     import resjax.training.loop  # noqa: F401

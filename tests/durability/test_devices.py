@@ -39,7 +39,7 @@ def test_a_run_goes_on_from_8_devices_on_1_and_back(tmp_path):
         np.testing.assert_allclose(array, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-STEPS = 600
+STEPS = 250
 
 SWEEP = (
     "sweep", "--config=experiments/degradation.py", "--sweep=seed", "--config.model.depth=8",

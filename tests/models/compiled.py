@@ -4,6 +4,7 @@ import math
 from zlib import crc32
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -30,6 +31,6 @@ def scrambled(tree, seed=0):
             value = 0.2 * noise
         else:
             value = np.exp(0.2 * noise)
-        return value.astype(leaf.dtype)
+        return jnp.asarray(value.astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, tree)

@@ -29,7 +29,7 @@ from resjax.sweeps.ray.cluster import needs, refuse_unoffered
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 
 ROOT = Path(__file__).parents[2]
-STEPS, EVERY, RUNS = 1000, 100, 12
+STEPS, EVERY, RUNS = 800, 100, 8
 KEYS = {
     "model.depth": 8,
     "model.width": 2,
