@@ -16,10 +16,9 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter, Suppres
 
 from resjax.arguments import command_parser, make_parser
 from resjax.commands import COMMANDS
-from resjax.config import defaults
-from resjax.config_reference import MEANINGS
+from resjax.keys import KEYS
 
-KEYS = "--config."
+START = "--config."
 """The start of the options that set a key of a config."""
 
 
@@ -37,9 +36,9 @@ def completing_parser() -> argparse.ArgumentParser:
             if action.metavar in COMPLETERS:
                 action.completer = COMPLETERS[action.metavar]
         if command.overrides:
-            for key in defaults():
-                about = MEANINGS[key].partition(". ")[0].replace("`", "").replace("%", "%%")
-                own.add_argument(f"{KEYS}{key}", help=about).completer = partial(_values, key)
+            for key in sorted(KEYS):
+                about = KEYS[key].meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
+                own.add_argument(f"{START}{key}", help=about).completer = partial(_values, key)
     return parser
 
 
@@ -49,8 +48,8 @@ class Finder(CompletionFinder):
     def filter_completions(self, completions: list[str]) -> list[str]:
         """What is shown of what fits."""
         found = super().filter_completions(completions)
-        if any(not word.startswith(KEYS) for word in found):
-            found = list(dict.fromkeys(KEYS if word.startswith(KEYS) else word for word in found))
+        if any(not word.startswith(START) for word in found):
+            found = list(dict.fromkeys(START if word.startswith(START) else word for word in found))
         options = self.active_parsers[-1]._option_string_actions
         return [self._ended(word, options.get(word)) for word in found]
 
@@ -65,8 +64,8 @@ def _values(key: str, **_: Any) -> Iterable[str]:
     """The names that a key of a config takes, or else its default."""
     from resjax.config_reference import entries
 
-    entry, default = entries()[key], defaults()[key]
-    return entry.choices or [str(tuple(default) if isinstance(default, list) else default)]
+    entry = entries()[key]
+    return entry.choices or [str(entry.said.default)]
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
@@ -101,7 +100,7 @@ def _probes(**_: Any) -> Iterable[str]:
 
 
 def _settings(**_: Any) -> list[str]:
-    return [f"{key}=" for key in defaults()]
+    return [f"{key}=" for key in sorted(KEYS)]
 
 
 COMPLETERS: dict[str, Any] = {

@@ -1,22 +1,17 @@
+import functools
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import resjax.config
-from resjax.config import (
-    DURATION_KEYS,
-    EXECUTION_KEYS,
-    Clock,
-    ConfigError,
-    deciding_keys,
-    default_config,
-    flatten,
-    nearest,
-    run_id,
-    validate,
-)
+import resjax.naming
+from resjax.config import ConfigError, default_config, defaults, flatten, nearest
+from resjax.durations import Clock
+from resjax.keys import KEYS, Key
+from resjax.naming import deciding_keys, run_id
+from resjax.validation import validate
 
 
 def changed(**keys):
@@ -32,6 +27,33 @@ def test_run_id_is_the_one_of_every_release():
     assert run_id(config) == "none-56-seed3-40d1d4bc"
 
 
+def test_defaults_are_those_of_the_table():
+    config = default_config()
+    for key, said in KEYS.items():
+        value = functools.reduce(getattr, key.split("."), config)
+        assert (value, type(value)) == (said.default, type(said.default)), key
+    assert len(flatten(config)) == len(KEYS)
+
+
+def test_every_number_has_a_range_and_what_is_expected_of_it():
+    for key, said in KEYS.items():
+        assert (said.within is not None) is (type(said.default) in (int, float)), key
+        assert said.expected or said.within is None, key
+
+
+def test_a_number_out_of_its_range_is_refused_and_its_ends_are_not():
+    for key, said in KEYS.items():
+        if said.within:
+            lowest, highest = map(type(said.default), said.within)
+            for value in (lowest, highest):
+                validate(changed(**{key: value}))
+            for value in (lowest - 1, highest * 2 + 1):
+                with pytest.raises(
+                    ConfigError, match=rf"^{key}=\S+ is not {re.escape(said.expected)}"
+                ):
+                    validate(changed(**{key: value}))
+
+
 def test_run_id_ignores_defaults_and_execution():
     assert deciding_keys(changed(model__depth=20, model__unroll="1")) == {}
     assert deciding_keys(changed(model__depth=32)) == {"model.depth": 32}
@@ -41,16 +63,11 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
     old = changed(model__depth=56)
     name = run_id(old)
 
-    def later():
-        config = default_config()
-        config.model.new_key = "old behaviour"
-        return config
-
-    monkeypatch.setattr(resjax.config, "default_config", later)
-    monkeypatch.setattr(resjax.config, "defaults", resjax.config.defaults.__wrapped__)
+    monkeypatch.setitem(KEYS, "model.new_key", Key("old behaviour", "It is later."))
+    monkeypatch.setattr(resjax.naming, "defaults", defaults.__wrapped__)
     assert run_id(old) == name
-    new = later()
-    new.model.depth = 56
+    new = changed(model__depth=56)
+    assert new.model.new_key == "old behaviour"
     assert run_id(new) == name
     new.model.new_key = "new behaviour"
     assert run_id(new) != name
@@ -60,12 +77,12 @@ def test_run_id_sees_every_key_that_decides_a_result():
     other = {int: lambda v: v + 1, float: lambda v: v / 2 + 0.01, bool: lambda v: not v,
              str: lambda v: f"{v}x", tuple: lambda v: v[:1]}  # fmt: skip
     default = run_id(default_config())
-    for key, value in flatten(default_config()).items():
-        config = default_config()
-        value = tuple(value) if isinstance(value, list) else value
-        changed_value = "7 steps" if key in DURATION_KEYS else other[type(value)](value)
+    for key, said in KEYS.items():
+        config, value = default_config(), said.default
+        one_duration = said.duration and isinstance(value, str)
+        changed_value = "7 steps" if one_duration else other[type(value)](value)
         config.update_from_flattened_dict({key: changed_value})
-        assert (run_id(config) == default) is (key in EXECUTION_KEYS), key
+        assert (run_id(config) == default) is said.execution, key
 
 
 def test_spellings_of_a_duration_are_one_run():
