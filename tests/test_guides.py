@@ -74,7 +74,7 @@ def test_a_shortcut_is_one_class_and_one_line_and_its_option_one_entry(checkout)
     assert "853,045" in told
     assert (checkout / "runs" / "learnt" / "result.json").exists()
     config = json.loads((checkout / "runs" / "learnt" / "config.json").read_text("utf-8"))
-    assert config["model"]["scale_start"] == 0.5
+    assert config["model.scale_start"] == 0.5
     assert len(re.findall(r"^ *learnt_scale-\d+-seed\d", told, re.MULTILINE)) == 9
 
 
