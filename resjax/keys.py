@@ -283,7 +283,7 @@ KEYS: dict[str, Key] = {
     "train.parallel": Key("jit",
         "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
         decides="bits"),
-    # It decides nothing, since the seeds that came together are noted beside it.
+    # Which seeds came together decides the bits, and is recorded by itself.
     "train.side_by_side": Key(0,
         "Runs that differ in their seed alone, in one program; `0` is what was measured to be "
         "fastest on the device, so far `1`.",

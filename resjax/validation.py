@@ -8,10 +8,10 @@ from resjax.keys import KEYS
 
 
 def validate(config: ConfigDict) -> None:
-    """Refuses what is wrong whatever the data: unknown keys, wrong types, numbers out of range.
+    """Refuses unknown keys, wrong types, numbers out of range and texts that are no durations.
 
-    Names of models, shortcuts, data and schedules, durations, and depths that do not exist, are
-    refused where they are looked up: `resjax.training.plan.prepare` does so before any compilation.
+    Names of models, shortcuts, data and schedules, and depths that do not exist, are refused where
+    they are looked up: `resjax.training.plan.prepare` does so before any compilation.
 
     Raises:
       ConfigError: naming the key, the value and what is expected.

@@ -1,6 +1,7 @@
 import functools
 import math
 import re
+from typing import get_args
 
 import pytest
 
@@ -67,6 +68,10 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
     assert run_id(new) == name
     new.model.new_key = "new behaviour"
     assert run_id(new) != name
+
+
+def test_a_key_decides_the_result_its_bits_or_nothing():
+    assert {said.decides for said in KEYS.values()} == set(get_args(Key.__annotations__["decides"]))
 
 
 def test_run_id_sees_every_key_that_decides_a_result():
