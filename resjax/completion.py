@@ -16,10 +16,9 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter, Suppres
 
 from resjax.arguments import command_parser, make_parser
 from resjax.commands import COMMANDS
-from resjax.config import defaults
-from resjax.config_reference import MEANINGS
+from resjax.keys import KEYS
 
-KEYS = "--config."
+START = "--config."
 """The start of the options that set a key of a config."""
 
 OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
@@ -43,9 +42,9 @@ def completing_parser() -> argparse.ArgumentParser:
             if action.metavar in COMPLETERS:
                 action.completer = COMPLETERS[action.metavar]
         if command.overrides:
-            for key in defaults():
-                about = MEANINGS[key].partition(". ")[0].replace("`", "").replace("%", "%%")
-                own.add_argument(f"{KEYS}{key}", help=about).completer = partial(_values, key)
+            for key in sorted(KEYS):
+                about = KEYS[key].meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
+                own.add_argument(f"{START}{key}", help=about).completer = partial(_values, key)
     return parser
 
 
@@ -55,8 +54,8 @@ class Finder(CompletionFinder):
     def filter_completions(self, completions: list[str]) -> list[str]:
         """What is shown of what fits."""
         found = super().filter_completions(completions)
-        if any(not word.startswith(KEYS) for word in found):
-            found = list(dict.fromkeys(KEYS if word.startswith(KEYS) else word for word in found))
+        if any(not word.startswith(START) for word in found):
+            found = list(dict.fromkeys(START if word.startswith(START) else word for word in found))
         options = self.active_parsers[-1]._option_string_actions
         return [self._ended(word, options.get(word)) for word in found]
 
@@ -71,10 +70,9 @@ def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str
     """The names that a key of a config takes, or else its default."""
     from resjax.config_reference import entries
 
-    entry, default = entries()[key], defaults()[key]
+    entry = entries()[key]
     own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []
-    choices = list(dict.fromkeys([*entry.choices, *own]))
-    return choices or [str(tuple(default) if isinstance(default, list) else default)]
+    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.said.default)]
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
@@ -113,7 +111,7 @@ def _probes(**_: Any) -> Iterable[str]:
 
 
 def _settings(**_: Any) -> list[str]:
-    return [f"{key}=" for key in defaults()]
+    return [f"{key}=" for key in sorted(KEYS)]
 
 
 COMPLETERS: dict[str, Any] = {

@@ -1,22 +1,15 @@
+import functools
 import math
+import re
+from typing import get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import resjax.config
-from resjax.config import (
-    DURATION_KEYS,
-    EXECUTION_KEYS,
-    Clock,
-    ConfigError,
-    deciding_keys,
-    default_config,
-    flatten,
-    nearest,
-    run_id,
-    validate,
-)
+import resjax.naming
+from resjax.config import ConfigError, default_config, defaults, flatten, nearest
+from resjax.keys import KEYS, Key
+from resjax.naming import deciding_keys, run_id
+from resjax.validation import validate
 
 
 def changed(**keys):
@@ -32,6 +25,32 @@ def test_run_id_is_the_one_of_every_release():
     assert run_id(config) == "none-56-seed3-40d1d4bc"
 
 
+def test_defaults_are_those_of_the_table():
+    config = default_config()
+    for key, said in KEYS.items():
+        value = functools.reduce(getattr, key.split("."), config)
+        assert (value, type(value)) == (said.default, type(said.default)), key
+    assert len(flatten(config)) == len(KEYS)
+
+
+def test_every_number_has_a_range_and_what_is_expected_of_it():
+    for key, said in KEYS.items():
+        assert (said.within is not None) is (type(said.default) in (int, float)), key
+        assert said.expected or said.within is None, key
+
+
+def test_a_number_out_of_its_range_is_refused_and_its_ends_are_not():
+    for key, said in KEYS.items():
+        if said.within:
+            lowest, highest = map(type(said.default), said.within)
+            for value in (lowest, highest):
+                validate(changed(**{key: value}))
+            told = rf"^{key}=\S+ is not {re.escape(said.expected)}$"
+            for value in (lowest - 1, highest * 2 + 1):
+                with pytest.raises(ConfigError, match=told):
+                    validate(changed(**{key: value}))
+
+
 def test_run_id_ignores_defaults_and_execution():
     assert deciding_keys(changed(model__depth=20, model__unroll="1")) == {}
     assert deciding_keys(changed(model__depth=32)) == {"model.depth": 32}
@@ -41,69 +60,35 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
     old = changed(model__depth=56)
     name = run_id(old)
 
-    def later():
-        config = default_config()
-        config.model.new_key = "old behaviour"
-        return config
-
-    monkeypatch.setattr(resjax.config, "default_config", later)
-    monkeypatch.setattr(resjax.config, "defaults", resjax.config.defaults.__wrapped__)
+    monkeypatch.setitem(KEYS, "model.new_key", Key("old behaviour", "It is later."))
+    monkeypatch.setattr(resjax.naming, "defaults", defaults.__wrapped__)
     assert run_id(old) == name
-    new = later()
-    new.model.depth = 56
+    new = changed(model__depth=56)
+    assert new.model.new_key == "old behaviour"
     assert run_id(new) == name
     new.model.new_key = "new behaviour"
     assert run_id(new) != name
+
+
+def test_a_key_decides_the_result_its_bits_or_nothing():
+    assert {said.decides for said in KEYS.values()} == set(get_args(Key.__annotations__["decides"]))
 
 
 def test_run_id_sees_every_key_that_decides_a_result():
     other = {int: lambda v: v + 1, float: lambda v: v / 2 + 0.01, bool: lambda v: not v,
              str: lambda v: f"{v}x", tuple: lambda v: v[:1]}  # fmt: skip
     default = run_id(default_config())
-    for key, value in flatten(default_config()).items():
-        config = default_config()
-        value = tuple(value) if isinstance(value, list) else value
-        changed_value = "7 steps" if key in DURATION_KEYS else other[type(value)](value)
+    for key, said in KEYS.items():
+        config, value = default_config(), said.default
+        one_duration = said.duration and isinstance(value, str)
+        changed_value = "7 steps" if one_duration else other[type(value)](value)
         config.update_from_flattened_dict({key: changed_value})
-        assert (run_id(config) == default) is (key in EXECUTION_KEYS), key
+        assert (run_id(config) == default) is said.execution, key
 
 
 def test_spellings_of_a_duration_are_one_run():
     ids = {run_id(changed(train__duration=text)) for text in ("3 epochs", "3 epoch", "3epochs ")}
     assert len(ids) == 1
-
-
-@pytest.mark.parametrize(
-    ("duration", "steps"),
-    [
-        ("64000 steps", 64_000),
-        ("1 step", 1),
-        ("15 epochs", 337),  # 15 * 1437 / 64 = 336.8
-        ("0.5 epochs", 12),
-        ("1e6 examples", 15_625),
-        ("50%", 169),  # of 337
-        ("0 steps", 0),
-    ],
-)
-def test_durations_in_every_unit(duration, steps):
-    assert Clock(1437, 64, 337).steps(duration) == steps
-
-
-@pytest.mark.parametrize(
-    "text", ["", "15", "epochs", "-1 epochs", "15 days", "nan steps", "1/0 steps"]
-)
-def test_a_duration_that_is_none_is_refused(text):
-    with pytest.raises(ConfigError, match="write '15 epochs', '64000 steps'"):
-        Clock(1437, 64, 337).steps(text)
-
-
-@given(examples=st.integers(1, 500), batch=st.integers(1, 500), epochs=st.integers(1, 9))
-def test_marks_fall_where_each_epoch_is_complete(examples, batch, epochs):
-    total = Clock(examples, batch).steps(f"{epochs} epochs")
-    marks = Clock(examples, batch, total).marks("1 epoch")
-    assert marks[-1] == total
-    assert marks == sorted(set(marks))
-    assert set(marks) == {math.ceil(e * examples / batch) for e in range(1, epochs + 1)}
 
 
 @pytest.mark.parametrize(

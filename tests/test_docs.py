@@ -41,7 +41,7 @@ def is_key_with_value(text):
     entry = entries()[key]
     if entry.choices:
         return value in entry.choices
-    kind = type(entry.default)
+    kind = type(entry.said.default)
     return key == "data.name" or isinstance(kind(value), kind)
 
 

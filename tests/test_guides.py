@@ -39,7 +39,7 @@ def insert(path, table, above, line):
     """Puts some code above a table and a line at its end."""
     text = path.read_text(encoding="utf-8")
     start = text.index(f"\n{table}: dict")
-    end = text.index("\n}\n", start) + 1
+    end = text.index("\n}", start) + 1
     path.write_text(f"{text[:start]}\n{above}\n{text[start:end]}{line}{text[end:]}", "utf-8")
 
 
@@ -65,13 +65,16 @@ def run_all(page, directory):
 
 
 @pytest.mark.slow
-def test_a_shortcut_is_one_class_and_one_line(checkout):
-    above, line = blocks("add-a-shortcut.md", "python")
+def test_a_shortcut_is_one_class_and_one_line_and_its_option_one_entry(checkout):
+    above, line, entry = blocks("add-a-shortcut.md", "python")
     insert(checkout / "resjax" / "models" / "shortcuts.py", "SHORTCUTS", above, line)
+    insert(checkout / "resjax" / "keys.py", "KEYS", "", entry)
     told = run_all("add-a-shortcut.md", checkout)
     # The 853,018 parameters of ResNet-56 (0.85 million: He et al. 2015, table 6), and 27 scales.
     assert "853,045" in told
     assert (checkout / "runs" / "learnt" / "result.json").exists()
+    config = json.loads((checkout / "runs" / "learnt" / "config.json").read_text("utf-8"))
+    assert config["model.scale_start"] == 0.5
     assert len(re.findall(r"^ *learnt_scale-\d+-seed\d", told, re.MULTILINE)) == 9
 
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resjax.cli import main
-from resjax.config import DURATION_KEYS, NUMBERS, default_config, flatten
+from resjax.config import default_config, flatten
+from resjax.keys import KEYS
 from resjax.models.shortcuts import SHORTCUTS
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
@@ -27,8 +28,8 @@ def override(key, value):
 
 @st.composite
 def out_of_range(draw):
-    key = draw(st.sampled_from(sorted(NUMBERS)))
-    lowest, highest, _ = NUMBERS[key]
+    key = draw(st.sampled_from(sorted(key for key, said in KEYS.items() if said.within)))
+    lowest, highest = KEYS[key].within
     kind = type(DEFAULTS[key])
     beyond = draw(st.sampled_from([kind(lowest) - 1, kind(highest) * 2 + 1]))
     return override(key, beyond)
@@ -52,9 +53,8 @@ def unknown_name():
 
 
 def no_duration():
-    return st.builds(
-        override, st.sampled_from(DURATION_KEYS), TEXT.filter(lambda t: not t[:1].isdigit())
-    )
+    keys = [key for key, said in KEYS.items() if said.duration and isinstance(said.default, str)]
+    return st.builds(override, st.sampled_from(keys), TEXT.filter(lambda t: not t[:1].isdigit()))
 
 
 def unknown_key():

@@ -8,8 +8,9 @@ import textwrap
 
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
-from resjax.config import ConfigError, validate
+from resjax.config import ConfigError
 from resjax.parsing import path, whole
+from resjax.validation import validate
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

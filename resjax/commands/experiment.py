@@ -7,9 +7,10 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, UnknownName, validate
+from resjax.config import ConfigError, UnknownName
 from resjax.overrides import override
 from resjax.parsing import Parser
+from resjax.validation import validate
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:

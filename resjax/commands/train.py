@@ -6,7 +6,7 @@ from pathlib import Path
 from resjax.commands import running
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
-from resjax.config import run_id
+from resjax.naming import run_id
 from resjax.parsing import path
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import EXECUTION_KEYS, ConfigError, choose
+from resjax.config import ConfigError, choose
 from resjax.data.resident import STATISTICS
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import SAFETENSORS, Tensors, open_file
 from resjax.interop.metadata import read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
+from resjax.keys import KEYS
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
@@ -120,7 +121,7 @@ def read_any(path: Path, override: Override = lambda config: []) -> Imported:
     weights = read_weights(path)
     config = weights.about.config.copy_and_resolve_references()
     for key in override(config):
-        if key.startswith(("model.", "norm.")) and key not in EXECUTION_KEYS:
+        if key.startswith(("model.", "norm.")) and not KEYS[key].execution:
             raise ConfigError(f"{key} is that of the weights in {path}; leave it out")
     about = dataclasses.replace(weights.about, config=config)
     weights = dataclasses.replace(weights, about=about)

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.config import ConfigError, default_config, run_id
+from resjax.config import ConfigError, default_config
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
+from resjax.naming import run_id
 from resjax.probes.table import PROBES, chosen
 from resjax.training import checkpoint, hosts, rundir, weights
 from resjax.training.checkpoint import Checkpoints

@@ -6,7 +6,8 @@ import json
 from importlib import resources
 from typing import Any
 
-from resjax.config import deciding_keys, default_config, flatten
+from resjax.config import default_config, flatten
+from resjax.naming import deciding_keys
 
 
 @dataclasses.dataclass(frozen=True)

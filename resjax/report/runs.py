@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, deciding_keys
+from resjax.config import ConfigError
+from resjax.naming import deciding_keys
 from resjax.sweeps.ledger import Ledger, read_ledger
 from resjax.training import rundir
 from resjax.training.loop import Summary, read_summary

@@ -13,7 +13,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, run_id, validate
+from resjax.config import ConfigError, flatten, nearest
+from resjax.naming import run_id
+from resjax.validation import validate
 
 MOST_SEEDS = 10_000
 

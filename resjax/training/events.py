@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import flatten, run_id
+from resjax.config import flatten
+from resjax.naming import run_id
 
 AXES = ("step", "epoch")
 

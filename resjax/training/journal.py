@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, run_id
+from resjax.config import ConfigError
+from resjax.naming import run_id
 from resjax.training import hosts, rundir
 from resjax.training.checkpoint import Facts
 from resjax.training.events import WRITERS, Writer, as_arrays

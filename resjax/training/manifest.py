@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 import resjax
-from resjax.config import EXECUTION_KEYS, flatten
+from resjax.config import flatten
+from resjax.keys import KEYS
 from resjax.models.resnet import blocks_per_iteration
 from resjax.ops import native
 from resjax.training.plan import Plan
@@ -49,15 +50,7 @@ def describe_machine() -> dict[str, Any]:
 GIT_STATE = "RESJAX_GIT_STATE"
 """Environment variable with that of the tree of which this package is a copy, as JSON."""
 
-WITHOUT_EFFECT = frozenset(
-    {
-        "checkpoint.keep", "checkpoint.seconds", "data.dir", "data.resident_bytes", "data.workers",
-        "eval.probe_examples", "eval.probes", "eval.tune", "log.histograms",
-        "log.writers",
-        "resources.cpus", "resources.gpus", "resources.tpu", "resources.retries",
-        "train.side_by_side",
-    }
-)  # fmt: skip
+WITHOUT_EFFECT = frozenset(key for key, entry in KEYS.items() if entry.decides == "nothing")
 """Keys of execution on which not a bit of a result depends."""
 
 
@@ -67,7 +60,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
     Runs of one config in which these are equal, `WITHOUT_EFFECT` aside, have the same bits.
     """
     config, model = flatten(plan.config), plan.model
-    return {key: config[key] for key in sorted(EXECUTION_KEYS)} | {
+    return {key: config[key] for key in sorted(KEYS) if KEYS[key].execution} | {
         "steps_per_call": plan.steps_per_call,
         "devices": plan.parallel.count,
         "hosts": plan.parallel.hosts,

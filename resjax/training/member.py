@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, differences, run_id
+from resjax.config import ConfigError, differences
+from resjax.naming import run_id
 from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
 from resjax.training.claims import Claim, Claimed

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from resjax.config import Clock, ConfigError, choose
+from resjax.config import ConfigError, choose
+from resjax.durations import Clock
 from resjax.models.resnet import is_stacked
 
 CHOSEN: dict[str, Callable] = {

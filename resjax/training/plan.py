@@ -11,12 +11,13 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from resjax.config import Clock, ConfigError, choose, defaults, validate
+from resjax.config import ConfigError, choose, defaults
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS, refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
 from resjax.data.sources import Request, load
+from resjax.durations import Clock
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
@@ -28,6 +29,7 @@ from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.programs import by_value
 from resjax.training.start import Start, find_start
+from resjax.validation import validate
 
 if TYPE_CHECKING:
     from resjax.data.transforms import View

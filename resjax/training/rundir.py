@@ -31,7 +31,8 @@ from ml_collections import ConfigDict
 from packaging.version import Version
 
 import resjax
-from resjax.config import ConfigError, deciding_keys, defaults, differences, flatten
+from resjax.config import ConfigError, defaults, differences, flatten
+from resjax.naming import deciding_keys
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.config import run_id
+from resjax.naming import run_id
 from resjax.sweeps import grid
 from resjax.training import rundir
 from resjax.training.loop import train_and_evaluate

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from resjax.cli import main
-from resjax.config import ConfigError, run_id
+from resjax.config import ConfigError
+from resjax.naming import run_id
 from resjax.probes.gradients import gradients
 from resjax.probes.record import probe_run
 from resjax.probes.table import PROBES

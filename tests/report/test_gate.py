@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scipy import stats as scipy_stats
 
-from resjax.config import default_config, flatten, validate
+from resjax.config import default_config, flatten
 from resjax.models.build import build_model
 from resjax.reference.published import published
 from resjax.report.arms import tables
@@ -16,6 +16,7 @@ from resjax.report.gate import AGREES, HIGHER, LOWER, reference_gate, standard_s
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
 from resjax.report.tables import reference_rows
+from resjax.validation import validate
 from tests.report.fabricate import write_run
 
 CIFAR10 = Path(__file__).parents[2] / "experiments" / "cifar10.py"

@@ -74,7 +74,7 @@ def test_tuning_needs_a_validation_split_and_known_keys(tiny):
 
 
 def test_tuning_does_not_change_the_name_of_a_run(tiny):
-    from resjax.config import run_id
+    from resjax.naming import run_id
 
     before = run_id(tiny)
     tiny.eval.tune = ("optim.learning_rate",)

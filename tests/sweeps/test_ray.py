@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from resjax.cli import main
-from resjax.config import ConfigError, run_id
+from resjax.config import ConfigError
+from resjax.naming import run_id
 from resjax.sweeps import local
 from resjax.sweeps.grid import expand, load_experiment
 from resjax.training import checkpoint, claims, manifest, rundir

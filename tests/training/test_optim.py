@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from resjax.config import Clock, ConfigError, default_config
+from resjax.config import ConfigError, default_config
+from resjax.durations import Clock
 from resjax.models.build import named_model
 from resjax.models.resnet import initial_variables
 from resjax.training.optim import OPTIMIZERS, learning_rates

@@ -1,0 +1,88 @@
+"""Durations: steps, epochs, examples, or a share of the run."""
+
+import dataclasses
+import functools
+import math
+import re
+from fractions import Fraction
+from typing import Any
+
+from resjax.config import ConfigError
+
+MOST_STEPS = 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What converts a duration to steps: examples in an epoch, examples in a step, steps in all."""
+
+    epoch_examples: int
+    batch_size: int
+    total_steps: int | None = None
+
+    def steps(self, duration: str, times: int = 1) -> int:
+        """`times` times a duration such as "15 epochs", "64000 steps", "1e6 examples" or "50%".
+
+        Rounded up to whole steps, so that n epochs see every example n times.
+
+        >>> clock = Clock(epoch_examples=50_000, batch_size=128, total_steps=64_000)
+        >>> clock.steps("1 epoch"), clock.steps("50%"), clock.steps("1e6 examples")
+        (391, 32000, 7813)
+
+        Raises:
+          ConfigError: if the text is no duration, or a share of a run of unknown length.
+        """
+        number, unit = parse_duration(duration)
+        if unit == "%" and self.total_steps is None:
+            raise ConfigError(f"duration {duration!r} is a share of itself; use steps or epochs")
+        steps_per = {
+            "step": Fraction(1),
+            "epoch": Fraction(self.epoch_examples, self.batch_size),
+            "example": Fraction(1, self.batch_size),
+            "%": Fraction(self.total_steps or 0, 100),
+        }
+        steps = math.ceil(number * times * steps_per[unit])
+        if steps > MOST_STEPS:
+            raise ConfigError(f"duration {duration!r} is {steps} steps; the most are {MOST_STEPS}")
+        return steps
+
+    def marks(self, every: str) -> list[int]:
+        """The steps after which each further `every` is complete, ending with the last step.
+
+        >>> Clock(epoch_examples=1437, batch_size=64, total_steps=60).marks("1 epoch")
+        [23, 45, 60]
+        """
+        if self.steps(every) < 1:
+            raise ConfigError(f"interval {every!r} is empty; use at least '1 steps'")
+        marks = []
+        while (step := self.steps(every, len(marks) + 1)) < self.total_steps:
+            marks.append(step)
+        return sorted({*marks, self.total_steps})
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?")
+
+
+def parse_duration(text: Any) -> tuple[Fraction, str]:
+    """The number and the unit: `step`, `epoch`, `example` or `%`.
+
+    >>> parse_duration("1.5 epochs")
+    (Fraction(3, 2), 'epoch')
+
+    Raises:
+      ConfigError: if the text is no duration.
+    """
+    parsed = _parsed(text) if isinstance(text, str) else None
+    if parsed is None:
+        raise ConfigError(
+            f"duration {text!r} is not understood; "
+            "write '15 epochs', '64000 steps', '1e6 examples' or '50%'"
+        )
+    return parsed
+
+
+@functools.lru_cache
+def _parsed(text: str) -> tuple[Fraction, str] | None:
+    """What was parsed, once: every run of a grid has the same few."""
+    match = _DURATION.fullmatch(text.strip())
+    return (Fraction(match[1]), match[2]) if match else None

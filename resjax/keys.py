@@ -1,0 +1,366 @@
+"""What an experiment may vary: every key of a config, its default, its meaning and its values.
+
+A new key is one entry of `KEYS`. A default never changes its meaning once runs exist, and a key
+that is added later has a default that keeps the old behaviour: the keys that differ name a run.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What is said of a key.
+
+    Attributes:
+      default: its value where an experiment does not set it; every value has the type of that.
+      meaning: what it says, in Markdown; a value in backticks is one that the key takes.
+      within: of a number the lowest and the highest value, both included.
+      expected: in words what it takes, where neither its type nor a table of names says so.
+      duration: whether it holds a duration, or a tuple of them.
+      decides: what depends on it: the `result` of a run, its last `bits` alone, as where equal sums
+        are taken in another order, or `nothing` of it.
+    """
+
+    default: Any
+    meaning: str
+    within: tuple[float, float] | None = None
+    expected: str = ""
+    duration: bool = False
+    decides: Literal["result", "bits", "nothing"] = "result"
+
+    @property
+    def execution(self) -> bool:
+        """Whether it says how a run is executed and not what it computes; then it names no run."""
+        return self.decides != "result"
+
+
+SECTIONS: dict[str, str] = {
+    "": "What all random numbers of a run come from.",
+    "model": "The network: its family and size, its blocks, and what their shortcuts are.",
+    "norm": "What normalises, and over which examples.",
+    "data": "Where images come from and what is done to them before the network sees them.",
+    "optim": "The update of the parameters and the learning rate of every step.",
+    "train": "How long, on how much at once, on which devices, and from where.",
+    "checkpoint": "When the state of a run is saved.",
+    "log": "Where else the numbers of a run are shown.",
+    "resources": "What Ray reserves for a run; other launchers do not read it.",
+    "eval": "When a run is evaluated, on what, and which evaluation counts.",
+}
+"""What the keys of each part of a config are about, in the order of the reference."""
+
+KEYS: dict[str, Key] = {
+    "seed": Key(0,
+        "Initial values, order of examples, augmentation and dropout are drawn from it. Two "
+        "networks with one seed start equal in what they share and see the same batches.",
+        (0, 2**32 - 1), "a whole number from 0 to 2^32 - 1"),
+
+    # ---------------------------------------------------------------------------------------- model
+    "model.name": Key("cifar",
+        "The family: `cifar` (He et al. 2015, section 4.2), `imagenet` (table 1), `wrn` (wide "
+        "nets, Zagoruyko and Komodakis 2016), or `mlp` (dense layers)."),
+    "model.depth": Key(20,
+        "Weighted layers as the papers count them: 6n+2 in the cifar family (9n+2 with "
+        "bottlenecks, 3n+2 with single layers), 18 to 200 of imagenet, 6n+4 of wrn.",
+        (1, 10**5), "a number of layers, such as 56"),
+    "model.width": Key(0,
+        "Channels of the first stage; `0` is the family's own: 16 of cifar, 64 of imagenet, 160 of "
+        "wrn, 256 of mlp.",
+        (0, 2**14), "a number of channels, such as 16, or 0 for the family's own"),
+    "model.block": Key("auto",
+        "Layers of a residual branch: `single` has one, `basic` two, `bottleneck` three; `auto` is "
+        "the family's own."),
+    "model.stem": Key("auto",
+        "Layers before the first block: `imagenet` (7x7 of stride 2 and a max-pool), `deep` (three "
+        "of 3x3 and a max-pool), `small` (one of 3x3), `dense` (of an MLP); `auto` is the family's "
+        "own."),
+    "model.groups": Key(1,
+        "Groups of channels in the 3x3 layer of a bottleneck (ResNeXt).",
+        (1, 2**20), "a positive number, such as 32"),
+    "model.bottleneck_width": Key(1.0,
+        "Factor on the inner channels of a bottleneck (wide nets, ResNeXt).",
+        (1e-6, 1e6), "a positive factor, such as 2.0"),
+    "model.stride_in": Key("3x3",
+        "Layer of a bottleneck that has the stride: `3x3` as in torchvision, or `1x1` as in the "
+        "paper."),
+    "model.order": Key("post",
+        "Order of normalisation, activation and sum in a block (He et al. 2016, figure 4): `post` "
+        "(a), `bn_after_add` (b), `relu_before_add` (c), `relu_preact` (d), `preact` (e)."),
+    "model.opening": Key("stem",
+        "With `model.order=preact`, what normalises for the first block: the `stem`, as in the "
+        "paper's appendix, or the `block` itself, as in timm."),
+    "model.shortcut": Key("identity",
+        "How the input of a block meets its branch: `none` (a plain net), `identity` (A: zero "
+        "channels where the shape changes), `projection` (B: a 1x1 convolution there), "
+        "`projection_all` (C: one in every block), `avgpool_projection` (B with the stride in a "
+        "pool), and of He et al. 2016 `scaled`, `exclusive_gate`, `shortcut_gate` and `dropout`."),
+    "model.identity_pad": Key("end",
+        "Where an identity shortcut adds zero channels: at the `end`, or half of them on `both` "
+        "sides."),
+    "model.projection_norm": Key("auto",
+        "Whether a projection is normalised: `always`, `never`, or `auto`, which is `never` where "
+        "blocks begin with a normalisation."),
+    "model.shortcut_base": Key("identity",
+        "The shortcut that scaling, gates and dropout modify; not `none`, nor one that modifies "
+        "another itself."),
+    "model.shortcut_scale": Key(0.5,
+        "With `model.shortcut=scaled`: the constant on the shortcut.",
+        (-1e6, 1e6), "a finite number, such as 0.5"),
+    "model.branch_scale": Key(0.5,
+        "With `model.shortcut=scaled`: the constant on the branch.",
+        (-1e6, 1e6), "a finite number, such as 0.5"),
+    "model.gate_bias": Key(-6.0,
+        "With `model.shortcut=exclusive_gate` and `model.shortcut=shortcut_gate`: initial bias of "
+        "the gate; the further below zero, the more open is the shortcut.",
+        (-1e6, 1e6), "a finite number, such as -6.0"),
+    "model.shortcut_dropout": Key(0.5,
+        "With `model.shortcut=dropout`: probability that an element of the shortcut is dropped.",
+        (0.0, 1.0), "a probability from 0 to 1, such as 0.5"),
+    "model.bias": Key("auto",
+        "Whether layers have a bias: `always`, `never`, or `auto`, which is only where nothing "
+        "normalises."),
+    "model.activation": Key("relu", "The elementwise function after a normalisation."),
+    "model.kernel_init": Key("he_normal",
+        "How kernels are drawn: `he_normal` (variance 2 / fan-out), `he_normal_fan_in`, "
+        "`lecun_normal`, `orthogonal`, `fixup` (branches scaled by their number, the last layer "
+        "zero). `zeros` is for the head alone."),
+    "model.head_init": Key("lecun_normal",
+        "How the kernel of the head is drawn; `zeros` starts with equal logits, and `fixup` is for "
+        "branches alone."),
+    "model.zero_last_gamma": Key(False,
+        "Start every branch at zero, by the scale gamma of its last normalisation (Goyal et al. "
+        "2017)."),
+    "model.residual_scale": Key(1.0,
+        "Factor on every branch.",
+        (-1e6, 1e6), "a finite number, such as 1.0"),
+    "model.learn_residual_scale": Key(False,
+        "Make that factor a parameter of each block (SkipInit)."),
+    "model.stochastic_depth": Key(0.0,
+        "Probability that the last block's branch is dropped in training; it grows linearly from "
+        "the first block (Huang et al. 2016).",
+        (0.0, 0.999), "a probability from 0 to below 1, such as 0.5"),
+    "model.dtype": Key("float32",
+        "Precision of the computation: `float32`, `bfloat16`, or `float64`, which needs "
+        "JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`."),
+    "model.unroll": Key("auto",
+        "Equal blocks in one iteration of a stage's loop: a number, `all` for straight-line code, "
+        "or `auto`, a loop where there are more than eight.",
+        expected="`auto`, `all`, or a number of blocks", decides="bits"),
+    "model.remat": Key(False,
+        "Compute the inside of a block again for its gradient, which saves memory.",
+        decides="bits"),
+    "model.conv": Key("auto",
+        "The convolution: `auto` is the fastest for the device, `xla` is XLA's with its own "
+        "gradients everywhere.",
+        decides="bits"),
+
+    # ----------------------------------------------------------------------------------------- norm
+    "norm.kind": Key("batch", "What normalises: `batch`, or `none`, with biases instead."),
+    "norm.position": Key("before", "Whether it stands `before` or `after` the activation."),
+    "norm.momentum": Key(0.9,
+        "Fraction of the running statistics that is kept at a step.",
+        (0.0, 1.0), "a fraction from 0 to 1, 0.9 by default"),
+    "norm.epsilon": Key(1e-5,
+        "Added to the variance.",
+        (1e-30, 1.0), "a small positive number, 1e-5 by default"),
+    "norm.examples": Key(0,
+        "Consecutive examples that are normalised together; `0` is the whole batch, on all devices "
+        "and hosts.",
+        (0, 2**31 - 1), "a number of examples, such as 32, or 0 for the whole batch"),
+    "norm.unbiased_running_var": Key(False,
+        "Let the running variance be that of a sample, n / (n - 1) times the biased one, as "
+        "PyTorch has it."),
+    "norm.use_scale": Key(True, "Whether there is a learnt scale."),
+    "norm.use_bias": Key(True, "Whether there is a learnt bias."),
+
+    # ----------------------------------------------------------------------------------------- data
+    "data.name": Key("digits",
+        "The source of images. Sets of TFDS are prepared once, by resjax prepare."),
+    "data.dir": Key("",
+        "Directory of prepared sets; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+        decides="nothing"),
+    "data.train": Key("", "Slice to train on, such as train[:45000]; empty is the source's own."),
+    "data.validation": Key("", "Slice to choose by, such as train[45000:]; empty is none."),
+    "data.test": Key("", "Slice to test on; empty is the source's own."),
+    "data.on_bad": Key("refuse",
+        "What is done about images that cannot be read: `refuse` ends the run with their names, "
+        "`skip` leaves them out and lists them."),
+    "data.feed": Key("auto",
+        "How images reach the device: `resident` holds them there, `streaming` decodes them when "
+        "they are needed; `auto` streams where `data.size` is set."),
+    "data.resident_bytes": Key(2**31,
+        "The most bytes of images that may be held on a device.",
+        (0, 2**60), "a number of bytes, such as 2147483648", decides="nothing"),
+    "data.standardise": Key("channel",
+        "What is subtracted and divided by: moments of each `channel`, the mean `pixel` of the "
+        "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`."),
+    "data.flip": Key(False, "Mirror half of the training images."),
+    "data.pad": Key(0,
+        "Resident images: zeros around one, from which a window of its size is cut at random.",
+        (0, 2**10), "a number of pixels, such as 4"),
+    "data.size": Key(0,
+        "Streamed images: side of the squares that they become; `0` is images as they are, "
+        "resident.",
+        (0, 2**14), "a number of pixels, such as 224, or 0 for images as they are"),
+    "data.resize": Key(256,
+        "Streamed images: shorter side in evaluation, before the centre is cut out.",
+        (1, 2**14), "a number of pixels, such as 256"),
+    "data.interpolation": Key("bilinear", "Streamed images: how they are resized in evaluation."),
+    "data.area": Key((0.08, 1.0),
+        "Streamed images: least and largest share of an image that a training crop is of.",
+        expected="two shares of at most 1"),
+    "data.ratio": Key((0.75, 4 / 3),
+        "Streamed images: least and largest width / height of a training crop.",
+        expected="two positive numbers"),
+    "data.tries": Key(10,
+        "Streamed images: times that a crop is drawn until it fits.",
+        (1, 1000), "a positive number, such as 10"),
+    "data.brightness": Key(0.0,
+        "Streamed images: strength of a random change of the brightness.",
+        (0.0, 100.0), "a strength of at least 0, such as 0.4"),
+    "data.contrast": Key(0.0,
+        "Streamed images: strength of a random change of the contrast.",
+        (0.0, 100.0), "a strength of at least 0, such as 0.4"),
+    "data.saturation": Key(0.0,
+        "Streamed images: strength of a random change of the saturation.",
+        (0.0, 100.0), "a strength of at least 0, such as 0.4"),
+    "data.workers": Key(0,
+        "Streamed images: processes that decode; `0` is a thread of this one.",
+        (0, 1024), "a number of processes, or 0 for a thread of this one", decides="nothing"),
+
+    # ---------------------------------------------------------------------------------------- optim
+    "optim.name": Key("sgd", "The rule: `sgd` with momentum, or `lars` for large batches."),
+    "optim.learning_rate": Key(0.1,
+        "The highest learning rate, which the schedule starts from.",
+        (1e-30, 1e30), "a positive finite number, such as 0.1"),
+    "optim.momentum": Key(0.9,
+        "Fraction of the velocity that is kept at a step.",
+        (0.0, 1.0), "a fraction from 0 to 1, such as 0.9"),
+    "optim.nesterov": Key(False, "Whether the gradient is that ahead of the velocity."),
+    "optim.weight_decay": Key(1e-4,
+        "Times the parameters, added to their gradient.",
+        (0.0, 1e30), "a finite number of at least 0, such as 1e-4"),
+    "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone."),
+    "optim.trust_coefficient": Key(0.001,
+        "With `optim.name=lars`: share of a layer's norm that a step has.",
+        (1e-30, 1e30), "a positive finite number, such as 0.001"),
+    "optim.trust_epsilon": Key(0.0,
+        "With `optim.name=lars`: added to the norm of the gradient.",
+        (0.0, 1e30), "a finite number of at least 0, such as 1e-8"),
+    "optim.adapted": Key("kernels",
+        "With `optim.name=lars`: parameters with a ratio of their own, `kernels` or `all`."),
+    "optim.schedule": Key("cosine",
+        "The learning rate over the run: `constant`, `cosine` to zero, or `step`, multiplied at "
+        "milestones."),
+    "optim.milestones": Key(("50%", "75%"),
+        "With `optim.schedule=step`: durations from the start of the run.",
+        expected="a tuple of durations", duration=True),
+    "optim.factor": Key(0.1,
+        "With `optim.schedule=step`: what each milestone multiplies the learning rate by.",
+        (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
+    "optim.warmup": Key("0 steps", "Time before the schedule starts.", duration=True),
+    "optim.warmup_shape": Key("linear",
+        "The learning rate until then: `linear` growth, or `constant`."),
+    "optim.warmup_factor": Key(0.1,
+        "Share of the learning rate that the warm-up starts at.",
+        (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
+
+    # ---------------------------------------------------------------------------------------- train
+    "train.duration": Key("15 epochs", "Length of the run.", duration=True),
+    "train.batch_size": Key(128,
+        "Examples in a step, on all devices together.",
+        (1, 2**31 - 1), "a positive number of examples, such as 128"),
+    "train.steps_per_call": Key(0,
+        "Steps in one call of the device; `0` is 1 on a CPU and 20 on an accelerator with resident "
+        "images.",
+        (0, 10**4), "a number of steps, such as 20, or 0 for the device's own", decides="bits"),
+    "train.micro_batches": Key(1,
+        "Parts of a batch that pass one after the other, to save memory.",
+        (1, 2**16), "a positive number of parts, such as 4", decides="bits"),
+    "train.devices": Key(0,
+        "Devices that share a batch; `0` is all there are.",
+        (0, 2**20), "a number of devices, or 0 for all there are", decides="bits"),
+    "train.parallel": Key("jit",
+        "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
+        decides="bits"),
+    # Which seeds came together decides the bits, and is recorded by itself.
+    "train.side_by_side": Key(0,
+        "Runs that differ in their seed alone, in one program; `0` is what was measured to be "
+        "fastest on the device, so far `1`.",
+        (0, 32), "a number of runs, such as 8, or 0 for the device's own", decides="nothing"),
+    "train.ema_decay": Key(0.0,
+        "Evaluate moving averages of parameters and statistics that decay so; `0.0` is none.",
+        (0.0, 0.9999999), "a decay from 0 to below 1, such as 0.9999"),
+    "train.init_from": Key("",
+        "Directory of a run to start from; empty is drawn weights. Other classes get a new head."),
+    "train.on_nan": Key("stop",
+        "What is done where numbers are not finite: `stop` ends the run at such a loss, `skip` "
+        "leaves out updates with such a loss or gradient and counts them."),
+    "train.grow_from": Key(0,
+        "Depth of a network that is trained first and then grown to `model.depth`; `0` is none.",
+        (0, 10**6), "the depth of a shallower network, or 0 for none"),
+    "train.grow_at": Key("50%", "When it is grown; 0 steps with `train.init_from`.", duration=True),
+
+    # ----------------------------------------------------------------------------------- checkpoint
+    "checkpoint.seconds": Key(60.0,
+        "From one checkpoint to the next; `0` is after every call of the device.",
+        (0.0, 1e9), "a number of seconds, such as 60, or 0 for after every call",
+        decides="nothing"),
+    "checkpoint.keep": Key(2,
+        "Of the newest, how many are kept, beside that of the best evaluation.",
+        (1, 10**6), "a positive number of checkpoints, such as 2", decides="nothing"),
+
+    # ------------------------------------------------------------------------------------------ log
+    "log.writers": Key(("tensorboard",),
+        "What shows the numbers of metrics.jsonl elsewhere: `tensorboard`, `wandb`, both or none.",
+        decides="nothing"),
+    "log.histograms": Key(False,
+        "Write distributions of parameters and running statistics, too, at every evaluation.",
+        decides="nothing"),
+
+    # ------------------------------------------------------------------------------------ resources
+    "resources.cpus": Key(1.0,
+        "Cores. They are reserved and not enforced: XLA has a thread for every core.",
+        (0.0, 1e5), "a number of cores, such as 4", decides="nothing"),
+    "resources.gpus": Key(0.0,
+        "GPUs; 0.5 puts two runs on one, each with that share of its memory.",
+        (0.0, 1e3), "a number of GPUs, such as 1, or a share of one, such as 0.5",
+        decides="nothing"),
+    "resources.tpu": Key("",
+        "A slice of one host by Ray's name of its kind, such as TPU-v4-8-head; empty is none.",
+        decides="nothing"),
+    "resources.retries": Key(3,
+        "Times that a run is started again after its process or node died; no exception is "
+        "retried.",
+        (0, 10**6), "a number of times, such as 3", decides="nothing"),
+
+    # ----------------------------------------------------------------------------------------- eval
+    "eval.every": Key("1 epoch", "Time from one evaluation to the next.", duration=True),
+    "eval.batch_size": Key(500,
+        "Examples that are evaluated at once; the result does not depend on it.",
+        (1, 2**31 - 1), "a positive number of examples, such as 500", decides="bits"),
+    "eval.train_examples": Key(0,
+        "Examples of the training set in a clean evaluation; `0` is all.",
+        (0, 2**31 - 1), "a number of examples, or 0 for all"),
+    "eval.select": Key("final",
+        "The evaluation that counts: the `final` one, or the `best` on the validation split, which "
+        "is then recorded beside the final one."),
+    "eval.statistics": Key("running",
+        "What evaluation normalises by: `running` statistics, or `precise` ones, measured again "
+        "over training data."),
+    "eval.precise_batches": Key(0,
+        "Batches that precise statistics are measured over; `0` is none.",
+        (0, 10**6), "a number of batches, such as 32, or 0 for none"),
+    "eval.tune": Key((),
+        "Keys of which a report takes, for each network, the value with the lowest validation "
+        "error.",
+        expected="a tuple of keys", decides="nothing"),
+    "eval.probes": Key("",
+        "Probes to record at every evaluation, with commas between them, such as "
+        "gradients,responses; empty is none.",
+        decides="nothing"),
+    "eval.probe_examples": Key(512,
+        "First images of a split that probes are computed on.",
+        (1, 2**31 - 1), "a positive number of examples, such as 512", decides="nothing"),
+}  # fmt: skip
+"""{dotted key: what is said of it}, in the order of the reference."""
