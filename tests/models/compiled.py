@@ -25,8 +25,8 @@ def scrambled(tree, seed=0):
         noise = np.random.default_rng([seed, crc32(place.encode())]).standard_normal(leaf.shape)
         name = path[-1].key
         if name == "kernel":
-            *inputs, _ = leaf.shape[1:] if "['rest']" in place else leaf.shape
-            value = noise * math.sqrt(2 / math.prod(inputs))
+            *size, _, outputs = leaf.shape[1:] if "['rest']" in place else leaf.shape
+            value = noise * math.sqrt(2 / (math.prod(size) * outputs))
         elif name in ("bias", "mean"):
             value = 0.2 * noise
         else:

@@ -65,6 +65,9 @@ def test_channels_are_dead_where_scale_and_bias_make_them_so():
     model, variables = built(depth=14)
     stage = variables["params"]["stage2"]
     first, rest = stage["first"], stage["rest"]
+    for norm in (part[name] for part in (first, rest) for name in ("norm1", "norm2")):
+        norm["bias"] += 3  # no channel is dead by chance
+    before = probed(normalisation, model, variables)["dead"]
     for norm in (first["norm1"], first["norm2"]):
         norm["bias"] = norm["bias"].at[:2].set(-1e3)
     rest["norm1"]["bias"] = rest["norm1"]["bias"].at[0, :4].set(-1e3)
@@ -72,7 +75,6 @@ def test_channels_are_dead_where_scale_and_bias_make_them_so():
     dead = probed(normalisation, model, variables)["dead"]
     expected = np.zeros((6, 2))
     expected[2], expected[3] = [2 / 8, 0], [4 / 8, 1 / 8]
-    before = probed(normalisation, *built(depth=14))["dead"]
     assert before[2:4].max() == 0
     np.testing.assert_allclose(dead[2:4], expected[2:4], atol=1e-6)
     branch = features(model, variables, IMAGES).blocks["stage2"]["branch"][1]
