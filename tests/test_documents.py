@@ -40,6 +40,7 @@ def test_commands_on_weights_are_understood(command):
     assert not experiment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, tmp_path, monkeypatch, shortcuts):
     monkeypatch.chdir(tmp_path)

@@ -92,6 +92,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 def test_where_its_shortcut_is_unknown_the_remedy_is_to_name_the_file(mine, capsys):
     run = trained(capsys)
     del SHORTCUTS["half"]

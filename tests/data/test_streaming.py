@@ -165,6 +165,7 @@ def test_a_pass_that_was_left_begins_again():
         next(feed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers, monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 3)

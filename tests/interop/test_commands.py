@@ -122,6 +122,7 @@ def test_predictions_and_probabilities_are_those_of_torchvision(net, run, folder
             assert one["probability"] == pytest.approx(expected_probability, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_what_torchvision_counts(net, run, folder, capsys):
     root, paths = folder
     words = [f"--data=folder:{root}", "--json"]
@@ -138,6 +139,7 @@ def test_an_evaluation_is_what_torchvision_counts(net, run, folder, capsys):
     assert found["loss"] == pytest.approx(float(loss), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_evaluates_like_its_run(run, folder, capsys):
     words = [f"--data=folder:{folder[0]}", "--json"]
     results = []
@@ -226,6 +228,7 @@ def test_what_is_imported_is_never_run_over(run, tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
     """A net for CIFAR on other classes: the head is new, and that is said."""
     safetensors.save_file(randomised(ForCifar(1)).state_dict(), tmp_path / "net.safetensors")
@@ -310,6 +313,7 @@ def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):
     assert len(modes) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", ["channel", "pixel"])
 def test_a_run_that_is_exported_and_imported_evaluates_as_before(
     standardise, tiny, tmp_path, capsys

@@ -77,6 +77,7 @@ def test_a_new_shortcut_is_one_class_and_one_line(monkeypatch):
     np.testing.assert_allclose(terms["shortcut"][0], 2 * expected["shortcut"][0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_residual_scale_and_skipinit():
     """De and Smith 2020: a learnable scalar at the end of each branch, initially zero."""
     model, variables = built(learn_residual_scale=True, residual_scale=0.0)

@@ -55,7 +55,7 @@ def test_a_grown_residual_net_is_the_same_function_exactly(keys):
      {"shortcut": "projection_all"}],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("seen", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_grown_plain_net_is_the_same_function_to_rounding(keys, seen):
     depths = (8, 20) if keys.get("block") is None else (5, 14)
     shallow, deep, variables = pair(*depths, **keys)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from resjax.models.norm import BatchNorm, find_scope
 from resjax.ops.norm import Scope
+from tests.models.compiled import quick
 
 SHAPES = [(16, 5), (4, 3, 3, 5)]
 
@@ -36,18 +37,24 @@ def test_equals_flax_in_training_and_evaluation(shape, momentum, seed):
     x = 3 * jax.random.normal(jax.random.key(seed), shape) + 1
     variables = variables_of(shape[-1], jax.random.key(seed + 1))
     ours, flax = pair(momentum)
-    got, new = ours.apply(variables, x, train=True, mutable=["batch_stats"])
-    expected, expected_new = flax.apply(
-        variables, x, use_running_average=False, mutable=["batch_stats"]
-    )
+
+    @quick
+    def both(variables, x):
+        mutable = ["batch_stats"]
+        trained = (
+            ours.apply(variables, x, train=True, mutable=mutable),
+            flax.apply(variables, x, use_running_average=False, mutable=mutable),
+        )
+        evaluated = (
+            ours.apply(variables, x, train=False),
+            flax.apply(variables, x, use_running_average=True),
+        )
+        return trained, evaluated
+
+    ((got, new), (expected, expected_new)), evaluated = both(variables, x)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), new, expected_new)
-    np.testing.assert_allclose(
-        ours.apply(variables, x, train=False),
-        flax.apply(variables, x, use_running_average=True),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(*evaluated, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -117,6 +124,7 @@ def test_the_unbiased_variance_of_one_value_is_refused():
         trained(BatchNorm(unbiased_running_var=True), jnp.ones((1, 3)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=4)
 @given(groups=st.integers(1, 4), examples=st.integers(1, 4), seed=st.integers(0, 2**31))
 def test_groups_are_batches_of_their_own_and_move_the_running_statistics_by_their_mean(

@@ -47,6 +47,7 @@ def test_parameters_of_the_cifar_family_equal_the_closed_form(n):
     assert counts["projection_all"] == plain + squares + 2 * n * (16 + 32 + 64)
 
 
+@pytest.mark.slow
 def test_layers_that_arms_share_start_bit_equal():
     values = {kind: leaves(initialised(14, kind)[1]["params"]) for kind in SHORTCUTS}
     assert values["none"].keys() == values["identity"].keys()
@@ -68,6 +69,7 @@ def test_a_stage_is_its_first_block_and_the_stacked_rest():
     assert stage["rest"]["shortcut"]["projection"]["kernel"].shape == (2, 1, 1, 32, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["projection", "dropout"])
 def test_unrolled_equals_scanned(shortcut):
     """Logits, statistics and gradients, with the same random masks, in float64."""

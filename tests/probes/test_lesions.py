@@ -93,6 +93,7 @@ def test_directions_have_the_norms_of_the_filters():
     assert float(jnp.abs(own - other).min()) > 0
 
 
+@pytest.mark.slow
 def test_the_middle_of_a_surface_is_the_loss_of_evaluation():
     model, variables = built(depth=8, name="mlp")
     found = probed(lambda *arguments: surface(*arguments, points=3, reach=0.5), model, variables)

@@ -71,6 +71,7 @@ def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatc
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     train_and_evaluate(dense, tmp_path / "run")
     assert main(["probe", str(tmp_path / "run"), "--examples=40"]) == 0
@@ -98,6 +99,7 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert "the network as it is" in drawing
 
 
+@pytest.mark.slow
 def test_weights_without_a_checkpoint_are_probed_as_those_of_the_checkpoint(tiny, tmp_path):
     train_and_evaluate(tiny, tmp_path / "run")
     names = ["gradients", "branches"]

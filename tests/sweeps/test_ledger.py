@@ -165,6 +165,7 @@ DAMAGE = {
 """Of lines that are whole."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_line_makes_the_cost_unknown_and_a_run_goes_on_and_says_where_it_was(
     tiny, tmp_path, cut, damage, capsys

@@ -2,6 +2,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from resjax.config import ConfigError
 from resjax.sweeps.doctor import examine
@@ -109,6 +110,7 @@ def seeds_side_by_side(tiny, tmp_path, most=2):
     return runs
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_side_by_side_and_each_is_a_run_of_its_own(tiny, tmp_path):
     runs, recorder = seeds_side_by_side(tiny, tmp_path), Recorder()
     at_once, progressed = set(), recorder.progressed

@@ -59,6 +59,7 @@ def test_a_sweep_of_which_all_is_done_trains_nothing_and_prepares_no_seed_on_its
     assert capsys.readouterr().err.count("done before") == runs
 
 
+@pytest.mark.slow
 def test_a_sweep_that_changed_nothing_leaves_its_report_and_one_that_did_writes_it(
     words, tmp_path, capsys
 ):

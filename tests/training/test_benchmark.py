@@ -23,6 +23,7 @@ def test_the_numbers_of_a_measurement_fit_each_other(tiny):
     assert math.isclose(got.share_of_peak, got.flops_per_second / got.peak_flops_per_second)
 
 
+@pytest.mark.slow
 def test_bench_prints_a_row_or_a_line_for_each_depth(capsys, tmp_path):
     words = ["bench", "--config=experiments/speed.py", "--depths=8,14", "--seconds=0.05",
              "--config.model.width=2", "--config.train.batch_size=4"]  # fmt: skip
@@ -54,6 +55,7 @@ def test_what_cannot_be_measured_is_refused(words, message, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_describe_tells_the_memory_of_a_training_step(capsys):
     words = ["describe", "cifar-resnet20", "--memory=2", "--size=8"]
     assert main([*words, "--json"]) == 0

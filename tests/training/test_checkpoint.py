@@ -141,6 +141,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_end(tiny, tmp_path, monke
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_a_grown_run_goes_on_from_before_and_from_after_it_grew(tiny, tmp_path, monkeypatch):
     tiny.model.shortcut, tiny.model.depth = "none", 14
     tiny.train.grow_from, tiny.train.grow_at = 8, "10 steps"

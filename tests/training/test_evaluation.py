@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -65,11 +66,9 @@ def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
     images = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
     batch = Batch(images, jnp.arange(8)[None])
-    seen = []
+    seen, step = [], functools.partial(train_step, plan.model, plan.optimizer.update)
     for _ in range(4):
-        state = train_step(
-            plan.model, plan.optimizer.update, state, batch, jnp.float32(0.1), jax.random.key(0)
-        )
+        state = jax.jit(step)(state, batch, jnp.float32(0.1), jax.random.key(0))
         seen.append({"params": state.params, "batch_stats": state.batch_stats})
     weights = 0.7 ** np.arange(3, -1, -1)
     weights /= weights.sum()

@@ -57,6 +57,7 @@ def lines(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_path):
     alone = train_and_evaluate(streamed, tmp_path / "thread")
     assert alone.train_error < 0.2
@@ -72,6 +73,7 @@ def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_pa
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["jit", "pmap"])
 def test_a_net_grows_on_streamed_images_and_computes_what_it_did(streamed, tmp_path, style):
     streamed.train.parallel, streamed.model.depth, streamed.train.grow_from = style, 14, 8
@@ -97,6 +99,7 @@ def test_an_evaluation_may_be_of_a_part_of_the_training_set(streamed, tmp_path):
     assert summary.train_error * 10 == pytest.approx(round(summary.train_error * 10))
 
 
+@pytest.mark.slow
 def test_the_best_evaluation_on_the_validation_split_is_selected(tiny, tmp_path):
     tiny.data.train, tiny.data.validation = "train[:1200]", "train[1200:]"
     tiny.eval.select, tiny.eval.every = "best", "4 steps"

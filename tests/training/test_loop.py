@@ -103,7 +103,9 @@ def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path, steps_
     assert rundir.run_state(tmp_path) == rundir.FAILED
 
 
-@pytest.mark.parametrize(("seed", "steps_per_call"), [(0, 1), (3, 4)])
+@pytest.mark.parametrize(
+    ("seed", "steps_per_call"), [(3, 4), pytest.param(0, 1, marks=pytest.mark.slow)]
+)
 def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, steps_per_call):
     """Twenty steps and both evaluations with stock optax and a loss written out, in float64."""
     with jax.enable_x64(True):
@@ -127,7 +129,7 @@ def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, step
             return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
 
         @jax.jit
-        def gradient_of(params, batch_stats, images, labels):
+        def updated(params, batch_stats, opt_state, images, labels, rate):
             def loss_of(params):
                 logits, new = model.apply(
                     {"params": params, "batch_stats": batch_stats},
@@ -136,19 +138,27 @@ def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, step
                 errors = (logits.argmax(-1) != labels).sum()
                 return cross_entropy(logits, labels).mean(), (new["batch_stats"], errors)
 
-            return jax.value_and_grad(loss_of, has_aux=True)(params)
+            found, gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+            updates, opt_state = rule.update(gradient, opt_state, params)
+            params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+            return params, opt_state, found
+
+        @jax.jit
+        def evaluated(params, batch_stats, images, labels):
+            tree = {"params": params, "batch_stats": batch_stats}
+            logits = model.apply(tree, images, train=False)
+            return cross_entropy(logits, labels).mean(), (logits.argmax(-1) != labels).mean()
 
         lines_expected, losses, errors = [], [], 0
         for t in range(20):
             index = training_order(seed, t, 100, 1437)
             labels = source.train.labels[index]
-            (loss, (batch_stats, wrong)), gradient = gradient_of(
-                params, batch_stats, images(source.train, index), labels
+            rate = 0.05 if t < 10 else 0.005
+            batch = images(source.train, index), labels
+            params, opt_state, (loss, (batch_stats, wrong)) = updated(
+                params, batch_stats, opt_state, *batch, np.float32(rate)
             )
             losses, errors = [*losses, float(loss)], errors + int(wrong)
-            updates, opt_state = rule.update(gradient, opt_state, params)
-            rate = 0.05 if t < 10 else 0.005
-            params = jax.tree.map(lambda p, u, rate=rate: p - np.float32(rate) * u, params, updates)
             if t % 10 == 9:
                 line = {
                     "learning_rate": rate,
@@ -156,15 +166,14 @@ def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, step
                     "batch_error": errors / 1000,
                 }
                 for name, split in (("train", source.train), ("test", source.test)):
-                    tree = {"params": params, "batch_stats": batch_stats}
-                    logits = model.apply(tree, images(split), train=False)
-                    line[f"{name}_loss"] = float(cross_entropy(logits, split.labels).mean())
-                    line[f"{name}_error"] = float((logits.argmax(-1) != split.labels).mean())
+                    found = evaluated(params, batch_stats, images(split), split.labels)
+                    line[f"{name}_loss"], line[f"{name}_error"] = map(float, found)
                 lines_expected, losses, errors = [*lines_expected, line], [], 0
         for got, expected in zip(lines(tmp_path / "metrics.jsonl"), lines_expected, strict=True):
             assert {key: got[key] for key in expected} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     """The training error does not jump when the plain net becomes deeper."""
     tiny.model.shortcut, tiny.model.depth = "none", 14
@@ -188,10 +197,11 @@ def with_random_branches(config):
     config.model.stochastic_depth = 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "steps_per_call"),
     [
-        pytest.param(grown, 6, marks=pytest.mark.slow),
+        (grown, 6),
         (with_random_branches, 3),
         (with_random_branches, 30),
     ],
@@ -349,9 +359,8 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), 0.9)
     images = jnp.full((1, 4, 8, 8, 1), jnp.nan)
     batch = Batch(images, jnp.zeros((1, 4), int))
-    after = train_step(
-        plan.model, plan.optimizer.update, state, batch, 0.1, jax.random.key(0), on_nan
-    )
+    step = functools.partial(train_step, plan.model, plan.optimizer.update, on_nan=on_nan)
+    after = jax.jit(step)(state, batch, 0.1, jax.random.key(0))
     changed = jax.tree.map(
         lambda a, b: not np.array_equal(a, b),
         after.replace(step=0, skipped_updates=0),

@@ -64,6 +64,7 @@ def assert_equal(first, second):
         np.testing.assert_allclose(second[name], first[name], 0, 1e-9 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_under_jit_and_pmap(tmp_path):
     keys = {"norm.examples": 32, "eval.precise_batches": 3}
     got = train(

@@ -47,6 +47,7 @@ def forget():
     programs._transformed.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_disk")
 def test_a_sweep_over_seeds_and_learning_rates_compiles_every_program_once(
     tiny, tmp_path, compiled
@@ -72,6 +73,7 @@ def final(config, directory):
     return (directory / "metrics.jsonl").read_text().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -49,21 +49,16 @@ def assert_equal(got, expected):
         np.testing.assert_allclose(other, own, 0, 1e-9 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
         RANDOM | {"train.ema_decay": 0.9},
-        pytest.param(
-            {"train.steps_per_call": 7, "train.micro_batches": 2, "norm.examples": 25,
-             "eval.precise_batches": 2, "model.shortcut": "projection_all"},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(RANDOM | {"model.conv": "xla"}, marks=pytest.mark.slow),
-        pytest.param(
-            {"optim.name": "lars", "train.on_nan": "skip", "norm.kind": "none"},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param({"train.parallel": "pmap", "data.flip": True}, marks=pytest.mark.slow),
+        {"train.steps_per_call": 7, "train.micro_batches": 2, "norm.examples": 25,
+         "eval.precise_batches": 2, "model.shortcut": "projection_all"},
+        RANDOM | {"model.conv": "xla"},
+        {"optim.name": "lars", "train.on_nan": "skip", "norm.kind": "none"},
+        {"train.parallel": "pmap", "data.flip": True},
     ],
     ids=["random", "precise", "xla", "lars", "pmap"],
 )  # fmt: skip
@@ -108,6 +103,7 @@ def assert_same_ends(runs, expected):
         assert names(run) == names(expected / run.name)
 
 
+@pytest.mark.slow
 def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
     """The same files with the same keys, and in float64 the same numbers."""
     tiny.update_from_flattened_dict(RANDOM | {"eval.select": "best", "data.train": "train[:90%]"})
@@ -160,6 +156,7 @@ def stopped_at(step, runs, monkeypatch):
         train_side_by_side(often, observe)
 
 
+@pytest.mark.slow
 def test_a_group_goes_on_with_the_same_bits(tiny, tmp_path, monkeypatch):
     train_side_by_side(group(tiny, tmp_path / "whole"), unobserved)
     runs = group(tiny, tmp_path / "cut")
@@ -168,6 +165,7 @@ def test_a_group_goes_on_with_the_same_bits(tiny, tmp_path, monkeypatch):
     assert_same_ends(runs, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_group_that_ends_between_the_probes_of_two_runs_has_a_line_for_each_evaluation(
     tiny, tmp_path, monkeypatch
 ):
@@ -220,6 +218,7 @@ def test_members_of_a_group_go_on_with_the_same_bits_whoever_else_does(tiny, tmp
     assert_same_ends(runs, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_group_goes_on_alone_if_that_is_asked_for(tiny, tmp_path, monkeypatch):
     runs = group(tiny, tmp_path)
     stopped_at(13, runs, monkeypatch)

@@ -37,6 +37,7 @@ def later(trained):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_weights_of_its_last_evaluation(trained):
     config, directory, _ = trained
     weights, header = read_weights(directory), read_header(directory)
@@ -84,6 +85,7 @@ def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path)
         assert np.array_equal(leaf, expected), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["identity", "none"])
 def test_a_grown_run_starts_with_the_errors_of_the_shallow_one(shortcut, trained, later, tmp_path):
     directory = trained[1]
@@ -102,6 +104,7 @@ def test_a_grown_run_starts_with_the_errors_of_the_shallow_one(shortcut, trained
         assert begun[f"{split}_loss"] == pytest.approx(ended[f"{split}_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_another_and_grow_later(later, tmp_path):
     later.model.depth, later.train.grow_from, later.train.grow_at = 14, 8, "50%"
     train_and_evaluate(later, tmp_path / "deep")
