@@ -283,14 +283,14 @@ def test_predictions_that_cannot_be_made(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_predictions_on_many_images(net, run, tmp_path, capsys):
-    """At least 99.9 % of them are those of torchvision, preprocessing included."""
+    """They are those of torchvision, preprocessing included."""
     paths = make_folder(tmp_path, 120)
     assert main(["predict", str(run), *map(str, paths), "--json", "--top=1"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     ours = [each["classes"][0]["name"] for each in found]
     expected = [CLASSES[row.argmax()] for row in theirs(net, paths)]
     assert len(set(expected)) >= 3
-    assert np.mean([a == b for a, b in zip(ours, expected, strict=True)]) >= 0.999
+    assert ours == expected
     shutil.rmtree(tmp_path / "train")
 
 
