@@ -179,6 +179,21 @@ def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     )
 
 
+def test_growing_takes_the_parameters_and_averages_anew(tiny, tmp_path):
+    """An average of no steps is nothing: what was grown is evaluated as it is."""
+    tiny.model.depth, tiny.train.grow_from, tiny.train.grow_at = 14, 8, "10 steps"
+    train_and_evaluate(tiny, tmp_path / "parameters")
+    tiny.train.ema_decay = 0.5
+    train_and_evaluate(tiny, tmp_path / "averages")
+    (one, end), (other, averaged) = (
+        lines(tmp_path / name / "metrics.jsonl") for name in ("parameters", "averages")
+    )
+    assert other["train_loss"] != one["train_loss"] == one["grown_train_loss"]
+    assert other["grown_train_loss"] == one["grown_train_loss"]
+    assert averaged["batch_loss"] == end["batch_loss"]
+    assert averaged["train_loss"] != end["train_loss"]
+
+
 def grown(config):
     config.model.shortcut, config.model.depth = "none", 14
     config.train.grow_from, config.train.grow_at = 8, "11 steps"
