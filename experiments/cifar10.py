@@ -51,6 +51,7 @@ def get_config(arg: str = "20") -> ConfigDict:
     if config.model.depth >= WARMED_UP:
         config.update_from_flattened_dict(WARM_UP)
     config.train.batch_size = 128
+    config.norm.examples = 64  # on each of the two GPUs of the paper
     config.train.duration = "64000 steps"
     config.eval.every = "2000 steps"
     if validation:

@@ -10,8 +10,9 @@ argument is the data:
     resjax sweep --config=experiments/identity_mappings.py:cifar10 --workdir=runs/mappings-cifar10
 
 digits (the default) and shapes: 56 layers, 13 runs. cifar10: 110 layers with the recipe of the
-paper, or of table 2 with `--config.model.depth=164`. The last two are for accelerators, and not run
-here. `--only order=preact` and the like pick some of the rows.
+paper, or of table 2 the bottlenecks with `--config.model.depth=164 --config.model.block=bottleneck
+--config.model.shortcut=projection --config.model.stride_in=1x1`. The last two are for accelerators,
+and not run here. `--only order=preact` and the like pick some of the rows.
 
 digits took 9 min on 2 CPU cores that had other work. Training errors (one seed): the original 0.00
 %, a shortcut gate that begins almost open (bias -6) 0.00; scaled by 0.5 9.3, with the branch, too,
@@ -30,7 +31,7 @@ from resjax.sweeps.grid import load_experiment
 RECIPE = Path(__file__).with_name("degradation.py")
 
 CIFAR10 = {
-    # He et al. 2016, section 5: a lower rate to begin with, as for 110 layers in 2015.
+    # He et al. 2016, appendix: a lower rate to begin with, as for 110 layers in 2015.
     "model.depth": 110,
     "optim.warmup": "400 steps",
     "optim.warmup_shape": "constant",

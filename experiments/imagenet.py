@@ -46,6 +46,7 @@ def get_config(arg: str = "50") -> ConfigDict:
     config.optim.milestones = ("30 epochs", "60 epochs")
     config.optim.factor = 0.1
     config.train.batch_size = 256
+    config.norm.examples = 32  # on each of the usual eight GPUs
     config.train.duration = "90 epochs"
     config.eval.every = "5 epochs"
     config.eval.train_examples = 50_000

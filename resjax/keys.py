@@ -245,7 +245,7 @@ KEYS: dict[str, Key] = {
         "With `optim.name=lars`: share of a layer's norm that a step has.",
         (1e-30, 1e30), "a positive finite number, such as 0.001"),
     "optim.trust_epsilon": Key(0.0,
-        "With `optim.name=lars`: added to the norm of the gradient.",
+        "With `optim.name=lars`: added to what the norm of the weights is divided by.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-8"),
     "optim.adapted": Key("kernels",
         "With `optim.name=lars`: parameters with a ratio of their own, `kernels` or `all`."),

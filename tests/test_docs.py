@@ -139,7 +139,7 @@ def test_the_pages_are_built_without_a_warning_and_ask_other_hosts_for_nothing(t
     assert all(key in config for key in entries())
     told = {
         "models": ("resjax.models.shortcuts.Identity", "Adds no parameters and no multiply-adds."),
-        "training": ("r = trust_coefficient * |w| / (|g| + trust_epsilon)",),
+        "training": ("r = trust_coefficient * |w| / (|gradient| + weight_decay * |w|",),
         "probes": ("Returned arrays", "NaN for a normalisation that a block does not have"),
     }
     for page, sentences in told.items():

@@ -104,6 +104,24 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
             "a block that normalises its sum, or ends its branch with a relu, cannot be the "
             "identity and learn; use order post, preact or relu_preact"
         )
+    _refuse_norm_that_stays(deep)
+
+
+def _refuse_norm_that_stays(deep: ResNet) -> None:
+    """Raises ValueError if what a normalisation does cannot be undone, or made zero."""
+    norm, shortcut = deep.parts.norm(), deep.parts.shortcut
+    if not isinstance(norm, BatchNorm):
+        return
+    normalised = shortcut.func is ProjectionAll and shortcut.keywords["projection_norm"] == "always"
+    undone = shortcut.func is Plain or normalised
+    for key, needed in (
+        ("use_scale", undone or bool(deep.parts.order.after)),
+        ("use_bias", undone),
+    ):
+        if needed and not getattr(norm, key):
+            raise ValueError(
+                f"norm.{key}=False leaves out what makes a new block the identity; set it to True"
+            )
 
 
 def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:

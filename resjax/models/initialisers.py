@@ -40,7 +40,7 @@ INITIALISERS: dict[str, Initialiser] = {
     "he_normal_fan_in": Initialiser(nn.initializers.variance_scaling(2.0, "fan_in", "normal")),
     "lecun_normal": Initialiser(nn.initializers.lecun_normal()),
     "orthogonal": Initialiser(nn.initializers.orthogonal(2**0.5)),
-    # Zhang, Dauphin and Ma 2019, section 4: what rules 1 and 2 say of branches. For the head use
+    # Zhang, Dauphin and Ma 2019, section 3: what rules 1 and 2 say of branches. For the head use
     # head_init=zeros, for the multiplier of rule 3 learn_residual_scale; its scalar biases are here
     # those of the channels.
     "fixup": Initialiser(_he_normal, _fixup_gains),

@@ -305,6 +305,7 @@ NAMES: dict[str, Callable[..., dict]] = {
         "name": "cifar",
         "depth": int(depth),
         "block": "bottleneck",
+        "shortcut": "projection",  # He et al. 2016, appendix
     },
     r"wrn(\d+)-([1-9]\d*)": lambda depth, factor: {
         "name": "wrn",

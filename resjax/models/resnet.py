@@ -200,6 +200,7 @@ class ResNet(nn.Module):
             self.classes,
             dtype=exact,
             param_dtype=exact,
+            precision="highest",  # accelerators would round the factors of a float32 product
             kernel_init=INITIALISERS[self.head_init].draw,
             name="head",
         )

@@ -91,9 +91,9 @@ def standard_score(
     """The difference in standard errors, and the score that 95 % of equal recipes stay below.
 
     Runs of one recipe have one spread s, estimated from all runs whose spread is known:
-    z = (ours - theirs) / (s sqrt(f^2 / n + f^2 / m)) for n and m runs, with f = 1 for means, so
-    that z is Student's two-sample t, and f = sqrt(pi / 2) for medians, whose error is so much
-    larger. Both are None if there is no spread to go by: one run here and none reported there.
+    z = (ours - theirs) / (s sqrt(f_n^2 / n + f_m^2 / m)) for n and m runs, with f = 1 for means, so
+    that z is Student's two-sample t, and that of `error_of_median` for medians. Both are None if
+    there is no spread to go by: one run here and none reported there.
     """
     known = [(sample.n, sample.deviation), (figure.runs, figure.deviation)]
     known = [(n, deviation) for n, deviation in known if deviation is not None and n > 1]
@@ -101,9 +101,21 @@ def standard_score(
     if not freedom:
         return None, None
     spread = math.sqrt(sum((n - 1) * deviation**2 for n, deviation in known) / freedom)
-    factor = math.sqrt(math.pi / 2) if figure.statistic == "median" else 1.0
-    error = factor * spread * math.sqrt(1 / sample.n + 1 / figure.runs)
+    factor = error_of_median if figure.statistic == "median" else lambda n: 1.0
+    error = spread * math.sqrt(sum(factor(n) ** 2 / n for n in (sample.n, figure.runs)))
     if not error:
         return None, None
     margin = float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     return (ours - figure.error) / error, margin
+
+
+def error_of_median(n: int) -> float:
+    """Standard error of the median of n normal numbers over that of their mean.
+
+    sqrt(pi n / (2 n + pi - 2)): 1 for one number, sqrt(pi / 2) for many, right to 1 % for every odd
+    n, and at most 11 % too large for an even one.
+
+    >>> round(error_of_median(1), 2), round(error_of_median(5), 2), round(error_of_median(999), 2)
+    (1.0, 1.19, 1.25)
+    """
+    return math.sqrt(math.pi * n / (2 * n + math.pi - 2))

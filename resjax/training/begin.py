@@ -47,7 +47,11 @@ def start_or_resume(
 
 
 def grow_all(plan: Plan, states: Sequence[tuple[Member, TrainState]], feed: Feed) -> TrainState:
-    """The deep nets' states that compute what the shallow ones do; momentum starts anew."""
+    """The deep nets' states that compute what the shallow ones do.
+
+    They have the parameters that are trained and not their averages; momentum and averages start
+    anew.
+    """
     seen, grown = feed.first_examples("train", IMAGES_TO_GROW_ON).images, []
     for member, state in states:
         variables = {"params": state.params, "batch_stats": state.batch_stats}

@@ -223,8 +223,7 @@ class _Training:
     def _record_start(self, network: Network) -> None:
         """What weights that were trained before are worth before the first step."""
         with self._timed("eval"):
-            # An average of no steps is nothing yet.
-            clean = network.evaluate(self.state.replace(average=None), 0)
+            clean = network.evaluate(_without_average(self.state), 0)
         lines = [{"step": 0, "epoch": 0.0, **clean[member.lane]} for member in self.members]
         with self.request.uncut:
             for member, line in zip(self.members, lines, strict=True):
@@ -283,7 +282,8 @@ class _Training:
                 state = grow_all(plan, self._states(), self.feed)
                 network = Network(plan, plan.model, state, self.feed, self._save_or_leave)
             with self._timed("eval"):
-                for own, after in zip(clean, network.evaluate(state, mark), strict=True):
+                grown = network.evaluate(_without_average(state), mark)
+                for own, after in zip(clean, grown, strict=True):
                     own |= {f"grown_{name}": value for name, value in after.items()}
         state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
         improved = False
@@ -359,3 +359,8 @@ class _Training:
                 member.journal.share = 1 / len(self.members)
                 until_it_ends.enter_context(member.journal.timed(what))
             yield
+
+
+def _without_average(state: TrainState) -> TrainState:
+    """The state whose parameters are evaluated; an average of no steps is nothing yet."""
+    return state.replace(average=None)

@@ -71,6 +71,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
             blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
         ],
         "kernels": "native" if native.in_use() else "xla",
+        "matmul_precision": jax.config.jax_default_matmul_precision,
         "jax": importlib.metadata.version("jax"),
         "jaxlib": importlib.metadata.version("jaxlib"),
     }

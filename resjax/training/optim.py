@@ -36,11 +36,11 @@ def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
 def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     """Layer-wise adaptive rate scaling, for large batches (You et al. 2017, algorithm 1).
 
-    g = gradient + weight_decay * w;  r = trust_coefficient * |w| / (|g| + trust_epsilon);
-    v = momentum * v + learning_rate * r * g;  w = w - v
+    r = trust_coefficient * |w| / (|gradient| + weight_decay * |w| + trust_epsilon);
+    v = momentum * v + learning_rate * r * (gradient + weight_decay * w);  w = w - v
 
-    There is one r for each layer, so one for each block of a stack, and r = 1 where |w| or |g| is
-    0, and for parameters that are not `optim.adapted`.
+    There is one r for each layer, so one for each block of a stack, and r = 1 where |w| or
+    |gradient| is 0, and for parameters that are not `optim.adapted`.
     """
     decayed, adapted = CHOSEN[optim.decayed], CHOSEN[optim.adapted]
     names = ("learning_rate", "weight_decay", "momentum", "trust_coefficient", "trust_epsilon")
@@ -64,10 +64,21 @@ def _lars(
     decayed: Callable, adapted: Callable, nesterov: bool
 ) -> optax.GradientTransformationExtraArgs:
     def rule(learning_rate, weight_decay, momentum, trust_coefficient, trust_epsilon):
-        ratio = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=trust_epsilon)
+        def of_layer(gradient: jax.Array, w: jax.Array, decays: bool, adapts: bool) -> jax.Array:
+            decay = weight_decay if decays else 0.0
+            r = _ratio(gradient, w, decay, trust_coefficient, trust_epsilon) if adapts else 1.0
+            return r * (gradient + decay * w)
+
+        def of_leaf(path: tuple, gradient: jax.Array, w: jax.Array, *chosen: bool) -> jax.Array:
+            layer = functools.partial(of_layer, decays=chosen[0], adapts=chosen[1])
+            return (jax.vmap(layer) if is_stacked(path) else layer)(gradient, w)
+
+        def of_tree(gradients: Any, params: Any) -> Any:
+            chosen = decayed(params), adapted(params)
+            return jax.tree_util.tree_map_with_path(of_leaf, gradients, params, *chosen)
+
         return optax.chain(
-            optax.add_decayed_weights(weight_decay, decayed),
-            optax.masked(_for_each_layer(ratio), adapted),
+            optax.stateless(of_tree),
             optax.scale_by_learning_rate(learning_rate),
             optax.trace(momentum, nesterov),
         )
@@ -81,19 +92,14 @@ def _lars(
     )
 
 
-def _for_each_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """A rule without state that treats every array for itself; here, each layer of a stack."""
-
-    def update(updates: Any, state: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
-        def of_array(update: jax.Array, param: jax.Array) -> jax.Array:
-            return rule.update(update, state, param)[0]
-
-        def of_leaf(path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
-            return (jax.vmap(of_array) if is_stacked(path) else of_array)(update, param)
-
-        return jax.tree_util.tree_map_with_path(of_leaf, updates, params), state
-
-    return optax.GradientTransformation(rule.init, update)
+def _ratio(
+    gradient: jax.Array, w: jax.Array, decay: Any, coefficient: jax.Array, epsilon: jax.Array
+) -> jax.Array:
+    """The r of `lars` for one layer."""
+    weights, slope = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(gradient.ravel())
+    sound = (weights > 0) & (slope > 0)
+    length = jnp.where(sound, slope + decay * weights + epsilon, 1)
+    return jnp.where(sound, coefficient * weights / length, 1)
 
 
 def _starting_with(

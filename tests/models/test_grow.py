@@ -122,6 +122,35 @@ def test_what_cannot_be_the_identity_is_refused(keys, message):
         grow(variables, shallow, deep, jax.random.key(0))
 
 
+@pytest.mark.parametrize(
+    ("norm", "keys", "refused"),
+    [
+        ("use_scale", {"shortcut": "none"}, True),
+        ("use_bias", {"shortcut": "none"}, True),
+        ("use_bias", {"shortcut": "projection_all"}, True),
+        ("use_bias", {"shortcut": "projection_all", "projection_norm": "never"}, False),
+        ("use_scale", {}, True),
+        ("use_bias", {}, False),
+        ("use_scale", {"order": "preact"}, False),
+    ],
+)
+def test_a_norm_without_what_makes_the_identity_is_refused(norm, keys, refused):
+    models = []
+    for depth in (8, 14):
+        config = default_config()
+        config.model.update({"width": 4, "unroll": "1"} | keys | {"depth": depth})
+        config.norm[norm] = False
+        models.append(build_model(config, 10))
+    variables = scrambled(variable_shapes(models[0], IMAGES.shape[1:]))
+    if refused:
+        with pytest.raises(ValueError, match=f"norm.{norm}=False leaves out"):
+            grow(variables, *models, jax.random.key(0))
+        return
+    expected = logits(models[0], variables)
+    grown = logits(models[1], grow(variables, *models, jax.random.key(0)))
+    np.testing.assert_allclose(grown, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
 def test_unrelated_networks_are_refused():
     shallow, deep, variables = pair(20, 8)
     with pytest.raises(ValueError, match="only the number of blocks may differ"):

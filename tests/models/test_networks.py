@@ -100,8 +100,7 @@ def test_cifar_counts_equal_the_closed_form(name, shortcut):
         ("wide_resnet50_2", {}, 68_883_240, 11.398e9),
         ("resnext50_32x4d", {}, 25_028_904, 4.23e9),
         ("resnext101_32x8d", {}, 88_791_336, 16.414e9),
-        # The paper's own bottleneck, and the widths of Zagoruyko and Komodakis 2016, table 2
-        # (36.5M).
+        # The paper's own bottleneck; Zagoruyko and Komodakis 2016, table 4 (36.5M).
         ("resnet50", {"stride_in": "1x1"}, 25_557_032, 3.858e9),
         ("wrn28-10", {}, 36_479_194, 5.243e9),
     ],
@@ -181,6 +180,15 @@ def test_layers_and_program_agree_on_the_multiply_adds(block, shortcut):
 )  # fmt: skip
 def test_number_of_projections(shortcut, projections):
     assert described("cifar-resnet56", shortcut=shortcut).projections == projections
+
+
+@pytest.mark.parametrize("depth", [164, 1001])
+def test_bottlenecks_for_cifar_project_where_the_shape_changes(depth):
+    """He et al. 2016, appendix; table 4 has 1.7M parameters for 164 layers."""
+    found = described(f"cifar-resnet{depth}-bottleneck")
+    assert (found.layers, found.projections) == (depth, 3)
+    if depth == 164:
+        assert found.params == 1_704_154
 
 
 def test_gates_add_one_convolution_with_a_bias_to_every_block():

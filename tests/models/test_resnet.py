@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 
 from resjax.config import default_config
 from resjax.models.blocks import Block
@@ -129,3 +130,22 @@ def test_logits_have_float32_whatever_the_computation():
     )(variables)
     kinds = {leaf.dtype for leaf in jax.tree.leaves((logits, variables, new))}
     assert kinds == {jnp.dtype("float32")}
+
+
+def test_logits_and_their_gradients_are_products_of_whole_float32_on_accelerators():
+    """By default a TPU rounds the factors to bfloat16, and a GPU to 10 bits."""
+    model = built(8, "identity", width=4, dtype="bfloat16")
+    shapes = variable_shapes(model, (8, 8, 1))
+    images = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+
+    def slope(variables, images):
+        def loss(variables):
+            return jnp.square(model.apply(variables, images, train=False)).sum()
+
+        return jax.grad(loss)(variables)
+
+    for platform in ("tpu", "cuda"):
+        program = export.export(jax.jit(slope), platforms=[platform])(shapes, images).mlir_module()
+        products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) == 3
+        assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

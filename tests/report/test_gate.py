@@ -5,6 +5,7 @@ import math
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
@@ -12,7 +13,14 @@ from resjax.config import default_config, flatten
 from resjax.models.build import build_model
 from resjax.reference.published import published
 from resjax.report.arms import tables
-from resjax.report.gate import AGREES, HIGHER, LOWER, reference_gate, standard_score
+from resjax.report.gate import (
+    AGREES,
+    HIGHER,
+    LOWER,
+    error_of_median,
+    reference_gate,
+    standard_score,
+)
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
 from resjax.report.tables import reference_rows
@@ -53,8 +61,9 @@ def test_figures_are_those_of_the_papers():
     assert find("table 6", 56).error == pytest.approx(0.0697)
     mean = find("table 6", 110)
     assert (mean.error, mean.deviation, mean.runs) == pytest.approx((0.0661, 0.0016, 5))
-    preact = find("table 3", 1001, model__order="preact", data__name="cifar10")
+    preact = find("table 4", 1001, data__name="cifar10")
     assert (preact.error, preact.statistic, preact.runs) == (pytest.approx(0.0492), "median", 5)
+    assert (preact.deviation, preact.config["model.order"]) == (pytest.approx(0.0014), "preact")
     assert find("table 2", 34, model__shortcut="none").error == pytest.approx(0.2854)
     assert find("table 1", 110, model__shortcut="projection_all").error == pytest.approx(0.1222)
 
@@ -68,6 +77,20 @@ def test_every_figure_is_of_a_net_and_a_recipe_that_can_be_run():
         build_model(config, 10)
         assert 0 < figure.error < 1
         assert figure.source.count(" ") or figure.source.startswith("github.com/")
+
+
+def test_bottlenecks_of_the_papers_have_projections_and_the_stride_in_their_first_layer():
+    """He et al. 2015, section 4.1, and 2016, appendix."""
+    papers = [figure.config for figure in published() if figure.source.startswith("He,")]
+    deep = [
+        config
+        for config in papers
+        if config["model.block"] == "bottleneck"
+        or (config["model.name"] == "imagenet" and config["model.depth"] > 34)
+    ]
+    assert len(deep) == 14
+    for config in deep:
+        assert (config["model.shortcut"], config["model.stride_in"]) == ("projection", "1x1")
 
 
 def test_every_entry_of_the_file_is_used():
@@ -136,19 +159,25 @@ def test_the_score_is_that_of_the_two_sample_t_test():
     assert margin == pytest.approx(scipy_stats.t.ppf(0.975, 7))
 
 
-def test_the_score_of_medians_is_smaller_for_their_larger_error():
-    figure = find("table 3", 1001, model__order="preact", data__name="cifar10")
-    sample = summarise([0.05, 0.051, 0.052])
-    mean = dataclasses.replace(figure, statistic="mean")
-    ratio = standard_score(sample, 0.051, mean)[0] / standard_score(sample, 0.051, figure)[0]
-    assert ratio == pytest.approx(math.sqrt(math.pi / 2))
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_medians_have_the_error_of_simulated_ones(n):
+    drawn = np.random.default_rng(0).normal(size=(40_000, n))
+    simulated = np.median(drawn, 1).std() / drawn.mean(1).std()
+    assert error_of_median(n) == pytest.approx(simulated, rel=0.015)
+    figure = find("table 4", 1001, data__name="cifar10")
+    sample = dataclasses.replace(summarise([0.05, 0.051, 0.052]), n=n)
+    scores = [
+        standard_score(sample, 0.051, dataclasses.replace(figure, statistic=statistic))[0]
+        for statistic in ("mean", "median")
+    ]
+    errors = [(1 / n + 1 / 5), error_of_median(n) ** 2 / n + error_of_median(5) ** 2 / 5]
+    assert scores[0] / scores[1] == pytest.approx(math.sqrt(errors[1] / errors[0]))
 
 
-def test_the_recipe_of_the_experiment_differs_from_the_paper_in_nothing_but_batchnorm():
+def test_the_recipe_of_the_experiment_is_that_of_the_paper():
     spec = importlib.util.spec_from_file_location("cifar10", CIFAR10)
     experiment = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(experiment)
     for depth in (20, 56, 110):
         ours, theirs = flatten(experiment.get_config(str(depth))), find("table 6", depth).config
-        differing = {key for key in ours if ours[key] != theirs[key]}
-        assert differing <= {"eval.every", "norm.examples"}
+        assert {key for key in ours if ours[key] != theirs[key]} == {"eval.every"}

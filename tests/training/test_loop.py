@@ -16,6 +16,7 @@ from resjax.models.resnet import initial_variables
 from resjax.models.summary import count_parameters
 from resjax.training import rundir
 from resjax.training.loop import Diverged, train_and_evaluate
+from resjax.training.manifest import describe_execution
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
@@ -59,10 +60,16 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "eval.tune": [], "resources.tpu": "",
         "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
         "eval.probes": "", "eval.probe_examples": 512,
-        "train.side_by_side": 0, "side_by_side": None,
+        "train.side_by_side": 0, "side_by_side": None, "matmul_precision": None,
         "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
+
+
+def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
+    plan = prepare(tiny)
+    with jax.default_matmul_precision("highest"):
+        assert describe_execution(plan)["matmul_precision"] == "highest"
 
 
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
@@ -186,6 +193,21 @@ def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     assert summary.params > count_parameters(
         initial_variables(prepare(tiny).shallow, jax.random.key(0), (8, 8, 1))["params"]
     )
+
+
+def test_growing_takes_the_parameters_and_averages_anew(tiny, tmp_path):
+    """An average of no steps is nothing: what was grown is evaluated as it is."""
+    tiny.model.depth, tiny.train.grow_from, tiny.train.grow_at = 14, 8, "10 steps"
+    train_and_evaluate(tiny, tmp_path / "parameters")
+    tiny.train.ema_decay = 0.5
+    train_and_evaluate(tiny, tmp_path / "averages")
+    (one, end), (other, averaged) = (
+        lines(tmp_path / name / "metrics.jsonl") for name in ("parameters", "averages")
+    )
+    assert other["train_loss"] != one["train_loss"] == one["grown_train_loss"]
+    assert other["grown_train_loss"] == one["grown_train_loss"]
+    assert averaged["batch_loss"] == end["batch_loss"]
+    assert averaged["train_loss"] != end["train_loss"]
 
 
 def grown(config):

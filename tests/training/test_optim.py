@@ -85,39 +85,42 @@ def test_sgd_follows_its_formula(nesterov, decayed):
             np.testing.assert_allclose(params[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_lars_has_a_ratio_for_each_block_of_a_stack():
-    """Against optax's own on the same network with its blocks apart."""
+@pytest.mark.parametrize(("decayed", "adapted"), [("all", "kernels"), ("kernels", "all")])
+def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
+    """You et al. 2017, algorithm 1, in NumPy: the lengths of gradient and decay are added."""
     model = named_model("cifar-resnet20", width=2)
     params = initial_variables(model, jax.random.key(0), (8, 8, 1))["params"]
-    numbers = {"learning_rate": 0.3, "weight_decay": 1e-2, "momentum": 0.9}
-    ours = OPTIMIZERS["lars"](
-        optim(name="lars", trust_coefficient=0.02, decayed="kernels", **numbers)
-    )
+    rate, decay, momentum, trust, epsilon = 0.3, 0.5, 0.9, 0.02, 0.01
+    rule = OPTIMIZERS["lars"](
+        optim(name="lars", weight_decay=decay, momentum=momentum, trust_coefficient=trust,
+              trust_epsilon=epsilon, decayed=decayed, adapted=adapted)
+    )  # fmt: skip
 
-    def apart(tree):
+    def layers(tree):
+        """{(path, number of the block in a stack): float64 array}."""
         return {
-            name: {"first": stage["first"]}
-            | {f"block{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stage["rest"]) for i in (0, 1)}
-            if "rest" in stage else stage
-            for name, stage in tree.items()
-        }  # fmt: skip
+            (jax.tree_util.keystr(path), number): np.float64(part)
+            for path, leaf in jax.tree.leaves_with_path(tree)
+            for number, part in enumerate(leaf if "rest" in jax.tree_util.keystr(path) else [leaf])
+        }
 
-    def kernels(tree):
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", tree)
-
-    theirs = optax.lars(
-        weight_decay_mask=kernels, trust_ratio_mask=kernels, trust_coefficient=0.02, **numbers
-    )
-    mine, other = params, apart(params)
-    my_state, other_state = ours.init(mine), theirs.init(other)
-    rate = my_state.hyperparams | {"learning_rate": jnp.float32(numbers["learning_rate"])}
-    my_state = my_state._replace(hyperparams=rate)
+    expected = layers(params)
+    velocity = dict.fromkeys(expected, 0.0)
+    update, state = jax.jit(rule.update), rule.init(params)
+    state = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float32(rate)})
     for step in range(3):
-        gradient = jax.tree.map(lambda leaf, t=step + 2.0: np.cos(t * leaf) * leaf, mine)
-        updates, my_state = jax.jit(ours.update)(gradient, my_state, mine)
-        other_updates, other_state = jax.jit(theirs.update)(apart(gradient), other_state, other)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-8), apart(updates), other_updates
-        )
-        mine, other = optax.apply_updates(mine, updates), optax.apply_updates(other, other_updates)
+        gradient = jax.tree.map(lambda leaf, t=step + 2.0: np.cos(t * leaf) * leaf, params)
+        slopes = layers(gradient)
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        for layer, w in expected.items():
+            kernel = "kernel" in layer[0]
+            own = decay if kernel or decayed == "all" else 0.0
+            lengths = np.linalg.norm(w), np.linalg.norm(slopes[layer])
+            ratio = trust * lengths[0] / (lengths[1] + own * lengths[0] + epsilon)
+            scaled = (kernel or adapted == "all") and min(lengths) > 0
+            step_of = (ratio if scaled else 1.0) * (slopes[layer] + own * w)
+            velocity[layer] = momentum * velocity[layer] + rate * step_of
+            expected[layer] = w - velocity[layer]
+        for layer, w in layers(params).items():
+            np.testing.assert_allclose(w, expected[layer], rtol=1e-4, atol=1e-6, err_msg=layer)
