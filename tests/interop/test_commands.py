@@ -171,7 +171,7 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
     (tmp_path / "picture.png").write_bytes(encoded(picture(1, 8, 8), "PNG"))
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "picture.png")]) == 2
-    assert "the values of digits are 0 to 16" in capsys.readouterr().err
+    assert "digits have values from 0 to 16" in capsys.readouterr().err
 
 
 def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
@@ -275,7 +275,9 @@ def test_predictions_that_cannot_be_made(run, tmp_path, capsys):
         assert main(["predict", str(run), str(tmp_path / image)]) == 2
         assert message in capsys.readouterr().err
     assert main(["predict", str(tmp_path), str(tmp_path / "text.jpg")]) == 2
-    assert "has no weights.safetensors" in capsys.readouterr().err
+    assert f"no run in {tmp_path}; name the directory of one" in capsys.readouterr().err
+    assert main(["predict", str(run.parent), str(tmp_path / "text.jpg")]) == 2
+    assert "is a sweep; name one of its runs, such as" in capsys.readouterr().err
 
 
 @pytest.mark.slow
