@@ -238,7 +238,7 @@ def _missing(wanted: Name, data_dir: Path) -> str:
 def unknown(wanted: Name, known: Sequence[str]) -> str:
     """What to say of a set that is none of the known ones, which may be hundreds."""
     close = difflib.get_close_matches(wanted.name, known, n=3)
-    remedy = f"nearest: {', '.join(close)}" if close else "such as cifar10 or imagenet2012"
+    remedy = f"nearest: {', '.join(close)}" if close else "try cifar10 or imagenet2012"
     return f"TFDS has no set {wanted.name!r}; {remedy}"
 
 

@@ -360,7 +360,7 @@ def test_names():
 
 
 def test_a_set_that_nothing_is_like_is_refused_without_all_names(tmp_path):
-    with pytest.raises(ConfigError, match=r"no set 'zzzzzz'; such as cifar10 or imagenet2012$"):
+    with pytest.raises(ConfigError, match=r"no set 'zzzzzz'; try cifar10 or imagenet2012$"):
         tfds_source("zzzzzz", tmp_path / "nowhere", OWN)
 
 
