@@ -183,7 +183,7 @@ def open_tensors(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ConfigError(
-            f"{path} is no whole safetensors file ({_one_line(error)}); fetch it again"
+            f"{path} is not a whole safetensors file ({_one_line(error)}); fetch it again"
         ) from None
 
 

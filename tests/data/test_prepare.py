@@ -124,7 +124,7 @@ def test_a_set_whose_preparation_was_killed_is_not_there_and_can_be_prepared(tmp
         ("mnist/x", "mnist/x cannot be prepared: .*BuilderConfig x not found"),
         ("mnist:9.9.9", "mnist:9.9.9 cannot be prepared: .* only: 3.0.1"),
         ("digits", "digits needs no preparing; train with --config.data.name=digits"),
-        ("huggingface:mnist", "'huggingface:mnist' is no set of TFDS; write NAME"),
+        ("huggingface:mnist", "'huggingface:mnist' is not a set of TFDS; write NAME"),
         (
             "imagenet2012",
             "imagenet2012 is not downloaded; put ILSVRC2012_img_train.tar and ILSVRC2",

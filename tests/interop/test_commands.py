@@ -251,7 +251,7 @@ def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data=folder:absent"], "absent is no directory"),
+        (["--data=folder:absent"], "absent is not a directory"),
         (["--data=digits"], "set it to 0"),
         (["--data=digits", "--config.data.size=0"], "takes images of 3 channels, and these have 1"),
         (["--data=fake:32x32x3:9:100", "--config.data.size=0"], "has 9 classes, such as '0', and"),

@@ -153,5 +153,5 @@ def test_weights_that_are_cut_off_are_refused(trained, tmp_path):
     data = (trained[1] / FILE).read_bytes()
     for left in (0, 7, 500, len(data) - 1):
         (tmp_path / FILE).write_bytes(data[:left])
-        with pytest.raises(ConfigError, match="is no whole safetensors file"):
+        with pytest.raises(ConfigError, match="is not a whole safetensors file"):
             read_header(tmp_path)
