@@ -6,6 +6,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resjax.config import ConfigError, flatten, nearest
+from resjax.keys import KEYS
 
 
 def override(config: ConfigDict, overrides: list[str]) -> list[str]:
@@ -25,9 +26,21 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
     except ConfigError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        kinds = ", ".join(f"{key} is {type(known[key]).__name__}" for key in overridden)
-        raise ConfigError(f"{' '.join(str(error).split())} ({kinds})") from None
+        raise ConfigError(_refusal(overridden, overrides, str(error))) from None
     return overridden
+
+
+def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
+    """What to say of a word that absl refuses: in the words of its key, if the key is known."""
+    for key, word in zip(keys, overrides, strict=True):
+        if key in KEYS and said.startswith(f"flag {word}: "):
+            entry, value = KEYS[key], word.partition("=")[2]
+            return f"{key}={value} is not {entry.expected or WORDS[type(entry.default)]}"
+    return " ".join(said.split())
+
+
+WORDS = {bool: "True or False", tuple: "a tuple, such as ('50%', '75%')"}
+"""What a key takes whose `expected` is empty, by the type of its default."""
 
 
 def refuse(words: list[str]) -> None:

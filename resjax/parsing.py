@@ -59,7 +59,7 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
     if "://" in text:
         raise argparse.ArgumentTypeError(
-            f"{text} is no POSIX directory; mount the bucket and name its path"
+            f"{text} is not a POSIX directory; mount the bucket and name its path"
         )
     return Path(text)
 

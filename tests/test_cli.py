@@ -67,6 +67,10 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
      "unknown config key 'model.dpth'; nearest: model.depth"),
     (["train", "--config=experiments/degradation.py", "--config.zzz=8"],
      "unknown config key 'zzz'; nearest: "),
+    (["train", "--config=experiments/degradation.py", "--config.model.depth=abc"],
+     "model.depth=abc is not a number of layers, such as 56"),
+    (["train", "--config=experiments/degradation.py", "--config.optim.nesterov=perhaps"],
+     "optim.nesterov=perhaps is not True or False"),
 ])  # fmt: skip
 def test_a_slip_is_answered_by_one_line_with_what_is_nearest(words, message, capsys):
     assert main(words) == exits.EXIT_USAGE

@@ -1,6 +1,7 @@
 """`resjax bench`: how fast a network compiles and trains."""
 
 import argparse
+import functools
 
 from resjax.commands import running
 from resjax.commands.command import EXPERIMENT, Command
@@ -39,8 +40,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     jax.config.update("jax_enable_compilation_cache", False)
     with Measurements(as_json=options.json) as table:
         for config in configs:
-            trace = options.trace and options.trace / f"depth-{config.model.depth}"
-            table.add(measure_training(config, options.seconds, trace, table.tell))
+            depth = config.model.depth
+            trace = options.trace and options.trace / f"depth-{depth}"
+            tell = functools.partial(table.tell, depth)
+            table.add(measure_training(config, options.seconds, trace, tell))
     return 0
 
 

@@ -17,7 +17,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NETWORK", help="a network such as resnet50")
     parser.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
     parser.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
-    parser.add_argument("--stride-in", choices=("3x3", "1x1"), help="stride of a bottleneck")
+    parser.add_argument(
+        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck with the stride"
+    )
     parser.add_argument("--classes", type=whole, metavar="N", help="outputs instead of its own")
     parser.add_argument("--size", type=whole, metavar="PIXELS", help="side of the images")
     parser.add_argument(

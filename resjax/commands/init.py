@@ -49,7 +49,7 @@ def _refuse_name(file: Path) -> None:
     better = re.sub(r"\W", "_", file.stem)
     better = better if better.isidentifier() and not keyword.iskeyword(better) else f"my_{better}"
     raise ConfigError(
-        f"{file.stem!r} is no name of a Python module; such as {file.with_name(better)}"
+        f"{file.stem!r} is not a name of a Python module; try {file.with_name(better)}"
     )
 
 

@@ -30,9 +30,11 @@ def print_report(workdir: Path, again: bool) -> None:
     from resjax.report.report import write_report
     from resjax.terminal import reports
     from resjax.training.claims import Claimed, claimed
+    from resjax.training.rundir import make_directory
 
     if not workdir.is_dir():
         raise ConfigError(f"no directory {workdir}; start with resjax sweep")
+    make_directory(workdir)
     try:
         with claimed(workdir):
             report = write_report(workdir, again)

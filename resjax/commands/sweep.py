@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.rundir import DONE, run_state
 
     name, module, config, overridden = read_experiment(rest)
-    _refuse_mixed_launchers(options)
+    _refuse_mixed_options(options)
     here = options.launcher == "local" and options.jobs == 1 and not options.dry_run
     if here:
         running.join(options, config)
@@ -99,7 +99,9 @@ def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
     from resjax.sweeps.estimate import seconds_of, work_of
     from resjax.sweeps.status import look
     from resjax.terminal.sweeps import print_dry_run
+    from resjax.training.rundir import refuse_other_config
 
+    refuse_other_config(*next(iter(runs.items())))
     work, statuses = work_of(runs), [look(directory) for directory in runs]
     seconds = seconds_of(statuses, work)
     if as_json:
@@ -136,14 +138,16 @@ def _work_side_by_side(
     return EXIT_FAILED if unended else 0
 
 
-def _refuse_mixed_launchers(options: argparse.Namespace) -> None:
+def _refuse_mixed_options(options: argparse.Namespace) -> None:
+    if options.json and not options.dry_run:
+        raise ConfigError("--json is for --dry-run; add that, or use resjax status --json")
     if options.launcher == "ray":
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:
-                raise ConfigError(f"--{key} has no effect, Ray places the runs; leave it out")
+                raise ConfigError(f"--{key} has no effect: Ray places the runs; leave it out")
         if options.jobs > 1:
             raise ConfigError(
-                f"--jobs={options.jobs} has no effect, Ray runs as many as there is room for; "
+                f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
                 "leave it out, or use --launcher=local"
             )
     elif options.address is not None:

@@ -147,9 +147,9 @@ EXPORT = Command(
     arguments=_export_arguments,
     experiment=DEFINITIONS,
     overrides=True,
-    notes="NAMES: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster, of\n"
-    "which the metadata say how images are prepared. A .stablehlo file is a\n"
-    "function of batches of any size, and is written of every network.\n",
+    notes="NAMES: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. The\n"
+    "metadata of the file say how images are prepared. A .stablehlo file is a\n"
+    "function of batches of any size, and can be written of every network.\n",
     examples=(
         "resjax export runs/resnet50 --out=back.safetensors --names=torchvision",
         "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",

@@ -136,7 +136,7 @@ def _roots(path: Path, test_only: bool) -> Mapping[str, Path]:
     """
     if not path.is_dir():
         raise ConfigError(
-            f"{path} is no directory; name one with a folder of images for each class"
+            f"{path} is not a directory; name one with a folder of images for each class"
         )
     roots = {name: path / name for name in SPLIT_NAMES if _folders(path / name)}
     if "train" in roots or (test_only and roots):
@@ -149,7 +149,7 @@ def _roots(path: Path, test_only: bool) -> Mapping[str, Path]:
 
 
 def _folders(root: Path) -> list[str]:
-    """Names of the folders in a directory, in order; none if it is no directory."""
+    """Names of the folders in a directory, in order; none if it is not a directory."""
     if not root.is_dir():
         return []
     with os.scandir(root) as entries:

@@ -23,7 +23,7 @@ def rows_of_host(
     parts = micro_batches * len(devices)
     if batch_size % parts:
         raise ValueError(
-            f"a batch of {batch_size} is no multiple of {parts}, micro-batches times devices; "
+            f"a batch of {batch_size} is not a multiple of {parts}, micro-batches times devices; "
             f"nearest: {max(1, round(batch_size / parts)) * parts}"
         )
     own = [n for n, device in enumerate(devices) if device.process_index == host]

@@ -55,11 +55,15 @@ def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = N
         missing, the download fails, or what is prepared is damaged.
     """
     wanted, data_dir = parse_name(name), data_dir or default_data_dir()
+    if name in IN_MEMORY:
+        raise ConfigError(f"{name} needs no preparing; train with --config.data.name={name}")
     if directory := find(wanted, data_dir):
         done = "converted" if convert(wanted, directory) else "already prepared"
         return Prepared(directory, _check(wanted, data_dir, directory), done)
     if manual_dir is not None and not manual_dir.is_dir():
-        raise ConfigError(f"--manual-dir={manual_dir} is no directory; name one with the archives")
+        raise ConfigError(
+            f"--manual-dir={manual_dir} is not a directory; name one with the archives"
+        )
     builder = _builder(wanted, data_dir)
     archives = [info.filename for info in (builder.url_infos or {}).values() if info.filename]
     _refuse_missing(builder, manual_dir, archives)
@@ -71,6 +75,10 @@ def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = N
             raise ConfigError(_failed(wanted, error, archives)) from error
     directory = Path(builder.data_dir)
     return Prepared(directory, _check(wanted, data_dir, directory), "prepared")
+
+
+IN_MEMORY = ("digits", "shapes")
+"""Sources that come with resjax."""
 
 
 def load_tensorflow(wanted: Name) -> None:

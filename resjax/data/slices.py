@@ -92,7 +92,7 @@ def parse(text: str) -> Slice:
         number = float if percent else int
         boundaries = [None if value is None else number(value) for value in (start, stop)]
     except (AttributeError, ValueError):
-        raise ConfigError(f"{text!r} is no slice of a split; write {EXAMPLES}") from None
+        raise ConfigError(f"{text!r} is not a slice of a split; write {EXAMPLES}") from None
     return Slice(text, name, *boundaries, percent)
 
 

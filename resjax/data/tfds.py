@@ -49,8 +49,8 @@ def parse_name(text: str) -> Name:
     match = _NAME.fullmatch(text)
     if not match:
         raise ConfigError(
-            f"{text!r} is no set of TFDS; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION, such as "
-            "cifar10_1/v4:1.1.0"
+            f"{text!r} is not a set of TFDS; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION, "
+            "such as cifar10_1/v4:1.1.0"
         )
     return Name(*(group or "" for group in match.groups()))
 
@@ -59,11 +59,13 @@ def default_data_dir() -> Path:
     """Where TFDS keeps its sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Raises:
-      ConfigError: if that is no POSIX directory.
+      ConfigError: if that is not a POSIX directory.
     """
     text = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     if "://" in text:
-        raise ConfigError(f"TFDS_DATA_DIR={text} is no POSIX directory; mount it and name its path")
+        raise ConfigError(
+            f"TFDS_DATA_DIR={text} is not a POSIX directory; mount it and name its path"
+        )
     return Path(text).expanduser()
 
 
@@ -238,7 +240,7 @@ def _missing(wanted: Name, data_dir: Path) -> str:
 def unknown(wanted: Name, known: Sequence[str]) -> str:
     """What to say of a set that is none of the known ones, which may be hundreds."""
     close = difflib.get_close_matches(wanted.name, known, n=3)
-    remedy = f"nearest: {', '.join(close)}" if close else "such as cifar10 or imagenet2012"
+    remedy = f"nearest: {', '.join(close)}" if close else "try cifar10 or imagenet2012"
     return f"TFDS has no set {wanted.name!r}; {remedy}"
 
 

@@ -86,7 +86,7 @@ def _architecture(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if config.get("model_type") != "resnet":
         return {}
     if config.get("downsample_in_first_stage"):
-        raise ConfigError(f"{path}: downsample_in_first_stage is no network of resjax")
+        raise ConfigError(f"{path}: downsample_in_first_stage is not a network of resjax")
     activation = config.get("hidden_act", "relu")
     settings = {"model.activation": activation} if activation != "relu" else {}
     if config.get("downsample_in_bottleneck"):

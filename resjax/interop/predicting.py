@@ -93,7 +93,9 @@ def predict(
       ConfigError: if a file is no image, or the network was trained on none of files.
     """
     if data.name == "digits":
-        raise ConfigError("the values of digits are 0 to 16, which those of no image file are")
+        raise ConfigError(
+            "digits have values from 0 to 16, as no image file has; resjax evaluate tests on them"
+        )
     side = data.size or weights.about.image_shape[0]
     check_images(weights, (side, side, weights.about.image_shape[-1]))
     logits = Logits(weights, Parallel(tuple(jax.devices()[:1])))

@@ -50,6 +50,6 @@ def load_stablehlo(path: Path | str) -> Callable[[np.ndarray], jax.Array]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # foreign bytes can raise anything
         raise ConfigError(
-            f"{path} is no whole StableHLO file ({type(error).__name__}); export it again"
+            f"{path} is not a whole StableHLO file ({type(error).__name__}); export it again"
         ) from None
     return jax.jit(exported.call)

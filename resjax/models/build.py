@@ -309,5 +309,5 @@ def _unroll(text: str) -> int | None:
     if text in named:
         return named[text]
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"model.unroll={text!r} is no positive number, nor 'all' or 'auto'")
+        raise ConfigError(f"model.unroll={text!r} is not a positive number, nor 'all' or 'auto'")
     return int(text)

@@ -153,6 +153,7 @@ def probe_run(
     Raises:
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
     """
+    rundir.refuse_no_run(directory)
     config = default_config()
     config.update_from_flattened_dict(rundir.read_config(directory))
     config.train.devices, config.train.parallel = 1, "jit"

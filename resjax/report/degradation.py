@@ -184,7 +184,7 @@ def headline(said: Iterable[Verdict]) -> str:
     """One sentence from the verdicts: who degrades, who does not, who cannot be judged."""
     said = list(said)
     if not said:
-        return "No verdict on depth: all networks have the same."
+        return "No verdict: all networks have the same depth."
     kinds: dict[str, list[str]] = {}
     one_seed = False
     for each in said:

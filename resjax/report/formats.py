@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
         ]
         if differences := tables.difference_rows(*section.differences.values()):
             parts += [
-                f"{of_differences}\n",
+                f"### Paired differences\n\n{of_differences}\n",
                 markdown(*tables.told(tables.DIFFERENCES, differences)),
             ]
         if section.gate:
@@ -67,8 +68,13 @@ def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     def line(values: Iterable[str]) -> str:
         return "| " + " | ".join(map(_markdown_text, values)) + " |"
 
-    rule = "|---|" + "---:|" * (len(header) - 1)
+    rule = "|" + "".join("---|" if left else "---:|" for left in _left(header))
     return "\n".join([line(header), rule, *map(line, body)]) + "\n"
+
+
+def _left(header: Sequence[str]) -> list[bool]:
+    """Whether a column begins at its left side: the first one, and those of text."""
+    return [not place or name in tables.TEXT for place, name in enumerate(header)]
 
 
 def _markdown_text(text: str) -> str:
@@ -90,7 +96,7 @@ def latex(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     def line(values: Iterable[str]) -> str:
         return " & ".join(map(latex_text, values)) + r" \\"
 
-    columns = "l" + "r" * (len(header) - 1)
+    columns = "".join("l" if left else "r" for left in _left(header))
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(header), r"\midrule"]
     return "\n".join([*lines, *map(line, body), r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -101,7 +107,11 @@ def latex_text(text: str) -> str:
     The signs of these tables are kept.
     """
     kept = (_LATEX.get(sign) or (sign if sign.isascii() else "?") for sign in _one_line(text))
-    return "".join(kept)
+    return _MINUS.sub("$-$", "".join(kept))
+
+
+_MINUS = re.compile(r"(?<!\S)-(?=[\s\d])")
+"""A hyphen that is a sign: that of a number, or between two networks."""
 
 
 def _one_line(text: str) -> str:

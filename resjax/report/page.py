@@ -28,9 +28,6 @@ RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
         "test error %", "time (s)", *tables.LEDGER[2:], "settings", "why")  # fmt: skip
 """Of the table of runs; some only where they say something."""
 
-TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
-"""Columns that are aligned to the left."""
-
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds")
 """Of a manifest, what is of a single run by nature."""
 
@@ -72,7 +69,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         counts=counts,
         seconds=_duration(sum(run.seconds() for run in report.runs)),
         sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],
-        text=TEXT,
+        text=tables.TEXT,
         runs_header=header,
         runs=_run_rows(report, workdir, header),
         bill=dict(zip(tables.LEDGER[2:], tables.costs(bill), strict=True)),

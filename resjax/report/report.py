@@ -63,9 +63,13 @@ def write_report(workdir: Path, again: bool = True) -> Report:
       ConfigError: if no run is done.
     """
     runs, missing = read_runs(workdir)
+    if not runs and missing:
+        raise ConfigError(
+            f"no run in {workdir} is done, {len(missing)} without a result; "
+            f"resjax status {workdir} says how far"
+        )
     if not runs:
-        without = f", {len(missing)} without a result" if missing else ""
-        raise ConfigError(f"no finished run in {workdir}{without}; start with resjax sweep")
+        raise ConfigError(f"no run in {workdir}; start with resjax train or resjax sweep")
     directory = workdir / "report"
     digest = _digest(workdir, runs, missing)
     write = again or not page.is_of(directory / "index.html", digest)

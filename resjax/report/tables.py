@@ -26,6 +26,9 @@ HEADER = (
 TIMED = ("train", "eval")
 """What the time of a run is spent on; compilation is in the tables of cost."""
 
+TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
+"""Columns of words, which begin at their left side."""
+
 DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
     "test error %", "test interval", "test median", "train loss",
@@ -200,9 +203,12 @@ def captions(table: Table) -> tuple[str, str]:
     seeds = {len(cell.runs) for cell in table.cells}
     of = SELECTIONS.get(table.selection, table.selection)
     if seeds == {1}:
-        return f"Errors of the {of}; one seed, so no intervals.", ""
+        return (
+            f"Errors of the {of}; one seed, so no intervals.",
+            "First less second, in points of error; one seed, so no intervals.",
+        )
     return (
         f"Errors of the {of}: mean ± standard deviation over seeds, and 95 % interval of the mean.",
-        "Differences are paired by seed, with 95 % intervals; p of the paired t test, corrected "
-        "over all pairs and depths (Holm).",
+        "First less second, in points of error, paired by seed, with 95 % intervals; p of the "
+        "paired t test, corrected over all pairs and depths (Holm).",
     )

@@ -175,7 +175,7 @@ def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
         why = (run / "error.txt").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         why = "error.txt cannot be read"
-    return why, f"change its config, or remove {run} to try again"
+    return why, "start it again with --retry, or change its config for another run"
 
 
 def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:

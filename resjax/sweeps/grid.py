@@ -211,7 +211,7 @@ def keep_only(runs: Mapping[str, ConfigDict], filters: Iterable[str]) -> dict[st
     kept = dict(runs)
     for option in filters:
         key, values = _key_and_values(option, "--only", next(iter(runs.values())))
-        found = sorted({str(flatten(run)[key]) for run in kept.values()})
+        found = list(dict.fromkeys(str(flatten(run)[key]) for run in kept.values()))
         kept = {name: run for name, run in kept.items() if flatten(run)[key] in values}
         if not kept:
             raise ConfigError(f"--only {option} leaves no run; {key} is {', '.join(found)}")
@@ -287,7 +287,7 @@ def select_axes(
             others = ",".join(other for other in chosen if other != name)
             if key in overridden:
                 raise ConfigError(
-                    f"--config.{key} has no effect, axis {name!r} sets it; leave the axis out"
+                    f"--config.{key} has no effect: axis {name!r} sets it; leave the axis out"
                     + (f" with --sweep={others}" if others else ", or use resjax train")
                 )
             if key in setters:

@@ -95,12 +95,17 @@ def print_description(name: str, description: Description) -> None:
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
     """What a training step needs beside the state, to stdout."""
     console = Console(highlight=False, markup=False)
-    kept, again = (f"{memory[what] / 1e6:,.0f} MB" for what in ("kept", "computed_again"))
+    kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
     say(
         console,
         f"temporary memory of a training step of {batch_size} images: {kept}, "
         f"with model.remat=True {again}",
     )
+
+
+def _megabytes(number: int) -> str:
+    """Such as "1,700 MB", and "0.4 MB" where whole ones would say little."""
+    return f"{number / 1e6:,.{0 if number >= 10e6 else 1}f} MB"
 
 
 class Measurements:
@@ -122,8 +127,8 @@ class Measurements:
         if self.measured and not self.as_json:
             self._print()
 
-    def tell(self, doing: str) -> None:
-        self.progress.print(f"{doing} network {len(self.measured) + 1}")
+    def tell(self, depth: int, doing: str) -> None:
+        self.progress.print(f"{doing} {depth} layers")
 
     def add(self, measurement: Measurement) -> None:
         self.measured.append(measurement)

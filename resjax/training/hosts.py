@@ -29,8 +29,8 @@ SECONDS_TO_LEAVE = 20
 PLATFORMS = {
     # by --platform: what to do if there is none
     "cpu": "",
-    "gpu": "install resjax[cuda12] or [cuda13] and look whether nvidia-smi lists one",
-    "tpu": "install resjax[tpu] and look whether another process holds it",
+    "gpu": "install resjax[cuda12] or [cuda13] and check that nvidia-smi lists one",
+    "tpu": "install resjax[tpu] and check that no other process holds it",
 }
 
 ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
@@ -166,7 +166,7 @@ def require_platform(platform: str | None) -> None:
         raise ConfigError(f"JAX finds no device: {str(error).splitlines()[0]}") from None
     if platform not in (None, found):
         raise ConfigError(
-            f"--platform={platform}, and JAX sees {found} alone; {PLATFORMS[platform]}, or leave "
+            f"--platform={platform}, but JAX sees only {found}; {PLATFORMS[platform]}, or leave "
             "--platform out"
         )
 

@@ -153,7 +153,7 @@ class Parallel:
         if axis is None:
             return value if self.hosts == 1 else self.whole(value)
         if value.shape[axis] % self.count:
-            raise ValueError(f"an axis of {value.shape[axis]} is no multiple of {self.count}")
+            raise ValueError(f"an axis of {value.shape[axis]} is not a multiple of {self.count}")
         if self.style == "pmap":
             value = value.reshape(self.shape_of_pieces(value, axis).shape)
             if self.hosts == 1:

@@ -304,7 +304,7 @@ def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
     devices, wanted = jax.devices(), config.train.devices
     if wanted > len(devices):
         raise ConfigError(
-            f"train.devices={wanted}, and JAX sees {len(devices)} ({devices[0].platform}); use 0 "
+            f"train.devices={wanted}, but JAX sees {len(devices)} ({devices[0].platform}); use 0 "
             "for all there are"
         )
     if jax.process_count() > 1 and wanted not in (0, len(devices)):

@@ -123,6 +123,19 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         )
 
 
+def refuse_no_run(directory: Path) -> None:
+    """Makes sure that a directory is a run, whatever its state.
+
+    Raises:
+      ConfigError: if it is not there, empty, or a sweep, of which it names a run.
+    """
+    if run_state(directory) != ABSENT:
+        return
+    if runs := sorted(directory.glob("*/config.json")):
+        raise ConfigError(f"{directory} is a sweep; name one of its runs, such as {runs[0].parent}")
+    raise ConfigError(f"no run in {directory}; name the directory of one")
+
+
 def _refuse_mixed(directory: Path) -> None:
     """Runs are beside each other: a directory is a run or a sweep."""
     if runs := len(list(directory.glob("*/config.json"))):

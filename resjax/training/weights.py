@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, default_config, differences, flatten, nearest
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
+from resjax.training import rundir
 
 FILE = "weights.safetensors"
 
@@ -163,6 +164,7 @@ def locate(path: Path) -> Path:
     if not path.exists():
         raise ConfigError(f"there is no {path}; name a run, or a file of weights")
     if path.is_dir() and not (path / FILE).is_file():
+        rundir.refuse_no_run(path)
         raise ConfigError(
             f"{path} has no {FILE}; its run has not ended, or is of a version without them"
         )
@@ -181,7 +183,7 @@ def open_tensors(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ConfigError(
-            f"{path} is no whole safetensors file ({_one_line(error)}); fetch it again"
+            f"{path} is not a whole safetensors file ({_one_line(error)}); fetch it again"
         ) from None
 
 

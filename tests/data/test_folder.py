@@ -219,7 +219,10 @@ def test_splits_that_are_not_read_are_not_looked_at(images):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda p: shutil.rmtree(p), "is no directory; name one with a folder of images for each"),
+        (
+            lambda p: shutil.rmtree(p),
+            "is not a directory; name one with a folder of images for each",
+        ),
         (lambda p: [shutil.rmtree(d) for d in p.iterdir()], "no class folders; put images in .*/C"),
         (
             lambda p: (p / "train/elk").mkdir(),

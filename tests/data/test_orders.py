@@ -37,7 +37,7 @@ def test_rows_of_a_host_are_those_that_its_devices_are_given(
 
 
 def test_a_batch_that_cannot_be_cut_is_refused_with_the_nearest():
-    message = "a batch of 100 is no multiple of 16, micro-batches times devices; nearest: 96"
+    message = "a batch of 100 is not a multiple of 16, micro-batches times devices; nearest: 96"
     with pytest.raises(ValueError, match=message):
         rows_of_host(devices_of(4, 2), 0, 100, 2)
 

@@ -123,7 +123,8 @@ def test_a_set_whose_preparation_was_killed_is_not_there_and_can_be_prepared(tmp
         ("cifar_10", "TFDS has no set 'cifar_10'; nearest: cifar10, cifar100, "),
         ("mnist/x", "mnist/x cannot be prepared: .*BuilderConfig x not found"),
         ("mnist:9.9.9", "mnist:9.9.9 cannot be prepared: .* only: 3.0.1"),
-        ("huggingface:mnist", "'huggingface:mnist' is no set of TFDS; write NAME"),
+        ("digits", "digits needs no preparing; train with --config.data.name=digits"),
+        ("huggingface:mnist", "'huggingface:mnist' is not a set of TFDS; write NAME"),
         (
             "imagenet2012",
             "imagenet2012 is not downloaded; put ILSVRC2012_img_train.tar and ILSVRC2",
@@ -148,7 +149,7 @@ def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch):
 
 def test_archives_must_be_in_the_directory_that_is_named(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"--manual-dir=.*/no is no directory; name one with the a"
+        ConfigError, match=r"--manual-dir=.*/no is not a directory; name one with the a"
     ):
         prepare("cifar10", tmp_path, tmp_path / "no")
     with pytest.raises(

@@ -54,7 +54,9 @@ def test_a_slice_is_the_one_of_tfds_or_both_refuse_it(case):
     ],
 )
 def test_what_is_no_slice_is_refused_with_examples(text):
-    with pytest.raises(ConfigError, match=r"is no slice of a split; write train, train\[:45000\]"):
+    with pytest.raises(
+        ConfigError, match=r"is not a slice of a split; write train, train\[:45000\]"
+    ):
         parse(text)
 
 

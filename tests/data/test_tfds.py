@@ -349,7 +349,7 @@ def test_a_set_of_grown_files_has_another_fingerprint(copy, data_dir, monkeypatc
 )
 def test_what_is_no_name_of_a_set_is_refused(name):
     with pytest.raises(
-        ConfigError, match="is no set of TFDS; write NAME, NAME/CONFIG or NAME/CONF"
+        ConfigError, match="is not a set of TFDS; write NAME, NAME/CONFIG or NAME/CONF"
     ):
         parse_name(name)
 
@@ -360,7 +360,7 @@ def test_names():
 
 
 def test_a_set_that_nothing_is_like_is_refused_without_all_names(tmp_path):
-    with pytest.raises(ConfigError, match=r"no set 'zzzzzz'; such as cifar10 or imagenet2012$"):
+    with pytest.raises(ConfigError, match=r"no set 'zzzzzz'; try cifar10 or imagenet2012$"):
         tfds_source("zzzzzz", tmp_path / "nowhere", OWN)
 
 
@@ -371,7 +371,9 @@ def test_data_are_where_tfds_has_them(monkeypatch, tmp_path, data_dir):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     assert len(tfds_source("tiny", None, OWN).test) == 30
     monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/sets")
-    with pytest.raises(ConfigError, match="TFDS_DATA_DIR=gs://bucket/sets is no POSIX directory"):
+    with pytest.raises(
+        ConfigError, match="TFDS_DATA_DIR=gs://bucket/sets is not a POSIX directory"
+    ):
         tfds_source("tiny", None, OWN)
 
 

@@ -114,7 +114,7 @@ def test_a_name_of_a_tensor_is_never_that_of_a_file(name, state, refused):
 def test_a_truncated_file(left, state, refused, tmp_path):
     safetensors.save_file(state, tmp_path / "whole.safetensors")
     data = (tmp_path / "whole.safetensors").read_bytes()
-    refused(data[:left], "is no whole safetensors file .*; fetch it again")
+    refused(data[:left], "is not a whole safetensors file .*; fetch it again")
 
 
 @pytest.mark.parametrize("left", [0, 100, -300])

@@ -173,7 +173,7 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
     (tmp_path / "picture.png").write_bytes(encoded(picture(1, 8, 8), "PNG"))
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "picture.png")]) == 2
-    assert "the values of digits are 0 to 16" in capsys.readouterr().err
+    assert "digits have values from 0 to 16" in capsys.readouterr().err
 
 
 def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
@@ -254,7 +254,7 @@ def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data=folder:absent"], "absent is no directory"),
+        (["--data=folder:absent"], "absent is not a directory"),
         (["--data=digits"], "set it to 0"),
         (["--data=digits", "--config.data.size=0"], "takes images of 3 channels, and these have 1"),
         (["--data=fake:32x32x3:9:100", "--config.data.size=0"], "has 9 classes, such as '0', and"),
@@ -278,7 +278,9 @@ def test_predictions_that_cannot_be_made(run, tmp_path, capsys):
         assert main(["predict", str(run), str(tmp_path / image)]) == 2
         assert message in capsys.readouterr().err
     assert main(["predict", str(tmp_path), str(tmp_path / "text.jpg")]) == 2
-    assert "has no weights.safetensors" in capsys.readouterr().err
+    assert f"no run in {tmp_path}; name the directory of one" in capsys.readouterr().err
+    assert main(["predict", str(run.parent), str(tmp_path / "text.jpg")]) == 2
+    assert "is a sweep; name one of its runs, such as" in capsys.readouterr().err
 
 
 @pytest.mark.slow

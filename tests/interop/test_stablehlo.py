@@ -139,7 +139,7 @@ def test_names_that_cannot_say_what_a_network_is(keys, names, message, tmp_path)
 def test_a_damaged_file_is_refused(tmp_path):
     for content in (b"", b"no function"):
         (tmp_path / "net.stablehlo").write_bytes(content)
-        with pytest.raises(ConfigError, match="is no whole StableHLO file"):
+        with pytest.raises(ConfigError, match="is not a whole StableHLO file"):
             load_stablehlo(tmp_path / "net.stablehlo")
     with pytest.raises(ConfigError, match="cannot read"):
         load_stablehlo(tmp_path / "absent.stablehlo")

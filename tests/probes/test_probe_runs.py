@@ -143,7 +143,8 @@ def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):
         assert main(["probe", str(tmp_path / "run"), *words]) == 2
         assert message in capsys.readouterr().err
     assert main(["probe", str(tmp_path)]) == 2
-    assert "cannot read" in capsys.readouterr().err
+    said = f"{tmp_path} is a sweep; name one of its runs, such as {tmp_path / 'run'}"
+    assert said in capsys.readouterr().err
     for path in (tmp_path / "run" / "checkpoints").rglob("*"):
         if path.is_file() and path.name != "checkpoint.json":
             path.write_bytes(b"x" + path.read_bytes())

@@ -49,6 +49,12 @@ def test_latex_parses_and_every_row_has_every_column(tmp_path):
         assert f"% {verdict.line}" in text.splitlines()
 
 
+def test_a_minus_is_one_in_latex_and_words_begin_at_the_left():
+    text = formats.latex(["depth", "pair", "test"], [["8", "plain - cifar-net", "-0.56"]])
+    assert r"\begin{tabular}{llr}" in text
+    assert r"8 & plain $-$ cifar-net & $-$0.56 \\" in text
+
+
 def test_latex_of_names_with_specials_parses():
     text = formats.latex(("a", "b"), [(NASTY, "1"), ("line\nbreak", "é")])
     assert tables_of(text) == [(2, [2, 2, 2])]

@@ -127,7 +127,7 @@ def test_arms_of_one_depth_are_said_to_have_no_verdict_in_one_line(tmp_path):
     [section] = write_report(tmp_path).sections
     assert section.verdicts == []
     assert (
-        "\nNo verdict on depth: all networks have the same.\n"
+        "\nNo verdict: all networks have the same depth.\n"
         in (tmp_path / "report" / "table.md").read_text()
     )
 

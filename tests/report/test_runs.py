@@ -97,8 +97,8 @@ def test_metrics_that_are_not_finite_are_shown_and_leave_no_verdict(tmp_path):
 
 
 def test_a_directory_without_finished_runs_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no finished run in"):
+    with pytest.raises(ConfigError, match=r"no run in .*; start with resjax train"):
         write_report(tmp_path)
     begin_run(tmp_path, "a")
-    with pytest.raises(ConfigError, match="1 without a result"):
+    with pytest.raises(ConfigError, match=r"is done, 1 without a result; resjax status .* says"):
         write_report(tmp_path)

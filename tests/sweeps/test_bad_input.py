@@ -55,10 +55,12 @@ def test_axes_of_an_experiment_that_make_no_grid(tmp_path, axes, message, how, c
     (["--axis=model.dpth=8"], "unknown config key 'model.dpth'; nearest: model.depth"),
     (["--axis=model.depth="], "is not KEY=VALUE,VALUE"),
     (["--axis=model.depth=8,20"], "axes 'depth' and 'model.depth' both set model.depth"),
-    (["--config.model.depth=8"], "--config.model.depth has no effect, axis 'depth' sets it"),
+    (["--config.model.depth=8"], "--config.model.depth has no effect: axis 'depth' sets it"),
     (["--sweep=deepth"], "no axis 'deepth' in this experiment; nearest: depth"),
     (["--only=shortcut=dense"], "leaves no run; model.shortcut is"),
     (["--seeds=0"], "--seeds=0 is not a number from 1 to"),
+    (["--only=depth=9"], "--only depth=9 leaves no run; model.depth is 8, 20, 56"),
+    (["--json"], "--json is for --dry-run; add that, or use resjax status --json"),
 ])  # fmt: skip
 def test_axes_of_the_command_line_that_make_no_grid(tmp_path, words, message, capsys):
     words = [f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'runs'}", *words]

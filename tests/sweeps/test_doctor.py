@@ -30,7 +30,7 @@ def test_a_run_that_failed_tells_why(tiny, tmp_path):
     found = doctor.examine(tmp_path / "failed")
     assert found.state == "failed"
     assert found.why.startswith("the training loss became")
-    assert "remove" in found.advice
+    assert "--retry" in found.advice
 
 
 def test_a_run_that_was_killed_or_stopped_says_so_and_from_where_it_goes_on(done):

@@ -63,7 +63,7 @@ def test_a_coordinator_that_does_not_answer_ends_in_time_with_a_line():
 
 
 def test_a_platform_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match="--platform=tpu, and JAX sees cpu alone; install"):
+    with pytest.raises(ConfigError, match="--platform=tpu, but JAX sees only cpu; install"):
         hosts.require_platform("tpu")
 
 

@@ -176,5 +176,5 @@ def test_a_step_of_resnet_50_exchanges_its_gradients_and_statistics_and_nothing_
 
 def test_what_cannot_be_cut_is_refused():
     parallel = Parallel(tuple(jax.devices()) * 3)
-    with pytest.raises(ValueError, match="an axis of 8 is no multiple of 3"):
+    with pytest.raises(ValueError, match="an axis of 8 is not a multiple of 3"):
         parallel.pieces(np.zeros((2, 8)), 1)

@@ -130,7 +130,7 @@ def test_a_run_can_start_from_another_and_grow_later(later, tmp_path):
         ({"norm.epsilon": 1e-3}, "norm.epsilon is '1e-05' there, '0.001' here"),
         ({"norm.kind": "none"}, "lacks 'params/stem/conv1/bias'"),
         ({"train.init_from": "absent"}, "there is no absent; name a run, or a file of weights"),
-        ({"train.init_from": "."}, r"\. has no weights.safetensors; its run has not ended"),
+        ({"train.init_from": "."}, r"no run in \.; name the directory of one"),
         ({"train.grow_from": 8, "model.depth": 14, "train.grow_at": "100%"}, "is step 10 of 10"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
@@ -156,5 +156,5 @@ def test_weights_that_are_cut_off_are_refused(trained, tmp_path):
     data = (trained[1] / FILE).read_bytes()
     for left in (0, 7, 500, len(data) - 1):
         (tmp_path / FILE).write_bytes(data[:left])
-        with pytest.raises(ConfigError, match="is no whole safetensors file"):
+        with pytest.raises(ConfigError, match="is not a whole safetensors file"):
             read_header(tmp_path)
