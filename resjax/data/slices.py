@@ -68,7 +68,7 @@ class Slice(NamedTuple):
 
     def _boundary(self, value: float, examples: int) -> int:
         number = round(value * examples / 100.0) if self.percent else int(value)
-        if abs(number) > examples:
+        if abs(number) > examples or (self.percent and abs(value) > 100):
             raise ConfigError(
                 f"slice {self.text!r} has a boundary outside of the {examples} examples in "
                 f"{self.name!r}; such as {self.name}[:90%]"

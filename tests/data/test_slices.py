@@ -30,6 +30,7 @@ def slices(draw):
 @example((5, "train[10%:90%]"))  # 0.5 and 4.5 are rounded to the even number
 @example((1000, "train[-5%:]"))
 @example((60000, "train[:45_000]"))
+@example((1, "train[:101%]"))
 def test_a_slice_is_the_one_of_tfds_or_both_refuse_it(case):
     examples, text = case
     split = tfds.core.SplitInfo(name="train", shard_lengths=[examples], num_bytes=0)
