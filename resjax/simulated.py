@@ -4,7 +4,7 @@ import os
 import re
 
 THREADS_OF_A_DEVICE = 4
-"""More than a program has sums over devices that can wait at the same time."""
+"""For sums over devices in which it may wait at the same time."""
 
 
 def start_enough_threads() -> None:

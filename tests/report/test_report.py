@@ -1,13 +1,16 @@
 import csv
+import errno
 import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from resjax.cli import main
 from resjax.report import arms, figures, page, report, tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
@@ -285,3 +288,15 @@ def test_what_a_page_embeds_ends_no_element(name):
     text = page._asset(name)
     assert "</script" not in text
     assert "</style" not in text
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    write_sweep(tmp_path, {("none", 8): [0.1]})
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refused)
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"cannot write to {tmp_path}: Permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
