@@ -14,6 +14,18 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """By file, as what its fixtures make is shared; notebooks take minutes and share nothing."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrNotebook(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if "test_notebooks.py" in nodeid else super()._split_scope(nodeid)
+
+    return ByFileOrNotebook(config, log) if config.option.dist == "loadfile" else None
+
+
 @pytest.fixture(autouse=True)
 def _compilation_cache():
     from resjax.training.compilation import enable_cache

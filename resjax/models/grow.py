@@ -58,7 +58,7 @@ def grow(
     drawn = initial_variables(deep, key, (*side, first.shape[-2]))
     seen = [None] * len(deep.spec.stages)
     if images is not None:
-        seen = list(features(shallow, variables, images).stages.values())
+        seen = list(_features(shallow, variables, images).stages.values())
 
     grown = {kind: dict(tree) for kind, tree in variables.items() if tree}
     for i, (before, after) in enumerate(zip(shallow.spec.stages, deep.spec.stages, strict=True)):
@@ -74,6 +74,9 @@ def grow(
             stage["rest"] = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new[kind])
             grown[kind][name] = stage
     return {**variables, **grown}
+
+
+_features = jax.jit(features, static_argnums=0)
 
 
 def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
