@@ -11,32 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from resjax.config import ConfigError, choose
+from resjax.data.digits import digits
 from resjax.data.folder import ON_BAD, folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split
-
-
-def digits() -> Source:
-    """The 1,797 scans of handwritten digits that ship with scikit-learn.
-
-    They are the test set of Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits.
-    Grey images `[8, 8, 1]` with values 0 to 16. The split is fixed and stratified: 1,437 images to
-    train and 360 to test.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    data = load_digits()
-    images = data.images.astype(np.uint8)[..., None]
-    labels = data.target.astype(np.int32)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
-    )
-    names = tuple(str(name) for name in data.target_names)
-    return Source(Split(images[train], labels[train]), Split(images[test], labels[test]), names)
-
 
 FAKE_EXAMPLES = 1024
 """Images to train on, if a name of fake data does not say how many."""

@@ -3,7 +3,9 @@
 The lines are the source: what such a tool has of a run is made from them.
 """
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +41,9 @@ class TensorBoard:
     """The event file of a run: scalars of its lines, histograms, figures. It is made anew."""
 
     def __init__(self, directory: Path, config: ConfigDict | None = None):
-        from tensorboardX import SummaryWriter
+        # It would import PyTorch for the name of a type: a second and 200 MB in every process.
+        with hidden("torch"):
+            from tensorboardX import SummaryWriter
 
         for stale in directory.glob("events.out.tfevents.*"):
             stale.unlink()
@@ -104,6 +108,19 @@ WRITERS: dict[str, type[Writer]] = {"tensorboard": TensorBoard, "wandb": Weights
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """What each needs."""
+
+
+@contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Imports in the block do not find a package, unless it is imported already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def as_arrays(variables: Any) -> dict[str, np.ndarray]:

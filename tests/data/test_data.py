@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resjax.config import ConfigError
+from resjax.data.digits import digits
 from resjax.data.resident import (
     STATISTICS,
     evaluation_batches,
@@ -12,7 +13,7 @@ from resjax.data.resident import (
     training_order,
 )
 from resjax.data.source import Split
-from resjax.data.sources import FAKE_SEED, digits, fake, load
+from resjax.data.sources import FAKE_SEED, fake, load
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -58,22 +59,6 @@ def test_evaluation_counts_every_example_once(examples, batch):
     counted = np.concatenate([index[valid] for index, valid in batches])
     np.testing.assert_array_equal(np.sort(counted), np.arange(examples))
     assert {len(index) for index, _ in batches} == {batch}
-
-
-def test_digits_are_all_there_in_a_fixed_stratified_split():
-    from sklearn.datasets import load_digits
-
-    source = digits()
-    assert source.train.images.shape == (1437, 8, 8, 1)
-    assert source.test.images.shape == (360, 8, 8, 1)
-    ours = np.concatenate([source.train.images, source.test.images]).reshape(1797, -1)
-    theirs = load_digits().data.astype(np.uint8)
-    assert sorted(map(bytes, ours)) == sorted(map(bytes, theirs))
-    shares = np.bincount(source.test.labels) / np.bincount(load_digits().target)
-    assert np.abs(shares - 360 / 1797).max() < 0.006
-    assert source.fingerprint == (
-        "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
-    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resjax.config import ConfigError
+from resjax.data.digits import digits
 from resjax.data.slices import Splits, cut, parse, resolve, slices_of
-from resjax.data.sources import digits
 
 
 def boundaries(limit):

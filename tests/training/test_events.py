@@ -1,3 +1,5 @@
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.training import rundir
-from resjax.training.events import TensorBoard
+from resjax.training.events import TensorBoard, hidden
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 
@@ -27,6 +29,27 @@ def events(directory):
         found += [(event.step, value.tag, value) for value in event.summary.value]
         content = content[16 + length :]
     return found
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
+def test_event_files_are_written_without_importing_pytorch(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from resjax.training.events import TensorBoard; "
+        "writer = TensorBoard(Path()); writer.add({'step': 1, 'error': 0.5}); writer.close(); "
+        "print('torch' in sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=tmp_path)
+    assert said == "False\n"
+    assert [(step, tag) for step, tag, _ in events(tmp_path)] == [(1, "error")]
+
+
+def test_a_hidden_package_is_found_again_and_one_in_use_stays():
+    with hidden("this"), pytest.raises(ModuleNotFoundError):
+        import this  # noqa: F401
+    assert "this" not in sys.modules
+    with hidden("json"):
+        assert sys.modules["json"] is json
+    assert sys.modules["json"] is json
 
 
 def test_the_event_file_has_the_numbers_of_the_lines(tiny, tmp_path):

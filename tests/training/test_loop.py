@@ -9,9 +9,9 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.data.augment import Augmentation
+from resjax.data.digits import digits
 from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.source import Split
-from resjax.data.sources import digits
 from resjax.models.resnet import initial_variables
 from resjax.models.summary import count_parameters
 from resjax.training import rundir

@@ -46,7 +46,7 @@ def test_a_run_leaves_the_weights_of_its_last_evaluation(trained):
     assert weights.about.class_names == tuple("0123456789")
     assert weights.about.image_shape == (8, 8, 1)
     assert weights.about.batches == 20
-    from resjax.data.sources import digits
+    from resjax.data.digits import digits
 
     pixels = digits().train.images
     np.testing.assert_allclose(weights.mean, pixels.mean((0, 1, 2)), rtol=1e-6)
