@@ -10,6 +10,7 @@ from resjax.commands import COMMANDS, GROUPS
 from resjax.commands.command import Command
 from resjax.config import ConfigError, nearest
 from resjax.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
+from resjax.keys import KEYS
 from resjax.parsing import Help, Parser
 
 ABOUT = """\
@@ -69,9 +70,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if not unknown.startswith("-"):
             remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
             own.error(f"unknown argument {left[0]!r}{remedy}")
-        known = [name for name in own._option_string_actions if name != KEY_OPTION]
-        own.error(f"unknown option {unknown}; {nearest(unknown, known)}")
+        own.error(f"unknown option {unknown}; {_remedy(unknown, own, COMMANDS[options.command])}")
     return options
+
+
+def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str:
+    """What an option that there is not was meant for: a key of that name, or a similar option."""
+    name = unknown.lstrip("-").replace("-", "_")
+    keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
+    if keys and command.overrides:
+        return f"use {' or '.join(f'--config.{key}' for key in keys)}"
+    return nearest(
+        unknown, [option for option in own._option_string_actions if option != KEY_OPTION]
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:

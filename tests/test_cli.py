@@ -58,6 +58,11 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["--versoin"], "no command given"),
     (["sweep", "--sedes=3"], "unknown option --sedes; nearest: --seeds"),
     (["sweep", "--confg=mine.py"], "unknown option --confg; nearest: --config"),
+    (["train", "--depth", "8"], "unknown option --depth; use --config.model.depth; see resjax tr"),
+    (["train", "--batch-size=8"],
+     "unknown option --batch-size; use --config.train.batch_size or --config.eval.batch_size"),
+    (["train", "--model.depth=8"], "unknown option --model.depth; use --config.model.depth"),
+    (["status", "runs", "--depth=8"], "unknown option --depth; "),
     (["status", "runs", "more"], "unknown argument 'more'; see resjax status --help"),
     (["sweep", "mine.py"], "unknown argument 'mine.py'; use --config=mine.py; see resjax sweep"),
     (["status"], "the following arguments are required: DIR; see resjax status --help"),
@@ -71,11 +76,14 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
      "model.depth=abc is not a number of layers, such as 56"),
     (["train", "--config=experiments/degradation.py", "--config.optim.nesterov=perhaps"],
      "optim.nesterov=perhaps is not True or False"),
+    (["train", "--config=experiments/degradation.py", "--workdir=README.md/run"],
+     "cannot write to README.md: File exists; make it writable, or choose another directory"),
 ])  # fmt: skip
 def test_a_slip_is_answered_by_one_line_with_what_is_nearest(words, message, capsys):
     assert main(words) == exits.EXIT_USAGE
-    error = capsys.readouterr().err
+    output, error = capsys.readouterr()
     assert message in error
+    assert not output
     assert error.startswith("resjax: ")
     assert error.count("\n") == 1
     assert len(error) < 300

@@ -53,13 +53,12 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
 
 
 def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
-    """Trains runs in this process, one after another, and shows it."""
-    from resjax.sweeps.local import check, run_sweep
+    """Trains runs in this process, one after another, and shows it; `check` has passed them."""
+    from resjax.sweeps.local import run_sweep
     from resjax.terminal.live import Display
     from resjax.training import hosts
     from resjax.training.compilation import enable_cache
 
-    check(runs)
     enable_cache()
     with Display(runs, silent=not hosts.is_first()) as display:
         outcomes = run_sweep(runs, display, retry)

@@ -60,6 +60,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.sweeps import grid
+    from resjax.sweeps.local import check
     from resjax.training import hosts
     from resjax.training.rundir import DONE, run_state
 
@@ -82,6 +83,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.dry_run:
         return _dry_run(runs, options.json)
     if here:
+        check(runs)
         code = running.execute(runs, options.retry)
     elif options.launcher == "ray":
         code = _work_on_ray(runs, options, Path(module.__file__))

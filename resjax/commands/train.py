@@ -21,6 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.sweeps.local import check
     from resjax.terminal.plans import print_plan
     from resjax.training import hosts
     from resjax.training.plan import prepare
@@ -28,10 +29,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     name, _, config, _ = read_experiment(rest)
     running.join(options, config)
     directory = options.workdir or Path("runs", name, run_id(config))
-    plan = prepare(config)
+    runs = {directory: config}
+    check(runs)
     if hosts.is_first():
-        print_plan(plan)
-    code = running.execute({directory: config}, options.retry)
+        print_plan(prepare(config))
+    code = running.execute(runs, options.retry)
     if hosts.is_first():
         print(f"run: {directory}")
     return code

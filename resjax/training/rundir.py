@@ -95,7 +95,8 @@ def make_directory(directory: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {directory}: {error.strerror}; choose another directory"
+            f"cannot write to {directory}: {error.strerror}; "
+            "make it writable, or choose another directory"
         ) from None
 
 
