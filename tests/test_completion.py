@@ -88,6 +88,7 @@ def test_values_of_a_key_are_completed(shell):
     assert completed("resjax train --config.model.shortcut=") == [*SHORTCUTS]
 
 
+@pytest.mark.slow
 def test_shortcuts_of_an_experiment_file_are_among_the_values_where_it_is_named(shell):
     line = "resjax train --config=mine.py:arg --config.model.shortcut="
     assert completed(line) == [*SHORTCUTS, "half", "thrice"]

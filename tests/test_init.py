@@ -126,6 +126,7 @@ def test_half_is_half_of_the_identity(mine):
         np.testing.assert_array_equal(half, whole / 2)
 
 
+@pytest.mark.slow
 def test_annotations_that_are_text_are_understood(mine):
     """As `from __future__ import annotations` makes them, which dataclasses look up."""
     path = Path("later.py")

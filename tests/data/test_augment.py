@@ -61,6 +61,7 @@ def test_windows_and_mirror_images_are_equally_likely(split):
     assert sum((count - 100) ** 2 / 100 for count in counts.values()) < 49 + 5 * 10
 
 
+@pytest.mark.slow
 @settings(max_examples=10)  # of few batches: JAX compiles anew for each
 @given(batch=st.sampled_from([1, 7, 50]), step=st.integers(0, 30), row=st.integers(0, 49))
 def test_what_becomes_of_an_image_depends_on_the_epoch_and_not_on_its_batch(

@@ -102,6 +102,7 @@ prepare.prepare("killed", Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_set_whose_preparation_was_killed_is_not_there_and_can_be_prepared(tmp_path):
     def run(number):
         command = [sys.executable, "-c", KILLED, str(tmp_path), str(number)]

@@ -181,6 +181,7 @@ def test_workers_change_nothing(workers, monkeypatch):
     passes.close()
 
 
+@pytest.mark.slow
 def test_memory_shared_with_workers_is_used_again(monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 1)
     monkeypatch.setattr(streaming, "_room", lambda shape, least: least)
@@ -295,6 +296,7 @@ def test_a_source_that_fails_ends_the_feed_with_the_example(workers):
         next(feed)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_feed(monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 1)
     feed = evaluation_feed(Failing([b""] * 5, how="die"), Recorder(), 5, workers=2)
@@ -319,6 +321,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_process_that_is_killed(tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)

@@ -88,6 +88,7 @@ def run(net, tmp_path_factory):
     return directory / "run"
 
 
+@pytest.mark.slow
 def test_an_import_says_what_it_found_and_assumed(net, tmp_path, capsys):
     state = {name: tensor.half() for name, tensor in net.state_dict().items()}
     safetensors.save_file(state, tmp_path / "net.safetensors")
@@ -107,6 +108,7 @@ def test_an_import_says_what_it_found_and_assumed(net, tmp_path, capsys):
     assert not list(tmp_path.glob("run/.*"))
 
 
+@pytest.mark.slow
 def test_predictions_and_probabilities_are_those_of_torchvision(net, run, folder, capsys):
     paths = folder[1]
     assert main(["predict", str(run), *map(str, paths), "--json"]) == 0
@@ -160,6 +162,7 @@ def test_the_table_of_classes_fits_80_columns(run, folder, capsys, monkeypatch):
         assert f"\n{name} " in out
 
 
+@pytest.mark.slow
 def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     from resjax.training.loop import train_and_evaluate
 
@@ -176,6 +179,7 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     assert "digits have values from 0 to 16" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
     net = randomised(
         hugging_face(

@@ -125,6 +125,7 @@ def test_networks_of_timm(name, naming, tmp_path):
 NARROW = {"hidden_sizes": [32, 64, 128, 256], "embedding_size": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

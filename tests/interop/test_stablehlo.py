@@ -50,6 +50,7 @@ def logits(weights, given):
     return np.asarray(compute(weights.variables, given))
 
 
+@pytest.mark.slow
 def test_a_file_is_the_function_for_any_number_of_images(tmp_path):
     weights = weights_of(shortcut="projection")
     export(weights, tmp_path / "net.stablehlo")
@@ -69,6 +70,7 @@ def test_it_calls_nothing_that_others_do_not_have(tmp_path):
     assert {"cpu", "cuda", "tpu"} <= set(exported.platforms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

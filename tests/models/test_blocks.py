@@ -98,6 +98,7 @@ def test_zero_last_gamma_starts_every_block_as_the_identity():
         np.testing.assert_array_equal(stage["branch"], 0)
 
 
+@pytest.mark.slow
 def test_fixup_scales_the_branches_by_their_number():
     """Zhang et al. 2019: the last layer is zero, others are scaled by L^(-1 / (2m - 2))."""
     _, fixup = built(kernel_init="fixup", norm={"kind": "none"})
@@ -115,6 +116,7 @@ def test_orthogonal_kernels_are_orthogonal():
     np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(4), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_norm_after_the_activation_sees_no_negative_value():
     model, variables = built(norm={"position": "after"}, depth=8, shortcut="none")
     seen = []
@@ -138,6 +140,7 @@ def test_without_normalisation_there_are_no_statistics():
     np.testing.assert_array_equal(logits, model.apply(variables, IMAGES, train=False))
 
 
+@pytest.mark.slow
 def test_stochastic_depth_drops_branches_of_examples_with_a_linear_decay():
     """Huang et al. 2016, equation 4: the last of L blocks is dropped most; none in evaluation."""
     model, variables = built(stochastic_depth=0.6, depth=26)
@@ -152,6 +155,7 @@ def test_stochastic_depth_drops_branches_of_examples_with_a_linear_decay():
     assert not (whole == 0).all((2, 3, 4)).any()
 
 
+@pytest.mark.slow
 def test_a_kept_branch_is_divided_by_its_probability():
     block_model, variables = built(stochastic_depth=0.5, depth=8)
     block = Block(block_model.spec.branch(0, False, None), block_model.parts)
@@ -239,6 +243,7 @@ def test_features_name_the_stages_by_their_stride():
     assert shapes.blocks["stage2"]["branch"].shape == (2, 1, 8, 8, 8)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_network():
     model, variables = built()
     got = features(model, variables, IMAGES)

@@ -31,6 +31,7 @@ def logits(model, variables, images=IMAGES, train=False):
     )(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
@@ -65,6 +66,7 @@ def test_a_grown_plain_net_is_the_same_function_to_rounding(keys, seen):
     np.testing.assert_allclose(logits(deep, grown), expected, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_growing_twice_is_growing_once_more():
     shallow, deep, variables = pair(14, 20)
     _, deeper, _ = pair(14, 26)
@@ -73,6 +75,7 @@ def test_growing_twice_is_growing_once_more():
     np.testing.assert_array_equal(logits(deeper, twice), logits(shallow, variables))
 
 
+@pytest.mark.slow
 def test_new_identity_blocks_can_learn():
     """Only what is zero must be left by its own gradient: the last scale of every new branch."""
     shallow, deep, variables = pair(8, 20)
@@ -174,6 +177,7 @@ def test_networks_that_compute_otherwise_are_refused(other):
         grow(variables, shallow, build_model(config, classes), jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_nets_without_normalisation_grow_too():
     models = []
     for depth in (8, 20):

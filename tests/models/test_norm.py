@@ -27,6 +27,7 @@ def variables_of(features, key):
     }
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(
     shape=st.lists(st.integers(2, 6), min_size=2, max_size=4),

@@ -95,6 +95,7 @@ def test_every_shortcut(shortcut, order):
     compare(CIFAR | settings, (9, 8, 3))
 
 
+@pytest.mark.slow
 def test_dropout_shortcut_in_evaluation():
     compare(CIFAR | {"shortcut": "dropout"}, (8, 8, 3), train=False)
 
@@ -123,6 +124,7 @@ def test_every_family(settings, image_shape):
     compare(settings, image_shape, batch=5)
 
 
+@pytest.mark.slow
 def test_a_net_of_the_imagenet_family():
     compare(IMAGENET | {"depth": 18, "shortcut": "projection"}, (33, 32, 3))
 

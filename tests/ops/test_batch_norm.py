@@ -37,6 +37,7 @@ def close(ours, theirs, tolerance=1e-12):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
 @pytest.mark.parametrize("shape", [(7, 3), (2, 37), (5, 4, 3, 37), (60, 9, 9, 16)], ids=str)
@@ -101,6 +102,7 @@ def test_groups_are_normalised_each_for_itself(shape, kernels, monkeypatch):
     close(slope(together)(*operands), slope(apart)(*operands), 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_vmap_normalises_each_for_itself():
     x, scale, bias = draw((3, 6, 4, 4, 5), 0), draw((3, 5), 1), draw((5,), 2)

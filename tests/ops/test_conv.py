@@ -60,6 +60,7 @@ def test_it_equals_the_convolution_of_xla_forward_and_backward(
         assert distance(ours, theirs) < 1e-5, number
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     image=st.tuples(st.integers(1, 12), st.integers(1, 12)),
@@ -142,6 +143,7 @@ def double():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])
 def test_both_modes_and_second_derivatives_are_those_of_xla(stride, groups):

@@ -31,6 +31,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", NETWORKS, ids=str)
 def test_norms_are_those_of_the_gradient_at_perturbations_inserted_before_blocks(keys):
     model, variables = built(**keys)
@@ -41,6 +42,7 @@ def test_norms_are_those_of_the_gradient_at_perturbations_inserted_before_blocks
     assert found["input_ratio"] == pytest.approx(expected[0] / expected[-1], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [{"order": "preact", "shortcut": "projection"}, {"order": "bn_after_add"}], ids=str
 )
@@ -75,6 +77,7 @@ def ratios_at_initialisation(shortcut, blocks=60, width=512, examples=512):
     return np.asarray(norms[:-1] / norms[1:])
 
 
+@pytest.mark.slow
 def test_plain_batch_norm_nets_explode_at_the_rate_of_theory():
     """Yang et al. 2019: for ReLU the squared norm grows by pi / (pi - 1) in every layer."""
     ratios = ratios_at_initialisation("none")
@@ -82,6 +85,7 @@ def test_plain_batch_norm_nets_explode_at_the_rate_of_theory():
     assert growth == pytest.approx(math.pi / (math.pi - 1), rel=0.03)
 
 
+@pytest.mark.slow
 def test_the_residual_twin_grows_polynomially():
     """As of (n / l)^c, the ratio of block l is 1 + c / l; in a plain net it is the same for all."""
     ratios = ratios_at_initialisation("identity")

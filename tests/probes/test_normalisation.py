@@ -23,6 +23,7 @@ def measured(model, variables, parts):
     return together(jax.device_get([measure(variables, images) for images in batches]))
 
 
+@pytest.mark.slow
 def test_running_statistics_that_are_precise_are_not_off():
     model, variables = built(depth=14)
     precise = {**variables, "batch_stats": measured(model, variables, 4)}
@@ -60,6 +61,7 @@ def test_a_batch_is_one_of_the_parts():
     np.testing.assert_array_equal(found["batch_var"], 0)
 
 
+@pytest.mark.slow
 def test_channels_are_dead_where_scale_and_bias_make_them_so():
     """A scale of 0 is a constant; behind a ReLU, so is a bias far below zero."""
     model, variables = built(depth=14)
@@ -81,6 +83,7 @@ def test_channels_are_dead_where_scale_and_bias_make_them_so():
     assert float(branch[..., 5].std()) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_opening_block_of_a_pre_activation_net_has_one_normalisation_less():
     model, variables = built(depth=14, order="preact")
     for values in probed(normalisation, model, variables).values():

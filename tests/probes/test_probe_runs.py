@@ -28,6 +28,7 @@ def dense(tiny):
     return tiny
 
 
+@pytest.mark.slow
 def test_a_run_that_is_probed_has_the_bits_and_the_name_of_one_that_is_not(dense, tmp_path):
     name = run_id(dense)
     train_and_evaluate(dense, tmp_path / "without")

@@ -62,6 +62,7 @@ def test_branches_are_compared_with_the_input_and_with_the_shortcut():
     np.testing.assert_allclose(found["branch_over_input"][1:], over_input, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"shortcut": "none"}], ids=str)
 def test_blocks_that_were_grown_are_the_identity_and_others_are_not(keys):
     shallow, variables = built(depth=8, **keys)

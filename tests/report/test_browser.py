@@ -67,6 +67,7 @@ def lines(page):
     return page.locator(".chart.curves").first.evaluate(script)
 
 
+@pytest.mark.slow
 def test_a_legend_entry_hides_and_shows_its_curves(visit):
     page = visit()
     assert lines(page).count("plain, 56 layers") == 2
@@ -269,6 +270,7 @@ def test_the_page_prints_on_white_paper_with_all_its_charts(visit, tmp_path):
     page.evaluate("dispatchEvent(new Event('afterprint'))")
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_pressed_is_reached_by_tab(visit):
     page = visit()
     reached = []

@@ -53,6 +53,7 @@ def nets(errors):
     return cells
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depths", "highest"), [(2, 0.97), (4, 1.0)])
 def test_the_interval_of_a_gap_covers_it_though_the_best_net_is_chosen_by_what_is_compared(
     depths, highest

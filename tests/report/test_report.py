@@ -146,6 +146,7 @@ def test_names_with_html_in_them_are_escaped(tmp_path):
     assert 'href="../%3Ci%3Erun/"' in page
 
 
+@pytest.mark.slow
 def test_costs_add_up_from_runs_to_networks_to_all_and_those_without_a_result_are_in_them(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.2], ("identity", 8): [0.1]})
     lost = fail_run(begin_run(tmp_path, "lost", model__shortcut="none", model__depth=20))

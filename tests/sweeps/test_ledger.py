@@ -139,6 +139,7 @@ def events(run):
     return [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_line_that_was_half_written_is_as_if_it_had_never_been(tiny, tmp_path, cut):
     whole = tmp_path / "whole"
     shutil.copytree(cut, whole)

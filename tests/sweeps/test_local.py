@@ -36,6 +36,7 @@ def grid_of_two(tiny, tmp_path):
     return {tmp_path / "identity": tiny, tmp_path / "none": other}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_trained_again(tiny, tmp_path):
     runs, first, second = grid_of_two(tiny, tmp_path), Recorder(), Recorder()
     outcomes = run_sweep(runs, first)
@@ -137,6 +138,7 @@ def test_seeds_are_trained_side_by_side_and_each_is_a_run_of_its_own(tiny, tmp_p
     assert len(losses) == 3
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_group_goes_on_when_others_are_done(tiny, tmp_path):
     """Killed between two results; the second ends with the bits that it had."""
     runs = seeds_side_by_side(tiny, tmp_path)

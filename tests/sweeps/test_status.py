@@ -46,6 +46,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_tells_how_often_it_went_
     assert (status.state, status.resumed, status.owner) == ("interrupted", 2, None)
 
 
+@pytest.mark.slow
 def test_runs_that_ended_tell_how(tiny, tmp_path):
     summary = train_and_evaluate(tiny, tmp_path / "done")
     (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke\n\nTraceback")

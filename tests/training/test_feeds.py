@@ -82,6 +82,7 @@ def test_a_net_grows_on_streamed_images_and_computes_what_it_did(streamed, tmp_p
     assert at_growth["grown_test_loss"] == pytest.approx(at_growth["test_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_images_of_one_size_are_resident(tiny, thumbnails, tmp_path):
     tiny.data.name = f"folder:{thumbnails}"
     tiny.train.batch_size, tiny.train.duration = 20, "20 steps"
@@ -92,6 +93,7 @@ def test_images_of_one_size_are_resident(tiny, thumbnails, tmp_path):
     assert train_and_evaluate(tiny, tmp_path).train_error < 0.2
 
 
+@pytest.mark.slow
 def test_an_evaluation_may_be_of_a_part_of_the_training_set(streamed, tmp_path):
     streamed.eval.train_examples = 10
     streamed.train.duration = "6 steps"

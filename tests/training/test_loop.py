@@ -28,6 +28,7 @@ def lines(path):
     return rundir.read_lines(path)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_path):
     first = train_and_evaluate(tiny, tmp_path / "first")
     second = train_and_evaluate(tiny, tmp_path / "second")
@@ -195,6 +196,7 @@ def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_growing_takes_the_parameters_and_averages_anew(tiny, tmp_path):
     """An average of no steps is nothing: what was grown is evaluated as it is."""
     tiny.model.depth, tiny.train.grow_from, tiny.train.grow_at = 14, 8, "10 steps"
@@ -280,6 +282,7 @@ def test_the_platform_chooses_the_steps_in_a_call_if_the_config_does_not(
     assert prepare(tiny).steps_per_call == taken
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
     results = []
     for size in (1437, 97):
@@ -308,6 +311,7 @@ def test_the_initial_state_is_what_the_network_draws(tiny):
     jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_the_running_statistics(tiny):
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
@@ -358,6 +362,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
     tiny, tmp_path, monkeypatch
 ):
@@ -375,6 +380,7 @@ def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
     assert summary.test_error < 0.8  # it has learnt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
     plan = prepare(tiny)
@@ -392,6 +398,7 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
     assert (int(after.step), int(after.skipped_updates)) == (1, on_nan == "skip")
 
 
+@pytest.mark.slow
 def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
     tiny.train.on_nan = "skip"
     monkeypatch.setattr("resjax.training.begin.create_state", with_lost_parameters)

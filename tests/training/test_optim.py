@@ -85,6 +85,7 @@ def test_sgd_follows_its_formula(nesterov, decayed):
             np.testing.assert_allclose(params[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decayed", "adapted"), [("all", "kernels"), ("kernels", "all")])
 def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
     """You et al. 2017, algorithm 1, in NumPy: the lengths of gradient and decay are added."""

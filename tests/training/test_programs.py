@@ -131,6 +131,7 @@ def counted(x):
     return jnp.arange(len(x))
 
 
+@pytest.mark.slow
 def test_programs_that_were_not_used_for_long_are_dropped():
     """From memory, together with their parts, which JAX holds as long as their programs."""
 

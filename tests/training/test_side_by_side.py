@@ -229,6 +229,7 @@ def test_a_run_of_a_group_goes_on_alone_if_that_is_asked_for(tiny, tmp_path, mon
     assert rundir.run_state(run) == rundir.DONE
 
 
+@pytest.mark.slow
 def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
     tiny, tmp_path, monkeypatch
 ):
@@ -248,6 +249,7 @@ def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
     assert_same_ends([run for run in runs if run.name != "5"], tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_directories_of_other_processes_are_left_out(tiny, tmp_path):
     runs = group(tiny, tmp_path)
     other = tmp_path / "5"

@@ -68,6 +68,7 @@ def test_the_same_start_gives_the_same_bits(later, tmp_path):
     assert one.train_loss == two.train_loss
 
 
+@pytest.mark.slow
 def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path):
     later.data.name = "fake:8x8x1:5:500"
     plan = prepare(later)
