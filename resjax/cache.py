@@ -1,4 +1,4 @@
-"""Where compiled code is kept between processes, and what CPU it was compiled for."""
+"""Where a user's cache is, and what CPU the code in it was compiled for."""
 
 import hashlib
 import os
