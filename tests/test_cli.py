@@ -62,7 +62,7 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["train", "--batch-size=8"],
      "unknown option --batch-size; use --config.train.batch_size or --config.eval.batch_size"),
     (["train", "--model.depth=8"], "unknown option --model.depth; use --config.model.depth"),
-    (["status", "runs", "--depth=8"], "unknown option --depth; "),
+    (["status", "runs", "--depth=8"], "unknown option --depth; known: -h, --help, "),
     (["status", "runs", "more"], "unknown argument 'more'; see resjax status --help"),
     (["sweep", "mine.py"], "unknown argument 'mine.py'; use --config=mine.py; see resjax sweep"),
     (["status"], "the following arguments are required: DIR; see resjax status --help"),
