@@ -77,6 +77,7 @@ def grow(
 
 
 _features = jax.jit(features, static_argnums=0)
+"""One program; operation by operation it takes more than twice as long to compile."""
 
 
 def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
