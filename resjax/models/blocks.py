@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
+from resjax.ops.pool import max_pool
 
 NORM, ACTIVATION = "norm", "activation"
 
@@ -55,6 +56,7 @@ class Parts:
       norm: makes a normalisation, `norm(name=, zero_scale=)`.
       activation: elementwise function.
       shortcut: makes a shortcut, `shortcut(channels=, stride=, layer=, norm=, name=)`.
+      pool: what a stem may end with.
       order: where a block normalises and activates.
       zero_last_gamma: whether the scale of the last normalisation of a branch starts at zero.
       residual_scale: factor on every branch.
@@ -66,6 +68,7 @@ class Parts:
     norm: Callable[..., Callable]
     activation: Callable[[jax.Array], jax.Array]
     shortcut: Callable[..., nn.Module]
+    pool: Callable[[jax.Array], jax.Array] = max_pool
     order: Order = ORDERS["post"]
     zero_last_gamma: bool = False
     residual_scale: float = 1.0

@@ -20,6 +20,7 @@ from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import SHORTCUTS, make_shortcut
 from resjax.ops.conv import IMPLEMENTATIONS
+from resjax.ops.pool import max_pool
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -191,6 +192,7 @@ def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
         layer_name="dense" if fully_connected else "conv",
         norm=NORMS[config.norm.kind](config.norm, dtype),
         activation=ACTIVATIONS[model.activation],
+        pool=functools.partial(max_pool, implementation=model.conv),
         shortcut=make_shortcut(model.shortcut, options, model.shortcut_base),
         order=order,
         zero_last_gamma=model.zero_last_gamma,

@@ -1,1 +1,1 @@
-"""Operations that XLA leaves slow."""
+"""Operations that XLA leaves slow, or slow to compile."""

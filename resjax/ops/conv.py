@@ -171,7 +171,7 @@ def _native_form() -> Form:
     def product(name: str) -> Product:
         def call(a, b, geometry):
             shape = getattr(_shapes(a, b, geometry), name)
-            return jax.ffi.ffi_call(f"resjax_conv_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(
+            return native.call(f"resjax_conv_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(
                 a, b, stride=np.int64(geometry.stride), groups=np.int64(geometry.groups)
             )
 

@@ -4,6 +4,8 @@ They are in `kernels/` beside this file, built by the C++ compiler of the system
 that it runs on. Without a compiler resjax works as well, with the operations of XLA, and slower.
 """
 
+import concurrent.futures
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -12,14 +14,21 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-
-import jax
-import jaxlib
+from typing import Any
 
 from resjax.cache import cache_directory, cpu_kind
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None
 
 SOURCES = Path(__file__).with_name("kernels")
 TARGETS = (
@@ -28,75 +37,170 @@ TARGETS = (
     "resjax_conv_kernel_gradient",
     "resjax_norm_moments",
     "resjax_norm_contract",
+    "resjax_elementwise",
+    "resjax_pool_maxima",
+    "resjax_pool_picked",
+    "resjax_pool_placed",
 )
-FLAGS = ("-O3", "-std=c++17", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread")
+FLAGS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-pthread")
+WIDE = "-DRESJAX_WIDE"
+"""The flag for kernels of float64 as well, which are rarely used and take as long to build."""
+
 HOW_TO_GET_A_COMPILER = "install g++ or clang++, or name one in the environment variable CXX"
 
 
-@functools.cache
 def available() -> bool:
     """Whether XLA can call the kernels; builds and registers them the first time.
 
     Without a compiler, or if it fails, there is a warning with the remedy, once in a process.
     """
+    import jax  # the process that only builds does without
+
+    return _load(jax.config.jax_enable_x64)
+
+
+def call(target: str, results: Any, **options: Any) -> Callable:
+    """A function of arrays that calls a kernel, which is available; see `jax.ffi.ffi_call`."""
+    import jax
+
+    if not available():
+        raise RuntimeError(f"{target} is called, but no compiler could build it")
+    return jax.ffi.ffi_call(_registered(target, jax.config.jax_enable_x64), results, **options)
+
+
+def can_be_built() -> bool:
+    """Whether there is a compiler; unlike `available` it does not wait for it."""
+    return bool(_compiler())
+
+
+def start_building() -> None:
+    """Has another process build the kernels meanwhile, if they are not there and may be needed.
+
+    JAX need not be imported for it. The other process is left to itself: `available` waits for it,
+    and a command that ends sooner does not.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "cpu").split(",")
+    compiler = _compiler()
+    if not compiler or "cpu" not in platforms or shutil.which("nvidia-smi"):
+        return
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if not _library(compiler)[0].exists():
+            subprocess.Popen(
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[2], start_new_session=True,
+            )  # fmt: skip
+
+
+@functools.cache
+def _load(wide: bool) -> bool:
+    import jax
+
     compiler = _compiler()
     if compiler is None:
         warnings.warn(
             f"no C++ compiler, so training on the CPU is slower; {HOW_TO_GET_A_COMPILER}",
-            stacklevel=2,
+            stacklevel=3,
         )
         return False
     try:
-        library = ctypes.CDLL(str(_build(compiler)))
+        library = ctypes.CDLL(str(_build((*compiler, WIDE) if wide else compiler)))
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None) or str(error)
         reason = next((line for line in output.splitlines() if "error" in line), output.strip())
         warnings.warn(
             f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower without "
             f"({reason}); {HOW_TO_GET_A_COMPILER}",
-            stacklevel=2,
+            stacklevel=3,
         )
         return False
     for target in TARGETS:
         handler = jax.ffi.pycapsule(getattr(library, target))
-        jax.ffi.register_ffi_target(target, handler, platform="cpu")
+        jax.ffi.register_ffi_target(_registered(target, wide), handler, platform="cpu")
     return True
+
+
+def _registered(target: str, wide: bool) -> str:
+    """The name by which programs call a kernel."""
+    return f"{target}_wide" if wide else target
 
 
 def in_use() -> bool:
     """Whether programs for the default device call the kernels."""
+    import jax
+
     return jax.default_backend() == "cpu" and available()
 
 
-def _compiler() -> list[str] | None:
-    """The words of the command; CXX may hold more than one."""
+def _compiler() -> tuple[str, ...]:
+    """The words of the command; CXX may hold more than one. None at all if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     for words in [named] if named else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(words[0]):
-            return words
-    return None
+            return tuple(words)
+    return ()
 
 
-def _build(compiler: list[str]) -> Path:
+def _build(compiler: tuple[str, ...]) -> Path:
     """The shared library for this compiler, CPU and version of XLA's interface."""
+    library, command = _library(compiler)
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(library.with_suffix(".lock")):
+            if not library.exists():  # or another process has built it meanwhile
+                _compile(command, library)
+    return library
+
+
+def _library(compiler: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """Where the library is, and the command that compiles it; JAX is not imported."""
+    interface = Path(find_spec("jaxlib").submodule_search_locations[0], "include")
     # The generic flag of gcc and clang for "this machine" has another name on ARM.
     own = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-    command = [*compiler, *FLAGS, own, "-isystem", jax.ffi.include_dir()]
-    version = subprocess.run(
+    command = [*compiler, *FLAGS, own, "-isystem", str(interface)]
+    version_of_compiler = subprocess.run(
         [*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     contents = [path.read_text() for path in sorted(SOURCES.iterdir())]
-    identity = (contents, command, version, jaxlib.__version__, cpu_kind())
+    identity = (contents, command, version_of_compiler, version("jaxlib"), cpu_kind())
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-    library = cache_directory() / "native" / f"{name}.so"
-    if library.exists():
-        return library
-    library.parent.mkdir(parents=True, exist_ok=True)
+    return cache_directory() / "native" / f"{name}.so", command
+
+
+def _compile(command: list[str], library: Path) -> None:
+    """Compiles the sources to a library: the largest, and the others together, side by side.
+
+    Each unit reads the headers of XLA, which takes longer than a small source.
+    """
+    sources = sorted(SOURCES.glob("*.cc"), key=lambda path: path.stat().st_size)
     with tempfile.TemporaryDirectory(dir=library.parent) as partial:
-        built = Path(partial) / "kernels.so"
-        subprocess.run(
-            [*command, *map(str, sorted(SOURCES.glob("*.cc"))), "-o", str(built)],
-            capture_output=True, text=True, check=True, timeout=300,
-        )  # fmt: skip
-        built.replace(library)
-    return library
+
+        def run(words: list[str], name: str, text: str | None = None) -> str:
+            result = str(Path(partial) / name)
+            subprocess.run(
+                [*command, *words, "-o", result],
+                input=text, capture_output=True, text=True, check=True, timeout=300,
+            )  # fmt: skip
+            return result
+
+        def compiled(unit: list[Path]) -> str:
+            text = "".join(f'#include "{source}"\n' for source in unit)
+            return run(["-c", "-x", "c++", "-"], f"{unit[0].stem}.o", text)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as side_by_side:
+            objects = list(side_by_side.map(compiled, [sources[-1:], sources[:-1]]))
+        Path(run(["-shared", *objects], "kernels.so")).replace(library)
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Holds a lock against other processes, so that they need not build the same."""
+    with lock.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    lock.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    _build(_compiler())

@@ -10,16 +10,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
 from resjax.ops import native
-from resjax.ops.primitive import (
-    exact_dtype,
-    fold_channels,
-    make_primitive,
-    mapped_size,
-    unfold_channels,
-)
+from resjax.ops.primitive import batch_by_channels, exact_dtype, make_primitive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +69,7 @@ def batch_norm(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _batch_norm(epsilon, scope, x, scale, bias):
-    moments = _moments.bind(x, groups=scope.groups)
-    own, var = moments[:, 0], moments[:, 1]
+    own, var = _moments.bind(x, groups=scope.groups)
     mean = scope.mean(own)
     if scope.axis is not None:
         var = scope.mean(var + jnp.square(own - mean))
@@ -91,11 +84,11 @@ def _(epsilon, scope, primals, tangents):
     inverse = jax.lax.rsqrt(var + epsilon)
     values = x.size // (x.shape[-1] * scope.groups)
     # The mean of dx, and that of dx times the normalised x.
-    means = scope.mean(_contract.bind(dx, x, mean, inverse, groups=scope.groups) / values)
-    along, across = means[:, 0], means[:, 1]
+    sums = _contract.bind(dx, x, mean, inverse, groups=scope.groups)
+    along, across = (scope.mean(each / values) for each in sums)
     factor = scale * inverse
-    change = jnp.stack([dbias - factor * along, dscale - factor * across], 1)
-    spread = _expand.bind(change, x, mean, inverse, groups=scope.groups)
+    change = (dbias - factor * along, dscale - factor * across)
+    [spread] = _expand.bind(*change, x, mean, inverse, groups=scope.groups)
     dy = of_examples(factor, x) * dx + spread
     return (y, mean, var), (dy.astype(y.dtype), along, 2 * across / inverse)
 
@@ -135,22 +128,22 @@ def _in_groups(x, groups):
 
 
 def _moments_of(x, groups):
-    """`[N, ..., C]` to means and biased variances `[groups, 2, C]`."""
+    """`[N, ..., C]` to means and biased variances `[groups, C]`."""
     x = _in_groups(x.astype(exact_dtype(x)), groups)
     mean = x.mean(1)
-    return jnp.stack([mean, jnp.square(x - mean[:, None]).mean(1)], 1)
+    return mean, jnp.square(x - mean[:, None]).mean(1)
 
 
 def _contract_of(y, x, mean, inverse, groups):
-    """The sums `[groups, 2, C]` of y and of y * (x - mean) * inverse."""
+    """The sums `[groups, C]` of y and of y * (x - mean) * inverse."""
     y, x = _in_groups(y.astype(mean.dtype), groups), _in_groups(x, groups)
-    return jnp.stack([y.sum(1), (y * (x - mean[:, None])).sum(1) * inverse], 1)
+    return y.sum(1), (y * (x - mean[:, None])).sum(1) * inverse
 
 
-def _expand_of(sums, x, mean, inverse, groups):
-    """Its transpose in y: sums[:, 0] + sums[:, 1] * (x - mean) * inverse."""
-    across = of_examples(sums[:, 1] * inverse, x)
-    return of_examples(sums[:, 0], x) + across * (x - of_examples(mean, x))
+def _expand_of(along, across, x, mean, inverse, groups):
+    """Their transpose in y: along + across * (x - mean) * inverse."""
+    slope = of_examples(across * inverse, x)
+    return (of_examples(along, x) + slope * (x - of_examples(mean, x)),)
 
 
 def _on_cpu(target: str, otherwise):
@@ -158,55 +151,60 @@ def _on_cpu(target: str, otherwise):
         if not native.available():
             return otherwise(*operands, groups=groups)
         exact = exact_dtype(*operands)
-        shape = jax.ShapeDtypeStruct((groups, 2, operands[0].shape[-1]), exact)
-        return jax.ffi.ffi_call(target, shape)(*(operand.astype(exact) for operand in operands))
+        shape = jax.ShapeDtypeStruct((groups, operands[0].shape[-1]), exact)
+        return native.call(target, (shape, shape))(*(each.astype(exact) for each in operands))
 
     return call
 
 
-_moments = make_primitive(
-    "resjax_norm_moments", _moments_of, _on_cpu("resjax_norm_moments", _moments_of)
+_moments, _contract = (
+    make_primitive(name, function, _on_cpu(name, function), several=True)
+    for name, function in (
+        ("resjax_norm_moments", _moments_of),
+        ("resjax_norm_contract", _contract_of),
+    )
 )
-_contract = make_primitive(
-    "resjax_norm_contract", _contract_of, _on_cpu("resjax_norm_contract", _contract_of)
-)
-_expand = make_primitive("resjax_norm_expand", _expand_of, _expand_of)
+_expand = make_primitive("resjax_norm_expand", _expand_of, _expand_of, several=True)
 
 
-def _linear_in_first(primitive, function, transpose) -> None:
-    """Derivatives of a function of four operands that is linear in the first."""
+def _linear(primitive, function, transpose, leading: int) -> None:
+    """Derivatives of a function that is linear in its `leading` first operands, and its transpose.
 
-    def other(index):
-        def derivative(tangent, *operands, groups):
-            def of(operand):
-                changed = (*operands[:index], operand, *operands[index + 1 :])
-                return function(*changed, groups=groups)
+    The other operands are those of the transpose, too.
+    """
 
-            return jax.jvp(of, (operands[index],), (tangent,))[1]
+    def jvp(primals, tangents, groups):
+        result = primitive.bind(*primals, groups=groups)
+        terms = []
+        if any(type(each) is not ad.Zero for each in tangents[:leading]):
+            first = map(ad.instantiate_zeros, tangents[:leading])
+            terms.append(primitive.bind(*first, *primals[leading:], groups=groups))
+        for index in range(leading, len(primals)):
+            if type(tangents[index]) is not ad.Zero:
 
-        return derivative
+                def of(operand, index=index):
+                    changed = (*primals[:index], operand, *primals[index + 1 :])
+                    return function(*changed, groups=groups)
 
-    def first(tangent, _, *operands, groups):
-        return primitive.bind(tangent, *operands, groups=groups)
+                terms.append(jax.jvp(of, (primals[index],), (tangents[index],))[1])
+        return result, [sum(parts[1:], parts[0]) for parts in zip(*terms, strict=True)]
 
-    ad.defjvp(primitive, first, *(other(index) for index in (1, 2, 3)))
+    def backward(cotangents, *operands, groups):
+        linear, others = operands[:leading], operands[leading:]
+        gradients = transpose.bind(*map(ad.instantiate_zeros, cotangents), *others, groups=groups)
+        cast = [each.astype(own.aval.dtype) for each, own in zip(gradients, linear, strict=True)]
+        return [*cast, *[None] * len(others)]
 
-    def backward(cotangent, y, *operands, groups):
-        dy = transpose.bind(cotangent, *operands, groups=groups).astype(y.aval.dtype)
-        return dy, None, None, None
-
+    ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = backward
 
 
-_linear_in_first(_contract, _contract_of, _expand)
-_linear_in_first(_expand, _expand_of, _contract)
-
-
-def _batch(primitive, operands, axes, groups):
-    """vmap: what is mapped becomes further channels, which are normalised each for itself."""
-    result = primitive.bind(*fold_channels(operands, axes), groups=groups)
-    return unfold_channels(result, mapped_size(operands, axes))
+_linear(_contract, _contract_of, _expand, leading=1)
+_linear(_expand, _expand_of, _contract, leading=2)
 
 
 for _primitive in (_moments, _contract, _expand):
-    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
+    batch_by_channels(_primitive)
+
+AS_ELEMENTWISE = {"resjax_norm_expand": _expand_of}
+"""Primitives that are elementwise work, and the functions that compute them."""

@@ -8,31 +8,33 @@ import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import mlir
+from jax.interpreters import batching, mlir
 
 
-def make_primitive(name: str, default: Callable, cpu: Callable) -> Primitive:
-    """A primitive with one result.
+def make_primitive(name: str, default: Callable, cpu: Callable, several: bool = False) -> Primitive:
+    """A primitive.
 
     Args:
       name: in programs.
       default: what it computes, in functions of JAX.
       cpu: the same on a CPU.
+      several: whether it has several results, a tuple.
     """
     primitive = Primitive(name)
+    primitive.multiple_results = several
 
     @functools.cache
     def compiled(**params: Any) -> Callable:
         return jax.jit(functools.partial(primitive.bind, **params))
 
     def abstract(*operands, **params):
-        result = jax.eval_shape(functools.partial(default, **params), *operands)
-        return ShapedArray(result.shape, result.dtype)
+        results = jax.eval_shape(functools.partial(default, **params), *operands)
+        return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
 
     primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(default, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(default, several))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu, several), platform="cpu")
     return primitive
 
 
@@ -55,6 +57,20 @@ def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> 
 def unfold_channels(result: jax.Array, size: int) -> tuple[jax.Array, int]:
     """The inverse for a result: `[..., B C]` to `[..., B, C]`, and the mapped axis."""
     return result.reshape(*result.shape[:-1], size, -1), result.ndim - 1
+
+
+def batch_by_channels(primitive: Primitive) -> None:
+    """Says what vmap makes of a primitive that treats every channel for itself: more channels."""
+
+    def batch(operands, axes, **params):
+        size = mapped_size(operands, axes)
+        results = primitive.bind(*fold_channels(operands, axes), **params)
+        if not primitive.multiple_results:
+            return unfold_channels(results, size)
+        values, mapped = zip(*(unfold_channels(result, size) for result in results), strict=True)
+        return list(values), list(mapped)
+
+    batching.primitive_batchers[primitive] = batch
 
 
 def mapped_size(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> int:

@@ -15,7 +15,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from resjax.ops import native
 from resjax.ops.devices import DEVICES
+from resjax.ops.elementwise import in_few_calls
 from resjax.training.lanes import side_by_side
 from resjax.training.programs import program
 
@@ -27,7 +29,13 @@ def _by_mesh(
     share: Callable, mesh: Mesh, cut: Cut, out: int | None, donate_argnums: tuple[int, ...]
 ) -> Callable:
     specs = tuple(map(_spec, cut))
-    mapped = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=_spec(out), check_vma=False)
+    mapped = jax.shard_map(
+        _as_compiled(share, donate_argnums),
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=_spec(out),
+        check_vma=False,
+    )
     return jax.jit(
         mapped,
         in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
@@ -41,7 +49,7 @@ def _by_pmap(
 ) -> Callable:
     """`out=None` returns device 0's value: a share reduces what it returns."""
     mapped = jax.pmap(
-        share,
+        _as_compiled(share, donate_argnums),
         DEVICES,
         in_axes=cut,
         out_axes=out,
@@ -183,6 +191,11 @@ class Parallel:
         if self.style == "pmap":
             shape = (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])
         return jax.ShapeDtypeStruct(shape, value.dtype)
+
+
+def _as_compiled(share: Callable, donate_argnums: tuple[int, ...]) -> Callable:
+    """What XLA is given of a share: for CPUs with little elementwise work of its own."""
+    return in_few_calls(share, donate_argnums) if native.in_use() else share
 
 
 def _behind_lanes(cut: Cut, each: tuple[bool, ...]) -> Cut:

@@ -1,20 +1,48 @@
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 
-from resjax.ops.pool import _by_reduction, _by_selection, max_pool
+from resjax.ops import native
+from resjax.ops.pool import _by_reduction, max_pool
 
 
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 1, 2, 1)], ids=str)
-def test_selection_and_reduction_agree_with_their_gradients_on_ties_too(shape):
+def test_it_is_the_reduction_of_xla_with_its_gradient_on_ties_too(shape, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "available", lambda: False)
     # Rounded, so that most windows have their maximum several times.
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape).round(), jnp.float32)
-    ours, pull_ours = jax.vjp(_by_selection, x)
+    # Called anew, since what a primitive was compiled to is kept.
+    ours, pull_ours = jax.vjp(jax.jit(lambda x: max_pool(x)), x)
     theirs, pull_theirs = jax.vjp(_by_reduction, x)
     np.testing.assert_array_equal(ours, theirs)
-    cotangent = jnp.arange(1.0, ours.size + 1).reshape(ours.shape)
-    np.testing.assert_allclose(*pull_ours(cotangent), *pull_theirs(cotangent), rtol=1e-6)
+    cotangent = jnp.arange(1.0, ours.size + 1).reshape(ours.shape)  # whose sums are exact
+    np.testing.assert_array_equal(*pull_ours(cotangent), *pull_theirs(cotangent))
+
+
+def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders():
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 6, 3)), jnp.float32)
+    with jax.enable_x64(True):
+        jax.test_util.check_grads(lambda x: max_pool(x) ** 2, (x.astype(jnp.float64),), order=2)
+    images = jnp.stack([x, -x, 2 * x])
+    mapped = jax.vmap(jax.grad(lambda x: jnp.sum(max_pool(x) ** 2)))(images)
+    for one, gradient in zip(images, mapped, strict=True):
+        np.testing.assert_array_equal(gradient, jax.grad(lambda x: jnp.sum(max_pool(x) ** 2))(one))
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
+def test_a_window_with_a_pixel_that_is_not_a_number_has_none_as_its_maximum(kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(native, "available", lambda: False)
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 1)).astype(np.float32)
+    x[0, 2, 3] = np.nan
+    pooled = jax.jit(lambda x: max_pool(x))(x)[0, ..., 0]
+    seen = np.zeros((3, 3), bool)
+    seen[1, 1] = seen[1, 2] = True  # of rows 1 to 3, columns 1 to 3 and 3 to 5
+    np.testing.assert_array_equal(np.isnan(pooled), seen)
 
 
 def test_it_is_the_maximum_of_each_window():

@@ -11,7 +11,7 @@ constexpr int64_t kChunks = 64;  // that are summed for themselves, whatever the
 struct Table {
   int64_t groups, rows, channels;
 
-  // The results are [groups, 2, channels].
+  // The results are [groups, channels].
   Table(ffi::AnyBuffer x, ffi::AnyBuffer out)
       : groups(out.dimensions().front()), rows(1), channels(x.dimensions().back()) {
     for (int64_t size : x.dimensions()) rows *= size;
@@ -54,7 +54,7 @@ inline void Sum(int64_t begin, int64_t end, T* first, T* second, F terms) {
 // differences from the chunk's own mean; chunks are put together by the formula of Chan, Golub and
 // LeVeque 1979.
 template <typename T>
-void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
+void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* mean_of, T* variance_of) {
   const int64_t channels = table.channels, chunks = table.chunks();
   std::vector<T> partial(2 * table.groups * chunks * channels);
   table.ForEachChunk(pool, [&](int64_t chunk, int64_t begin, int64_t end, int64_t) {
@@ -87,8 +87,8 @@ void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
         squares += means[(2 * chunk + 1) * channels + c];
         squares += difference * difference * own * (count - own) / count;
       }
-      out[2 * group * channels + c] = mean;
-      out[(2 * group + 1) * channels + c] = squares / count;
+      mean_of[group * channels + c] = mean;
+      variance_of[group * channels + c] = squares / count;
     }
   }
 }
@@ -96,7 +96,7 @@ void Moments(ffi::ThreadPool& pool, Table table, const T* x, T* out) {
 // Sums of y and of y * (x - mean) * scale.
 template <typename T>
 void Contract(ffi::ThreadPool& pool, Table table, const T* y, const T* x, const T* mean,
-              const T* scale, T* out) {
+              const T* scale, T* along, T* across) {
   const int64_t channels = table.channels, chunks = table.chunks();
   std::vector<T> partial(2 * table.groups * chunks * channels);
   table.ForEachChunk(pool, [&](int64_t chunk, int64_t begin, int64_t end, int64_t group) {
@@ -122,26 +122,28 @@ void Contract(ffi::ThreadPool& pool, Table table, const T* y, const T* x, const 
         a += sums[2 * chunk * channels + c];
         b += sums[(2 * chunk + 1) * channels + c];
       }
-      out[2 * group * channels + c] = a;
-      out[(2 * group + 1) * channels + c] = b * scale[group * channels + c];
+      along[group * channels + c] = a;
+      across[group * channels + c] = b * scale[group * channels + c];
     }
   }
 }
 
-ffi::Error MomentsCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> out) {
+ffi::Error MomentsCall(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> mean,
+                       ffi::Result<ffi::AnyBuffer> variance) {
   return Dispatch(x.element_type(), [&](auto zero) {
     using T = decltype(zero);
-    Moments<T>(pool, Table(x, *out), x.typed_data<T>(), out->typed_data<T>());
+    Moments<T>(pool, Table(x, *mean), x.typed_data<T>(), mean->typed_data<T>(),
+               variance->typed_data<T>());
   });
 }
 
 ffi::Error ContractCall(ffi::ThreadPool pool, ffi::AnyBuffer y, ffi::AnyBuffer x,
                         ffi::AnyBuffer mean, ffi::AnyBuffer scale,
-                        ffi::Result<ffi::AnyBuffer> out) {
+                        ffi::Result<ffi::AnyBuffer> along, ffi::Result<ffi::AnyBuffer> across) {
   return Dispatch(y.element_type(), [&](auto zero) {
     using T = decltype(zero);
-    Contract<T>(pool, Table(y, *out), y.typed_data<T>(), x.typed_data<T>(), mean.typed_data<T>(),
-                scale.typed_data<T>(), out->typed_data<T>());
+    Contract<T>(pool, Table(y, *along), y.typed_data<T>(), x.typed_data<T>(), mean.typed_data<T>(),
+                scale.typed_data<T>(), along->typed_data<T>(), across->typed_data<T>());
   });
 }
 
@@ -151,6 +153,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(resjax_norm_moments, MomentsCall,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(resjax_norm_contract, ContractCall,
                               ffi::Ffi::Bind()
@@ -159,4 +162,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(resjax_norm_contract, ContractCall,
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>());

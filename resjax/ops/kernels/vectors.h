@@ -97,8 +97,10 @@ void WithWidth(int64_t width, F run) {
 template <typename Run>
 ffi::Error Dispatch(ffi::DataType type, Run run) {
   if (type == ffi::DataType::F32) return run(float()), ffi::Error::Success();
+#ifdef RESJAX_WIDE
   if (type == ffi::DataType::F64) return run(double()), ffi::Error::Success();
-  return ffi::Error::InvalidArgument("only float32 and float64");
+#endif
+  return ffi::Error::InvalidArgument("neither float32 nor, where it is built, float64");
 }
 
 }  // namespace

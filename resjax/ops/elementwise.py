@@ -1,0 +1,330 @@
+"""Elementwise work of a program as few calls of one kernel of ours, on CPUs.
+
+Between convolutions and sums, a network is chains of additions, multiplications and selections. XLA
+compiles a kernel for each chain, which is most of the time that it takes to compile a network. Here
+a traced program is walked through instead: elementwise operations wait until something else needs
+their result, and all that it takes is then one call, of a tape of loops. Views, such as slices and
+broadcasts, are no work at all; straight-line stages are views of their stacked parameters.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from resjax.ops import norm
+from resjax.ops.schedule import compute
+from resjax.ops.tape import contiguous
+from resjax.ops.values import (
+    VIEWS,
+    Node,
+    Stack,
+    Value,
+    View,
+    array_of,
+    broadcast,
+    constant,
+    drop,
+    hold,
+    identity,
+    is_known,
+    leaf,
+    reshaped,
+    taken,
+)
+
+
+def in_few_calls(function: Callable, donate_argnums: Sequence[int] = ()) -> Callable:
+    """The same function of trees of arrays, for programs on CPUs with kernels of our own.
+
+    It is traced when it is called, with the axes of devices that are then bound. Arguments of
+    `donate_argnums` may be overwritten.
+    """
+
+    def called(*arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        flat = lambda *leaves: function(*structure.unflatten(leaves))  # noqa: E731
+        traced, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
+        spare = [
+            number in donate_argnums
+            for number, argument in enumerate(arguments)
+            for _ in jax.tree.leaves(argument)
+        ]
+        results = _Walk().results(traced, leaves, spare)
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+    named = function.func if isinstance(function, functools.partial) else function
+    called.__name__ = getattr(named, "__name__", type(named).__name__)
+    return called
+
+
+# -------------------------------------------------------------------------------------- operations
+
+_NUMBERS = ("add", "sub", "mul", "div", "max", "min", "neg", "abs", "sqrt", "rsqrt")
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+_TRUTHS = ("and", "or", "not")
+
+
+def _operation(eqn: JaxprEqn, inputs: Sequence[Value]) -> tuple[str, tuple[Value, ...]] | None:
+    """The operation of the tape that an equation is, and what of; None if it is none."""
+    name, params = eqn.primitive.name, eqn.params
+    dtypes = {value.dtype for value in inputs}
+    if not all(map(is_known, dtypes)):
+        return None
+    truths = np.dtype(bool) in dtypes
+    if name == "select_n" and len(inputs) == 3:
+        return "select", tuple(inputs)
+    if name == "convert_element_type" and truths and is_known(params["new_dtype"]):
+        return "number", tuple(inputs)
+    if name in _TRUTHS and truths:
+        return name, tuple(inputs)
+    if truths:
+        return None
+    if name in _NUMBERS + _COMPARISONS:
+        return name, tuple(inputs)
+    if name == "add_any":
+        return "add", tuple(inputs)
+    if name == "square" or (name == "integer_pow" and params["y"] == 2):
+        return "mul", (inputs[0], inputs[0])
+    return None
+
+
+def _is_one(value: Value) -> bool:
+    return isinstance(value, View) and value.node.operation == "constant" and value.node.value == 1
+
+
+# ----------------------------------------------------------------------------------- control flow
+
+
+INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
+           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
+"""Calls of other programs, and the parameter that holds them."""
+
+BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",),
+          "checkpoint": ("jaxpr",)}  # fmt: skip
+"""Programs within programs, which stay what they are and are walked through each for itself."""
+
+
+def _rewritten(program: Any) -> Any:
+    """A program, or several, with its elementwise work in few calls."""
+    if isinstance(program, tuple):
+        return tuple(map(_rewritten, program))
+    if isinstance(program, Jaxpr):
+        closed = _rewritten(ClosedJaxpr(program, ()))
+        return program if closed.consts else closed.jaxpr
+    return jax.make_jaxpr(lambda *leaves: _Walk().results(program, leaves))(*program.in_avals)
+
+
+@functools.lru_cache(1024)
+def _as_elementwise(name: str, params: tuple, shapes: tuple) -> ClosedJaxpr:
+    """What a primitive of `norm.AS_ELEMENTWISE` computes, traced for shapes and dtypes."""
+    function = functools.partial(norm.AS_ELEMENTWISE[name], **dict(params))
+    return jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+
+
+@functools.lru_cache(1024)
+def _last_uses(jaxpr: Jaxpr) -> tuple[dict[Var, int], list[list[Var]]]:
+    """Where each name is used for the last time, and the names that are by equation."""
+    last: dict[Var, int] = {}
+    for index, eqn in enumerate(jaxpr.eqns):
+        last |= {atom: index for atom in eqn.invars if not isinstance(atom, Literal)}
+    end = len(jaxpr.eqns)
+    last |= {atom: end for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    ending: list[list[Var]] = [[] for _ in range(end + 1)]
+    for var, index in last.items():
+        ending[index].append(var)
+    return last, ending
+
+
+# ------------------------------------------------------------------------------------------ walking
+
+
+class _Walk:
+    """Walks through a traced program, and traces what it becomes."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple, Node] = {}
+
+    def results(
+        self, program: ClosedJaxpr, arrays: Sequence[Any], spare: Sequence[bool] | None = None
+    ) -> list[jax.Array]:
+        """The results of a program for arrays, of which those that are spare may be overwritten."""
+        arguments = [leaf(array, spare=False) for array in arrays]
+        hold(arguments)
+        free = [view.node for view, own in zip(arguments, spare or (), strict=False) if own]
+        results = self._run(program, arguments)
+        for value in results:
+            # As JAX decides which result takes the memory of which argument.
+            home = next((node for node in free if node.like(value)), None)
+            if home is not None:
+                free.remove(home)
+                if isinstance(value, View):
+                    value.node.home = home
+        return self._arrays(results)
+
+    def _run(self, program: ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
+        """The values of the results, held once for the caller; so are the arguments for this."""
+        jaxpr = program.jaxpr
+        last, ending = _last_uses(jaxpr)
+        names: dict[Var, Value] = {}
+
+        def name(variables: Sequence[Var], values: Sequence[Value]) -> None:
+            """Takes over values that are held."""
+            for var, value in zip(variables, values, strict=True):
+                if var in last:
+                    names[var] = value
+                else:
+                    drop([value])
+
+        def read(atom: Var | Literal) -> Value:
+            return constant(atom) if isinstance(atom, Literal) else names[atom]
+
+        constants = [leaf(constant, spare=False) for constant in program.consts]
+        hold(constants)
+        name([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments])
+        for index, eqn in enumerate(jaxpr.eqns):
+            inputs = list(map(read, eqn.invars))
+            hold(inputs)
+            drop([names.pop(var) for var in ending[index]])
+            name(eqn.outvars, self._step(eqn, inputs))
+        results = list(map(read, jaxpr.outvars))
+        hold(results)
+        drop(list(names.values()))
+        return results
+
+    def _step(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        """The results of an equation, held once; so are its inputs, for this to drop."""
+        name, params = eqn.primitive.name, eqn.params
+        if name in INLINED:
+            return self._run(params[INLINED[name]], inputs)
+        if name in norm.AS_ELEMENTWISE:
+            shapes = tuple((each.shape, each.dtype) for each in inputs)
+            return self._run(_as_elementwise(name, tuple(params.items()), shapes), inputs)
+        if name == "scan" and params["unroll"] >= params["length"]:
+            return self._unrolled(eqn, inputs)
+        values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)
+        hold(values)
+        drop(inputs)
+        return values
+
+    def _elementwise(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value] | None:
+        name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
+        if not inputs or not all(is_known(value.dtype) for value in inputs):
+            return None
+        if any(0 in each for each in (shape, *(value.shape for value in inputs))):
+            return None
+        if name in VIEWS or name == "unstack":
+            view = self._whole_view(inputs[0])
+            if name == "unstack":
+                return [taken(view, eqn.params["axis"], i) for i in range(len(eqn.outvars))]
+            if seen := VIEWS[name](view, eqn.params, shape):
+                return [seen]
+        if name == "pad":
+            return self._padded(eqn, inputs)
+        if name in ("mul", "div") and _is_one(inputs[1]) and inputs[0].shape == shape:
+            return [inputs[0]]
+        if found := _operation(eqn, inputs):
+            views = tuple(map(self._whole_view, found[1]))
+            return [self._made(found[0], views, shape, eqn.outvars[0].aval.dtype)]
+        return None
+
+    def _made(
+        self, operation: str, inputs: tuple[View, ...], shape: tuple[int, ...], dtype: Any,
+        places: tuple = (),
+    ) -> View:  # fmt: skip
+        """The result of an operation, the same one if it was asked for before."""
+        key = (operation, shape, np.dtype(dtype), places, *map(identity, inputs))
+        node = self.made.get(key)
+        if node is None or (node.array is None and not node.waits):
+            node = Node(shape, np.dtype(dtype), None, operation, inputs, places)
+            self.made[key] = node
+            hold(inputs)
+            for view in inputs:
+                view.node.users.append(node)
+        return View.of(node)
+
+    def _whole_view(self, value: Value) -> View:
+        """A view of one node; a stack becomes an array of its own."""
+        if isinstance(value, View):
+            return value
+        shape, strides = value.shape, contiguous(value.shape)
+        if len(value.parts) == 1 and (single := reshaped(value.parts[0], {}, shape)):
+            return single
+        places = tuple((i * strides[0], strides[1:]) for i in range(len(value.parts)))
+        return self._made("place", value.parts, shape, value.dtype, places)
+
+    def _padded(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value] | None:
+        """Padding as two loops: one that fills all, and one that writes what is padded."""
+        config, shape = eqn.params["padding_config"], eqn.outvars[0].aval.shape
+        if any(low < 0 or high < 0 for low, high, _ in config):
+            return None
+        view, filling = map(self._whole_view, inputs)
+        steps = contiguous(shape)
+        offset = sum(int(low) * step for (low, _, _), step in zip(config, steps, strict=True))
+        strides = tuple(
+            (int(inside) + 1) * step for (_, _, inside), step in zip(config, steps, strict=True)
+        )
+        everywhere = broadcast(filling, {"broadcast_dimensions": ()}, shape)
+        places = (0, steps), (offset, strides)
+        return [self._made("place", (everywhere, view), shape, view.dtype, places)]
+
+    def _unrolled(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        """A scan as straight-line code; what it is given and gives by element are views."""
+        params = eqn.params
+        constants, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
+        carry = inputs[constants:carried]
+        rows: list[list[Value]] = [[] for _ in range(params["length"])]
+        order = range(params["length"])
+        for i in reversed(order) if params["reverse"] else order:
+            elements = [self._element(value, i) for value in inputs[carried:]]
+            hold([*inputs[:constants], *elements])
+            results = self._run(params["jaxpr"], [*inputs[:constants], *carry, *elements])
+            carry, rows[i] = results[: params["num_carry"]], results[params["num_carry"] :]
+        drop([*inputs[:constants], *inputs[carried:]])
+        stacks = map(self._stacked, zip(*rows, strict=True))
+        return [*carry, *stacks]
+
+    def _element(self, value: Value, i: int) -> Value:
+        if isinstance(value, Stack):
+            return value.parts[i]
+        if is_known(value.dtype):
+            return taken(value, 0, i)
+        return leaf(jax.lax.index_in_dim(*self._arrays([value]), i, keepdims=False))
+
+    def _stacked(self, parts: Sequence[Value]) -> Value:
+        """Takes over what is held of the parts."""
+        if all(isinstance(part, View) and is_known(part.dtype) and part.shape is not None
+               for part in parts):  # fmt: skip
+            return Stack(tuple(parts))
+        stacked = leaf(jnp.stack(self._arrays(parts)))
+        hold([stacked])
+        drop(parts)
+        return stacked
+
+    def _other(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+        """What is not elementwise, of arrays."""
+        name, params = eqn.primitive.name, dict(eqn.params)
+        params |= {key: _rewritten(params[key]) for key in BODIES.get(name, ())}
+        with eqn.ctx.manager:
+            results = eqn.primitive.bind(*self._arrays(inputs), **params)
+        results = results if eqn.primitive.multiple_results else [results]
+        return list(map(leaf, results))
+
+    # ---------------------------------------------------------------------------------- computing
+
+    def _arrays(self, values: Sequence[Value]) -> list[jax.Array]:
+        """The arrays of values; what of them waits is computed in one call."""
+        views = [self._solid(value) for value in values]
+        compute([view.node for view in views if view.node.waits])
+        return list(map(array_of, views))
+
+    def _solid(self, value: Value) -> View:
+        """The same values as all elements of a node."""
+        view = self._whole_view(value)
+        if view.whole or view.node.operation == "constant":
+            return view
+        return self._made("copy", (view,), view.shape, view.dtype)

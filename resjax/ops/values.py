@@ -1,0 +1,251 @@
+"""Values of a program that is walked through: arrays, what waits to be computed, and views of both.
+
+A view sees an array by offset and strides, as NumPy does; slices, broadcasts and most reshapes are
+views, and no work.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from resjax.ops.tape import contiguous
+
+DTYPES = (np.float32, np.float64, np.bool_)
+"""Of what the kernel computes with."""
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """An array, or the elementwise operation that will compute it.
+
+    Attributes:
+      array: once there is one.
+      operation: of `tape.OPERATIONS`, "constant", or "place": parts written to places.
+      inputs: of the operation; none once there is an array.
+      places: for each input of "place", offset and strides of where it is written.
+      spare: whether its memory may be another's once nothing uses it.
+      home: the argument of the program whose memory it should take.
+      value: of a constant.
+      uses: names in the program, and inputs of nodes that wait, that stand for it.
+      users: nodes that were made of it.
+      number: in the order of their making.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    array: jax.Array | None = None
+    operation: str | None = None
+    inputs: tuple["View", ...] = ()
+    places: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    value: Any = None
+    spare: bool = True
+    home: "Node | None" = None
+    uses: int = 0
+    users: list["Node"] = dataclasses.field(default_factory=list)
+    number: int = dataclasses.field(default_factory=itertools.count().__next__)
+
+    @property
+    def waits(self) -> bool:
+        return self.array is None and self.operation not in (None, "constant")
+
+    def like(self, other: "Node | Value") -> bool:
+        """Whether they have one shape and dtype."""
+        return (self.shape, self.dtype) == (other.shape, other.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A node seen by offset and strides, as NumPy does."""
+
+    node: Node
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: Node) -> "View":
+        return cls(node, 0, node.shape, contiguous(node.shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.node.dtype
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all elements of the node in their order."""
+        alike = all(
+            own == other or size == 1
+            for own, other, size in zip(
+                self.strides, contiguous(self.shape), self.shape, strict=True
+            )
+        )
+        return alike and math.prod(self.shape) == math.prod(self.node.shape)
+
+    def spread(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Its strides where it is repeated to a shape along axes in which it has one element."""
+        if not self.shape:
+            return (0,) * len(shape)
+        pairs = zip(self.shape, shape, self.strides, strict=True)
+        return tuple(stride if own == size else 0 for own, size, stride in pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Values of one shape, which are the elements of an array along its first axis."""
+
+    parts: tuple[View, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.parts), *self.parts[0].shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.parts[0].dtype
+
+
+Value = View | Stack
+
+
+def nodes_of(value: Value) -> list[Node]:
+    """The nodes that a value stands on."""
+    return [part.node for part in value.parts] if isinstance(value, Stack) else [value.node]
+
+
+def is_known(dtype: Any) -> bool:
+    """Whether the kernel computes with a dtype."""
+    return dtype in DTYPES
+
+
+def hold(values: Sequence[Value]) -> None:
+    """Counts one more use of each value."""
+    for value in values:
+        for node in nodes_of(value):
+            node.uses += 1
+
+
+def drop(values: Sequence[Value]) -> None:
+    """Counts one use less; what waits and nothing uses any more is forgotten."""
+    for value in values:
+        for node in nodes_of(value):
+            node.uses -= 1
+            if not node.uses:
+                inputs, node.inputs = node.inputs, ()
+                node.operation = node.operation if node.operation == "constant" else None
+                drop(inputs)
+
+
+def leaf(array: Any, spare: bool = True) -> View:
+    """An array as a value; `spare` is that of its node."""
+    return View.of(Node(np.shape(array), array.dtype, array, spare=spare))
+
+
+def constant(literal: Literal) -> View:
+    """A number that is written in the program."""
+    dtype = literal.aval.dtype
+    if not is_known(dtype) or np.ndim(literal.val):
+        return leaf(jnp.asarray(literal.val, dtype))
+    value = bool(literal.val) if dtype == np.bool_ else float(literal.val)
+    return View.of(Node((), dtype, operation="constant", value=value))
+
+
+def taken(view: View, axis: int, i: int) -> View:
+    """The element i along an axis."""
+    without = lambda of: (*of[:axis], *of[axis + 1 :])  # noqa: E731
+    offset = view.offset + i * view.strides[axis]
+    return View(view.node, offset, without(view.shape), without(view.strides))
+
+
+def identity(view: View) -> tuple:
+    """What two views of the same elements have in common."""
+    node = view.node
+    of = (node.value, node.dtype) if node.operation == "constant" else node
+    return of, view.offset, view.shape, view.strides
+
+
+def array_of(view: View) -> jax.Array:
+    """The array that a view of all elements of a node is."""
+    node = view.node
+    if node.operation == "constant":
+        return jnp.full(view.shape, node.value, node.dtype)
+    if node.array.shape == view.shape:
+        return node.array
+    return jax.lax.reshape(node.array, view.shape)
+
+
+# ------------------------------------------------------------------------------------ more views
+# Each takes a view, the parameters of the primitive and the shape of the result; None is no view.
+
+
+def broadcast(view: View, params: dict, shape: tuple[int, ...]) -> View:
+    """Repeats a view along new axes, and along those in which it has one element."""
+    strides = [0] * len(shape)
+    for axis, into in enumerate(params["broadcast_dimensions"]):
+        strides[into] = view.strides[axis] if view.shape[axis] == shape[into] else 0
+    return View(view.node, view.offset, shape, tuple(strides))
+
+
+def reshaped(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+    """Without copying: axes of one element come and go, and what lies side by side is divided."""
+    if view.whole:
+        return View(view.node, view.offset, shape, contiguous(shape))
+    kept = [axis for axis, size in enumerate(view.shape) if size > 1]
+    if [view.shape[axis] for axis in kept] != [size for size in shape if size > 1]:
+        return None
+    strides = iter([view.strides[axis] for axis in kept])
+    return View(view.node, view.offset, shape, tuple(next(strides) if n > 1 else 0 for n in shape))
+
+
+def _in_order(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+    """A reshape that does not permute the axes before."""
+    return reshaped(view, params, shape) if params["dimensions"] is None else None
+
+
+def _sliced(view: View, params: dict, shape: tuple[int, ...]) -> View:
+    starts, steps = params["start_indices"], params["strides"] or [1] * len(shape)
+    offset = sum(int(start) * own for start, own in zip(starts, view.strides, strict=True))
+    strides = tuple(int(step) * own for step, own in zip(steps, view.strides, strict=True))
+    return View(view.node, view.offset + offset, shape, strides)
+
+
+def _cut_by_padding(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+    config = params["padding_config"]
+    if any(low > 0 or high > 0 or inside for low, high, inside in config):
+        return None
+    return _sliced(view, {"start_indices": [-low for low, _, _ in config], "strides": None}, shape)
+
+
+def _summed(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+    """A sum along axes of one element."""
+    alone = all(view.shape[axis] == 1 for axis in params["axes"])
+    return reshaped(view, params, shape) if alone else None
+
+
+def _converted(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+    return view if params["new_dtype"] == view.dtype else None
+
+
+VIEWS: dict[str, Callable[[View, dict, tuple[int, ...]], View | None]] = {
+    "broadcast_in_dim": broadcast,
+    "reshape": _in_order,
+    "squeeze": reshaped,
+    "expand_dims": reshaped,
+    "slice": _sliced,
+    "pad": _cut_by_padding,
+    "reduce_sum": _summed,
+    "convert_element_type": _converted,
+    "copy": lambda view, params, shape: view,
+    "stop_gradient": lambda view, params, shape: view,
+}
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of one element."""
+    return tuple(size for size in shape if size > 1)
