@@ -1,7 +1,7 @@
 """Networks: shortcuts, blocks, normalisation, and what they cost.
 
 build.named_model       a network by name; `build_model` from a config
-resnet.initial_variables
+trace.initial_variables
 features.features       what a network computes on the way
 grow.grow               a deeper network that is the same function
 summary.describe        layers, parameters, multiply-adds

@@ -18,7 +18,7 @@ from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.features import features
 from resjax.models.networks import BLOCKS
 from resjax.models.norm import BatchNorm
-from resjax.models.resnet import ResNet, initial_variables
+from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import (
     AveragePoolProjection,
     Identity,
@@ -26,6 +26,7 @@ from resjax.models.shortcuts import (
     Projection,
     ProjectionAll,
 )
+from resjax.models.trace import initial_variables
 
 CARRYING = (Identity, Projection, AveragePoolProjection)
 """Shortcuts that carry x as it is where the shape does not change."""

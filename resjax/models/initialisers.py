@@ -1,9 +1,13 @@
 """Initial values of kernels, by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 
 def _no_gains(blocks: int, layers: int) -> tuple[float, ...]:
@@ -27,9 +31,18 @@ class Initialiser:
     draw: Callable
     gains: Callable[[int, int], tuple[float, ...]] = _no_gains
 
-    def scaled(self, gain: float) -> Callable:
-        """`draw` with its values multiplied by `gain`."""
-        return lambda key, shape, dtype: gain * self.draw(key, shape, dtype)
+    def scaled(self, gain: float = 1.0) -> Callable:
+        """`draw` with its values multiplied by `gain`, a program of its own for every shape."""
+        return functools.partial(_scaled, self.draw, gain)
+
+
+def _scaled(draw: Callable, gain: float, key: jax.Array, shape: tuple, dtype: Any) -> jax.Array:
+    return _drawn(draw, gain, tuple(shape), jnp.dtype(dtype), key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _drawn(draw: Callable, gain: float, shape: tuple, dtype: Any, key: jax.Array) -> jax.Array:
+    return gain * draw(key, shape, dtype)
 
 
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

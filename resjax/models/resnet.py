@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +12,6 @@ from resjax.models.blocks import NORM, Block, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.networks import STEMS, Spec, Stem
 from resjax.models.shortcuts import ONE_VALUE
-from resjax.ops.pool import max_pool
 
 EVERY_BLOCK = 1 << 30
 """For `unroll`: straight-line code, however many blocks there are."""
@@ -71,7 +69,7 @@ class OpeningLayers(nn.Module):
                 else:
                     x = self.parts.activation(x)
         if self.stem.pool:
-            x = max_pool(x)
+            x = self.parts.pool(x)
         return x
 
 
@@ -201,39 +199,10 @@ class ResNet(nn.Module):
             dtype=exact,
             param_dtype=exact,
             precision="highest",  # accelerators would round the factors of a float32 product
-            kernel_init=INITIALISERS[self.head_init].draw,
+            kernel_init=INITIALISERS[self.head_init].scaled(),
             name="head",
         )
         return head(pooled)
-
-
-def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    """Parameters and statistics before training, for images of shape `[H, W, C]`.
-
-    A parameter depends on the key and its path alone, so models that share a layer share its
-    initial value.
-    """
-    draw = functools.partial(draw_variables, as_drawn(model), image_shape)
-    return jax.jit(draw, compiler_options=drawing_options())(key)
-
-
-def draw_variables(model: ResNet, image_shape: tuple[int, ...], key: jax.Array) -> Any:
-    """What `initial_variables` computes, to be compiled by the caller."""
-    return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
-
-
-def as_drawn(model: ResNet) -> ResNet:
-    """The same network however it is executed; its variables are compiled as loops over blocks."""
-    return model.clone(unroll=1, remat=False)
-
-
-def drawing_options() -> dict[str, Any]:
-    """Options of the compiler for `draw_variables`.
-
-    On a CPU nearly all of the time goes into optimising the code of the random generator, which
-    runs once.
-    """
-    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
 def refuse_small_images(spec: Spec, size: tuple[int, int]) -> None:

@@ -4,41 +4,11 @@ import dataclasses
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from resjax.models.layers import Convolution
 from resjax.models.networks import STEMS, Spec
 from resjax.models.resnet import ResNet
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerRecord:
-    """A weighted layer of a built network.
-
-    Attributes:
-      path: names of the modules that it is in, then its own.
-      kernel: shape of its kernel, `[size, size, C / groups, channels]` or `[F, channels]`.
-      input_shape, output_shape: for one image, without the batch.
-      times: how often it is there, once for each block of a stage's rest.
-    """
-
-    path: tuple[str, ...]
-    kernel: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    times: int
-
-    @property
-    def multiply_adds(self) -> int:
-        """For one image; a tap of a kernel that falls on padding counts like any other."""
-        return self.times * math.prod(self.kernel[:-1]) * math.prod(self.output_shape)
-
-    @property
-    def in_shortcut(self) -> bool:
-        """Whether it is part of a shortcut and not of a branch, the stem or the head."""
-        return "shortcut" in self.path
+from resjax.models.trace import LayerRecord, trace, variable_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,45 +63,15 @@ def count_multiply_adds(model: ResNet, image_shape: tuple[int, ...]) -> int:
     return sum(record.multiply_adds for record in layer_records(model, image_shape))
 
 
-def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """The shapes of all variables, without computing them."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-
-
-def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> list[LayerRecord]:
-    """The weighted layers in the order in which they are applied to images `[H, W, C]`.
-
-    They are observed while the network is traced, so this is what is executed and not a plan of it.
-    """
-    return _trace(model, image_shape)[1]
+def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> tuple[LayerRecord, ...]:
+    """The weighted layers in the order in which they are applied to images `[H, W, C]`."""
+    return trace(model, image_shape).layers
 
 
 def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers of parameters, and of multiply-adds for one image of shape `[H, W, C]`."""
-    variables, records = _trace(model, image_shape)
+    variables, records = variable_shapes(model, image_shape), layer_records(model, image_shape)
     return count_parameters(variables["params"]), sum(record.multiply_adds for record in records)
-
-
-def _trace(model: ResNet, image_shape: tuple[int, ...]) -> tuple[dict[str, Any], list[LayerRecord]]:
-    """The shapes of all variables and the layers, from one tracing of the network."""
-    records: dict[tuple[str, ...], LayerRecord] = {}
-
-    def observe(next_call, args, kwargs, context):
-        output = next_call(*args, **kwargs)
-        module = context.module
-        if isinstance(module, Convolution | nn.Dense) and context.method_name == "__call__":
-            stage = module.path[0].removeprefix("stage")
-            times = model.spec.stages[int(stage) - 1] - 1 if "rest" in module.path else 1
-            kernel = module.variables["params"]["kernel"].shape
-            records[module.path] = LayerRecord(
-                module.path, kernel, args[0].shape[1:], output.shape[1:], times
-            )
-        return output
-
-    with nn.intercept_methods(observe):
-        variables = variable_shapes(model, image_shape)
-    return variables, list(records.values())
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
@@ -142,7 +82,7 @@ def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
     >>> found.layers, found.params, found.multiply_adds
     (20, 269722, 40551040)
     """
-    variables, records = _trace(model, image_shape)
+    variables, records = variable_shapes(model, image_shape), layer_records(model, image_shape)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     stages = [f"stage{number}" for number in range(1, len(model.spec.stages) + 1)]
     members = {"stem": ["stem"]} | {stage: [stage] for stage in stages} | {"head": ["norm", "head"]}

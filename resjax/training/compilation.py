@@ -4,6 +4,9 @@ import jax
 
 from resjax.cache import cache_directory, cpu_kind
 
+SECONDS_WORTH_KEEPING = 0.03
+"""To compile a program; what a network begins with is a dozen of a tenth each."""
+
 
 def enable_cache() -> None:
     """Turns JAX's persistent compilation cache on, shared by all runs of this user.
@@ -18,4 +21,4 @@ def enable_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         directory = cache_directory() / "compiled" / cpu_kind()
         jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS_WORTH_KEEPING)

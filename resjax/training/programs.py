@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from resjax.ops.value import by_value
+
 MOST_PROGRAMS = 24
 """Programs that are kept, such as the three of each of eight networks: those used last."""
 
@@ -57,22 +59,3 @@ class _Recipe:
 def _transformed(recipe: _Recipe) -> Callable:
     """JAX finds what it has compiled by this object, and forgets it when the object is dropped."""
     return recipe.transform(functools.partial(recipe.function, *recipe.parts), **recipe.options)
-
-
-def by_value(part: Any) -> tuple:
-    """A hashable form of a part; two parts of the same form compute the same.
-
-    The form of a module or other dataclass, and of a partial function, is what it is made of; that
-    of anything else is itself, with its type. So functions are told apart by identity, and 1, 1.0
-    and True are three parts.
-    """
-    if isinstance(part, functools.partial):
-        return functools.partial, part.func, by_value(part.args), by_value(part.keywords)
-    if isinstance(part, Mapping):
-        return type(part), *((name, by_value(part[name])) for name in sorted(part))
-    if isinstance(part, tuple | list):
-        return type(part), *map(by_value, part)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = dataclasses.fields(part)
-        return type(part), *((field.name, by_value(getattr(part, field.name))) for field in fields)
-    return type(part), part.hex() if isinstance(part, float) else part

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from resjax.models.resnet import ResNet, as_drawn, draw_variables, drawing_options
+from resjax.models.resnet import ResNet
+from resjax.models.trace import initial_variables
+from resjax.ops import pieces
 from resjax.training.metrics import Metrics
-from resjax.training.programs import program
 
 
 @struct.dataclass
@@ -84,9 +85,7 @@ def create_state(
 
     Parameters are drawn from the key `seed`. A decay above 0 is that of their moving average.
     """
-    key = jax.random.key(seed)
-    parts, options = (as_drawn(model), image_shape), drawing_options()
-    drawn = program(draw_variables, parts, (key,), compiler_options=options)(key)
+    drawn = initial_variables(model, jax.random.key(seed), image_shape)
     variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
     return begin_training(
         variables, optimizer, jnp.promote_types(model.dtype, jnp.float32), ema_decay
@@ -97,12 +96,18 @@ def begin_training(
     variables: Any, optimizer: optax.GradientTransformation, dtype: jnp.dtype, ema_decay: float
 ) -> TrainState:
     """The state of a network with these variables that has taken no step; losses have `dtype`."""
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
-        metrics=Metrics.zero(dtype),
-        skipped_updates=jnp.zeros((), jnp.int32),
-        average=Average.start(ema_decay, variables) if ema_decay else None,
-    )
+
+    def begin(variables: Any) -> TrainState:
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=optimizer.init(variables["params"]),
+            metrics=Metrics.zero(dtype),
+            skipped_updates=jnp.zeros((), jnp.int32),
+            average=Average.start(ema_decay, variables) if ema_decay else None,
+        )
+
+    program, state = jax.make_jaxpr(begin, return_shape=True)(variables)
+    leaves = pieces.evaluate(program, jax.tree.leaves(variables))
+    return jax.device_put(jax.tree.unflatten(jax.tree.structure(state), leaves))

@@ -1,0 +1,132 @@
+"""A network traced once: its layers, the shapes of its variables, and how they are drawn."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from resjax.models.layers import Convolution
+from resjax.models.resnet import ResNet
+from resjax.ops import pieces
+from resjax.ops.value import by_value
+
+MOST_TRACES = 256
+"""Networks of which the traces are kept, those used last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRecord:
+    """A weighted layer of a built network.
+
+    Attributes:
+      path: names of the modules that it is in, then its own.
+      kernel: shape of its kernel, `[size, size, C / groups, channels]` or `[F, channels]`.
+      input_shape, output_shape: for one image, without the batch.
+      times: how often it is there, once for each block of a stage's rest.
+    """
+
+    path: tuple[str, ...]
+    kernel: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    times: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """For one image; a tap of a kernel that falls on padding counts like any other."""
+        return self.times * math.prod(self.kernel[:-1]) * math.prod(self.output_shape)
+
+    @property
+    def in_shortcut(self) -> bool:
+        """Whether it is part of a shortcut and not of a branch, the stem or the head."""
+        return "shortcut" in self.path
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What the initialisation of a network does, for images of one shape.
+
+    They are observed while it is traced, so this is what is executed and not a plan of it.
+
+    Attributes:
+      layers: weighted layers in the order in which they are applied.
+      variables: shapes and dtypes of all variables, a tree.
+      drawing: the program that computes them from a key.
+    """
+
+    layers: tuple[LayerRecord, ...]
+    variables: Any
+    drawing: ClosedJaxpr
+
+
+def trace(model: ResNet, image_shape: tuple[int, ...]) -> Trace:
+    """That of a network for images `[H, W, C]`; one that is equal by value is not traced again."""
+    # However it is executed, its layers and its variables are the same.
+    return _trace(_Network(model.clone(unroll=1, remat=False), tuple(image_shape), _settings()))
+
+
+def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The shapes of all variables, without computing them."""
+    return trace(model, image_shape).variables
+
+
+def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+    """Parameters and statistics before training, for images of shape `[H, W, C]`, on the host.
+
+    A parameter depends on the key and its path alone, so models that share a layer share its
+    initial value.
+    """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    traced = trace(model, image_shape)
+    leaves = pieces.evaluate(traced.drawing, [key])
+    return jax.tree.unflatten(jax.tree.structure(traced.variables), leaves)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """A network, equal to those that are by value."""
+
+    model: ResNet = dataclasses.field(compare=False)
+    image_shape: tuple[int, ...]
+    settings: tuple
+    value: tuple = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", by_value(self.model))
+
+
+def _settings() -> tuple:
+    """Of JAX, those that decide what is traced."""
+    config = jax.config
+    return config.jax_enable_x64, config.jax_default_prng_impl, config.jax_threefry_partitionable
+
+
+@functools.lru_cache(MOST_TRACES)
+def _trace(network: _Network) -> Trace:
+    model, layers = network.model, {}
+
+    def observe(next_call, args, kwargs, context):
+        output = next_call(*args, **kwargs)
+        module = context.module
+        if isinstance(module, Convolution | nn.Dense) and context.method_name == "__call__":
+            stage = module.path[0].removeprefix("stage")
+            times = model.spec.stages[int(stage) - 1] - 1 if "rest" in module.path else 1
+            kernel = module.variables["params"]["kernel"].shape
+            layers[module.path] = LayerRecord(
+                module.path, kernel, args[0].shape[1:], output.shape[1:], times
+            )
+        return output
+
+    def draw(key: jax.Array) -> Any:
+        return model.init(key, jnp.zeros((1, *network.image_shape), jnp.float32), train=False)
+
+    with nn.intercept_methods(observe):
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        drawing, variables = jax.make_jaxpr(draw, return_shape=True)(key)
+    return Trace(tuple(layers.values()), variables, drawing)

@@ -1,0 +1,105 @@
+"""Functions that run once, evaluated piece by piece instead of being compiled as a whole.
+
+What a network begins with is a few shapes drawn many times, and zeros. As one program each network
+would be compiled for itself; by pieces, all networks share a program for every shape.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
+"""By platform; on a CPU nearly all of the time goes into optimising what runs once."""
+
+
+def evaluate(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
+    """The results of a traced program, on the host, by what of it they depend on.
+
+    What it calls by `jax.jit` is compiled, once for each such function and shape; constants are
+    arrays of NumPy, scans are loops, and all else is run operation by operation.
+    """
+    pieces = _Pieces(program, arguments)
+    return jax.device_get([pieces.value(atom) for atom in program.jaxpr.outvars])
+
+
+class _Pieces:
+    """The values of a program, computed when they are asked for."""
+
+    def __init__(self, program: ClosedJaxpr, arguments: Sequence[Any]):
+        jaxpr = program.jaxpr
+        given = [*zip(jaxpr.constvars, program.consts, strict=True)]
+        given += zip(jaxpr.invars, arguments, strict=True)
+        self.values: dict[Var, Any] = dict(given)
+        self.origins = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
+        self.iterations: dict[JaxprEqn, list[_Pieces]] = {}
+
+    def value(self, atom: Var | Literal) -> Any:
+        if isinstance(atom, Literal):
+            return atom.val
+        if atom not in self.values:
+            self._compute(atom, self.origins[atom])
+        value = self.values[atom]
+        if isinstance(value, _Later):
+            value = self.values[atom] = value.pieces.value(value.atom)
+        return value
+
+    def _compute(self, var: Var, eqn: JaxprEqn) -> None:
+        if eqn.primitive.name == "scan":
+            self.values[var] = self._scanned(eqn, eqn.outvars.index(var))
+            return
+        if eqn.primitive.name == "broadcast_in_dim" and isinstance(eqn.invars[0], Literal):
+            self.values[var] = np.full(var.aval.shape, eqn.invars[0].val, var.aval.dtype)
+            return
+        inputs = list(map(self.value, eqn.invars))
+        if eqn.primitive.name in ("jit", "pjit"):
+            results = _compiled(eqn.params["jaxpr"], jax.default_backend())(*inputs)
+        else:
+            results = eqn.primitive.bind(*inputs, **eqn.params)
+            results = results if eqn.primitive.multiple_results else [results]
+        self.values.update(zip(eqn.outvars, results, strict=True))
+
+    def _scanned(self, eqn: JaxprEqn, result: int) -> Any:
+        """A result of a scan: the last of what is carried, or what was collected."""
+        params = eqn.params
+        if eqn not in self.iterations:
+            self.iterations[eqn] = self._iterations(eqn)
+        iterations, atom = self.iterations[eqn], params["jaxpr"].jaxpr.outvars[result]
+        if result < params["num_carry"]:
+            return iterations[-1].value(atom)
+        return np.stack(jax.device_get([pieces.value(atom) for pieces in iterations]))
+
+    def _iterations(self, eqn: JaxprEqn) -> list["_Pieces"]:
+        params, body = eqn.params, eqn.params["jaxpr"]
+        constants, carry = params["num_consts"], params["num_carry"]
+        given = [_Later(self, atom) for atom in eqn.invars[: constants + carry]]
+        stacked = list(map(self.value, eqn.invars[constants + carry :]))
+        iterations = []
+        for number in range(params["length"]):
+            elements = [_element(value, number) for value in stacked]
+            iterations.append(_Pieces(body, [*given, *elements]))
+            after = [_Later(iterations[-1], atom) for atom in body.jaxpr.outvars[:carry]]
+            given = [*given[:constants], *after]
+        return iterations
+
+
+class _Later:
+    """A value of other pieces, if it is asked for."""
+
+    def __init__(self, pieces: _Pieces, atom: Var | Literal):
+        self.pieces, self.atom = pieces, atom
+
+
+def _element(value: Any, number: int) -> Any:
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = np.asarray(jax.random.key_data(value))[number]
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    return value[number]
+
+
+@functools.lru_cache(256)
+def _compiled(program: ClosedJaxpr, platform: str) -> Callable:
+    return jax.jit(jaxpr_as_fun(program), compiler_options=COMPILER_OPTIONS.get(platform))
