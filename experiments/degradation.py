@@ -11,7 +11,7 @@ degradation gap of each shortcut. The argument is the data:
     resjax sweep --config=experiments/degradation.py:imagenet --workdir=runs/imagenet
     resjax sweep --config=experiments/degradation.py:lr --workdir=runs/lr
 
-digits (the default): scikit-learn's 8x8 scans, 12 networks of 8 to 56 layers; 2 min on 2 CPU cores,
+digits (the default): scikit-learn's 8x8 scans, 12 networks of 8 to 56 layers; 1 min on 2 CPU cores,
 compilation included. shapes: drawn 32x32 colour images, the same networks; 40 min on 2 CPU cores
 that had other work, in which plain nets train to 37.8 % error with 20 layers and 87.4 % with 56,
 identity to 32.8 % and 26.1 %, and projection in every block to 29.6 % and 85.8 %; identity-20 of

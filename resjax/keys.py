@@ -144,7 +144,7 @@ KEYS: dict[str, Key] = {
         "JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`."),
     "model.unroll": Key("auto",
         "Equal blocks in one iteration of a stage's loop: a number, `all` for straight-line code, "
-        "or `auto`, a loop where there are more than eight.",
+        "or `auto`, which saves the most time in compilation and steps together.",
         expected="`auto`, `all`, or a number of blocks", decides="bits"),
     "model.remat": Key(False,
         "Compute the inside of a block again for its gradient, which saves memory.",

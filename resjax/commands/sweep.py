@@ -14,6 +14,7 @@ from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.ops import native
 from resjax.parsing import path, whole, without
 
 
@@ -42,8 +43,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
     work = parser.add_argument_group("the work")
     work.add_argument(
-        "--jobs", type=whole, default=1, metavar="N",
-        help="processes that share the runs (default: 1)",
+        "--jobs", type=whole, metavar="N",
+        help="processes that share the runs (default: 1, or\n"
+        "one for each core that small networks leave idle)",
     )  # fmt: skip
     work.add_argument("--retry", action="store_true", help="go on with runs that failed, too")
     running.add_platform(work)
@@ -59,14 +61,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.sweeps import grid
+    if not options.dry_run:
+        native.start_building()  # while JAX is imported and the runs are looked at
+    from resjax.sweeps import grid, workers
     from resjax.sweeps.local import check
     from resjax.training import hosts
     from resjax.training.rundir import DONE, run_state
 
     name, module, config, overridden = read_experiment(rest)
     _refuse_mixed_options(options)
-    here = options.launcher == "local" and options.jobs == 1 and not options.dry_run
+    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
     if here:
         running.join(options, config)
     workdir = options.workdir or Path("runs", name)
@@ -82,13 +86,16 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     )
     if options.dry_run:
         return _dry_run(runs, options.json)
+    jobs = options.jobs
     if here:
         check(runs)
-        code = running.execute(runs, options.retry)
-    elif options.launcher == "ray":
+        jobs = jobs or workers.jobs_for(runs)
+    if options.launcher == "ray":
         code = _work_on_ray(runs, options, Path(module.__file__))
+    elif jobs == 1:
+        code = running.execute(runs, options.retry)
     else:
-        code = _work_side_by_side(runs, workdir, options)
+        code = _work_side_by_side(runs, workdir, options.words, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
@@ -117,18 +124,18 @@ def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
 
 
 def _work_side_by_side(
-    runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace
+    runs: Mapping[Path, ConfigDict], workdir: Path, words: list[str], jobs: int
 ) -> int:
     from resjax.sweeps import workers
     from resjax.sweeps.status import look
     from resjax.terminal.live import Board, Watch
     from resjax.training.rundir import DONE, make_directory
 
-    told = workers.environments(options.jobs)
+    told = workers.environments(jobs)
     logs = workdir / "workers"
     make_directory(logs)
     with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
-        codes = workers.run_workers(without(options.words, "--jobs"), told, logs, watch.tell)
+        codes = workers.run_workers([*without(words, "--jobs"), "--jobs=1"], told, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
     if EXIT_USAGE in codes:
@@ -147,7 +154,7 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:
                 raise ConfigError(f"--{key} has no effect: Ray places the runs; leave it out")
-        if options.jobs > 1:
+        if (options.jobs or 1) > 1:
             raise ConfigError(
                 f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
                 "leave it out, or use --launcher=local"

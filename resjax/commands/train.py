@@ -7,6 +7,7 @@ from resjax.commands import running
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.naming import run_id
+from resjax.ops import native
 from resjax.parsing import path
 
 
@@ -21,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    native.start_building()  # while JAX is imported and the run is looked at
     from resjax.sweeps.local import check
     from resjax.terminal.plans import print_plan
     from resjax.training import hosts

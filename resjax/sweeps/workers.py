@@ -1,6 +1,6 @@
 """Processes of this machine that share the runs of a sweep, one for each GPU or part of the cores.
 
-Each is the same command without `--jobs`: what one has claimed the others leave to it.
+Each is the same command with `--jobs=1`: what one has claimed the others leave to it.
 """
 
 import contextlib
@@ -10,15 +10,56 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
 from resjax.cores import CORES
 from resjax.interruption import deferred
+from resjax.training.plan import prepare
+from resjax.training.rundir import DONE, FAILED, run_state
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
+
+
+SMALL_BATCH = 1 << 15
+"""Pixels of a batch up to which the cores of a CPU are faster with a run each than all with one.
+
+The default sweep, 4,096 pixels in a batch, takes 0.8 of the time on two cores
+(`python -m tests.benchmarks.launcher --only=jobs`). A batch of ResNet-20 on CIFAR-10 has 131,072,
+and keeps two cores busy.
+"""
+
+FEWEST_RUNS = 4
+"""For which a second process is worth its start."""
+
+MOST_JOBS = 4
+"""Processes that are started unasked; each takes about a gigabyte of memory."""
+
+
+def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
+    """Number of processes that are to share the runs if it was not asked for; the bits are equal.
+
+    More than one where small networks would leave cores of a CPU idle, and this process has it for
+    itself: no other host, no simulated devices, no cores that it was given.
+    """
+    devices = jax.devices()
+    alone = jax.process_count() == len(devices) == 1 and CORES not in os.environ
+    waiting = [config for run, config in runs.items() if run_state(run) not in (DONE, FAILED)]
+    if devices[0].platform != "cpu" or not alone or len(waiting) < FEWEST_RUNS:
+        return 1
+    height, width, _ = prepare(waiting[0]).image_shape
+    largest = max(config.train.batch_size for config in waiting) * height * width
+    return min(MOST_JOBS, len(_cores()), len(waiting) // 2) if largest <= SMALL_BATCH else 1
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use, where that is known."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
@@ -32,8 +73,8 @@ def environments(jobs: int) -> list[dict[str, str]]:
         if jobs > len(gpus):
             raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:jobs]]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if not cores:
+    cores = _cores()
+    if not hasattr(os, "sched_getaffinity"):
         return [{}] * jobs
     if jobs > len(cores):
         raise ConfigError(f"--jobs={jobs} and {len(cores)} cores; use --jobs={len(cores)} or less")
@@ -60,7 +101,7 @@ def run_workers(
     leave as they would alone.
 
     Args:
-      arguments: of the command, without `--jobs`.
+      arguments: of the command.
       told: the environments, added to that of this process.
       logs: a directory that exists.
       tell: is called a few times a second.

@@ -27,6 +27,9 @@ MOST_ROWS = 20
 SECONDS_BETWEEN_LINES = 10.0
 """Between two lines about all runs where the output is no terminal."""
 
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At runs of other processes."""
+
 STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
 
 
@@ -233,10 +236,20 @@ def _ending(outcome: Outcome) -> str:
     if outcome.error:
         return f"failed: {outcome.error}"
     summary = outcome.summary
-    text = f"error: train {_percent(summary.train_error)}, test {_percent(summary.test_error)}"
-    return text + (
+    errors = _errors(summary.train_error, summary.test_error)
+    return errors + (
         ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
     )
+
+
+def _ended(status: Status) -> str:
+    if status.state == FAILED:
+        return f"failed: {status.why}"
+    return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s"
+
+
+def _errors(train: float | None, test: float | None) -> str:
+    return f"error: train {_percent(train)}, test {_percent(test)}"
 
 
 class Watch(Screen):
@@ -250,17 +263,26 @@ class Watch(Screen):
         file = sys.stdout if to_stdout else sys.stderr
         console = Console(file=file, highlight=False, markup=False)
         super().__init__(console, board, transient=not to_stdout)
-        self.last = ""
+        self.last, self.looked = "", time.monotonic()
+        self.board.look()  # what has ended before is no news
 
     def finished(self, outcome: Outcome) -> None:
         """Says how a run ended."""
         self.say(f"{outcome.directory.name}: {_ending(outcome)}")
 
     def tell(self) -> None:
-        """Says how far the runs are, if that is not to be seen."""
+        """Says which runs have ended and how far the others are, if that is not to be seen."""
+        if self.live or time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
+            return
+        before, statuses = dict(self.board.ended), self.board.look()
+        self.looked = time.monotonic()
+        for place, status in enumerate(statuses, start=1):
+            if status.directory in self.board.ended.keys() - before.keys():
+                self.told = self.looked
+                self.say(f"{place}/{len(statuses)} {status.directory.name}: {_ended(status)}")
         if not self.is_due():
             return
-        line = self.board.line(self.board.look())
+        line = self.board.line(statuses)
         if line != self.last:
             self.say(line)
         self.last = line

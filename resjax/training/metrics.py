@@ -37,11 +37,17 @@ class Metrics:
 def measure(logits: jax.Array, labels: jax.Array, valid: jax.Array | None = None) -> Metrics:
     """Metrics of logits `[N, classes]` against labels `[N]`, counting the `valid` `[N]` ones.
 
-    A row of logits that is not finite is an error, whatever its label.
+    A row of logits that is not finite is an error, whatever its label. Its loss makes that of a
+    training batch, of which all are valid, not finite either; in an evaluation, which says which
+    are `valid`, it adds nothing.
     """
-    valid = jnp.ones(labels.shape, bool) if valid is None else valid
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    wrong = (logits.argmax(-1) != labels) | ~jnp.isfinite(losses)
+    finite = jnp.isfinite(losses)
+    wrong = (logits.argmax(-1) != labels) | ~finite
+    if valid is None:
+        valid = jnp.ones(labels.shape, bool)
+    else:
+        losses = jnp.where(finite, losses, 0)
     return Metrics(
         jnp.where(valid, losses, 0).sum(),
         (wrong & valid).sum(dtype=jnp.int32),

@@ -23,11 +23,11 @@ from resjax.models.grow import refuse_ungrowable
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
+from resjax.training import unrolling
 from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
-from resjax.training.programs import by_value
 from resjax.training.start import Start, find_start
 from resjax.validation import validate
 
@@ -55,9 +55,6 @@ STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `STATISTICS` that need no images in memory."""
 
 STATISTICS_OF_EVALUATION = ("running", "precise")
-
-_COUNTED: dict[tuple, tuple[int, int]] = {}
-"""The sizes of networks, by what they are made of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +99,8 @@ class Plan:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """As `resjax.models.summary.sizes`; a network that was counted before is not again."""
-        network = by_value(self.model), self.image_shape
-        if network not in _COUNTED:
-            _COUNTED[network] = sizes(self.model, self.image_shape)
-        return _COUNTED[network]
+        """As `resjax.models.summary.sizes`."""
+        return sizes(self.model, self.image_shape)
 
     @property
     def batch_norm_examples(self) -> int | None:
@@ -195,11 +189,17 @@ def prepare(config: ConfigDict) -> Plan:
         choose(CHOSEN, config.optim[key], f"optim.{key}")
     make_optimizer = choose(OPTIMIZERS, config.optim.name, "optim.name")
     rates = learning_rates(config.optim, clock)
+
+    def unrolled(model: ResNet) -> ResNet:
+        size = image_shape(config.data, source)[:2]
+        chosen = unrolling.choose(model.spec, size, batch_size, steps)
+        return model.clone(unroll=chosen) if model.unroll is None else model
+
     return Plan(
         config=config,
         source=source,
-        model=model,
-        shallow=shallow,
+        model=unrolled(model),
+        shallow=shallow and unrolled(shallow),
         grow_at=grow_at,
         start=start,
         optimizer=make_optimizer(config.optim),

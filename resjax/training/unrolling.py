@@ -1,0 +1,62 @@
+"""Whether the equal blocks of a network are straight-line code or loops: what saves more time.
+
+A loop compiles in the same time whatever the number of blocks, but copies what the gradient needs
+to stacked arrays and back; straight-line code compiles longer and takes shorter steps.
+"""
+
+import math
+
+import jax
+
+from resjax.models.networks import STEMS, Spec
+from resjax.models.resnet import EVERY_BLOCK
+from resjax.ops import native
+
+# Measured on 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
+SECONDS_OF_LOOPS = 2.3
+"""To compile the loops of a training step, beyond what straight-line code takes as well."""
+
+SECONDS_OF_A_BLOCK = 0.06
+"""To compile a block of straight-line code."""
+
+SHARE_OF_A_STEP = 0.2
+"""Of a step in loops that straight-line code saves."""
+
+MULTIPLY_ADDS_PER_SECOND = 3e10
+"""Of a training step."""
+
+MOST_BLOCKS = 128
+"""That are straight-line code; more were not measured."""
+
+
+def choose(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
+    """Blocks in one iteration of a loop, for so many steps on images of a size; see `Stage`.
+
+    It depends on the arguments alone, so that a run that goes on is the same program. None leaves
+    the choice to the network, where nothing was measured: on accelerators, and without kernels.
+    """
+    if jax.default_backend() != "cpu" or not native.can_be_built():
+        return None
+    blocks = sum(spec.stages) - len(spec.stages)
+    longer = blocks * SECONDS_OF_A_BLOCK - SECONDS_OF_LOOPS
+    step = 3 * batch_size * multiply_adds_of_blocks(spec, size) / MULTIPLY_ADDS_PER_SECOND
+    straight = blocks <= MOST_BLOCKS and longer < steps * step * SHARE_OF_A_STEP
+    return EVERY_BLOCK if straight else 1
+
+
+def multiply_adds_of_blocks(spec: Spec, size: tuple[int, int]) -> int:
+    """Those of the branches of all equal blocks, forward, for one image.
+
+    >>> from resjax.models.networks import cifar
+    >>> multiply_adds_of_blocks(cifar(20), (32, 32))
+    28311552
+    """
+    total, flat = 0, STEMS[spec.stem](spec.stem_channels).flatten
+    for stage, (blocks, stride) in enumerate(zip(spec.stages, spec.stage_strides, strict=True)):
+        pixels = 1 if flat else math.prod(-(-side // stride) for side in size)
+        before = spec.output(stage)
+        for layer in spec.branch(stage, False, None):
+            weights = layer.size**2 * before * layer.channels // layer.groups
+            total += (blocks - 1) * weights * pixels
+            before = layer.channels
+    return total
