@@ -14,16 +14,42 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
 
 
+LONGEST = (
+    "sweeps/test_ray.py", "training/test_parallel.py", "test_notebooks.py", "test_docs.py",
+    "durability/", "training/test_side_by_side.py", "training/test_hosts.py",
+    "training/test_programs.py", "training/test_loop.py", "sweeps/", "training/", "models/",
+)  # fmt: skip
+"""Files and directories of tests, those that take longest first."""
+
+APART = (
+    "test_notebooks.py", "durability/test_kill.py", "durability/test_devices.py",
+    "training/test_hosts.py", "training/test_side_by_side.py", "training/test_programs.py",
+)  # fmt: skip
+"""Files whose tests share nothing that is expensive."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the longest files, so that no worker is alone with one at the end."""
+
+    def place(item):
+        path = item.nodeid.removeprefix("tests/")
+        return next((n for n, name in enumerate(LONGEST) if path.startswith(name)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """By file, as what its fixtures make is shared; notebooks take minutes and share nothing."""
+    """By file, as what its fixtures make is shared, or by test where nothing is."""
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFileOrNotebook(LoadFileScheduling):
+    class ByFileOrTest(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return nodeid if "test_notebooks.py" in nodeid else super()._split_scope(nodeid)
+            apart = nodeid.partition("::")[0].endswith(APART)
+            return nodeid if apart else super()._split_scope(nodeid)
 
-    return ByFileOrNotebook(config, log) if config.option.dist == "loadfile" else None
+    config.option.loadscopereorder = False  # or those of many tests would come first
+    return ByFileOrTest(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +57,24 @@ def _compilation_cache():
     from resjax.training.compilation import enable_cache
 
     enable_cache()
+
+
+@pytest.fixture
+def double():
+    """Arrays have float64 if nothing else is asked for."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """What forks processes, for tests that need some of their own."""
+    from tests.zygote import Zygote
+
+    with Zygote() as zygote:
+        yield zygote
 
 
 @pytest.fixture

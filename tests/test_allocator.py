@@ -24,6 +24,7 @@ print(min(faults))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_a_program_finds_the_memory_of_an_earlier_call_again():
     done = subprocess.run(

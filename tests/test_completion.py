@@ -54,11 +54,13 @@ def completed(line):
     return [word.strip() for word in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_commands_are_completed(shell):
     assert completed("resjax sw") == ["sweep"]
     assert {*COMMANDS} <= {*completed("resjax ")}
 
 
+@pytest.mark.slow
 def test_options_are_completed_and_their_choices(shell):
     assert completed("resjax sweep --lau") == ["--launcher="]
     assert completed("resjax sweep --launcher=") == ["local", "ray"]
@@ -67,6 +69,7 @@ def test_options_are_completed_and_their_choices(shell):
     assert "--seeds=" not in completed("resjax train --")
 
 
+@pytest.mark.slow
 def test_an_experiment_file_and_its_axes_are_completed(shell):
     assert {*completed("resjax sweep --config=")} == {"mine.py", "bin/", "runs/"}
     assert completed("resjax sweep --config=mine.py --sweep=w") == ["width"]
@@ -74,6 +77,7 @@ def test_an_experiment_file_and_its_axes_are_completed(shell):
     assert completed("resjax status r") == ["runs/"]
 
 
+@pytest.mark.slow
 def test_keys_of_a_config_are_completed_once_they_are_begun(shell):
     assert completed("resjax sweep --config.model.dep") == ["--config.model.depth="]
     model = [f"--config.{key}=" for key in defaults() if key.startswith("model.")]
@@ -84,6 +88,7 @@ def test_keys_of_a_config_are_completed_once_they_are_begun(shell):
     assert completed("resjax sweep --axis=model.dep") == ["model.depth="]
 
 
+@pytest.mark.slow
 def test_values_of_a_key_are_completed(shell):
     assert completed("resjax train --config.model.shortcut=") == [*SHORTCUTS]
 
@@ -96,6 +101,7 @@ def test_shortcuts_of_an_experiment_file_are_among_the_values_where_it_is_named(
     assert completed("resjax train --config=mine.py --config.model.order=th") == [""]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
 def test_zsh_understands_its_script(shell, capsys):
     assert main(["completion", "zsh"]) == 0
@@ -107,6 +113,7 @@ def test_zsh_understands_its_script(shell, capsys):
     assert done.stdout == "_python_argcomplete\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish")
 def test_fish_completes_with_descriptions(shell, capsys):
     assert main(["completion", "fish"]) == 0

@@ -27,3 +27,17 @@ def test_plain_nets_degrade_with_depth_and_residual_ones_do_not(tmp_path):
     assert plain[56].train_error > 0.40
     assert residual[56].train_error < 0.01
     assert residual[56].train_loss < residual[20].train_loss
+
+
+def test_plain_nets_of_dense_layers_degrade_with_depth_and_residual_ones_do_not(tiny, tmp_path):
+    """In the smallest form: 4 and 40 layers for 100 steps."""
+    tiny.model.name, tiny.model.width = "mlp", 16
+    tiny.train.duration = tiny.eval.every = "100 steps"
+
+    def error(shortcut, depth):
+        tiny.model.shortcut, tiny.model.depth = shortcut, depth
+        return train_and_evaluate(tiny, tmp_path / f"{shortcut}{depth}").train_error
+
+    assert error("none", 4) < 0.2
+    assert error("none", 40) > 0.5
+    assert error("identity", 40) < 0.35

@@ -93,6 +93,7 @@ def refused(words):
     return error
 
 
+@pytest.mark.slow
 @settings(COMMON, max_examples=200)
 @given(words=MALFORMED, command=st.sampled_from(["train", "sweep"]))
 def test_200_malformed_commands(tmp_path, words, command):
@@ -108,6 +109,7 @@ SNIPPETS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(COMMON, max_examples=100)
 @given(lines=st.lists(st.sampled_from(SNIPPETS), max_size=4), fills=st.lists(NAMES | TEXT))
 def test_100_malformed_experiments(tmp_path, lines, fills):

@@ -43,6 +43,7 @@ def lines(monkeypatch):
     return said
 
 
+@pytest.mark.slow
 def test_a_sweep_is_trained_once_and_reported(experiment, tmp_path, lines):
     report = sweep(experiment, tmp_path / "runs")
     assert [run.shortcut for run in report.runs] == ["identity", "none"]
@@ -55,6 +56,7 @@ def test_a_sweep_is_trained_once_and_reported(experiment, tmp_path, lines):
     assert [path.stat().st_mtime_ns for path in results] == before
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_rest_is_reported(experiment, tmp_path, lines):
     report = sweep(
         experiment, tmp_path / "runs", only=["shortcut=none"],

@@ -20,6 +20,7 @@ FLAG = "--xla_force_host_platform_device_count=8"
 THREADS = max(32, os.cpu_count())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the threads")
 @pytest.mark.parametrize(
     ("environment", "devices", "threads", "told"),

@@ -146,6 +146,7 @@ def plain(text):
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [
     ["status"], ["report"], ["doctor"],
     ["sweep", "--dry-run", f"--config={EXPERIMENT}", "--sweep=shortcut", "--config.model.depth=8",

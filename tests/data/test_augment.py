@@ -30,6 +30,7 @@ def windows(image, pad):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", ["channel", "pixel"])
 def test_an_image_becomes_a_window_of_its_padded_standardised_self_or_of_its_mirror_image(
     split, standardise
@@ -49,6 +50,7 @@ def test_an_image_becomes_a_window_of_its_padded_standardised_self_or_of_its_mir
     assert len(drawn) > 20
 
 
+@pytest.mark.slow
 def test_windows_and_mirror_images_are_equally_likely(split):
     resident = to_device(split, *STATISTICS["none"](split.images))
     image, counts = split.images[3].astype(np.float32), {}
@@ -95,6 +97,7 @@ def test_epochs_count_how_often_an_example_was_seen(batch, step, examples):
 def test_pixel_statistics_subtract_the_mean_image(split):
     """He et al. 2015, section 4.2: the per-pixel mean is subtracted."""
     resident = to_device(split, *STATISTICS["pixel"](split.images))
-    images = resident.take(np.arange(40)).images
+    images = np.float64(resident.take(np.arange(40)).images)
+    # Each is rounded a few times, by 6e-8 of what is not much larger than 1.
     np.testing.assert_allclose(images.mean(0), 0, atol=1e-5)
-    assert images.std() == pytest.approx(1, rel=1e-4)
+    assert images.std() == pytest.approx(1, rel=1e-5)

@@ -43,6 +43,7 @@ def test_a_second_process_has_the_same_digits_and_does_without_scikit_learn(cach
     assert said == f"{FINGERPRINT} {first.class_names} False\n"
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_a_damaged_file_is_not_taken_for_the_digits(cache, data):
     digits()

@@ -227,6 +227,7 @@ def test_an_epoch_of_pictures_is_made_of_their_views():
 # ----------------------------------------------------------------------------------------- failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_image_ends_the_feed_with_its_number(workers):
     feed = training_feed(blank(6, bad=[4]), Recorder(), 0, 6, workers=workers)
@@ -251,6 +252,7 @@ def test_a_bad_image_is_replaced_by_the_next_good_one():
     assert left_out == dict.fromkeys(("example 4", "example 5"), "a bad image; fetch it again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_is_counted_in_no_evaluation(workers):
     bad = blank(6, bad=[1, 5])

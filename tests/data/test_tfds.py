@@ -295,6 +295,7 @@ def test_a_directory_that_is_not_whole_is_refused_with_the_remedy(copy, break_it
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named(copy):
     # In a process of its own, which a reader may take down with it.
     code = """

@@ -1,44 +1,34 @@
-"""Attempts of a run in processes that can be killed, each forked from one that has imported all.
+"""Attempts of a run in processes that can be killed.
 
-As a program it reads jobs from stdin, a line of JSON each, and tells on stdout what becomes of
-them. Nothing of JAX but the import happens before the fork.
+As a program it makes one, of a line of JSON, and tells on stdout what becomes of it.
 """
 
-import contextlib
 import json
 import os
-import select
-import subprocess
+import pkgutil
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from resjax.training.checkpoint import DIRECTORY, FACTS
+from tests.zygote import Zygote
 
 
-class Zygote:
-    """Starts attempts; a context manager."""
+@dataclass(frozen=True)
+class Attempts:
+    """Makes attempts, in processes with these variables in their environment."""
 
-    def __init__(self, environment: dict[str, str] | None = None):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.durability.attempts"], cwd=ROOT,
-            env=os.environ | (environment or {}), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+    zygote: Zygote
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def __enter__(self) -> "Zygote":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
-
-    def attempt(
+    def __call__(
         self,
         config: dict,
         workdir: Path,
-        act: Callable[[int, dict], None] = lambda pid, told: None,
+        act: Callable[[dict], None] = lambda told: None,
         **options,
     ) -> tuple[int, list[dict]]:
         """One attempt at a run, to its end.
@@ -46,41 +36,34 @@ class Zygote:
         Args:
           config: {dotted key: value} that differ from those of `TINY`.
           workdir: of the run.
-          act: is called with the pid and what is told: {"phase", "step", "note"}, or {"error"}.
+          act: is called with what is told: {"phase", "step", "note"}, or {"error"}.
           options: `x64`; `tell_every`, of the loop, and `write_every`, of its progress; `seeds`, of
-            runs in directories of these names in the workdir, which are trained as a sweep.
+            runs in directories of these names in the workdir, which are trained as a sweep; `send`,
+            (signal, phase, step, seconds), what the attempt sends itself some seconds after it was
+            in a phase at a step or later; `die`, an instant of `INSTANTS` and at which of them the
+            attempt kills itself.
 
         Returns:
-          The exit status, as `os.waitstatus_to_exitcode` gives it, and all that was told.
+          The exit status, negative after a signal, and all that was told.
         """
         job = {"config": config, "workdir": str(workdir), **options}
-        self.process.stdin.write((json.dumps(job) + "\n").encode())
-        self.process.stdin.flush()
-        pid, all_told = None, []
-        for line in self.process.stdout:
-            told = json.loads(line)
-            pid = told.get("pid", pid)
-            if "status" in told:
-                return told["status"], all_told
-            all_told.append(told)
-            act(pid, told)
-        raise RuntimeError("the process that starts attempts has ended")
-
-
-def sender(number: int, phase: str, step: int, seconds: float) -> Callable[[int, dict], None]:
-    """Sends an attempt a signal, some seconds after it was in a phase at a step or later."""
-    sent = []
-
-    def send(pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-    def act(pid: int, told: dict) -> None:
-        if not sent and told.get("phase") == phase and told["step"] >= step:
-            sent.append(threading.Timer(seconds, send, (pid,)))
-            sent[0].start()
-
-    return act
+        reading, writing = os.pipe()
+        try:
+            process = self.zygote.start(
+                "-m", "tests.durability.attempts", json.dumps(job),
+                environment=self.environment, output=writing,
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        all_told = []
+        with open(reading) as lines:
+            for line in lines:
+                told = json.loads(line)
+                all_told.append(told)
+                act(told)
+        _, errors = process.communicate()
+        sys.stderr.write(errors)
+        return process.returncode, all_told
 
 
 def run(job: dict) -> int:
@@ -97,13 +80,24 @@ def run(job: dict) -> int:
     resjax.training.loop.TELL_EVERY = job.get("tell_every", -1.0)
     if "write_every" in job:
         resjax.training.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
+    if "die" in job:
+        arm(*job["die"])
     if job.get("x64"):
         jax.config.update("jax_enable_x64", True)
     config = default_config()
     config.update_from_flattened_dict(TINY | job["config"])
 
+    number, phase, step, seconds = job.get("send", (0, "", 0, 0.0))
+
     def observe(progress):
+        nonlocal number
         tell({"phase": progress.phase, "step": progress.step, "note": progress.note})
+        if number and progress.phase == phase and progress.step >= step:
+            sent, number = number, 0
+            if seconds:
+                threading.Timer(seconds, os.kill, (os.getpid(), sent)).start()
+            else:
+                os.kill(os.getpid(), sent)
 
     try:
         with interruptible(EXIT_UNFINISHED, "last words"):
@@ -140,6 +134,62 @@ def sweep(config, workdir: Path, seeds: list[int], observe: Callable) -> int:
     return int(any(outcome.error for outcome in run_sweep(runs, Observer())))
 
 
+METRICS = "metrics.jsonl"
+
+INSTANTS = {
+    "a state is being written": (
+        "resjax.training.checkpoint.Checkpoints.save", lambda *_: True, "after",
+    ),
+    "a state is written and not sealed": (
+        "resjax.training.rundir.write_json", lambda path, _: path.name == FACTS, "before",
+    ),
+    "a seal is written and not in its place": (
+        "pathlib.Path.replace", lambda _, target: target.name == FACTS, "before",
+    ),
+    "a seal is in its place": (
+        "pathlib.Path.replace", lambda _, target: target.name == FACTS, "after",
+    ),
+    "a checkpoint is half removed": (
+        "shutil.rmtree", lambda path, *_: Path(path).parent.name == DIRECTORY, "before",
+    ),
+    "a line is half written": (
+        "resjax.training.rundir.append_line", lambda path, _: path.name == METRICS, "within",
+    ),
+    "a result is written and not in its place": (
+        "pathlib.Path.replace", lambda _, target: target.name == "result.json", "before",
+    ),
+}  # fmt: skip
+"""A function, with what arguments it is meant, and when an attempt kills itself: by its name."""
+
+
+def arm(instant: str, count: int) -> None:
+    """Has this process kill itself at an instant, when it comes for the so manieth time."""
+    path, is_meant, when = INSTANTS[instant]
+    owner, _, name = path.rpartition(".")
+    owner = pkgutil.resolve_name(owner)
+    function, left = getattr(owner, name), count
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(*given, **options):
+        nonlocal left
+        left -= is_meant(*given)
+        now = is_meant(*given) and left == 0
+        if now and when == "before":
+            die()
+        if now and when == "within":
+            with given[0].open("ab") as file:
+                file.write(json.dumps(given[1]).encode()[:20])
+            die()
+        returned = function(*given, **options)
+        if now:
+            die()
+        return returned
+
+    setattr(owner, name, watched)
+
+
 TINY = {
     "model.depth": 8,
     "model.width": 2,
@@ -152,29 +202,5 @@ def tell(fact: dict) -> None:
     os.write(1, (json.dumps(fact) + "\n").encode())
 
 
-def main() -> None:
-    import orbax.checkpoint  # noqa: F401
-    import sklearn.datasets  # noqa: F401
-    import tensorboardX  # noqa: F401
-
-    import resjax.training.loop  # noqa: F401
-
-    buffer = b""
-    while True:
-        select.select([0], [], [])
-        read = os.read(0, 1 << 16)
-        if not read:
-            return
-        buffer += read
-        while b"\n" in buffer:
-            line, buffer = buffer.split(b"\n", 1)
-            pid = os.fork()
-            if pid == 0:
-                os._exit(run(json.loads(line)))
-            tell({"pid": pid})
-            _, status = os.waitpid(pid, 0)
-            tell({"status": os.waitstatus_to_exitcode(status)})
-
-
 if __name__ == "__main__":
-    main()
+    os._exit(run(json.loads(sys.argv[1])))

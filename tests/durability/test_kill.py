@@ -1,6 +1,8 @@
-"""A run killed at any moment, however often, ends with the bits of one that was not."""
+"""A run killed at any moment, however often, ends with the bits of one that was not.
 
-import random
+Here at moments that were chosen; `python -m tests.benchmarks.kills` kills at random ones.
+"""
+
 import signal
 
 import numpy as np
@@ -9,9 +11,9 @@ from PIL import Image
 
 from resjax.training import checkpoint, rundir
 from tests.data.pictures import picture
-from tests.durability.attempts import Zygote, sender
+from tests.durability.attempts import INSTANTS, Attempts
 
-KILLS, STEPS = 13, 280
+STEPS = 45
 
 SEEDS = [0, 5, 2]
 
@@ -67,58 +69,82 @@ def assert_same_end(run, expected):
     assert (facts.lines, facts.best) == (expected_facts.lines, expected_facts.best)
 
 
+KILLS = [
+    {"send": (signal.SIGKILL, "compiling", 0, 0.0)},
+    {"die": ("a state is being written", 4)},
+    {"die": ("a state is written and not sealed", 4)},
+    {"die": ("a seal is written and not in its place", 4)},
+    {"send": (signal.SIGKILL, "evaluating", 0, 0.0)},
+    {"die": ("a line is half written", 1)},
+    {"die": ("a checkpoint is half removed", 4)},
+    {"send": (signal.SIGKILL, "training", 0, 0.0)},
+    {"die": ("a seal is in its place", 4)},
+    {"die": ("a result is written and not in its place", 1)},
+]
+
+
+def killed(attempt, keys, run, kill, **options):
+    """Kills a run, which must not have ended before."""
+    status, told = attempt(keys, run, **options, **kill)
+    assert status == -9, (kill, told[-1])
+
+
+def begun(run):
+    """The steps at which a run was begun."""
+    lines = rundir.read_lines(run / "timing.jsonl")
+    return [line["step"] for line in lines if line["event"] == "begun"]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 @pytest.mark.parametrize(
-    ("feed", "environment"), [(resident, {}), (streaming, TWO_DEVICES)], ids=["resident", "stream"]
+    ("feed", "environment", "kills"),
+    [(resident, {}, KILLS), (streaming, TWO_DEVICES, KILLS[2:5])],
+    ids=["resident", "stream"],
 )
-def test_a_run_killed_13_times_ends_with_the_same_bits(tmp_path, feed, environment):
-    keys = feed(tmp_path) | {"train.duration": f"{STEPS} steps", "eval.every": "40 steps"}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    chance = random.Random(7)
-    with Zygote(environment) as zygote:
-        assert zygote.attempt(keys, whole, tell_every=0.25)[0] == 0
-        keys["checkpoint.seconds"] = 0.02  # so that most of the time one is being written
-        reached, statuses = 0, []
-        while len(statuses) < KILLS:
-            phase = chance.choice(["training"] * 8 + ["compiling", "evaluating"])
-            step = reached + chance.randrange(30) if phase == "training" else 0
-            act = sender(signal.SIGKILL, phase, step, chance.random() * 0.3)
-            status, told = zygote.attempt(keys, killed, act)
-            statuses.append(status)
-            reached = max((fact.get("step", 0) for fact in told), default=0)
-        assert statuses == [-9] * KILLS
-        assert zygote.attempt(keys, killed)[0] == 0
-    assert_same_end(killed, whole)
-    begun = [line["step"] for line in rundir.read_lines(killed / "timing.jsonl")
-             if line["event"] == "begun"]  # fmt: skip
-    assert begun == sorted(begun)
-    assert begun[-1] > STEPS / 3  # it went on, and did not start anew
+def test_a_run_killed_at_every_instant_ends_with_the_same_bits(
+    zygote, tmp_path, feed, environment, kills
+):
+    keys = feed(tmp_path) | {"train.duration": f"{STEPS} steps", "eval.every": "15 steps"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    attempt = Attempts(zygote, environment)
+    assert attempt(keys, whole, tell_every=0.25)[0] == 0
+    keys["checkpoint.seconds"] = 0.0  # so that most of the time one is being written
+    for kill in kills:
+        killed(attempt, keys, cut, kill)
+    assert attempt(keys, cut)[0] == 0
+    assert_same_end(cut, whole)
+    steps = begun(cut)
+    assert steps == sorted(steps)
+    assert len(set(steps)) > len(kills) / 2  # it went on, and did not start anew
+
+
+def test_every_instant_has_its_kill():
+    assert {kill["die"][0] for kill in KILLS if "die" in kill} == INSTANTS.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
-def test_a_group_killed_5_times_ends_with_the_same_bits(tmp_path):
+def test_a_group_killed_between_its_runs_ends_with_the_same_bits(zygote, tmp_path):
     """Three seeds side by side, also where some have ended and others have not."""
-    keys = resident(tmp_path) | {"train.duration": "120 steps", "eval.every": "40 steps"}
+    keys = resident(tmp_path) | {"train.duration": "20 steps", "eval.every": "10 steps"}
     keys["train.side_by_side"] = 3
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    chance = random.Random(3)
-    with Zygote() as zygote:
-        assert zygote.attempt(keys, whole, seeds=SEEDS, tell_every=0.25)[0] == 0
-        keys |= {"checkpoint.seconds": 0.02, "checkpoint.keep": 1}
-        reached, statuses = 0, []
-        while len(statuses) < 5:
-            phase = chance.choice(["training"] * 8 + ["compiling", "evaluating"])
-            step = reached + chance.randrange(16) if phase == "training" else 0
-            act = sender(signal.SIGKILL, phase, min(step, 119), chance.random() * 0.3)
-            status, told = zygote.attempt(keys, killed, act, seeds=SEEDS)
-            statuses.append(status)
-            reached = max((fact.get("step", 0) for fact in told), default=0)
-        status, told = zygote.attempt(keys, killed, seeds=SEEDS)
-        assert status == 0, told[-1]
-    assert -9 in statuses
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    attempt = Attempts(zygote)
+    assert attempt(keys, whole, seeds=SEEDS, tell_every=0.25)[0] == 0
+    keys |= {"checkpoint.seconds": 0.0, "checkpoint.keep": 1}
+    for kill in (
+        {"die": ("a state is written and not sealed", 8)},  # two are left behind by the third
+        {"die": ("a line is half written", 2)},
+        {"send": (signal.SIGKILL, "evaluating", 0, 0.0)},
+        {"die": ("a result is written and not in its place", 2)},
+    ):
+        killed(attempt, keys, cut, kill, seeds=SEEDS)
+    states = [rundir.run_state(cut / str(seed)) for seed in SEEDS]
+    assert sorted(states) == [rundir.DONE, rundir.UNFINISHED, rundir.UNFINISHED]
+    status, told = attempt(keys, cut, seeds=SEEDS)
+    assert status == 0, told[-1]
     for seed in SEEDS:
-        assert_same_end(killed / str(seed), whole / str(seed))
-        manifest = rundir.read_json(killed / str(seed) / "manifest.json")
+        assert_same_end(cut / str(seed), whole / str(seed))
+        manifest = rundir.read_json(cut / str(seed) / "manifest.json")
         assert manifest["execution"]["side_by_side"] == SEEDS

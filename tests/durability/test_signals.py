@@ -9,114 +9,130 @@ import numpy as np
 import pytest
 
 from resjax.training import checkpoint, rundir
-from tests.durability.attempts import Zygote, sender
-from tests.durability.test_kill import SEEDS, TWO_DEVICES, assert_same_end
+from tests.durability.attempts import Attempts
+from tests.durability.test_kill import TWO_DEVICES, assert_same_end
 
-KEYS = {"train.duration": "120 steps", "eval.every": "40 steps", "checkpoint.seconds": 1e6}
+KEYS = {"train.duration": "30 steps", "eval.every": "10 steps", "checkpoint.seconds": 1e6}
+
+UNCACHED = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+"""So that compiling takes seconds."""
 
 UNFINISHED = 75
 
-
-@pytest.fixture(scope="module")
-def zygote():
-    # Nothing that was compiled before is found, so that compiling takes seconds.
-    with Zygote({"JAX_ENABLE_COMPILATION_CACHE": "false"}) as running:
-        yield running
+PAIR = [0, 5]
 
 
 @pytest.fixture(scope="module")
-def whole(zygote, tmp_path_factory):
+def attempt(zygote):
+    return Attempts(zygote)
+
+
+@pytest.fixture(scope="module")
+def whole(attempt, tmp_path_factory):
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert zygote.attempt(KEYS, run)[0] == 0
+    assert attempt(KEYS, run)[0] == 0
     return run
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
 @pytest.mark.parametrize(
-    ("number", "phase", "step", "after", "lost"),
+    ("number", "phase", "step"),
     [
-        (signal.SIGTERM, "compiling", 0, 0.5, 0),
-        (signal.SIGTERM, "training", 1, 0.0, 1),
-        (signal.SIGTERM, "training", 60, 0.0, 1),
-        (signal.SIGINT, "training", 100, 0.0, 1),
-        (signal.SIGTERM, "evaluating", 80, 0.0, 0),
+        (signal.SIGTERM, "training", 1),
+        (signal.SIGINT, "training", 25),
+        (signal.SIGTERM, "evaluating", 20),
     ],
 )
 def test_a_signal_ends_a_run_within_seconds_and_loses_no_step(
-    zygote, whole, tmp_path, number, phase, step, after, lost
+    attempt, whole, tmp_path, number, phase, step
 ):
-    run, sent = tmp_path / "run", []
-    send = sender(number, phase, step, after)
+    run, seen = tmp_path / "run", []
 
-    def act(pid, told):
-        send(pid, told)
-        if told.get("phase") == phase and told["step"] >= step and not sent:
-            sent.append(time.monotonic() + after)
+    def act(told):
+        if told.get("phase") == phase and told["step"] >= step:
+            seen.append(time.monotonic())
 
-    status, told = zygote.attempt(KEYS, run, act)
+    status, told = attempt(KEYS, run, act, send=(number, phase, step, 0.0))
     assert status == UNFINISHED, told[-1]
-    assert time.monotonic() - sent[0] < 10
+    assert time.monotonic() - seen[0] < 10
     assert rundir.run_state(run) == rundir.UNFINISHED
-    last = rundir.read_lines(run / "timing.jsonl")[-1] if (run / "timing.jsonl").exists() else {}
-    if phase != "compiling":
-        assert (last["event"], last["why"]) == ("stopped", signal.Signals(number).name)
-    status, told = zygote.attempt(KEYS, run)
+    last = rundir.read_lines(run / "timing.jsonl")[-1]
+    assert (last["event"], last["why"]) == ("stopped", signal.Signals(number).name)
+    assert step <= last["step"] < 30
+    status, told = attempt(KEYS, run)
     assert status == 0
     reached = next(fact["step"] for fact in told if fact.get("phase") == "training")
-    if phase != "compiling":
-        assert reached == last["step"] + 1
-        assert any(f"goes on from step {last['step']}" in str(fact.get("note")) for fact in told)
+    assert reached == last["step"] + 1
+    assert any(f"goes on from step {last['step']}" in str(fact.get("note")) for fact in told)
     assert_same_end(run, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
-def test_a_signal_while_a_checkpoint_is_written_waits_for_it(zygote, whole, tmp_path):
+def test_a_signal_ends_a_run_that_compiles_which_starts_anew(zygote, attempt, whole, tmp_path):
+    run, seen = tmp_path / "run", []
+    status, told = Attempts(zygote, UNCACHED)(
+        KEYS,
+        run,
+        lambda told: seen.append(time.monotonic()),
+        send=(signal.SIGTERM, "compiling", 0, 0.2),
+    )
+    assert status == UNFINISHED, told[-1]
+    assert time.monotonic() - seen[0] < 10
+    assert {fact["phase"] for fact in told} == {"compiling"}
+    assert rundir.run_state(run) == rundir.UNFINISHED
+    assert attempt(KEYS, run)[0] == 0
+    assert_same_end(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_signal_while_a_checkpoint_is_written_waits_for_it(attempt, whole, tmp_path):
     run = tmp_path / "run"
     keys = KEYS | {"checkpoint.seconds": 0.0}  # at every step, so nearly always
-    status, _ = zygote.attempt(keys, run, sender(signal.SIGTERM, "training", 5, 0.03))
+    status, _ = attempt(keys, run, send=(signal.SIGTERM, "training", 5, 0.03))
     assert status == UNFINISHED
-    assert zygote.attempt(KEYS, run)[0] == 0
+    assert attempt(KEYS, run)[0] == 0
     assert_same_end(run, whole)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
-def test_a_group_on_two_devices_that_is_asked_to_end_loses_no_step_of_any_run(tmp_path):
+def test_a_group_on_two_devices_that_is_asked_to_end_loses_no_step_of_any_run(zygote, tmp_path):
     """While it trains, and between the probes of two runs; each run is what it is alone."""
     keys = KEYS | {
-        "model.dtype": "float64", "train.side_by_side": 3, "eval.every": "20 steps",
+        "model.dtype": "float64", "train.side_by_side": 2, "train.duration": "20 steps",
         "eval.probes": "gradients,branches", "eval.probe_examples": 64,
     }  # fmt: skip
     whole, cut, alone = (tmp_path / name for name in ("whole", "cut", "alone"))
-    with Zygote(TWO_DEVICES) as zygote:
-        assert zygote.attempt(keys, whole, seeds=SEEDS, x64=True)[0] == 0
-        for phase, step in (("training", 50), ("evaluating", 80)):
-            send = sender(signal.SIGTERM, phase, step, 0.0)
-            status, told = zygote.attempt(keys, cut, send, seeds=SEEDS, x64=True)
-            assert status == UNFINISHED, told[-1]
-            runs = [cut / str(seed) for seed in SEEDS]
-            assert {rundir.run_state(run) for run in runs} == {rundir.UNFINISHED}
-            stops = [rundir.read_lines(run / "timing.jsonl")[-1] for run in runs]
-            assert {(stop["event"], stop["why"]) for stop in stops} == {("stopped", "SIGTERM")}
-            [reached] = {stop["step"] for stop in stops}
-            assert step <= reached < 120
-            assert [checkpoint.newest(run)[1].step for run in runs] == [reached] * 3
-        status, told = zygote.attempt(keys, cut, seeds=SEEDS, x64=True)
-        assert status == 0, told[-1]
-        notes = [fact["note"] for fact in told if fact.get("note")]
-        assert notes == [f"goes on from step {reached}"] * 3
-        own = keys | {"train.side_by_side": 1, "seed": SEEDS[1]}
-        assert zygote.attempt(own, alone, x64=True)[0] == 0
-    for seed in SEEDS:
+    attempt = Attempts(zygote, TWO_DEVICES)
+    assert attempt(keys, whole, seeds=PAIR, x64=True)[0] == 0
+    for phase, step in (("training", 7), ("evaluating", 10)):
+        send = signal.SIGTERM, phase, step, 0.0
+        status, told = attempt(keys, cut, send=send, seeds=PAIR, x64=True)
+        assert status == UNFINISHED, told[-1]
+        runs = [cut / str(seed) for seed in PAIR]
+        assert {rundir.run_state(run) for run in runs} == {rundir.UNFINISHED}
+        stops = [rundir.read_lines(run / "timing.jsonl")[-1] for run in runs]
+        assert {(stop["event"], stop["why"]) for stop in stops} == {("stopped", "SIGTERM")}
+        [reached] = {stop["step"] for stop in stops}
+        assert step <= reached < 20
+        assert [checkpoint.newest(run)[1].step for run in runs] == [reached] * 2
+    status, told = attempt(keys, cut, seeds=PAIR, x64=True)
+    assert status == 0, told[-1]
+    notes = [fact["note"] for fact in told if fact.get("note")]
+    assert notes == [f"goes on from step {reached}"] * 2
+    own = keys | {"train.side_by_side": 1, "seed": PAIR[1]}
+    assert attempt(own, alone, x64=True)[0] == 0
+    for seed in PAIR:
         assert_same_end(cut / str(seed), whole / str(seed))
         probes = [(run / str(seed) / "probes.jsonl").read_bytes() for run in (cut, whole)]
         assert probes[0] == probes[1]
         execution = rundir.read_json(cut / str(seed) / "manifest.json")["execution"]
-        assert (execution["devices"], execution["side_by_side"]) == (2, SEEDS)
-    for name in ("metrics.jsonl", "probes.jsonl"):  # after 20 steps
-        got, expected = (rundir.read_lines(run / name)[0] for run in (whole / str(SEEDS[1]), alone))
+        assert (execution["devices"], execution["side_by_side"]) == (2, PAIR)
+    for name in ("metrics.jsonl", "probes.jsonl"):  # after 10 steps
+        got, expected = (rundir.read_lines(run / name)[0] for run in (whole / str(PAIR[1]), alone))
         assert_close(got, expected)
 
 

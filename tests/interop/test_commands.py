@@ -20,6 +20,12 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
 PICTURES = 24
 
+ROUNDED = 1e-4
+"""What rounding may do to a logit of ResNet-18 in float32, and less so to a probability.
+
+Each of its 20 layers sums up to 9 * 512 products: 20 sqrt(9 * 512) 6e-8 = 8e-5 of what it adds to.
+"""
+
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
@@ -121,7 +127,7 @@ def test_predictions_and_probabilities_are_those_of_torchvision(net, run, folder
         assert len(each["classes"]) == 5
         for one in each["classes"]:
             expected_probability = row[CLASSES.index(one["name"])]
-            assert one["probability"] == pytest.approx(expected_probability, abs=1e-5)
+            assert one["probability"] == pytest.approx(expected_probability, abs=ROUNDED)
 
 
 @pytest.mark.slow
@@ -138,7 +144,7 @@ def test_an_evaluation_is_what_torchvision_counts(net, run, folder, capsys):
     assert found["top1"] == pytest.approx(float((ranks == 0).float().mean()))
     assert found["top5"] == pytest.approx(float((ranks < 5).float().mean()))
     loss = torch.nn.functional.cross_entropy(logits, labels)
-    assert found["loss"] == pytest.approx(float(loss), abs=1e-5)
+    assert found["loss"] == pytest.approx(float(loss), abs=ROUNDED)
 
 
 @pytest.mark.slow
@@ -152,6 +158,7 @@ def test_a_file_evaluates_like_its_run(run, folder, capsys):
     assert results[0]["loss"] == results[2]["loss"]
 
 
+@pytest.mark.slow
 def test_the_table_of_classes_fits_80_columns(run, folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["evaluate", str(run), f"--data=folder:{folder[0]}", "--split=train[:12]"]) == 0
@@ -170,7 +177,7 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["top1"] == pytest.approx(1 - summary.test_error, abs=1e-12)
-    assert found["loss"] == pytest.approx(summary.test_loss, rel=1e-5)
+    assert found["loss"] == pytest.approx(summary.test_loss, rel=ROUNDED)
     assert main(["evaluate", str(tmp_path / "run"), "--split=train", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
@@ -209,7 +216,7 @@ def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
     expected = logits.softmax(-1)[0].numpy()
     for one in json.loads(out)["classes"]:
         row = CLASSES.index(one["name"])
-        assert one["probability"] == pytest.approx(expected[row], abs=1e-5)
+        assert one["probability"] == pytest.approx(expected[row], abs=ROUNDED)
 
 
 def test_an_exported_file_is_the_one_that_was_imported(net, run, tmp_path, capsys):

@@ -3,8 +3,10 @@
 Their weights and running statistics are random, and no term hides behind a zero or a one.
 """
 
+import copy
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def stages_of(net):
 
 
 def compare(net, tmp_path, size, naming, gain=0.7):
-    """Logits and outputs of stages to 1e-4, and the same file written back, bit for bit."""
+    """Logits and outputs of stages to 1e-9 in float64; the file written back, bit for bit."""
     net = randomised(net, gain=gain)
     imported = compare_features(net, tmp_path, size, naming)
     back, state = named(imported.weights, naming), net.state_dict()
@@ -56,13 +58,13 @@ def compare_features(net, tmp_path, size, naming):
     assert imported.naming == naming
     about = imported.weights.about
     config = about.config.copy_and_resolve_references()
-    config.model.unroll = "1"
-    model = build_model(config, len(about.class_names))
-    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-    ours = quick(lambda variables, x: features(model, variables, x))(
-        imported.weights.variables, images
-    )
-    outputs = []
+    config.model.update({"unroll": "1", "dtype": "float64"})
+    images = np.random.default_rng(0).normal(size=(2, *size, 3))
+    with jax.enable_x64(True):
+        model = build_model(config, len(about.class_names))
+        variables = jax.tree.map(np.float64, imported.weights.variables)
+        ours = jax.device_get(quick(lambda v, x: features(model, v, x))(variables, images))
+    outputs, net = [], copy.deepcopy(net).double()
     for stage in stages_of(net):
         stage.register_forward_hook(lambda _, __, output: outputs.append(output))
     with torch.no_grad():
@@ -72,9 +74,9 @@ def compare_features(net, tmp_path, size, naming):
     for name, theirs in zip(ours.stages, outputs, strict=True):
         theirs = theirs.permute(0, 2, 3, 1).numpy()
         assert theirs.std() > 0.05  # the signal is alive
-        np.testing.assert_allclose(ours.stages[name], theirs, rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(ours.stages[name], theirs, rtol=0, atol=1e-9, err_msg=name)
     assert logits.std() > 0.05
-    np.testing.assert_allclose(ours.logits, logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(ours.logits, logits, rtol=0, atol=1e-9)
     return imported
 
 
@@ -103,6 +105,7 @@ def test_networks_of_torchvision(name, tmp_path):
     compare(net, tmp_path, EVEN_AND_ODD, "torchvision")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "naming"),
     [
@@ -140,6 +143,7 @@ def test_networks_of_transformers(options, tmp_path):
     compare(hugging_face(num_labels=11, **options), tmp_path, EVEN_AND_ODD, "transformers")
 
 
+@pytest.mark.slow
 def test_the_stride_that_transformers_puts_into_the_first_layer(tmp_path):
     net = randomised(hugging_face(num_labels=3, downsample_in_bottleneck=True, **NARROW))
     (tmp_path / "config.json").write_text(json.dumps(net.config.to_dict()))
@@ -147,6 +151,7 @@ def test_the_stride_that_transformers_puts_into_the_first_layer(tmp_path):
     assert imported.weights.about.config.model.stride_in == "1x1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(65, 47), (64, 64), EVEN_AND_ODD])
 @pytest.mark.parametrize("option", ["A", "B"])
 @pytest.mark.parametrize("blocks", [3, slow(18)])
@@ -155,15 +160,17 @@ def test_networks_for_cifar(blocks, option, size, tmp_path):
     compare(ForCifar(blocks, option), tmp_path, size, "akamaster", gain)
 
 
+@pytest.mark.slow
 def test_groups_and_widths_in_between(tmp_path):
     net = randomised(small_torchvision(num_classes=3, groups=8, width_per_group=4))
     compare_features(net, tmp_path, (33, 40), "torchvision")
 
 
+@pytest.mark.slow
 def test_a_network_of_resjax_as_torchvision_loads_it():
     """Trained here, evaluated there: not only what came from there goes back."""
     config, _, _ = preset("resnet18")
-    config.model.unroll = "1"
+    config.model.update({"unroll": "1", "dtype": "float64"})
     model = build_model(config, 5)
     random = np.random.default_rng(0)
     leaves = {
@@ -173,13 +180,15 @@ def test_a_network_of_resjax_as_torchvision_loads_it():
     about = About(config, tuple("abcde"), (64, 64, 3))
     weights = Weights(about, unflatten(leaves), np.zeros(3), np.ones(3))
 
-    net = torchvision.models.resnet18(num_classes=5).eval()
+    net = torchvision.models.resnet18(num_classes=5).double().eval()
     net.load_state_dict(
         {name: torch.from_numpy(tensor) for name, tensor in named(weights, "torchvision").items()}
     )
-    images = random.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    images = random.normal(size=(2, 64, 64, 3))
     with torch.no_grad():
         theirs = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
-    ours = quick(lambda v, x: model.apply(v, x, train=False))(weights.variables, images)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    with jax.enable_x64(True):
+        variables = jax.tree.map(np.float64, weights.variables)
+        ours = quick(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
     assert theirs.std() > 0.001

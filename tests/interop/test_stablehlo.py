@@ -23,6 +23,7 @@ def weights_of(**keys):
     """A narrow network with random weights and statistics, of either sign."""
     config = default_config()
     config.model.update({"name": "imagenet", "depth": 18, "width": 8, "unroll": "1"} | keys)
+    config.model.dtype = "float64" if jax.config.jax_enable_x64 else "float32"
     model, random = build_model(config, 7), np.random.default_rng(0)
 
     def draw(path, shape):
@@ -35,8 +36,10 @@ def weights_of(**keys):
             return noise * (0.5 / np.prod(shape[-4:-1])) ** 0.5
         return 0.2 * noise
 
-    leaves = {path: draw(path, leaf.shape) for path, leaf in
-              paths(variable_shapes(model, SHAPE)).items()}  # fmt: skip
+    leaves = {
+        path: draw(path, leaf.shape).astype(leaf.dtype)
+        for path, leaf in paths(variable_shapes(model, SHAPE)).items()
+    }
     about = About(config, tuple("abcdefg"), SHAPE)
     return Weights(about, unflatten(leaves), np.float32([120, 110, 100]), np.float32([60, 50, 40]))
 
@@ -51,6 +54,7 @@ def logits(weights, given):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_a_file_is_the_function_for_any_number_of_images(tmp_path):
     weights = weights_of(shortcut="projection")
     export(weights, tmp_path / "net.stablehlo")
@@ -58,7 +62,7 @@ def test_a_file_is_the_function_for_any_number_of_images(tmp_path):
     for number in (1, 3):
         ours = logits(weights, images(number))
         assert ours.std() > 0.1
-        np.testing.assert_allclose(function(images(number)), ours, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(function(images(number)), ours, rtol=0, atol=1e-9)
 
 
 def test_it_calls_nothing_that_others_do_not_have(tmp_path):
@@ -71,6 +75,7 @@ def test_it_calls_nothing_that_others_do_not_have(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     "keys",
     [
@@ -91,7 +96,7 @@ def test_folded_networks_are_the_same_function_without_normalisation(keys):
     assert folded.about.config.norm.kind == "none"
     ours = logits(weights, images(2))
     assert ours.std() > 0.1
-    np.testing.assert_allclose(logits(folded, images(2)), ours, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits(folded, images(2)), ours, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("order", ["preact", "bn_after_add"])

@@ -31,18 +31,21 @@ def features(model, variables, images, **options):
 def built(norm=None, **keys):
     config = default_config()
     config.model.update({"depth": 20, "width": 4, "unroll": "1"} | keys)
+    if jax.config.jax_enable_x64:
+        config.model.dtype = "float64"
     config.norm.update(norm or {})
     model = build_model(config, 10)
     state = create_state(model, optax.identity(), 1, IMAGES.shape[1:])
     return model, {"params": state.params, "batch_stats": state.batch_stats}
 
 
+@pytest.mark.usefixtures("double")
 def test_preact_identity_nets_are_a_sum_and_the_gradient_has_its_one():
     """He et al. 2016, equations 4 and 5: x_L = x_l + sum F_i; dx_L/dx_l = 1 + d sum F / dx_l."""
     model, variables = built(order="preact", depth=26)
     stage = features(model, variables, IMAGES).blocks["stage1"]
     total = stage["shortcut"][1] + stage["branch"][1:].sum(0)
-    np.testing.assert_allclose(stage["sum"][-1], total, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stage["sum"][-1], total, rtol=1e-9, atol=1e-9)
 
     block = Block(model.spec.branch(0, False, model.gains), model.parts)
     rest = jax.tree.map(lambda leaf: leaf, variables["params"]["stage1"]["rest"])
@@ -58,10 +61,12 @@ def test_preact_identity_nets_are_a_sum_and_the_gradient_has_its_one():
     cotangent = jax.random.normal(jax.random.key(0), start.shape)
     (whole,) = jax.vjp(lambda x: run(x, True), start)[1](cotangent)
     (branches,) = jax.vjp(lambda x: run(x, True) - x, start)[1](cotangent)
-    np.testing.assert_allclose(whole, cotangent + branches, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole, cotangent + branches, rtol=1e-9, atol=1e-9)
     assert float(jnp.abs(branches).mean()) > 0.01
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_a_new_shortcut_is_one_class_and_one_line(monkeypatch):
     class Doubled(shortcuts.Shortcut):
         factor: float = 2.0
@@ -74,10 +79,11 @@ def test_a_new_shortcut_is_one_class_and_one_line(monkeypatch):
     terms = features(model, variables, IMAGES).blocks["stage1"]
     identity, _ = built(shortcut="identity", depth=8, name="mlp")
     expected = features(identity, variables, IMAGES).blocks["stage1"]
-    np.testing.assert_allclose(terms["shortcut"][0], 2 * expected["shortcut"][0], rtol=1e-6)
+    np.testing.assert_allclose(terms["shortcut"][0], 2 * expected["shortcut"][0], rtol=1e-9)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_residual_scale_and_skipinit():
     """De and Smith 2020: a learnable scalar at the end of each branch, initially zero."""
     model, variables = built(learn_residual_scale=True, residual_scale=0.0)
@@ -88,7 +94,7 @@ def test_residual_scale_and_skipinit():
     half, same = built(residual_scale=0.5)
     whole, _ = built()
     branch, expected = (features(m, same, IMAGES).blocks["stage1"]["branch"] for m in (half, whole))
-    np.testing.assert_allclose(branch[0], 0.5 * expected[0], rtol=1e-5)
+    np.testing.assert_allclose(branch[0], 0.5 * expected[0], rtol=1e-9, atol=1e-9)
 
 
 def test_zero_last_gamma_starts_every_block_as_the_identity():
@@ -99,21 +105,24 @@ def test_zero_last_gamma_starts_every_block_as_the_identity():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_fixup_scales_the_branches_by_their_number():
     """Zhang et al. 2019: the last layer is zero, others are scaled by L^(-1 / (2m - 2))."""
     _, fixup = built(kernel_init="fixup", norm={"kind": "none"})
     _, he = built(norm={"kind": "none"})
     ours, theirs = (tree["params"]["stage2"]["rest"] for tree in (fixup, he))
     np.testing.assert_array_equal(ours["conv2"]["kernel"], 0)
-    np.testing.assert_allclose(ours["conv1"]["kernel"], theirs["conv1"]["kernel"] * 9**-0.5, 1e-5)
+    np.testing.assert_allclose(ours["conv1"]["kernel"], theirs["conv1"]["kernel"] * 9**-0.5, 1e-9)
     stem = [tree["params"]["stem"]["conv1"]["kernel"] for tree in (fixup, he)]
     np.testing.assert_array_equal(*stem)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_orthogonal_kernels_are_orthogonal():
     _, variables = built(kernel_init="orthogonal")
     kernel = variables["params"]["stage1"]["first"]["conv1"]["kernel"].reshape(-1, 4)
-    np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(4), atol=1e-5)
+    np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(4), atol=1e-9)
 
 
 @pytest.mark.slow
@@ -156,6 +165,7 @@ def test_stochastic_depth_drops_branches_of_examples_with_a_linear_decay():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_a_kept_branch_is_divided_by_its_probability():
     block_model, variables = built(stochastic_depth=0.5, depth=8)
     block = Block(block_model.spec.branch(0, False, None), block_model.parts)
@@ -170,9 +180,10 @@ def test_a_kept_branch_is_divided_by_its_probability():
     whole, some = branch(0.0, True), branch(jnp.float32(0.25), True)
     kept = ~(some == 0).all((1, 2, 3))
     assert 0.5 < kept.mean() < 0.95
-    np.testing.assert_allclose(some[kept], whole[kept] / 0.75, rtol=1e-5)
+    np.testing.assert_allclose(some[kept], whole[kept] / 0.75, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_dropout_on_the_shortcut_keeps_half_and_evaluation_scales():
     shortcut = shortcuts.Dropout(4, 1, None, None)
     x, zero = jnp.ones((50, 4, 4, 4)), jnp.zeros((50, 4, 4, 4))
@@ -182,6 +193,7 @@ def test_dropout_on_the_shortcut_keeps_half_and_evaluation_scales():
     np.testing.assert_array_equal(shortcut.apply({}, x, zero, False), 0.5)
 
 
+@pytest.mark.slow
 def test_random_masks_belong_to_examples():
     from resjax.models.randomness import keep_mask
 
@@ -190,6 +202,7 @@ def test_random_masks_belong_to_examples():
     np.testing.assert_array_equal(whole[5:], keep_mask(jax.random.key(0), 0.5, (3, 3, 3), 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_arms_of_every_order_share_their_initial_values(order):
     reference = {
@@ -244,21 +257,25 @@ def test_features_name_the_stages_by_their_stride():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_features_are_those_of_the_network():
     model, variables = built()
     got = features(model, variables, IMAGES)
     expected = quick(lambda v: model.apply(v, IMAGES, train=False))(variables)
-    np.testing.assert_allclose(got.logits, expected, rtol=1e-5)
-    stage = got.blocks["stage1"]
-    np.testing.assert_allclose(stage["sum"], stage["shortcut"] + stage["branch"], rtol=1e-5)
-    np.testing.assert_allclose(nn.relu(stage["sum"][:-1]), stage["shortcut"][1:], rtol=1e-6)
-    np.testing.assert_allclose(got.pooled, got.stages["C2"].mean((1, 2)), rtol=1e-5)
-    head = variables["params"]["head"]
-    np.testing.assert_allclose(got.logits, got.pooled @ head["kernel"] + head["bias"], rtol=1e-5)
+    stage, head = got.blocks["stage1"], variables["params"]["head"]
+    for ours, theirs in (
+        (got.logits, expected),
+        (stage["sum"], stage["shortcut"] + stage["branch"]),
+        (nn.relu(stage["sum"][:-1]), stage["shortcut"][1:]),
+        (got.pooled, got.stages["C2"].mean((1, 2))),
+        (got.logits, got.pooled @ head["kernel"] + head["bias"]),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
     plain, plain_variables = built(shortcut="none")
     assert set(features(plain, plain_variables, IMAGES).blocks["stage1"]) == {"branch", "sum"}
 
 
+@pytest.mark.slow
 def test_features_cost_nothing_when_not_asked_for(monkeypatch):
     model, variables = built(depth=14)
     program = str(jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, IMAGES))
@@ -279,6 +296,7 @@ def test_gates_start_at_their_bias():
         np.testing.assert_array_equal(gate["bias"], -4.0)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_bfloat16():
     model, variables = built(dtype="bfloat16", depth=8)
     seen = {}

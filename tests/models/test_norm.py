@@ -9,14 +9,19 @@ from hypothesis import strategies as st
 from resjax.models.norm import BatchNorm, find_scope
 from resjax.ops.norm import Scope
 from tests.models.compiled import quick
+from tests.rounding import bound
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SHAPES = [(16, 5), (4, 3, 3, 5)]
 
 
-def pair(momentum=0.9, epsilon=1e-5):
-    ours = BatchNorm(momentum=momentum, epsilon=epsilon)
-    flax = nn.BatchNorm(momentum=momentum, epsilon=epsilon, use_fast_variance=False)
-    return ours, flax
+def close(ours, theirs):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-9, 1e-9), ours, theirs)
+
+
+def norm_of(**options):
+    return BatchNorm(dtype=jnp.float64, **options)
 
 
 def variables_of(features, key):
@@ -37,7 +42,8 @@ def variables_of(features, key):
 def test_equals_flax_in_training_and_evaluation(shape, momentum, seed):
     x = 3 * jax.random.normal(jax.random.key(seed), shape) + 1
     variables = variables_of(shape[-1], jax.random.key(seed + 1))
-    ours, flax = pair(momentum)
+    ours = norm_of(momentum=momentum)
+    flax = nn.BatchNorm(momentum=momentum, use_fast_variance=False)
 
     @quick
     def both(variables, x):
@@ -52,41 +58,43 @@ def test_equals_flax_in_training_and_evaluation(shape, momentum, seed):
         )
         return trained, evaluated
 
-    ((got, new), (expected, expected_new)), evaluated = both(variables, x)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), new, expected_new)
-    np.testing.assert_allclose(*evaluated, rtol=1e-5, atol=1e-5)
+    trained, evaluated = both(variables, x)
+    close(*trained)
+    close(*evaluated)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_output_is_standardised(shape):
     x = 7 * jax.random.normal(jax.random.key(0), shape) - 3
-    norm = BatchNorm()
+    norm = norm_of()
     y, _ = norm.apply(norm.init(jax.random.key(0), x, False), x, True, mutable=["batch_stats"])
     axes = tuple(range(len(shape) - 1))
-    np.testing.assert_allclose(y.mean(axes), 0, atol=1e-5)
-    np.testing.assert_allclose(y.var(axes), 1, rtol=1e-4)
+    close(y.mean(axes), 0)
+    close(y.var(axes), x.var(axes) / (x.var(axes) + norm.epsilon))
 
 
 def test_running_statistics_move_only_in_training():
     x = jax.random.normal(jax.random.key(0), (8, 5)) + 2
-    norm = BatchNorm(momentum=0.75)
+    norm = norm_of(momentum=0.75)
     variables = norm.init(jax.random.key(0), x, True)
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)
     _, evaluated = norm.apply(variables, x, False, mutable=["batch_stats"])
     np.testing.assert_array_equal(evaluated["batch_stats"]["mean"], 0)
     np.testing.assert_array_equal(evaluated["batch_stats"]["var"], 1)
     _, trained = norm.apply(variables, x, True, mutable=["batch_stats"])
-    np.testing.assert_allclose(trained["batch_stats"]["mean"], 0.25 * np.mean(x, 0), rtol=1e-5)
-    np.testing.assert_allclose(trained["batch_stats"]["var"], 0.75 + 0.25 * np.var(x, 0), rtol=1e-5)
+    close(trained["batch_stats"]["mean"], 0.25 * np.mean(x, 0))
+    close(trained["batch_stats"]["var"], 0.75 + 0.25 * np.var(x, 0))
 
 
 def test_variance_far_from_zero_is_not_lost_to_rounding():
-    x = 1e4 + jax.random.normal(jax.random.key(0), (512, 3))
+    # Whole numbers, so that the mean is exact however they are added.
+    x = jnp.float32(1e4 + 4 * jax.random.normal(jax.random.key(0), (512, 3))).round()
     norm = BatchNorm(momentum=0.0)
     variables = norm.init(jax.random.key(0), x, True)
     _, new = norm.apply(variables, x, True, mutable=["batch_stats"])
-    np.testing.assert_allclose(new["batch_stats"]["var"], np.var(np.float64(x), 0), rtol=1e-3)
+    assert new["batch_stats"]["var"].dtype == jnp.float32
+    exact = np.var(np.float64(x), 0)
+    assert (abs(new["batch_stats"]["var"] - exact) < bound(512, exact)).all()
 
 
 def trained(norm, x):
@@ -98,26 +106,24 @@ def trained(norm, x):
 def test_equals_torch_with_its_unbiased_running_variance(shape):
     """With two values the running variance moves by twice the biased one."""
     torch = pytest.importorskip("torch")
-    x = np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
-    theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(3, momentum=0.1)
+    x = np.random.default_rng(0).normal(2, 3, shape)
+    kind = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
+    theirs = kind(3, momentum=0.1, dtype=torch.float64)
     channels_first = (0, 1) if len(shape) == 2 else (0, 3, 1, 2)
     back = np.argsort(channels_first)
-    ours = BatchNorm(momentum=0.9, unbiased_running_var=True)
+    ours = norm_of(momentum=0.9, unbiased_running_var=True)
     for _ in range(2):
         expected = theirs(torch.from_numpy(x.transpose(channels_first).copy()))
     y, new = trained(ours, x)
     y, new = ours.apply({"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}} | new, x, True,
                         mutable=["batch_stats"])  # fmt: skip
-    np.testing.assert_allclose(y, expected.detach().numpy().transpose(back), 1e-4, 1e-5)
+    close(y, expected.detach().numpy().transpose(back))
     stats = new["batch_stats"]
-    np.testing.assert_allclose(stats["mean"], theirs.running_mean.numpy(), 1e-5)
-    np.testing.assert_allclose(stats["var"], theirs.running_var.numpy(), 1e-5)
+    close(stats, {"mean": theirs.running_mean.numpy(), "var": theirs.running_var.numpy()})
     theirs.eval()
     variables = {"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}, "batch_stats": stats}
     expected = theirs(torch.from_numpy(x.transpose(channels_first).copy())).detach().numpy()
-    np.testing.assert_allclose(
-        ours.apply(variables, x, False), expected.transpose(back), 1e-4, 1e-5
-    )
+    close(ours.apply(variables, x, False), expected.transpose(back))
 
 
 def test_the_unbiased_variance_of_one_value_is_refused():
@@ -132,12 +138,12 @@ def test_groups_are_batches_of_their_own_and_move_the_running_statistics_by_thei
     groups, examples, seed
 ):
     x = 3 * jax.random.normal(jax.random.key(seed), (groups * examples, 2, 2, 5)) + 1
-    y, new = trained(BatchNorm(examples=examples), x)
-    parts = [trained(BatchNorm(), part) for part in jnp.split(x, groups)]
-    np.testing.assert_allclose(y, jnp.concatenate([part for part, _ in parts]), 1e-4, 1e-5)
+    y, new = trained(norm_of(examples=examples), x)
+    parts = [trained(norm_of(), part) for part in jnp.split(x, groups)]
+    close(y, jnp.concatenate([part for part, _ in parts]))
     for name in ("mean", "var"):
         mean = np.mean([stats["batch_stats"][name] for _, stats in parts], 0)
-        np.testing.assert_allclose(new["batch_stats"][name], mean, 1e-4, 1e-5)
+        close(new["batch_stats"][name], mean)
 
 
 def test_groups_that_do_not_divide_the_batch_are_refused():
@@ -158,15 +164,14 @@ def test_a_scope_is_groups_of_a_device_or_whole_devices():
 
 def test_scale_and_bias_are_optional():
     x = 5 * jax.random.normal(jax.random.key(0), (64, 3)) + 2
-    bare = BatchNorm(use_scale=False, use_bias=False)
+    bare = norm_of(use_scale=False, use_bias=False)
     assert set(bare.init(jax.random.key(0), x, False)) == {"batch_stats"}
-    np.testing.assert_allclose(trained(bare, x)[0], trained(BatchNorm(), x)[0], 1e-6, 1e-6)
+    close(trained(bare, x)[0], trained(norm_of(), x)[0])
 
 
 def test_measuring_leaves_the_moments_of_the_batch_with_the_variance_between_groups():
     x = jax.random.normal(jax.random.key(0), (12, 3, 3, 4)) + jnp.arange(12.0)[:, None, None, None]
-    norm = BatchNorm(examples=4, measuring=True)
+    norm = norm_of(examples=4, measuring=True)
     y, new = norm.apply(norm.init(jax.random.key(0), x, False), x, False, mutable=["batch_stats"])
-    np.testing.assert_allclose(new["batch_stats"]["mean"], np.mean(x, (0, 1, 2)), 1e-5)
-    np.testing.assert_allclose(new["batch_stats"]["var"], np.var(x, (0, 1, 2)), 1e-4)
-    np.testing.assert_allclose(y, trained(BatchNorm(examples=4), x)[0], 1e-5, 1e-6)
+    close(new["batch_stats"], {"mean": np.mean(x, (0, 1, 2)), "var": np.var(x, (0, 1, 2))})
+    close(y, trained(norm_of(examples=4), x)[0])

@@ -120,7 +120,7 @@ def test_plain_net_with_a_zeroed_block_ignores_its_input():
         params = variables["params"]["stage2"]["rest"]["norm2"]
         params["scale"] = params["scale"].at[1].set(0)
         logits = quick(lambda v, model=model: model.apply(v, images, train=False))(variables)
-        assert (float(jnp.ptp(logits, axis=0).max()) == 0) is constant
+        assert (float(jnp.ptp(logits, axis=0).max()) < 1e-5) is constant  # or else about 1
 
 
 def test_logits_have_float32_whatever_the_computation():

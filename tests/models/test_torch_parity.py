@@ -81,11 +81,13 @@ def test_every_order(order, shortcut):
     compare(CIFAR | {"order": order, "shortcut": shortcut}, (9, 9, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_order_in_evaluation(order):
     compare(CIFAR | {"depth": 8, "order": order, "shortcut": "projection"}, (9, 9, 3), train=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shortcut", [kind for kind in SHORTCUTS if kind not in ("none", "dropout")]
 )
@@ -137,19 +139,19 @@ def test_without_normalisation_layers_have_a_bias():
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize(("block", "stride_in"), [("basic", "3x3"), ("bottleneck", "3x3"),
                                                   ("bottleneck", "1x1")])  # fmt: skip
-def test_single_blocks_in_float32(block, stride_in, size, train):
-    """A strided block and its gradients, to 1e-5 of their size."""
+def test_single_blocks(block, stride_in, size, train):
+    """A strided block and its gradients, to 1e-9 of their size."""
     config = default_config()
     depth = 8 if block == "basic" else 11
     settings = {"depth": depth, "width": 8, "block": block, "stride_in": stride_in,
-                "shortcut": "projection"}  # fmt: skip
+                "shortcut": "projection", "dtype": "float64"}  # fmt: skip
     config.model.update(settings)
     model = build_model(config, 7)
     module = Block(model.spec.branch(1, True, None), model.parts)
-    x = jax.random.normal(jax.random.key(1), (4, size, size, 8), jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (4, size, size, 8))
     variables = scrambled(jax.eval_shape(lambda: module.init(jax.random.key(0), x, 0.0, False)))
     shape = jax.eval_shape(lambda: module.apply(variables, x, 0.0, False)).shape
-    weights = jax.random.normal(jax.random.key(3), shape, jnp.float32)
+    weights = jax.random.normal(jax.random.key(3), shape)
 
     def scalar(params, x):
         tree = variables | {"params": params}
@@ -167,4 +169,4 @@ def test_single_blocks_in_float32(block, stride_in, size, train):
     pairs = [(output, expected.detach().numpy()), (by_x, inputs.grad.numpy())]
     pairs += zip(jax.tree.leaves(by_params), jax.tree.leaves(net.gradients()), strict=True)
     for ours, theirs in pairs:
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9 * np.abs(theirs).max())

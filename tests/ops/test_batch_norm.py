@@ -7,6 +7,7 @@ import pytest
 
 from resjax.ops import native
 from resjax.ops.norm import Scope, batch_norm
+from tests.rounding import bound
 
 EPSILON = 1e-5
 
@@ -22,12 +23,6 @@ def formula(x, scale, bias, epsilon):
 
 def draw(shape, seed):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-@pytest.fixture
-def double():
-    with jax.enable_x64(True):
-        yield
 
 
 def close(ours, theirs, tolerance=1e-12):
@@ -73,6 +68,7 @@ def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
     close(ours, theirs, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
 @pytest.mark.parametrize("shape", [(6, 5), (12, 4, 3, 37), (60, 9, 9, 16)], ids=str)
@@ -118,22 +114,31 @@ def test_vmap_normalises_each_for_itself():
 
 
 def test_the_variance_survives_a_mean_that_is_large_against_it():
-    # The mean of squares minus the square of the mean would be 0 or negative here.
-    x = 1e4 + jnp.asarray(np.random.default_rng(0).normal(size=(4096, 8)), jnp.float32)
+    # The mean of squares minus the square of the mean would be far off, or negative. Sums of these
+    # whole numbers are exact in whatever order, so that the mean is not what rounding takes away.
+    exact = (2**11 + 4 * np.random.default_rng(0).normal(size=(4096, 8))).round()
+    assert exact.sum(0).max() < 2**24
+    x = jnp.asarray(exact, jnp.float32)
     _, mean, var = batch_norm(x, jnp.ones(8), jnp.zeros(8), EPSILON)
-    exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(mean[0], exact.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(var[0], exact.var(0), rtol=1e-3)
+    # Of a part for each thread, or of fewer.
+    assert (abs(mean[0] - exact.mean(0)) < bound(64, exact.mean(0))).all()
+    assert (abs(var[0] - exact.var(0)) < bound(4096, exact.var(0))).all()
+
+
+def test_the_variance_of_what_is_constant_is_about_zero_and_not_below():
     _, _, var = batch_norm(jnp.full((4096, 8), 0.1), jnp.ones(8), jnp.zeros(8), EPSILON)
     assert (var >= 0).all()
-    assert var.max() < 1e-12
+    # The square of what the mean may be off by; equal terms may all be rounded to the same side.
+    assert var.max() < (4096 * float(jnp.finfo(jnp.float32).eps) * 0.1) ** 2
 
 
 def test_half_precision_has_moments_in_float32():
     x = draw((64, 4, 4, 8), 0).astype(jnp.bfloat16)
     y, mean, var = batch_norm(x, jnp.ones(8), jnp.zeros(8), EPSILON)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
-    expected = formula(x.astype(jnp.float32), jnp.ones(8), jnp.zeros(8), EPSILON)
-    close([mean, var], expected[1:], 1e-6)
-    # The last bit of bfloat16 is 2^-8; a float32 that ends differently may fall on its other side.
-    np.testing.assert_allclose(y.astype(jnp.float32), expected[0], rtol=2**-7, atol=2**-9)
+    exact = np.float64(x)
+    expected, *moments = formula(exact, 1, 0, EPSILON)
+    for own, moment, size in zip((mean, var), moments, (abs(exact), exact**2), strict=True):
+        assert (abs(own - moment) < bound(64 * 4 * 4, size.mean((0, 1, 2)))).all()
+    # Rounded to bfloat16 it is off by 2^-8, and a float32 that ends differently by one bit more.
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, rtol=2**-7, atol=2**-9)

@@ -12,11 +12,15 @@ from resjax.ops import native
 def fresh(monkeypatch, tmp_path):
     """Nothing is built yet, in this process or on disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.available.cache_clear()
+    forget()
     yield tmp_path
     monkeypatch.undo()
-    native.available.cache_clear()
+    forget()
     assert native.available()
+
+
+def forget():
+    native._load.cache_clear()
 
 
 def test_without_a_compiler_there_is_a_warning_with_the_remedy(fresh, monkeypatch):
@@ -41,12 +45,12 @@ def test_a_compiler_that_fails_is_reported_with_its_words(fresh, monkeypatch):
 @pytest.mark.slow
 def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
-    compiler = [shutil.which("g++") or shutil.which("c++")]
+    compiler = (shutil.which("g++") or shutil.which("c++"),)
     first = native._build(compiler)
     built = first.stat().st_mtime_ns
     assert native._build(compiler) == first
     assert first.stat().st_mtime_ns == built
-    assert native._build([*compiler, "-DOTHER"]) != first
+    assert native._build((*compiler, "-DOTHER")) != first
     assert len(list(fresh.rglob("*.so"))) == 2
 
 
@@ -55,21 +59,26 @@ import jax, jax.numpy as jnp, numpy as np
 from resjax.ops import native
 from resjax.ops.conv import conv
 from resjax.ops.norm import batch_norm
+from tests.rounding import assert_equal_to_rounding, bound
 
 assert native.available()
 draw = np.random.default_rng(0).normal
-x = jnp.asarray(draw(size=(5, 9, 8, 12)), jnp.float32)
-kernel = jnp.asarray(draw(size=(3, 3, 12, 43)), jnp.float32)
-for stride in (1, 2):
-    products = [
-        jax.vjp(lambda x, w: conv(x, w, stride, implementation=name), x, kernel)
-        for name in ("auto", "xla")
-    ]
-    (ours, pull_ours), (theirs, pull_theirs) = products
-    for a, b in zip((ours, *pull_ours(ours)), (theirs, *pull_theirs(ours)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
-_, mean, var = batch_norm(x, jnp.ones(12), jnp.zeros(12), 1e-5)
-np.testing.assert_allclose(var[0], np.var(x, (0, 1, 2)), rtol=1e-5)
+for dtype in ("float32", "float64"):
+    with jax.enable_x64(dtype == "float64"):
+        x, kernel = (
+            jnp.asarray(draw(size=size), dtype) for size in ((5, 9, 8, 12), (3, 3, 12, 43))
+        )
+        for stride in (1, 2):
+            def products(x, kernel, cotangent, name="xla"):
+                function = lambda x, w: conv(x, w, stride, implementation=name)
+                y, pullback = jax.vjp(function, x, kernel)
+                return y, *pullback(cotangent)
+
+            operands = x, kernel, conv(x, kernel, stride)
+            assert_equal_to_rounding(products(*operands, "auto"), products, *operands)
+        _, _, var = batch_norm(x, jnp.ones(12, dtype), jnp.zeros(12, dtype), 1e-5)
+        exact = np.var(np.float64(x), (0, 1, 2))
+        assert (abs(np.float64(var[0]) - exact) < bound(5 * 9 * 8, exact, dtype)).all()
 """
 
 

@@ -22,6 +22,8 @@ def built(norm=None, **keys):
     """A network of width 4 and variables that are random everywhere, for a test to change."""
     config = default_config()
     config.model.update({"depth": 14, "width": 4} | keys)
+    if jax.config.jax_enable_x64:
+        config.model.dtype = "float64"
     config.norm.update(norm or {})
     model = build_model(config, 10)
     return model, scrambled(variable_shapes(model, IMAGES.shape[1:]))
@@ -83,5 +85,5 @@ def gradients_by_hand(model, variables, batch):
         return logits, whole, inputs, jax.grad(loss)(jax.tree.map(jnp.zeros_like, inputs))
 
     logits, whole, inputs, gradients = jax.device_get(run(variables))
-    np.testing.assert_allclose(logits, whole, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, whole, rtol=1e-9, atol=1e-9)
     return gradients, inputs

@@ -12,7 +12,7 @@ import pytest
 from resjax.config import default_config
 from resjax.data.resident import Batch
 from resjax.models.build import build_model
-from resjax.models.resnet import initial_variables
+from resjax.models.trace import initial_variables
 from resjax.probes.gradients import gradients
 from tests.models.compiled import quick
 from tests.probes.networks import (
@@ -33,19 +33,21 @@ NETWORKS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keys", NETWORKS, ids=str)
+@pytest.mark.usefixtures("double")
 def test_norms_are_those_of_the_gradient_at_perturbations_inserted_before_blocks(keys):
     model, variables = built(**keys)
     by_hand, _ = gradients_by_hand(model, variables, BATCH)
     found = probed(gradients, model, variables)
     expected = [np.linalg.norm(np.ravel(gradient)) for gradient in by_hand]
-    np.testing.assert_allclose(found["input"], expected, rtol=1e-3)
-    assert found["input_ratio"] == pytest.approx(expected[0] / expected[-1], rel=1e-3)
+    np.testing.assert_allclose(found["input"], expected, rtol=1e-9)
+    assert found["input_ratio"] == pytest.approx(expected[0] / expected[-1], rel=1e-9)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [{"order": "preact", "shortcut": "projection"}, {"order": "bn_after_add"}], ids=str
 )
+@pytest.mark.usefixtures("double")
 def test_norms_of_parameters_are_those_of_a_training_step(keys):
     model, variables = built(**keys)
 
@@ -58,7 +60,7 @@ def test_norms_of_parameters_are_those_of_a_training_step(keys):
     trees = of_blocks(quick(jax.grad(loss))(variables["params"]), model)
     expected = [optax.tree.norm(tree) for tree in trees]
     np.testing.assert_allclose(
-        probed(gradients, model, variables)["parameters"], expected, rtol=1e-3
+        probed(gradients, model, variables)["parameters"], expected, rtol=1e-9
     )
 
 

@@ -24,18 +24,21 @@ def measured(model, variables, parts):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_running_statistics_that_are_precise_are_not_off():
     model, variables = built(depth=14)
     precise = {**variables, "batch_stats": measured(model, variables, 4)}
     found = probed(normalisation, model, precise)
     assert found["running_mean"].shape == (6, 2)
     for name in ("running_mean", "running_var"):
-        np.testing.assert_allclose(found[name], 0, atol=1e-4)
+        np.testing.assert_allclose(found[name], 0, atol=1e-9)
     before = probed(normalisation, model, variables)
     assert min(before[f"running_{what}"].min() for what in ("mean", "var")) > 0.05
     assert 0.01 < found["batch_mean"].min() < found["batch_mean"].max() < 1
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_what_is_off_is_told_in_deviations_and_ratios():
     model, variables = built(depth=10, name="mlp")
 
@@ -50,10 +53,11 @@ def test_what_is_off_is_told_in_deviations_and_ratios():
 
     off = {**variables, "batch_stats": shifted(measured(model, variables, 4))}
     found = probed(normalisation, model, off)
-    np.testing.assert_allclose(found["running_mean"], 3, rtol=1e-3)
-    np.testing.assert_allclose(found["running_var"], np.log(4), rtol=1e-3)
+    np.testing.assert_allclose(found["running_mean"], 3, rtol=1e-9)
+    np.testing.assert_allclose(found["running_var"], np.log(4), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_is_one_of_the_parts():
     model, variables = built(depth=8)
     found = probed(lambda *given: normalisation(*given, parts=1), model, variables)
@@ -62,6 +66,7 @@ def test_a_batch_is_one_of_the_parts():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_channels_are_dead_where_scale_and_bias_make_them_so():
     """A scale of 0 is a constant; behind a ReLU, so is a bias far below zero."""
     model, variables = built(depth=14)
@@ -78,9 +83,9 @@ def test_channels_are_dead_where_scale_and_bias_make_them_so():
     expected = np.zeros((6, 2))
     expected[2], expected[3] = [2 / 8, 0], [4 / 8, 1 / 8]
     assert before[2:4].max() == 0
-    np.testing.assert_allclose(dead[2:4], expected[2:4], atol=1e-6)
+    np.testing.assert_allclose(dead[2:4], expected[2:4], atol=1e-9)
     branch = features(model, variables, IMAGES).blocks["stage2"]["branch"][1]
-    assert float(branch[..., 5].std()) == pytest.approx(0, abs=1e-6)
+    assert float(branch[..., 5].std()) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from resjax.probes.walk import Bound
 from tests.probes.networks import BATCH, built, gradients_by_hand, of_blocks, probed
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_a_scaled_shortcut_passes_its_scale_of_the_gradient():
     """Of H(x) = a x + b F(x) without an activation behind, a dL/dH arrives through the shortcut."""
     model, variables = built(
@@ -19,9 +21,11 @@ def test_a_scaled_shortcut_passes_its_scale_of_the_gradient():
     )
     found = probed(paths, model, variables)
     whole = probed(gradients, model, variables)["input"]
-    np.testing.assert_allclose(found["through_shortcut"][:-1], 0.3 * whole[1:], rtol=1e-4)
+    np.testing.assert_allclose(found["through_shortcut"][:-1], 0.3 * whole[1:], rtol=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_the_shares_are_those_of_the_formula():
     """In order post, the gradient behind the activation counts where the sum is positive."""
     model, variables = built(depth=8, name="mlp", shortcut="scaled", shortcut_scale=0.8)
@@ -32,9 +36,10 @@ def test_the_shares_are_those_of_the_formula():
         branch = at_inputs[number] - through
         norms = np.linalg.norm(through), np.linalg.norm(branch)
         share = norms[0] / sum(norms)
-        assert found["shortcut_share"][number] == pytest.approx(share, rel=1e-3)
+        assert found["shortcut_share"][number] == pytest.approx(share, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_all_of_it_comes_through_the_only_path_there_is():
     model, variables = built(shortcut="none", depth=8)
     np.testing.assert_array_equal(probed(paths, model, variables)["shortcut_share"], 0)
@@ -49,6 +54,7 @@ def test_all_of_it_comes_through_the_only_path_there_is():
     ("order", "shortcut"),
     [("post", "exclusive_gate"), ("preact", "projection_all"), ("preact", "shortcut_gate")],
 )
+@pytest.mark.usefixtures("double")
 def test_both_paths_together_are_the_gradient(order, shortcut):
     model, variables = built(depth=10, name="mlp", order=order, shortcut=shortcut, gate_bias=0.0)
     trees = {kind: of_blocks(tree, model)[1] for kind, tree in variables.items()}
@@ -63,6 +69,6 @@ def test_both_paths_together_are_the_gradient(order, shortcut):
     through_shortcut = at_input(lambda x, branch: (x, held(branch)))
     through_branch = at_input(lambda x, branch: (held(x), branch))
     np.testing.assert_allclose(
-        through_shortcut + through_branch, at_input(None), rtol=1e-4, atol=1e-5
+        through_shortcut + through_branch, at_input(None), rtol=1e-9, atol=1e-9
     )
     assert min(abs(through_shortcut).mean(), abs(through_branch).mean()) > 0.01

@@ -47,6 +47,7 @@ def test_a_run_that_is_probed_has_the_bits_and_the_name_of_one_that_is_not(dense
     np.testing.assert_array_equal(np.float32(lines[1]["gradients"]["input"]), found["input"])
 
 
+@pytest.mark.slow
 def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatch):
     dense.eval.probes = "branches"
     train_and_evaluate(dense, tmp_path / "whole")
@@ -116,7 +117,10 @@ def test_weights_without_a_checkpoint_are_probed_as_those_of_the_checkpoint(tiny
         probe_run(tmp_path / "run", names, examples=50, data="fake:8x8x1:7")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_step_0_is_the_network_before_training(dense, tmp_path):
+    dense.model.dtype = "float64"
     train_and_evaluate(dense, tmp_path / "run")
     probed = probe_run(tmp_path / "run", ["gradients"], step=0, examples=30)
     plan = prepare(dense)
@@ -127,7 +131,7 @@ def test_step_0_is_the_network_before_training(dense, tmp_path):
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     expected = jax.jit(lambda v, b: gradients(plan.model, v, b))(variables, batch)
     assert probed.step == 0
-    np.testing.assert_allclose(probed.found["gradients"]["input"], expected["input"], rtol=1e-4)
+    np.testing.assert_allclose(probed.found["gradients"]["input"], expected["input"], rtol=1e-9)
 
 
 def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):

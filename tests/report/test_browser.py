@@ -80,6 +80,7 @@ def test_a_legend_entry_hides_and_shows_its_curves(visit):
     assert lines(page).count("plain, 56 layers") == 2
 
 
+@pytest.mark.slow
 def test_an_arm_is_toggled_as_a_whole_and_by_keyboard(visit):
     page = visit()
     arm = page.get_by_role("button", name="identity", exact=True)
@@ -92,6 +93,7 @@ def test_an_arm_is_toggled_as_a_whole_and_by_keyboard(visit):
     assert sum(name.startswith("identity") for name in lines(page)) == 4
 
 
+@pytest.mark.slow
 def test_curves_are_told_apart_without_colour(visit):
     page = visit()
     script = "chart => chart.data.filter(t => t.name).map(t => [t.marker.symbol, t.line.dash])"
@@ -100,6 +102,7 @@ def test_curves_are_told_apart_without_colour(visit):
     assert len({dash for _, dash in found}) == 2
 
 
+@pytest.mark.slow
 def test_hovering_tells_the_error_and_its_range(visit):
     page = visit()
     chart = page.locator(".chart.curves").first
@@ -119,6 +122,7 @@ def test_hovering_tells_the_error_and_its_range(visit):
     assert re.search(r"plain, 56 layers.*epoch 8: [\d.]+ %.*2 seeds, [\d.]+ to [\d.]+", text)
 
 
+@pytest.mark.slow
 def test_dragging_zooms_and_a_double_click_goes_back(visit):
     page = visit()
     chart = page.locator(".chart.curves").first
@@ -145,6 +149,7 @@ def test_dragging_zooms_and_a_double_click_goes_back(visit):
                            "._fullLayout.xaxis.range[1] > 0.9 * whole", arg=whole)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_button_of_a_chart_sends_it_anywhere(visit):
     page = visit()
     page.locator(".chart.curves").hover()
@@ -154,6 +159,7 @@ def test_no_button_of_a_chart_sends_it_anywhere(visit):
     assert titles == ["Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
 
 
+@pytest.mark.slow
 def test_a_table_is_sorted_by_a_column_up_and_down(visit):
     page = visit()
     table = page.locator("#table1-errors")
@@ -174,6 +180,7 @@ def test_a_table_is_sorted_by_a_column_up_and_down(visit):
     assert names == sorted(names)
 
 
+@pytest.mark.slow
 def test_a_run_leads_to_its_directory(browser, address):
     page = browser.new_page()
     page.goto(address)
@@ -183,6 +190,7 @@ def test_a_run_leads_to_its_directory(browser, address):
     page.close()
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_shown_with_its_reason(visit):
     row = visit().locator("#every-run tr.failed")
     assert "lost" in row.inner_text()
@@ -203,6 +211,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_curves_stand_out_in_light_and_in_dark_mode(visit, scheme):
     page = visit(color_scheme=scheme)
@@ -226,6 +235,7 @@ def test_text_and_curves_stand_out_in_light_and_in_dark_mode(visit, scheme):
     assert contrast(ink, paper) >= 4.5
 
 
+@pytest.mark.slow
 def test_a_change_of_the_mode_recolours_the_charts(visit):
     page = visit(color_scheme="light")
     script = "chart => chart.data.find(t => t.name).line.color"
@@ -236,6 +246,7 @@ def test_a_change_of_the_mode_recolours_the_charts(visit):
         " !== before", arg=before)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 820, 1280])
 def test_no_screen_is_too_narrow(visit, width):
     page = visit(width)
@@ -246,6 +257,7 @@ def test_no_screen_is_too_narrow(visit, width):
         assert box["x"] + box["width"] <= width + 1
 
 
+@pytest.mark.slow
 def test_a_narrower_window_redraws_the_charts(visit):
     page = visit(1280)
     page.set_viewport_size({"width": 390, "height": 800})
@@ -256,6 +268,7 @@ def test_a_narrower_window_redraws_the_charts(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.slow
 def test_the_page_prints_on_white_paper_with_all_its_charts(visit, tmp_path):
     page = visit(color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")

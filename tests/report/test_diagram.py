@@ -27,6 +27,7 @@ def test_a_plain_net_has_no_arcs():
     assert {group.arc for group in chain("plain34")} == {"none"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "notes"),
     [

@@ -34,6 +34,7 @@ def tables_of(text):
     return found
 
 
+@pytest.mark.slow
 def test_latex_parses_and_every_row_has_every_column(tmp_path):
     write_grid(tmp_path)
     written = write_report(tmp_path)

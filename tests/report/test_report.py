@@ -77,6 +77,7 @@ def test_files_of_a_report(tmp_path):
         assert link[1:] in parser.ids
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_files(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1, 0.2], ("none", 8): [0.0, 0.1]})
     directory = write_report(tmp_path).directory

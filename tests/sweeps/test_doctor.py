@@ -64,6 +64,7 @@ def test_a_damaged_file_is_named_with_what_to_do(done, name):
     assert remedy in found.advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [
     lambda text: text.replace("0", "1", 1), lambda text: text[:-9], lambda text: text + "{}\n",
 ], ids=["changed", "cut off", "added to"])  # fmt: skip

@@ -12,7 +12,7 @@ from resjax.sweeps.ledger import Ledger, read_ledger, total
 from resjax.sweeps.status import look
 from resjax.training import claims, rundir
 from resjax.training.loop import train_and_evaluate
-from tests.durability.attempts import Zygote, sender
+from tests.durability.attempts import Attempts
 
 
 def spent(run, *kinds):
@@ -25,6 +25,7 @@ def counted(run):
     return sum(json.loads((run / "result.json").read_text())["seconds"].values())
 
 
+@pytest.mark.slow
 def test_a_run_without_interruption_lost_nothing_and_its_times_are_those_of_its_result(
     tiny, tmp_path
 ):
@@ -40,13 +41,12 @@ def test_a_run_without_interruption_lost_nothing_and_its_times_are_those_of_its_
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_lost_what_its_result_does_not_count(tmp_path):
+def test_a_run_that_was_killed_lost_what_its_result_does_not_count(zygote, tmp_path):
     run = tmp_path / "run"
     keys = {"train.duration": "400 steps", "eval.every": "50 steps", "checkpoint.seconds": 1e6}
-    with Zygote() as zygote:
-        kill = sender(signal.SIGKILL, "training", 120, 0.0)
-        assert zygote.attempt(keys, run, kill, write_every=0.0)[0] == -9
-        assert zygote.attempt(keys, run)[0] == 0
+    kill, attempt = (signal.SIGKILL, "training", 120, 0.0), Attempts(zygote)
+    assert attempt(keys, run, send=kill, write_every=0.0)[0] == -9
+    assert attempt(keys, run)[0] == 0
     events = [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
     assert events[events.index("killed") + 1] == "begun"
     ledger = read_ledger(run)
@@ -64,13 +64,13 @@ def test_a_run_that_was_killed_lost_what_its_result_does_not_count(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_lost_only_starting_again(tmp_path):
+def test_a_run_that_was_stopped_lost_only_starting_again(zygote, tmp_path):
     """It saved its state: no step is repeated, and all steps count in the result."""
     run = tmp_path / "run"
     keys = {"train.duration": "300 steps", "eval.every": "300 steps", "checkpoint.seconds": 1e6}
-    with Zygote() as zygote:
-        assert zygote.attempt(keys, run, sender(signal.SIGTERM, "training", 60, 0.0))[0] == 75
-        assert zygote.attempt(keys, run)[0] == 0
+    attempt = Attempts(zygote)
+    assert attempt(keys, run, send=(signal.SIGTERM, "training", 60, 0.0))[0] == 75
+    assert attempt(keys, run)[0] == 0
     lines = rundir.read_lines(run / "timing.jsonl")
     [stop] = [n for n, line in enumerate(lines) if line["event"] == "stopped"]
     assert lines[stop]["step"] == lines[stop + 1]["step"] > 0

@@ -50,6 +50,7 @@ def test_what_is_done_is_not_trained_again(tiny, tmp_path):
     assert first.phases >= {"compiling", "evaluating"}
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_recorded_and_the_rest_go_on(tiny, tmp_path):
     runs, recorder = grid_of_two(tiny, tmp_path), Recorder()
     runs[tmp_path / "identity"].optim.learning_rate = 1e20
@@ -153,6 +154,7 @@ def test_what_is_left_of_a_group_goes_on_when_others_are_done(tiny, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_one_seed_that_diverges_fails_alone(tiny, tmp_path, monkeypatch):
     from resjax.training.state import create_state
 

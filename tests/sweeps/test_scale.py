@@ -6,9 +6,9 @@ import pytest
 
 from resjax.cli import main
 from resjax.config import flatten
+from resjax.models import trace
 from resjax.sweeps import local
 from resjax.sweeps.grid import axes_of, expand, load_experiment, select_axes
-from resjax.training import plan
 from tests.report.fabricate import write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -37,14 +37,15 @@ def counting(monkeypatch, module, name):
     return calls
 
 
-def test_a_network_is_counted_once_for_all_its_seeds_and_learning_rates(words, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "_COUNTED", {})
-    counted = counting(monkeypatch, plan, "sizes")
+@pytest.mark.slow
+def test_a_network_is_counted_once_for_all_its_seeds_and_learning_rates(words, capsys):
+    trace._trace.cache_clear()
     assert main([*words, "--dry-run", "--axis=optim.learning_rate=0.01,0.02,0.05"]) == 0
-    assert len(counted) == SHORTCUTS * DEPTHS
+    assert trace._trace.cache_info().misses == SHORTCUTS * DEPTHS
     assert f"{SHORTCUTS * DEPTHS * SEEDS * 3} runs: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_of_which_all_is_done_trains_nothing_and_prepares_no_seed_on_its_own(
     words, tmp_path, monkeypatch, capsys
 ):

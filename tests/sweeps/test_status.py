@@ -84,6 +84,7 @@ def test_time_left_is_shared_by_those_at_work(tmp_path):
     assert seconds_left([done], weights) == 0.0
 
 
+@pytest.mark.slow
 def test_what_nobody_works_on_has_no_time_left(tiny, tmp_path):
     """Also where runs that are done tell a speed; with somebody at work it has."""
     train_and_evaluate(tiny, tmp_path / "done")

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from resjax.training import rundir
 ROOT = Path(__file__).parents[2]
 
 SWEEP = (
-    sys.executable, "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+    "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
     "--config.model.width=2", "--sweep=shortcut", "--config.model.depth=8",
-    "--config.train.duration=150 steps", "--config.eval.every=50 steps",
-    "--config.checkpoint.seconds=0.2",
+    "--config.train.duration=90 steps", "--config.eval.every=30 steps",
+    "--config.checkpoint.seconds=0.2", "--jobs=1",
 )  # fmt: skip
 
 
@@ -51,12 +49,11 @@ def steps_and_begins(directory):
 
 
 @pytest.mark.slow
-def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_run_once(tmp_path):
+def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_run_once(
+    zygote, tmp_path
+):
     words = [*SWEEP, f"--workdir={tmp_path}"]
-    processes = [
-        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
+    processes = [zygote.start(*words) for _ in range(4)]
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/checkpoints/*/checkpoint.json")):
         assert time.monotonic() < deadline
@@ -64,12 +61,15 @@ def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_
     run = next(tmp_path.glob("*/checkpoints/*/checkpoint.json")).parents[2]
     victim = rundir.read_json(run / "claim.json")["pid"]
     next(process for process in processes if process.pid == victim).kill()
-    ended = {process.pid: (process.communicate()[1], process.returncode) for process in processes}
+    ended = {
+        process.pid: (process.communicate(timeout=300)[1], process.returncode)
+        for process in processes
+    }
     assert sorted(code for _, code in ended.values()) == [-9, 0, 0, 0], ended
     found = steps_and_begins(tmp_path)
     assert len(found) == 4
     for name, (steps, begins) in found.items():
-        assert steps == [50, 100, 150], name
+        assert steps == [30, 60, 90], name
         assert begins == sorted(begins), name
         assert begins[0] == 0, name
         assert len(begins) == 1 or name == run.name, found
@@ -78,18 +78,15 @@ def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_
 
 
 @pytest.mark.slow
-def test_jobs_share_the_runs_and_tell_how_they_ended(tmp_path):
+def test_jobs_share_the_runs_and_tell_how_they_ended(zygote, tmp_path):
     words = [*SWEEP, f"--workdir={tmp_path}", "--only=shortcut=none,identity"]
-    done = subprocess.run([*words, "--jobs=2"], cwd=ROOT, capture_output=True, text=True)
+    done = zygote.run(*words, "--jobs=2")
     assert done.returncode == 0, done.stderr
-    assert "2 done" in subprocess.run(
-        [sys.executable, "-m", "resjax.cli", "status", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    assert "2 done" in zygote.run("-m", "resjax.cli", "status", tmp_path).stdout
     assert "report: " in done.stdout
     cores = {rundir.read_json(p)["execution"]["cpus"] for p in tmp_path.glob("*/manifest.json")}
     assert cores == {len(os.sched_getaffinity(0)) // 2}
     wrong = [*words, "--jobs=2", "--config.model.order=none"]
-    refused = subprocess.run(wrong, cwd=ROOT, capture_output=True, text=True)
+    refused = zygote.run(*wrong)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("resjax: unknown model.order 'none'")

@@ -1,4 +1,4 @@
-"""Compiles the training step of ResNet-50 for 8 simulated devices and prints what they exchange.
+"""Compiles the training step of a network for 8 simulated devices and prints what they exchange.
 
     python -m tests.training.collectives_worker '{"CONFIG KEY": VALUE}'
 
@@ -31,7 +31,6 @@ def exchanged(program: str) -> dict[str, int]:
 
 if __name__ == "__main__":
     config = default_config()
-    config.model.name, config.model.depth, config.model.shortcut = "imagenet", 50, "projection"
-    config.data.name, config.train.batch_size = "fake:32x32x3:1000:64", 64
+    config.model.shortcut, config.train.batch_size = "projection", 64
     config.update_from_flattened_dict(json.loads(sys.argv[1]))
     print(json.dumps(exchanged(compile_training(prepare(config))[0].as_text())))

@@ -25,7 +25,7 @@ from resjax.training.network import Network, arguments_of_call, compile_steps
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
 
-STEPS = 20
+STEPS = 8
 
 
 def train(keys: dict) -> dict[str, np.ndarray]:

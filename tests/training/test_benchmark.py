@@ -8,6 +8,7 @@ from resjax.models.build import preset
 from resjax.training.benchmark import PASSES, measure_training, training_memory
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_measurement_fit_each_other(tiny):
     told = []
     got = measure_training(tiny, seconds=0.1, tell=told.append)

@@ -58,7 +58,9 @@ def lines(directory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_path):
+    streamed.model.dtype = "float64"
     alone = train_and_evaluate(streamed, tmp_path / "thread")
     assert alone.train_error < 0.2
     streamed.data.workers = 2
@@ -70,16 +72,18 @@ def test_streamed_images_are_learned_and_workers_change_nothing(streamed, tmp_pa
     losses = [
         [line["test_loss"] for line in lines(tmp_path / name)] for name in ("thread", "calls")
     ]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+    np.testing.assert_allclose(*losses, rtol=1e-9)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("style", ["jit", "pmap"])
 def test_a_net_grows_on_streamed_images_and_computes_what_it_did(streamed, tmp_path, style):
     streamed.train.parallel, streamed.model.depth, streamed.train.grow_from = style, 14, 8
+    streamed.model.dtype = "float64"
     train_and_evaluate(streamed, tmp_path)
     at_growth = lines(tmp_path)[0]
-    assert at_growth["grown_test_loss"] == pytest.approx(at_growth["test_loss"], rel=1e-4)
+    assert at_growth["grown_test_loss"] == pytest.approx(at_growth["test_loss"], rel=1e-9)
 
 
 @pytest.mark.slow
@@ -137,6 +141,7 @@ def damaged(tmp_path_factory, photos, thumbnails):
     return copies[photos], copies[thumbnails]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resident", [False, True])
 def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_listed(
     streamed, damaged, tmp_path, resident

@@ -1,8 +1,5 @@
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -82,17 +79,15 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def resjax(*words):
-    environment = os.environ | {"XLA_FLAGS": FLAGS}
-    return subprocess.Popen(
-        [sys.executable, "-m", "resjax.cli", *words],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def resjax(zygote, *words):
+    return zygote.start("-m", "resjax.cli", *words, environment={"XLA_FLAGS": FLAGS})
 
 
-def on_two_hosts(words, *own):
+def on_two_hosts(zygote, words, *own):
     place = ("--processes=2", f"--coordinator=localhost:{free_port()}", "--connect-timeout=60")
-    processes = [resjax(*words, *place, f"--process={i}", *own[i : i + 1]) for i in range(2)]
+    processes = [
+        resjax(zygote, *words, *place, f"--process={i}", *own[i : i + 1]) for i in range(2)
+    ]
     return [(*process.communicate(timeout=300), process.returncode) for process in processes]
 
 
@@ -104,8 +99,8 @@ SWEEP = (
 
 
 @pytest.mark.slow
-def test_two_hosts_run_a_sweep_of_which_one_writes(tmp_path):
-    first, second = on_two_hosts((*SWEEP, f"--workdir={tmp_path}"))
+def test_two_hosts_run_a_sweep_of_which_one_writes(zygote, tmp_path):
+    first, second = on_two_hosts(zygote, (*SWEEP, f"--workdir={tmp_path}"))
     assert (first[2], second[2]) == (0, 0), first[1] + second[1]
     assert "report:" in first[0]
     assert all(line.startswith("[Gloo]") for line in second[0].splitlines())
@@ -113,13 +108,15 @@ def test_two_hosts_run_a_sweep_of_which_one_writes(tmp_path):
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["execution"]["hosts"], manifest["execution"]["devices"]) == (2, 4)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
-    again, _ = on_two_hosts((*SWEEP, f"--workdir={tmp_path}"))
+    again, _ = on_two_hosts(zygote, (*SWEEP, f"--workdir={tmp_path}"))
     assert "done before" in again[1]
 
 
 @pytest.mark.slow
-def test_hosts_with_different_configs_are_refused_with_the_keys(tmp_path):
-    ended = on_two_hosts((*SWEEP, f"--workdir={tmp_path}"), "--config.seed=1", "--config.seed=2")
+def test_hosts_with_different_configs_are_refused_with_the_keys(zygote, tmp_path):
+    ended = on_two_hosts(
+        zygote, (*SWEEP, f"--workdir={tmp_path}"), "--config.seed=1", "--config.seed=2"
+    )
     for _, error, code in ended:
         assert code == 2
         assert "resjax: the hosts have different configs (seed is 1 on process 0, 2 on" in error
@@ -128,9 +125,9 @@ def test_hosts_with_different_configs_are_refused_with_the_keys(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_first_process_that_nobody_joins_ends_in_time_with_a_line(tmp_path):
+def test_a_first_process_that_nobody_joins_ends_in_time_with_a_line(zygote, tmp_path):
     place = (f"--coordinator=localhost:{free_port()}", "--processes=2", "--process=0")
-    process = resjax(*SWEEP, f"--workdir={tmp_path}", *place, "--connect-timeout=2")
+    process = resjax(zygote, *SWEEP, f"--workdir={tmp_path}", *place, "--connect-timeout=2")
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "have not met within 2 s; start them together, or raise --connect-timeout" in error

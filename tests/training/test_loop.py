@@ -12,8 +12,8 @@ from resjax.data.augment import Augmentation
 from resjax.data.digits import digits
 from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.source import Split
-from resjax.models.resnet import initial_variables
 from resjax.models.summary import count_parameters
+from resjax.models.trace import initial_variables
 from resjax.training import rundir
 from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.manifest import describe_execution
@@ -73,6 +73,7 @@ def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
         assert describe_execution(plan)["matmul_precision"] == "highest"
 
 
+@pytest.mark.slow
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     monkeypatch.setattr("resjax.training.loop._Training", None)
@@ -103,6 +104,7 @@ def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_call", [1, 7])
 def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path, steps_per_call):
     tiny.optim.learning_rate, tiny.train.steps_per_call = 1e20, steps_per_call
@@ -182,14 +184,15 @@ def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, step
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     """The training error does not jump when the plain net becomes deeper."""
-    tiny.model.shortcut, tiny.model.depth = "none", 14
+    tiny.model.shortcut, tiny.model.depth, tiny.model.dtype = "none", 14, "float64"
     tiny.train.grow_from, tiny.train.grow_at = 8, "10 steps"
     summary = train_and_evaluate(tiny, tmp_path)
     before, after = lines(tmp_path / "metrics.jsonl")
     assert before["grown_train_error"] == before["train_error"]
-    assert before["grown_test_loss"] == pytest.approx(before["test_loss"], rel=1e-4)
+    assert before["grown_test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
     assert "grown_train_error" not in after
     assert summary.params > count_parameters(
         initial_variables(prepare(tiny).shallow, jax.random.key(0), (8, 8, 1))["params"]
@@ -261,6 +264,7 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
     assert "stablehlo.while" in program(2)
 
 
+@pytest.mark.slow
 def test_progress_is_told_after_every_call(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
     tiny.train.steps_per_call = 4
@@ -283,13 +287,14 @@ def test_the_platform_chooses_the_steps_in_a_call_if_the_config_does_not(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
-    results = []
+    tiny.model.dtype, results = "float64", []
     for size in (1437, 97):
         tiny.eval.batch_size = size
         results.append(train_and_evaluate(tiny, tmp_path / str(size)))
     assert results[0].train_error == results[1].train_error
-    assert results[0].test_loss == pytest.approx(results[1].test_loss, rel=1e-5)
+    assert results[0].test_loss == pytest.approx(results[1].test_loss, rel=1e-9)
 
 
 def test_metrics_count_the_valid_examples():
@@ -300,6 +305,7 @@ def test_metrics_count_the_valid_examples():
     ones = measure(logits[:2], jnp.array([0, 1]))
     twice = (ones + ones + Metrics.zero(jnp.float32)).means()
     assert twice["error"] == 0.5
+    # Of two float32 that are rounded a few times, by 6e-8 of 2.
     assert twice["loss"] == pytest.approx(np.log(1 + np.exp(2)) - 1, rel=1e-5)
 
 
@@ -312,7 +318,9 @@ def test_the_initial_state_is_what_the_network_draws(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 def test_evaluation_uses_the_running_statistics(tiny):
+    tiny.model.dtype = "float64"
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
@@ -322,7 +330,7 @@ def test_evaluation_uses_the_running_statistics(tiny):
         return eval_step(plan.model, state.evaluated(), batch, jnp.ones(len(images), bool))
 
     whole, single = evaluate(images), [evaluate(images[i : i + 1]) for i in range(6)]
-    assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in single), rel=1e-5)
+    assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in single), rel=1e-9)
 
 
 @pytest.mark.parametrize(

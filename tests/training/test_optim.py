@@ -7,8 +7,9 @@ import pytest
 from resjax.config import ConfigError, default_config
 from resjax.durations import Clock
 from resjax.models.build import named_model
-from resjax.models.resnet import initial_variables
+from resjax.models.trace import initial_variables
 from resjax.training.optim import OPTIMIZERS, learning_rates
+from tests.rounding import bound
 
 
 def optim(**settings):
@@ -17,29 +18,34 @@ def optim(**settings):
     return config
 
 
+ROUNDED = 1e-5
+"""Relative, of float32 that are rounded a few times by 6e-8."""
+
+
 def rates(steps=100, **settings):
     return learning_rates(optim(learning_rate=0.4, **settings), Clock(1000, 10, steps))
 
 
 def test_cosine_schedule():
     expected = 0.2 * (1 + np.cos(np.pi * np.arange(100) / 100))
-    np.testing.assert_allclose(rates(schedule="cosine"), expected, rtol=1e-5, atol=1e-7)
+    # Of 1 + cos little is left at the end, so that what is rounded is as large as at the start.
+    np.testing.assert_allclose(rates(schedule="cosine"), expected, rtol=0, atol=bound(4, 0.4))
 
 
 def test_step_schedule_divides_at_its_milestones():
     """He et al. 2015, section 4.2: divided by 10 at 32k and 48k of 64k iterations."""
     got = rates(64_000, schedule="step", milestones=("32000 steps", "75%"))
     np.testing.assert_allclose(got[[0, 31_999, 32_000, 47_999, 48_000, 63_999]],
-                               [0.4, 0.4, 0.04, 0.04, 0.004, 0.004], rtol=1e-5)  # fmt: skip
+                               [0.4, 0.4, 0.04, 0.04, 0.004, 0.004], rtol=ROUNDED)  # fmt: skip
 
 
 def test_warmup_comes_before_the_schedule_and_milestones_count_from_the_start():
     linear = rates(schedule="constant", warmup="4 steps", warmup_factor=0.5)
-    np.testing.assert_allclose(linear[:6], [0.2, 0.25, 0.3, 0.35, 0.4, 0.4], rtol=1e-5)
+    np.testing.assert_allclose(linear[:6], [0.2, 0.25, 0.3, 0.35, 0.4, 0.4], rtol=ROUNDED)
     settings = {"schedule": "step", "milestones": ("50 steps",), "warmup_shape": "constant"}
     constant = rates(warmup="10 steps", warmup_factor=0.1, **settings)
     np.testing.assert_allclose(
-        constant[[0, 9, 10, 49, 50]], [0.04, 0.04, 0.4, 0.4, 0.04], rtol=1e-5
+        constant[[0, 9, 10, 49, 50]], [0.04, 0.04, 0.4, 0.4, 0.04], rtol=ROUNDED
     )
 
 
@@ -58,6 +64,7 @@ def test_wrong_schedules_are_refused(settings, message):
         rates(**settings)
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
 def test_sgd_follows_its_formula(nesterov, decayed):
@@ -72,7 +79,7 @@ def test_sgd_follows_its_formula(nesterov, decayed):
     state = rule.init(params)
     for step in range(3):
         gradient = {name: jnp.cos(value + step) for name, value in params.items()}
-        state.hyperparams["learning_rate"] = jnp.float32(rate)
+        state.hyperparams["learning_rate"] = jnp.float64(rate)
         updates, state = rule.update(gradient, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         for name, value in expected.items():
@@ -82,14 +89,15 @@ def test_sgd_follows_its_formula(nesterov, decayed):
             ahead = g + momentum * velocity[name] if nesterov else velocity[name]
             expected[name] = value - rate * ahead
         for name in params:
-            np.testing.assert_allclose(params[name], expected[name], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(params[name], expected[name], rtol=1e-9)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(("decayed", "adapted"), [("all", "kernels"), ("kernels", "all")])
 def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
     """You et al. 2017, algorithm 1, in NumPy: the lengths of gradient and decay are added."""
-    model = named_model("cifar-resnet20", width=2)
+    model = named_model("cifar-resnet20", width=2, dtype="float64")
     params = initial_variables(model, jax.random.key(0), (8, 8, 1))["params"]
     rate, decay, momentum, trust, epsilon = 0.3, 0.5, 0.9, 0.02, 0.01
     rule = OPTIMIZERS["lars"](
@@ -108,7 +116,7 @@ def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
     expected = layers(params)
     velocity = dict.fromkeys(expected, 0.0)
     update, state = jax.jit(rule.update), rule.init(params)
-    state = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float32(rate)})
+    state = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float64(rate)})
     for step in range(3):
         gradient = jax.tree.map(lambda leaf, t=step + 2.0: np.cos(t * leaf) * leaf, params)
         slopes = layers(gradient)
@@ -124,4 +132,4 @@ def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
             velocity[layer] = momentum * velocity[layer] + rate * step_of
             expected[layer] = w - velocity[layer]
         for layer, w in layers(params).items():
-            np.testing.assert_allclose(w, expected[layer], rtol=1e-4, atol=1e-6, err_msg=layer)
+            np.testing.assert_allclose(w, expected[layer], rtol=1e-9, atol=1e-9, err_msg=layer)

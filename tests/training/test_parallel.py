@@ -1,32 +1,28 @@
 """One step has one result, on one device, on eight by jit and by pmap, and on two hosts."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
+from resjax.config import default_config
+from resjax.models.build import build_model
+from resjax.models.summary import variable_shapes
 from resjax.training.parallel import Parallel
 from tests.data.pictures import encoded, picture
 
 ALL = "--xla_force_host_platform_device_count=8"
 HALF = "--xla_force_host_platform_device_count=4"
 ONE_EACH = "--xla_force_host_platform_device_count=1"
-WORKER = [sys.executable, "-m", "tests.training.parallel_worker"]
-
 RANDOM = {"model.shortcut": "dropout", "model.stochastic_depth": 0.4, "norm.examples": 8}
+STYLES = ("jit", "pmap")
+
 SCOPES = {"whole": 0, "groups of 32": 32, "groups of 8": 8}
 
 
-def run(words, flags, **environment):
-    environment = os.environ | {"XLA_FLAGS": flags} | environment
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+WORKER = "-m", "tests.training.parallel_worker"
 
 
 def free_port():
@@ -35,22 +31,24 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def train(directory, jobs):
-    run([*WORKER, str(directory), json.dumps(jobs)], ALL)
+def train(zygote, directory, jobs):
+    environment = {"XLA_FLAGS": ALL}
+    done = zygote.run(*WORKER, directory, json.dumps(jobs), environment=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
     return {name: np.load(directory / f"{name}.npz") for name in jobs}
 
 
-def train_on_two_hosts(directory, jobs, flags=HALF):
-    address = f"localhost:{free_port()}"
+def train_on_two_hosts(zygote, directory, jobs, flags=HALF):
+    directory.mkdir()
+    environment = {
+        "XLA_FLAGS": flags, "COORDINATOR": f"localhost:{free_port()}", "PROCESSES": "2",
+    }  # fmt: skip
     processes = [
-        subprocess.Popen(
-            [*WORKER, str(directory), json.dumps(jobs)],
-            env=os.environ
-            | {"XLA_FLAGS": flags, "COORDINATOR": address, "PROCESSES": "2", "PROCESS": process},
-            stderr=subprocess.PIPE, text=True,
+        zygote.start(
+            *WORKER, directory, json.dumps(jobs), environment=environment | {"PROCESS": process}
         )
         for process in "01"
-    ]  # fmt: skip
+    ]
     errors = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     return {name: np.load(directory / f"{name}.npz") for name in jobs}
@@ -64,44 +62,47 @@ def assert_equal(first, second):
         np.testing.assert_allclose(second[name], first[name], 0, 1e-9 * scale, err_msg=name)
 
 
-@pytest.mark.slow
-def test_eight_devices_equal_one_under_jit_and_pmap(tmp_path):
-    keys = {"norm.examples": 32, "eval.precise_batches": 3}
-    got = train(
-        tmp_path,
-        {
-            "one": keys | {"train.devices": 1},
-            "jit": keys,
-            "pmap": keys | {"train.parallel": "pmap"},
-        },
-    )
-    assert any("precise" in name for name in got["one"])
-    assert_equal(got["one"], got["jit"])
-    assert_equal(got["one"], got["pmap"])
-
-
-@pytest.mark.slow
-def test_two_hosts_equal_one_device_for_every_scope_of_batch_norm(tmp_path):
-    alone, styles, spread = {}, {}, {}
+@pytest.fixture(scope="module")
+def one_host(zygote, tmp_path_factory):
+    """Every scope of batch normalisation: on one device, and on eight in both styles."""
+    jobs = {}
     for name, examples in SCOPES.items():
-        keys = {"norm.examples": examples}
-        alone[name] = keys | {"train.devices": 1}
-        for style in ("jit", "pmap"):
-            styles[f"{name} {style}"] = keys | {"train.parallel": style}
-            spread[f"{name} {style}"] = keys | {"train.parallel": style}
-    (tmp_path / "hosts").mkdir()
-    one = train(tmp_path, alone | styles)
-    two = train_on_two_hosts(tmp_path / "hosts", spread)
-    for name in SCOPES:
-        for style in ("jit", "pmap"):
-            assert_equal(one[name], one[f"{name} {style}"])
-            assert_equal(one[name], two[f"{name} {style}"])
-    parameter = "['variables']['params']['stage1']['first']['conv1']['kernel']"
-    assert not np.allclose(one["whole"][parameter], one["groups of 8"][parameter], rtol=1e-3)
+        keys = {"norm.examples": examples, "eval.precise_batches": 3 if examples == 32 else 0}
+        jobs[name] = keys | {"train.devices": 1}
+        jobs |= {f"{name} {style}": keys | {"train.parallel": style} for style in STYLES}
+    return train(zygote, tmp_path_factory.mktemp("one"), jobs)
 
 
 @pytest.mark.slow
-def test_two_hosts_that_stream_equal_one(tmp_path):
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", SCOPES)
+def test_eight_devices_equal_one_for_every_scope_of_batch_norm(one_host, name, style):
+    assert any("precise" in key for key in one_host[name]) == (SCOPES[name] == 32)
+    assert_equal(one_host[name], one_host[f"{name} {style}"])
+
+
+@pytest.mark.slow
+def test_scopes_of_batch_norm_are_told_apart(one_host):
+    parameter = "['variables']['params']['stage1']['first']['conv1']['kernel']"
+    whole, groups = (one_host[name][parameter] for name in ("whole", "groups of 8"))
+    assert not np.allclose(whole, groups, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_hosts_equal_one_device_for_every_scope_of_batch_norm(zygote, one_host, tmp_path):
+    jobs = {
+        f"{name} {style}": {"norm.examples": examples, "train.parallel": style}
+        for name, examples in SCOPES.items() for style in STYLES
+    }  # fmt: skip
+    two = train_on_two_hosts(zygote, tmp_path / "hosts", jobs)
+    for name in SCOPES:
+        alone = {key: one_host[name][key] for key in two[f"{name} jit"]}
+        for style in STYLES:
+            assert_equal(alone, two[f"{name} {style}"])
+
+
+@pytest.mark.slow
+def test_two_hosts_that_stream_equal_one(zygote, tmp_path):
     """Each reads its own half of every batch, in training, precise statistics and evaluation."""
     for split, examples in (("train", 13), ("test", 5)):
         for label, name in enumerate(("cat", "dog")):
@@ -113,16 +114,19 @@ def test_two_hosts_that_stream_equal_one(tmp_path):
         "data.name": f"folder:{tmp_path}", "data.size": 8, "data.resize": 9, "data.contrast": 0.3,
         "data.flip": True, "train.batch_size": 12, "eval.batch_size": 4, "eval.precise_batches": 2,
     }  # fmt: skip
-    (tmp_path / "hosts").mkdir()
-    one = train(tmp_path, {"streamed": keys | {"train.devices": 1}})["streamed"]
-    two = train_on_two_hosts(tmp_path / "hosts", {"streamed": keys}, ONE_EACH)["streamed"]
+    one = train(zygote, tmp_path, {"streamed": keys | {"train.devices": 1}})["streamed"]
+    two = train_on_two_hosts(zygote, tmp_path / "hosts", {"streamed": keys}, ONE_EACH)
+    two = two["streamed"]
     assert any("precise" in name for name in one)
     assert_equal(one, two)
 
 
 @pytest.mark.slow
-def test_what_is_random_belongs_to_an_example_and_not_to_its_device_or_micro_batch(tmp_path):
+def test_what_is_random_belongs_to_an_example_and_not_to_its_device_or_micro_batch(
+    zygote, tmp_path
+):
     got = train(
+        zygote,
         tmp_path,
         {
             "one": RANDOM | {"train.devices": 1},
@@ -143,8 +147,9 @@ def test_what_is_random_belongs_to_an_example_and_not_to_its_device_or_micro_bat
     ],
     ids=["batch norm", "average and lars"],
 )
-def test_micro_batches_equal_the_whole_batch(tmp_path, keys):
+def test_micro_batches_equal_the_whole_batch(zygote, tmp_path, keys):
     got = train(
+        zygote,
         tmp_path,
         {
             "whole": keys | {"train.devices": 1},
@@ -158,20 +163,43 @@ def test_micro_batches_equal_the_whole_batch(tmp_path, keys):
         assert_equal(got["whole"], got[name])
 
 
+def exchanged(zygote, keys):
+    """Bytes by operation, in a training step on eight devices."""
+    done = zygote.run(
+        "-m", "tests.training.collectives_worker", json.dumps(keys),
+        environment={"XLA_FLAGS": ALL}, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def expected(params, channels, within):
+    """Gradients and metrics; of every norm `within` a step mean, variance and two sums back."""
+    metrics = 3
+    # What is beyond them are the running statistics, which have to agree on all devices.
+    return {"all-reduce": 4 * (params + metrics + (4 * within + 2) * channels)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [0, 8], ids=["whole", "a device"])
-def test_a_step_of_resnet_50_exchanges_its_gradients_and_statistics_and_nothing_else(examples):
+def test_a_step_of_resnet_50_exchanges_its_gradients_and_statistics_and_nothing_else(zygote):
     """Its parameters and channels: the counts of `resjax describe resnet50`."""
-    words = [sys.executable, "-m", "tests.training.collectives_worker"]
-    sizes = json.loads(run([*words, json.dumps({"norm.examples": examples})], ALL))
-    params, channels, metrics = 25_557_032, 26_560, 3
-    # Forward a mean and a variance, backward two sums.
-    within = 4 * channels if examples != 8 else 0
-    expected = 4 * (params + metrics + within)
-    assert set(sizes) == {"all-reduce"}
-    assert sizes["all-reduce"] == pytest.approx(expected, rel=0.01)
-    # What is beyond it are the running statistics, which have to agree on all devices.
-    assert sizes["all-reduce"] == expected + 4 * 2 * channels
+    keys = {"model.name": "imagenet", "model.depth": 50, "data.name": "fake:32x32x3:1000:64"}
+    assert exchanged(zygote, keys) == expected(25_557_032, 26_560, within=True)
+
+
+@pytest.mark.slow
+def test_statistics_of_a_device_are_exchanged_once_a_step_and_those_of_a_batch_within(zygote):
+    """In a bottleneck network of three blocks."""
+    config = default_config()
+    keys = {"model.name": "cifar", "model.depth": 11, "model.block": "bottleneck"}
+    config.update_from_flattened_dict(keys | {"model.shortcut": "projection"})
+    shapes = variable_shapes(build_model(config, 1000), (32, 32, 3))
+    count = {name: sum(leaf.size for leaf in jax.tree.leaves(shapes[name])) for name in shapes}
+    keys["data.name"] = "fake:32x32x3:1000:64"
+    for examples in (0, 8):
+        assert exchanged(zygote, keys | {"norm.examples": examples}) == expected(
+            count["params"], count["batch_stats"] // 2, within=examples == 0
+        )
 
 
 def test_what_cannot_be_cut_is_refused():

@@ -14,9 +14,10 @@ from resjax.config import default_config
 from resjax.models.blocks import ORDERS
 from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.ops.value import by_value
 from resjax.training import programs
 from resjax.training.loop import train_and_evaluate
-from resjax.training.programs import by_value, program
+from resjax.training.programs import program
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_sweep_over_seeds_and_learning_rates_compiles_every_program_once(
         losses.add(train_and_evaluate(tiny, tmp_path / str(number)).train_loss)
         counts.append(collections.Counter(compiled))
         compiled.clear()
-    for name in ("draw_variables", "train_steps", "eval_step"):
+    for name in ("train_steps", "eval_step"):
         assert counts[0][f"jit({name})"] == 1
     assert counts[1:] == [{}] * 8
     assert len(losses) == 9

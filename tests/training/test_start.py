@@ -10,6 +10,12 @@ from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 from resjax.training.weights import FILE, paths, read_header, read_weights
 
+ROUNDED = 1e-4
+"""Relative, of a loss in float32; the weights that a run leaves have no more precision.
+
+Each of up to 14 layers sums up to 9 * 8 products: 10 * 14 sqrt(9 * 8) 6e-8 = 7e-5.
+"""
+
 
 def lines(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
@@ -53,13 +59,14 @@ def test_a_run_leaves_the_weights_of_its_last_evaluation(trained):
     np.testing.assert_allclose(weights.deviation, pixels.std((0, 1, 2)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_starts_where_the_other_ended(trained, later, tmp_path):
     summary = trained[2]
     after = train_and_evaluate(later, tmp_path / "second")
     first = lines(tmp_path / "second")[0]
     assert first["step"] == 0
     assert first["train_error"] == summary.train_error
-    assert first["train_loss"] == pytest.approx(summary.train_loss, rel=1e-6)
+    assert first["train_loss"] == pytest.approx(summary.train_loss, rel=ROUNDED)
     assert after.train_loss < summary.train_loss
 
 
@@ -77,7 +84,7 @@ def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path)
     later.train.init_from, before = "", read_weights(trained[1]).variables
     from jax import random
 
-    from resjax.models.resnet import initial_variables
+    from resjax.models.trace import initial_variables
 
     drawn = initial_variables(plan.model, random.key(0), plan.image_shape)
     variables = plan.start.variables(drawn, plan.model, random.key(0), None)
@@ -102,7 +109,7 @@ def test_a_grown_run_starts_with_the_errors_of_the_shallow_one(shortcut, trained
     begun = lines(tmp_path / "deep")[0]
     for split in ("train", "test"):
         assert begun[f"{split}_error"] == ended[f"{split}_error"]
-        assert begun[f"{split}_loss"] == pytest.approx(ended[f"{split}_loss"], rel=1e-4)
+        assert begun[f"{split}_loss"] == pytest.approx(ended[f"{split}_loss"], rel=ROUNDED)
 
 
 @pytest.mark.slow
