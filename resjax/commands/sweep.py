@@ -44,8 +44,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("the work")
     work.add_argument(
         "--jobs", type=whole, metavar="N",
-        help="processes that share the runs (default: 1, or\n"
-        "one for each core that small networks leave idle)",
+        help="processes that share the runs (default: 1 to 4)",
     )  # fmt: skip
     work.add_argument("--retry", action="store_true", help="go on with runs that failed, too")
     running.add_platform(work)

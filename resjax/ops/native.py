@@ -97,7 +97,7 @@ def _load(wide: bool) -> bool:
     import jax
 
     compiler = _compiler()
-    if compiler is None:
+    if not compiler:
         warnings.warn(
             f"no C++ compiler, so training on the CPU is slower; {HOW_TO_GET_A_COMPILER}",
             stacklevel=3,
@@ -198,8 +198,10 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
