@@ -30,14 +30,18 @@ def test_plain_nets_degrade_with_depth_and_residual_ones_do_not(tmp_path):
 
 
 def test_plain_nets_of_dense_layers_degrade_with_depth_and_residual_ones_do_not(tiny, tmp_path):
-    """In the smallest form: 4 and 40 layers for 100 steps."""
+    """In the smallest form: 4 and 60 layers for 200 steps, of whatever seed.
+
+    Of six seeds the errors were 0.02 to 0.05, 0.85 to 0.89 and 0.05 to 0.18; nine of ten are wrong
+    by chance.
+    """
     tiny.model.name, tiny.model.width = "mlp", 16
-    tiny.train.duration = tiny.eval.every = "100 steps"
+    tiny.train.duration = tiny.eval.every = "200 steps"
 
     def error(shortcut, depth):
         tiny.model.shortcut, tiny.model.depth = shortcut, depth
         return train_and_evaluate(tiny, tmp_path / f"{shortcut}{depth}").train_error
 
     assert error("none", 4) < 0.2
-    assert error("none", 40) > 0.5
-    assert error("identity", 40) < 0.35
+    assert error("none", 60) > 0.6
+    assert error("identity", 60) < 0.4

@@ -52,7 +52,8 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
     monkeypatch.setattr(running, "execute", lambda runs, _: checked.append(runs) or 0)
-    monkeypatch.setattr(sweep, "_work_on_ray", lambda runs, *_: checked.append(runs) or 0)
+    for launcher in ("_work_on_ray", "_work_side_by_side"):
+        monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
     monkeypatch.setattr(report, "print_report", lambda *_, **__: checked.append(_))
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
@@ -63,9 +64,9 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
     monkeypatch.setattr(
         plan,
-        "load",  # not prepared here
+        "load",  # not prepared here, or drawn for seconds
         lambda name, request: sources.load(
-            *(("shapes:0:1000",) if name == "cifar10" else (name, request))
+            *(("shapes:0:1000",) if name in ("cifar10", "shapes") else (name, request))
         ),
     )
     monkeypatch.setattr("resjax.probes.record.probe_run", lambda *_: checked.append(_) or PROBED)

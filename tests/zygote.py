@@ -6,7 +6,9 @@ before the fork, so every process chooses its devices and settings itself.
 
 import array
 import contextlib
+import itertools
 import json
+import math
 import os
 import runpy
 import select
@@ -50,10 +52,12 @@ class Process:
         """The exit code.
 
         Raises:
-          subprocess.TimeoutExpired: if it has not ended after so many seconds.
+          subprocess.TimeoutExpired: if it has not ended after so many seconds, without those in
+            which this process stood still as well.
         """
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            looks = itertools.count() if timeout is None else range(math.ceil(timeout))
+            if not any(select.select([self._status], [], [], 1)[0] for _ in looks):
                 raise subprocess.TimeoutExpired("a forked process", timeout)
             self.returncode = self._told()["status"]
             self._status.close()

@@ -289,6 +289,7 @@ class Failing(Files):
         return self.data[number], number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_that_fails_ends_the_feed_with_the_example(workers):
     files = Failing([b""] * 5)

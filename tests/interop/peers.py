@@ -3,6 +3,7 @@
 Tests that need one are skipped where it is missing.
 """
 
+import contextlib
 import warnings
 
 import pytest
@@ -18,12 +19,17 @@ for _name in ("nms", "qnms"):
     if not hasattr(torch.ops.torchvision, _name):
         _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torchvision = pytest.importorskip("torchvision", reason=MISSING)
-    timm = pytest.importorskip("timm", reason=MISSING)
-    transformers = pytest.importorskip("transformers", reason=MISSING)
-    from transformers import ResNetConfig, ResNetForImageClassification
+
+@contextlib.contextmanager
+def imported(name):
+    """A framework, whose warnings are its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield pytest.importorskip(name, reason=MISSING)
+
+
+with imported("torchvision") as torchvision:
+    pass
 
 
 def randomised(net, seed=0, gain=0.7):
@@ -64,7 +70,14 @@ def small_torchvision(block="Bottleneck", layers=(3, 4, 6, 3), **options):
 
 
 def hugging_face(**options):
-    return ResNetForImageClassification(ResNetConfig(**options))
+    """A net of transformers, which is imported once there is a test of it, as timm is."""
+    with imported("transformers") as transformers:
+        return transformers.ResNetForImageClassification(transformers.ResNetConfig(**options))
+
+
+def of_timm(name, **options):
+    with imported("timm") as timm:
+        return timm.create_model(name, **options)
 
 
 class ForCifar(torch.nn.Module):

@@ -33,7 +33,7 @@ def net(tmp_path_factory):
     net = randomised(torchvision.models.resnet18(num_classes=len(CLASSES)))
     root = tmp_path_factory.mktemp("others")
     head, net.fc = net.fc, torch.nn.Identity()
-    pooled = torch.from_numpy(theirs(net, make_folder(root, 40, first=5000)))
+    pooled = torch.from_numpy(theirs(net, make_folder(root, 14, first=5000)))
     net.fc = head
     with torch.no_grad():
         head.weight.mul_(2 / (pooled @ head.weight.T).std(0)[:, None])

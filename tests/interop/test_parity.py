@@ -14,14 +14,15 @@ from resjax.interop.exporting import named
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model, preset
 from resjax.models.features import features
+from resjax.models.networks import IMAGENET_STAGES
 from resjax.models.summary import variable_shapes
 from resjax.training.weights import About, Weights, paths, unflatten
 from tests.interop.peers import (
     ForCifar,
     hugging_face,
+    of_timm,
     randomised,
     small_torchvision,
-    timm,
     torch,
     torchvision,
 )
@@ -43,7 +44,11 @@ def compare(net, tmp_path, size, naming, gain=0.7):
     """Logits and outputs of stages to 1e-9 in float64; the file written back, bit for bit."""
     net = randomised(net, gain=gain)
     imported = compare_features(net, tmp_path, size, naming)
-    back, state = named(imported.weights, naming), net.state_dict()
+    assert_same_tensors(named(imported.weights, naming), net)
+
+
+def assert_same_tensors(back, net):
+    state = net.state_dict()
     assert back.keys() == state.keys()
     for name, tensor in state.items():
         theirs = tensor.numpy()
@@ -88,56 +93,87 @@ EVEN_AND_ODD = (64, 65)
 """Padding and strides treat the sides alike, so that one image has an even and an odd size."""
 
 
-@pytest.mark.parametrize("name", [
-    "resnet18",
-    slow("resnet34"),
-    slow("resnet50"),
-    slow("resnet101"),
-    slow("resnet152"),
-    slow("wide_resnet50_2"),
-    slow("wide_resnet101_2"),
-    slow("resnext50_32x4d"),
-    slow("resnext101_32x8d"),
-    slow("resnext101_64x4d"),
-])  # fmt: skip
+SHALLOW = (1, 2, 3, 1)
+"""Blocks of stages: one alone, and two and three, of which all but the first are alike."""
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of these stages have a depth, as published ones do, and so are recognised."""
+    for depth, block in ((16, "basic"), (23, "bottleneck")):
+        monkeypatch.setitem(IMAGENET_STAGES, depth, (SHALLOW, block))
+
+
+@pytest.mark.parametrize("name", ["resnet18", slow("resnet50")])
 def test_networks_of_torchvision(name, tmp_path):
     net = getattr(torchvision.models, name)(num_classes=11)
     compare(net, tmp_path, EVEN_AND_ODD, "torchvision")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
+@pytest.mark.parametrize(
+    ("block", "options"),
+    [
+        ("BasicBlock", {}),
+        ("Bottleneck", {}),
+        ("Bottleneck", {"width_per_group": 128}),
+        ("Bottleneck", {"groups": 32, "width_per_group": 4}),
+        ("Bottleneck", {"groups": 32, "width_per_group": 8}),
+        ("Bottleneck", {"groups": 64, "width_per_group": 4}),
+    ],
+    ids=["basic", "bottleneck", "wide", "32x4d", "32x8d", "64x4d"],
+)
+def test_blocks_of_torchvision(block, options, tmp_path):
+    """Of ResNet-34, ResNet-101 and -152, Wide ResNet and ResNeXt."""
+    net = small_torchvision(block, SHALLOW, num_classes=11, **options)
+    compare(net, tmp_path, EVEN_AND_ODD, "torchvision")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [34, 101, 152])
+def test_published_depths_are_recognised_and_written_back(depth, tmp_path):
+    net = getattr(torchvision.models, f"resnet{depth}")(num_classes=11)
+    safetensors.save_file(net.state_dict(), tmp_path / "net.safetensors")
+    weights = import_file(tmp_path / "net.safetensors").weights
+    assert weights.about.config.model.depth == depth
+    assert_same_tensors(named(weights, "torchvision"), net)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(
     ("name", "naming"),
     [
         ("resnet18d", "timm"),
-        slow("resnet50c", "timm"),
-        slow("resnet50d", "timm"),
-        slow("resnet152d", "timm"),
-        slow("resnext50d_32x4d", "timm"),
+        ("resnet50c", "timm"),
+        ("resnet50d", "timm"),
+        ("resnext50d_32x4d", "timm"),
         ("resnetv2_18", "timm-v2"),
-        slow("resnetv2_34d", "timm-v2d"),
-        slow("resnetv2_50", "timm-v2"),
-        slow("resnetv2_50d", "timm-v2d"),
-        slow("resnetv2_152", "timm-v2"),
+        ("resnetv2_34d", "timm-v2d"),
+        ("resnetv2_50", "timm-v2"),
+        ("resnetv2_50d", "timm-v2d"),
     ],
 )
 def test_networks_of_timm(name, naming, tmp_path):
-    compare(timm.create_model(name, num_classes=11), tmp_path, EVEN_AND_ODD, naming)
+    """With fewer blocks than their names say."""
+    net = of_timm(name, num_classes=11, layers=SHALLOW)
+    compare(net, tmp_path, EVEN_AND_ODD, naming)
 
 
 NARROW = {"hidden_sizes": [32, 64, 128, 256], "embedding_size": 8}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(
     "options",
     [
-        slow({"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}),
-        slow({}),
-        slow({"depths": [3, 4, 23, 3]}),
+        {"depths": list(SHALLOW), "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"},
+        {"depths": list(SHALLOW)},
         NARROW,
     ],
-    ids=["18", "50", "101", "narrow"],
+    ids=["basic", "bottleneck", "narrow"],
 )
 def test_networks_of_transformers(options, tmp_path):
     compare(hugging_face(num_labels=11, **options), tmp_path, EVEN_AND_ODD, "transformers")
@@ -170,12 +206,11 @@ def test_groups_and_widths_in_between(tmp_path):
 def test_a_network_of_resjax_as_torchvision_loads_it():
     """Trained here, evaluated there: not only what came from there goes back."""
     config, _, _ = preset("resnet18")
-    config.model.update({"unroll": "1", "dtype": "float64"})
-    model = build_model(config, 5)
+    config.model.unroll = "1"
     random = np.random.default_rng(0)
     leaves = {
         path: 0.05 * random.normal(size=leaf.shape).astype(np.float32) + path.endswith("var")
-        for path, leaf in paths(variable_shapes(model, (64, 64, 3))).items()
+        for path, leaf in paths(variable_shapes(build_model(config, 5), (64, 64, 3))).items()
     }
     about = About(config, tuple("abcde"), (64, 64, 3))
     weights = Weights(about, unflatten(leaves), np.zeros(3), np.ones(3))
@@ -187,7 +222,9 @@ def test_a_network_of_resjax_as_torchvision_loads_it():
     images = random.normal(size=(2, 64, 64, 3))
     with torch.no_grad():
         theirs = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    config.model.dtype = "float64"
     with jax.enable_x64(True):
+        model = build_model(config, 5)
         variables = jax.tree.map(np.float64, weights.variables)
         ours = quick(lambda v, x: model.apply(v, x, train=False))(variables, images)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)

@@ -58,6 +58,7 @@ def test_a_grown_residual_net_is_the_same_function_exactly(keys):
     np.testing.assert_array_equal(logits(deep, grown), logits(shallow, variables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [{"shortcut": "none"}]

@@ -130,6 +130,7 @@ def test_every_form_computes_the_same_products(
             assert_equal_to_rounding(ours(a, b), theirs, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_it_is_the_same_inside_a_loop():
     x, kernel = operands((6, 6), 8, 8, (3, 3), 1, dtype=jnp.float64)

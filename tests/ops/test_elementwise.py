@@ -82,6 +82,7 @@ def programs(draw):
     return run
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=40)
 @hypothesis.given(programs(), st.tuples(*[st.integers(1, 5)] * 2, st.integers(1, 40)))
 def test_it_computes_the_same_values_and_gradients(program, shape):
@@ -208,6 +209,7 @@ def compiled_step(**model):
     return step.as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not native.available(), reason="without a compiler XLA does the work")
 @pytest.mark.parametrize("shortcut", ["none", "identity", "projection_all"])
 def test_a_training_step_leaves_few_kernels_for_xla_whatever_the_depth(shortcut):
@@ -225,6 +227,7 @@ def test_a_block_is_two_calls_forward_and_four_backward_beside_its_convolutions(
     assert more[tape.TARGET] <= 3 * (2 * 1 + 2 * 2 + 2)  # and a copy of each kernel of a stack
 
 
+@pytest.mark.slow
 def test_a_network_is_the_same_function_in_evaluation():
     model = named_model("resnet18", classes=5)
     with jax.enable_x64(True):

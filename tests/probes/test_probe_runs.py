@@ -134,6 +134,7 @@ def test_step_0_is_the_network_before_training(dense, tmp_path):
     np.testing.assert_allclose(probed.found["gradients"]["input"], expected["input"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):
     dense.eval.probes = "gradient"
     with pytest.raises(ConfigError, match=r"unknown eval.probes 'gradient'; choose one of: grad"):
@@ -157,6 +158,7 @@ def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):
     assert "is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_lines_are_named_with_the_remedy(dense, tmp_path):
     dense.eval.probes = "branches"
     train_and_evaluate(dense, tmp_path)

@@ -123,6 +123,7 @@ def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
     assert [verdict.gap for verdict in said(tmp_path).values()] == [None, None]
 
 
+@pytest.mark.slow
 def test_arms_of_one_depth_are_said_to_have_no_verdict_in_one_line(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
     [section] = write_report(tmp_path).sections

@@ -86,6 +86,7 @@ def test_the_same_runs_give_the_same_files(tmp_path):
     assert {path: path.read_bytes() for path in directory.rglob("*.*")} == first
 
 
+@pytest.mark.slow
 def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
     write_run(tmp_path, "a", 0.1)
     write_run(tmp_path, "b", 0.1, train__duration="30 epochs")
@@ -96,6 +97,7 @@ def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
     assert not (tmp_path / "report" / "figures" / "training_error2.png").exists()
 
 
+@pytest.mark.slow
 def test_runs_of_two_protocols_get_separate_tables(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("none", 8): [0.2]})
     write_run(tmp_path, "long", 0.05, model__shortcut="none", train__duration="30 epochs")

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,12 @@ def test_a_launch_file_says_in_its_header_how_it_is_started(path):
     assert any(f"experiments/launch/{path.name}" in line for line in header)
 
 
+def traps(process, number):
+    status = Path(f"/proc/{process}/status").read_text()
+    [caught] = re.findall(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(caught, 16) & 1 << (number - 1))
+
+
 def test_the_slurm_task_asks_its_run_to_end_and_is_queued_again(tmp_path):
     """With a resjax and an scontrol that tell what is asked of them."""
     (tmp_path / "resjax").write_text(
@@ -74,10 +82,10 @@ def test_the_slurm_task_asks_its_run_to_end_and_is_queued_again(tmp_path):
     }  # fmt: skip
     script = next(path for path in LAUNCH if path.suffix == ".sbatch")
     task = subprocess.Popen(["bash", script], env=environment, cwd=tmp_path)
-    for _ in range(600):
-        if (tmp_path / "started").exists():
-            break
-        subprocess.run(["sleep", "0.05"], check=True)
+    deadline = time.monotonic() + 30
+    while not ((tmp_path / "started").exists() and traps(task.pid, signal.SIGTERM)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     task.terminate()
     assert task.wait(timeout=30) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 12_3\n"

@@ -60,6 +60,7 @@ def test_a_run_that_diverges_is_recorded_and_the_rest_go_on(tiny, tmp_path):
     assert rundir.run_state(tmp_path / "none") == rundir.DONE
 
 
+@pytest.mark.slow
 def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
     tiny, tmp_path, monkeypatch
 ):

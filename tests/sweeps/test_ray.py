@@ -1,11 +1,10 @@
 """Sweeps on Ray: on a cluster of a head and two nodes, whose processes and drivers are killed."""
 
-import json
+import contextlib
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -30,7 +29,7 @@ from resjax.sweeps.ray.cluster import needs, refuse_unoffered
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 
 ROOT = Path(__file__).parents[2]
-STEPS, EVERY, RUNS = 800, 100, 8
+STEPS, EVERY, RUNS = 240, 60, 4
 KEYS = {
     "model.depth": 8,
     "model.width": 2,
@@ -38,7 +37,7 @@ KEYS = {
     "train.batch_size": 64,
     "train.duration": f"{STEPS} steps",
     "eval.every": f"{EVERY} steps",
-    "checkpoint.seconds": 0.5,
+    "checkpoint.seconds": 0.2,
 }
 SMALL = [f"--config.{key}={value}" for key, value in KEYS.items()]
 
@@ -49,21 +48,29 @@ def config_of(seed=0, **keys):
     return config
 
 
-def drive(address, workdir, *words, runs=RUNS):
+def drive(zygote, address, workdir, *words, runs=RUNS, **options):
     """A driver of a sweep over seeds, in a process of its own."""
-    words = [
-        sys.executable, "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+    return zygote.start(
+        "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
         "--sweep=seed", f"--seeds={runs}", *SMALL, "--launcher=ray", f"--address={address}",
-        f"--workdir={workdir}", *words,
-    ]  # fmt: skip
-    return subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        f"--workdir={workdir}", *words, **options,
+    )  # fmt: skip
 
 
 def ended(process, seconds=300):
-    output, _ = process.communicate(timeout=seconds)
-    return process.returncode, output
+    output, errors = process.communicate(timeout=seconds)
+    return process.returncode, output + errors
+
+
+HEALTH = {
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 4,
+    "health_check_timeout_ms": 120_000,
+}
+"""A node that refuses connections is gone at once, and one that is slow to answer is not.
+
+With the 10 s of Ray a node of a busy machine counts as gone, and a driver waits 300 s for it.
+"""
 
 
 class Cluster:
@@ -74,9 +81,9 @@ class Cluster:
 
         memory = {"object_store_memory": 100 * 2**20}
         self.node_settings = {"num_cpus": 1, "num_gpus": 0, **memory}
+        head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, **memory}
         self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, **memory},
+            initialize_head=True, head_node_args=head | {"_system_config": HEALTH}
         )
         self.address = self.cluster.address
         self.nodes = [self.add() for _ in range(2)]
@@ -109,28 +116,40 @@ def events(run, *kinds):
     return [line for line in lines if line["event"] in kinds]
 
 
-def wait_until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
+def wait_until(condition, looks=2400):
+    """What a condition gives once it is true; no time passes for a machine that stands still."""
+    for _ in range(looks):
+        if found := condition():
+            return found
         time.sleep(0.05)
-    return found
+    raise AssertionError("it did not happen")
 
 
 def done(workdir):
     return [run for run in runs_in(workdir) if rundir.run_state(run) == rundir.DONE]
 
 
-def saved(workdir):
-    """Runs at work that have a checkpoint, and are not near their end."""
-    at_work = [run for run in runs_in(workdir) if claims.owner(run)]
-    early = [run for run in at_work if rundir.read_progress(run).get("step", STEPS) < STEPS / 2]
-    return [run for run in early if (facts := checkpoint.newest(run)[1]) and facts.step]
+def at_work(workdir):
+    """{run: its last step that is saved}, of those at work."""
+    found = {run: checkpoint.newest(run)[1] for run in runs_in(workdir) if claims.owner(run)}
+    return {run: facts.step for run, facts in found.items() if facts and facts.step}
+
+
+def held(workdir):
+    """A run at work that has a checkpoint and is not near its end; its process stands still."""
+    for run in at_work(workdir):
+        with contextlib.suppress(ConfigError, ProcessLookupError):  # it has ended meanwhile
+            process = rundir.read_json(run / claims.FILE)["pid"]
+            os.kill(process, signal.SIGSTOP)
+            if run in at_work(workdir) and rundir.read_progress(run).get("step", STEPS) < STEPS / 2:
+                return run
+            os.kill(process, signal.SIGCONT)
+    return None
 
 
 def process_of(run):
     """Of the run, and of the node that it is on."""
-    worker = json.loads((run / claims.FILE).read_text())["pid"]
+    worker = rundir.read_json(run / claims.FILE)["pid"]
     return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
 
 
@@ -147,27 +166,27 @@ class Silent:
 
 @pytest.mark.slow
 def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_does(
-    cluster, tmp_path
+    cluster, zygote, tmp_path
 ):
     here, there = tmp_path / "here", tmp_path / "there"
     grid = expand(config_of(), [[{"seed": seed} for seed in range(RUNS)]])
     here.mkdir()
     local.run_sweep({here / name: config for name, config in grid.items()}, Silent())
 
-    driver = drive(cluster.address, there)
-    [hit, *_] = wait_until(lambda: len(done(there)) >= 2 and saved(there))
+    driver = drive(zygote, cluster.address, there)
+    hit = wait_until(lambda: done(there) and held(there))
     raylet = process_of(hit)
     [node] = [n for n in cluster.nodes if n.all_processes["raylet"][0].process.pid == raylet]
     cluster.kill(node)
     cluster.nodes.remove(node)
     before = len(done(there))
-    wait_until(lambda: len(done(there)) > before + 1 and saved(there))
+    wait_until(lambda: len(done(there)) > before and at_work(there))
     driver.kill()
     driver.communicate()
     cut = len(done(there))
     assert cut < RUNS
     cluster.nodes.append(cluster.add())
-    code, output = ended(drive(cluster.address, there))
+    code, output = ended(drive(zygote, cluster.address, there))
     assert code == 0, output
 
     assert [run.name for run in done(there)] == sorted(grid)
@@ -188,20 +207,35 @@ def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_doe
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(cluster, tmp_path):
-    driver = drive(cluster.address, tmp_path, runs=2)
-    wait_until(lambda: saved(tmp_path))
-    driver.send_signal(signal.SIGTERM)
-    code, output = ended(driver, 60)
-    assert code == 75, output
-    assert "go on with: resjax sweep" in output
-    stopped = [event["step"] for run in runs_in(tmp_path) for event in events(run, "stopped")]
-    assert len(stopped) >= 1, output
-    assert max(stopped) > 0
-    assert not any(claims.owner(run) for run in runs_in(tmp_path))
-    code, output = ended(drive(cluster.address, tmp_path, runs=2))
-    assert code == 0, output
-    assert f"goes on from step {max(stopped)}" in output
+def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(cluster, zygote, tmp_path):
+    """Of runs that are too long to end before; the second driver has them go on from there."""
+    words = [f"--config.{key}=100000 steps" for key in ("train.duration", "eval.every")]
+    stopped, output = {}, tmp_path / "output"
+    for _ in range(2):
+        with output.open("w") as file:
+            driver = drive(
+                zygote, cluster.address, tmp_path / "runs", *words, runs=2, output=file.fileno()
+            )
+        wait_until(
+            lambda: (
+                sum(s > stopped.get(run, 0) for run, s in at_work(tmp_path / "runs").items()) == 2
+            )
+        )
+        for step in stopped.values():
+            wait_until(lambda step=step: f"goes on from step {step}" in output.read_text())
+        driver.send_signal(signal.SIGTERM)
+        code, errors = ended(driver)
+        assert code == 75, errors
+        assert "go on with: resjax sweep" in errors
+        for run in runs_in(tmp_path / "runs"):
+            *_, (_, begun), (kind, step) = [
+                (event["event"], event["step"]) for event in events(run, "begun", "stopped")
+            ]
+            assert kind == "stopped"
+            assert step > begun == stopped.get(run, 0)
+            stopped[run] = step
+            assert not claims.owner(run)
+    assert len(stopped) == 2
 
 
 @pytest.mark.slow
@@ -243,16 +277,16 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
 
 
 @pytest.mark.slow
-def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, tmp_path):
-    code, output = ended(drive(cluster.address, tmp_path, "--config.resources.gpus=2"), 60)
+def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, zygote, tmp_path):
+    code, output = ended(drive(zygote, cluster.address, tmp_path, "--config.resources.gpus=2"), 60)
     assert code == 2
     assert "needs 1 CPU, 2 GPU, and no node has that; the cluster offers 1 CPU" in output
     code, output = ended(
-        drive(cluster.address, tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60
+        drive(zygote, cluster.address, tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60
     )
     assert code == 2
     assert "needs 1 CPU, 1 TPU-v4-8-head, and no node has that" in output
-    code, output = ended(drive(cluster.address, tmp_path, "--platform=gpu"), 60)
+    code, output = ended(drive(zygote, cluster.address, tmp_path, "--platform=gpu"), 60)
     assert code == 2
     assert "--platform=gpu, and none is reserved for a run; add --config.resources.gpus=1" in output
     assert not runs_in(tmp_path)
@@ -275,10 +309,10 @@ def a_slice(cluster):
 
 
 @pytest.mark.slow
-def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, tmp_path):
+def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, zygote, tmp_path):
     words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=40 steps"]
-    words.append("--config.eval.every=20 steps")
-    code, output = ended(drive(cluster.address, tmp_path, *words, runs=2))
+    words += ["--config.eval.every=20 steps", "--config.checkpoint.seconds=60"]
+    code, output = ended(drive(zygote, cluster.address, tmp_path, *words, runs=2))
     assert code == 0, output
     for run in done(tmp_path):
         execution = rundir.read_json(run / "manifest.json")["execution"]
@@ -288,10 +322,13 @@ def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(cluster, a_slice, tmp_path):
+def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(
+    cluster, a_slice, zygote, tmp_path
+):
     words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=100 steps"]
-    driver = drive(cluster.address, tmp_path, *words, runs=1)
-    [run] = wait_until(lambda: saved(tmp_path))
+    words.append("--config.checkpoint.seconds=0.5")
+    driver = drive(zygote, cluster.address, tmp_path, *words, runs=1)
+    [run] = wait_until(lambda: at_work(tmp_path))
     raylet = a_slice[1].all_processes["raylet"][0].process.pid
     [follower] = subprocess.run(
         ["pgrep", "-P", str(raylet), "-f", "ray::run"], capture_output=True, text=True
@@ -346,23 +383,19 @@ def test_seeds_side_by_side_are_refused_before_a_cluster_is_asked_for_anything(t
 
 
 @pytest.mark.slow
-def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, tmp_path):
-    code, output = ended(drive(cluster.address, tmp_path, "--config.model.depth=9"), 60)
+def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, zygote, tmp_path):
+    code, output = ended(drive(zygote, cluster.address, tmp_path, "--config.model.depth=9"), 60)
     assert code == 2
     assert "resjax: CIFAR depth 9 is not 6n+2; nearest: 8" in output
 
 
 @pytest.mark.slow
-def test_a_shortcut_of_the_experiment_file_is_known_on_the_nodes(cluster, tmp_path):
+def test_a_shortcut_of_the_experiment_file_is_known_on_the_nodes(cluster, zygote, tmp_path):
     assert main(["init", str(tmp_path / "mine")]) == 0
-    words = [
-        sys.executable, "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
+    driver = zygote.start(
+        "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
         "--only=shortcut=half", *SMALL, "--config.train.duration=20 steps",
-        "--launcher=ray", f"--address={cluster.address}", "--workdir=runs",
-    ]  # fmt: skip
-    driver = subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        "--launcher=ray", f"--address={cluster.address}", "--workdir=runs", directory=tmp_path,
     )  # fmt: skip
     code, output = ended(driver)
     assert code == 0, output

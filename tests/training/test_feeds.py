@@ -170,6 +170,7 @@ def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_l
     assert manifest["data"]["left_out"] == {"train": 2, "test": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resident", [False, True])
 def test_a_split_of_which_nothing_can_be_decoded_ends_the_run_with_a_line(
     streamed, damaged, tmp_path, resident

@@ -80,6 +80,7 @@ def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_starts_anew(tiny, tmp_path):
     expected = train_and_evaluate(tiny, tmp_path / "whole")
     train_and_evaluate(tiny, tmp_path / "cut")
