@@ -2,12 +2,12 @@
 
 conv(x, w)[n, i, j, o] = sum over a, b, c of x[n, s i + a - p, s j + b - p, c] w[a, b, c, o], with
 p = (size - 1) // 2 on both sides of an axis: never SAME. It is bilinear, and it and its two
-gradients are each other's derivatives: three primitives, closed under differentiation.
+gradients are each other's derivatives: three operations, closed under differentiation.
 
-On GPUs and TPUs they are XLA's convolutions. On a CPU XLA's are slow: at half of what its units can
-do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop, where they
-are not brought to the one layout that has a fast implementation. There, the kernels of `native` are
-called, or, where no compiler could build them, XLA is given what it does best.
+On GPUs and TPUs they are XLA's convolutions, as JAX writes them. On a CPU XLA's are slow: at half
+of what its units can do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop,
+where they are not brought to the one layout that has a fast implementation. There, the kernels of
+`native` are called, or, where no compiler could build them, XLA is given what it does best.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from resjax.ops import native
 from resjax.ops.primitive import (
+    Operation,
     exact_dtype,
     fold_channels,
-    make_primitive,
+    make_operation,
     mapped_size,
     unfold_channels,
 )
@@ -303,43 +303,43 @@ def _on_cpu(name: str) -> Product:
     return product
 
 
-# ------------------------------------------------------------------------------------- primitives
+# ----------------------------------------------------------------------------------- the operations
 
 
-def _primitive(name: str) -> Primitive:
-    primitive = make_primitive(f"resjax_conv_{name}", getattr(STOCK, name), _on_cpu(name))
-    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
-    return primitive
+def _operation(name: str) -> Operation:
+    operation = make_operation(f"resjax_conv_{name}", getattr(STOCK, name), _on_cpu(name))
+    batching.primitive_batchers[operation.primitive] = functools.partial(_batch, operation)
+    return operation
 
 
-def _batch(primitive: Primitive, operands, axes, geometry: Geometry):
+def _batch(operation: Operation, operands, axes, geometry: Geometry):
     """vmap: the mapped convolutions side by side, as groups of the channels of one."""
     size = mapped_size(operands, axes)
     geometry = dataclasses.replace(geometry, groups=size * geometry.groups)
-    result = primitive.bind(*fold_channels(operands, axes), geometry=geometry)
+    result = operation(*fold_channels(operands, axes), geometry=geometry)
     return unfold_channels(result, size)
 
 
-PRIMITIVES = Form(*map(_primitive, Form._fields))
+OPERATIONS = Form(*map(_operation, Form._fields))
 
 
-def _bilinear(name: str, first: Callable, second: Callable) -> None:
+def _bilinear(operation: Operation, first: Callable, second: Callable) -> None:
     """Says what the transposes of a product are; each gets the cotangent and the other operand."""
     ad.defbilinear(
-        getattr(PRIMITIVES, name),
+        operation.primitive,
         lambda cotangent, a, b, geometry: first(cotangent, b, geometry=geometry),
         lambda cotangent, a, b, geometry: second(cotangent, a, geometry=geometry),
     )
 
 
-def _swapped(primitive: Primitive) -> Callable:
-    return lambda cotangent, other, geometry: primitive.bind(other, cotangent, geometry=geometry)
+def _swapped(operation: Operation) -> Callable:
+    return lambda cotangent, other, geometry: operation(other, cotangent, geometry=geometry)
 
 
-_forward, _input, _kernel = (primitive.bind for primitive in PRIMITIVES)
-_bilinear("forward", _input, _swapped(PRIMITIVES.kernel_gradient))
-_bilinear("input_gradient", _forward, _kernel)
-_bilinear("kernel_gradient", _swapped(PRIMITIVES.input_gradient), _swapped(PRIMITIVES.forward))
+_forward, _input, _kernel = OPERATIONS
+_bilinear(_forward, _input, _swapped(_kernel))
+_bilinear(_input, _forward, _kernel)
+_bilinear(_kernel, _swapped(_input), _swapped(_forward))
 
 
 def _auto(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:

@@ -126,10 +126,10 @@ def _registered(target: str, wide: bool) -> str:
 
 
 def in_use() -> bool:
-    """Whether programs for the default device call the kernels."""
-    import jax
+    """Whether programs call the kernels."""
+    from resjax.ops.platform import platform
 
-    return jax.default_backend() == "cpu" and available()
+    return platform() == "cpu" and available()
 
 
 def _compiler() -> tuple[str, ...]:

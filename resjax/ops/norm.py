@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from resjax.ops import native
-from resjax.ops.primitive import batch_by_channels, exact_dtype, make_primitive
+from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def batch_norm(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _batch_norm(epsilon, scope, x, scale, bias):
-    own, var = _moments.bind(x, groups=scope.groups)
+    own, var = _moments(x, groups=scope.groups)
     mean = scope.mean(own)
     if scope.axis is not None:
         var = scope.mean(var + jnp.square(own - mean))
@@ -84,11 +84,11 @@ def _(epsilon, scope, primals, tangents):
     inverse = jax.lax.rsqrt(var + epsilon)
     values = x.size // (x.shape[-1] * scope.groups)
     # The mean of dx, and that of dx times the normalised x.
-    sums = _contract.bind(dx, x, mean, inverse, groups=scope.groups)
+    sums = _contract(dx, x, mean, inverse, groups=scope.groups)
     along, across = (scope.mean(each / values) for each in sums)
     factor = scale * inverse
     change = (dbias - factor * along, dscale - factor * across)
-    [spread] = _expand.bind(*change, x, mean, inverse, groups=scope.groups)
+    [spread] = _expand(*change, x, mean, inverse, groups=scope.groups)
     dy = of_examples(factor, x) * dx + spread
     return (y, mean, var), (dy.astype(y.dtype), along, 2 * across / inverse)
 
@@ -158,53 +158,53 @@ def _on_cpu(target: str, otherwise):
 
 
 _moments, _contract = (
-    make_primitive(name, function, _on_cpu(name, function), several=True)
+    make_operation(name, function, _on_cpu(name, function), several=True)
     for name, function in (
         ("resjax_norm_moments", _moments_of),
         ("resjax_norm_contract", _contract_of),
     )
 )
-_expand = make_primitive("resjax_norm_expand", _expand_of, _expand_of, several=True)
+_expand = make_operation("resjax_norm_expand", _expand_of, _expand_of, several=True)
 
 
-def _linear(primitive, function, transpose, leading: int) -> None:
-    """Derivatives of a function that is linear in its `leading` first operands, and its transpose.
+def _linear(operation, transpose, leading: int) -> None:
+    """Derivatives of what is linear in its `leading` first operands, and its transpose.
 
     The other operands are those of the transpose, too.
     """
 
     def jvp(primals, tangents, groups):
-        result = primitive.bind(*primals, groups=groups)
+        result = operation(*primals, groups=groups)
         terms = []
         if any(type(each) is not ad.Zero for each in tangents[:leading]):
             first = map(ad.instantiate_zeros, tangents[:leading])
-            terms.append(primitive.bind(*first, *primals[leading:], groups=groups))
+            terms.append(operation(*first, *primals[leading:], groups=groups))
         for index in range(leading, len(primals)):
             if type(tangents[index]) is not ad.Zero:
 
                 def of(operand, index=index):
                     changed = (*primals[:index], operand, *primals[index + 1 :])
-                    return function(*changed, groups=groups)
+                    return operation.function(*changed, groups=groups)
 
                 terms.append(jax.jvp(of, (primals[index],), (tangents[index],))[1])
         return result, [sum(parts[1:], parts[0]) for parts in zip(*terms, strict=True)]
 
     def backward(cotangents, *operands, groups):
         linear, others = operands[:leading], operands[leading:]
-        gradients = transpose.bind(*map(ad.instantiate_zeros, cotangents), *others, groups=groups)
+        gradients = transpose(*map(ad.instantiate_zeros, cotangents), *others, groups=groups)
         cast = [each.astype(own.aval.dtype) for each, own in zip(gradients, linear, strict=True)]
         return [*cast, *[None] * len(others)]
 
-    ad.primitive_jvps[primitive] = jvp
-    ad.primitive_transposes[primitive] = backward
+    ad.primitive_jvps[operation.primitive] = jvp
+    ad.primitive_transposes[operation.primitive] = backward
 
 
-_linear(_contract, _contract_of, _expand, leading=1)
-_linear(_expand, _expand_of, _contract, leading=2)
+_linear(_contract, _expand, leading=1)
+_linear(_expand, _contract, leading=2)
 
 
-for _primitive in (_moments, _contract, _expand):
-    batch_by_channels(_primitive)
+for _operation in (_moments, _contract, _expand):
+    batch_by_channels(_operation.primitive)
 
 AS_ELEMENTWISE = {"resjax_norm_expand": _expand_of}
 """Primitives that are elementwise work, and the functions that compute them."""

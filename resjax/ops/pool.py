@@ -1,7 +1,7 @@
 """Max-pooling whose gradient is fast on a CPU, and which keeps what is not a number.
 
-The maximum is linear in the pixels where it is taken: a primitive finds them, and two that are each
-other's transposes take the pixels there and put values back.
+The maximum is linear in the pixels where it is taken: an operation finds them, and two that are
+each other's transposes take the pixels there and put values back.
 """
 
 import functools
@@ -14,7 +14,8 @@ from jax.dtypes import float0
 from jax.interpreters import ad
 
 from resjax.ops import native
-from resjax.ops.primitive import batch_by_channels, exact_dtype, make_primitive
+from resjax.ops.platform import platform
+from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
 
 def max_pool(x: jax.Array, implementation: str = "auto") -> jax.Array:
@@ -30,7 +31,7 @@ def max_pool(x: jax.Array, implementation: str = "auto") -> jax.Array:
     """
     # The gradient of XLA's reduction over windows is a search and a scatter, which on a CPU is 5 to
     # 8 times slower than these.
-    fast_here = implementation == "auto" and jax.default_backend() == "cpu"
+    fast_here = implementation == "auto" and platform() == "cpu"
     return _found(x)[0] if fast_here else _by_reduction(x)
 
 
@@ -41,16 +42,16 @@ def _by_reduction(x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _found(x):
     """Maxima `[N, H', W', C]`, and which of its nine pixels each window has as its own."""
-    return tuple(_maxima.bind(x))
+    return tuple(_maxima(x))
 
 
 @_found.defjvp
 def _(primals, tangents):
     y, positions = _found(*primals)
-    return (y, positions), (_picked.bind(*tangents, positions), np.zeros(y.shape, float0))
+    return (y, positions), (_picked(*tangents, positions), np.zeros(y.shape, float0))
 
 
-# -------------------------------------------------------------------------------- the primitives
+# -------------------------------------------------------------------------------- the operations
 
 
 def _windows(x: jax.Array, fill: float) -> list[jax.Array]:
@@ -97,7 +98,7 @@ def _on_cpu(name: str, function, several: bool = False):
         results = native.call(name, shapes)(x.astype(exact), *others)
         return (results[0].astype(x.dtype), results[1]) if several else results.astype(x.dtype)
 
-    return make_primitive(name, function, call, several)
+    return make_operation(name, function, call, several)
 
 
 _maxima = _on_cpu("resjax_pool_maxima", _maxima_of, several=True)
@@ -105,19 +106,21 @@ _picked = _on_cpu("resjax_pool_picked", _picked_of)
 _placed = _on_cpu("resjax_pool_placed", _placed_of)
 
 
-def _linear(primitive, transpose) -> None:
-    """A primitive of values and positions that is linear in the values."""
+def _linear(operation, transpose) -> None:
+    """An operation of values and positions that is linear in the values."""
 
     def backward(cotangent, values, positions, **params):
         return transpose(cotangent, values.aval, positions), None
 
-    ad.defjvp(primitive, lambda tangent, _, *others, **own: primitive.bind(tangent, *others, **own),
-              None)  # fmt: skip
-    ad.primitive_transposes[primitive] = backward
+    def change(tangent, _, *others, **params):
+        return operation(tangent, *others, **params)
+
+    ad.defjvp(operation.primitive, change, None)
+    ad.primitive_transposes[operation.primitive] = backward
 
 
-_linear(_picked, lambda y, x, positions: _placed.bind(y, positions, size=x.shape[1:3]))
-_linear(_placed, lambda x, y, positions: _picked.bind(x, positions))
+_linear(_picked, lambda y, x, positions: _placed(y, positions, size=x.shape[1:3]))
+_linear(_placed, lambda x, y, positions: _picked(x, positions))
 
-for _primitive in (_maxima, _picked, _placed):
-    batch_by_channels(_primitive)
+for _operation in (_maxima, _picked, _placed):
+    batch_by_channels(_operation.primitive)

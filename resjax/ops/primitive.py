@@ -1,5 +1,6 @@
-"""How an operation with kernels of its own on the CPU becomes one of JAX."""
+"""Operations with kernels of their own on the CPU, and of nothing but JAX's own elsewhere."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,13 +11,37 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from resjax.ops.platform import platform
 
-def make_primitive(name: str, default: Callable, cpu: Callable, several: bool = False) -> Primitive:
-    """A primitive.
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """A function of arrays that programs for CPUs have as one primitive.
+
+    In programs for other platforms it is what it computes, so that whatever reads or rewrites a
+    program, such as a policy of what is kept for the gradient, finds the operations that it knows.
+
+    Attributes:
+      primitive: whose results are a tuple if there are several.
+      function: what it computes, in functions of JAX that can be differentiated and mapped.
+    """
+
+    primitive: Primitive
+    function: Callable
+
+    def __call__(self, *operands: Any, **params: Any) -> Any:
+        on_cpu = platform() == "cpu"
+        return (self.primitive.bind if on_cpu else self.function)(*operands, **params)
+
+
+def make_operation(
+    name: str, function: Callable, cpu: Callable, several: bool = False
+) -> Operation:
+    """An operation without derivatives, and which cannot be mapped yet.
 
     Args:
-      name: in programs.
-      default: what it computes, in functions of JAX.
+      name: of the primitive.
+      function: what it computes.
       cpu: the same on a CPU.
       several: whether it has several results, a tuple.
     """
@@ -28,14 +53,15 @@ def make_primitive(name: str, default: Callable, cpu: Callable, several: bool = 
         return jax.jit(functools.partial(primitive.bind, **params))
 
     def abstract(*operands, **params):
-        results = jax.eval_shape(functools.partial(default, **params), *operands)
+        results = jax.eval_shape(functools.partial(function, **params), *operands)
         return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
 
     primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(default, several))
+    # A program that was traced for CPUs may yet be compiled for another platform.
+    mlir.register_lowering(primitive, mlir.lower_fun(function, several))
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, several), platform="cpu")
-    return primitive
+    return Operation(primitive, function)
 
 
 def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> list[jax.Array]:

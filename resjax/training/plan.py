@@ -28,24 +28,12 @@ from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
+from resjax.training.platforms import choices
 from resjax.training.start import Start, find_start
 from resjax.validation import validate
 
 if TYPE_CHECKING:
     from resjax.data.transforms import View
-
-STEPS_PER_CALL = {"gpu": 20, "tpu": 20}
-"""Training steps in one compiled call, by platform, where `train.steps_per_call` is 0; 1 elsewhere.
-
-An accelerator would wait for the host between short steps; a CPU is its own host.
-"""
-
-SIDE_BY_SIDE = {"cpu": 1}
-"""Runs in one program, by platform, where `train.side_by_side` is 0; 1 where it was not measured.
-
-On a CPU eight runs of ResNet-20 on 32x32 have 0.6 to 0.8 of the speed of one after another, those
-of ResNet-8 on digits 1.5 (`tests/benchmarks/seeds.py`).
-"""
 
 SELECTIONS = ("final", "best")
 
@@ -215,16 +203,14 @@ def prepare(config: ConfigDict) -> Plan:
 
 
 def _steps_per_call(source: Source) -> int:
-    """By platform; a call with streamed images would hold those of all its steps."""
-    resident = isinstance(source.train, Split)
-    return STEPS_PER_CALL.get(jax.default_backend(), 1) if resident else 1
+    return choices().steps_per_call if isinstance(source.train, Split) else 1
 
 
 def _side_by_side(config: ConfigDict, source: Source, parallel: Parallel) -> int:
     asked, alone = config.train.side_by_side, _why_alone(config, source, parallel)
     if alone and asked > 1:
         raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
-    return 1 if alone else asked or SIDE_BY_SIDE.get(jax.default_backend(), 1)
+    return 1 if alone else asked or choices().side_by_side
 
 
 def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:

@@ -6,11 +6,11 @@ to stacked arrays and back; straight-line code compiles longer and takes shorter
 
 import math
 
-import jax
-
 from resjax.models.networks import STEMS, Spec
 from resjax.models.resnet import EVERY_BLOCK
 from resjax.ops import native
+from resjax.ops.platform import platform
+from resjax.training.platforms import choices
 
 # Measured on 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
 SECONDS_OF_LOOPS = 2.3
@@ -32,11 +32,11 @@ MOST_BLOCKS = 128
 def choose(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
     """Blocks in one iteration of a loop, for so many steps on images of a size; see `Stage`.
 
-    It depends on the arguments alone, so that a run that goes on is the same program. None leaves
-    the choice to the network, where nothing was measured: on accelerators, and without kernels.
+    It depends on the arguments alone, so that a run that goes on is the same program. On
+    accelerators, and without kernels, it is what the platform says, whatever the arguments.
     """
-    if jax.default_backend() != "cpu" or not native.can_be_built():
-        return None
+    if platform() != "cpu" or not native.can_be_built():
+        return choices().unroll
     blocks = sum(spec.stages) - len(spec.stages)
     longer = blocks * SECONDS_OF_A_BLOCK - SECONDS_OF_LOOPS
     step = 3 * batch_size * multiply_adds_of_blocks(spec, size) / MULTIPLY_ADDS_PER_SECOND

@@ -6,7 +6,7 @@
 ResNet-20 on resident images of 32x32 that are cropped and mirrored. The programs take turns, a call
 each, so that what else the machine does falls on all of them. A row tells how many images of all
 runs together are trained on in a second, and how many times those of a run that is alone. By this
-ratio `resjax.training.plan.SIDE_BY_SIDE` should decide.
+ratio `resjax.training.platforms.PLATFORMS` should decide.
 """
 
 import argparse

@@ -48,15 +48,6 @@ def config_of(seed=0, **keys):
     return config
 
 
-def drive(zygote, address, workdir, *words, runs=RUNS, **options):
-    """A driver of a sweep over seeds, in a process of its own."""
-    return zygote.start(
-        "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
-        "--sweep=seed", f"--seeds={runs}", *SMALL, "--launcher=ray", f"--address={address}",
-        f"--workdir={workdir}", *words, **options,
-    )  # fmt: skip
-
-
 def ended(process, seconds=300):
     output, errors = process.communicate(timeout=seconds)
     return process.returncode, output + errors
@@ -105,6 +96,27 @@ def cluster():
     made = Cluster()
     yield made
     made.cluster.shutdown()
+
+
+@pytest.fixture
+def drive(zygote, cluster):
+    """Starts a driver of a sweep over seeds, in a process of its own; none outlives its test."""
+    drivers = []
+
+    def start(workdir, *words, runs=RUNS, **options):
+        driver = zygote.start(
+            "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+            "--sweep=seed", f"--seeds={runs}", *SMALL, "--launcher=ray",
+            f"--address={cluster.address}", f"--workdir={workdir}", *words, **options,
+        )  # fmt: skip
+        drivers.append(driver)
+        return driver
+
+    yield start
+    for driver in drivers:
+        if driver.returncode is None:
+            driver.kill()
+            driver.wait()
 
 
 def runs_in(workdir):
@@ -166,14 +178,14 @@ class Silent:
 
 @pytest.mark.slow
 def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_does(
-    cluster, zygote, tmp_path
+    cluster, drive, tmp_path
 ):
     here, there = tmp_path / "here", tmp_path / "there"
     grid = expand(config_of(), [[{"seed": seed} for seed in range(RUNS)]])
     here.mkdir()
     local.run_sweep({here / name: config for name, config in grid.items()}, Silent())
 
-    driver = drive(zygote, cluster.address, there)
+    driver = drive(there)
     hit = wait_until(lambda: done(there) and held(there))
     raylet = process_of(hit)
     [node] = [n for n in cluster.nodes if n.all_processes["raylet"][0].process.pid == raylet]
@@ -186,7 +198,7 @@ def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_doe
     cut = len(done(there))
     assert cut < RUNS
     cluster.nodes.append(cluster.add())
-    code, output = ended(drive(zygote, cluster.address, there))
+    code, output = ended(drive(there))
     assert code == 0, output
 
     assert [run.name for run in done(there)] == sorted(grid)
@@ -207,15 +219,13 @@ def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_doe
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(cluster, zygote, tmp_path):
+def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(drive, tmp_path):
     """Of runs that are too long to end before; the second driver has them go on from there."""
     words = [f"--config.{key}=100000 steps" for key in ("train.duration", "eval.every")]
     stopped, output = {}, tmp_path / "output"
     for _ in range(2):
         with output.open("w") as file:
-            driver = drive(
-                zygote, cluster.address, tmp_path / "runs", *words, runs=2, output=file.fileno()
-            )
+            driver = drive(tmp_path / "runs", *words, runs=2, output=file.fileno())
         wait_until(
             lambda: (
                 sum(s > stopped.get(run, 0) for run, s in at_work(tmp_path / "runs").items()) == 2
@@ -277,16 +287,14 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
 
 
 @pytest.mark.slow
-def test_what_no_node_has_is_refused_with_what_the_cluster_offers(cluster, zygote, tmp_path):
-    code, output = ended(drive(zygote, cluster.address, tmp_path, "--config.resources.gpus=2"), 60)
+def test_what_no_node_has_is_refused_with_what_the_cluster_offers(drive, tmp_path):
+    code, output = ended(drive(tmp_path, "--config.resources.gpus=2"), 60)
     assert code == 2
     assert "needs 1 CPU, 2 GPU, and no node has that; the cluster offers 1 CPU" in output
-    code, output = ended(
-        drive(zygote, cluster.address, tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60
-    )
+    code, output = ended(drive(tmp_path, "--config.resources.tpu=TPU-v4-8-head"), 60)
     assert code == 2
     assert "needs 1 CPU, 1 TPU-v4-8-head, and no node has that" in output
-    code, output = ended(drive(zygote, cluster.address, tmp_path, "--platform=gpu"), 60)
+    code, output = ended(drive(tmp_path, "--platform=gpu"), 60)
     assert code == 2
     assert "--platform=gpu, and none is reserved for a run; add --config.resources.gpus=1" in output
     assert not runs_in(tmp_path)
@@ -309,10 +317,10 @@ def a_slice(cluster):
 
 
 @pytest.mark.slow
-def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, zygote, tmp_path):
+def test_the_hosts_of_a_slice_train_a_run_together(a_slice, drive, tmp_path):
     words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=40 steps"]
     words += ["--config.eval.every=20 steps", "--config.checkpoint.seconds=60"]
-    code, output = ended(drive(zygote, cluster.address, tmp_path, *words, runs=2))
+    code, output = ended(drive(tmp_path, *words, runs=2))
     assert code == 0, output
     for run in done(tmp_path):
         execution = rundir.read_json(run / "manifest.json")["execution"]
@@ -322,12 +330,10 @@ def test_the_hosts_of_a_slice_train_a_run_together(cluster, a_slice, zygote, tmp
 
 
 @pytest.mark.slow
-def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(
-    cluster, a_slice, zygote, tmp_path
-):
+def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(a_slice, drive, tmp_path):
     words = ["--config.resources.tpu=TPU-x-head", "--config.train.duration=100 steps"]
     words.append("--config.checkpoint.seconds=0.5")
-    driver = drive(zygote, cluster.address, tmp_path, *words, runs=1)
+    driver = drive(tmp_path, *words, runs=1)
     [run] = wait_until(lambda: at_work(tmp_path))
     raylet = a_slice[1].all_processes["raylet"][0].process.pid
     [follower] = subprocess.run(
@@ -383,8 +389,8 @@ def test_seeds_side_by_side_are_refused_before_a_cluster_is_asked_for_anything(t
 
 
 @pytest.mark.slow
-def test_what_a_run_is_refused_for_on_a_node_is_told_here(cluster, zygote, tmp_path):
-    code, output = ended(drive(zygote, cluster.address, tmp_path, "--config.model.depth=9"), 60)
+def test_what_a_run_is_refused_for_on_a_node_is_told_here(drive, tmp_path):
+    code, output = ended(drive(tmp_path, "--config.model.depth=9"), 60)
     assert code == 2
     assert "resjax: CIFAR depth 9 is not 6n+2; nearest: 8" in output
 

@@ -1,0 +1,42 @@
+"""What is chosen by the platform where a config leaves it open, and what it was measured on."""
+
+import dataclasses
+
+from resjax.ops.platform import platform
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The values of keys that change the time of a run and not its result.
+
+    Attributes:
+      steps_per_call: of `train.steps_per_call=0`: training steps in one compiled call, of images
+        that are resident. A call with streamed ones would hold those of all its steps.
+      side_by_side: of `train.side_by_side=0`: runs in one program that differ in their seed alone.
+      unroll: of `model.unroll=auto`: blocks in one iteration of a loop; None leaves it to the
+        network, as `resjax.models.resnet.Stage` does, or, on a CPU, to `resjax.training.unrolling`.
+      measured: the device and the day; None where nothing has been, and these are guesses.
+    """
+
+    steps_per_call: int
+    side_by_side: int
+    unroll: int | None
+    measured: str | None
+
+
+PLATFORMS = {
+    # Eight runs of ResNet-20 on 32x32 have 0.6 to 0.8 of the speed of one after another, those of
+    # ResNet-8 on digits 1.5 (tests/benchmarks/seeds.py). A CPU is its own host, which has not to
+    # wait for it.
+    "cpu": Choices(steps_per_call=1, side_by_side=1, unroll=None,
+                   measured="2 cores of an AMD EPYC, 2026-11-23"),
+}  # fmt: skip
+"""A row for each that was measured: accelerators by `tests/benchmarks/accelerator.py`."""
+
+NOT_MEASURED = Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None)
+"""Accelerators: they would wait for the host between short steps of one call each."""
+
+
+def choices() -> Choices:
+    """Those of the platform that programs are traced for."""
+    return PLATFORMS.get(platform(), NOT_MEASURED)

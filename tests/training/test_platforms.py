@@ -1,0 +1,108 @@
+"""Programs for GPUs and TPUs, which are lowered here and run nowhere."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from resjax.config import default_config
+from resjax.models.build import named_model
+from resjax.ops.conv import conv
+from resjax.ops.platform import traced_for
+from resjax.training import platforms
+from resjax.training.plan import prepare
+from tests.training import lowered
+
+STYLES = ("jit", "pmap")
+FORWARD = 53
+"""Convolutions of ResNet-50."""
+
+COLLECTIVES = {"all_gather", "all_reduce", "all_to_all", "collective_permute", "reduce_scatter"}
+CALLS_OF_THE_HOST = {"custom_call", "infeed", "outfeed", "send", "recv"}
+
+
+@pytest.fixture(scope="module")
+def programs(zygote):
+    """{(platform, style): what is said of its training step}, on 8 devices."""
+    process = zygote.start(
+        "-m", "tests.training.lowered",
+        environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    )  # fmt: skip
+    output, errors = process.communicate(300)
+    assert process.returncode == 0, errors
+    found = map(json.loads, output.splitlines())
+    return {(each["platform"], each["style"]): each for each in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("platform", lowered.PLATFORMS)
+def test_a_training_step_of_resnet50_is_made_of_xlas_own_operations(programs, platform, style):
+    program = programs[platform, style]
+    executed, written = program["executed"], program["written"]
+    # Every one has two gradients, but the images need none.
+    assert executed["conv_general_dilated"] == 3 * FORWARD - 1
+    assert not [name for name in executed if name.startswith("resjax")]
+    assert written["transpose"] == 1  # of the dense head, in its gradient
+    assert program["dtypes"] == ["bf16"]
+    # Images are [N, H, W, C] or, where the batch is summed over, [H, W, N, C]: a view for XLA.
+    assert program["layouts"] == [
+        "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]",
+        "[b, 0, 1, f]x[0, 1, o, i]->[b, 0, 1, f]",
+        "[f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]",
+    ]
+    assert program["float64"] == 0
+    assert not CALLS_OF_THE_HOST & written.keys()
+    assert COLLECTIVES & written.keys() == {"all_reduce"}
+    assert program["steps"] > 1
+    if style == "jit":
+        assert program["donated"] == program["leaves"]
+
+
+def test_a_convolution_is_the_one_of_jax_in_every_derivative():
+    x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+
+    def second(x, kernel):
+        return jax.grad(lambda k: jax.jvp(lambda x: conv(x, k), (x,), (x,))[1].sum())(kernel)
+
+    names = {}
+    for platform in ("cpu", "gpu"):
+        with traced_for(platform):
+            traced = jax.make_jaxpr(lambda *operands: second(*operands))(x, kernel)
+        names[platform] = lowered.executed(traced.jaxpr)
+    assert "conv_general_dilated" in names["gpu"]
+    assert not [name for name in names["gpu"] if name.startswith("resjax")]
+    assert [name for name in names["cpu"] if name.startswith("resjax")]
+
+
+def test_a_policy_keeps_the_outputs_of_convolutions_where_they_are_those_of_jax():
+    """What is computed again for a gradient can be chosen by the names of operations."""
+    model = named_model("cifar-resnet8", classes=10)
+    images = jnp.ones((2, 32, 32, 3))
+
+    def convolutions(keep):
+        def loss(variables, images):
+            return model.apply(variables, images, train=False).sum()
+
+        def policy(primitive, *_, **__):
+            return keep and primitive.name == "conv_general_dilated"
+
+        with traced_for("gpu"):
+            variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+            kept = jax.checkpoint(loss, policy=policy)
+            traced = jax.make_jaxpr(jax.grad(kept, allow_int=True))(variables, images)
+        return lowered.executed(traced.jaxpr)["conv_general_dilated"]
+
+    assert convolutions(keep=True) < convolutions(keep=False)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+def test_what_is_left_open_is_chosen_by_platform(name):
+    config = default_config()
+    config.data.name = "fake:32x32x3:10:256"
+    with traced_for(name):
+        plan, chosen = prepare(config), platforms.choices()
+    assert plan.steps_per_call == chosen.steps_per_call
+    assert plan.side_by_side == chosen.side_by_side
+    assert bool(chosen.measured) == (name in platforms.PLATFORMS)
