@@ -5,12 +5,18 @@ import dataclasses
 import json
 import sys
 import textwrap
+from typing import TYPE_CHECKING
 
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
 from resjax.parsing import path, whole
 from resjax.validation import validate
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from resjax.training.roofline import Estimate
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", type=whole, metavar="BATCH",
         help="compile a step for BATCH images, tell its memory",
     )  # fmt: skip
+    parser.add_argument(
+        "--device", metavar="NAME",
+        help="estimate the time of a training step on a100, h100, v3-8, v4-8 or v5e-8",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=whole, metavar="N",
+        help="images in it, of all chips together, instead of train.batch_size",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--diagram", type=path, metavar="FILE", help="draw it to FILE.svg, .png and .pdf"
@@ -40,6 +54,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
     if (options.name is None) == (not rest):
         raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
+    if options.batch and not options.device:
+        raise ConfigError(
+            f"--batch={options.batch} has no effect without --device, for which times are estimated"
+        )
     if options.name:
         name = options.name
         config, image_shape, classes = preset(name)
@@ -62,7 +80,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         description = describe(model, image_shape)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    memory = None
+    memory, estimates = None, {}
+    if options.device:
+        estimates = _estimates(options, config, model.classes, image_shape)
     if options.memory:
         from resjax.training.benchmark import training_memory
 
@@ -72,11 +92,17 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         }
     if options.json:
         fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
+        if estimates:
+            fields["estimates"] = {
+                dtype: dataclasses.asdict(own) for dtype, own in estimates.items()
+            }
         print(json.dumps({"name": name, **fields}, indent=2))
     else:
-        from resjax.terminal.plans import print_description, print_memory
+        from resjax.terminal.plans import print_description, print_estimates, print_memory
 
         print_description(title, description)
+        if estimates:
+            print_estimates(options.batch or config.train.batch_size, estimates)
         if memory:
             print_memory(options.memory, memory)
     if options.diagram:
@@ -85,6 +111,23 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         for path in draw_to(options.diagram, model, image_shape, title):
             print(f"diagram: {path}", file=sys.stderr)
     return 0
+
+
+def _estimates(
+    options: argparse.Namespace, config: "ConfigDict", classes: int, image_shape: tuple[int, ...]
+) -> dict[str, "Estimate"]:
+    """{dtype: the time of a step}, of the config alone or, for a name, of both."""
+    from resjax.training.benchmark import on_made_up_images
+    from resjax.training.plan import prepare
+    from resjax.training.roofline import estimate
+
+    batch_size = options.batch or config.train.batch_size
+    found = {}
+    for dtype in ("bfloat16", "float32") if options.name else (config.model.dtype,):
+        made_up = on_made_up_images(config, classes, image_shape, batch_size)
+        made_up.model.dtype = dtype
+        found[dtype] = estimate(prepare(made_up), options.device)
+    return found
 
 
 def _names() -> str:
@@ -105,5 +148,6 @@ DESCRIBE = Command(
     examples=(
         "resjax describe resnet50 --shortcut=identity --diagram=resnet50.svg",
         "resjax describe --config=mine.py --config.model.depth=56",
+        "resjax describe resnet50 --device=v4-8 --batch=1024",
     ),
 )

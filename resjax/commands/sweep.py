@@ -41,6 +41,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="list the runs, their state and cost, and stop"
     )
     grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
+    grid.add_argument(
+        "--device", metavar="NAME",
+        help="with --dry-run: estimate the times there, as on v4-8",
+    )  # fmt: skip
     work = parser.add_argument_group("the work")
     work.add_argument(
         "--jobs", type=whole, metavar="N",
@@ -84,7 +88,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         options.only,
     )
     if options.dry_run:
-        return _dry_run(runs, options.json)
+        return _dry_run(runs, options)
     jobs = options.jobs
     if here:
         check(runs)
@@ -103,22 +107,25 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return code
 
 
-def _dry_run(runs: Mapping[Path, ConfigDict], as_json: bool) -> int:
-    from resjax.sweeps.estimate import seconds_of, work_of
+def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
+    from resjax.sweeps.estimate import seconds_of, seconds_on, work_of
     from resjax.sweeps.status import look
     from resjax.terminal.sweeps import print_dry_run
     from resjax.training.rundir import refuse_other_config
 
     refuse_other_config(*next(iter(runs.items())))
     work, statuses = work_of(runs), [look(directory) for directory in runs]
-    seconds = seconds_of(statuses, work)
-    if as_json:
+    if options.device:
+        seconds, speed = seconds_on(runs, options.device), f"as estimated for {options.device}"
+    else:
+        seconds, speed = seconds_of(statuses, work), "at the speed of those that are done"
+    if options.json:
         for status in statuses:
             own = dataclasses.asdict(work[status.directory])
             fields = {"run": status.directory.name, "state": status.state, **own}
             print(json.dumps(fields | {"seconds": seconds[status.directory]}))
     else:
-        print_dry_run(runs, statuses, work, seconds)
+        print_dry_run(runs, statuses, work, seconds, speed)
     return 0
 
 
@@ -149,6 +156,11 @@ def _work_side_by_side(
 def _refuse_mixed_options(options: argparse.Namespace) -> None:
     if options.json and not options.dry_run:
         raise ConfigError("--json is for --dry-run; add that, or use resjax status --json")
+    if options.device and not options.dry_run:
+        raise ConfigError(
+            f"--device={options.device} is for --dry-run, which trains nothing; add that, or name "
+            "what to train on by --platform"
+        )
     if options.launcher == "ray":
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:

@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
 from resjax.sweeps.status import Status
 from resjax.training.benchmark import PASSES
-from resjax.training.plan import prepare
+from resjax.training.plan import Plan, prepare
+from resjax.training.roofline import estimate
+
+Value = TypeVar("Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +39,13 @@ def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
     Raises:
       ConfigError: for a config that cannot be run.
     """
-    kinds: dict[str, Work] = {}
-    work = {}
-    for directory, config in runs.items():
-        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
-        if kind not in kinds:
-            plan = prepare(config)
-            params, multiply_adds = plan.sizes
-            images = plan.marks[-1] * config.train.batch_size
-            kinds[kind] = Work(params, multiply_adds, float(PASSES * multiply_adds * images))
-        work[directory] = kinds[kind]
-    return work
+
+    def compute(plan: Plan) -> Work:
+        params, multiply_adds = plan.sizes
+        images = plan.marks[-1] * plan.config.train.batch_size
+        return Work(params, multiply_adds, float(PASSES * multiply_adds * images))
+
+    return _by_kind(runs, compute)
 
 
 def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:
@@ -60,3 +60,26 @@ def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Pa
         directory: done.get(directory, own.total / speed if speed else None)
         for directory, own in work.items()
     }
+
+
+def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float]:
+    """Seconds of the training steps of each run on a device that is not here.
+
+    Raises:
+      ConfigError: for an unknown device.
+    """
+    return _by_kind(runs, lambda plan: plan.marks[-1] * estimate(plan, device).step_seconds)
+
+
+def _by_kind(
+    runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value]
+) -> dict[Path, Value]:
+    """What is computed of the plan of each run, once for all that differ in their seed alone."""
+    kinds: dict[str, Value] = {}
+    found = {}
+    for directory, config in runs.items():
+        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+        if kind not in kinds:
+            kinds[kind] = compute(prepare(config))
+        found[directory] = kinds[kind]
+    return found

@@ -14,6 +14,7 @@ from resjax.terminal.lines import say
 from resjax.terminal.tables import print_whole, several
 from resjax.training.benchmark import PASSES, Measurement
 from resjax.training.plan import Plan
+from resjax.training.roofline import Estimate
 
 
 def print_plan(plan: Plan) -> None:
@@ -100,6 +101,35 @@ def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
         console,
         f"temporary memory of a training step of {batch_size} images: {kept}, "
         f"with model.remat=True {again}",
+    )
+
+
+def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
+    """What a training step would take on a device that is not here, to stdout."""
+    console = Console(highlight=False, markup=False)
+    device = next(iter(estimates.values())).device
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("dtype", "step ms", "images/s", "waits for"):
+        left = heading in ("dtype", "waits for")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for dtype, own in estimates.items():
+        waits = sorted(own.seconds.items(), key=lambda item: -item[1])
+        table.add_row(
+            dtype,
+            f"{1e3 * own.step_seconds:.3g}",
+            f"{own.images_per_second:,.0f}",
+            ", ".join(f"{what} {took / own.step_seconds:.0%}" for what, took in waits),
+        )
+    say(
+        console,
+        f"estimate for {device.name}, {several(device.count, 'chip')}, steps of {batch_size} "
+        "images, from the arithmetic and the bytes of the program",
+    )
+    print_whole(console, table)
+    say(
+        console,
+        "It was not measured there: for ResNet-50 it is within a factor of 2 of published speeds. "
+        "Input and communication between chips are not counted.",
     )
 
 

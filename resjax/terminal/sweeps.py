@@ -107,8 +107,12 @@ def print_dry_run(
     statuses: list[Status],
     work: Mapping[Path, Work],
     seconds: Mapping[Path, float | None],
+    speed: str,
 ) -> None:
-    """The runs of a grid, what they are and what they will take, to stdout."""
+    """The runs of a grid, what they are and what they will take, to stdout.
+
+    `speed` says where the seconds are from.
+    """
     settings = varying(runs)
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -134,7 +138,7 @@ def print_dry_run(
     known = [takes for run in left if (takes := seconds[run]) is not None]
     total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
     if left and len(known) == len(left):
-        total += f", {clock(sum(known))} one after another at the speed of those that are done"
+        total += f", {clock(sum(known))} one after another {speed}"
     say(
         console,
         f"{several(len(statuses), 'run')}: {count(statuses)}"

@@ -136,12 +136,20 @@ def training_memory(
       batch_size: images in a step.
       remat: value of `config.model.remat`.
     """
-    config = config.copy_and_resolve_references()
+    config = on_made_up_images(config, classes, image_shape, batch_size)
     config.model.remat = remat
+    return compile_training(prepare(config))[0].memory_analysis().temp_size_in_bytes
+
+
+def on_made_up_images(
+    config: ConfigDict, classes: int, image_shape: tuple[int, ...], batch_size: int
+) -> ConfigDict:
+    """A copy of a config that trains its network on images `[H, W, C]` that need no files."""
+    config = config.copy_and_resolve_references()
     config.train.batch_size = batch_size
     size = "x".join(map(str, image_shape))
     config.data.name = f"fake:{size}:{classes}:{batch_size}"
-    return compile_training(prepare(config))[0].memory_analysis().temp_size_in_bytes
+    return config
 
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:

@@ -1,0 +1,181 @@
+"""How long a training step takes on a device that is not here, estimated from its program.
+
+A program is a series of kernels. One that convolves or multiplies matrices takes as long as its
+arithmetic at the peak of the device, or as long as its operands and its result take to and from
+memory, whichever is longer (Williams, Waterman and Patterson 2009), and no kernel is perfect.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr
+
+from resjax.config import choose
+from resjax.data.resident import Batch
+from resjax.ops.cost import kernels_of
+from resjax.ops.platform import traced_for
+from resjax.training.plan import Plan
+from resjax.training.state import create_state
+from resjax.training.step import train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What the maker says of a device, or of a slice of equal ones.
+
+    Attributes:
+      name: of the maker.
+      platform: as JAX calls it.
+      count: chips of the slice.
+      peak: {dtype of the operands: floating-point operations in a second}, of one chip, as XLA
+        multiplies by default.
+      bandwidth: bytes in a second to and from the memory of one chip.
+      memory: bytes of it.
+      source: where the figures are from.
+    """
+
+    name: str
+    platform: str
+    count: int
+    peak: dict[str, float]
+    bandwidth: float
+    memory: float
+    source: str
+
+
+def _gpu(half: float, single: float, bandwidth: float, memory: float, **own: str) -> Device:
+    peak = {"bfloat16": half, "float32": single}
+    return Device(
+        platform="gpu", count=1, peak=peak, bandwidth=bandwidth, memory=memory, **own
+    )  # fmt: skip
+
+
+def _tpu(count: int, peak: float, bandwidth: float, memory: float, **own: str) -> Device:
+    peaks = dict.fromkeys(("bfloat16", "float32"), peak)  # products of float32 are of bfloat16
+    return Device(
+        platform="tpu", count=count, peak=peaks, bandwidth=bandwidth, memory=memory, **own
+    )  # fmt: skip
+
+
+DEVICES = {
+    "a100": _gpu(312e12, 156e12, 2.039e12, 80e9, name="NVIDIA A100 SXM 80 GB",
+                 source="NVIDIA, A100 data sheet: dense bfloat16 and TF32"),
+    "h100": _gpu(989e12, 494e12, 3.35e12, 80e9, name="NVIDIA H100 SXM 80 GB",
+                 source="NVIDIA, H100 data sheet: dense bfloat16 and TF32"),
+    "v3-8": _tpu(4, 123e12, 0.9e12, 32e9, name="TPU v3-8",
+                 source="cloud.google.com/tpu/docs/v3"),
+    "v4-8": _tpu(4, 275e12, 1.2e12, 32e9, name="TPU v4-8",
+                 source="cloud.google.com/tpu/docs/v4"),
+    "v5e-8": _tpu(8, 197e12, 0.819e12, 16e9, name="TPU v5e-8",
+                  source="cloud.google.com/tpu/docs/v5e"),
+}  # fmt: skip
+"""By the names that people and clouds give them; a TPU's number is that of its cores, or chips."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attained:
+    """How a platform falls short of what its maker says.
+
+    Attributes:
+      share: of the bandwidth and of the peak that kernels reach.
+      kernel_seconds: from the end of a kernel to the start of the next.
+    """
+
+    share: float
+    kernel_seconds: float
+
+
+ATTAINED = {"gpu": Attained(0.6, 3e-6), "tpu": Attained(1.0, 1e-6)}
+"""So that ResNet-50 takes what was published of it (`PUBLISHED`); XLA for TPUs fuses the sums of
+BatchNorm into convolutions, which the passes over memory that are counted here do not know of.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A speed of training ResNet-50 on 224x224 images that somebody measured, and the source."""
+
+    device: str
+    dtype: str
+    batch_size: int
+    images_per_second: float
+    source: str
+
+
+PUBLISHED = (
+    Published("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
+    Published("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
+    # 125,100 steps of 1,024 images in 4.4 hours.
+    Published("v3-8", "bfloat16", 1024, 8087, "Flax, examples/imagenet"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """The time of a training step.
+
+    Attributes:
+      device: that it is of.
+      step_seconds: of all chips together, for a whole batch.
+      images_per_second: of all chips.
+      seconds: of the step, by what takes longest in a kernel.
+      kernels: of a step.
+      flops: on one chip.
+      moved: bytes to and from the memory of one chip.
+    """
+
+    device: Device
+    step_seconds: float
+    images_per_second: float
+    seconds: dict[str, float]
+    kernels: int
+    flops: float
+    moved: float
+
+
+def estimate(plan: Plan, name: str) -> Estimate:
+    """Estimates the time of a training step of a plan on `DEVICES[name]`.
+
+    Communication between chips and the input are not counted.
+
+    Raises:
+      ConfigError: for an unknown device, or a batch that its chips cannot share out.
+    """
+    device = choose(DEVICES, name, "--device")
+    kernels = kernels_of(step_on_a_chip(plan, device))
+    attained = ATTAINED[device.platform]
+    computing, moving, waiting = 0.0, 0.0, attained.kernel_seconds * kernels.total()
+    for kernel, times in kernels.items():
+        compute = kernel.flops / device.peak[kernel.dtype] / attained.share if kernel.flops else 0.0
+        move = kernel.moved / device.bandwidth / attained.share
+        if compute > move:
+            computing += times * compute
+        else:
+            moving += times * move
+    took = computing + moving + waiting
+    return Estimate(
+        device=device,
+        step_seconds=took,
+        images_per_second=plan.config.train.batch_size / took,
+        seconds={"arithmetic": computing, "memory": moving, "starting kernels": waiting},
+        kernels=kernels.total(),
+        flops=sum(times * kernel.flops for kernel, times in kernels.items()),
+        moved=sum(times * kernel.moved for kernel, times in kernels.items()),
+    )
+
+
+def step_on_a_chip(plan: Plan, device: Device) -> Jaxpr:
+    """The program of a training step on one chip of a device, which shares out the batch."""
+    micro_batches = plan.config.train.micro_batches
+    images = math.ceil(plan.config.train.batch_size / device.count / micro_batches)
+    with traced_for(device.platform):
+        state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
+        batch = Batch(
+            jax.ShapeDtypeStruct((micro_batches, images, *plan.image_shape), jnp.float32),
+            jax.ShapeDtypeStruct((micro_batches, images), jnp.int32),
+        )
+        step = functools.partial(train_step, plan.model, plan.optimizer.update)
+        return jax.make_jaxpr(step)(state, batch, jnp.float32(0), jax.random.key(0)).jaxpr
