@@ -82,8 +82,26 @@ def _signature(app, what, name, obj, options, signature, returned):
     return ("()", None) if what == "class" and issubclass(obj, nn.Module) else None
 
 
+navigation: dict[int, str] = {}
+"""That of the pages of source code, by how deep they are: the same for all, and long to make."""
+
+
+def _with_shared_navigation(app, page, template, context, doctree):
+    if not page.startswith("_modules/"):
+        return
+    depth, make = page.count("/"), context["toctree"]
+
+    def toctree(**options):
+        if depth not in navigation:
+            navigation[depth] = make(**options)
+        return navigation[depth]
+
+    context["toctree"] = toctree
+
+
 def setup(app):
     """What Sphinx calls."""
+    app.connect("html-page-context", _with_shared_navigation, priority=400)
     app.connect("autodoc-process-docstring", _in_rst, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.connect("autodoc-process-signature", _signature)

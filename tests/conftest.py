@@ -1,3 +1,4 @@
+import gc
 import os
 
 import hypothesis
@@ -6,6 +7,16 @@ import pytest
 # A timing decides no test; how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("resjax", deadline=None)
 hypothesis.settings.load_profile("resjax")
+
+
+# Programs are traced into many small objects that live for long.
+gc.set_threshold(100_000, 50, 50)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores, since some tests wait for processes and browsers."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_configure(config):

@@ -26,17 +26,18 @@ class Choices:
 
 PLATFORMS = {
     # Eight runs of ResNet-20 on 32x32 have 0.6 to 0.8 of the speed of one after another, those of
-    # ResNet-8 on digits 1.5 (tests/benchmarks/seeds.py). A CPU is its own host, which has not to
-    # wait for it.
+    # ResNet-8 on digits 1.5 (tests/benchmarks/seeds.py). A CPU is its own host.
     "cpu": Choices(steps_per_call=1, side_by_side=1, unroll=None,
                    measured="2 cores of an AMD EPYC, 2026-11-23"),
+    # They would wait for the host between short steps; tests/benchmarks/accelerator.py measures it.
+    "gpu": Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None),
+    "tpu": Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None),
 }  # fmt: skip
-"""A row for each that was measured: accelerators by `tests/benchmarks/accelerator.py`."""
 
-NOT_MEASURED = Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None)
-"""Accelerators: they would wait for the host between short steps of one call each."""
+OTHERS = Choices(steps_per_call=1, side_by_side=1, unroll=None, measured=None)
+"""Those of a platform that is not in the table."""
 
 
 def choices() -> Choices:
     """Those of the platform that programs are traced for."""
-    return PLATFORMS.get(platform(), NOT_MEASURED)
+    return PLATFORMS.get(platform(), OTHERS)

@@ -56,7 +56,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "kernels": "native" if jax.default_backend() == "cpu" else "xla",
         "data.dir": "", "data.resident_bytes": 2**31, "data.workers": 0,
         "train.devices": 0, "train.micro_batches": 1, "train.parallel": "jit",
-        "checkpoint.keep": 2, "checkpoint.seconds": 60.0,
+        "checkpoint.keep": 2, "checkpoint.seconds": tiny.checkpoint.seconds,
         "log.histograms": False, "log.writers": ["tensorboard"],
         "eval.tune": [], "resources.tpu": "",
         "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
