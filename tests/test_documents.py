@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.ops.cost import Kernel
 from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.sweeps import doctor, status
-from resjax.training import benchmark, hosts, plan
+from resjax.training import benchmark, hosts, plan, roofline
 from resjax.training.plan import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +62,8 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr("webbrowser.open", checked.append)
     monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
+    monkeypatch.setattr(roofline, "kernels_of", lambda *_: Counter([Kernel(0.0, "", 1.0)]))
+    monkeypatch.setattr(roofline, "step_on_a_chip", lambda *_: checked.append(_))
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
     monkeypatch.setattr(

@@ -34,11 +34,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--device", metavar="NAME",
-        help="estimate the time of a training step on a100, h100, v3-8, v4-8 or v5e-8",
+        help="estimate a step on a100, h100, v3-8, v4-8, v5e-8",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=whole, metavar="N",
-        help="images in it, of all chips together, instead of train.batch_size",
+        help="images in that step (default: train.batch_size)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(

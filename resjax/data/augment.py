@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from resjax.data.resident import Batch, Resident
+from resjax.ops.random import random_key
 
 STREAM = 2**32 - 1
 """Sets the key of augmentation apart from those of the steps, which have smaller numbers."""
@@ -53,7 +54,7 @@ class Augmentation:
         self, examples: jax.Array, epochs: jax.Array, seed: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """For each example how far its window lies down and right, and whether it is mirrored."""
-        stream = jax.random.fold_in(jax.random.key(seed), STREAM)
+        stream = jax.random.fold_in(random_key(seed), STREAM)
 
         def of_example(example, epoch):
             key = jax.random.fold_in(jax.random.fold_in(stream, epoch), example)

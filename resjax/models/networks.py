@@ -1,6 +1,7 @@
 """The networks of the papers as data: families by depth, and names such as resnet50."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 
@@ -122,6 +123,12 @@ class Spec:
     def total_stride(self) -> int:
         """Pixels of the input to a pixel of the last map."""
         return self.stage_strides[-1]
+
+    def pixels(self, stage: int, size: tuple[int, int]) -> int:
+        """Pixels of the maps of a stage, for images of height and width `size`."""
+        if STEMS[self.stem](self.stem_channels).flatten:
+            return 1
+        return math.prod(-(-side // self.stage_strides[stage]) for side in size)
 
     def branch(self, stage: int, first: bool, gains: tuple[float, ...] | None) -> tuple[Layer, ...]:
         """The layers of a block: the first one of a stage, or one of the rest."""

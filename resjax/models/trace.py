@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from resjax.models.layers import Convolution
 from resjax.models.resnet import ResNet
 from resjax.ops import pieces
+from resjax.ops.random import random_key
 from resjax.ops.value import by_value
 
 MOST_TRACES = 256
@@ -64,10 +65,15 @@ class Trace:
     drawing: ClosedJaxpr
 
 
-def trace(model: ResNet, image_shape: tuple[int, ...]) -> Trace:
-    """That of a network for images `[H, W, C]`; one that is equal by value is not traced again."""
+def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = None) -> Trace:
+    """That of a network for images `[H, W, C]`; one that is equal by value is not traced again.
+
+    Its variables are drawn from keys like that given, by default those of `random_key`.
+    """
     # However it is executed, its layers and its variables are the same.
-    return _trace(_Network(model.clone(unroll=1, remat=False), tuple(image_shape), _settings()))
+    model = model.clone(unroll=1, remat=False)
+    key = jax.eval_shape(lambda: random_key(0) if key is None else key)
+    return _trace(_Network(model, tuple(image_shape), key.dtype, _settings()))
 
 
 def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -83,17 +89,18 @@ def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
-    traced = trace(model, image_shape)
+    traced = trace(model, image_shape, key)
     leaves = pieces.evaluate(traced.drawing, [key])
     return jax.tree.unflatten(jax.tree.structure(traced.variables), leaves)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """A network, equal to those that are by value."""
+    """A network, equal to those that are by value; `key` is the dtype of keys to draw from."""
 
     model: ResNet = dataclasses.field(compare=False)
     image_shape: tuple[int, ...]
+    key: Any
     settings: tuple
     value: tuple = dataclasses.field(init=False)
 
@@ -103,8 +110,7 @@ class _Network:
 
 def _settings() -> tuple:
     """Of JAX, those that decide what is traced."""
-    config = jax.config
-    return config.jax_enable_x64, config.jax_default_prng_impl, config.jax_threefry_partitionable
+    return jax.config.jax_enable_x64, jax.config.jax_threefry_partitionable
 
 
 @functools.lru_cache(MOST_TRACES)
@@ -127,6 +133,6 @@ def _trace(network: _Network) -> Trace:
         return model.init(key, jnp.zeros((1, *network.image_shape), jnp.float32), train=False)
 
     with nn.intercept_methods(observe):
-        key = jax.eval_shape(lambda: jax.random.key(0))
+        key = jax.ShapeDtypeStruct((), network.key)
         drawing, variables = jax.make_jaxpr(draw, return_shape=True)(key)
     return Trace(tuple(layers.values()), variables, drawing)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet, is_stacked
+from resjax.ops.random import random_key
 from resjax.probes.walk import mean_loss
 
 POINTS, REACH = 15, 1.0
@@ -31,7 +32,7 @@ def surface(
       loss: `[points, points]`, by a and b.
     """
     first, second = (
-        direction(variables["params"], key) for key in jax.random.split(jax.random.key(seed))
+        direction(variables["params"], key) for key in jax.random.split(random_key(seed))
     )
     offset = jnp.linspace(-reach, reach, points)
 

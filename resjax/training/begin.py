@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from resjax.models.grow import grow
+from resjax.ops.random import random_key
 from resjax.training import hosts
 from resjax.training.checkpoint import Facts
 from resjax.training.feeds import Feed
@@ -55,7 +54,7 @@ def grow_all(plan: Plan, states: Sequence[tuple[Member, TrainState]], feed: Feed
     seen, grown = feed.first_examples("train", IMAGES_TO_GROW_ON).images, []
     for member, state in states:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        key = jax.random.key(member.plan.config.seed)
+        key = random_key(member.plan.config.seed)
         variables = grow(variables, plan.shallow, plan.model, key, seen)
         begun = begin_training(
             variables, plan.optimizer, state.metrics.loss.dtype, plan.config.train.ema_decay
@@ -70,7 +69,7 @@ def _started(plan: Plan, feed: Feed, drawn: TrainState, seed: int) -> TrainState
     seen = feed.first_examples("train", IMAGES_TO_GROW_ON) if plan.start.shallow else None
     variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}
     images = None if seen is None else seen.images
-    variables = plan.start.variables(variables, plan.model, jax.random.key(seed), images)
+    variables = plan.start.variables(variables, plan.model, random_key(seed), images)
     decay = plan.config.train.ema_decay
     begun = begin_training(variables, plan.optimizer, drawn.metrics.loss.dtype, decay)
     return plan.parallel.whole(begun)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +153,7 @@ def prepare(config: ConfigDict) -> Plan:
         refuse_small_images(model.spec, image_shape(config.data, source)[:2])
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    _warn_of_single_values(config, model, image_shape(config.data, source)[:2])
     steps = Clock(examples, batch_size).steps(config.train.duration)
     if steps < 1:
         raise ConfigError(
@@ -299,6 +301,17 @@ def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
             f"{len(devices)}, or fewer hosts"
         )
     return tuple(devices[: wanted or None])
+
+
+def _warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
+    """Warns of a BatchNorm that normalises one value by itself, which is zero whatever it is."""
+    examples = config.norm.examples or config.train.batch_size
+    if config.norm.kind == "batch" and examples * model.spec.pixels(-1, size) == 1:
+        warnings.warn(
+            "BatchNorm over one example of one pixel: every value is its own mean, and nothing but "
+            "the bias comes out; take larger batches, or norm.kind=none",
+            stacklevel=2,
+        )
 
 
 def _refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:

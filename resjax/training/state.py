@@ -10,6 +10,7 @@ from flax import struct
 from resjax.models.resnet import ResNet
 from resjax.models.trace import initial_variables
 from resjax.ops import pieces
+from resjax.ops.random import random_key
 from resjax.training.metrics import Metrics
 
 
@@ -85,7 +86,7 @@ def create_state(
 
     Parameters are drawn from the key `seed`. A decay above 0 is that of their moving average.
     """
-    drawn = initial_variables(model, jax.random.key(seed), image_shape)
+    drawn = initial_variables(model, random_key(seed), image_shape)
     variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
     return begin_training(
         variables, optimizer, jnp.promote_types(model.dtype, jnp.float32), ema_decay

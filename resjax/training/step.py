@@ -15,6 +15,7 @@ import optax
 
 from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total
+from resjax.ops.random import random_key
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
@@ -121,7 +122,7 @@ def train_steps(
     is a loop whose length is known when it runs, so that one program serves the fewer steps before
     an evaluation, too. A single step is no loop.
     """
-    key = jax.random.key(seed)
+    key = random_key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
         batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)

@@ -4,9 +4,7 @@ A loop compiles in the same time whatever the number of blocks, but copies what 
 to stacked arrays and back; straight-line code compiles longer and takes shorter steps.
 """
 
-import math
-
-from resjax.models.networks import STEMS, Spec
+from resjax.models.networks import Spec
 from resjax.models.resnet import EVERY_BLOCK
 from resjax.ops import native
 from resjax.ops.platform import platform
@@ -51,10 +49,9 @@ def multiply_adds_of_blocks(spec: Spec, size: tuple[int, int]) -> int:
     >>> multiply_adds_of_blocks(cifar(20), (32, 32))
     28311552
     """
-    total, flat = 0, STEMS[spec.stem](spec.stem_channels).flatten
-    for stage, (blocks, stride) in enumerate(zip(spec.stages, spec.stage_strides, strict=True)):
-        pixels = 1 if flat else math.prod(-(-side // stride) for side in size)
-        before = spec.output(stage)
+    total = 0
+    for stage, blocks in enumerate(spec.stages):
+        pixels, before = spec.pixels(stage, size), spec.output(stage)
         for layer in spec.branch(stage, False, None):
             weights = layer.size**2 * before * layer.channels // layer.groups
             total += (blocks - 1) * weights * pixels

@@ -19,9 +19,10 @@ from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import Layer, convolution
 from resjax.models.networks import cifar
 from resjax.training.state import create_state
+from tests.drawn import normal
 from tests.models.compiled import quick
 
-IMAGES = jax.random.normal(jax.random.key(7), (5, 8, 8, 3))
+IMAGES = normal(7, (5, 8, 8, 3))
 
 
 def features(model, variables, images, **options):
@@ -39,6 +40,7 @@ def built(norm=None, **keys):
     return model, {"params": state.params, "batch_stats": state.batch_stats}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_preact_identity_nets_are_a_sum_and_the_gradient_has_its_one():
     """He et al. 2016, equations 4 and 5: x_L = x_l + sum F_i; dx_L/dx_l = 1 + d sum F / dx_l."""
@@ -58,7 +60,7 @@ def test_preact_identity_nets_are_a_sum_and_the_gradient_has_its_one():
         return x if whole else x - start
 
     start = stage["shortcut"][1]
-    cotangent = jax.random.normal(jax.random.key(0), start.shape)
+    cotangent = normal(0, start.shape)
     (whole,) = jax.vjp(lambda x: run(x, True), start)[1](cotangent)
     (branches,) = jax.vjp(lambda x: run(x, True) - x, start)[1](cotangent)
     np.testing.assert_allclose(whole, cotangent + branches, rtol=1e-9, atol=1e-9)
@@ -219,7 +221,7 @@ def test_arms_of_every_order_share_their_initial_values(order):
 
 
 def test_identity_pads_at_the_end_or_on_both_sides():
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+    x = normal(0, (2, 6, 6, 3))
     for pad, first in (("end", 0), ("both", 1)):
         shortcut = shortcuts.Identity(5, 2, None, None, identity_pad=pad)
         joined = shortcut.apply({}, x, jnp.zeros((2, 3, 3, 5)), False)
@@ -235,7 +237,7 @@ def test_identity_cannot_drop_channels():
 
 def test_strided_convolution_is_centred_on_what_the_shortcut_keeps():
     """A 3x3 kernel with a one in its centre, stride 2, gives x[::2, ::2]; SAME would not."""
-    x = jax.random.normal(jax.random.key(0), (1, 8, 8, 1))
+    x = normal(0, (1, 8, 8, 1))
     centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
     output = convolution(Layer(1, 3, 2)).apply({"params": {"kernel": centre}}, x)
     np.testing.assert_array_equal(output, x[:, ::2, ::2])

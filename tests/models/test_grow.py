@@ -11,9 +11,10 @@ from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.summary import variable_shapes
 from resjax.training.state import create_state
+from tests.drawn import normal
 from tests.models.compiled import quick, scrambled
 
-IMAGES = jax.random.normal(jax.random.key(7), (16, 8, 8, 3))
+IMAGES = normal(7, (16, 8, 8, 3))
 
 
 def pair(shallow_depth, deep_depth, **keys):

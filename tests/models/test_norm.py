@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from resjax.models.norm import BatchNorm, find_scope
 from resjax.ops.norm import Scope
+from tests.drawn import normal
 from tests.models.compiled import quick
 from tests.rounding import bound
 
@@ -24,8 +25,8 @@ def norm_of(**options):
     return BatchNorm(dtype=jnp.float64, **options)
 
 
-def variables_of(features, key):
-    draws = jax.random.normal(key, (4, features))
+def variables_of(features, seed):
+    draws = normal(seed, (4, features))
     return {
         "params": {"scale": draws[0], "bias": draws[1]},
         "batch_stats": {"mean": draws[2], "var": jnp.exp(draws[3])},
@@ -40,8 +41,8 @@ def variables_of(features, key):
     seed=st.integers(0, 2**31),
 )
 def test_equals_flax_in_training_and_evaluation(shape, momentum, seed):
-    x = 3 * jax.random.normal(jax.random.key(seed), shape) + 1
-    variables = variables_of(shape[-1], jax.random.key(seed + 1))
+    x = 3 * normal(seed, shape) + 1
+    variables = variables_of(shape[-1], (seed + 1))
     ours = norm_of(momentum=momentum)
     flax = nn.BatchNorm(momentum=momentum, use_fast_variance=False)
 
@@ -65,7 +66,7 @@ def test_equals_flax_in_training_and_evaluation(shape, momentum, seed):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_output_is_standardised(shape):
-    x = 7 * jax.random.normal(jax.random.key(0), shape) - 3
+    x = 7 * normal(0, shape) - 3
     norm = norm_of()
     y, _ = norm.apply(norm.init(jax.random.key(0), x, False), x, True, mutable=["batch_stats"])
     axes = tuple(range(len(shape) - 1))
@@ -74,7 +75,7 @@ def test_training_output_is_standardised(shape):
 
 
 def test_running_statistics_move_only_in_training():
-    x = jax.random.normal(jax.random.key(0), (8, 5)) + 2
+    x = normal(0, (8, 5)) + 2
     norm = norm_of(momentum=0.75)
     variables = norm.init(jax.random.key(0), x, True)
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], 0)
@@ -88,7 +89,7 @@ def test_running_statistics_move_only_in_training():
 
 def test_variance_far_from_zero_is_not_lost_to_rounding():
     # Whole numbers, so that the mean is exact however they are added.
-    x = jnp.float32(1e4 + 4 * jax.random.normal(jax.random.key(0), (512, 3))).round()
+    x = jnp.float32(1e4 + 4 * normal(0, (512, 3))).round()
     norm = BatchNorm(momentum=0.0)
     variables = norm.init(jax.random.key(0), x, True)
     _, new = norm.apply(variables, x, True, mutable=["batch_stats"])
@@ -137,7 +138,7 @@ def test_the_unbiased_variance_of_one_value_is_refused():
 def test_groups_are_batches_of_their_own_and_move_the_running_statistics_by_their_mean(
     groups, examples, seed
 ):
-    x = 3 * jax.random.normal(jax.random.key(seed), (groups * examples, 2, 2, 5)) + 1
+    x = 3 * normal(seed, (groups * examples, 2, 2, 5)) + 1
     y, new = trained(norm_of(examples=examples), x)
     parts = [trained(norm_of(), part) for part in jnp.split(x, groups)]
     close(y, jnp.concatenate([part for part, _ in parts]))
@@ -163,14 +164,14 @@ def test_a_scope_is_groups_of_a_device_or_whole_devices():
 
 
 def test_scale_and_bias_are_optional():
-    x = 5 * jax.random.normal(jax.random.key(0), (64, 3)) + 2
+    x = 5 * normal(0, (64, 3)) + 2
     bare = norm_of(use_scale=False, use_bias=False)
     assert set(bare.init(jax.random.key(0), x, False)) == {"batch_stats"}
     close(trained(bare, x)[0], trained(norm_of(), x)[0])
 
 
 def test_measuring_leaves_the_moments_of_the_batch_with_the_variance_between_groups():
-    x = jax.random.normal(jax.random.key(0), (12, 3, 3, 4)) + jnp.arange(12.0)[:, None, None, None]
+    x = normal(0, (12, 3, 3, 4)) + jnp.arange(12.0)[:, None, None, None]
     norm = norm_of(examples=4, measuring=True)
     y, new = norm.apply(norm.init(jax.random.key(0), x, False), x, False, mutable=["batch_stats"])
     close(new["batch_stats"], {"mean": np.mean(x, (0, 1, 2)), "var": np.var(x, (0, 1, 2))})

@@ -11,6 +11,7 @@ from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.models.summary import count_parameters, variable_shapes
 from resjax.training.state import create_state
+from tests.drawn import normal
 from tests.models.compiled import quick
 
 
@@ -75,7 +76,7 @@ def test_a_stage_is_its_first_block_and_the_stacked_rest():
 def test_unrolled_equals_scanned(shortcut):
     """Logits, statistics and gradients, with the same random masks, in float64."""
     with jax.enable_x64(True):
-        images = jax.random.normal(jax.random.key(1), (6, 8, 8, 1), jnp.float64)
+        images = normal(1, (6, 8, 8, 1), jnp.float64)
         results = []
         for unroll in ("1", "all"):
             keys = {"unroll": unroll, "dtype": "float64", "stochastic_depth": 0.2}
@@ -99,7 +100,7 @@ def test_unrolled_equals_scanned(shortcut):
 @pytest.mark.parametrize("zeroed", ["whole", "norm2"])
 def test_zeroed_branch_is_the_identity_with_a_shortcut_and_constant_without(train, zeroed):
     """He et al. 2015, section 3.1: if identity is optimal, it is easy to drive F to zero."""
-    x = jax.nn.relu(jax.random.normal(jax.random.key(0), (4, 6, 6, 4)))
+    x = jax.nn.relu(normal(0, (4, 6, 6, 4)))
     for shortcut, expected in (("identity", x), ("projection", x), ("none", jnp.zeros_like(x))):
         model = built(8, shortcut, width=4)
         block = Block(model.spec.branch(0, False, None), model.parts)
@@ -114,7 +115,7 @@ def test_zeroed_branch_is_the_identity_with_a_shortcut_and_constant_without(trai
 
 
 def test_plain_net_with_a_zeroed_block_ignores_its_input():
-    images = jax.random.normal(jax.random.key(0), (5, 8, 8, 1))
+    images = normal(0, (5, 8, 8, 1))
     for shortcut, constant in (("none", True), ("identity", False)):
         model, variables = initialised(20, shortcut)
         params = variables["params"]["stage2"]["rest"]["norm2"]

@@ -13,6 +13,7 @@ from resjax.models.summary import variable_shapes
 
 torch = pytest.importorskip("torch", reason="the parity tests need torch==2.13.0")
 
+from tests.drawn import normal  # noqa: E402
 from tests.models.compiled import quick, scrambled  # noqa: E402
 from tests.models.torch_net import TorchNet  # noqa: E402
 
@@ -23,9 +24,9 @@ def compare(settings, image_shape, norm=None, batch=3, dtype=jnp.float64, train=
     config.model.update(settings | {"dtype": str(jnp.dtype(dtype)), "unroll": "1"})
     config.norm.update(norm or {})
     model = build_model(config, 7)
-    images = jax.random.normal(jax.random.key(1), (batch, *image_shape), dtype)
+    images = normal(1, (batch, *image_shape), dtype)
     variables = scrambled(variable_shapes(model, image_shape))
-    weights = jax.random.normal(jax.random.key(3), (batch, 7), dtype)
+    weights = normal(3, (batch, 7), dtype)
 
     def scalar(params, images):
         logits, new = model.apply(
@@ -148,10 +149,10 @@ def test_single_blocks(block, stride_in, size, train):
     config.model.update(settings)
     model = build_model(config, 7)
     module = Block(model.spec.branch(1, True, None), model.parts)
-    x = jax.random.normal(jax.random.key(1), (4, size, size, 8))
+    x = normal(1, (4, size, size, 8))
     variables = scrambled(jax.eval_shape(lambda: module.init(jax.random.key(0), x, 0.0, False)))
     shape = jax.eval_shape(lambda: module.apply(variables, x, 0.0, False)).shape
-    weights = jax.random.normal(jax.random.key(3), shape)
+    weights = normal(3, shape)
 
     def scalar(params, x):
         tree = variables | {"params": params}

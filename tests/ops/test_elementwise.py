@@ -219,6 +219,7 @@ def test_a_training_step_leaves_few_kernels_for_xla_whatever_the_depth(shortcut)
     assert fusions[8] == fusions[32] < 60
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not native.available(), reason="without a compiler XLA does the work")
 def test_a_block_is_two_calls_forward_and_four_backward_beside_its_convolutions():
     calls = [custom_calls(compiled_step(depth=depth, shortcut="identity")) for depth in (14, 20)]

@@ -16,6 +16,7 @@ from resjax.training.state import begin_training, create_state
 SHAPE = (8, 8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [

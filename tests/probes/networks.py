@@ -12,9 +12,10 @@ from resjax.models.build import build_model
 from resjax.models.networks import STEMS
 from resjax.models.resnet import OpeningLayers
 from resjax.models.summary import variable_shapes
+from tests.drawn import normal
 from tests.models.compiled import quick, scrambled
 
-IMAGES = jax.random.normal(jax.random.key(7), (24, 8, 8, 3))
+IMAGES = normal(7, (24, 8, 8, 3))
 BATCH = Batch(IMAGES, jnp.arange(24) % 10)
 
 

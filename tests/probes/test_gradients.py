@@ -14,6 +14,7 @@ from resjax.data.resident import Batch
 from resjax.models.build import build_model
 from resjax.models.trace import initial_variables
 from resjax.probes.gradients import gradients
+from tests.drawn import normal
 from tests.models.compiled import quick
 from tests.probes.networks import (
     BATCH,
@@ -73,7 +74,7 @@ def ratios_at_initialisation(shortcut, blocks=60, width=512, examples=512):
     )
     model = build_model(config, 10)
     variables = initial_variables(model, jax.random.key(0), (8, 8, 1))
-    images = jax.random.normal(jax.random.key(1), (examples, 8, 8, 1))
+    images = normal(1, (examples, 8, 8, 1))
     batch = Batch(images, jnp.arange(examples) % 10)
     norms = jax.jit(functools.partial(gradients, model))(variables, batch)["input"]
     return np.asarray(norms[:-1] / norms[1:])

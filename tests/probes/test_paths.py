@@ -9,6 +9,7 @@ from resjax.models.blocks import Block
 from resjax.probes.gradients import gradients
 from resjax.probes.paths import paths
 from resjax.probes.walk import Bound
+from tests.drawn import normal
 from tests.probes.networks import BATCH, built, gradients_by_hand, of_blocks, probed
 
 
@@ -59,8 +60,8 @@ def test_both_paths_together_are_the_gradient(order, shortcut):
     model, variables = built(depth=10, name="mlp", order=order, shortcut=shortcut, gate_bias=0.0)
     trees = {kind: of_blocks(tree, model)[1] for kind, tree in variables.items()}
     block = Bound(Block(model.spec.branch(0, False, None), model.parts), trees)
-    x = jax.random.normal(jax.random.key(0), (5, 4))
-    cotangent = jax.random.normal(jax.random.key(1), x.shape)
+    x = normal(0, (5, 4))
+    cotangent = normal(1, x.shape)
     held = jax.lax.stop_gradient
 
     def at_input(terms):

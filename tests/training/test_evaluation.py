@@ -13,6 +13,7 @@ from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 from resjax.training.state import Average, create_state
 from resjax.training.step import train_step
+from tests.drawn import normal
 
 
 def test_moments_of_batches_are_put_together_by_the_law_of_total_variance():
@@ -73,7 +74,7 @@ def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
     tiny.model.dtype = "float64"
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
-    images = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    images = normal(0, (1, 8, 8, 8, 1))
     batch = Batch(images, jnp.arange(8)[None])
     seen, step = [], functools.partial(train_step, plan.model, plan.optimizer.update)
     for _ in range(4):

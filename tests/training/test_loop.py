@@ -22,6 +22,7 @@ from resjax.training.plan import prepare
 from resjax.training.state import create_state
 from resjax.training.step import eval_step, train_step, train_steps
 from resjax.training.weights import read_weights, write_weights
+from tests.drawn import normal
 
 
 def lines(path):
@@ -61,7 +62,8 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "eval.tune": [], "resources.tpu": "",
         "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
         "eval.probes": "", "eval.probe_examples": 512,
-        "train.side_by_side": 0, "side_by_side": None, "matmul_precision": None,
+        "train.side_by_side": 0, "side_by_side": None,
+        "matmul_precision": None, "jax_settings": None,
         "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}
@@ -91,6 +93,7 @@ def test_an_unfinished_run_starts_anew(tiny, tmp_path):
     assert len(lines(tmp_path / "cut" / "metrics.jsonl")) == 2
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
     train_and_evaluate(tiny, tmp_path)
     tiny.model.shortcut = "none"
@@ -114,9 +117,8 @@ def test_divergence_names_the_steps_and_the_learning_rate(tiny, tmp_path, steps_
     assert rundir.run_state(tmp_path) == rundir.FAILED
 
 
-@pytest.mark.parametrize(
-    ("seed", "steps_per_call"), [(3, 4), pytest.param(0, 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "steps_per_call"), [(3, 4), (0, 1)])
 def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, steps_per_call):
     """Twenty steps and both evaluations with stock optax and a loss written out, in float64."""
     with jax.enable_x64(True):
@@ -324,7 +326,7 @@ def test_evaluation_uses_the_running_statistics(tiny):
     tiny.model.dtype = "float64"
     plan = prepare(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
-    images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
+    images = normal(0, (6, 8, 8, 1))
 
     def evaluate(images):
         batch = Batch(images, jnp.zeros(len(images), int))

@@ -84,6 +84,7 @@ def test_more_chips_share_out_a_batch(tiny):
     assert slices.flops < alone.flops / (DEVICES["v4-8"].count - 0.5)
 
 
+@pytest.mark.slow
 def test_describe_says_what_an_estimate_is(capsys):
     words = ["describe", "cifar-resnet8", "--device=a100", "--batch=128"]
     assert main([*words, "--json"]) == 0

@@ -1,0 +1,42 @@
+"""Keys of random numbers that depend on a seed alone: no setting of JAX gives them other ones."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.random import define_prng_impl, threefry_prng_impl
+
+
+def random_key(seed: jax.Array | int) -> jax.Array:
+    """The key of a seed from 0 to 2^32 - 1.
+
+    >>> bool((jax.random.key_data(random_key(7)) == jax.random.key_data(jax.random.key(7))).all())
+    True
+    """
+    data = threefry_prng_impl.seed(jnp.asarray(seed, jnp.uint32))
+    return jax.random.wrap_key_data(data, impl=GENERATOR)
+
+
+def _by_position(function: Callable) -> Callable:
+    """Has a number depend on its position and not on how many there are, as is JAX's default."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any) -> jax.Array:
+        with jax.threefry_partitionable(True):
+            return function(*arguments)
+
+    return called
+
+
+GENERATOR = define_prng_impl(
+    key_shape=threefry_prng_impl.key_shape,
+    seed=threefry_prng_impl.seed,
+    split=_by_position(threefry_prng_impl.split),
+    random_bits=_by_position(threefry_prng_impl.random_bits),
+    fold_in=_by_position(threefry_prng_impl.fold_in),
+    name="resjax_threefry2x32",
+    tag="fry",
+)
+"""Threefry (Salmon et al. 2011), with what JAX leaves to settings as it is by default."""

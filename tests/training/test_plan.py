@@ -1,0 +1,50 @@
+"""What a config becomes before anything is compiled."""
+
+import warnings
+
+import jax
+import pytest
+
+from resjax.training.loop import train_and_evaluate
+from resjax.training.manifest import changed_settings
+from resjax.training.plan import prepare
+from resjax.training.rundir import read_json, read_metrics
+
+
+@pytest.mark.parametrize(("keys", "warned"), [
+    ({"train.batch_size": 1}, True),
+    ({"train.batch_size": 2}, False),
+    ({"norm.examples": 1}, True),
+    ({"train.batch_size": 1, "norm.kind": "none"}, False),
+    ({"train.batch_size": 1, "data.name": "fake:16x16x1:3:8"}, False),
+])  # fmt: skip
+def test_a_normalisation_of_single_values_is_warned_of(tiny, keys, warned):
+    tiny.data.name = "fake:4x4x1:3:8"
+    tiny.train.batch_size = 4
+    tiny.update_from_flattened_dict(keys)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        prepare(tiny)
+    assert [str(each.message).startswith("BatchNorm over one") for each in told] == [True] * warned
+
+
+@pytest.mark.slow
+def test_a_run_has_the_same_bits_with_other_generators_and_says_what_else_is_set(tiny, tmp_path):
+    tiny.model.stochastic_depth = 0.2
+    train_and_evaluate(tiny, tmp_path / "before")
+    settings = {"jax_default_prng_impl": "rbg", "jax_threefry_partitionable": False}
+    settings |= {"jax_numpy_rank_promotion": "warn"}
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        train_and_evaluate(tiny, tmp_path / "after")
+        assert changed_settings() == {"jax_numpy_rank_promotion": "warn"}
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    curves = [read_metrics(tmp_path / run) for run in ("before", "after")]
+    assert curves[0] == curves[1]
+    told = [read_json(tmp_path / run / "manifest.json") for run in ("before", "after")]
+    found = [manifest["execution"]["jax_settings"] for manifest in told]
+    assert found == [None, {"jax_numpy_rank_promotion": "warn"}]
