@@ -106,6 +106,7 @@ def prepare(config: ConfigDict) -> Plan:
     Raises:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
+    _refuse_settings()
     validate(config)
     source = _load(config.data)
     examples, batch_size = len(source.train), config.train.batch_size
@@ -301,6 +302,23 @@ def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
             f"{len(devices)}, or fewer hosts"
         )
     return tuple(devices[: wanted or None])
+
+
+UNUSABLE = {
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_disable_jit": True,
+}
+"""Values of settings of JAX, for finding faults, with which networks cannot be computed."""
+
+
+def _refuse_settings() -> None:
+    for name, value in UNUSABLE.items():
+        if getattr(jax.config, name) == value:
+            raise ConfigError(
+                f"{name.upper()}={value} is a setting of JAX with which no network can be trained "
+                "here; unset it"
+            )
 
 
 def _warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:

@@ -5,10 +5,11 @@ import warnings
 import jax
 import pytest
 
+from resjax.config import ConfigError
 from resjax.training.loop import train_and_evaluate
-from resjax.training.manifest import changed_settings
+from resjax.training.manifest import describe_execution
 from resjax.training.plan import prepare
-from resjax.training.rundir import read_json, read_metrics
+from resjax.training.rundir import read_metrics
 
 
 @pytest.mark.parametrize(("keys", "warned"), [
@@ -29,22 +30,38 @@ def test_a_normalisation_of_single_values_is_warned_of(tiny, keys, warned):
 
 
 @pytest.mark.slow
-def test_a_run_has_the_same_bits_with_other_generators_and_says_what_else_is_set(tiny, tmp_path):
+def test_a_run_has_the_same_bits_whatever_generator_jax_is_told_to_use(tiny, tmp_path):
     tiny.model.stochastic_depth = 0.2
     train_and_evaluate(tiny, tmp_path / "before")
     settings = {"jax_default_prng_impl": "rbg", "jax_threefry_partitionable": False}
-    settings |= {"jax_numpy_rank_promotion": "warn"}
     before = {name: getattr(jax.config, name) for name in settings}
     try:
         for name, value in settings.items():
             jax.config.update(name, value)
         train_and_evaluate(tiny, tmp_path / "after")
-        assert changed_settings() == {"jax_numpy_rank_promotion": "warn"}
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
     curves = [read_metrics(tmp_path / run) for run in ("before", "after")]
     assert curves[0] == curves[1]
-    told = [read_json(tmp_path / run / "manifest.json") for run in ("before", "after")]
-    found = [manifest["execution"]["jax_settings"] for manifest in told]
-    assert found == [None, {"jax_numpy_rank_promotion": "warn"}]
+
+
+def test_settings_that_change_bits_are_told(tiny):
+    assert describe_execution(prepare(tiny))["jax_settings"] is None
+    with jax.enable_x64(True):
+        assert describe_execution(prepare(tiny))["jax_settings"] == {"jax_enable_x64": True}
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("jax_numpy_dtype_promotion", "strict"),
+    ("jax_numpy_rank_promotion", "raise"),
+    ("jax_disable_jit", True),
+])  # fmt: skip
+def test_settings_that_nothing_can_be_computed_with_are_refused(tiny, setting, value):
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, value)
+    try:
+        with pytest.raises(ConfigError, match=f"{setting.upper()}={value} .* unset it"):
+            prepare(tiny)
+    finally:
+        jax.config.update(setting, before)
