@@ -13,12 +13,6 @@ hypothesis.settings.load_profile("resjax")
 gc.set_threshold(100_000, 50, 50)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than there are cores, since some tests wait for processes and browsers."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_configure(config):
     # Programs are compiled once for all tests, subprocesses and later sessions included.
     if config.pluginmanager.hasplugin("cacheprovider"):
