@@ -85,7 +85,7 @@ def checks(small: bool) -> Iterator[Row]:
         "ResNet-20, identity": {"model__depth": 20},
         "ResNet-20, plain": {"model__depth": 20, "model__shortcut": "none"},
         "pre-activation ResNet-29, bottleneck, projections": {
-            "model__depth": 29, "model__block": "bottleneck", "model__order": "pre",
+            "model__depth": 29, "model__block": "bottleneck", "model__order": "preact",
             "model__shortcut": "projection",
         },
         "ResNet-18, large stem": {
