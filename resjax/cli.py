@@ -55,7 +55,8 @@ def command() -> NoReturn:
 
         complete()
     warnings.formatwarning = _one_line
-    sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
+    if sys.stdout is not None:  # or it was closed, and nothing is printed
+        sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
     code = main()
     hosts = sys.modules.get("resjax.training.hosts")  # with JAX, which not every command needs
     if code in (EXIT_INTERRUPTED, EXIT_UNFINISHED) or (hosts and hosts.joining()):

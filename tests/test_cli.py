@@ -1,6 +1,7 @@
 """The command line as a person meets it: its help, what it says of a slip, its lines."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -118,3 +119,10 @@ def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():
     assert max(len(part) for part in broken if path not in part) <= 80
     assert broken[0].startswith("  a verdict")
     assert all(part.startswith("    ") for part in broken[1:])
+
+
+def test_a_command_whose_output_is_closed_ends_without_a_traceback():
+    command = f"{shlex.quote(sys.executable)} -m resjax.cli --help >&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr

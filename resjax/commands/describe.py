@@ -7,6 +7,8 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from ml_collections import ConfigDict
+
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
@@ -14,8 +16,6 @@ from resjax.parsing import path, whole
 from resjax.validation import validate
 
 if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
     from resjax.training.roofline import Estimate
 
 
@@ -114,9 +114,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _estimates(
-    options: argparse.Namespace, config: "ConfigDict", classes: int, image_shape: tuple[int, ...]
+    options: argparse.Namespace, config: ConfigDict, classes: int, image_shape: tuple[int, ...]
 ) -> dict[str, "Estimate"]:
-    """{dtype: the time of a step}, of the config alone or, for a name, of both."""
+    """Estimates by dtype: that of the config, or bfloat16 and float32 of a network by name."""
     from resjax.training.benchmark import on_made_up_images
     from resjax.training.plan import prepare
     from resjax.training.roofline import estimate

@@ -66,7 +66,7 @@ class Trace:
 
 
 def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = None) -> Trace:
-    """That of a network for images `[H, W, C]`; one that is equal by value is not traced again.
+    """Traces a network for images `[H, W, C]`, once for all that are equal by value.
 
     Its variables are drawn from keys like that given, by default those of `random_key`.
     """

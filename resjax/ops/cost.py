@@ -1,4 +1,4 @@
-"""What a traced program computes, and moves to and from memory, if XLA fuses it as it does.
+"""The arithmetic of a traced program, and the bytes that it moves to and from memory.
 
 Convolutions, matrix products and reductions are kernels, which read their operands from memory and
 write their results to it. Elementwise work between them is fused into the kernel that needs its
@@ -137,12 +137,10 @@ class _Walk:
             return [_Array(_bytes(out.aval), dict(reads)) for out in eqn.outvars]
         results = [_in_memory(out.aval) for out in eqn.outvars]
         key = name, tuple(sorted(reads))
-        written = sum(each.size for each in results)
-        moved = written + (0 if key in together else sum(reads.values()))
-        if key in together:
-            return results
-        together.add(key)
-        self.kernels[Kernel(0.0, "", moved)] += times
+        if key not in together:
+            together.add(key)
+            moved = sum(each.size for each in results) + sum(reads.values())
+            self.kernels[Kernel(0.0, "", moved)] += times
         return results
 
     def _scan(self, eqn: JaxprEqn, inputs: list[_Array], times: int) -> list[_Array]:

@@ -126,7 +126,7 @@ def _registered(target: str, wide: bool) -> str:
 
 
 def in_use() -> bool:
-    """Whether programs call the kernels."""
+    """Tells whether programs of the platform call the kernels."""
     from resjax.ops.platform import platform
 
     return platform() == "cpu" and available()

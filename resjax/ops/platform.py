@@ -16,7 +16,7 @@ def platform() -> str:
 
 @contextlib.contextmanager
 def traced_for(name: str) -> Iterator[None]:
-    """Has the functions that are traced inside meant for a platform that need not be here.
+    """Traces the functions inside for a platform that need not be here.
 
     JAX keeps what it has traced: a function that was traced outside is not traced again.
     """

@@ -74,7 +74,7 @@ def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float
 def _by_kind(
     runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value]
 ) -> dict[Path, Value]:
-    """What is computed of the plan of each run, once for all that differ in their seed alone."""
+    """Computes a value of the plan of each run, once for all that differ in their seed alone."""
     kinds: dict[str, Value] = {}
     found = {}
     for directory, config in runs.items():

@@ -105,7 +105,7 @@ def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
 
 
 def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
-    """What a training step would take on a device that is not here, to stdout."""
+    """Prints the estimated time of a training step by dtype, to stdout."""
     console = Console(highlight=False, markup=False)
     device = next(iter(estimates.values())).device
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)

@@ -72,28 +72,10 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
         ],
         "kernels": "native" if native.in_use() else "xla",
         "matmul_precision": jax.config.jax_default_matmul_precision,
-        "jax_settings": changed_settings(),
+        "x64": True if jax.config.jax_enable_x64 else None,  # as in runs before it was told
         "jax": importlib.metadata.version("jax"),
         "jaxlib": importlib.metadata.version("jaxlib"),
     }
-
-
-SETTINGS = {
-    "jax_enable_x64": False,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_numpy_rank_promotion": "allow",
-    "jax_disable_jit": False,
-}
-"""Settings of JAX that may change the bits of a run, and their defaults.
-
-Those that choose a generator of random numbers do not: see `resjax.ops.random`.
-"""
-
-
-def changed_settings() -> dict[str, Any] | None:
-    """Those of `SETTINGS` that are not as they are by default; None if all are."""
-    values = {name: getattr(jax.config, name) for name in SETTINGS}
-    return {name: value for name, value in values.items() if value != SETTINGS[name]} or None
 
 
 def _cpus() -> int | None:

@@ -1,8 +1,6 @@
 """What a config determines before the first compilation, or why it cannot be run."""
 
 import dataclasses
-import math
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +19,6 @@ from resjax.data.sources import Request, load
 from resjax.durations import Clock
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
-from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
 from resjax.training import unrolling
@@ -30,6 +27,11 @@ from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.platforms import choices
+from resjax.training.refusals import (
+    refuse_uneven,
+    refuse_unusable_settings,
+    warn_of_single_values,
+)
 from resjax.training.start import Start, find_start
 from resjax.validation import validate
 
@@ -106,7 +108,7 @@ def prepare(config: ConfigDict) -> Plan:
     Raises:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
-    _refuse_settings()
+    refuse_unusable_settings()
     validate(config)
     source = _load(config.data)
     examples, batch_size = len(source.train), config.train.batch_size
@@ -120,7 +122,7 @@ def prepare(config: ConfigDict) -> Plan:
         raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
     parallel = Parallel(_devices(config), config.train.parallel)
     refuse_no_room(source.image_bytes, parallel.devices)
-    _refuse_uneven(config, parallel)
+    refuse_uneven(config, parallel)
     choose(dict.fromkeys(STATISTICS_OF_EVALUATION), config.eval.statistics, "eval.statistics")
     if config.eval.statistics == "precise" and not config.eval.precise_batches:
         raise ConfigError(
@@ -154,7 +156,7 @@ def prepare(config: ConfigDict) -> Plan:
         refuse_small_images(model.spec, image_shape(config.data, source)[:2])
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    _warn_of_single_values(config, model, image_shape(config.data, source)[:2])
+    warn_of_single_values(config, model, image_shape(config.data, source)[:2])
     steps = Clock(examples, batch_size).steps(config.train.duration)
     if steps < 1:
         raise ConfigError(
@@ -302,71 +304,6 @@ def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
             f"{len(devices)}, or fewer hosts"
         )
     return tuple(devices[: wanted or None])
-
-
-UNUSABLE = {
-    "jax_numpy_dtype_promotion": "strict",
-    "jax_numpy_rank_promotion": "raise",
-    "jax_disable_jit": True,
-}
-"""Values of settings of JAX, for finding faults, with which networks cannot be computed."""
-
-
-def _refuse_settings() -> None:
-    for name, value in UNUSABLE.items():
-        if getattr(jax.config, name) == value:
-            raise ConfigError(
-                f"{name.upper()}={value} is a setting of JAX with which no network can be trained "
-                "here; unset it"
-            )
-
-
-def _warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
-    """Warns of a BatchNorm that normalises one value by itself, which is zero whatever it is."""
-    examples = config.norm.examples or config.train.batch_size
-    if config.norm.kind == "batch" and examples * model.spec.pixels(-1, size) == 1:
-        warnings.warn(
-            "BatchNorm over one example of one pixel: every value is its own mean, and nothing but "
-            "the bias comes out; take larger batches, or norm.kind=none",
-            stacklevel=2,
-        )
-
-
-def _refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
-    """Raises ConfigError for a batch that cannot be cut as the config says."""
-    batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
-    pieces = parts * devices
-    if batch % pieces:
-        near = sorted({max(1, batch // pieces) * pieces, (batch // pieces + 1) * pieces})
-        cut = (
-            f"{devices} device"
-            + "s" * (devices > 1)
-            + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
-        )
-        cut += f" in {parts} micro-batches" if parts > 1 else ""
-        raise ConfigError(
-            f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
-            f"{', '.join(map(str, near))}; or change "
-            + ("the number of hosts" if parallel.hosts > 1 else "train.devices")
-        )
-    if config.norm.kind == "none":
-        return
-    together, whole = config.norm.examples, batch // parts
-    if not together and parts > 1:
-        raise ConfigError(
-            f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
-            f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
-        )
-    if together and (batch % together or whole % together):
-        of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
-        raise ConfigError(
-            f"norm.examples={together} does not divide {of}; set norm.examples="
-            f"{math.gcd(together, whole)}, or another batch size"
-        )
-    try:
-        find_scope(together or None, whole // devices, devices)
-    except ValueError as error:
-        raise ConfigError(f"norm.examples={together}: {error}; change train.devices") from None
 
 
 def _shallow(config: ConfigDict, deep: ResNet) -> ResNet:

@@ -1,4 +1,4 @@
-"""What is chosen by the platform where a config leaves it open, and what it was measured on."""
+"""Choices by platform where a config leaves them open, and the measurements that decided them."""
 
 import dataclasses
 
@@ -39,5 +39,5 @@ OTHERS = Choices(steps_per_call=1, side_by_side=1, unroll=None, measured=None)
 
 
 def choices() -> Choices:
-    """Those of the platform that programs are traced for."""
+    """The row of the platform that programs are traced for."""
     return PLATFORMS.get(platform(), OTHERS)

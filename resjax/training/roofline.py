@@ -1,4 +1,4 @@
-"""How long a training step takes on a device that is not here, estimated from its program.
+"""Estimates of the time of a training step on a device that is not here, from its program.
 
 A program is a series of kernels. One that convolves or multiplies matrices takes as long as its
 arithmetic at the peak of the device, or as long as its operands and its result take to and from
@@ -7,13 +7,12 @@ memory, whichever is longer (Williams, Waterman and Patterson 2009), and no kern
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 
-from resjax.config import choose
+from resjax.config import ConfigError, choose
 from resjax.data.resident import Batch
 from resjax.ops.cost import kernels_of
 from resjax.ops.platform import traced_for
@@ -25,7 +24,7 @@ from resjax.training.step import train_step
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What the maker says of a device, or of a slice of equal ones.
+    """An accelerator, or a slice of equal ones, by the figures of its maker.
 
     Attributes:
       name: of the maker.
@@ -34,7 +33,6 @@ class Device:
       peak: {dtype of the operands: floating-point operations in a second}, of one chip, as XLA
         multiplies by default.
       bandwidth: bytes in a second to and from the memory of one chip.
-      memory: bytes of it.
       source: where the figures are from.
     """
 
@@ -43,42 +41,34 @@ class Device:
     count: int
     peak: dict[str, float]
     bandwidth: float
-    memory: float
     source: str
 
 
-def _gpu(half: float, single: float, bandwidth: float, memory: float, **own: str) -> Device:
+def _gpu(half: float, single: float, bandwidth: float, **own: str) -> Device:
     peak = {"bfloat16": half, "float32": single}
-    return Device(
-        platform="gpu", count=1, peak=peak, bandwidth=bandwidth, memory=memory, **own
-    )  # fmt: skip
+    return Device(platform="gpu", count=1, peak=peak, bandwidth=bandwidth, **own)
 
 
-def _tpu(count: int, peak: float, bandwidth: float, memory: float, **own: str) -> Device:
-    peaks = dict.fromkeys(("bfloat16", "float32"), peak)  # products of float32 are of bfloat16
-    return Device(
-        platform="tpu", count=count, peak=peaks, bandwidth=bandwidth, memory=memory, **own
-    )  # fmt: skip
+def _tpu(count: int, peak: float, bandwidth: float, **own: str) -> Device:
+    peaks = {"bfloat16": peak, "float32": peak}  # which is multiplied as bfloat16
+    return Device(platform="tpu", count=count, peak=peaks, bandwidth=bandwidth, **own)
 
 
 DEVICES = {
-    "a100": _gpu(312e12, 156e12, 2.039e12, 80e9, name="NVIDIA A100 SXM 80 GB",
+    "a100": _gpu(312e12, 156e12, 2.039e12, name="NVIDIA A100 SXM 80 GB",
                  source="NVIDIA, A100 data sheet: dense bfloat16 and TF32"),
-    "h100": _gpu(989e12, 494e12, 3.35e12, 80e9, name="NVIDIA H100 SXM 80 GB",
+    "h100": _gpu(989e12, 494e12, 3.35e12, name="NVIDIA H100 SXM 80 GB",
                  source="NVIDIA, H100 data sheet: dense bfloat16 and TF32"),
-    "v3-8": _tpu(4, 123e12, 0.9e12, 32e9, name="TPU v3-8",
-                 source="cloud.google.com/tpu/docs/v3"),
-    "v4-8": _tpu(4, 275e12, 1.2e12, 32e9, name="TPU v4-8",
-                 source="cloud.google.com/tpu/docs/v4"),
-    "v5e-8": _tpu(8, 197e12, 0.819e12, 16e9, name="TPU v5e-8",
-                  source="cloud.google.com/tpu/docs/v5e"),
+    "v3-8": _tpu(4, 123e12, 0.9e12, name="TPU v3-8", source="cloud.google.com/tpu/docs/v3"),
+    "v4-8": _tpu(4, 275e12, 1.2e12, name="TPU v4-8", source="cloud.google.com/tpu/docs/v4"),
+    "v5e-8": _tpu(8, 197e12, 0.819e12, name="TPU v5e-8", source="cloud.google.com/tpu/docs/v5e"),
 }  # fmt: skip
-"""By the names that people and clouds give them; a TPU's number is that of its cores, or chips."""
+"""By their usual names; the number of a TPU is that of its cores, of v5e that of its chips."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Attained:
-    """How a platform falls short of what its maker says.
+    """The part of its maker's figures that a platform attains.
 
     Attributes:
       share: of the bandwidth and of the peak that kernels reach.
@@ -90,8 +80,10 @@ class Attained:
 
 
 ATTAINED = {"gpu": Attained(0.6, 3e-6), "tpu": Attained(1.0, 1e-6)}
-"""So that ResNet-50 takes what was published of it (`PUBLISHED`); XLA for TPUs fuses the sums of
-BatchNorm into convolutions, which the passes over memory that are counted here do not know of.
+"""Chosen to bring ResNet-50 near the speeds of `PUBLISHED`.
+
+XLA for TPUs fuses the sums of BatchNorm into convolutions, which saves passes over memory that are
+counted here.
 """
 
 
@@ -143,9 +135,11 @@ def estimate(plan: Plan, name: str) -> Estimate:
     Communication between chips and the input are not counted.
 
     Raises:
-      ConfigError: for an unknown device, or a batch that its chips cannot share out.
+      ConfigError: for an unknown device, a dtype that has no peak there, or a batch that its chips
+        cannot share out.
     """
     device = choose(DEVICES, name, "--device")
+    choose(device.peak, plan.config.model.dtype, f"model.dtype of {name}")
     kernels = kernels_of(step_on_a_chip(plan, device))
     attained = ATTAINED[device.platform]
     computing, moving, waiting = 0.0, 0.0, attained.kernel_seconds * kernels.total()
@@ -170,8 +164,14 @@ def estimate(plan: Plan, name: str) -> Estimate:
 
 def step_on_a_chip(plan: Plan, device: Device) -> Jaxpr:
     """The program of a training step on one chip of a device, which shares out the batch."""
-    micro_batches = plan.config.train.micro_batches
-    images = math.ceil(plan.config.train.batch_size / device.count / micro_batches)
+    batch_size, micro_batches = plan.config.train.batch_size, plan.config.train.micro_batches
+    images, left = divmod(batch_size, device.count * micro_batches)
+    if left or not images:
+        pieces = device.count * micro_batches
+        raise ConfigError(
+            f"{batch_size} images a step cannot be shared by the {device.count} chips of "
+            f"{device.name}; nearest: {max(1, round(batch_size / pieces)) * pieces}"
+        )
     with traced_for(device.platform):
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
         batch = Batch(

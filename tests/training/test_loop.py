@@ -63,7 +63,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
         "resources.cpus": 1.0, "resources.gpus": 0.0, "resources.retries": 3,
         "eval.probes": "", "eval.probe_examples": 512,
         "train.side_by_side": 0, "side_by_side": None,
-        "matmul_precision": None, "jax_settings": None,
+        "matmul_precision": None, "x64": None,
         "devices": 1, "hosts": 1, "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     assert set(first.seconds) == {"compile", "train", "eval"}

@@ -46,10 +46,10 @@ def test_a_run_has_the_same_bits_whatever_generator_jax_is_told_to_use(tiny, tmp
     assert curves[0] == curves[1]
 
 
-def test_settings_that_change_bits_are_told(tiny):
-    assert describe_execution(prepare(tiny))["jax_settings"] is None
+def test_wide_arrays_are_part_of_how_a_run_is_executed(tiny):
+    assert describe_execution(prepare(tiny))["x64"] is None
     with jax.enable_x64(True):
-        assert describe_execution(prepare(tiny))["jax_settings"] == {"jax_enable_x64": True}
+        assert describe_execution(prepare(tiny))["x64"] is True
 
 
 @pytest.mark.parametrize(("setting", "value"), [

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from resjax.cli import main
+from resjax.config import ConfigError
 from resjax.models.build import preset
 from resjax.ops.cost import kernels_of
 from resjax.training.benchmark import on_made_up_images
@@ -108,6 +109,24 @@ def test_unknown_devices_and_options_without_effect_are_refused(capsys, tmp_path
     assert main([*sweep, "--device=a100"]) == 2
     assert "--device=a100 is for --dry-run" in capsys.readouterr().err
     assert main([*sweep, "--dry-run", "--device=v9"]) == 2
+    capsys.readouterr()
+    assert main(["describe", "resnet18", "--device=v4-8", "--batch=3"]) == 2
+    assert "3 images a step cannot be shared by the 4 chips of TPU v4-8; nearest: 4" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_dtype_without_a_peak_is_refused(tiny):
+    tiny.model.dtype = "float64"
+    with jax.enable_x64(True), pytest.raises(ConfigError, match=r"unknown model\.dtype of a100"):
+        estimate(prepare(tiny), "a100")
+
+
+def test_the_help_names_every_device(capsys):
+    with pytest.raises(SystemExit):
+        main(["describe", "--help"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "--device=" in line)
+    assert all(name in line for name in DEVICES)
 
 
 def test_a_sweep_is_the_sum_of_the_steps_of_its_runs(capsys, tmp_path):

@@ -1,0 +1,77 @@
+"""What a config is refused or warned for before compilation, though each of its values is sound."""
+
+import math
+import warnings
+
+import jax
+from ml_collections import ConfigDict
+
+from resjax.config import ConfigError
+from resjax.models.norm import find_scope
+from resjax.models.resnet import ResNet
+from resjax.training.parallel import Parallel
+
+UNUSABLE = {
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_disable_jit": True,
+}
+"""Values of settings of JAX, for finding faults, with which networks cannot be computed."""
+
+
+def refuse_unusable_settings() -> None:
+    """Raises ConfigError for a setting of JAX in `UNUSABLE`."""
+    for name, value in UNUSABLE.items():
+        if getattr(jax.config, name) == value:
+            raise ConfigError(
+                f"{name.upper()}={value} is a setting of JAX with which networks cannot be "
+                "computed here; unset it"
+            )
+
+
+def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
+    """Warns of a BatchNorm that normalises one value by itself, which is zero whatever it is."""
+    examples = config.norm.examples or config.train.batch_size
+    if config.norm.kind == "batch" and examples * model.spec.pixels(-1, size) == 1:
+        warnings.warn(
+            "BatchNorm over one example of one pixel: every value is its own mean, and nothing but "
+            "the bias comes out; take larger batches, or norm.kind=none",
+            stacklevel=2,
+        )
+
+
+def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
+    """Raises ConfigError for a batch that cannot be cut as the config says."""
+    batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
+    pieces = parts * devices
+    if batch % pieces:
+        near = sorted({max(1, batch // pieces) * pieces, (batch // pieces + 1) * pieces})
+        cut = (
+            f"{devices} device"
+            + "s" * (devices > 1)
+            + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
+        )
+        cut += f" in {parts} micro-batches" if parts > 1 else ""
+        raise ConfigError(
+            f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
+            f"{', '.join(map(str, near))}; or change "
+            + ("the number of hosts" if parallel.hosts > 1 else "train.devices")
+        )
+    if config.norm.kind == "none":
+        return
+    together, whole = config.norm.examples, batch // parts
+    if not together and parts > 1:
+        raise ConfigError(
+            f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
+            f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
+        )
+    if together and (batch % together or whole % together):
+        of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
+        raise ConfigError(
+            f"norm.examples={together} does not divide {of}; set norm.examples="
+            f"{math.gcd(together, whole)}, or another batch size"
+        )
+    try:
+        find_scope(together or None, whole // devices, devices)
+    except ValueError as error:
+        raise ConfigError(f"norm.examples={together}: {error}; change train.devices") from None
