@@ -56,6 +56,11 @@ def test_elementwise_work_is_one_pass_over_memory_whatever_its_length():
     assert sorted(moved(lambda x, y: (x - x.sum()) * y)) == [size + 4, 3 * size + 4]
 
 
+def test_sums_of_one_array_are_one_pass_over_it():
+    [together] = kernels(lambda x: (x.sum(), jnp.square(x).sum()), (64, 100)).elements()
+    assert together.moved == 4 * 64 * 100 + 4
+
+
 def test_a_product_reads_its_operands_and_writes_its_result():
     [product] = kernels(jnp.matmul, (8, 16), (16, 32))
     assert (product.flops, product.dtype) == (2 * 8 * 16 * 32, "float32")
