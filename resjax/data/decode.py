@@ -1,10 +1,13 @@
-"""Encoded images to pixels: JPEG by libjpeg-turbo, PNG and rare kinds of JPEG by Pillow.
+"""Encoded images to pixels: JPEG by libjpeg-turbo, other formats and rare JPEGs by Pillow.
 
 `python -m tests.benchmarks.input decoders` times those that were there to choose from.
 """
 
+import functools
 import io
-from typing import NamedTuple
+import re
+import warnings
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -15,6 +18,26 @@ COLOURS = {1: "GRAY", 3: "RGB"}
 
 MOST_PIXELS = 1 << 26
 """Of an image. A small file can say that it has more and fill the memory."""
+
+# Pillow warns from 4/3 as many pixels on, which are refused here.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "DIB",
+    "QOI",
+    "SGI",
+    "SUN",
+)
+"""What is read, by the names of Pillow. It reads others, which hold no photographs or run code."""
 
 SCALES = (8, 4, 2)
 """Reductions that libjpeg-turbo has fast transforms for, and that make decoding shorter."""
@@ -45,22 +68,29 @@ def read_header(data: bytes) -> Header:
     """
     header = _jpeg_header(data)
     if header is None:
-        width, height = _opened(data).size
+        width, height = open_image(io.BytesIO(data)).size
         header = Header(height, width)
-    if not 0 < header.height * header.width <= MOST_PIXELS:
-        raise ValueError(
-            f"an image of {header.height} x {header.width} pixels is refused; "
-            f"give one with 1 to {MOST_PIXELS}"
-        )
+    if data.startswith(_PNG) and not _png_ends(data):
+        raise ValueError(f"a PNG that ends too early, after {len(data)} bytes; fetch it again")
+    refuse_too_many_pixels(header.height, header.width)
     return header
 
 
-def decode(data: bytes, channels: int) -> np.ndarray:
-    """All pixels `[height, width, channels]` uint8 of a JPEG or PNG.
+def refuse_too_many_pixels(height: int, width: int) -> None:
+    """Raises ValueError for an image with none or more than `MOST_PIXELS`."""
+    if not 0 < height * width <= MOST_PIXELS:
+        raise ValueError(
+            f"an image of {height} x {width} pixels is refused; give one with 1 to {MOST_PIXELS}"
+        )
 
-    To 3 channels, transparency is dropped, palettes and CMYK are looked up and grey is repeated; to
-    1 it is the luma of ITU-R 601. Of 16 bits the upper 8 are taken. The orientation in the metadata
-    of cameras is ignored.
+
+def decode(data: bytes, channels: int) -> np.ndarray:
+    """All pixels `[height, width, channels]` uint8 of an image in one of `FORMATS`.
+
+    An animation is its first frame, and what follows the end of an image, such as the video in the
+    photographs of phones, is not read. To 3 channels, transparency is dropped, palettes and CMYK
+    are looked up and grey is repeated; to 1 it is the luma of ITU-R 601. Of 16 bits the upper 8 are
+    taken. The orientation in the metadata of cameras is ignored.
 
     Raises:
       ValueError: if the data are not an image, or end too early.
@@ -118,7 +148,9 @@ def _by_turbo(
 
 
 def _by_pillow(data: bytes, channels: int) -> np.ndarray:
-    image = _opened(data)
+    image = open_image(io.BytesIO(data))
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise ValueError("an image with 32 bits a channel is refused; save it with 8 or 16")
     try:
         if image.mode.startswith("I"):
             # Grey with 16 bits: Pillow's own conversion would clip it at 255.
@@ -131,19 +163,62 @@ def _by_pillow(data: bytes, channels: int) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
-def _opened(data: bytes) -> Image.Image:
+def open_image(file: BinaryIO) -> Image.Image:
+    """An image of which the header is read.
+
+    Raises:
+      ValueError: if it is in none of `FORMATS`, or its header is broken.
+    """
     try:
-        return Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        return Image.open(file, formats=_formats())
     except UnidentifiedImageError:
-        what = f"{len(data)} bytes that start with {bytes(data[:8])!r}" if data else "no bytes"
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        what = f"{size} bytes that start with {file.read(8)!r}" if size else "no bytes"
         raise ValueError(f"{what} are not an image; give JPEG or PNG") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(
+            f"an image of far more than {MOST_PIXELS} pixels is refused; give a smaller one"
+        ) from None
     except Exception as error:
         raise ValueError(f"broken image: {error}; fetch it again") from error
 
 
-_START, _END = b"\xff\xd8", b"\xff\xd9"
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """What the names of images end with, in lower case."""
+    known = _formats()
+    return tuple(suffix for suffix, of in Image.registered_extensions().items() if of in known)
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _png_ends(data: bytes) -> bool:
+    """Whether the chunks of a PNG are whole up to IEND; more may follow it.
+
+    A chunk is length, name, content and checksum (ISO/IEC 15948, 5.3).
+    """
+    at = len(_PNG)
+    while data[at + 4 : at + 8] != b"IEND":
+        if at + 12 > len(data):
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at + 12 <= len(data)
+
+
+_START = b"\xff\xd8"
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: with Huffman codes
-_SCAN = 0xDA
+_SCAN, _END = 0xDA, 0xD9
+_BETWEEN_SCANS = frozenset({0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
+_AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers that no length follows
 _COLOUR_COMPONENTS = frozenset({1, 3})
 
@@ -162,7 +237,7 @@ def _jpeg_header(data: bytes) -> Header | None:
             at += 2 if marker in _ALONE else 1
             continue
         if marker == _SCAN:
-            if data.rfind(_END, at) < 0:
+            if not _jpeg_ends(data, at):
                 break
             return header
         if marker in _FRAMES and data[at + 9 : at + 10] and data[at + 9] in _COLOUR_COMPONENTS:
@@ -171,3 +246,17 @@ def _jpeg_header(data: bytes) -> Header | None:
             header = Header(height, width, at + 5)
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     raise ValueError(f"a JPEG that ends too early, after {len(data)} bytes; fetch it again")
+
+
+def _jpeg_ends(data: bytes, at: int) -> bool:
+    """Whether the scans of a JPEG, the first of which begins at `at`, are whole; more may follow.
+
+    Among pixels a byte 0xff is followed by 0 or a restart, so any other marker ends a scan.
+    """
+    while found := _AFTER_PIXELS.search(data, at):
+        marker = found[0][1]
+        if marker not in _BETWEEN_SCANS:
+            return marker == _END
+        length = data[found.end() : found.end() + 2]
+        at = found.end() + int.from_bytes(length, "big")
+    return False

@@ -21,7 +21,7 @@ class Split:
 
 
 class Encoded(Protocol):
-    """Images as JPEG or PNG of any size, each read when it is asked for.
+    """Images as files of any size, each read when it is asked for.
 
     It can be pickled, so that other processes read from it.
 

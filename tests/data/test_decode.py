@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from resjax.data.decode import Box, decode, decode_box, read_header
 from tests.data.pictures import encoded, picture
@@ -29,6 +29,8 @@ KINDS = {
     "two levels": encoded(COLOUR.convert("1"), "PNG"),
     "grey png": encoded(GREY, "PNG"),
     "grey with alpha": encoded(COLOUR.convert("LA"), "PNG"),
+    "webp": encoded(COLOUR, "WEBP", lossless=True),
+    **{kind.lower(): encoded(COLOUR, kind) for kind in ("BMP", "TIFF", "GIF", "PPM", "JPEG2000")},
 }
 
 
@@ -102,14 +104,59 @@ JPEG, PNG = KINDS["jpeg 4:2:0"], KINDS["png"]
         (JPEG[:100], "a JPEG that ends too early"),
         (JPEG[:2], "a JPEG that ends too early, after 2 bytes"),
         (KINDS["cmyk jpeg"][:-40], "a JPEG that ends too early"),
-        (PNG[: len(PNG) // 2], "broken image: .*; fetch it again"),
+        (JPEG[:-40] + b"\xff\x9b a video \xff\xd9", "a JPEG that ends too early"),
+        (PNG[: len(PNG) // 2], "a PNG that ends too early, after .* bytes; fetch it again"),
+        (PNG[:-1], "a PNG that ends too early"),
         (PNG[:40], "broken image|not an image"),
+        (KINDS["webp"][:-40], "broken image: .*; fetch it again"),
+        (encoded(Image.fromarray(np.float32(PICTURE[..., 0])), "TIFF"), "32 bits a channel"),
     ],
 )
 def test_what_is_no_whole_image_is_refused(data, message):
     with pytest.raises(ValueError, match=message) as caught:
         decode(data, 3)
     assert "\n" not in str(caught.value)
+
+
+def turned(orientation, kind="JPEG"):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(COLOUR, kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_upright_as_pillow_turns_it(orientation, kind):
+    data = turned(orientation, kind)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data, 3, exif=True), upright)
+    np.testing.assert_array_equal(decode(data, 3), by_pillow(data))
+
+
+@settings(max_examples=40, deadline=None)
+@given(orientation=st.integers(1, 8), data=st.data())
+def test_a_box_of_an_upright_image_is_that_part_of_it(orientation, data):
+    image = turned(orientation)
+    whole, header = decode(image, 3, exif=True), read_header(image, exif=True)
+    rows, columns = header[:2]
+    top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+    height = data.draw(st.integers(1, rows - top))
+    width = data.draw(st.integers(1, columns - left))
+    part = decode_box(image, 3, header, Box(top, left, height, width))
+    np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+
+
+def test_broken_metadata_turn_nothing():
+    data = turned(6).replace(b"Exif\0\0MM", b"Exif\0\0XX").replace(b"Exif\0\0II", b"Exif\0\0XX")
+    np.testing.assert_array_equal(decode(data, 3, exif=True), decode(data, 3))
+
+
+VIDEO = b"\x00\x00\x00\x18ftypmp42" + np.random.default_rng(0).bytes(20_000)
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"jpeg2000"}))  # that has no end but the file's
+def test_what_follows_the_end_of_an_image_is_not_read(kind):
+    np.testing.assert_array_equal(decode(KINDS[kind] + VIDEO, 3), decode(KINDS[kind], 3))
 
 
 def test_a_size_that_would_fill_the_memory_is_refused():
