@@ -1,13 +1,15 @@
-"""Images in folders: a directory with a folder of JPEG or PNG files for each class."""
+"""Images in folders: a directory with a folder of image files for each class."""
 
+import collections
 import dataclasses
 import hashlib
 import os
+import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
@@ -15,15 +17,16 @@ from resjax.config import ConfigError, choose, nearest
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-
 SPLIT_NAMES = ("train", "test", "validation", "val")
 
+LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that operating systems and archives leave beside those of classes."""
+
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-"""What the last bytes of a file hold. Inside the pixels of a JPEG the marker cannot occur."""
+"""What a whole file ends with, so that it need not be read; all others are decoded."""
 
 END_BYTES = 4096
-"""Where the end of an image is looked for; some cameras write more after it."""
+"""Zeros that may follow; cameras write in blocks."""
 
 READERS = 16
 """Files that are looked at together, which hides the latency of network disks."""
@@ -39,7 +42,7 @@ class Folder:
     Attributes:
       root: directory of the class folders.
       folders: names of the class folders, by label.
-      names: of the files, `[n]` bytes.
+      names: of the files, from the class folder on, `[n]` bytes.
       labels: `[n]` int32.
       channels: 1 if all images of the source are grey, else 3.
       fingerprint: SHA-256 over the names, sizes and labels of all files, in order.
@@ -70,10 +73,14 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     """The images in PATH/train/CLASS with PATH/test, validation or val; or those in PATH/CLASS.
 
     The latter are all in the split `train`, to be cut with slices. Labels are the positions of the
-    classes in alphabetical order. Files of other suffixes, and hidden ones, are no images.
+    classes in alphabetical order. Folders within that of a class belong to it. What has the suffix
+    of an image is one, apart from hidden files; a warning counts the others, and says which class
+    has fewer images than it seems to.
 
-    Every file of a split that is read is looked at: its header, and whether the end is there. That
-    finds empty, cut and foreign files in 0.1 ms each; damaged pixels are found when it is decoded.
+    Every file of a split that is read is looked at: its header, and whether it ends as one that is
+    whole, which takes 0.1 ms; if it does not, or is neither JPEG nor PNG, it is decoded. That finds
+    links that lead nowhere, and empty, cut, foreign and too large files; damaged pixels of a JPEG
+    or PNG are found when it is decoded.
 
     Args:
       path: the directory.
@@ -91,10 +98,12 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     class_names = tuple(_folders(roots[slices["train"].name]))
     used = {part.name for part in slices.values()}
     scans = {name: _scan(roots[name], class_names) for name in roots if name in used}
-    if bad := [item for scan in scans.values() for item in scan.bad.items()]:
-        tell(bad, sum(len(scan.labels) for scan in scans.values()) + len(bad), path)
+    if any(scan.bad for scan in scans.values()):
+        tell(path, scans.values())
     for scan in scans.values():
         _refuse_empty(scan, class_names)
+    if any(scan.bad or scan.others for scan in scans.values()):
+        _warn(path, scans.values())
     channels = 1 if all(scan.grey.all() for scan in scans.values()) else 3
     ranges = resolve(slices, {name: len(scan.labels) for name, scan in scans.items()})
     parts = {
@@ -107,23 +116,50 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     return Source(class_names=class_names, left_out=left_out, **parts)
 
 
-def _refuse(bad: list[tuple[str, str]], files: int, path: Path) -> None:
+def _refuse(path: Path, scans: "Iterable[_Scan]") -> NoReturn:
+    bad = {name: reason for scan in scans for name, reason in scan.bad.items()}
+    files = len(bad) + sum(len(scan.labels) for scan in scans)
     raise ConfigError(
-        f"{_count(bad, files, path)}; repair or remove them, or leave them out with "
-        "data.on_bad=skip"
+        f"{len(bad)} of {files} images in {path} cannot be read{_told(bad)}; repair or remove "
+        "them, or leave them out with data.on_bad=skip"
     )
 
 
-def _warn(bad: list[tuple[str, str]], files: int, path: Path) -> None:
-    warnings.warn(f"{_count(bad, files, path)}; they are left out", stacklevel=3)
+def _skip(path: Path, scans: "Iterable[_Scan]") -> None:
+    """Nothing yet: `_warn` counts them among all that is left out."""
 
 
-def _count(bad: list[tuple[str, str]], files: int, path: Path) -> str:
-    (name, reason), *_ = bad
-    return f"{len(bad)} of {files} images in {path} cannot be read; the first is {name} ({reason})"
+ON_BAD = {"refuse": _refuse, "skip": _skip}
 
 
-ON_BAD = {"refuse": _refuse, "skip": _warn}
+def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
+    """Says in one line what of the directory is not taken, and what that does to its classes."""
+    out, taken, lost = {}, {}, collections.Counter()
+    for scan in scans:
+        root = scan.root.absolute()
+        folders = [str(root / name) for name in scan.class_names]
+        counts = np.bincount(scan.labels, minlength=len(folders)).tolist()
+        taken |= dict(zip(folders, counts, strict=True))
+        for name, why in (scan.bad | scan.others).items():
+            out[name] = why
+            lost[str(root / Path(name).relative_to(root).parts[0])] += 1
+    files = len(out) + sum(taken.values())
+    share = {name: taken[name] / (taken[name] + lost[name]) for name in lost if name in taken}
+    told = f"{len(out)} of {files} files in {path} are left out{_told(out)}"
+    if share:
+        least = min(share, key=share.__getitem__)
+        told += f"; of the {taken[least] + lost[least]} in {least} {taken[least]} remain"
+    warnings.warn(told, stacklevel=3)
+
+
+def _told(files: Mapping[str, str]) -> str:
+    """How many of the files there are by reason, and the first of them."""
+    counts = collections.Counter(reason.partition(" (")[0] for reason in files.values())
+    name, reason = next(iter(files.items()))
+    return (
+        f" ({', '.join(f'{count} {what}' for what, count in counts.most_common())}); "
+        f"the first is {name} ({reason})"
+    )
 
 
 # -------------------------------------------------------------------------------------- directories
@@ -153,33 +189,42 @@ def _folders(root: Path) -> list[str]:
     if not root.is_dir():
         return []
     with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+        return sorted(
+            entry.name
+            for entry in entries
+            if not _left_behind(entry.name)
+            # A link that leads to itself raises where it is asked itself.
+            and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scan:
     """The files of a split that are images, in the order in which they are read.
 
-    The others are in `bad`: what is wrong with each, by its path.
+    Of the rest it has what is wrong with each, by its path: of images that cannot be read in `bad`,
+    and of what is none in `others`.
     """
 
     root: Path
+    class_names: tuple[str, ...]
     names: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
     grey: np.ndarray
     bad: dict[str, str]
+    others: dict[str, str]
 
 
 def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
     labels = {name: label for label, name in enumerate(class_names)}
-    files = []
+    files, others = [], {}
     for name in _folders(root):
         if name not in labels:
             raise ConfigError(
                 f"{root / name} is of a class that is not trained on; {nearest(name, [*labels])}"
             )
-        files += [(name, file) for file in _images(root / name)]
+        files += [(name, file) for file in sorted(_images(root / name, others))]
     with ThreadPoolExecutor(READERS) as pool:
         seen = list(pool.map(lambda file: look(root.joinpath(*file)), files, chunksize=64))
     good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
@@ -191,27 +236,70 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
     order = [good[number] for number in _spread([files[number] for number in good])]
     return _Scan(
         root,
+        class_names,
         np.array([os.fsencode(files[number][1]) for number in order], np.bytes_),
         np.array([labels[files[number][0]] for number in order], np.int32),
         np.array([seen[number][0] for number in order], np.int64),
         np.array([seen[number][1] for number in order], bool),
         bad,
+        others | _beside(root),
     )
 
 
-def _images(directory: Path) -> list[str]:
-    """Names of the files with the suffix of an image, in order."""
-    with os.scandir(directory) as entries:
-        names = sorted(
-            entry.name
-            for entry in entries
-            if entry.name[0] != "." and entry.name.lower().endswith(SUFFIXES) and entry.is_file()
-        )
-    if not names:
-        raise ConfigError(
-            f"class folder {directory} has no image ({', '.join(SUFFIXES)}); fill or remove it"
-        )
-    return names
+def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
+    """Paths of the files with the suffix of an image, from the directory on.
+
+    Args:
+      directory: of a class; folders in it are searched too, each once, whatever links there are.
+      others: is told of the files that are no images: what each is instead, by its path.
+    """
+    from resjax.data.decode import suffixes
+
+    seen, top = set(), str(directory.absolute())
+    for place, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            others[place] = "a link to a folder that is read already"
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not _left_behind(name))
+        for name in sorted(files):
+            path, suffix = os.path.join(place, name), os.path.splitext(name)[1].lower()
+            if suffix in suffixes() and not _left_behind(name):
+                yield path[len(top) + 1 :]
+            elif suffix in suffixes() and not name.startswith("._"):
+                others[path] = "hidden"
+            elif not _left_behind(name):
+                others[path] = f"with suffix {suffix}" if suffix else "without a suffix"
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise ConfigError(f"cannot read {error.filename}: {error.strerror}; make it readable")
+
+
+def _left_behind(name: str) -> bool:
+    """Whether a file or folder is hidden, or is none that a person made."""
+    return name[0] == "." or name in LEFT_BEHIND or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def _beside(root: Path) -> dict[str, str]:
+    """What lies beside the class folders and would be of a class or an image, by its path."""
+    from resjax.data.decode import suffixes
+
+    found = {}
+    for path in sorted(root.absolute().iterdir()):
+        if _left_behind(path.name) or path.is_dir():
+            continue
+        if path.suffix.lower() in suffixes():
+            found[str(path)] = "in no class folder"
+        elif path.is_symlink() and not path.exists():
+            found[str(path)] = _nowhere(path)
+    return found
+
+
+def _nowhere(path: Path) -> str:
+    return f"a link that leads nowhere (to {os.readlink(path)})"
 
 
 def _spread(files: list[tuple[str, str]]) -> list[int]:
@@ -235,8 +323,12 @@ def _refuse_empty(scan: _Scan, class_names: tuple[str, ...]) -> None:
     left = {class_names[label] for label in np.unique(scan.labels)}
     for name in _folders(scan.root):
         if name not in left:
+            inside = f"{scan.root.absolute() / name}{os.sep}"
+            rest = scan.bad | scan.others
+            rest = {file: why for file, why in rest.items() if file.startswith(inside)}
             raise ConfigError(
-                f"class folder {scan.root / name} has no image that can be read; fill or remove it"
+                f"class folder {scan.root / name} has no image that can be read"
+                f"{_told(rest) if rest else ''}; fill or remove it"
             )
 
 
@@ -258,8 +350,12 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
 def look(path: Path) -> tuple[int, bool] | str:
     """Bytes of an image and whether it is grey, from its header; or what is wrong with the file."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"  # to open a pipe would wait
         with open(path, "rb") as file:
             return _look(file)
+    except FileNotFoundError:
+        return _nowhere(path)
     except OSError as error:
         return error.strerror or type(error).__name__
 
@@ -267,16 +363,23 @@ def look(path: Path) -> tuple[int, bool] | str:
 def _look(file: BinaryIO) -> tuple[int, bool] | str:
     from PIL import Image
 
+    from resjax.data.decode import decode, open_image
+
     size = file.seek(0, os.SEEK_END)
     if not size:
         return "empty"
     file.seek(0)
     try:
-        image = Image.open(file, formats=("JPEG", "PNG"))
-    except Exception:  # a decoder may raise anything at bytes that are not its own
-        return "neither JPEG nor PNG"
+        image = open_image(file)
+    except ValueError:
+        return "not an image"
     # The header is read by now; it may hold a smaller image, with an end of its own.
     file.seek(max(size - END_BYTES, file.tell()))
-    if ENDS[image.format] not in file.read():
-        return "truncated"
-    return size, image.mode[0] in "1LI"
+    end = ENDS.get(image.format)
+    if end is None or not file.read().rstrip(b"\0").endswith(end):
+        file.seek(0)
+        try:
+            decode(file.read(), 3)
+        except ValueError:
+            return "truncated"
+    return size, Image.getmodebase(image.mode) == "L"

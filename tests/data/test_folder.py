@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.data.decode import decode
 from resjax.data.folder import folder, look
 from resjax.data.slices import Splits
 
@@ -43,7 +45,6 @@ def everything(split):
 
 
 def test_files_are_read_as_they_are_with_the_label_of_their_folder(images):
-    (images / "train/ant/notes.txt").write_text("no image")
     (images / "train/ant/._0.jpg").write_text("no image")
     (images / "train/.cache").mkdir()
     (images / "train/cat/0.jpeg").rename(images / "train/cat/0.JPG")
@@ -143,20 +144,106 @@ def thumbnail():
     return encoded(2, exif=exif)
 
 
-@pytest.mark.parametrize("data", [encoded(0), encoded(0, "png"), thumbnail()])
+@pytest.mark.parametrize("data", [encoded(0), encoded(0, "png"), thumbnail(), encoded(0, "webp")])
 def test_a_file_that_is_cut_anywhere_is_seen(data, tmp_path):
     path = tmp_path / "image"
     for length in range(len(data) - 1):
         path.write_bytes(data[:length])
         assert isinstance(look(path), str), length
-    for whole in (data, data + b"written by a camera"):
+    for whole in (data, data + b"written by a camera", data + bytes(5000), data + VIDEO):
         path.write_bytes(whole)
         assert look(path) == (len(whole), False)
 
 
+VIDEO = np.random.default_rng(0).bytes(20_000)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "tiff", "gif", "ppm", "mpo"])
+def test_what_is_whole_to_the_scan_is_whole_to_what_decodes_it(kind, tmp_path):
+    data, path = encoded(0, kind), tmp_path / "image"
+    for length in (*range(0, len(data), 7), len(data) - 1, len(data)):
+        for behind in (b"", VIDEO):
+            path.write_bytes(data[:length] + behind)
+            try:
+                decode(data[:length] + behind, 3)
+            except ValueError:
+                assert isinstance(look(path), str), (length, behind)
+            else:
+                assert look(path) == (length + len(behind), False), (length, behind)
+
+
+SUFFIXES = {
+    "webp": "webp", "bmp": "bmp", "tif": "tiff", "tiff": "tiff", "jfif": "jpeg", "jpe": "jpeg",
+    "gif": "gif", "ppm": "ppm", "JP2": "jpeg2000", "avif": "avif",
+}  # fmt: skip
+
+
+def test_a_file_with_any_suffix_of_an_image_is_one(images):
+    for suffix, kind in SUFFIXES.items():
+        (images / f"train/cat/x.{suffix}").write_bytes(encoded(1, kind))
+    assert len(folder(images, OWN, "refuse").train) == 12 + len(SUFFIXES)
+
+
+def test_images_in_folders_of_a_class_folder_are_of_the_class(images):
+    (images / "train/cat/images/more").mkdir(parents=True)
+    (images / "train/cat/images/more/deep.png").write_bytes(encoded(1, "png"))
+    for number in range(4):
+        (images / f"train/cat/{number}.jpeg").rename(images / f"train/cat/images/{number}.jpeg")
+    split = folder(images, OWN, "refuse").train
+    cats = {split.name(n) for n in range(len(split)) if split.labels[n] == 1}
+    assert cats == {str(file) for file in (images / "train/cat").rglob("*.*")}
+
+
+@pytest.mark.filterwarnings("ignore:1 of")
+def test_a_link_to_a_folder_above_is_followed_once(images):
+    (images / "train/cat/loop").symlink_to(images / "train/cat")
+    assert len(folder(images, OWN, "refuse").train) == 12
+
+
+def test_what_operating_systems_leave_behind_is_no_class_and_no_image(images):
+    (images / "train/__MACOSX").mkdir()
+    for name in ("__MACOSX/._cat", ".DS_Store", "cat/Thumbs.db", "cat/._0.jpg", "cat/desktop.ini"):
+        (images / "train" / name).write_bytes(b"x")
+    assert len(folder(images, OWN, "refuse").train) == 12
+
+
+def test_what_is_not_taken_is_counted_by_reason_in_one_line(images):
+    for number in range(3):
+        (images / f"train/cat/{number}.heic").write_bytes(b"x")
+    (images / "train/dog/notes.txt").write_text("x")
+    (images / "train/dog/.1.jpg").write_bytes(encoded(1))
+    (images / "train/ant.jpg").write_bytes(encoded(1))
+    (images / "train/elk").symlink_to("/nonexistent/elk")
+    with pytest.warns(UserWarning, match="^7 of 25 files") as told:
+        assert len(folder(images, OWN, "refuse").train) == 12
+    (line,) = {str(warning.message) for warning in told}
+    for part in (
+        "(3 with suffix .heic, 1 hidden, 1 with suffix .txt, 1 in no class folder, "
+        "1 a link that leads nowhere)",
+        f"of the 7 in {images}/train/cat 4 remain",
+    ):
+        assert part in line
+    assert "\n" not in line
+
+
+def test_links_that_lead_nowhere_are_images_that_cannot_be_read(images):
+    for number in range(2):
+        (images / f"train/cat/annexed{number}.jpg").symlink_to("/nonexistent/objects/abc")
+    message = r"2 of 20 images in .* \(2 a link that leads nowhere\); the first is .*annexed0.jpg "
+    with pytest.raises(ConfigError, match=message + r"\(a link .* \(to /nonexistent/objects/abc"):
+        folder(images, OWN, "refuse")
+    with pytest.warns(UserWarning, match="of the 6 in .*/cat 4 remain"):
+        assert len(folder(images, OWN, "skip").train) == 12
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert look(tmp_path / "pipe.jpg") == "not a file"
+
+
 BAD = {
     "train/cat/2.jpeg": (b"", "empty"),
-    "train/cat/3.jpeg": (b"<html>not found</html>", "neither JPEG nor PNG"),
+    "train/cat/3.jpeg": (b"<html>not found</html>", "not an image"),
     "val/dog/1.png": (encoded(0, "png")[:-20], "truncated"),
 }
 
@@ -164,7 +251,10 @@ BAD = {
 def test_bad_files_are_refused_with_their_number_and_the_first(images):
     for name, (data, _) in BAD.items():
         (images / name).write_bytes(data)
-    message = r"3 of 18 images in .* cannot be read; the first is .*/train/cat/2.jpeg \(empty\); "
+    message = (
+        r"3 of 18 images in .* cannot be read \(1 empty, 1 not an image, 1 truncated\); "
+        r"the first is .*/train/cat/2.jpeg \(empty\); "
+    )
     with pytest.raises(ConfigError, match=message + r"repair or remove .* data.on_bad=skip$"):
         folder(images, OWN, "refuse")
 
@@ -173,14 +263,15 @@ def test_bad_files_are_skipped_with_one_warning(images):
     whole = folder(images, OWN, "refuse")
     for name, (data, _) in BAD.items():
         (images / name).write_bytes(data)
-    with pytest.warns(UserWarning, match=r"^3 of 18 .* \(empty\); they are left out$") as told:
+    message = r"^3 of 18 files in .* are left out \(1 e.* \(empty\); of the 4 in .*/cat 2 remain$"
+    with pytest.warns(UserWarning, match=message) as told:
         source = folder(images, OWN, "skip")
     assert len(told) == 1
     assert (len(source.train), len(source.test)) == (10, 5)
     assert source.left_out == {
         "train": {
             f"{images}/train/cat/2.jpeg": "empty",
-            f"{images}/train/cat/3.jpeg": "neither JPEG nor PNG",
+            f"{images}/train/cat/3.jpeg": "not an image",
         },
         "test": {f"{images}/val/dog/1.png": "truncated"},
     }
@@ -226,7 +317,7 @@ def test_splits_that_are_not_read_are_not_looked_at(images):
         (lambda p: [shutil.rmtree(d) for d in p.iterdir()], "no class folders; put images in .*/C"),
         (
             lambda p: (p / "train/elk").mkdir(),
-            r"train/elk has no image \(.jpg, .jpeg, .png\); fill",
+            r"train/elk has no image that can be read; fill or remove it",
         ),
         (lambda p: (p / "val/elk").mkdir(), "val/elk is of a class that is not trained on; known"),
         (lambda p: (p / "val/cats").mkdir(), "val/cats is of a class .* nearest: cat"),
@@ -244,7 +335,7 @@ def test_directories_that_cannot_be_read_are_refused_with_the_remedy(images, bre
 def test_a_class_of_bad_files_only_is_refused(images):
     for file in (images / "train/cat").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(ConfigError, match="train/cat has no image that can be read; fill or rem"):
+    with pytest.raises(ConfigError, match=r"train/cat has no image that can be read \(4 empty\);"):
         folder(images, OWN, "skip")
 
 
