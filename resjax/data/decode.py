@@ -43,6 +43,10 @@ SCALES = (8, 4, 2)
 """Reductions that libjpeg-turbo has fast transforms for, and that make decoding shorter."""
 
 
+class TooManyPixels(ValueError):
+    """An image that has more than `MOST_PIXELS`, or none."""
+
+
 class Box(NamedTuple):
     """A part of an image, in pixels."""
 
@@ -77,9 +81,9 @@ def read_header(data: bytes) -> Header:
 
 
 def refuse_too_many_pixels(height: int, width: int) -> None:
-    """Raises ValueError for an image with none or more than `MOST_PIXELS`."""
+    """Raises TooManyPixels for an image with none or more than `MOST_PIXELS`."""
     if not 0 < height * width <= MOST_PIXELS:
-        raise ValueError(
+        raise TooManyPixels(
             f"an image of {height} x {width} pixels is refused; give one with 1 to {MOST_PIXELS}"
         )
 
@@ -167,6 +171,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     """An image of which the header is read.
 
     Raises:
+      TooManyPixels: if it has far more than `MOST_PIXELS`.
       ValueError: if it is in none of `FORMATS`, or its header is broken.
     """
     try:
@@ -177,7 +182,7 @@ def open_image(file: BinaryIO) -> Image.Image:
         what = f"{size} bytes that start with {file.read(8)!r}" if size else "no bytes"
         raise ValueError(f"{what} are not an image; give JPEG or PNG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(
+        raise TooManyPixels(
             f"an image of far more than {MOST_PIXELS} pixels is refused; give a smaller one"
         ) from None
     except Exception as error:

@@ -363,7 +363,13 @@ def look(path: Path) -> tuple[int, bool] | str:
 def _look(file: BinaryIO) -> tuple[int, bool] | str:
     from PIL import Image
 
-    from resjax.data.decode import decode, open_image
+    from resjax.data.decode import (
+        MOST_PIXELS,
+        TooManyPixels,
+        decode,
+        open_image,
+        refuse_too_many_pixels,
+    )
 
     size = file.seek(0, os.SEEK_END)
     if not size:
@@ -371,6 +377,9 @@ def _look(file: BinaryIO) -> tuple[int, bool] | str:
     file.seek(0)
     try:
         image = open_image(file)
+        refuse_too_many_pixels(image.height, image.width)
+    except TooManyPixels:
+        return f"more than {MOST_PIXELS} pixels"
     except ValueError:
         return "not an image"
     # The header is read by now; it may hold a smaller image, with an end of its own.

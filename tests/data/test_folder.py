@@ -77,6 +77,60 @@ def test_any_slice_of_a_directory_of_classes_has_its_share_of_each(tmp_path):
     assert ours != {encoded(number) for number in range(12)}
 
 
+LAYOUTS = [
+    ("train", "valid"), ("Training", "Testing"), ("Train", "Test"), ("TRAIN", "Validation"),
+    ("training", "val"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "test"), LAYOUTS)
+def test_splits_have_their_usual_names_in_any_case(train, test, tmp_path):
+    fill(tmp_path / train, ["ant", "cat"])
+    fill(tmp_path / test, ["ant", "cat"], images=2)
+    source = folder(tmp_path, OWN, "refuse")
+    assert source.class_names == ("ant", "cat")
+    assert source.train.root == str(tmp_path / train)
+    assert source.test.root == str(tmp_path / test)
+
+
+def test_one_split_in_two_folders_is_refused(tmp_path):
+    for name in ("Train", "training"):
+        fill(tmp_path / name, ["ant", "cat"])
+    with pytest.raises(ConfigError, match="has Train and training; rename one of them to train"):
+        folder(tmp_path, OWN, "refuse")
+
+
+@pytest.mark.parametrize("root", ["train", "."])
+def test_without_a_split_to_test_on_a_fifth_of_each_class_is(root, tmp_path):
+    fill(tmp_path / root, ["ant", "cat"], images=20)
+    if root == "train":
+        (tmp_path / "val/images").mkdir(parents=True)  # as in Tiny ImageNet, without labels
+        (tmp_path / "val/images/0.jpeg").write_bytes(encoded(7))
+    with pytest.warns(UserWarning, match=r"no folders of classes to test on: a fifth of each cl"):
+        source = folder(tmp_path, OWN, "refuse")
+    assert np.bincount(source.train.labels).tolist() == [16, 16]
+    assert np.bincount(source.test.labels).tolist() == [4, 4]
+    both = everything(source.train) + everything(source.test)
+    assert len({file for file, _ in both}) == 40
+    # What the line says may be written out, and evaluation takes the same part.
+    same = folder(tmp_path, Splits("train[:80%]", test="train[80%:]"), "refuse")
+    assert same.fingerprint == source.fingerprint
+    seen = folder(tmp_path, Splits(test_only=True, trained=True), "refuse")
+    assert seen.test.fingerprint == source.test.fingerprint
+    assert len(folder(tmp_path, Splits(test_only=True), "refuse").test) == 40
+
+
+def test_folders_one_level_too_high_are_refused_with_the_remedy(tmp_path):
+    fill(tmp_path / "set/one", ["ant", "cat"])
+    with pytest.raises(ConfigError, match=f"has folders; name that: folder:{tmp_path}/set"):
+        folder(tmp_path, OWN, "refuse")
+    fill(tmp_path / "set/two", ["ant", "cat"])
+    with pytest.raises(
+        ConfigError, match=r"folders ant, cat; .* rename one and two to train and t"
+    ):
+        folder(tmp_path / "set", OWN, "refuse")
+
+
 def test_a_folder_named_train_with_images_in_it_is_a_class(tmp_path):
     fill(tmp_path, ["train", "car"])
     source = folder(tmp_path, Splits("train[:50%]", test="train[50%:]"), "refuse")
@@ -241,6 +295,16 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert look(tmp_path / "pipe.jpg") == "not a file"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_with_too_many_pixels_is_found_by_the_scan(images):
+    for number, side in enumerate((8_200, 10_000, 14_000)):  # Pillow warns of one, refuses another
+        Image.new("1", (side, side)).save(images / f"train/cat/large{number}.png")
+    with pytest.raises(ConfigError, match=r"3 of 21 .* read \(3 more than 67108864 pixels\); "):
+        folder(images, OWN, "refuse")
+    with pytest.warns(UserWarning, match="3 more than 67108864 pixels"):
+        assert len(folder(images, OWN, "skip").train) == 12
+
+
 BAD = {
     "train/cat/2.jpeg": (b"", "empty"),
     "train/cat/3.jpeg": (b"<html>not found</html>", "not an image"),
@@ -321,7 +385,6 @@ def test_splits_that_are_not_read_are_not_looked_at(images):
         ),
         (lambda p: (p / "val/elk").mkdir(), "val/elk is of a class that is not trained on; known"),
         (lambda p: (p / "val/cats").mkdir(), "val/cats is of a class .* nearest: cat"),
-        (lambda p: shutil.rmtree(p / "val"), r"no split to test on, only train; write data.train="),
     ],
 )
 def test_directories_that_cannot_be_read_are_refused_with_the_remedy(images, break_it, message):
@@ -342,3 +405,9 @@ def test_a_class_of_bad_files_only_is_refused(images):
 def test_what_to_do_about_bad_files_is_one_of_two(images):
     with pytest.raises(ConfigError, match=r"unknown data.on_bad 'no'; choose one of: refuse, skip"):
         folder(images, OWN, "no")
+
+
+def test_part_of_a_split_is_trained_on_only_with_one_to_test_on(images):
+    shutil.rmtree(images / "val")
+    with pytest.raises(ConfigError, match=r"no split to test on, only train; write data.train="):
+        folder(images, Splits("train[:50%]"), "refuse")
