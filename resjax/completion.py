@@ -8,6 +8,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import decode_source
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
     """What fits in the lines of the experiment file, which is read and not run."""
     try:
-        text = Path(parsed_args.config.partition(":")[0]).read_text(encoding="utf-8")
-    except (AttributeError, OSError, ValueError):
+        text = decode_source(Path(parsed_args.config.partition(":")[0]).read_bytes())
+    except (AttributeError, OSError, SyntaxError, ValueError):
         return []
     return re.findall(pattern, text, re.MULTILINE)
 

@@ -73,7 +73,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # in any of the encodings of JSON
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot read {path} ({error}); fetch it again, or move it away"

@@ -1,5 +1,6 @@
 """Files of other frameworks as weights of resjax, and as directories of runs."""
 
+import codecs
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -244,12 +245,17 @@ def _sha256(path: Path) -> str:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The lines of a file.
+    """The lines of a file without the blanks around them, and without empty ones at its end.
+
+    They are in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write.
 
     Raises:
       ConfigError: if it cannot be read.
     """
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
+        with path.open("rb") as file:
+            wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = path.read_text(encoding="utf-16" if wide else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path} ({error}); give one name a line") from None
+    return tuple(line.strip() for line in text.rstrip().split("\n")) if text.strip() else ()

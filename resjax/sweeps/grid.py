@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +61,7 @@ def load_module(path: Path) -> ModuleType:
     if path.suffix != ".py":
         raise ConfigError(f"{path} is not a Python file")
     try:
-        return run_module(path, path.read_text(encoding="utf-8"))
+        return run_module(path, decode_source(path.read_bytes()))
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:

@@ -167,3 +167,14 @@ def test_a_file_that_python_has_imported_may_add_its_shortcut(tmp_path, shortcut
     assert shortcuts["mine"] is imported.Mine
     module, _ = load_experiment(str(path))
     assert shortcuts["mine"] is module.Mine
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_an_experiment_file_is_read_as_python_reads_it(encoding, tmp_path):
+    """With a byte order mark, the ends of lines of Windows, or an encoding that it names."""
+    text = "# coding: latin-1\r\n" * (encoding == "latin-1") + (
+        'from resjax.config import default_config as get_config\r\nNAME = """Müs\r\nli"""\r\n'
+    )
+    (tmp_path / "mine.py").write_bytes(text.encode(encoding))
+    module, _ = load_experiment(str(tmp_path / "mine.py"))
+    assert module.NAME == "Müs\nli"

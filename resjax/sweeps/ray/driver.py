@@ -9,6 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping
+from importlib.util import decode_source
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +69,7 @@ def run_sweep(
       OSError: if a disk is full.
       KeyboardInterrupt: if this process was asked to end.
     """
-    text = (experiment, experiment.read_text(encoding="utf-8")) if experiment else None
+    text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
     place = Place(os.getcwd(), platform, text)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts

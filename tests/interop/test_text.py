@@ -1,0 +1,33 @@
+"""Text that people write beside weights, as their editors save it."""
+
+import codecs
+import json
+
+import pytest
+
+from resjax.interop.beside import read_beside
+from resjax.interop.importing import read_names
+
+ENCODINGS = {
+    "plain": ("utf-8", b""),
+    "byte order mark": ("utf-8", codecs.BOM_UTF8),
+    "UTF-16, little": ("utf-16-le", codecs.BOM_UTF16_LE),
+    "UTF-16, big": ("utf-16-be", codecs.BOM_UTF16_BE),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("encoding", "mark"), ENCODINGS.values(), ids=ENCODINGS)
+def test_names_are_the_same_however_an_editor_saves_them(encoding, mark, end, tmp_path):
+    names = ("dog", "", "chat sauvage", "Müsli")
+    for text in (end.join(names), end.join((*names, "", "")), f"dog {end}{end.join(names[1:])}"):
+        (tmp_path / "names.txt").write_bytes(mark + text.encode(encoding))
+        assert read_names(tmp_path / "names.txt") == names
+    (tmp_path / "names.txt").write_bytes(mark)
+    assert read_names(tmp_path / "names.txt") == ()
+
+
+def test_json_beside_weights_may_have_a_byte_order_mark(tmp_path):
+    names = {"id2label": {0: "dog", 1: "cat"}}
+    (tmp_path / "config.json").write_bytes(json.dumps(names, indent=1).encode("utf-8-sig"))
+    assert read_beside(tmp_path).class_names == ("dog", "cat")
