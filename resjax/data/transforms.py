@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from resjax.data.decode import Box, Header, decode, decode_box, read_header
+from resjax.data.decode import MOST_PIXELS, Box, Header, decode, decode_box, read_header
 
 # An image is the work of one process; threads inside of it would only wait for each other.
 cv2.setNumThreads(0)
@@ -169,6 +169,9 @@ def _luma(image: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------------- evaluation
 
 
+AROUND = 4
+"""Pixels beside the centre that a bicubic filter sees where an image becomes larger, rounded up."""
+
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -176,7 +179,9 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 class CentreCrop:
     """The centre of an image whose shorter side is resized, antialiased.
 
-    The pixels are those of torchvision, which has Pillow resize the image.
+    The pixels are those of torchvision, which has Pillow resize the image. Of an image so long that
+    this would make more than `MOST_PIXELS` of it, the centre alone is resized, and its edges are
+    rounded to float32.
 
     Attributes:
       size: height and width in pixels.
@@ -205,11 +210,21 @@ class CentreCrop:
         rows, columns = image.shape[:2]
         wide, left = self._place(columns, min(rows, columns))
         high, top = self._place(rows, min(rows, columns))
-        # To resize the centre alone would be less work, and other pixels: Pillow rounds the edges
-        # of a part to float32.
         pixels = Image.fromarray(image[..., 0] if channels == 1 else image)
-        resized = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation])
-        centre = resized.crop((left, top, left + self.size, top + self.size))
+        box = (left, top, left + self.size, top + self.size)
+        if wide * high <= MOST_PIXELS:
+            centre = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation]).crop(box)
+        else:
+            # Less work, but other pixels in the last bit: Pillow rounds the edges to float32. It
+            # resizes tall images in another order, so what is around the centre is cut out first.
+            scales = (columns / wide, rows / high) * 2
+            part = [edge * scale for edge, scale in zip(box, scales, strict=True)]
+            x, y = (max(0, int(edge) - AROUND) for edge in part[:2])
+            end = [min(s, int(e) + AROUND) for s, e in zip((columns, rows), part[2:], strict=True)]
+            part = [edge - start for edge, start in zip(part, (x, y, x, y), strict=True)]
+            side = (self.size, self.size)
+            around = pixels.crop((x, y, *end))
+            centre = around.resize(side, INTERPOLATIONS[self.interpolation], part)
         out[:] = np.asarray(centre).reshape(out.shape)
 
     def _place(self, side: int, shorter: int) -> tuple[int, int]:

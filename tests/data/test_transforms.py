@@ -201,6 +201,18 @@ def test_the_centre_of_a_jpeg_with_the_usual_sizes(channels):
     assert difference(found, expected).max() <= (0 if channels == 3 else 2)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2, 12_000), (12_000, 2), (1, 65_000), (4, 40_000)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_of_a_thin_image_the_centre_alone_is_resized(rows, columns, interpolation):
+    """Whole, it would have up to 16 million columns; the part around the centre says the same."""
+    image = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), np.uint8)
+    cut = tuple(slice(max(side // 2 - 50, 0), side // 2 + 50) for side in image.shape[:2])
+    what = CentreCrop(interpolation=interpolation)
+    expected = as_torchvision_defines_it(encoded(image[cut], "PNG"), 256, 224, "RGB", interpolation)
+    assert difference(view(what, encoded(image, "PNG")), expected).max() <= 1
+    assert view(RandomCrop(size=8), encoded(image, "PNG")).any()
+
+
 @pytest.mark.parametrize("bounds", [{"area": (1.0, 0.08)}, {"ratio": (0.0, 1.0)}])
 def test_bounds_that_are_not_in_order_are_refused(bounds):
     with pytest.raises(ValueError, match=r"is not \(lowest, highest\); give two positive numbers"):
