@@ -93,7 +93,10 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.terminal.weights import print_imported, print_scores
     from resjax.training.compilation import enable_cache
 
+    own = []
+
     def chosen(config: ConfigDict) -> list[str]:
+        own.append(config.data.name)
         if options.data and options.data != config.data.name:
             config.data.name, config.data.test = options.data, ""
         config.data.test = options.split or config.data.test
@@ -105,7 +108,8 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         enable_cache()
         if options.source.is_file():
             print_imported(imported, options.source)
-        scores = evaluate(imported.weights, config.data, config.eval.batch_size)
+        trained = config.data.name in own
+        scores = evaluate(imported.weights, config.data, config.eval.batch_size, trained)
     if options.json:
         print(json.dumps(dataclasses.asdict(scores), indent=2))
     else:

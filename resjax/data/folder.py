@@ -14,10 +14,23 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 
 from resjax.config import ConfigError, choose, nearest
-from resjax.data.slices import Splits, resolve, slices_of
+from resjax.data.slices import OWN_TEST, Splits, resolve, slices_of
 from resjax.data.source import Source
 
-SPLIT_NAMES = ("train", "test", "validation", "val")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "valid": "valid",
+    "val": "val",
+}
+"""Folders of splits, in any case, and what the splits are called in slices."""
+
+OWN_SPLIT = {"train": "train[:80%]", "test": "train[80%:]"}
+"""What is trained and tested on where no folder is to test on. Every slice has its share of each
+class, in the order of the hashes of the names: one more image moves no other."""
 
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 """Folders that operating systems and archives leave beside those of classes."""
@@ -70,10 +83,10 @@ class Folder:
 
 
 def folder(path: Path, splits: Splits, on_bad: str) -> Source:
-    """The images in PATH/train/CLASS with PATH/test, validation or val; or those in PATH/CLASS.
+    """The images in PATH/train/CLASS with PATH/test, validation, valid or val; or in PATH/CLASS.
 
-    The latter are all in the split `train`, to be cut with slices. Labels are the positions of the
-    classes in alphabetical order. Folders within that of a class belong to it. What has the suffix
+    The latter are all in the split `train`. Without one to test on, a fifth of each class is, and a
+    warning says so. Labels are the positions of the classes in alphabetical order. Folders within that of a class belong to it. What has the suffix
     of an image is one, apart from hidden files; a warning counts the others, and says which class
     has fewer images than it seems to.
 
@@ -94,6 +107,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     tell = choose(ON_BAD, on_bad, "data.on_bad")
     path = path.expanduser()
     roots = _roots(path, splits.test_only)
+    splits = _with_test(path, roots, splits)
     slices = slices_of(splits, list(roots))
     class_names = tuple(_folders(roots[slices["train"].name]))
     used = {part.name for part in slices.values()}
@@ -168,20 +182,68 @@ def _told(files: Mapping[str, str]) -> str:
 def _roots(path: Path, test_only: bool) -> Mapping[str, Path]:
     """The directory with the class folders of each split, of which one is to train on if need be.
 
-    A folder `train` without folders in it is a class, of trains.
+    A folder `train` without folders in it is a class, of trains. A split whose only folder is no
+    class, as of images that are to be labelled, is none.
     """
     if not path.is_dir():
         raise ConfigError(
             f"{path} is not a directory; name one with a folder of images for each class"
         )
-    roots = {name: path / name for name in SPLIT_NAMES if _folders(path / name)}
-    if "train" in roots or (test_only and roots):
+    found: dict[str, list[str]] = {}
+    for name in _folders(path):
+        if name.lower() in SPLIT_NAMES and _folders(path / name):
+            found.setdefault(SPLIT_NAMES[name.lower()], []).append(name)
+    roots = {}
+    for split, names in found.items():
+        if len(names) > 1 and split not in names:
+            raise ConfigError(f"{path} has {' and '.join(names)}; rename one of them to {split}")
+        roots[split] = path / (split if split in names else names[0])
+    if "train" in roots:
+        classes = _folders(roots["train"])
+        return {
+            split: root
+            for split, root in roots.items()
+            if len(classes) == 1 or len(inside := _folders(root)) > 1 or inside[0] in classes
+        }
+    if test_only and roots:
         return roots
-    if not _folders(path):
+    _refuse_other_layouts(path)
+    return {"train": path}
+
+
+def _refuse_other_layouts(path: Path) -> None:
+    """Raises ConfigError for a directory that cannot have a folder for each class."""
+    classes = _folders(path)
+    if not classes:
         raise ConfigError(
             f"{path} has no class folders; put images in {path}/CLASS or {path}/train/CLASS"
         )
-    return {"train": path}
+    inside = _folders(path / classes[0])
+    if len(classes) == 1 and inside:
+        raise ConfigError(
+            f"{path} has one folder, which has folders; name that: folder:{path / classes[0]}"
+        )
+    shared = set(inside).intersection(*(_folders(path / name) for name in classes if inside))
+    if len(shared) > 1:
+        raise ConfigError(
+            f"all folders of {path} have folders {', '.join(sorted(shared)[:2])}; if these are "
+            f"the classes, rename {' and '.join(classes[:2])} to train and test"
+        )
+
+
+def _with_test(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
+    """The splits as they are asked for; with a part of `train` to test on if nothing else is."""
+    evaluated = splits.test_only and not splits.trained
+    if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
+        return splits
+    if not splits.test_only:
+        warnings.warn(
+            f"{path} has no folders of classes to test on: a fifth of each class of "
+            f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
+            f"data.test={OWN_SPLIT['test']!r} say",
+            stacklevel=3,
+        )
+    return splits._replace(**OWN_SPLIT)
 
 
 def _folders(root: Path) -> list[str]:

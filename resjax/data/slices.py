@@ -13,6 +13,10 @@ EXAMPLES = "train, train[:45000], train[-500:] or train[10%:90%]"
 _SLICE = re.compile(r"([\w-]+)(?:\[(?:(-?[\d_.]+)(%?))?:(?:(-?[\d_.]+)(%?))?\])?")
 
 
+OWN_TEST = ("test", "validation", "val", "valid")
+"""Splits that may be tested on unless another is asked for: the first of them that there is."""
+
+
 class Splits(NamedTuple):
     """A slice for each split of a source; an empty text is its own split, or no validation.
 
@@ -20,12 +24,14 @@ class Splits(NamedTuple):
       train, validation, test: the slices.
       test_only: whether nothing is trained: `test` alone is read, as `train` too. If there is no
         split to test on it is all of `train`.
+      trained: whether that is of a network which was trained on the source's own split.
     """
 
     train: str = ""
     validation: str = ""
     test: str = ""
     test_only: bool = False
+    trained: bool = False
 
 
 class Slice(NamedTuple):
@@ -99,7 +105,7 @@ def parse(text: str) -> Slice:
 def slices_of(
     splits: Splits,
     names: Sequence[str],
-    own_test: Sequence[str] = ("test", "validation", "val"),
+    own_test: Sequence[str] = OWN_TEST,
 ) -> dict[str, Slice]:
     """What is read as `train`, `test` and, if it is asked for, `validation`.
 
@@ -111,7 +117,7 @@ def slices_of(
     Raises:
       ConfigError: for a text that is no slice, or not of a split that there is.
     """
-    texts = splits._asdict()
+    texts = {"validation": splits.validation}
     texts["train"] = splits.train or "train"
     own_test = (*own_test, "train") if splits.test_only else own_test
     texts["test"] = splits.test or next((name for name in own_test if name in names), "")

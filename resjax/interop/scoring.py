@@ -84,8 +84,11 @@ class Outcomes(NamedTuple):
     confidences: np.ndarray
 
 
-def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
+def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool = False) -> Scores:
     """Evaluates on the split `data.test` of the set `data.name`, on all devices.
+
+    Where that says none and the set has none to test on, it is all of the set, or without what a
+    run took to train on if the network was `trained` on this set.
 
     Images are prepared as `data` says and standardised as the network's were. Classes are matched
     by name where all names of the set are names of the network, and by position otherwise.
@@ -93,7 +96,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int) -> Scores:
     Raises:
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
     """
-    splits = Splits(test=data.test, test_only=True)
+    splits = Splits(test=data.test, test_only=True, trained=trained)
     request = Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes)
     source = load(data.name, request)
     check_images(weights, _image_shape(data, source))
