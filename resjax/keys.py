@@ -191,6 +191,9 @@ KEYS: dict[str, Key] = {
     "data.resident_bytes": Key(2**31,
         "The most bytes of images that may be held on a device.",
         (0, 2**60), "a number of bytes, such as 2147483648", decides="nothing"),
+    "data.exif": Key(False,
+        "Turn images in files upright, as the orientation in the EXIF data of cameras says; "
+        "torchvision does not."),
     "data.standardise": Key("channel",
         "What is subtracted and divided by: moments of each `channel`, the mean `pixel` of the "
         "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`."),

@@ -3,6 +3,7 @@
 `python -m tests.benchmarks.input decoders` times those that were there to choose from.
 """
 
+import contextlib
 import functools
 import io
 import re
@@ -57,15 +58,42 @@ class Box(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The size of an image, and of a JPEG where its frame begins: the offset of its height."""
+    """What is read of an image before it is decoded.
+
+    Attributes:
+      height, width: in pixels, as the image is seen.
+      frame: of a JPEG, the offset of its height.
+      orientation: key of `TURNS`: how the rows of the file become those that are seen.
+    """
 
     height: int
     width: int
     frame: int | None = None
+    orientation: int = 1
 
 
-def read_header(data: bytes) -> Header:
+TURNS: dict[int, tuple[bool, int]] = {
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
+"""By the orientation of EXIF: whether left and right are swapped, and then quarter turns to the
+left."""
+
+_ORIENTATION = 0x0112
+
+
+def read_header(data: bytes, exif: bool = False) -> Header:
     """The size of an encoded image, without decoding it.
+
+    Args:
+      data: the file.
+      exif: whether the image is seen upright, as cameras say; else its rows are as in the file.
 
     Raises:
       ValueError: if it is no image, ends too early or has more than `MOST_PIXELS`.
@@ -77,7 +105,20 @@ def read_header(data: bytes) -> Header:
     if data.startswith(_PNG) and not _png_ends(data):
         raise ValueError(f"a PNG that ends too early, after {len(data)} bytes; fetch it again")
     refuse_too_many_pixels(header.height, header.width)
-    return header
+    return _upright(header, data) if exif else header
+
+
+def _upright(header: Header, data: bytes) -> Header:
+    try:
+        orientation = open_image(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever parsing broken metadata raises; the pixels may be whole
+        orientation = 1
+    if orientation not in TURNS:
+        orientation = 1
+    height, width, frame, _ = header
+    if TURNS[orientation][1] % 2:
+        height, width = width, height
+    return Header(height, width, frame, orientation)
 
 
 def refuse_too_many_pixels(height: int, width: int) -> None:
@@ -88,18 +129,18 @@ def refuse_too_many_pixels(height: int, width: int) -> None:
         )
 
 
-def decode(data: bytes, channels: int) -> np.ndarray:
+def decode(data: bytes, channels: int, exif: bool = False) -> np.ndarray:
     """All pixels `[height, width, channels]` uint8 of an image in one of `FORMATS`.
 
     An animation is its first frame, and what follows the end of an image, such as the video in the
     photographs of phones, is not read. To 3 channels, transparency is dropped, palettes and CMYK
     are looked up and grey is repeated; to 1 it is the luma of ITU-R 601. Of 16 bits the upper 8 are
-    taken. The orientation in the metadata of cameras is ignored.
+    taken. With `exif` it is turned upright, as the metadata of cameras say.
 
     Raises:
       ValueError: if the data are not an image, or end too early.
     """
-    header = read_header(data)
+    header = read_header(data, exif)
     return decode_box(data, channels, header, Box(0, 0, header.height, header.width))
 
 
@@ -108,15 +149,34 @@ def decode_box(
 ) -> np.ndarray:
     """The pixels of a box, `decode(data, channels)[top : top + height, left : left + width]`.
 
+    The box is in the image as the header says that it is seen.
+
     With `smallest` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, the smallest at which no side
     of the box is shorter than that. The edges of the box are then rounded to its pixels.
     """
-    if header.frame is None:
-        return _cut(_by_pillow(data, channels), box)
-    try:
-        return _by_turbo(data, channels, header, box, smallest)
-    except ValueError:  # it knows fewer kinds of JPEG than Pillow
-        return _cut(_by_pillow(data, channels), box)
+    mirrored, turns = TURNS[header.orientation]
+    header, box = _as_stored(header, box)
+    image = None
+    if header.frame is not None:
+        with contextlib.suppress(ValueError):  # it knows fewer kinds of JPEG than Pillow
+            image = _by_turbo(data, channels, header, box, smallest)
+    if image is None:
+        image = _cut(_by_pillow(data, channels), box)
+    if header.orientation == 1:
+        return image
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
+
+
+def _as_stored(header: Header, box: Box) -> tuple[Header, Box]:
+    """The size of an image, and where a box of it is, by the rows of its file."""
+    mirrored, turns = TURNS[header.orientation]
+    rows, columns = header[:2]
+    for _ in range(turns):  # a quarter to the right each
+        box = Box(box.left, rows - box.top - box.height, box.width, box.height)
+        rows, columns = columns, rows
+    if mirrored:
+        box = box._replace(left=columns - box.left - box.width)
+    return header._replace(height=rows, width=columns), box
 
 
 def _cut(image: np.ndarray, box: Box) -> np.ndarray:

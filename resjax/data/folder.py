@@ -86,9 +86,9 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     """The images in PATH/train/CLASS with PATH/test, validation, valid or val; or in PATH/CLASS.
 
     The latter are all in the split `train`. Without one to test on, a fifth of each class is, and a
-    warning says so. Labels are the positions of the classes in alphabetical order. Folders within that of a class belong to it. What has the suffix
-    of an image is one, apart from hidden files; a warning counts the others, and says which class
-    has fewer images than it seems to.
+    warning says so. Labels are the positions of the classes in alphabetical order. Folders within
+    that of a class belong to it. What has the suffix of an image is one, apart from hidden files; a
+    warning counts the others, and says which class has fewer images than it seems to.
 
     Every file of a split that is read is looked at: its header, and whether it ends as one that is
     whole, which takes 0.1 ms; if it does not, or is neither JPEG nor PNG, it is decoded. That finds

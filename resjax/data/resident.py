@@ -112,13 +112,16 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
     )
 
 
-def in_memory(split: Encoded, most_bytes: int, on_bad: str) -> tuple[Split, dict[str, str]]:
+def in_memory(
+    split: Encoded, most_bytes: int, on_bad: str, exif: bool
+) -> tuple[Split, dict[str, str]]:
     """Decodes a whole split.
 
     Args:
       split: its images have one size.
       most_bytes: that they may take.
       on_bad: what to do about an image that cannot be decoded: "refuse", or "skip".
+      exif: whether images are turned upright, as cameras say.
 
     Returns:
       The split, and the names of the images that were skipped with what is wrong with each.
@@ -132,7 +135,7 @@ def in_memory(split: Encoded, most_bytes: int, on_bad: str) -> tuple[Split, dict
     for number in range(len(split)):
         data, label = split.read(number)
         try:
-            image = decode(data, split.channels)
+            image = decode(data, split.channels, exif)
         except ValueError as error:
             if on_bad == "refuse":
                 raise ConfigError(

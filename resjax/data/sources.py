@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.data.digits import digits
@@ -88,6 +89,7 @@ class Request(NamedTuple):
       feed: key of `FEEDS`.
       size: side of the crops that streamed images become; 0 is images as they are.
       resident_bytes: the most that images on a device may take.
+      exif: whether images in files are turned upright, as cameras say.
     """
 
     directory: str = ""
@@ -96,9 +98,18 @@ class Request(NamedTuple):
     feed: str = "auto"
     size: int = 0
     resident_bytes: int = 2**31
+    exif: bool = False
 
 
 EVERYTHING = Request()
+
+
+def requested(data: ConfigDict, splits: Splits) -> Request:
+    """What the section `data` of a config asks for."""
+    return Request(
+        data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes, data.exif
+    )
+
 
 FEEDS = ("auto", "resident", "streaming")
 
@@ -195,7 +206,7 @@ def _as_fed(name: str, source: Source, request: Request) -> Source:
         return source
     splits, left_out = {}, {}
     for key, split in source.splits.items():
-        splits[key], bad = in_memory(split, request.resident_bytes, request.on_bad)
+        splits[key], bad = in_memory(split, request.resident_bytes, request.on_bad, request.exif)
         left_out[key] = {**source.left_out.get(key, {}), **bad}
     source = dataclasses.replace(source, left_out=left_out, **splits)
     refuse_too_many_bytes(source.image_bytes, request.resident_bytes)

@@ -75,6 +75,7 @@ class RandomCrop:
       flip: probability of swapping left and right.
       brightness, contrast, saturation: strength s; the factor is uniform in
         [max(0, 1 - s), 1 + s], 1 is the image as it is and 0 is black, grey or without colour.
+      exif: whether images are turned upright first, as cameras say.
 
     Raises:
       ValueError: if the bounds of area or ratio are not positive and in order.
@@ -88,6 +89,7 @@ class RandomCrop:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    exif: bool = False
 
     def __post_init__(self):
         for name, (lowest, highest) in {"area": self.area, "ratio": self.ratio}.items():
@@ -101,7 +103,7 @@ class RandomCrop:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
         # A number has its place whatever else is drawn, so more tries or no jitter move none.
         draws = uniforms(key, 6 + 2 * self.tries)
-        header = read_header(data)
+        header = read_header(data, self.exif)
         box = self.box(header, draws[:2], draws[6:].reshape(-1, 2))
         part = decode_box(data, channels, header, box, self.size)
         flipped = draws[2] < self.flip
@@ -187,6 +189,7 @@ class CentreCrop:
       size: height and width in pixels.
       resize: length of the shorter side in pixels.
       interpolation: key of `INTERPOLATIONS`.
+      exif: whether images are turned upright first, as cameras say.
 
     Raises:
       ValueError: if the centre is larger than what it is cut from, or the interpolation unknown.
@@ -195,6 +198,7 @@ class CentreCrop:
     size: int = 224
     resize: int = 256
     interpolation: str = "bilinear"
+    exif: bool = False
 
     def __post_init__(self):
         if self.interpolation not in INTERPOLATIONS:
@@ -206,7 +210,7 @@ class CentreCrop:
 
     def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
-        image = decode(data, channels)
+        image = decode(data, channels, self.exif)
         rows, columns = image.shape[:2]
         wide, left = self._place(columns, min(rows, columns))
         high, top = self._place(rows, min(rows, columns))

@@ -23,6 +23,7 @@ SETTINGS = (
     "data.size",
     "data.resize",
     "data.interpolation",
+    "data.exif",
     "eval.batch_size",
 )
 """Keys of the config that say what a network is evaluated on, and how."""

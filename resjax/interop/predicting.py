@@ -121,7 +121,8 @@ def _prepare(path: Path, data: ConfigDict, out: np.ndarray) -> None:
 
     side, channels = out.shape[1:]
     try:
-        view = CentreCrop(side, data.resize if data.size else side, data.interpolation)
+        resize = data.resize if data.size else side
+        view = CentreCrop(side, resize, data.interpolation, data.exif)
         view(path.read_bytes(), channels, Key(0, 0, 0), out)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None

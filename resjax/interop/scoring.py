@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError
 from resjax.data.slices import Splits
 from resjax.data.source import Encoded, Source, Split
-from resjax.data.sources import Request, load
+from resjax.data.sources import load, requested
 from resjax.interop.predicting import Logits, check_images
 from resjax.training.parallel import Parallel
 from resjax.training.plan import views
@@ -97,8 +97,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
     """
     splits = Splits(test=data.test, test_only=True, trained=trained)
-    request = Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes)
-    source = load(data.name, request)
+    source = load(data.name, requested(data, splits))
     check_images(weights, _image_shape(data, source))
     names = weights.about.class_names
     outputs = matched(source.class_names, names, data.name)

@@ -15,7 +15,7 @@ from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS, refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
-from resjax.data.sources import Request, load
+from resjax.data.sources import load, requested
 from resjax.durations import Clock
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
@@ -233,10 +233,7 @@ def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | 
 
 def _load(data: ConfigDict) -> Source:
     splits = Splits(data.train, data.validation, data.test)
-    source = load(
-        data.name,
-        Request(data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes),
-    )
+    source = load(data.name, requested(data, splits))
     choose(STATISTICS, data.standardise, "data.standardise")
     if isinstance(source.train, Split):
         channels = source.train.images.shape[-1]
@@ -286,8 +283,9 @@ def views(data: ConfigDict) -> "tuple[View, View]":
         brightness=data.brightness,
         contrast=data.contrast,
         saturation=data.saturation,
+        exif=data.exif,
     )
-    return crop, CentreCrop(data.size, data.resize, data.interpolation)
+    return crop, CentreCrop(data.size, data.resize, data.interpolation, data.exif)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
