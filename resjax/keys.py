@@ -191,6 +191,10 @@ KEYS: dict[str, Key] = {
     "data.resident_bytes": Key(2**31,
         "The most bytes of images that may be held on a device.",
         (0, 2**60), "a number of bytes, such as 2147483648", decides="nothing"),
+    "data.channels": Key(0,
+        "Channels that the network sees: `1` takes the luma of colours, `3` repeats grey ones; `0` "
+        "is as the images are.",
+        (0, 3), "1, 3, or 0 for those of the images"),
     "data.exif": Key(False,
         "Turn images in files upright, as the orientation in the EXIF data of cameras says; "
         "torchvision does not."),

@@ -58,7 +58,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="JPEG or PNG files")
+    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="files of images")
     parser.add_argument(
         "--top", type=whole, default=5, metavar="N", help="classes to tell (default: 5)"
     )

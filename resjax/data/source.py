@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from resjax.config import ConfigError
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -115,3 +117,45 @@ class Source:
             elif split is not None:
                 digest.update(split.fingerprint.encode())
         return digest.hexdigest()
+
+
+LUMA = (19595, 38470, 7471)
+"""0.299 R + 0.587 G + 0.114 B (ITU-R 601), times 2^16: the numbers of Pillow."""
+
+
+def with_channels(source: Source, channels: int) -> Source:
+    """A source whose images have one channel, their luma, or three, which for grey are equal.
+
+    With 0 channels it is the source itself.
+
+    Raises:
+      ConfigError: for other numbers, or images of neither.
+    """
+    if channels not in (0, 1, 3):
+        raise ConfigError(f"data.channels={channels} is not 1, 3, or 0 for those of the images")
+    if not channels:
+        return source
+    splits = {name: _with_channels(split, channels) for name, split in source.splits.items()}
+    return dataclasses.replace(source, **splits)
+
+
+def _with_channels(split: Split | Encoded, channels: int) -> Split | Encoded:
+    there = split.images.shape[-1] if isinstance(split, Split) else split.channels
+    if there == channels:
+        return split
+    if not isinstance(split, Split):
+        return dataclasses.replace(split, channels=channels)  # it is decoded to them
+    if there not in (1, 3):
+        raise ConfigError(
+            f"images of {there} channels are not seen with {channels}; only grey and RGB are"
+        )
+    return dataclasses.replace(split, images=TO_CHANNELS[channels](split.images))
+
+
+def _luma(images: np.ndarray) -> np.ndarray:
+    parts = (images[..., place].astype(np.uint32) * factor for place, factor in enumerate(LUMA))
+    return ((sum(parts) + (1 << 15)) >> 16).astype(np.uint8)[..., None]
+
+
+TO_CHANNELS = {1: _luma, 3: lambda images: np.repeat(images, 3, -1)}
+"""`[n, H, W, 3]` uint8 to one channel, and `[n, H, W, 1]` to three."""

@@ -17,7 +17,7 @@ from resjax.data.folder import ON_BAD, folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
-from resjax.data.source import Source, Split
+from resjax.data.source import Source, Split, with_channels
 
 FAKE_EXAMPLES = 1024
 """Images to train on, if a name of fake data does not say how many."""
@@ -90,6 +90,7 @@ class Request(NamedTuple):
       size: side of the crops that streamed images become; 0 is images as they are.
       resident_bytes: the most that images on a device may take.
       exif: whether images in files are turned upright, as cameras say.
+      channels: that all images get, 1 or 3; 0 is those that they have.
     """
 
     directory: str = ""
@@ -99,6 +100,7 @@ class Request(NamedTuple):
     size: int = 0
     resident_bytes: int = 2**31
     exif: bool = False
+    channels: int = 0
 
 
 EVERYTHING = Request()
@@ -107,7 +109,14 @@ EVERYTHING = Request()
 def requested(data: ConfigDict, splits: Splits) -> Request:
     """What the section `data` of a config asks for."""
     return Request(
-        data.dir, splits, data.on_bad, data.feed, data.size, data.resident_bytes, data.exif
+        data.dir,
+        splits,
+        data.on_bad,
+        data.feed,
+        data.size,
+        data.resident_bytes,
+        data.exif,
+        data.channels,
     )
 
 
@@ -178,7 +187,8 @@ def load(name: str, request: Request = EVERYTHING) -> Source:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
     choose(dict.fromkeys(FEEDS), request.feed, "data.feed")
     choose(ON_BAD, request.on_bad, "data.on_bad")
-    return _as_fed(name, kind.make(request, *match.groups()), request)
+    source = kind.make(request, *match.groups())
+    return _as_fed(name, with_channels(source, request.channels), request)
 
 
 def _as_fed(name: str, source: Source, request: Request) -> Source:

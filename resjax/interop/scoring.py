@@ -90,14 +90,17 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     Where that says none and the set has none to test on, it is all of the set, or without what a
     run took to train on if the network was `trained` on this set.
 
-    Images are prepared as `data` says and standardised as the network's were. Classes are matched
+    Images are prepared as `data` says, with the channels of the network, and standardised as the
+    network's were. Classes are matched
     by name where all names of the set are names of the network, and by position otherwise.
 
     Raises:
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
     """
     splits = Splits(test=data.test, test_only=True, trained=trained)
-    source = load(data.name, requested(data, splits))
+    channels = weights.about.image_shape[-1]
+    request = requested(data, splits)._replace(channels=channels if channels in (1, 3) else 0)
+    source = load(data.name, request)
     check_images(weights, _image_shape(data, source))
     names = weights.about.class_names
     outputs = matched(source.class_names, names, data.name)

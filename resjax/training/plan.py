@@ -252,7 +252,7 @@ def _load(data: ConfigDict) -> Source:
     if data.standardise == "imagenet" and channels != 3:
         raise ConfigError(
             f"data.standardise=imagenet is of 3 colours, and images of {data.name} have "
-            f"{channels}; use channel or none"
+            f"{channels}; set data.channels=3, or use channel or none"
         )
     return source
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from resjax.config import ConfigError
 from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
@@ -70,6 +71,12 @@ def find_start(
     there = read_header(path)
     ours = {name: leaf.shape for name, leaf in paths(variable_shapes(model, image_shape)).items()}
     what, remedy = f"train.init_from={path}", _remedy(there)
+    seen = there.about.image_shape[-1]
+    if seen != image_shape[-1]:
+        raise ConfigError(
+            f"{what} sees {seen} channels, and the images have {image_shape[-1]}"
+            + (f"; set data.channels={seen}" if seen in (1, 3) else "")
+        )
     classes = len(there.about.class_names)
     new_head = classes != model.classes
     refuse_other_tensors(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
@@ -13,7 +14,7 @@ from resjax.data.resident import (
     training_order,
 )
 from resjax.data.source import Split
-from resjax.data.sources import FAKE_SEED, fake, load
+from resjax.data.sources import FAKE_SEED, Request, fake, load
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -155,3 +156,44 @@ def test_standardised_images(kind, mean, deviation):
     assert float(batch.images.mean()) == pytest.approx(mean, abs=0.02)
     assert float(batch.images.std()) == pytest.approx(deviation, abs=0.03)
     np.testing.assert_array_equal(batch.labels, split.labels)
+
+
+def test_luma_and_repeated_grey_are_those_of_pillow():
+    colours, grey = fake((9, 7, 3), 2, 8), load("fake:9x7x3:2:8", Request(channels=1))
+    for ours, images in zip(grey.train.images, colours.train.images, strict=True):
+        np.testing.assert_array_equal(
+            ours[..., 0], np.asarray(Image.fromarray(images).convert("L"))
+        )
+    repeated = load("digits", Request(channels=3)).test.images
+    np.testing.assert_array_equal(repeated, np.repeat(digits().test.images, 3, -1))
+    np.testing.assert_array_equal(
+        load("digits", Request(channels=1)).train.images, digits().train.images
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "message"),
+    [
+        ("digits", 2, r"data.channels=2 is not 1, 3, or 0 for those of the images"),
+        ("fake:8x8x5:2:8", 3, "images of 5 channels are not seen with 3"),
+    ],
+)
+def test_other_channels_are_refused(name, channels, message):
+    with pytest.raises(ConfigError, match=message):
+        load(name, Request(channels=channels))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_are_decoded_to_the_channels_that_are_asked_for(channels, resident, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
+        image.convert("RGB" if channels == 1 else "L").save(tmp_path / split / "cat" / "0.png")
+    request = Request(channels=channels, size=0 if resident else 8)
+    split = load(f"folder:{tmp_path}", request).train
+    if not resident:
+        assert split.channels == channels
+        return
+    grey = np.asarray(image.convert("L"))[..., None]
+    np.testing.assert_array_equal(split.images[0], np.repeat(grey, channels, -1))

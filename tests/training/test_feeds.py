@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.data.decode import decode
 from resjax.data.resident import refuse_no_room
+from resjax.interop.predicting import predict
+from resjax.interop.scoring import evaluate
 from resjax.training import rundir
 from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
+from resjax.training.weights import read_weights
 
 COLOURS = {"green": (60, 200, 60), "red": (200, 60, 60)}
 
@@ -268,3 +272,38 @@ def test_the_first_examples_of_a_split_are_those_that_evaluation_begins_with(str
     assert len(first.labels) == 9
     np.testing.assert_array_equal(first.labels, batch.labels)
     np.testing.assert_allclose(first.images, batch.images, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_network_sees_grey_and_coloured_images_alike(streamed, thumbnails, tmp_path, resident):
+    """Trained on coloured ones as grey, it takes their grey copies for the same ones, anywhere."""
+    grey = tmp_path / "grey"
+    for path in thumbnails.rglob("*.jpg"):
+        copy = grey / path.relative_to(thumbnails).with_suffix(".png")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(decode(path.read_bytes(), 1)[..., 0]).save(copy)
+    streamed.data.name, streamed.data.channels = f"folder:{thumbnails}", 1
+    streamed.data.standardise, streamed.data.resize = "half", 8
+    streamed.data.size = 0 if resident else 8
+    summary = train_and_evaluate(streamed, tmp_path / "run")
+    weights = read_weights(tmp_path / "run")
+    assert weights.about.image_shape == (8, 8, 1)
+    data = streamed.data.copy_and_resolve_references()
+    data.channels = 0
+    losses = []
+    for root in (thumbnails, grey):
+        data.name = f"folder:{root}"
+        losses.append(evaluate(weights, data, 9).loss)
+    assert losses == pytest.approx([summary.test_loss] * 2, rel=1e-5)
+    pairs = [
+        [found.classes for found in predict(weights, data, sorted(root.glob("test/*/*")))]
+        for root in (thumbnails, grey)
+    ]
+    assert pairs[0] == pairs[1]
+    streamed.data.name, streamed.data.channels = f"folder:{grey}", 3
+    streamed.train.init_from = str(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"sees 1 channels, .* have 3; set data.channels=1"):
+        prepare(streamed)
+    streamed.data.channels = 1
+    assert prepare(streamed).start.path == tmp_path / "run"
