@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from ml_collections import ConfigDict
 from resjax.config import defaults, flatten
 from resjax.durations import parse_duration
 from resjax.keys import KEYS
+
+MOST_BYTES = 200
+"""Of a name that becomes part of a path: a file system takes 255, and more is added to it."""
 
 
 def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,4 +60,17 @@ def run_id(config: ConfigDict) -> str:
     """
     text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{config.model.shortcut}-{config.model.depth}-seed{config.seed}-{digest}"
+    return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
+
+
+def plain(name: str) -> str:
+    """A name as one part of a path, which neither leaves its directory nor hides in it.
+
+    >>> plain("my shortcut"), plain("../../escaped"), plain("..")
+    ('my shortcut', '__.._escaped', '_')
+    """
+    printable = "".join(
+        letter if letter.isprintable() and letter not in "/\\" else "_" for letter in name
+    )
+    short = printable.encode()[:MOST_BYTES].decode(errors="ignore")
+    return re.sub(r"^\.+|^$", "_", short)

@@ -8,6 +8,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, UnknownName
+from resjax.naming import plain
 from resjax.overrides import override
 from resjax.parsing import Parser
 from resjax.validation import validate
@@ -27,7 +28,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
     module, config = load_experiment(files[0])
     overridden = override(config, overrides)
     validate(config)
-    return Path(files[0].partition(":")[0]).stem, module, config, overridden
+    return plain(Path(files[0].partition(":")[0]).stem), module, config, overridden
 
 
 @contextmanager

@@ -24,7 +24,7 @@ OWN_TEST = {"imagenet2012": ("validation",)}  # the labels of its test split are
 METADATA = (".json", ".txt")
 """Suffixes of the files beside the records: what TFDS knows of a set, and names of the classes."""
 
-_NAME = re.compile(r"(?:tfds:)?([a-zA-Z]\w*)(?:/([\w.-]+))?(?::(\d+\.\d+\.\d+))?")
+_NAME = re.compile(r"(?:tfds:)?([a-zA-Z]\w*)(?:/(\w[\w.-]*))?(?::(\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 

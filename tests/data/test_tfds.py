@@ -344,10 +344,10 @@ def test_a_set_of_grown_files_has_another_fingerprint(copy, data_dir, monkeypatc
     assert after.test.fingerprint == before.test.fingerprint
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "tfds:", "a b", "huggingface:x", "cifar10:3", "cifar10/", "a/b/c", "../x", "x:*.*.*"],
-)
+@pytest.mark.parametrize("name", [
+    "", "tfds:", "a b", "huggingface:x", "cifar10:3", "cifar10/", "a/b/c", "../x", "x:*.*.*",
+    "cifar10/..", "cifar10/.:1.0.0",
+])  # fmt: skip
 def test_what_is_no_name_of_a_set_is_refused(name):
     with pytest.raises(
         ConfigError, match="is not a set of TFDS; write NAME, NAME/CONFIG or NAME/CONF"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from resjax.commands.experiment import read_experiment
 from resjax.config import flatten
 from resjax.sweeps import grid
 from resjax.training.plan import prepare
@@ -55,3 +56,30 @@ def test_an_experiment_has_the_recipe_of_the_degradation_of_its_size(name, size,
         assert {run.model.shortcut for run in runs} == {"identity", "projection", "projection_all"}
         seeds = {run.seed for run in runs}
         assert len(seeds) >= 3  # so that differences have intervals
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a\0b", "..", "x" * 300, "é/\n"])
+def test_a_run_stays_in_its_sweep_whatever_its_shortcut_is_named(tmp_path, shortcuts, name):
+    path = tmp_path / "experiment.py"
+    path.write_text(
+        "from resjax.config import default_config\n"
+        "from resjax.models.shortcuts import SHORTCUTS, Identity\n"
+        "class Mine(Identity):\n    ...\n"
+        f"SHORTCUTS[{name!r}] = Mine\n"
+        f"def get_config():\n    return default_config()\n"
+        f"def sweep_shortcut():\n    for name in ({name!r}, {name + '+'!r}):\n"
+        "        yield {'model.shortcut': name}\n"
+    )
+    workdir = tmp_path / "a" / "sweep"
+    runs = grid.experiment_runs(str(path), workdir)
+    assert len(runs) == 2  # names that become alike have another hash
+    for run in runs:
+        run.mkdir(parents=True)
+        assert run.resolve().parent == workdir
+        assert not run.name.startswith(".")
+
+
+def test_an_experiment_file_gives_the_directory_of_its_runs_a_plain_name(tmp_path):
+    for file, name in (("mine.py", "mine"), ("my mine.py", "my mine"), ("...py", "_")):
+        (tmp_path / file).write_text("from resjax.config import default_config as get_config\n")
+        assert read_experiment([f"--config={tmp_path / file}"])[0] == name
