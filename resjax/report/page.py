@@ -28,7 +28,7 @@ RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
         "test error %", "time (s)", *tables.LEDGER[2:], "settings", "why")  # fmt: skip
 """Of the table of runs; some only where they say something."""
 
-NOT_COMPARED = ("run", "params", "multiply_adds", "seconds")
+NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
 """Of a manifest, what is of a single run by nature."""
 
 

@@ -82,9 +82,11 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
     manifest or a curve.
 
     Raises:
-      ConfigError: if a file of a run is damaged, or two directories hold the same run.
+      ConfigError: if a file of a run is damaged or gone, or two directories hold the same run.
     """
     below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
+    for path in (*below, workdir):
+        rundir.refuse_no_config(path)
     no_runs = (rundir.ABSENT, rundir.IMPORTED)
     found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
     done, missing, names = [], [], {}
@@ -117,6 +119,6 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
         else:
             reason = ""
             if state == rundir.FAILED:
-                reason = (directory / "error.txt").read_text(encoding="utf-8").strip()
+                reason = rundir.read_failure(directory)
             missing.append(Missing(name, state, config, keys, reason, ledger))
     return done, missing

@@ -13,8 +13,6 @@ from resjax.training.summary import read_summary
 
 RUNNING, DAMAGED = "running", "damaged"
 
-FILES = ("config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json")
-
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -52,11 +50,7 @@ def examine_all(directory: Path) -> list[Finding]:
     Raises:
       ConfigError: if there is none.
     """
-    here = [directory] if _is_run(directory) else []
-    runs = here or sorted(path for path in directory.glob("*/") if _is_run(path))
-    if not runs:
-        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
-    return [examine(run) for run in runs]
+    return [examine(run) for run in rundir.runs_in(directory)]
 
 
 def examine(run: Path) -> Finding:
@@ -108,17 +102,11 @@ def repair(finding: Finding) -> list[Path]:
     return finding.partial
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a directory is a run's, or what is left of one."""
-    return path.is_dir() and any((path / name).exists() for name in (*FILES, checkpoint.DIRECTORY))
-
-
 def _complaint(run: Path) -> str | None:
     """About the first file that cannot be trusted; None if all can."""
     try:
-        if (run / "config.json").exists():
-            rundir.read_config(run)
-        for name in ("manifest.json", "left_out.json", "result.json"):
+        rundir.read_config(run)
+        for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
             if (run / name).exists():
                 rundir.read_json(run / name)
         if (run / "result.json").exists():
@@ -129,11 +117,25 @@ def _complaint(run: Path) -> str | None:
                 rundir.read_lines(run / name)
         if rundir.run_state(run) == rundir.DONE:
             _refuse_cut(run / PROBES_FILE)
+        _refuse_incomplete(run)
         if (run / weights.FILE).exists():
             weights.read_weights(run)
     except ConfigError as error:
         return str(error).partition("; ")[0]
     return None
+
+
+def _refuse_incomplete(run: Path) -> None:
+    """Raises ConfigError if a file is not there, or not whole, that a run in its state has."""
+    state, sealed = rundir.run_state(run), {}
+    if state == rundir.DONE and "metrics_sha256" in rundir.read_json(run / "result.json"):
+        # Without it, it is of an early version, which may have written none.
+        sealed = rundir.read_json(run / "manifest.json").get("files", {})
+    if (weights.FILE in sealed or state == rundir.IMPORTED) and not (run / weights.FILE).exists():
+        raise ConfigError(f"{run / weights.FILE} is missing")
+    for name in sealed:
+        if (run / name).exists():  # of the times it may not be; see `_mend`
+            rundir.refuse_other_file(run / name, sealed[name])
 
 
 def _refuse_cut(path: Path) -> None:
@@ -150,7 +152,9 @@ def _last_event(run: Path) -> dict:
 
 
 def _mend(run: Path, complaint: str, whole: list[str]) -> str:
-    """What to do about a file that is damaged."""
+    """What to do about a file that is damaged or gone."""
+    if rundir.run_state(run) == rundir.IMPORTED:
+        return f"remove {run} and import it again"
     if PROBES_FILE in complaint:
         return f"remove {run / PROBES_FILE}: nothing needs it, and resjax probe probes a checkpoint"
     if "timing.jsonl" in complaint and rundir.run_state(run) != rundir.UNFINISHED:
@@ -171,11 +175,7 @@ def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
 
 
 def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    try:
-        why = (run / "error.txt").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        why = "error.txt cannot be read"
-    return why, "start it again with --retry, or change its config for another run"
+    return rundir.read_failure(run), "start it again with --retry, or change its config for another run"
 
 
 def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
@@ -194,16 +194,11 @@ def _imported(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
     return "holds weights that no run of resjax trained", ""
 
 
-def _no_run(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return "config.json is missing", f"remove {run} if nobody needs it"
-
-
 DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
     rundir.DONE: _done,
     rundir.FAILED: _failed,
     rundir.UNFINISHED: _unfinished,
     rundir.IMPORTED: _imported,
-    rundir.ABSENT: _no_run,
     RUNNING: _running,
 }
 """By state: why a run is in it, and what to do."""

@@ -177,5 +177,5 @@ def before(directory: Path) -> tuple[str, str]:
     if claims.owner(directory):
         return RUNNING, ""
     if state == rundir.FAILED:
-        return state, (directory / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+        return state, rundir.read_failure(directory).partition("\n")[0]
     return state, ""

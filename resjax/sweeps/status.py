@@ -64,12 +64,7 @@ def look_in(directory: Path) -> list[Status]:
     Raises:
       ConfigError: if there is none.
     """
-    runs = sorted(path.parent for path in directory.glob("*/config.json"))
-    if (directory / "config.json").is_file():
-        runs = [directory]
-    if not runs:
-        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
-    return [look(run) for run in runs]
+    return [look(run) for run in rundir.runs_in(directory)]
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
@@ -109,6 +104,7 @@ def count(statuses: Iterable[Status]) -> str:
 
 
 def _waiting(directory: Path) -> Status:
+    rundir.refuse_no_config(directory)
     return Status(directory, WAITING)
 
 
@@ -126,7 +122,7 @@ def _done(directory: Path) -> Status:
 
 
 def _failed(directory: Path) -> Status:
-    why = (directory / "error.txt").read_text(encoding="utf-8").partition("\n")[0]
+    why = rundir.read_failure(directory).partition("\n")[0]
     return Status(directory, rundir.FAILED, why=why, **_shown(rundir.read_progress(directory)))
 
 

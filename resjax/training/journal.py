@@ -10,7 +10,7 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.naming import run_id
-from resjax.training import hosts, rundir
+from resjax.training import hosts, rundir, weights
 from resjax.training.checkpoint import Facts
 from resjax.training.events import WRITERS, Writer, as_arrays
 from resjax.training.left_out import number_left_out
@@ -84,6 +84,13 @@ class Journal:
                     self.writers[-1].add(line)
         self.note("begun", devices=self.plan.parallel.count)
         self.write_manifest()
+
+    def end(self) -> None:
+        """Notes that the run is done, and in the manifest what its files are then."""
+        self.note("done")
+        names = ("timing.jsonl", weights.FILE) if self.first else ()
+        files = {name: rundir.seal(self.directory / name) for name in names}
+        self.write_manifest(seconds=self.at.seconds, files=files)
 
     def close(self) -> None:
         """Ends the files."""

@@ -233,8 +233,7 @@ class Member:
 
     def end(self, compared: dict[str, dict[str, float]] | None, state: TrainState) -> Summary:
         """Writes all but the result, which is returned."""
-        self.journal.note("done")
-        self.journal.write_manifest(seconds=self.at.seconds)
+        self.journal.end()
         return Summary(
             **self._last_evaluation(),
             **self.journal.sizes,

@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,11 @@ IMPORTED = "imported"
 """The state of a directory whose weights another framework trained; nothing is run in it."""
 
 IMPORTED_FILE = "imported.json"
+
+LEFT_BY_RUNS = (
+    "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoints",
+)  # fmt: skip
+"""Files that only a run writes, and only after its config."""
 
 LAYOUT = 1
 """Of the files of a run; raised when a version of resjax before could take them for others."""
@@ -65,6 +70,34 @@ def run_state(directory: Path) -> str:
     if (directory / "result.json").is_file():
         return DONE
     return FAILED if (directory / "error.txt").is_file() else UNFINISHED
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory is a run's, or what is left of one."""
+    return directory.is_dir() and any((directory / name).exists() for name in LEFT_BY_RUNS)
+
+
+def runs_in(directory: Path) -> list[Path]:
+    """The runs in a directory, by name, or that directory if it is a run itself; or what is left.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    below = sorted(filter(is_run, directory.glob("*/")))
+    if run_state(directory) != ABSENT or (is_run(directory) and not below):
+        return [directory]
+    if not below:
+        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
+    return below
+
+
+def refuse_no_config(directory: Path) -> None:
+    """Raises ConfigError if a run has lost the file that says what it is of."""
+    if run_state(directory) == ABSENT and is_run(directory):
+        raise ConfigError(
+            f"{directory / 'config.json'} is missing beside other files of a run; "
+            f"resjax doctor {directory} says what to do"
+        )
 
 
 def begin_run(directory: Path, config: ConfigDict) -> None:
@@ -110,6 +143,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     state = run_state(directory)
     if state == ABSENT:
         _refuse_mixed(directory)
+        refuse_no_config(directory)
         return
     if state == IMPORTED:
         raise ConfigError(
@@ -172,7 +206,7 @@ def read_json(path: Path) -> dict[str, Any]:
       ConfigError: if it is missing or damaged.
     """
     try:
-        return _opened(path.read_text(encoding="utf-8"))
+        return opened(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
@@ -184,7 +218,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
       ConfigError: if the file is missing or damaged.
     """
     try:
-        return [_opened(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        return [opened(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
@@ -198,7 +232,7 @@ def mend_lines(path: Path, instead: dict[str, Any]) -> None:
     kept, damaged = [], False
     for line in lines:
         try:
-            kept.append(_opened(line))
+            kept.append(opened(line))
         except ValueError:
             kept.append(instead)
             damaged = True
@@ -226,32 +260,56 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _file_digest(path: Path) -> str:
+def read_failure(directory: Path) -> str:
+    """Why a run failed, and the traceback if there was one: what its `error.txt` says."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return (directory / "error.txt").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        return f"error.txt cannot be read: {error.strerror}"
+
+
+def seal(path: Path) -> dict[str, Any]:
+    """What a file is now, for `refuse_other_file` to compare it with."""
+    return {"bytes": path.stat().st_size, DIGEST: _file_digest(path)}
+
+
+def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless a file begins with what it was when it was sealed."""
+    if _file_digest(path, sealed["bytes"]) != sealed[DIGEST]:
+        raise _unreadable(path, ValueError("it is not what the run wrote"))
+
+
+def _file_digest(path: Path, size: int = -1) -> str:
+    """The SHA-256 of a file, or of its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(size)).hexdigest()
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
     """With its digest, and with null for numbers that are not finite."""
     content = _finite(content)
     return {**content, DIGEST: _digest(content)}
 
 
-def _opened(text: str | bytes) -> dict[str, Any]:
+def opened(text: str | bytes) -> dict[str, Any]:
     """The object in a text, without its digest.
 
     Raises:
       ValueError: if it is none, or if the digest is not its own.
     """
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("no JSON object")
-    if DIGEST not in content:
-        raise ValueError("it has no digest, as those of early versions have none")
-    if content.pop(DIGEST) != _digest(content):
-        raise ValueError("its digest is not that of its content")
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        if DIGEST not in content:
+            raise ValueError("it has no digest, as those of early versions have none")
+        if content.pop(DIGEST) != _digest(content):
+            raise ValueError("its digest is not that of its content")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return content
 
 
@@ -287,7 +345,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def sealed_text(content: dict[str, Any]) -> str:
     """A JSON object with its digest."""
-    return json.dumps(_sealed(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(sealed(content), indent=2, allow_nan=False) + "\n"
 
 
 def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
@@ -314,7 +372,7 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 
 
 def _line(content: dict[str, Any]) -> str:
-    return json.dumps(_sealed(content), allow_nan=False) + "\n"
+    return json.dumps(sealed(content), allow_nan=False) + "\n"
 
 
 def _cut_last_line(file: BinaryIO) -> None:

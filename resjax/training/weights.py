@@ -2,7 +2,8 @@
 
 `weights.safetensors` holds numbers and text and nothing that could be executed. Its tensors are
 named by their paths, such as `params/stage2/rest/conv1/kernel`; its metadata say the config and the
-classes, and the SHA-256 of the tensors, so that a damaged file is not taken for a whole one.
+classes, and are sealed together with the SHA-256 of the tensors, so that a damaged file is not taken
+for a whole one, nor for another network.
 """
 
 import dataclasses
@@ -30,8 +31,11 @@ KINDS = ("params", "batch_stats")
 
 MEAN, DEVIATION = "input/mean", "input/deviation"
 
-METADATA, DIGEST = "resjax", "sha256"
-"""The key of the metadata, and of the digest in it; safetensors writes several in any order."""
+METADATA, TENSORS = "resjax", "tensors_sha256"
+"""The key of the metadata, and of the digest of the tensors in it.
+
+There is one key, as safetensors writes several in any order.
+"""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -99,7 +103,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
     tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
     about = dataclasses.asdict(weights.about) | {"config": flatten(weights.about.config)}
-    metadata = {METADATA: json.dumps(about | {DIGEST: _digest(tensors)})}
+    metadata = {METADATA: json.dumps(rundir.sealed(about | {TENSORS: _digest(tensors)}))}
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
 
 
@@ -128,9 +132,13 @@ def read_weights(path: Path | str) -> Weights:
     with open_tensors(path) as file:
         metadata = file.metadata() or {}
         about = _about(path, metadata)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # An early version had it beside the rest.
-    digest = metadata.get(DIGEST) or json.loads(metadata[METADATA]).get(DIGEST)
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except TypeError as error:
+            raise ConfigError(f"{path} is damaged: {_one_line(error)}") from None
+    fields = json.loads(metadata[METADATA])
+    # Early versions had a digest of the tensors alone, the earliest beside the rest.
+    digest = fields.get(TENSORS) or metadata.get(rundir.DIGEST) or fields.get(rundir.DIGEST)
     if _digest(tensors) != digest:
         raise ConfigError(f"{path} is damaged: its tensors have not the SHA-256 that it says")
     mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
@@ -270,15 +278,22 @@ def config_of(flat: Mapping[str, Any]) -> ConfigDict:
 def _about(path: Path, metadata: Mapping[str, str]) -> About:
     try:
         fields = json.loads(metadata[METADATA])
+        if TENSORS in fields:
+            fields = rundir.opened(metadata[METADATA])
         return About(
             config_of(fields["config"]),
             tuple(map(str, fields["class_names"])),
             tuple(map(int, fields["image_shape"])),
             fields["batches"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"{path}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        if about_in(metadata):
+            raise ConfigError(
+                f"{path} is damaged: what it says of its network is not what was written "
+                f"({_one_line(error)}); fetch it again, or have its run write it anew"
+            ) from None
         raise ConfigError(
             f"{path} is not of resjax; make a run of it with resjax import {path} --out=DIR"
         ) from None

@@ -4,9 +4,10 @@ import pytest
 
 from resjax.cli import main
 from resjax.config import ConfigError
-from resjax.sweeps import doctor
+from resjax.sweeps import doctor, local
 from resjax.training import claims, rundir
 from resjax.training.loop import Diverged, train_and_evaluate
+from tests.report.fabricate import write_run
 
 
 @pytest.fixture
@@ -62,6 +63,67 @@ def test_a_damaged_file_is_named_with_what_to_do(done, name):
     assert str(path) in found.why
     remedy = f"remove {done} and" if name == "config.json" else f"remove {done / 'result.json'} and"
     assert remedy in found.advice
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "weights.safetensors"])
+def test_a_file_that_is_gone_is_named_with_what_to_do(tiny, done, name, capsys):
+    (done / name).unlink()
+    assert main(["doctor", str(done.parent)]) == 1
+    assert name in capsys.readouterr().out
+    found = doctor.examine(done)
+    assert found.state == "damaged"
+    if name == "config.json":
+        assert found.advice == f"remove {done} and start it again"
+        for command in ("report", "status"):
+            code = main([command, str(done.parent)])
+            told = capsys.readouterr()
+            assert f"{done / name} is missing beside other files" in told.out + told.err
+            assert code == (2 if command == "report" else 0)
+        with pytest.raises(ConfigError, match="config.json is missing beside"):
+            train_and_evaluate(tiny, done)
+        return
+    assert found.advice.startswith(f"remove {done / 'result.json'} and start it again")
+    (done / "result.json").unlink()
+    train_and_evaluate(tiny, done)
+    assert doctor.examine(done).state == "done"
+
+
+@pytest.mark.parametrize("gone", [0, 1, -1, slice(None)], ids=str)
+def test_lines_of_the_times_that_are_gone_are_seen(done, gone):
+    path = done / "timing.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[gone]
+    path.write_bytes(b"".join(lines))
+    found = doctor.examine(done)
+    assert (found.state, found.why) == (
+        "damaged", f"cannot read {path} (it is not what the run wrote)",
+    )  # fmt: skip
+    assert found.advice.startswith(f"remove {path}")
+
+
+DEEP = b"[" * 3000 + b"]" * 3000
+
+
+@pytest.mark.parametrize("name", [
+    "config.json", "manifest.json", "result.json", "metrics.jsonl", "timing.jsonl", "claim.json",
+    "progress.json", "left_out.json", "imported.json", "error.txt", "probes.jsonl",
+    "checkpoints/1/checkpoint.json",
+])  # fmt: skip
+@pytest.mark.parametrize("content", [
+    DEEP + b"\n", b'{"a":' * 990 + b"1" + b"}" * 990 + b"\n", b"\xff\xfe\x80\n",
+], ids=["list", "objects", "bytes"])  # fmt: skip
+@pytest.mark.parametrize("ended", [True, False])
+def test_no_file_of_a_run_is_a_traceback(tmp_path, name, content, ended, capsys):
+    run = write_run(tmp_path, "run", 0.1)
+    write_run(tmp_path, "other", 0.1, seed=1)
+    if not ended:
+        (run / "result.json").unlink()
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_bytes(content)
+    for command in (["doctor"], ["status"], ["status", "--json"], ["report"]):
+        assert main([*command, str(tmp_path)]) in (0, 1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    assert local.before(run)[0] in ("done", "failed", "unfinished", "imported")
 
 
 @pytest.mark.slow

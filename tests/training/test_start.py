@@ -1,9 +1,13 @@
 """Runs that start from the weights of others, with a new head or grown."""
 
+import dataclasses
 import json
+import random
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from resjax.config import ConfigError
 from resjax.training.loop import train_and_evaluate
@@ -159,6 +163,47 @@ def test_damaged_weights_are_refused(place, trained, tmp_path):
     (tmp_path / FILE).write_bytes(data)
     with pytest.raises(ConfigError):
         read_weights(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_of_the_header_is_refused_or_without_effect(trained, tmp_path):
+    """Not one makes another network of it, other settings or other names of classes."""
+    data, chance = (trained[1] / FILE).read_bytes(), random.Random(1)
+    header = 8 + int.from_bytes(data[:8], "little")
+    whole, refused = read_weights(trained[1]), 0
+    for _ in range(600):
+        place, changed = chance.randrange(header), bytearray(data)
+        changed[place] ^= 1 << chance.randrange(8)
+        (tmp_path / FILE).write_bytes(changed)
+        try:
+            found = read_weights(tmp_path)
+        except ConfigError:
+            refused += 1
+            continue
+        about = dataclasses.replace(found.about, config=None)
+        assert about == dataclasses.replace(whole.about, config=None)
+        assert found.about.config.to_json() == whole.about.config.to_json()
+        for name, leaf in paths(whole.variables).items():
+            np.testing.assert_array_equal(paths(found.variables)[name], leaf)
+    assert refused > 500
+
+
+def test_weights_of_earlier_versions_are_read(trained, tmp_path):
+    """They had a digest of the tensors alone, among what is said or beside it."""
+    with safe_open(trained[1] / FILE, "numpy") as file:
+        said, tensors = json.loads(file.metadata()["resjax"]), load_file(trained[1] / FILE)
+    digest = {"sha256": said.pop("tensors_sha256")}
+    for metadata in (
+        {"resjax": json.dumps(said | digest)},
+        {"resjax": json.dumps({name: said[name] for name in said if name != "sha256"})} | digest,
+    ):
+        save_file(tensors, tmp_path / FILE, metadata)
+        assert read_weights(tmp_path).about.class_names == tuple("0123456789")
+        tensors["params/head/bias"] += 1
+        save_file(tensors, tmp_path / FILE, metadata)
+        with pytest.raises(ConfigError, match="have not the SHA-256 that it says"):
+            read_weights(tmp_path)
+        tensors["params/head/bias"] -= 1
 
 
 def test_weights_that_are_cut_off_are_refused(trained, tmp_path):
