@@ -3,6 +3,8 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from resjax.arguments import parse, split
@@ -18,6 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command, and returns what `resjax.exits` says."""
     arguments = sys.argv[1:] if arguments is None else arguments
     take_own_cores(os.environ)
+    with _drawing_into_files():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs it, and tells in a line what it has refused."""
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
@@ -42,6 +50,26 @@ def main(arguments: list[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         tell(f"resjax: {place}{error.strerror or error}")
         return EXIT_FAILED
+
+
+@contextmanager
+def _drawing_into_files() -> Iterator[None]:
+    """Has matplotlib draw into files; the environment may name what another process shows.
+
+    A notebook hands its own backend on to the commands in it, and not each can have that.
+    """
+    name, before = "MPLBACKEND", os.environ.get("MPLBACKEND")
+    if "ipykernel" in sys.modules:  # this process is the notebook's, whose figures stay there
+        yield
+        return
+    os.environ[name] = "Agg"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def command() -> NoReturn:

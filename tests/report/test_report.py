@@ -1,7 +1,10 @@
 import csv
 import errno
 import json
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -219,6 +222,33 @@ def test_a_cost_that_is_not_known_is_a_dash(tmp_path):
     (tmp_path / "old" / "timing.jsonl").unlink()
     (run,), _ = read_runs(tmp_path)
     assert tables.costs(run.ledger) == ("-",) * 4
+
+
+@pytest.mark.slow
+def test_a_backend_that_a_notebook_handed_on_is_not_needed(tmp_path):
+    """Not of a report, nor of an experiment that draws; what is not there is an error when set."""
+    write_run(tmp_path / "runs", "alone", 0.1)
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import matplotlib.pyplot\nfrom resjax.config import default_config as get_config\n"
+    )
+    for words in (["report", tmp_path / "runs"], ["sweep", f"--config={mine}", "--dry-run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "resjax.cli", *map(str, words)],
+            env=os.environ | {"MPLBACKEND": "of-a-notebook"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (tmp_path / "runs/report/figures/test_error.png").exists()
+
+
+def test_a_command_leaves_the_backend_of_its_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "svg")
+    assert main(["report", str(tmp_path)]) == 2
+    assert os.environ["MPLBACKEND"] == "svg"
+    monkeypatch.delenv("MPLBACKEND")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "MPLBACKEND" not in os.environ
 
 
 def test_a_run_of_its_own_has_a_report(tmp_path):
