@@ -43,6 +43,13 @@ def _run(arguments: list[str]) -> int:
         code, line = interrupted
         print(line, file=sys.stderr)
         return code
+    except (AssertionError, RuntimeError):
+        from resjax.training.hosts import no_device  # with JAX, of which the error may be
+
+        if (refusal := no_device()) is None:
+            raise
+        tell(f"resjax: {refusal}")
+        return EXIT_USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED

@@ -160,15 +160,30 @@ def require_platform(platform: str | None) -> None:
     """
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    try:
-        found = jax.default_backend()
-    except RuntimeError as error:
-        raise ConfigError(f"JAX finds no device: {str(error).splitlines()[0]}") from None
+    if refusal := no_device():
+        raise refusal
+    found = jax.default_backend()
     if platform not in (None, found):
         raise ConfigError(
             f"--platform={platform}, but JAX sees only {found}; {PLATFORMS[platform]}, or leave "
             "--platform out"
         )
+
+
+def no_device() -> ConfigError | None:
+    """Why JAX has nothing to compute on; None if it has."""
+    try:
+        jax.default_backend()
+    except (AssertionError, RuntimeError) as error:  # the former where there is no GPU at all
+        platforms = jax.config.jax_platforms
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        remedy = (
+            f"it looks for JAX_PLATFORMS={platforms} alone; unset that, or set it to cpu"
+            if platforms
+            else "set JAX_PLATFORMS=cpu to compute without"
+        )
+        return ConfigError(f"JAX finds no device{reason}; {remedy}")
+    return None
 
 
 def is_first() -> bool:

@@ -2,10 +2,13 @@ import json
 import socket
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.training import hosts
+from resjax.training.loop import train_and_evaluate
 
 FLAGS = "--xla_force_host_platform_device_count=2"
 
@@ -62,6 +65,27 @@ def test_a_coordinator_that_does_not_answer_ends_in_time_with_a_line():
 def test_a_platform_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="--platform=tpu, but JAX sees only cpu; install"):
         hosts.require_platform("tpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platforms", ["cuda", "cuda,tpu", "abacus"])
+def test_every_command_says_in_a_line_that_jax_finds_no_device(zygote, tiny, tmp_path, platforms):
+    train_and_evaluate(tiny, tmp_path / "run")
+    image = tmp_path / "image.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
+    run, experiment = str(tmp_path / "run"), "--config=experiments/degradation.py"
+    for words in (
+        ["train", experiment], ["sweep", experiment], ["sweep", experiment, "--dry-run"],
+        ["sweep", experiment, "--jobs=2"], ["bench", experiment], ["describe", "resnet18"],
+        ["describe", experiment], ["predict", run, image], ["evaluate", run], ["probe", run],
+        ["export", run, f"--out={tmp_path / 'net.stablehlo'}"],
+    ):  # fmt: skip
+        done = zygote.run("-m", "resjax.cli", *words, environment={"JAX_PLATFORMS": platforms})
+        assert (done.returncode, done.stdout) == (2, ""), (words, done)
+        assert done.stderr.startswith("resjax: JAX finds no device"), (words, done)
+        assert done.stderr.count("\n") == 1, (words, done)
+        remedy = f"it looks for JAX_PLATFORMS={platforms} alone; unset that, or set it to cpu\n"
+        assert done.stderr.endswith(remedy)
 
 
 def test_alone_everybody_is_first_and_agrees():
