@@ -107,40 +107,33 @@ def _expected(key: str, names: tuple[str, ...]) -> str:
 
 
 def _choices() -> dict[str, tuple[str, ...]]:
-    """{key: names}, from the tables that the names are looked up in."""
+    """{key: names}, from the entries of `KEYS` and the tables that names are looked up in."""
     from resjax.data.folder import ON_BAD
     from resjax.data.resident import STATISTICS
-    from resjax.data.sources import FEEDS
-    from resjax.data.transforms import INTERPOLATIONS
     from resjax.models.build import AUTO, CHOICES
     from resjax.models.networks import BLOCKS, FAMILIES, STEMS
     from resjax.probes.table import PROBES
     from resjax.training.events import WRITERS
     from resjax.training.optim import CHOSEN, OPTIMIZERS, SCHEDULES, WARMUPS
     from resjax.training.parallel import STYLES
-    from resjax.training.plan import ON_NAN, SELECTIONS, STATISTICS_OF_EVALUATION
 
     return {
         key: tuple(names)
         for key, names in {
+            **{key: said.names for key, said in KEYS.items() if said.names},
             **CHOICES,
             "model.name": FAMILIES,
             "model.block": (AUTO, *BLOCKS),
             "model.stem": (AUTO, *STEMS),
             "data.on_bad": ON_BAD,
-            "data.feed": FEEDS,
             "data.standardise": STATISTICS,
-            "data.interpolation": INTERPOLATIONS,
             "optim.name": OPTIMIZERS,
             "optim.decayed": CHOSEN,
             "optim.adapted": CHOSEN,
             "optim.schedule": SCHEDULES,
             "optim.warmup_shape": WARMUPS,
             "train.parallel": STYLES,
-            "train.on_nan": ON_NAN,
             "log.writers": WRITERS,
-            "eval.select": SELECTIONS,
-            "eval.statistics": STATISTICS_OF_EVALUATION,
             "eval.probes": PROBES,
         }.items()
     }

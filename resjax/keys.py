@@ -16,6 +16,8 @@ class Key:
       default: its value where an experiment does not set it; every value has the type of that.
       meaning: what it says, in Markdown; a value in backticks is one that the key takes.
       within: of a number the lowest and the highest value, both included.
+      pair: of a tuple of two numbers, the lower one first, what both are within.
+      names: those that it takes, where they are in no table beside what they name.
       expected: in words what it takes, where neither its type nor a table of names says so.
       duration: whether it holds a duration, or a tuple of them.
       decides: what depends on it: the `result` of a run, its last `bits` alone, as where equal sums
@@ -28,6 +30,8 @@ class Key:
     expected: str = ""
     duration: bool = False
     decides: Literal["result", "bits", "nothing"] = "result"
+    pair: tuple[float, float] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def execution(self) -> bool:
@@ -187,7 +191,8 @@ KEYS: dict[str, Key] = {
         "`skip` leaves them out and lists them."),
     "data.feed": Key("auto",
         "How images reach the device: `resident` holds them there, `streaming` decodes them when "
-        "they are needed; `auto` streams where `data.size` is set."),
+        "they are needed; `auto` streams where `data.size` is set.",
+        names=("auto", "resident", "streaming")),
     "data.resident_bytes": Key(2**31,
         "The most bytes of images that may be held on a device.",
         (0, 2**60), "a number of bytes, such as 2147483648", decides="nothing"),
@@ -212,13 +217,16 @@ KEYS: dict[str, Key] = {
     "data.resize": Key(256,
         "Streamed images: shorter side in evaluation, before the centre is cut out.",
         (1, 2**14), "a number of pixels, such as 256"),
-    "data.interpolation": Key("bilinear", "Streamed images: how they are resized in evaluation."),
+    "data.interpolation": Key("bilinear", "Streamed images: how they are resized in evaluation.",
+        names=("bilinear", "bicubic")),
     "data.area": Key((0.08, 1.0),
         "Streamed images: least and largest share of an image that a training crop is of.",
-        expected="two shares of at most 1"),
+        expected="two shares above 0 and of at most 1, the lower one first",
+        pair=(1e-30, 1.0)),
     "data.ratio": Key((0.75, 4 / 3),
         "Streamed images: least and largest width / height of a training crop.",
-        expected="two positive numbers"),
+        expected="two positive numbers, the lower one first",
+        pair=(1e-30, 1e30)),
     "data.tries": Key(10,
         "Streamed images: times that a crop is drawn until it fits.",
         (1, 1000), "a positive number, such as 10"),
@@ -302,7 +310,8 @@ KEYS: dict[str, Key] = {
         "Directory of a run to start from; empty is drawn weights. Other classes get a new head."),
     "train.on_nan": Key("stop",
         "What is done where numbers are not finite: `stop` ends the run at such a loss, `skip` "
-        "leaves out updates with such a loss or gradient and counts them."),
+        "leaves out updates with such a loss or gradient and counts them.",
+        names=("stop", "skip")),
     "train.grow_from": Key(0,
         "Depth of a network that is trained first and then grown to `model.depth`; `0` is none.",
         (0, 10**6), "the depth of a shallower network, or 0 for none"),
@@ -351,10 +360,12 @@ KEYS: dict[str, Key] = {
         (0, 2**31 - 1), "a number of examples, or 0 for all"),
     "eval.select": Key("final",
         "The evaluation that counts: the `final` one, or the `best` on the validation split, which "
-        "is then recorded beside the final one."),
+        "is then recorded beside the final one.",
+        names=("final", "best")),
     "eval.statistics": Key("running",
         "What evaluation normalises by: `running` statistics, or `precise` ones, measured again "
-        "over training data."),
+        "over training data.",
+        names=("running", "precise")),
     "eval.precise_batches": Key(0,
         "Batches that precise statistics are measured over; `0` is none.",
         (0, 10**6), "a number of batches, such as 32, or 0 for none"),

@@ -7,10 +7,15 @@ from ml_collections import ConfigDict, config_flags
 
 from resjax.config import ConfigError, flatten, nearest
 from resjax.keys import KEYS
+from resjax.validation import validate
 
 
 def override(config: ConfigDict, overrides: list[str]) -> list[str]:
-    """Does what `--config.KEY=VALUE` say, and returns the keys."""
+    """Does what `--config.KEY=VALUE` say, and returns the keys.
+
+    Raises:
+      ConfigError: for a key that there is not, and a value that its key does not take.
+    """
     known, overridden = flatten(config), []
     for word in overrides:
         if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
@@ -27,6 +32,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_refusal(overridden, overrides, str(error))) from None
+    validate(config)
     return overridden
 
 

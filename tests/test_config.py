@@ -9,6 +9,8 @@ import resjax.naming
 from resjax.config import ConfigError, default_config, defaults, flatten, nearest
 from resjax.keys import KEYS, Key
 from resjax.naming import deciding_keys, run_id
+from resjax.overrides import override
+from resjax.training.plan import prepare
 from resjax.validation import validate
 
 
@@ -112,6 +114,34 @@ def test_numbers_out_of_range_are_refused_with_what_is_expected(key, value):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match=rf"^{key}={value} is not .*(such as|default|from 0)"):
         validate(config)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("data.area", ("a", "b")), ("data.area", (0.5,)), ("data.area", (1.0, 0.5)),
+    ("data.area", (0.0, 1.0)), ("data.area", (0.1, 1.5)), ("data.area", (0.1, math.nan)),
+    ("data.area", (True, 1)), ("data.area", ((1,), {})), ("data.area", ()),
+    ("data.ratio", (4 / 3, 3 / 4)), ("data.ratio", (-1, 1)), ("data.ratio", (1, 2, 3)),
+    ("data.ratio", ("0.75", 1.3)), ("data.interpolation", "lanczos"), ("data.feed", "eager"),
+    ("train.on_nan", "go"), ("eval.select", "last"), ("eval.statistics", "batch"),
+    ("optim.milestones", (0.5,)), ("optim.milestones", (["50%"],)), ("log.writers", (["wandb"],)),
+    ("log.writers", (3,)), ("eval.tune", ({},)), ("eval.tune", (("seed",),)),
+])  # fmt: skip
+def test_a_value_is_refused_wherever_it_would_be_used(key, value, tmp_path):
+    """By the entry of its key: here where nothing streams, warms up, tunes or steps."""
+    for check in (validate, prepare):
+        with pytest.raises(ConfigError) as refused:
+            check(changed(**{key: value}))
+        assert key in str(refused.value) or KEYS[key].duration
+        assert "\n" not in str(refused.value)
+    if key.startswith("data."):  # that which weights are evaluated with, too
+        for config in (default_config(), changed(data__feed="auto")):
+            with pytest.raises(ConfigError):
+                override(config, [f"--config.{key}={value!r}".replace("'", "")])
+
+
+def test_a_pair_takes_two_numbers_of_any_type_in_order():
+    for value in ((1, 1), (0.5, 1), [0.25, 0.5]):
+        validate(changed(data__area=value, data__ratio=value))
 
 
 def test_unknown_and_missing_keys_are_refused():

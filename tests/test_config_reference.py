@@ -7,8 +7,10 @@ import pytest
 
 from resjax.config import ConfigError, default_config
 from resjax.config_reference import entries, markdown
+from resjax.data.transforms import INTERPOLATIONS
 from resjax.durations import Clock
 from resjax.keys import KEYS, SECTIONS
+from resjax.report.arms import SELECTIONS
 from resjax.training.plan import prepare
 from resjax.validation import validate
 
@@ -16,9 +18,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 
 AUTO = "auto"
 """No entry of a table; `model.block` and `model.stem` take it beside theirs."""
-
-NOT_LOOKED_UP = {"data.interpolation"}
-"""What a view of a streamed image refuses."""
 
 
 def test_every_key_has_a_meaning_and_a_place():
@@ -46,9 +45,7 @@ def test_a_meaning_names_what_there_is(key):
             assert name in (*known, *entry.choices, *re.findall("`(.+?)`", entry.expected))
 
 
-@pytest.mark.parametrize(
-    "key", [key for key, entry in entries().items() if entry.choices and key not in NOT_LOOKED_UP]
-)
+@pytest.mark.parametrize("key", [key for key, entry in entries().items() if entry.choices])
 def test_choices_are_those_that_a_wrong_name_is_told(key):
     config = default_config()
     wrong = ("wrong",) if key == "log.writers" else "wrong"
@@ -73,6 +70,11 @@ def test_every_value_of_a_choice_is_one_that_a_config_takes():
             config = default_config()
             config.update_from_flattened_dict({key: name})
             validate(config)
+
+
+def test_names_of_an_entry_are_those_of_what_they_name():
+    assert KEYS["data.interpolation"].names == tuple(INTERPOLATIONS)
+    assert KEYS["eval.select"].names == tuple(SELECTIONS)
 
 
 def test_durations_are_called_so():

@@ -11,7 +11,6 @@ from resjax.config import ConfigError, UnknownName
 from resjax.naming import plain
 from resjax.overrides import override
 from resjax.parsing import Parser
-from resjax.validation import validate
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
@@ -27,7 +26,6 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
         raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
     module, config = load_experiment(files[0])
     overridden = override(config, overrides)
-    validate(config)
     return plain(Path(files[0].partition(":")[0]).stem), module, config, overridden
 
 

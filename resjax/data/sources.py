@@ -86,7 +86,7 @@ class Request(NamedTuple):
       directory: of prepared data; empty is the default.
       splits: slices of its splits.
       on_bad: what to do about images that cannot be read.
-      feed: key of `FEEDS`.
+      feed: value of the key `data.feed`.
       size: side of the crops that streamed images become; 0 is images as they are.
       resident_bytes: the most that images on a device may take.
       exif: whether images in files are turned upright, as cameras say.
@@ -118,9 +118,6 @@ def requested(data: ConfigDict, splits: Splits) -> Request:
         data.exif,
         data.channels,
     )
-
-
-FEEDS = ("auto", "resident", "streaming")
 
 
 def _made(make: Callable[..., Source]) -> Callable[..., Source]:
@@ -185,7 +182,6 @@ def load(name: str, request: Request = EVERYTHING) -> Source:
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    choose(dict.fromkeys(FEEDS), request.feed, "data.feed")
     choose(ON_BAD, request.on_bad, "data.on_bad")
     source = kind.make(request, *match.groups())
     return _as_fed(name, with_channels(source, request.channels), request)

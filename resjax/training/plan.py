@@ -38,14 +38,8 @@ from resjax.validation import validate
 if TYPE_CHECKING:
     from resjax.data.transforms import View
 
-SELECTIONS = ("final", "best")
-
-ON_NAN = ("stop", "skip")
-
 STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `STATISTICS` that need no images in memory."""
-
-STATISTICS_OF_EVALUATION = ("running", "precise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +117,15 @@ def prepare(config: ConfigDict) -> Plan:
     parallel = Parallel(_devices(config), config.train.parallel)
     refuse_no_room(source.image_bytes, parallel.devices)
     refuse_uneven(config, parallel)
-    choose(dict.fromkeys(STATISTICS_OF_EVALUATION), config.eval.statistics, "eval.statistics")
     if config.eval.statistics == "precise" and not config.eval.precise_batches:
         raise ConfigError(
             "eval.statistics=precise needs batches to measure them over; set "
             "eval.precise_batches=32 or so"
         )
-    choose(dict.fromkeys(SELECTIONS), config.eval.select, "eval.select")
     if config.eval.probes:
         from resjax.probes.table import chosen  # what is built upon training, where it is used
 
         chosen(config.eval.probes, "eval.probes")
-    choose(dict.fromkeys(ON_NAN), config.train.on_nan, "train.on_nan")
     for key in config.eval.tune:
         choose(defaults(), key, "eval.tune")
     if config.eval.tune and source.validation is None:

@@ -271,7 +271,7 @@ def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
         (["--data=fake:32x32x3:9:100", "--config.data.size=0"], "has 9 classes, such as '0', and"),
         (["--data=fake:8x8x3:7:100", "--config.data.size=0"], "too small for strides of 32"),
         (["--config.model.order=preact"], "model.order is that of the weights"),
-        (["--config.data.interpolation=cubic"], "interpolation 'cubic' is neither of bilinear"),
+        (["--config.data.interpolation=cubic"], "unknown data.interpolation 'cubic'; choose one"),
         (["--config.data.rezise=3"], "unknown config key 'data.rezise'; nearest: data.resize"),
     ],
 )
