@@ -13,7 +13,7 @@ from resjax.config import ConfigError
 from resjax.cores import take_own_cores
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
-from resjax.terminal.lines import tell
+from resjax.terminal.lines import complain, shortened
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def _run(arguments: list[str]) -> int:
         with interruptible(*interrupted):
             return command.run(options, experiment)
     except ConfigError as error:
-        tell(f"resjax: {error}".replace("\n", "\\n"))
+        complain(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
         code, line = interrupted
@@ -48,14 +48,14 @@ def _run(arguments: list[str]) -> int:
 
         if (refusal := no_device()) is None:
             raise
-        tell(f"resjax: {refusal}")
+        complain(refusal)
         return EXIT_USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        tell(f"resjax: {place}{error.strerror or error}")
+        complain(f"{place}{error.strerror or error}")
         return EXIT_FAILED
 
 
@@ -103,7 +103,7 @@ def command() -> NoReturn:
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the place in the code, which is for who wrote it."""
-    return f"warning: {' '.join(str(message).split())}\n"
+    return f"warning: {shortened(' '.join(str(message).split()))}\n"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from resjax.report.report import Report, write_report
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.terminal.lines import shortened
 from resjax.terminal.live import Board
 from resjax.training.claims import claimed
 from resjax.training.compilation import enable_cache
@@ -80,7 +81,7 @@ class Line:
 
     def finished(self, outcome: Outcome) -> None:
         if outcome.error:
-            self.failures.append(f"{outcome.directory.name} failed: {outcome.error}")
+            self.failures.append(shortened(f"{outcome.directory.name} failed: {outcome.error}"))
         self._tell()
 
     def waiting(self, runs: list[Path]) -> None:

@@ -3,15 +3,20 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 
 from resjax.cli import main
 from resjax.config import default_config
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.sweeps.local import Outcome
 from resjax.terminal import live
+from resjax.terminal.lines import printable, say, shortened
 from resjax.terminal.live import Board, Display
 from resjax.terminal.plans import print_plan
+from resjax.terminal.tables import literal, print_whole
 from resjax.training.plan import prepare
 from resjax.training.summary import Progress, Summary
 from tests.report.fabricate import fail_run, write_run
@@ -178,3 +183,47 @@ def test_the_live_board_shortens_names_and_nothing_else(sweep):
     assert all(len(row) <= 64 for row in rows)
     assert all("…" not in row.split(" ", 1)[1] for row in rows)
     assert sum("…" in row for row in rows) == 6  # of projection_all; the others fit
+
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.sampled_from(
+    ["[red]b[/red]", "[/]", ":cat:", "\x1b[2Ja", "a\rb", "\u202eab", "\\[bold]"]
+)
+
+
+@given(name=NAMES)
+def test_what_a_name_holds_is_shown_and_not_obeyed(name):
+    shown = printable(name)
+    assert all(letter.isprintable() or letter.isspace() for letter in shown)
+    assert not any(letter in shown for letter in "\n\r\t\x1b\u202e\u2028")
+    console = Console(file=io.StringIO(), width=1000)  # with markup, as none here has
+    table = Table(box=None, show_header=False, padding=0)
+    table.add_row(literal(name))
+    say(console, f"the class {name}")
+    print_whole(console, table)
+    line, row = console.file.getvalue().split("\n")[:2]
+    assert (line, row.rstrip()) == (f"the class {shown}", shown.rstrip())
+
+
+@pytest.mark.parametrize("length", [201, 10_000, 200_000])
+@pytest.mark.parametrize("word", ["x", "x ", "é'", "\n", "[red]"])
+def test_a_message_quotes_no_more_than_a_person_reads(length, word, capsys):
+    text = (length * word)[:length]
+    for option in ("--config.model.shortcut", "--config.train.duration", "--config.model.depth",
+                   "--config.data.name", "--config.data.area", f"--config.{text}", "--workdir",
+                   f"--{text}", "--seeds", "--axis", "--only", "--sweep", "--config"):  # fmt: skip
+        assert main(["sweep", f"--config={EXPERIMENT}", "--dry-run", f"{option}={text}"]) in (1, 2)
+        error = capsys.readouterr().err
+        assert error.startswith("resjax: ")
+        assert error.count("\n") == 1
+        assert len(error) < 1100
+        if " " not in text:
+            assert len(error) < 700, error
+            assert text not in error
+
+
+def test_a_message_that_is_not_long_is_whole():
+    path = "/" + 190 * "x"
+    text = f"cannot read {path} ([red] is no number); take another"
+    assert shortened(text) == text
+    assert shortened(f"{200 * 'y'}; take another") == f"{200 * 'y'}; take another"
+    assert shortened(f"'{201 * 'y'}'; take another") == f"'{199 * 'y'}...'; take another"

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
 from resjax.parsing import path, whole
+from resjax.terminal.lines import tell
 from resjax.validation import validate
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from resjax.report.diagram import draw_to
 
         for path in draw_to(options.diagram, model, image_shape, title):
-            print(f"diagram: {path}", file=sys.stderr)
+            tell(f"diagram: {path}")
     return 0
 
 

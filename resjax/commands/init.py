@@ -4,12 +4,14 @@ import argparse
 import importlib.resources
 import keyword
 import re
+import sys
 from pathlib import Path
 
 from resjax.commands.command import Command
 from resjax.config import ConfigError
 from resjax.overrides import refuse
 from resjax.parsing import path
+from resjax.terminal.lines import tell
 
 TEMPLATE = "template.txt"
 """An experiment, in which `NAME.py` and `runs/NAME` become those of the new file."""
@@ -30,10 +32,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     make_directory(file.parent)
     write_text(file, experiment(file))
     workdir = Path("runs", file.stem)
-    print(f"{file}: what is trained, and what is swept; read it first, then")
-    print(f"  resjax sweep --config={file} --dry-run")
-    print(f"  resjax sweep --config={file}")
-    print(f"  resjax report {workdir} --open")
+    for line in (
+        f"{file}: what is trained, and what is swept; read it first, then",
+        f"  resjax sweep --config={file} --dry-run",
+        f"  resjax sweep --config={file}",
+        f"  resjax report {workdir} --open",
+    ):
+        tell(line, sys.stdout)
     return 0
 
 

@@ -1,10 +1,12 @@
 """`resjax prepare`: a set of images from TensorFlow Datasets."""
 
 import argparse
+import sys
 
 from resjax.commands.command import Command
 from resjax.overrides import refuse
 from resjax.parsing import path
+from resjax.terminal.lines import tell
 
 NOTES = """\
 TFDS writes the set as ArrayRecord files, which needs TensorFlow:
@@ -40,7 +42,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
     found = prepare(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
-    print(f"{found.done}: {found.directory} ({splits})")
+    tell(f"{found.done}: {found.directory} ({splits})", sys.stdout)
     return 0
 
 

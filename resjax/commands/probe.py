@@ -7,6 +7,7 @@ from resjax.commands.command import DEFINITIONS, Command
 from resjax.commands.experiment import definitions
 from resjax.overrides import refuse
 from resjax.parsing import WIDTH, count, path, whole
+from resjax.terminal.lines import tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
     from resjax.report.probes import write_probed
-    from resjax.terminal.lines import tell
     from resjax.terminal.reports import print_probed
     from resjax.training.compilation import enable_cache
     from resjax.training.events import TensorBoard

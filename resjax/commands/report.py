@@ -1,13 +1,13 @@
 """`resjax report`: the tables, figures and page of a sweep."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from resjax.commands.command import Command
 from resjax.config import ConfigError
 from resjax.overrides import refuse
 from resjax.parsing import path
+from resjax.terminal.lines import tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def print_report(workdir: Path, again: bool) -> None:
         with claimed(workdir):
             report = write_report(workdir, again)
     except Claimed:
-        print(f"another process writes {workdir / 'report'}", file=sys.stderr)
+        tell(f"another process writes {workdir / 'report'}")
     else:
         reports.print_report(report)
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.parsing import path, whole, without
+from resjax.terminal.lines import tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +149,7 @@ def _work_side_by_side(
         raise ConfigError(lines[-1].removeprefix("resjax: "))
     unended = [directory for directory in runs if look(directory).state != DONE]
     if unended:
-        print(f"{len(unended)} runs are not done; see {logs}", file=sys.stderr)
+        tell(f"{len(unended)} runs are not done; see {logs}")
     return EXIT_FAILED if unended else 0
 
 

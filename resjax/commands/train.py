@@ -1,6 +1,7 @@
 """`resjax train`: one network."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from resjax.commands import running
@@ -9,6 +10,7 @@ from resjax.commands.experiment import read_experiment
 from resjax.naming import run_id
 from resjax.ops import native
 from resjax.parsing import path
+from resjax.terminal.lines import tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         print_plan(prepare(config))
     code = running.execute(runs, options.retry)
     if hosts.is_first():
-        print(f"run: {directory}")
+        tell(f"run: {directory}", sys.stdout)
     return code
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 
 from ml_collections import ConfigDict
 
@@ -10,6 +11,7 @@ from resjax.commands.command import DEFINITIONS, Command
 from resjax.commands.experiment import definitions
 from resjax.overrides import override
 from resjax.parsing import path, whole
+from resjax.terminal.lines import tell
 
 NOTES = """\
 files: .safetensors, or .pth, which is read without running code
@@ -73,7 +75,7 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     imported = import_file(options.file, lambda config: override(config, rest), names)
     write_run(options.out, imported, options.file)
     print_imported(imported, options.file)
-    print(f"run: {options.out}")
+    tell(f"run: {options.out}", sys.stdout)
     return 0
 
 
@@ -83,7 +85,7 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
 
     with definitions(rest) as overrides:
         weights = read_any(options.source, lambda config: override(config, overrides)).weights
-        print(export(weights, options.out, options.names, options.fold))
+        tell(export(weights, options.out, options.names, options.fold), sys.stdout)
     return 0
 
 

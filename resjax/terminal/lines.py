@@ -1,22 +1,40 @@
-"""Lines for a person: broken between words in a terminal, and whole everywhere else."""
+"""Lines for a person: broken between words in a terminal, and whole everywhere else.
 
+Names of classes, files and errors come from others. What they hold is shown and never obeyed: no
+control character moves the cursor, and no brackets are taken for a style.
+"""
+
+import re
 import shutil
 import sys
 import textwrap
+import unicodedata
+from typing import TextIO
 
 from rich.console import Console
+from rich.text import Text
+
+LONGEST_WORD, LONGEST = 200, 1000
+"""Characters of a word, and of a whole message, that quotes what it was given."""
 
 
-def tell(line: str) -> None:
-    """A line to stderr."""
-    width = shutil.get_terminal_size().columns
-    print(wrapped(line, width) if sys.stderr.isatty() else line, file=sys.stderr)
+def tell(line: str, file: TextIO | None = None) -> None:
+    """A line to stderr, or to another stream."""
+    file = file or sys.stderr
+    line, width = printable(line), shutil.get_terminal_size().columns
+    print(wrapped(line, width) if file.isatty() else line, file=file)
+
+
+def complain(error: object) -> None:
+    """What is wrong, in a line to stderr."""
+    tell(f"resjax: {shortened(str(error))}")
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
     """A line to a console."""
+    line = printable(line)
     line = wrapped(line, console.width) if console.is_terminal else line
-    console.print(line, style=style, soft_wrap=True)
+    console.print(Text(line), style=style, soft_wrap=True)
 
 
 def wrapped(line: str, width: int) -> str:
@@ -25,3 +43,33 @@ def wrapped(line: str, width: int) -> str:
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+
+
+def printable(text: str) -> str:
+    r"""A text in one line, in which what cannot be printed is escaped.
+
+    >>> print(printable("[red]\x1b[2J\nüß"))
+    [red]\x1b[2J\nüß
+    """
+    return "".join(letter if _is_printable(letter) else _escaped(letter) for letter in text)
+
+
+def _is_printable(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"  # spaces of all scripts
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def shortened(text: str) -> str:
+    """A message, of which long words are cut at their ends and a long rest in the middle.
+
+    >>> shortened(f"model.name={1000 * 'x'} is unknown; choose mlp")[-60:]
+    'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx... is unknown; choose mlp'
+    """
+    ends = rf"(\S{{{LONGEST_WORD}}})\S+?(['\")\]]*[;:,.]?)(?=\s|$)"
+    text = re.sub(ends, r"\1...\2", printable(text))
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+    return text

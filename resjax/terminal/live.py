@@ -16,8 +16,8 @@ from rich.text import Text
 from resjax.interruption import cleared_at_the_end
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
-from resjax.terminal.lines import say
-from resjax.terminal.tables import fit, several
+from resjax.terminal.lines import say, shortened
+from resjax.terminal.tables import fit, literal, several
 from resjax.training.rundir import DONE, FAILED, run_state
 from resjax.training.summary import Progress
 
@@ -89,7 +89,7 @@ def status_rows(statuses: list[Status]) -> Table:
         epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)
         left, spent = status.seconds_left, status.seconds
         table.add_row(
-            status.directory.name,
+            literal(status.directory.name),
             Text(state, style=STYLES.get(status.state, "")),
             epoch,
             "" if status.loss is None else f"{status.loss:.3f}",
@@ -234,7 +234,7 @@ def _epochs(passed: float, whole: float) -> str:
 
 def _ending(outcome: Outcome) -> str:
     if outcome.error:
-        return f"failed: {outcome.error}"
+        return f"failed: {shortened(outcome.error)}"
     summary = outcome.summary
     errors = _errors(summary.train_error, summary.test_error)
     return errors + (
@@ -244,7 +244,7 @@ def _ending(outcome: Outcome) -> str:
 
 def _ended(status: Status) -> str:
     if status.state == FAILED:
-        return f"failed: {status.why}"
+        return f"failed: {shortened(status.why)}"
     return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s"
 
 

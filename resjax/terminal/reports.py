@@ -12,7 +12,7 @@ from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.terminal.lines import say
-from resjax.terminal.tables import print_whole
+from resjax.terminal.tables import literal, print_whole
 
 
 def print_report(report: Report) -> None:
@@ -20,7 +20,7 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
-        table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        table = Table(title=title and literal(title), box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for name in HEADER:
             left = name == "shortcut"
             table.add_column(
@@ -29,7 +29,7 @@ def print_report(report: Report) -> None:
         apart = any(len(arm.cells) > 1 for arm in section.table.arms)
         for arm in section.table.arms:
             for row in rows(arm.cells):
-                table.add_row(*(value.replace(" ± ", "±") for value in row))
+                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
             if apart:
                 table.add_row()
         print_whole(console, table)

@@ -2,22 +2,22 @@
 
 import collections
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from resjax.config import flatten
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
 from resjax.sweeps.ledger import Ledger
 from resjax.sweeps.status import ENDED, Status, count
-from resjax.terminal.lines import say
+from resjax.terminal.lines import say, shortened, tell
 from resjax.terminal.live import clock, status_rows
-from resjax.terminal.tables import print_whole, several
+from resjax.terminal.tables import literal, print_whole, several
 from resjax.training.rundir import DONE
 
 
@@ -35,7 +35,8 @@ def print_findings(findings: list[Finding]) -> None:
         )
         lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
         if found.why:
-            lines.append(found.why + (f"; {found.advice}" if found.advice else ""))
+            why = shortened(found.why.partition("\n")[0])  # a traceback may follow
+            lines.append(why + (f"; {found.advice}" if found.advice else ""))
         for line in lines:
             say(console, f"  {line}")
     states = collections.Counter(found.state for found in findings)
@@ -48,7 +49,7 @@ def print_findings(findings: list[Finding]) -> None:
 def print_removed(paths: list[Path]) -> None:
     """What a repair has removed, to stderr."""
     for path in paths:
-        print(f"removed: {path}", file=sys.stderr)
+        tell(f"removed: {path}")
 
 
 def _ago(seconds: float) -> str:
@@ -94,7 +95,7 @@ def print_statuses(statuses: list[Status], line: str, cost: Ledger | None) -> No
     print_whole(console, table)
     for status in statuses:
         if status.why:
-            say(console, f"{status.directory.name}: {status.why}")
+            say(console, f"{status.directory.name}: {shortened(status.why)}")
     say(console, line)
     if cost:
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
@@ -125,13 +126,13 @@ def print_dry_run(
         own, takes = work[status.directory], seconds[status.directory]
         differs, name = settings[status.directory], status.directory.name
         table.add_row(
-            name if beside else "\n  ".join([name, *differs]),
+            Text("\n  ").join(map(literal, [name] if beside else [name, *differs])),
             status.state,
             f"{own.params:,}",
             f"{own.multiply_adds:,}",
             _operations(2 * own.total),
             "" if takes is None else clock(takes),
-            *([" ".join(differs)] if beside else []),
+            *([literal(" ".join(differs))] if beside else []),
         )
     print_whole(console, table)
     left = [status.directory for status in statuses if status.state not in ENDED]

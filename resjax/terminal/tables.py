@@ -3,6 +3,9 @@
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from resjax.terminal.lines import printable
 
 NARROWEST = 12
 """Columns of the first column of a table that has to make room."""
@@ -11,6 +14,11 @@ NARROWEST = 12
 def several(number: int, what: str) -> str:
     """Such as "1 run" and "2 runs"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def literal(name: str) -> Text:
+    """A cell with a name as it is, whatever it holds."""
+    return Text(printable(name))
 
 
 def fit(console: Console, table: Table, overflow: str = "fold") -> None:

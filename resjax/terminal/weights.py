@@ -12,6 +12,7 @@ from resjax.interop.importing import Imported, describe
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
 from resjax.terminal.lines import say
+from resjax.terminal.tables import literal
 
 MOST_CLASSES = 20
 """Rows of a table of classes; of more classes the worst are told."""
@@ -30,7 +31,7 @@ def print_imported(imported: Imported, source: Path) -> None:
     ]
     console = Console(file=sys.stderr, highlight=False, markup=False)
     for line in lines:
-        say(console, _plain(line))
+        say(console, line)
 
 
 def print_scores(scores: Scores, data: ConfigDict) -> None:
@@ -63,10 +64,10 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
     table.add_column("mostly mistaken for", overflow="ellipsis", no_wrap=True)
     for each in shown:
         table.add_row(
-            _plain(each.name),
+            literal(each.name),
             f"{each.examples:,}",
             f"{100 * _accuracy(each):.2f}",
-            _plain(each.mistaken_for or ""),
+            literal(each.mistaken_for or ""),
         )
     console.print(table)
 
@@ -79,19 +80,14 @@ def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
             classes = [{"name": name, "probability": p} for name, p in prediction.classes]
             print(json.dumps({"image": str(prediction.image), "classes": classes}))
             continue
-        say(console, _plain(str(prediction.image)))
+        say(console, str(prediction.image))
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(overflow="ellipsis", no_wrap=True)
         for name, probability in prediction.classes:
-            table.add_row(f"{100 * probability:6.2f} %", _plain(name))
+            table.add_row(f"{100 * probability:6.2f} %", literal(name))
         console.print(table)
 
 
 def _accuracy(score: ClassScore) -> float:
     return 1 - score.errors / score.examples
-
-
-def _plain(text: str) -> str:
-    """Without what would move the cursor: names come from the files of others."""
-    return "".join(each if each.isprintable() else "?" for each in text)
