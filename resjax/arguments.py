@@ -38,16 +38,32 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
     argparse cannot do this: it takes an unknown option for a positional argument if there is a
     space in it, and durations have one.
+
+    Raises:
+      ConfigError: for an option that has no value.
     """
     own, experiment, words = [], [], iter(arguments)
     for word in words:
         if not re.match(r"--(no)?config\b", word):
             own.append(word)
             continue
+        if "=" not in word and not word.startswith("--no") and not _is_switch(word):
+            word = f"{word}={_value_of(word, next(words, None))}"
         experiment.append(word)
-        if "=" not in word and not word.startswith("--no"):
-            experiment += [value] if (value := next(words, None)) is not None else []
     return own, experiment
+
+
+def _is_switch(option: str) -> bool:
+    """Whether an option of the config stands for True where it has no value."""
+    entry = KEYS.get(option.removeprefix("--config."))
+    return entry is not None and isinstance(entry.default, bool)
+
+
+def _value_of(option: str, following: str | None) -> str:
+    """The value of an option from the word that follows it."""
+    if following is None or following.startswith("--"):
+        raise ConfigError(f"{option} has no value; write {option}=VALUE")
+    return following
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

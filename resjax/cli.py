@@ -43,13 +43,6 @@ def _run(arguments: list[str]) -> int:
         code, line = interrupted
         print(line, file=sys.stderr)
         return code
-    except (AssertionError, RuntimeError):
-        from resjax.training.hosts import no_device  # with JAX, of which the error may be
-
-        if (refusal := no_device()) is None:
-            raise
-        complain(refusal)
-        return EXIT_USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
@@ -57,6 +50,23 @@ def _run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         complain(f"{place}{error.strerror or error}")
         return EXIT_FAILED
+    except (Exception, GeneratorExit, SystemExit) as error:
+        if (reason := _not_ours(error)) is None:
+            raise
+        complain(reason)
+        return EXIT_USAGE
+
+
+def _not_ours(error: BaseException) -> object:
+    """What is wrong if an error is of an experiment, or of JAX that finds no device; or None."""
+    grid = sys.modules.get("resjax.sweeps.grid")  # imported if an experiment is
+    if grid and (reason := grid.fault(error)):
+        return reason
+    if "jax" in sys.modules and isinstance(error, AssertionError | RuntimeError):
+        from resjax.training.hosts import no_device
+
+        return no_device()
+    return None
 
 
 @contextmanager

@@ -23,6 +23,24 @@ class UnknownName(ConfigError):
         self.key = key
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, in a line; one of others may say nothing, or fail to."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
+
+
+def told(error: BaseException) -> str:
+    """An exception by its type and what it says, in a line.
+
+    >>> told(ValueError("a\\nb")), told(KeyError())
+    ('ValueError: a b', 'KeyError')
+    """
+    text = said(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def default_config() -> ConfigDict:
     """The value of every key, for an experiment file to start from."""
     values: dict[str, Any] = {}

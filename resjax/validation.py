@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose, defaults, flatten, nearest
 from resjax.durations import parse_duration
-from resjax.keys import KEYS, Key
+from resjax.keys import KEYS
 
 
 def validate(config: ConfigDict) -> None:
@@ -23,23 +23,25 @@ def validate(config: ConfigDict) -> None:
     for key in flat:
         if key not in known:
             raise ConfigError(f"unknown config key {key!r}; {nearest(key, list(known))}")
-    for key, default in known.items():
+    for key in known:
         if key not in flat:
             raise ConfigError(f"config key {key!r} is missing; start from default_config()")
-        value = flat[key]
-        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
-        if not fits:
-            expected = type(default).__name__
-            raise ConfigError(f"{key}={value!r} is not {expected}; such as {key}={default!r}")
-    for key, entry in KEYS.items():
-        _refuse_value(key, flat[key], entry)
+    for key in KEYS:
+        refuse_value(key, flat[key])
     for key in ("resources.cpus", "resources.gpus"):
         if flat[key] > 1 and flat[key] != int(flat[key]):
             raise ConfigError(f"{key}={flat[key]} is neither whole nor a share of one; such as 2")
 
 
-def _refuse_value(key: str, value: Any, entry: Key) -> None:
-    """Raises ConfigError for a value of the right type that the entry of its key does not take."""
+def refuse_value(key: str, value: Any) -> None:
+    """Raises ConfigError for a value that the entry of its key does not take."""
+    entry, default = KEYS[key], defaults()[key]
+    value = list(value) if isinstance(value, tuple) else value
+    if type(value) is not type(default) and not (
+        type(default) is float and type(value) is int
+    ):
+        expected = type(default).__name__
+        raise ConfigError(f"{key}={value!r} is not {expected}; such as {key}={default!r}")
     if entry.duration:
         for text in value if isinstance(value, list) else [value]:
             parse_duration(text)

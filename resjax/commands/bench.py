@@ -28,6 +28,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training import hosts
     from resjax.training.benchmark import measure_training
     from resjax.training.plan import prepare
+    from resjax.training.rundir import make_directory
 
     _, _, config, _ = read_experiment(rest)
     hosts.require_platform(options.platform)
@@ -36,6 +37,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         configs.append(config.copy_and_resolve_references())
         configs[-1].model.depth = depth
         prepare(configs[-1])
+    if options.trace:
+        make_directory(options.trace)
     # What another process compiled must not be found.
     jax.config.update("jax_enable_compilation_cache", False)
     with Measurements(as_json=options.json) as table:

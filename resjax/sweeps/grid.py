@@ -5,6 +5,7 @@ import inspect
 import itertools
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import decode_source
@@ -14,9 +15,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest
+from resjax.config import ConfigError, flatten, nearest, told
+from resjax.keys import KEYS
 from resjax.naming import run_id
-from resjax.validation import validate
+from resjax.validation import refuse_value, validate
 
 MOST_SEEDS = 10_000
 
@@ -35,13 +37,8 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     module = load_module(Path(filename))
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
-    try:
-        with _adding_shortcuts(Path(filename)):
-            config = module.get_config(arg) if arg else module.get_config()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"get_config({arg!r}) of {filename}: {_one_line(error)}") from error
+    with _refused(f"get_config({arg!r}) of {filename}"), _adding_shortcuts(Path(filename)):
+        config = module.get_config(arg) if arg else module.get_config()
     if not isinstance(config, ConfigDict):
         raise ConfigError(
             f"get_config of {filename} returned no ConfigDict; start from default_config()"
@@ -60,17 +57,38 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is not a Python file")
-    try:
+    with _refused(f"{path} cannot be imported"):
         return run_module(path, decode_source(path.read_bytes()))
-    except ConfigError:
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Has whatever an experiment raises, its own end included, be a refusal in one line."""
+    try:
+        yield
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{path} cannot be imported: {_one_line(error)}") from error
+    except BaseException as error:
+        raise ConfigError(f"{what}: {told(error)}") from error
+
+
+_PREFIX = "resjax_experiment_"
+"""Of the name of a module that is an experiment file."""
+
+
+def fault(error: BaseException) -> str | None:
+    """Where in an experiment file an error was raised, and what it is; None if in none."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    files = {module.__file__ for module in modules}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_code.co_filename in files:
+            return f"{frame.f_code.co_filename}, line {line}: {told(error)}"
+    return None
 
 
 def run_module(path: Path, text: str) -> ModuleType:
     """The module of an experiment file, whose text may have come from another machine."""
-    module = ModuleType(f"resjax_experiment_{path.stem}")
+    module = ModuleType(f"{_PREFIX}{path.stem}")
     module.__file__ = str(path)
     with _adding_shortcuts(path):
         sys.modules[module.__name__] = module  # where dataclasses look for names in annotations
@@ -176,15 +194,17 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     for name, function in vars(module).items():
         if not name.startswith("sweep_") or not inspect.isfunction(function):
             continue
-        try:
+        with _refused(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
             points = list(function(config) if takes_config else function())
-        except Exception as error:
-            raise ConfigError(f"{name}() of the experiment: {_one_line(error)}") from error
-        if not all(isinstance(point, dict) for point in points):
+        if not all(map(_is_point, points)):
             raise ConfigError(f"{name}() of the experiment must yield {{dotted key: value}}")
         axes[name.removeprefix("sweep_")] = points
     return axes
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, dict) and all(isinstance(key, str) for key in point)
 
 
 def axis_of_option(option: str, config: ConfigDict) -> tuple[str, Axis]:
@@ -341,8 +361,7 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
-        raise ConfigError(f"{what} {settings}: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{what} {settings}: {told(error)}") from None
+    for key, value in settings.items():
+        if key in KEYS:
+            refuse_value(key, value)

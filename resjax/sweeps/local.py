@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, told
 from resjax.training import claims, hosts, rundir
 from resjax.training.claims import Claimed
 from resjax.training.groups import groups_of, kind_of
@@ -144,7 +144,7 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
         return outcomes
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         return outcomes + [_crashed(directory, error) for directory in ours]
@@ -156,8 +156,8 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
     return outcomes
 
 
-def _crashed(directory: Path, error: Exception) -> Outcome:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _crashed(directory: Path, error: BaseException) -> Outcome:
+    reason = told(error)
     if hosts.is_first():
         trace = "".join(traceback.format_exception(error))
         rundir.write_text(directory / "error.txt", f"{reason}\n\n{trace}")

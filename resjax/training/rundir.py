@@ -363,7 +363,7 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Writes a file that is either whole or not there; `durable` if the machine may go down."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         if durable:

@@ -1,6 +1,7 @@
 """Sweeps that cannot be run: each ends with exit code 2 and one line, and writes nothing."""
 
 import importlib
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,13 @@ def refused(words, capsys):
      "an axis sets {'model.depth': 'deep'}"),
     ("def sweep_depth():\n    yield 8\n",
      "sweep_depth() of the experiment must yield {dotted key: value}"),
-], ids=["no key", "no point", "two axes", "wrong type", "no mapping"])  # fmt: skip
+    *((f"def sweep_depth():\n    yield {{{key}: 8, 'seed': 1}}\n",
+       "sweep_depth() of the experiment must yield {dotted key: value}")
+      for key in ("8", "None", "('model', 'depth')", "b'model.depth'")),
+    *((f"def sweep_rate():\n    yield {{'{key}': {value}}}\n", f"{key}={value} is not ")
+      for key, value in (("optim.learning_rate", None), ("model.depth", 0), ("seed", -1))),
+    ("def sweep_rate():\n    yield {'train.duration': 3}\n", "duration 3"),
+])  # fmt: skip
 def test_axes_of_an_experiment_that_make_no_grid(tmp_path, axes, message, how, capsys):
     path = tmp_path / "experiment.py"
     path.write_text(BEGINNING + axes)
@@ -106,6 +113,53 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
     assert "failed: MemoryError: of the device" in capsys.readouterr().err
     text = (failed / "error.txt").read_text()
     assert text.startswith("MemoryError: of the device\n\nTraceback")
+
+
+@pytest.mark.parametrize(("body", "told"), [
+    ("raise ValueError", "ValueError"),
+    ("raise ValueError('a\\n\\x1b[2J[red]\\ud800')", "ValueError: a \\x1b[2J[red]\\ud800"),
+    ("class Odd(Exception):\n    def __str__(self): return 3\nraise Odd", "Odd"),
+    ("class Odd(Exception):\n    def __str__(self): raise Odd\nraise Odd", "Odd"),
+    ("raise GeneratorExit", "GeneratorExit"),
+    ("import sys; sys.exit()", "SystemExit"),
+    ("import sys; sys.exit(0)", "SystemExit: 0"),
+    ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+    ("raise StopIteration", "StopIteration"),
+], ids=range(9))  # fmt: skip
+@pytest.mark.parametrize("place", ["", "def get_config():", "def sweep_x():", "class Mine(Identity):"])
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_whatever_an_experiment_raises_is_told_in_a_line(
+    tmp_path, capsys, shortcuts, body, told, place, command
+):
+    method = place.startswith("class")
+    if place:
+        body = textwrap.indent(body, "    ")
+        if place == "def sweep_x():":
+            body += "\n    yield {}"
+        if method:
+            body = "    def __call__(self, x, train=False):\n" + textwrap.indent(body, "    ")
+    path = tmp_path / "experiment.py"
+    path.write_text(
+        "from resjax.config import default_config\n"
+        "from resjax.models.shortcuts import SHORTCUTS, Identity\n"
+        + ("def get_config():\n    return default_config()\n" if place != "def get_config():" else "")
+        + f"{place}\n{body}\n"
+        + ("SHORTCUTS['mine'] = Mine\n" if method else "")
+    )
+    words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}"]
+    words += ["--config.model.shortcut=mine", "--config.model.depth=8"] if method else []
+    if place == "def sweep_x():" and (command == "train" or "StopIteration" in told):
+        pytest.skip("no axis is made, or none is wrong")
+    code = main([command, *words])
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert f"{told}\n" in error
+    if method and command == "sweep":
+        assert code == 1  # a run of the grid that has failed
+        return
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith("resjax: ")
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
 
 
 OWN = """

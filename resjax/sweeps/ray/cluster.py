@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import resjax
-from resjax.config import ConfigError
+from resjax.config import ConfigError, told
 from resjax.training import manifest
 
 SECONDS_TO_ANSWER = 10.0
@@ -57,7 +57,7 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.init(**settings)
     except (OSError, RuntimeError, ValueError, SystemExit) as error:
         what = "Ray does not start" if address is None else f"--address={address}"
-        raise ConfigError(f"{what}: {one_line(error)}; ray status tells more") from None
+        raise ConfigError(f"{what}: {told(error)}; ray status tells more") from None
     try:
         yield
     finally:
@@ -190,8 +190,3 @@ def task(function: Any, amounts: Mapping[str, float], node: str | None = None) -
     return ray.remote(
         num_cpus=cpus, num_gpus=gpus, resources=amounts, max_calls=1, max_retries=0, **where
     )(function)
-
-
-def one_line(error: BaseException) -> str:
-    """The kind of an error and what it says."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -17,11 +17,11 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
-from resjax.config import ConfigError, flatten
+from resjax.config import ConfigError, flatten, told
 from resjax.interruption import deferred
 from resjax.sweeps import local
 from resjax.sweeps.local import Outcome
-from resjax.sweeps.ray.cluster import is_offered, needs, one_line, refuse_unoffered, task
+from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
 from resjax.sweeps.ray.worker import HostLost, Place, check, run
 from resjax.training import claims, rundir
 from resjax.training.summary import read_summary
@@ -190,11 +190,11 @@ class _Work:
             if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
                 raise cause from None
             raise ConfigError(
-                f"a worker cannot run resjax: {one_line(cause)}; install resjax and what it "
+                f"a worker cannot run resjax: {told(cause)}; install resjax and what it "
                 "requires on all nodes, as here"
             ) from error
         except exceptions.RuntimeEnvSetupError as error:
-            raise ConfigError(f"resjax does not reach the workers: {one_line(error)}") from None
+            raise ConfigError(f"resjax does not reach the workers: {told(error)}") from None
 
     def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
         """Of a run whose process is gone: None if it is tried again."""
