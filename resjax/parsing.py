@@ -1,11 +1,13 @@
 """How the command line is read: one line for what is wrong, help in 80 columns, types of values."""
 
 import argparse
+import math
 import shutil
 from pathlib import Path
 from typing import NoReturn
 
 from resjax.config import ConfigError
+from resjax.keys import KEYS
 
 WIDTH = 80
 """The most columns of a help text."""
@@ -64,18 +66,52 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def filled(text: str) -> str:
+    """A text that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty; is a variable not set?")
+    return text
+
+
+MOST = 2**31 - 1
+"""Of what is counted; larger numbers are slips, and arrays have no such sizes."""
+
+
 def whole(text: str) -> int:
     """A number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
+    return count(text)
 
 
-def count(text: str) -> int:
+def count(text: str, most: int = MOST) -> int:
     """A number from 0 on."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    if len(text) > len(str(most)) or int(text) > most:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {most}")
     return int(text)
+
+
+def pixels(text: str) -> int:
+    """The side of an image, as of `data.size`."""
+    return count(str(whole(text)), int(KEYS["data.size"].within[1]))
+
+
+def images(text: str) -> int:
+    """Images in a batch that a device might hold."""
+    return count(str(whole(text)), 2**20)
+
+
+def seconds(text: str) -> float:
+    """A length of time, finite and above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, such as 5")
+    return value
 
 
 def wholes(text: str) -> list[int]:

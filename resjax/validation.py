@@ -37,9 +37,7 @@ def refuse_value(key: str, value: Any) -> None:
     """Raises ConfigError for a value that the entry of its key does not take."""
     entry, default = KEYS[key], defaults()[key]
     value = list(value) if isinstance(value, tuple) else value
-    if type(value) is not type(default) and not (
-        type(default) is float and type(value) is int
-    ):
+    if type(value) is not type(default) and not (type(default) is float and type(value) is int):
         expected = type(default).__name__
         raise ConfigError(f"{key}={value!r} is not {expected}; such as {key}={default!r}")
     if entry.duration:

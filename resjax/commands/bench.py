@@ -6,14 +6,14 @@ import functools
 from resjax.commands import running
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
-from resjax.parsing import path, wholes
+from resjax.parsing import path, seconds, wholes
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_platform(parser)
     parser.add_argument("--depths", type=wholes, metavar="N,...", help="one after the other")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, metavar="S", help="to measure each for (default: 5)"
+        "--seconds", type=seconds, default=5.0, metavar="S", help="to measure each for (default: 5)"
     )
     parser.add_argument(
         "--trace", type=path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from resjax.commands.command import EXPERIMENT, Command
 from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
-from resjax.parsing import path, whole
+from resjax.parsing import filled, images, path, pixels, whole
 from resjax.terminal.lines import tell
 from resjax.validation import validate
 
@@ -20,24 +20,30 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NETWORK", help="a network such as resnet50")
-    parser.add_argument("--shortcut", metavar="KIND", help="model.shortcut instead of its own")
-    parser.add_argument("--order", metavar="ORDER", help="model.order instead of its own")
+    parser.add_argument(
+        "name", nargs="?", type=filled, metavar="NETWORK", help="a network such as resnet50"
+    )
+    parser.add_argument(
+        "--shortcut", type=filled, metavar="KIND", help="model.shortcut instead of its own"
+    )
+    parser.add_argument(
+        "--order", type=filled, metavar="ORDER", help="model.order instead of its own"
+    )
     parser.add_argument(
         "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck with the stride"
     )
     parser.add_argument("--classes", type=whole, metavar="N", help="outputs instead of its own")
-    parser.add_argument("--size", type=whole, metavar="PIXELS", help="side of the images")
+    parser.add_argument("--size", type=pixels, metavar="PIXELS", help="side of the images")
     parser.add_argument(
-        "--memory", type=whole, metavar="BATCH",
+        "--memory", type=images, metavar="BATCH",
         help="compile a step for BATCH images, tell its memory",
     )  # fmt: skip
     parser.add_argument(
-        "--device", metavar="NAME",
+        "--device", type=filled, metavar="NAME",
         help="estimate a step on a100, h100, v3-8, v4-8, v5e-8",
     )  # fmt: skip
     parser.add_argument(
-        "--batch", type=whole, metavar="N",
+        "--batch", type=images, metavar="N",
         help="images in that step (default: train.batch_size)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")

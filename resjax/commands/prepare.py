@@ -5,7 +5,7 @@ import sys
 
 from resjax.commands.command import Command
 from resjax.overrides import refuse
-from resjax.parsing import path
+from resjax.parsing import filled, path
 from resjax.terminal.lines import tell
 
 NOTES = """\
@@ -26,7 +26,9 @@ or size.
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+    parser.add_argument(
+        "name", type=filled, metavar="NAME", help="NAME, NAME/CONFIG or NAME/CONFIG:VERSION"
+    )
     parser.add_argument(
         "--data-dir", type=path, metavar="DIR",
         help="of all sets (default: $TFDS_DATA_DIR; see below)",

@@ -6,13 +6,13 @@ import textwrap
 from resjax.commands.command import DEFINITIONS, Command
 from resjax.commands.experiment import definitions
 from resjax.overrides import refuse
-from resjax.parsing import WIDTH, count, path, whole
+from resjax.parsing import WIDTH, count, filled, path, whole
 from resjax.terminal.lines import tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", type=path, metavar="RUN", help="directory of the run")
-    parser.add_argument("--probe", metavar="NAME,...", help="which (default: all)")
+    parser.add_argument("--probe", type=filled, metavar="NAME,...", help="which (default: all)")
     parser.add_argument(
         "--checkpoint", type=count, metavar="STEP",
         help="of this step, 0 before training (default: newest)",
@@ -21,7 +21,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--examples", type=whole, metavar="N",
         help="how many images (default: eval.probe_examples)",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="NAME", help="images to probe imported weights on")
+    parser.add_argument(
+        "--data", type=filled, metavar="NAME", help="images to probe imported weights on"
+    )
     parser.add_argument(
         "--out", type=path, metavar="DIR", help="for the files (default: RUN/probes/STEP)"
     )

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import flatten
 from resjax.exits import EXIT_FAILED
-from resjax.parsing import count, whole
+from resjax.parsing import count, filled, whole
 
 UNFINISHED = """\
 A run saves its state every checkpoint.seconds. On Ctrl-C and SIGTERM it saves
@@ -32,7 +32,9 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
         "Start the same command on each. Under Slurm, Open MPI and on TPU slices they\n"
         "find each other; elsewhere each is told:",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    group.add_argument(
+        "--coordinator", type=filled, metavar="HOST:PORT", help="address of process 0"
+    )
     group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
     group.add_argument("--process", type=count, metavar="I", help="which one this is, from 0")
     group.add_argument(

@@ -14,7 +14,7 @@ from resjax.commands.experiment import read_experiment
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
-from resjax.parsing import path, whole, without
+from resjax.parsing import filled, path, whole, without
 from resjax.terminal.lines import tell
 
 
@@ -25,16 +25,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
-        "--sweep", metavar="AXES",
+        "--sweep", type=filled, metavar="AXES",
         help="axes to multiply, as depth,shortcut (default: all)",
     )  # fmt: skip
     grid.add_argument("--seeds", type=int, metavar="N", help="every network with seeds 0 to N-1")
     grid.add_argument(
-        "--axis", action="append", default=[], metavar="KEY=V,V",
+        "--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
         help="another axis, as model.depth=20,56",
     )  # fmt: skip
     grid.add_argument(
-        "--only", action="append", default=[], metavar="KEY=V,V",
+        "--only", action="append", default=[], type=filled, metavar="KEY=V,V",
         help="leave out all other runs, as shortcut=none",
     )  # fmt: skip
     grid.add_argument(
@@ -42,7 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
     grid.add_argument(
-        "--device", metavar="NAME",
+        "--device", type=filled, metavar="NAME",
         help="with --dry-run: estimate the times there, as on v4-8",
     )  # fmt: skip
     work = parser.add_argument_group("the work")
@@ -57,7 +57,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="what starts runs (default: local, this process)",
     )  # fmt: skip
     work.add_argument(
-        "--address", metavar="ADDRESS",
+        "--address", type=filled, metavar="ADDRESS",
         help="of a Ray cluster: auto or HOST:PORT (default: none)",
     )  # fmt: skip
     running.add_hosts(parser)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from resjax.commands.command import DEFINITIONS, Command
 from resjax.commands.experiment import definitions
 from resjax.overrides import override
-from resjax.parsing import path, whole
+from resjax.parsing import filled, path, whole
 from resjax.terminal.lines import tell
 
 NOTES = """\
@@ -43,7 +43,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=path, required=True, metavar="FILE",
         help=".safetensors, or .stablehlo: a compiled function",
     )  # fmt: skip
-    parser.add_argument("--names", metavar="NAMES", help="whose names the tensors get; see below")
+    parser.add_argument(
+        "--names", type=filled, metavar="NAMES", help="whose names the tensors get; see below"
+    )
     parser.add_argument(
         "--fold", action="store_true", help="put normalisations into the layers before"
     )
@@ -51,9 +53,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument("--data", metavar="NAME", help="images to take (default: the run's)")
     parser.add_argument(
-        "--split", metavar="SLICE", help="as test or train[:1000] (default: data.test)"
+        "--data", type=filled, metavar="NAME", help="images to take (default: the run's)"
+    )
+    parser.add_argument(
+        "--split", type=filled, metavar="SLICE", help="as test or train[:1000] (default: data.test)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -291,7 +291,7 @@ NAMES: dict[str, Callable[..., dict]] = {
         "shortcut": "projection",
         "bottleneck_width": 2.0,
     },
-    r"resnext(50|101|152)_([1-9]\d*)x([1-9]\d*)d": lambda depth, groups, width: {
+    r"resnext(50|101|152)_([1-9]\d{0,4})x([1-9]\d{0,4})d": lambda depth, groups, width: {
         "name": "imagenet",
         "depth": int(depth),
         "shortcut": "projection",
@@ -306,15 +306,19 @@ NAMES: dict[str, Callable[..., dict]] = {
         "order": "preact",
         "opening": "block",
     },
-    r"cifar-resnet(\d+)": lambda depth: {"name": "cifar", "depth": int(depth)},
-    r"cifar-plain(\d+)": lambda depth: {"name": "cifar", "depth": int(depth), "shortcut": "none"},
-    r"cifar-resnet(\d+)-bottleneck": lambda depth: {
+    r"cifar-resnet(\d{1,6})": lambda depth: {"name": "cifar", "depth": int(depth)},
+    r"cifar-plain(\d{1,6})": lambda depth: {
+        "name": "cifar",
+        "depth": int(depth),
+        "shortcut": "none",
+    },
+    r"cifar-resnet(\d{1,6})-bottleneck": lambda depth: {
         "name": "cifar",
         "depth": int(depth),
         "block": "bottleneck",
         "shortcut": "projection",  # He et al. 2016, appendix
     },
-    r"wrn(\d+)-([1-9]\d*)": lambda depth, factor: {
+    r"wrn(\d{1,6})-([1-9]\d{0,4})": lambda depth, factor: {
         "name": "wrn",
         "depth": int(depth),
         "width": 16 * int(factor),

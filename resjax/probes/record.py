@@ -167,6 +167,7 @@ def probe_run(
         own = dict.fromkeys(("data.train", "data.validation", "data.test"), "")
         config.update_from_flattened_dict({"data.name": data, **own})
     plan, names = prepare(config), names or list(PROBES)
+    _refuse_more_than_there_are(examples, names, plan)
     examples = examples or config.eval.probe_examples
     if imported and (directory / weights.FILE).exists():
         model, state = _imported(directory, plan)
@@ -186,6 +187,14 @@ def probe_run(
         examples=examples,
         found=found,
     )
+
+
+def _refuse_more_than_there_are(examples: int | None, names: list[str], plan: Plan) -> None:
+    """Raises ConfigError if no split that is probed has as many examples as were asked for."""
+    sizes = {split: len(plan.source.splits[split]) for split in {PROBES[n].split for n in names}}
+    if examples and examples > max(sizes.values()):
+        there = " and ".join(f"{size} of {split}" for split, size in sorted(sizes.items()))
+        raise ConfigError(f"--examples={examples} is more than there are, {there}; use fewer")
 
 
 def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:

@@ -175,7 +175,9 @@ def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
 
 
 def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return rundir.read_failure(run), "start it again with --retry, or change its config for another run"
+    return rundir.read_failure(
+        run
+    ), "start it again with --retry, or change its config for another run"
 
 
 def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:

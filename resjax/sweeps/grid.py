@@ -251,8 +251,10 @@ def _key_and_values(option: str, what: str, config: ConfigDict) -> tuple[str, li
             raise ConfigError(f"{what} {option}: unknown config key {key!r}; {remedy}")
         [key] = ends
     # A comma inside of brackets is no end of a value.
-    words = re.findall(r"(?:[^,(\[]|\([^)]*\)|\[[^\]]*\])+", text)
-    return key, [_value(key, word.strip(), flat[key]) for word in words]
+    words = [word.strip() for word in re.split(r",(?![^(\[]*[)\]])", text)]
+    if not all(words):
+        raise ConfigError(f"{what} {option} has an empty value; leave out a comma")
+    return key, [_value(key, word, flat[key]) for word in words]
 
 
 def _value(key: str, text: str, known: Any) -> Any:

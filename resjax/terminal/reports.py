@@ -20,7 +20,9 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
-        table = Table(title=title and literal(title), box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        table = Table(
+            title=title and literal(title), box=None, padding=(0, 1, 0, 0), pad_edge=False
+        )
         for name in HEADER:
             left = name == "shortcut"
             table.add_column(

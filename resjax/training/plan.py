@@ -296,6 +296,11 @@ def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:
 
 
 def _shallow(config: ConfigDict, deep: ResNet) -> ResNet:
+    if config.train.grow_from == config.model.depth:
+        raise ConfigError(
+            f"train.grow_from={config.train.grow_from} has no effect: it is model.depth; set it to "
+            "a smaller depth, or to 0"
+        )
     config = config.copy_and_resolve_references()
     config.model.depth = config.train.grow_from
     shallow = build_model(config, deep.classes)

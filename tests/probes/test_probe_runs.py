@@ -118,6 +118,16 @@ def test_weights_without_a_checkpoint_are_probed_as_those_of_the_checkpoint(tiny
 
 
 @pytest.mark.slow
+def test_more_examples_than_there_are_are_refused(tiny, tmp_path, capsys):
+    train_and_evaluate(tiny, tmp_path / "run")
+    assert main(["probe", str(tmp_path / "run"), "--examples=1000000000"]) == 2
+    told = "--examples=1000000000 is more than there are, 360 of test and 1437 of train; use fewer"
+    assert told in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="more than there are, 360 of test; use fewer"):
+        probe_run(tmp_path / "run", ["lesions"], examples=361)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_step_0_is_the_network_before_training(dense, tmp_path):
     dense.model.dtype = "float64"

@@ -126,7 +126,9 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
     ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
     ("raise StopIteration", "StopIteration"),
 ], ids=range(9))  # fmt: skip
-@pytest.mark.parametrize("place", ["", "def get_config():", "def sweep_x():", "class Mine(Identity):"])
+@pytest.mark.parametrize(
+    "place", ["", "def get_config():", "def sweep_x():", "class Mine(Identity):"]
+)
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_whatever_an_experiment_raises_is_told_in_a_line(
     tmp_path, capsys, shortcuts, body, told, place, command
@@ -142,7 +144,11 @@ def test_whatever_an_experiment_raises_is_told_in_a_line(
     path.write_text(
         "from resjax.config import default_config\n"
         "from resjax.models.shortcuts import SHORTCUTS, Identity\n"
-        + ("def get_config():\n    return default_config()\n" if place != "def get_config():" else "")
+        + (
+            "def get_config():\n    return default_config()\n"
+            if place != "def get_config():"
+            else ""
+        )
         + f"{place}\n{body}\n"
         + ("SHORTCUTS['mine'] = Mine\n" if method else "")
     )
