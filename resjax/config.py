@@ -32,9 +32,9 @@ def said(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An exception by its type and what it says, in a line.
+    r"""An exception by its type and what it says, in a line.
 
-    >>> told(ValueError("a\\nb")), told(KeyError())
+    >>> told(ValueError("a\nb")), told(KeyError())
     ('ValueError: a b', 'KeyError')
     """
     text = said(error)

@@ -1,6 +1,7 @@
 """A grid of runs: an experiment file, its named axes, their product."""
 
 import ast
+import importlib
 import inspect
 import itertools
 import re
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -37,7 +38,11 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     module = load_module(Path(filename))
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
-    with _refused(f"get_config({arg!r}) of {filename}"), _adding_shortcuts(Path(filename)):
+    with (
+        _refused(f"get_config({arg!r}) of {filename}"),
+        _adding_shortcuts(Path(filename)),
+        _importing_beside(Path(filename).resolve().parent),
+    ):
         config = module.get_config(arg) if arg else module.get_config()
     if not isinstance(config, ConfigDict):
         raise ConfigError(
@@ -79,7 +84,7 @@ _PREFIX = "resjax_experiment_"
 def fault(error: BaseException) -> str | None:
     """Where in an experiment file an error was raised, and what it is; None if in none."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
-    files = {module.__file__ for module in modules}
+    files = {*(module.__file__ for module in modules), *_modules_beside().values()}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code.co_filename in files:
             return f"{frame.f_code.co_filename}, line {line}: {told(error)}"
@@ -90,10 +95,65 @@ def run_module(path: Path, text: str) -> ModuleType:
     """The module of an experiment file, whose text may have come from another machine."""
     module = ModuleType(f"{_PREFIX}{path.stem}")
     module.__file__ = str(path)
-    with _adding_shortcuts(path):
+    with _importing_beside(path.resolve().parent), _adding_shortcuts(path):
         sys.modules[module.__name__] = module  # where dataclasses look for names in annotations
         exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
     return module
+
+
+class _Place(NamedTuple):
+    """The directory of an experiment, and the modules that there were before."""
+
+    directory: Path
+    known: frozenset[str]
+
+
+_places: list[_Place] = []
+"""That of the experiment that was loaded last; it is none or one."""
+
+
+@contextmanager
+def _importing_beside(directory: Path) -> Iterator[None]:
+    """Where an experiment finds the modules beside it first, as a script does.
+
+    Those beside an experiment of another directory may have the same names, and are forgotten. What
+    it imports when it is called is looked for there last: other packages import then, too.
+    """
+    if not _places or _places[0].directory != directory:
+        for name in _modules_beside():
+            del sys.modules[name]
+        for place in _places:
+            sys.path.remove(str(place.directory))
+        _places[:] = [_Place(directory, frozenset(sys.modules))]
+        sys.path.append(str(directory))
+    importlib.invalidate_caches()  # what is imported may just have been written
+    sys.path.insert(0, str(directory))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(directory))
+
+
+def _modules_beside() -> dict[str, str]:
+    """{name: file} of what experiments have imported from beside them."""
+    return {name: file for place in _places for name, file in _modules_in(place).items()}
+
+
+def _modules_in(place: _Place) -> dict[str, str]:
+    files = {
+        name: getattr(module, "__file__", None) or ""
+        for name, module in sys.modules.items()
+        if name not in place.known and not name.startswith(_PREFIX)
+    }
+
+    def lies_there(name: str) -> bool:
+        file = Path(files.get(name.partition(".")[0], ""))  # of the whole package
+        return place.directory in (
+            file.parent,
+            *(file.parents[1:2] if file.stem == "__init__" else ()),
+        )
+
+    return {name: files[name] for name in filter(lies_there, files)}
 
 
 _ADDED: dict[type, Path] = {}

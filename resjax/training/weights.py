@@ -2,8 +2,8 @@
 
 `weights.safetensors` holds numbers and text and nothing that could be executed. Its tensors are
 named by their paths, such as `params/stage2/rest/conv1/kernel`; its metadata say the config and the
-classes, and are sealed together with the SHA-256 of the tensors, so that a damaged file is not taken
-for a whole one, nor for another network.
+classes, and are sealed with the SHA-256 of the tensors, so that a damaged file is not taken for a
+whole one, nor for another network.
 """
 
 import dataclasses

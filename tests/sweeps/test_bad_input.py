@@ -1,6 +1,7 @@
 """Sweeps that cannot be run: each ends with exit code 2 and one line, and writes nothing."""
 
 import importlib
+import sys
 import textwrap
 from pathlib import Path
 
@@ -218,6 +219,52 @@ def test_a_file_may_add_its_shortcut_again_and_another_file_may_not(tmp_path, sh
     theirs, _ = load_experiment(str(second))
     again, _ = load_experiment(f"{first.parent}/../a/mine.py")
     assert (shortcuts["mine"], shortcuts["yours"]) == (again.Mine, theirs.Mine)
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """What is imported, and from where; what a test adds is taken back."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(sys.modules)
+    yield
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("modules")
+def test_an_experiment_imports_the_modules_beside_it(tmp_path, shortcuts, monkeypatch):
+    """Each its own, though they have the same names, and as they are when it is loaded."""
+    monkeypatch.chdir("/")
+    for directory, depth in (("one", 14), ("other", 26)):
+        package = tmp_path / directory / "my_package"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "depths.py").write_text(f"DEPTH = {depth}\n")
+        (tmp_path / directory / "my_width.py").write_text(f"WIDTH = {depth - 10}\n")
+        (tmp_path / directory / "random.py").write_text("raise ImportError")  # Python's is there
+        (tmp_path / directory / "mine.py").write_text(
+            "from resjax.config import default_config\n"
+            "from my_package.depths import DEPTH\n"
+            "def get_config():\n"
+            "    import random\n"
+            "    from my_width import WIDTH\n"  # when it is called
+            "    config = default_config()\n"
+            "    config.model.depth, config.model.width = DEPTH, WIDTH\n"
+            "    return config\n"
+        )
+    for directory, depth in (("one", 14), ("other", 26), ("one", 14), ("one", 14)):
+        _, config = load_experiment(str(tmp_path / directory / "mine.py"))
+        assert (config.model.depth, config.model.width) == (depth, depth - 10)
+
+
+@pytest.mark.usefixtures("modules")
+def test_an_error_of_a_module_beside_an_experiment_is_told_in_a_line(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(f"import my_helper\n{BEGINNING}")
+    words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}"]
+    assert "ModuleNotFoundError: No module named 'my_helper'" in refused(words, capsys)
+    (tmp_path / "my_helper.py").write_text("1 / 0\n")
+    assert "ZeroDivisionError: division by zero" in refused(words, capsys)
 
 
 def test_a_file_that_python_has_imported_may_add_its_shortcut(tmp_path, shortcuts, monkeypatch):

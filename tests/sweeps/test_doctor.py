@@ -79,7 +79,7 @@ def test_a_file_that_is_gone_is_named_with_what_to_do(tiny, done, name, capsys):
             told = capsys.readouterr()
             assert f"{done / name} is missing beside other files" in told.out + told.err
             assert code == (2 if command == "report" else 0)
-        with pytest.raises(ConfigError, match="config.json is missing beside"):
+        with pytest.raises(ConfigError, match=r"config.json is missing beside"):
             train_and_evaluate(tiny, done)
         return
     assert found.advice.startswith(f"remove {done / 'result.json'} and start it again")
