@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import decode_source
-from pathlib import Path
 from typing import Any
 
 from argcomplete import CompletionFinder
@@ -18,6 +17,7 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter, Suppres
 from resjax.arguments import command_parser, make_parser
 from resjax.commands import COMMANDS
 from resjax.keys import KEYS
+from resjax.paths import experiment_file
 
 START = "--config."
 """The start of the options that set a key of a config."""
@@ -93,7 +93,7 @@ def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
     """What fits in the lines of the experiment file, which is read and not run."""
     try:
-        text = decode_source(Path(parsed_args.config.partition(":")[0]).read_bytes())
+        text = decode_source(experiment_file(parsed_args.config)[0].read_bytes())
     except (AttributeError, OSError, SyntaxError, ValueError):
         return []
     return re.findall(pattern, text, re.MULTILINE)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resjax.paths import local
 from resjax.report.report import Report, write_report
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
@@ -54,8 +55,9 @@ def sweep(
     check(runs)
     enable_cache()
     run_sweep(runs, Line(runs), retry)
-    with claimed(Path(workdir)):
-        return write_report(Path(workdir))
+    workdir = local(workdir)
+    with claimed(workdir):
+        return write_report(workdir)
 
 
 class Line:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from resjax.config import ConfigError
 from resjax.keys import KEYS
+from resjax.paths import local
 
 WIDTH = 80
 """The most columns of a help text."""
@@ -57,13 +58,10 @@ def without(arguments: list[str], option: str) -> list[str]:
 
 def path(text: str) -> Path:
     """A file or directory from the command line."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name is empty; is a variable not set?")
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is not a POSIX directory; mount the bucket and name its path"
-        )
-    return Path(text)
+    try:
+        return local(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def filled(text: str) -> str:

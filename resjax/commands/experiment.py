@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 
 from ml_collections import ConfigDict
@@ -11,6 +10,7 @@ from resjax.config import ConfigError, UnknownName
 from resjax.naming import plain
 from resjax.overrides import override
 from resjax.parsing import Parser
+from resjax.paths import experiment_file
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
@@ -26,7 +26,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
         raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
     module, config = load_experiment(files[0])
     overridden = override(config, overrides)
-    return plain(Path(files[0].partition(":")[0]).stem), module, config, overridden
+    return plain(experiment_file(files[0])[0].stem), module, config, overridden
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
 
     files, overrides = _files(words)
     for file in files:
-        load_module(Path(file.partition(":")[0]))
+        load_module(experiment_file(file)[0])
     try:
         yield overrides
     except UnknownName as error:

@@ -105,7 +105,6 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         be read.
     """
     tell = choose(ON_BAD, on_bad, "data.on_bad")
-    path = path.expanduser()
     roots = _roots(path, splits.test_only)
     splits = _with_test(path, roots, splits)
     slices = slices_of(splits, list(roots))

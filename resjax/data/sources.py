@@ -5,7 +5,6 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split, with_channels
+from resjax.paths import local
 
 FAKE_EXAMPLES = 1024
 """Images to train on, if a name of fake data does not say how many."""
@@ -159,7 +159,9 @@ SOURCES: dict[str, Kind] = {
     "folder": Kind(
         "folder:PATH, a directory with a folder of images for each class",
         "folder:(.+)",
-        lambda request, path: folder(Path(path), request.splits, request.on_bad),
+        lambda request, path: folder(
+            local(path, "data.name=folder:"), request.splits, request.on_bad
+        ),
     ),
 }
 
@@ -167,7 +169,7 @@ SOURCES: dict[str, Kind] = {
 def _prepared(request: Request, name: str) -> Source:
     from resjax.data.tfds import tfds_source
 
-    directory = Path(request.directory) if request.directory else None
+    directory = local(request.directory, "data.dir=") if request.directory else None
     return tfds_source(name, directory, request.splits)
 
 

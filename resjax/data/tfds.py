@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from resjax.config import ConfigError
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
+from resjax.paths import local
 
 FORMAT = "array_record"
 
@@ -62,11 +63,7 @@ def default_data_dir() -> Path:
       ConfigError: if that is not a POSIX directory.
     """
     text = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if "://" in text:
-        raise ConfigError(
-            f"TFDS_DATA_DIR={text} is not a POSIX directory; mount it and name its path"
-        )
-    return Path(text).expanduser()
+    return local(text, "TFDS_DATA_DIR=")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, flatten, nearest, told
 from resjax.keys import KEYS
 from resjax.naming import run_id
+from resjax.paths import experiment_file, local
 from resjax.validation import refuse_value, validate
 
 MOST_SEEDS = 10_000
@@ -34,14 +35,14 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
       ConfigError: if there is no such file, it cannot be imported, has no `get_config`, its
         `get_config` refuses ARG, or it gives the name of a shortcut another meaning.
     """
-    filename, _, arg = reference.partition(":")
-    module = load_module(Path(filename))
+    filename, arg = experiment_file(reference)
+    module = load_module(filename)
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     with (
         _refused(f"get_config({arg!r}) of {filename}"),
-        _adding_shortcuts(Path(filename)),
-        _importing_beside(Path(filename).resolve().parent),
+        _adding_shortcuts(filename),
+        _importing_beside(filename.resolve().parent),
     ):
         config = module.get_config(arg) if arg else module.get_config()
     if not isinstance(config, ConfigDict):
@@ -238,6 +239,7 @@ def select_runs(
     """As `experiment_runs`, from an experiment and its config, whose `fixed` keys are set."""
     further = dict(axis_of_option(option, config) for option in added)
     chosen = select_axes(axes_of(module, config), axes, seeds, fixed, further)
+    workdir = local(workdir)
     runs = keep_only(expand(config, chosen), only)
     return {Path(workdir, name): run for name, run in runs.items()}
 

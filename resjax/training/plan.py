@@ -2,7 +2,6 @@
 
 import dataclasses
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -21,6 +20,7 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
+from resjax.paths import local
 from resjax.training import unrolling
 from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.lanes import Lanes
@@ -166,7 +166,7 @@ def prepare(config: ConfigDict) -> Plan:
     start = None
     if config.train.init_from:
         first, grown = shallow or model, grow_at == 0
-        path = Path(config.train.init_from).expanduser()
+        path = local(config.train.init_from, "train.init_from=")
         start = find_start(path, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
     for key in ("decayed", "adapted"):

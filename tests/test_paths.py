@@ -1,0 +1,76 @@
+"""Names of files, wherever they are written: one meaning of ~, and no URLs."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resjax.cli import main
+from resjax.config import ConfigError, default_config
+from resjax.data.sources import Request, load
+from resjax.paths import local
+from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import prepare
+
+EXPERIMENT = "from resjax.config import default_config as get_config\n"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(EXPERIMENT)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_path, capsys):
+    for number, name in enumerate(("ant", "bee")):
+        (home / "photos" / name).mkdir(parents=True)
+        for n in range(3):
+            pixels = np.full((8, 8), 100 * number + n, np.uint8)
+            Image.fromarray(pixels).save(home / "photos" / name / f"{n}.png")
+    train_and_evaluate(tiny, tmp_path / "run")
+    tiny.train.init_from = "~/run"
+    assert prepare(tiny).start.path == home / "run"
+    images = load("folder:~/photos", Request()).train
+    assert images.images.shape[0] == 6
+    assert main(["sweep", "--config=~/mine.py", "--workdir=~/sweep", "--dry-run"]) == 0
+    assert main(["doctor", "~/run"]) == 0
+    assert main(["export", "~/run", "--out=~/net.stablehlo"]) == 0
+    assert (home / "net.stablehlo").exists()
+    assert main(["predict", "~/run", "~/photos/ant/0.png"]) == 0
+    assert main(["evaluate", "~/run", "--config=~/mine.py"]) == 0
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("gs://bucket/x", "is not a POSIX directory; mount the bucket and name its path"),
+    ("~nobody-at-all/x", "begins with the home of a user that is not known here; write the whole"),
+], ids=["url", "nobody"])  # fmt: skip
+def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name, told, capsys):
+    path = f"--config={home / 'mine.py'}"
+    for words in (
+        ["train", f"--config={name}"], ["train", f"--config={name}:cifar10"],
+        ["train", path, f"--workdir={name}"], ["train", path, f"--config.train.init_from={name}"],
+        ["train", path, f"--config.data.name=folder:{name}"],
+        ["train", path, "--config.data.name=cifar10", f"--config.data.dir={name}"],
+        ["bench", path, f"--trace={name}"], ["doctor", name], ["status", name], ["report", name],
+        ["probe", name], ["evaluate", name], ["predict", name, name], ["init", name],
+        ["import", name, "--out=x"], ["export", name, "--out=x.safetensors"],
+        ["evaluate", "run", f"--config={name}"], ["prepare", "cifar10", f"--data-dir={name}"],
+        ["describe", "resnet18", f"--diagram={name}"],
+    ):  # fmt: skip
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert told in error, (words, error)
+        assert name in error
+        assert error.count("\n") == 1
+
+
+def test_a_name_with_a_nul_is_refused():
+    for keys in ({"train.init_from": "a\0b"}, {"data.name": "folder:a\0b"},
+                 {"data.name": "cifar10", "data.dir": "a\0b"}):  # fmt: skip
+        config = default_config()
+        config.update_from_flattened_dict(keys)
+        with pytest.raises(ConfigError, match="is no name of a file; leave out the NUL"):
+            prepare(config)
+    with pytest.raises(ConfigError, match=r"^--out= the name is empty; is a variable not set\?$"):
+        local("", "--out=")
