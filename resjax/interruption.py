@@ -1,4 +1,4 @@
-"""What happens when a process is asked to end, by Ctrl-C or by whoever takes the machine back.
+"""What happens when a process is asked to end: by a person, a terminal that closes, a scheduler.
 
 A run saves its state and leaves; anything else ends at once. Both say how to go on.
 """
@@ -8,10 +8,17 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INSISTENT = (signal.SIGINT, signal.SIGTERM)
+"""Signals of which a second one ends a process at once."""
+
+SIGNALS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
+"""Those that ask it to end: the last two when a terminal is closed, and by Slurm's --signal=USR1.
+
+They may come more than once, or ahead of others, with time to save until the process is killed.
+"""
 
 SECONDS_TO_LEAVE = 5.0
 """For a run that has saved its state, to end what reads its data."""
@@ -76,12 +83,18 @@ def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
         _drawn.remove(clear)
 
 
+def _heeded() -> list[signal.Signals]:
+    """The signals that this process hears; nohup has it ignore that its terminal is closed."""
+    ignored = {n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN} - {*INSISTENT}
+    return [number for number in SIGNALS if number not in ignored]
+
+
 @contextmanager
 def interruptible(code: int, last_words: str) -> Iterator[None]:
     """Ends the process with a code and a line if it is asked to end, wherever it is inside of this.
 
-    A signal raises KeyboardInterrupt where no run has `deferred` it. A second one ends the process
-    at once.
+    A signal raises KeyboardInterrupt where no run has `deferred` it. A second one of `INSISTENT`
+    ends the process at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -90,7 +103,8 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
     receive, send = os.pipe()
     os.set_blocking(send, False)
     before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, _raise) for number in SIGNALS}
+    handlers = {number: signal.signal(number, _raise) for number in _heeded()}
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def end(line: str) -> None:
         for clear in _drawn:
@@ -116,15 +130,18 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
                 end(last_words)
 
     def watch() -> None:
-        came = 0
+        came: list[int] = []
         while number := os.read(receive, 1):
-            if number[0] not in SIGNALS:
+            if number[0] not in handlers:
                 continue
-            came += 1
-            if came > 1:
+            if number[0] == signal.SIGHUP:
+                _write_nowhere(terminals)
+            came.append(number[0])
+            if sum(each in INSISTENT for each in came) > 1:
                 end("\nended at once; the last checkpoint is kept")
-            request.signal = number[0]
-            threading.Thread(target=step_in, daemon=True).start()
+            if len(came) == 1:
+                request.signal = number[0]
+                threading.Thread(target=step_in, daemon=True).start()
         os.close(receive)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -154,7 +171,7 @@ def deferred() -> Iterator[Request]:
     def note(number: int, _: object) -> None:
         request.signal = request.signal or number
 
-    handlers = {number: signal.signal(number, note) for number in SIGNALS}
+    handlers = {number: signal.signal(number, note) for number in _heeded()}
     try:
         yield request
     finally:
@@ -162,6 +179,14 @@ def deferred() -> Iterator[Request]:
         request.rescue, request.patience = fresh.rescue, fresh.patience
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _write_nowhere(terminals: Iterable[int]) -> None:
+    """Has the descriptors of a terminal that is gone take anything, so that no writer fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in terminals:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _raise(number: int, _: object) -> None:

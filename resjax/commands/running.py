@@ -11,9 +11,10 @@ from resjax.exits import EXIT_FAILED
 from resjax.parsing import count, filled, whole
 
 UNFINISHED = """\
-A run saves its state every checkpoint.seconds. On Ctrl-C and SIGTERM it saves
-and ends with exit code 75: start the same command again, and it goes on to the
-same bits. A second Ctrl-C ends it at once, at its last checkpoint.
+A run saves its state every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP and
+SIGUSR1 it saves and ends with exit code 75: start the same command again, and
+it goes on to the same bits. A second Ctrl-C ends it at once, at its last
+checkpoint.
 """
 
 

@@ -47,7 +47,7 @@ def train_and_evaluate(
     """Trains one network and evaluates it, or reads the result of the run that did.
 
     A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
-    and ends with the same bits as one that was not. Asked to end by SIGINT or SIGTERM it saves its
+    and ends with the same bits as one that was not. Asked to end by a signal it saves its
     state and leaves.
 
     Args:

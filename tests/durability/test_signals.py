@@ -1,8 +1,12 @@
 """Asked to end, a run saves its state and leaves, whatever it does, and goes on when started."""
 
+import fcntl
+import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -42,6 +46,8 @@ def whole(attempt, tmp_path_factory):
         (signal.SIGTERM, "training", 1),
         (signal.SIGINT, "training", 25),
         (signal.SIGTERM, "evaluating", 20),
+        (signal.SIGHUP, "training", 12),
+        (signal.SIGUSR1, "evaluating", 10),
     ],
 )
 def test_a_signal_ends_a_run_within_seconds_and_loses_no_step(
@@ -165,3 +171,63 @@ def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, e
     )
     assert done.returncode == 75
     assert done.stderr.startswith(expected)
+
+
+ASKED = (
+    "import os, signal, time\n"
+    "from resjax.interruption import deferred, interruptible\n"
+    "with interruptible(75, 'last words'):\n"
+    "    with deferred() as request:\n"
+    "        request.patience = 30\n"
+    "        for number in ({signals}): os.kill(os.getpid(), number); time.sleep(0.2)\n"
+    "        print(request.name if request() else 'not asked')\n"
+)
+"""A process that is sent signals, and is still there to tell what it has noted."""
+
+
+@pytest.mark.parametrize(("signals", "told"), [
+    ("signal.SIGHUP, signal.SIGHUP, signal.SIGTERM", "SIGHUP"),  # a terminal that is closed
+    ("signal.SIGUSR1, signal.SIGUSR1, signal.SIGINT", "SIGUSR1"),
+    ("signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP", "SIGUSR1"),  # Slurm, ahead of the end
+    ("signal.SIGTERM, signal.SIGUSR1", "SIGTERM"),
+    ("signal.SIGUSR1, signal.SIGTERM, signal.SIGINT", ""),
+])  # fmt: skip
+def test_a_warning_may_come_again_and_who_insists_ends_the_process(signals, told):
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED.format(signals=signals)],
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.returncode) == (told, 0 if told else 75), done.stderr
+
+
+def test_under_nohup_a_terminal_may_be_closed():
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    code += ASKED.format(signals="signal.SIGHUP,")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (done.stdout, done.returncode) == ("not asked\n", 0), done.stderr
+
+
+def test_a_terminal_that_is_gone_fails_nobody():
+    """What is written after it was closed goes nowhere, and the process ends as it was asked to."""
+    code = (
+        "import os, sys, time\n"
+        "from resjax.interruption import deferred, interruptible\n"
+        "with interruptible(75, 'last words'):\n"
+        "    with deferred() as request:\n"
+        "        print('ready', flush=True)\n"
+        "        while not request(): time.sleep(0.01)\n"
+        "        time.sleep(0.2)\n"
+        "        for stream in (sys.stdout, sys.stderr): print('more', file=stream, flush=True)\n"
+        "        sys.exit(75)\n"
+    )
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=child, stdout=child, stderr=child,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(child, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(child)
+    assert b"ready" in os.read(parent, 100)
+    os.close(parent)  # the kernel sends SIGHUP
+    assert process.wait(timeout=50) == 75
