@@ -1,5 +1,6 @@
 """The command `resjax`: parses, calls, prints."""
 
+import io
 import os
 import sys
 import warnings
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command, and returns what `resjax.exits` says."""
     arguments = sys.argv[1:] if arguments is None else arguments
     take_own_cores(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names may have letters that it cannot encode
     with _drawing_into_files():
         return _run(arguments)
 

@@ -1,5 +1,6 @@
 """The command line as a person meets it: its help, what it says of a slip, its lines."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from resjax.arguments import command_parser, make_parser
 from resjax.cli import main
 from resjax.commands import COMMANDS
 from resjax.terminal.lines import wrapped
+from tests.report.fabricate import write_sweep
 
 
 def help_of(capsys, *words):
@@ -128,6 +130,23 @@ def test_help_and_version_need_no_jax():
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["latin-1:strict", "cp1252:strict", "ascii:strict", "utf-8"])
+def test_no_letter_is_too_much_for_an_output(tmp_path, encoding):
+    """Names of shortcuts in a table, beside ±, and in an error."""
+    name = "日本 é €"
+    write_sweep(tmp_path, {(name, 20): [0.1, 0.2], ("none", 20): [0.3, 0.2]})
+    for words, code in ((["report", str(tmp_path)], 0), (["status", str(tmp_path / name)], 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "resjax.cli", *words], capture_output=True, check=False,
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        )  # fmt: skip
+        shown = name.encode(encoding.partition(":")[0], "replace")
+        assert done.returncode == code, done.stderr
+        assert shown in done.stdout + done.stderr
+        assert b"Traceback" not in done.stderr
 
 
 def test_a_warning_is_one_line():

@@ -145,7 +145,8 @@ def _work_side_by_side(
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
     if EXIT_USAGE in codes:
-        lines = (logs / f"worker{codes.index(EXIT_USAGE)}.log").read_text().splitlines()
+        log = logs / f"worker{codes.index(EXIT_USAGE)}.log"
+        lines = log.read_text(errors="replace").splitlines()
         raise ConfigError(lines[-1].removeprefix("resjax: "))
     unended = [directory for directory in runs if look(directory).state != DONE]
     if unended:

@@ -161,7 +161,7 @@ def _library(compiler: tuple[str, ...]) -> tuple[Path, list[str]]:
     version_of_compiler = subprocess.run(
         [*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    contents = [path.read_text() for path in sorted(SOURCES.iterdir())]
+    contents = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.iterdir())]
     identity = (contents, command, version_of_compiler, version("jaxlib"), cpu_kind())
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     return cache_directory() / "native" / f"{name}.so", command
