@@ -5,7 +5,6 @@ takes what nobody else is running, and none ends before all runs have.
 """
 
 import dataclasses
-import errno
 import functools
 import time
 import traceback
@@ -16,7 +15,7 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, told
-from resjax.training import claims, hosts, rundir
+from resjax.training import claims, hosts, room, rundir
 from resjax.training.claims import Claimed
 from resjax.training.groups import groups_of, kind_of
 from resjax.training.loop import Diverged, train_side_by_side
@@ -93,7 +92,7 @@ def run_sweep(
 
     Raises:
       ConfigError: if a run is refused that `check` could not see through.
-      OSError: if the disk is full.
+      NoRoom: if the disk is full, or the quota used up.
     """
     if retry:
         hosts.on_first(lambda: forget_failures(runs))
@@ -139,14 +138,13 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
     for directory in ours:
         observer.started(directory)
     try:
-        ended = train_side_by_side(ours, observer.progressed)
+        with room.refused(next(iter(ours), Path()), "what a run writes did not fit"):
+            ended = train_side_by_side(ours, observer.progressed)
     except Claimed:
         return outcomes
-    except ConfigError:
+    except (ConfigError, room.NoRoom):
         raise
     except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
         return outcomes + [_crashed(directory, error) for directory in ours]
     for directory, end in ended.items():
         if isinstance(end, Diverged):

@@ -8,11 +8,9 @@ same step, such as that before and that after its evaluation, is `STEP.2`.
 """
 
 import dataclasses
-import errno
 import hashlib
 import itertools
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from resjax.config import ConfigError
-from resjax.training import hosts, rundir
+from resjax.training import hosts, room, rundir
 from resjax.training.parallel import Parallel
 
 DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
@@ -242,7 +240,7 @@ class Checkpoints:
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
         if free < needed:
-            raise _full_disk(
+            raise room.no_room(
                 self.run / DIRECTORY,
                 f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
             )
@@ -297,29 +295,9 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _or_nothing(path: Path) -> Iterator[None]:
     """Removes a checkpoint whose writing fails; a full disk is an OSError that says so."""
-    try:
-        yield
-    except Exception as error:
-        shutil.rmtree(path, ignore_errors=True)
-        if any(map(_is_full_disk, _causes(error))):
-            raise _full_disk(path, "a checkpoint did not fit") from None
-        raise
-
-
-def _full_disk(path: Path, reason: str) -> OSError:
-    return OSError(
-        errno.ENOSPC,
-        f"no space left ({reason}); those before are kept, make room and start again",
-        str(path),
-    )
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    full = os.strerror(errno.ENOSPC)
-    return getattr(error, "errno", None) == errno.ENOSPC or full in str(error)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    with room.refused(path, "a checkpoint did not fit"):
+        try:
+            yield
+        except Exception:
+            shutil.rmtree(path, ignore_errors=True)
+            raise

@@ -61,7 +61,7 @@ def train_and_evaluate(
       Claimed: if another process runs in `workdir`; a ConfigError.
       Diverged: if the training loss stops being finite; the directory then says so.
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
-      OSError: if the disk is full; the checkpoints until then are kept.
+      NoRoom: if the disk is full, or the quota used up; the checkpoints until then are kept.
     """
     directory = Path(workdir)
     outcomes = train_side_by_side({directory: config}, lambda _, progress: observe(progress))

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, default_config, differences, flatten, nearest
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
-from resjax.training import rundir
+from resjax.training import room, rundir
 
 FILE = "weights.safetensors"
 
@@ -113,7 +113,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         partial.touch()
         usual = partial.stat().st_mode
-        write(partial)
+        with room.refused(path, "it did not fit"):
+            write(partial)
         partial.chmod(usual)  # safetensors lets nobody else read
         with partial.open("rb") as file:
             os.fsync(file.fileno())

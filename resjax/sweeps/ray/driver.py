@@ -5,7 +5,6 @@ where to go on is in the directories of the runs, which are on storage that all 
 that is started again reads it there, and so do drivers and local launchers beside it.
 """
 
-import errno
 import os
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
 from resjax.sweeps.ray.worker import HostLost, Place, check, run
 from resjax.training import claims, rundir
+from resjax.training.room import NoRoom
 from resjax.training.summary import read_summary
 
 POLL = 0.2
@@ -66,7 +66,7 @@ def run_sweep(
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
-      OSError: if a disk is full.
+      NoRoom: if the disk is full, or the quota used up.
       KeyboardInterrupt: if this process was asked to end.
     """
     text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
@@ -187,7 +187,7 @@ class _Work:
                 raise HostLost(str(cause)) from None
             if isinstance(cause, ConfigError):
                 raise ConfigError(str(cause)) from None
-            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            if isinstance(cause, NoRoom):
                 raise cause from None
             raise ConfigError(
                 f"a worker cannot run resjax: {told(cause)}; install resjax and what it "

@@ -1,0 +1,49 @@
+"""Room for files: a run that finds none ends with a line, and goes on when there is some."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resjax.config import said
+
+REASONS = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "a file would be larger than this process may write (ulimit -f)",
+}
+"""Why there is none, by the number of the error."""
+
+
+class NoRoom(OSError):
+    """There is no room for a file; what was written before is kept."""
+
+
+def no_room(path: Path, what: str, number: int = errno.ENOSPC) -> NoRoom:
+    """The error about a file, of which `what` is said."""
+    remedy = "those before are kept, make room and start again"
+    return NoRoom(number, f"{REASONS[number]} ({what}); {remedy}", str(path))
+
+
+@contextmanager
+def refused(path: Path, what: str) -> Iterator[None]:
+    """Has an error that comes from a lack of room be `NoRoom`, whatever library raised it."""
+    try:
+        yield
+    except NoRoom:
+        raise
+    except Exception as error:
+        if number := _number(error):
+            raise no_room(path, what, number) from None
+        raise
+
+
+def _number(error: BaseException | None) -> int | None:
+    """That of a lack of room, which libraries may tell in their own words or as a cause."""
+    while error is not None:
+        for number in REASONS:
+            if getattr(error, "errno", None) == number or os.strerror(number) in said(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
