@@ -10,7 +10,7 @@ from resjax.commands import COMMANDS, GROUPS
 from resjax.commands.command import Command
 from resjax.config import ConfigError, nearest
 from resjax.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
-from resjax.keys import KEYS
+from resjax.keys import KEYS, WORDS
 from resjax.parsing import Help, Parser
 
 ABOUT = """\
@@ -94,6 +94,7 @@ def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str
     """What an option that there is not was meant for: a key of that name, or a similar option."""
     name = unknown.lstrip("-").replace("-", "_")
     keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
+    keys = keys or [WORDS[word] for word in WORDS if word == name]
     if keys and command.overrides:
         return f"use {' or '.join(f'--config.{key}' for key in keys)}"
     return nearest(

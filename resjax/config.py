@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.keys import KEYS
+from resjax.keys import KEYS, NAMES, WORDS
 
 
 class ConfigError(ValueError):
@@ -105,9 +105,37 @@ def nearest(name: str, known: list[str]) -> str:
     return f"nearest: {', '.join(matches)}"
 
 
+def nearest_key(key: str, known: list[str]) -> str:
+    """The remedy for a key that there is not: the one that has another name here, or `nearest`.
+
+    >>> nearest_key("train.epochs", ["train.duration"])
+    "use train.duration='30 epochs'"
+    """
+    word = WORDS.get(key.rpartition(".")[2].lower().replace("-", "_"))
+    return f"use {word}" if word else nearest(key, known)
+
+
 def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     """`table[name]`, or a ConfigError that lists what there is."""
     if name not in table:
-        message = f"unknown {what} {name!r}; choose one of: {', '.join(table)}"
+        meant = NAMES.get(what, {}).get(name.lower())
+        meant = f"here that is {meant}; " if meant else ""
+        message = f"unknown {what} {name!r}; {meant}choose one of: {', '.join(table)}"
         raise UnknownName(what, message)
     return table[name]
+
+
+PLAIN = "plain"
+"""What papers call a network whose `model.shortcut` is none."""
+
+
+def use_own_names(config: ConfigDict) -> None:
+    """Makes a shortcut `plain` the `none` that it means, unless an experiment has one so named.
+
+    A run has the same name whichever of the two was written.
+    """
+    model = config.get("model", {})
+    if model.get("shortcut") == PLAIN:
+        from resjax.models.shortcuts import SHORTCUTS  # with JAX
+
+        model.shortcut = PLAIN if PLAIN in SHORTCUTS else "none"

@@ -5,7 +5,7 @@ import re
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from resjax.config import ConfigError, flatten, nearest
+from resjax.config import ConfigError, flatten, nearest_key, use_own_names
 from resjax.keys import KEYS
 from resjax.validation import validate
 
@@ -21,7 +21,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
             if match[1] not in known:
                 raise ConfigError(
-                    f"unknown config key {match[1]!r}; {nearest(match[1], list(known))}"
+                    f"unknown config key {match[1]!r}; {nearest_key(match[1], list(known))}"
                 )
             overridden.append(match[1])
     values = flags.FlagValues()
@@ -32,6 +32,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_refusal(overridden, overrides, str(error))) from None
+    use_own_names(config)
     validate(config)
     return overridden
 

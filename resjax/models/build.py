@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose, default_config, nearest
+from resjax.config import (
+    ConfigError,
+    UnknownName,
+    choose,
+    default_config,
+    nearest,
+    use_own_names,
+)
 from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
@@ -64,6 +71,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
       ConfigError: for a name that is in no table, a depth that the family does not have, or choices
         that make no sound network together; with the values and the remedy.
     """
+    use_own_names(config)
     model = config.model
     for key, table in CHOICES.items():
         section, name = key.split(".")
@@ -95,6 +103,9 @@ def make_spec(model: ConfigDict) -> Spec:
     Raises:
       ConfigError: if the family has no such network.
     """
+    if model.name not in FAMILIES and (keys := named(model.name) or named(f"cifar-{model.name}")):
+        said = ", ".join(f"model.{key}={value}" for key, value in keys.items())
+        raise UnknownName("model.name", f"unknown model.name {model.name!r}; it is {said}")
     family = choose(FAMILIES, model.name, "model.name")
     options = {} if model.block == AUTO else {"block": model.block}
     options |= {"width": model.width} if model.width else {}
@@ -150,7 +161,9 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     """
     keys = named(name)
     if not keys:
-        raise ConfigError(f"unknown network {name!r}; {nearest(name, list(KNOWN_NAMES))}")
+        of_cifar = f"cifar-{name}"
+        known = f"use {of_cifar}" if named(of_cifar) else nearest(name, list(KNOWN_NAMES))
+        raise ConfigError(f"unknown network {name!r}; {known}")
     config = default_config()
     config.model.update(keys)
     family = FAMILIES[config.model.name]

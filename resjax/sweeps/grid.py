@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, told
-from resjax.keys import KEYS
+from resjax.config import ConfigError, flatten, nearest, nearest_key, said, told, use_own_names
+from resjax.keys import KEYS, WORDS
 from resjax.naming import run_id
 from resjax.paths import experiment_file, local
 from resjax.validation import refuse_value, validate
@@ -75,7 +75,13 @@ def _refused(what: str) -> Iterator[None]:
     except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ConfigError(f"{what}: {told(error)}") from error
+        raise ConfigError(f"{what}: {told(error)}{_meant(error)}") from error
+
+
+def _meant(error: BaseException) -> str:
+    """The key that an experiment means by one that there is not."""
+    match = re.search(r'[Kk]ey "(\w+)" does not exist', said(error))
+    return f"; use {WORDS[match[1]]}" if match and match[1] in WORDS else ""
 
 
 _PREFIX = "resjax_experiment_"
@@ -309,14 +315,19 @@ def _key_and_values(option: str, what: str, config: ConfigDict) -> tuple[str, li
     if key not in flat:
         ends = [known for known in flat if known.rpartition(".")[2] == key]
         if len(ends) != 1:
-            remedy = f"write {' or '.join(ends)}" if ends else nearest(key, list(flat))
+            remedy = f"write {' or '.join(ends)}" if ends else nearest_key(key, list(flat))
             raise ConfigError(f"{what} {option}: unknown config key {key!r}; {remedy}")
         [key] = ends
     # A comma inside of brackets is no end of a value.
     words = [word.strip() for word in re.split(r",(?![^(\[]*[)\]])", text)]
     if not all(words):
         raise ConfigError(f"{what} {option} has an empty value; leave out a comma")
-    return key, [_value(key, word, flat[key]) for word in words]
+    values = []
+    for word in words:
+        point = config.copy_and_resolve_references()
+        _set(point, list(flat), {key: _value(key, word, flat[key])}, f"{what} sets")
+        values.append(flatten(point)[key])
+    return key, values
 
 
 def _value(key: str, text: str, known: Any) -> Any:
@@ -421,7 +432,7 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     """Sets {dotted key: value} of the keys that are known; an error begins with `what`."""
     for key in settings:
         if key not in known:
-            raise ConfigError(f"{what} unknown key {key!r}; {nearest(key, known)}")
+            raise ConfigError(f"{what} unknown key {key!r}; {nearest_key(key, known)}")
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
@@ -429,3 +440,4 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     for key, value in settings.items():
         if key in KEYS:
             refuse_value(key, value)
+    use_own_names(config)
