@@ -119,9 +119,8 @@ def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     """`table[name]`, or a ConfigError that lists what there is."""
     if name not in table:
         meant = NAMES.get(what, {}).get(name.lower())
-        meant = f"here that is {meant}; " if meant else ""
-        message = f"unknown {what} {name!r}; {meant}choose one of: {', '.join(table)}"
-        raise UnknownName(what, message)
+        message = f"unknown {what} {name!r}; choose one of: {', '.join(table)}"
+        raise UnknownName(what, message + (f"; here it is {meant}" if meant else ""))
     return table[name]
 
 

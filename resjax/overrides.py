@@ -30,6 +30,8 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         refuse(values(["resjax", *overrides])[1:])
     except ConfigError:
         raise
+    except (MemoryError, RecursionError):  # of Python's parser
+        raise ConfigError("a value of --config.KEY=VALUE is nested too deeply") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_refusal(overridden, overrides, str(error))) from None
     use_own_names(config)

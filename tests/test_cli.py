@@ -92,12 +92,11 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
      "cannot write to README.md/x: Not a directory"),
     *((["bench", "--config=experiments/degradation.py", f"--seconds={text}"],
        f"'{text}' is no number of seconds, such as 5") for text in ("nan", "-1", "inf", "0", "x")),
-    (["describe", "resnet18", "--size=99999999999"], "'99999999999' is more than 16384"),
+    (["describe", "resnet18", "--size=99999999999"], "'99999999999' is more than 2147483647"),
     (["describe", "resnet18", "--size=16385"], "'16385' is more than 16384"),
     (["describe", "resnet18", "--classes=99999999999"], "is more than 2147483647"),
     (["describe", "resnet18", "--memory=99999999"], "'99999999' is more than 1048576"),
     (["describe", "resnet18", "--device="], "the value is empty; is a variable not set?"),
-    (["describe", "cifar-resnet" + 5000 * "9"], "unknown network 'cifar-resnet9999"),
     (["describe", "resnext50_7x5d"], "resnext50_7x5d"),
     (["probe", "runs/x", "--examples=10^9"], "'10^9' is not a positive number"),
     *(([command, "runs/x", option], "the value is empty; is a variable not set?")
@@ -119,6 +118,12 @@ def test_a_slip_is_answered_by_one_line_with_what_is_nearest(words, message, cap
     assert error.startswith("resjax: ")
     assert error.count("\n") == 1
     assert len(error) < 300
+
+
+def test_a_network_of_more_digits_than_a_number_has_is_refused(capsys):
+    for name in ("cifar-resnet{}", "cifar-plain{}", "wrn28-{}", "wrn{}-10", "resnet{}"):
+        assert main(["describe", name.format(5000 * "9")]) == exits.EXIT_USAGE
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_help_and_version_need_no_jax():

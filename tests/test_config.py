@@ -133,10 +133,12 @@ def test_a_value_is_refused_wherever_it_would_be_used(key, value, tmp_path):
             check(changed(**{key: value}))
         assert key in str(refused.value) or KEYS[key].duration
         assert "\n" not in str(refused.value)
-    if key.startswith("data."):  # that which weights are evaluated with, too
-        for config in (default_config(), changed(data__feed="auto")):
-            with pytest.raises(ConfigError):
-                override(config, [f"--config.{key}={value!r}".replace("'", "")])
+
+
+def test_the_config_of_weights_is_checked_as_that_of_a_run():
+    for key, value in (("interpolation", "lanczos"), ("area", "(1.0,0.5)"), ("resize", "0")):
+        with pytest.raises(ConfigError, match=f"data.{key}"):
+            override(default_config(), [f"--config.data.{key}={value}"])
 
 
 def test_a_pair_takes_two_numbers_of_any_type_in_order():

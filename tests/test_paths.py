@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resjax.cache import cache_directory
 from resjax.cli import main
 from resjax.config import ConfigError, default_config
 from resjax.data.sources import Request, load
@@ -16,6 +17,7 @@ EXPERIMENT = "from resjax.config import default_config as get_config\n"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_directory().parent))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text(EXPERIMENT)
     return tmp_path
@@ -24,10 +26,11 @@ def home(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_path, capsys):
     for number, name in enumerate(("ant", "bee")):
-        (home / "photos" / name).mkdir(parents=True)
-        for n in range(3):
-            pixels = np.full((8, 8), 100 * number + n, np.uint8)
-            Image.fromarray(pixels).save(home / "photos" / name / f"{n}.png")
+        for split in ("train", "test"):
+            (home / "photos" / split / name).mkdir(parents=True)
+            for n in range(3):
+                pixels = np.full((8, 8), 100 * number + n, np.uint8)
+                Image.fromarray(pixels).save(home / "photos" / split / name / f"{n}.png")
     train_and_evaluate(tiny, tmp_path / "run")
     tiny.train.init_from = "~/run"
     assert prepare(tiny).start.path == home / "run"
@@ -37,7 +40,8 @@ def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_p
     assert main(["doctor", "~/run"]) == 0
     assert main(["export", "~/run", "--out=~/net.stablehlo"]) == 0
     assert (home / "net.stablehlo").exists()
-    assert main(["predict", "~/run", "~/photos/ant/0.png"]) == 0
+    assert main(["predict", "~/run", "~/photos/test/ant/0.png"]) == 2  # that of digits
+    assert "digits have values from 0 to 16" in capsys.readouterr().err
     assert main(["evaluate", "~/run", "--config=~/mine.py"]) == 0
 
 

@@ -22,7 +22,7 @@ from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
 from resjax.models.mlp import ResidualMLP
-from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named
+from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named, of_cifar
 from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import SHORTCUTS, make_shortcut
@@ -103,7 +103,9 @@ def make_spec(model: ConfigDict) -> Spec:
     Raises:
       ConfigError: if the family has no such network.
     """
-    if model.name not in FAMILIES and (keys := named(model.name) or named(f"cifar-{model.name}")):
+    if model.name not in FAMILIES and (
+        keys := named(model.name) or named(of_cifar(model.name) or "")
+    ):
         said = ", ".join(f"model.{key}={value}" for key, value in keys.items())
         raise UnknownName("model.name", f"unknown model.name {model.name!r}; it is {said}")
     family = choose(FAMILIES, model.name, "model.name")
@@ -161,9 +163,9 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     """
     keys = named(name)
     if not keys:
-        of_cifar = f"cifar-{name}"
-        known = f"use {of_cifar}" if named(of_cifar) else nearest(name, list(KNOWN_NAMES))
-        raise ConfigError(f"unknown network {name!r}; {known}")
+        known = of_cifar(name)
+        remedy = f"use {known}" if known else nearest(name, list(KNOWN_NAMES))
+        raise ConfigError(f"unknown network {name!r}; {remedy}")
     config = default_config()
     config.model.update(keys)
     family = FAMILIES[config.model.name]

@@ -271,6 +271,9 @@ FAMILIES: dict[str, Family] = {
 _WRN = {"order": "preact", "shortcut": "projection", "projection_norm": "never"}
 _IMAGENET_DEPTHS = "18|34|50|101|152|200"
 
+_CARDINALITIES = "1x64|2x40|2x64|4x24|8x14|32x4|32x8|32x16|32x32|32x48|64x4"
+"""Groups and their width, of Xie et al. 2017 (tables 2 to 4) and of what was trained later."""
+
 NAMES: dict[str, Callable[..., dict]] = {
     # A pattern of names, and the keys of config.model that its groups set.
     rf"resnet({_IMAGENET_DEPTHS})": lambda depth: {
@@ -291,12 +294,12 @@ NAMES: dict[str, Callable[..., dict]] = {
         "shortcut": "projection",
         "bottleneck_width": 2.0,
     },
-    r"resnext(50|101|152)_([1-9]\d{0,4})x([1-9]\d{0,4})d": lambda depth, groups, width: {
+    rf"resnext(50|101|152)_({_CARDINALITIES})d": lambda depth, cardinality: {
         "name": "imagenet",
         "depth": int(depth),
         "shortcut": "projection",
-        "groups": int(groups),
-        "bottleneck_width": int(groups) * int(width) / 64,
+        "groups": int(cardinality.partition("x")[0]),
+        "bottleneck_width": math.prod(map(int, cardinality.split("x"))) / 64,
     },
     rf"resnetv2_({_IMAGENET_DEPTHS})(d?)": lambda depth, deep: {
         "name": "imagenet",
@@ -347,3 +350,14 @@ def named(name: str) -> dict:
         if match := re.fullmatch(pattern, name):
             return keys(*match.groups())
     return {}
+
+
+def of_cifar(name: str) -> str | None:
+    """The name here of a network of CIFAR that papers call `resnet20`; None if there is none.
+
+    >>> of_cifar("resnet20"), of_cifar("resnet51")
+    ('cifar-resnet20', None)
+    """
+    keys = named(f"cifar-{name}")
+    fits = keys and (keys["depth"] - 2) % (9 if "block" in keys else 6) == 0
+    return f"cifar-{name}" if fits else None

@@ -193,7 +193,7 @@ def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
 
 def _settings(report: "Report") -> list[str]:
     """The keys in which runs differ, but for those that have a column."""
-    differing = differing_keys([run.keys for run in (*report.missing, *report.runs)])
+    differing = differing_keys([run.keys for run in (*report.missing, *report.runs) if run.config])
     return [key for key in differing if key not in ("model.depth", "model.shortcut", "seed")]
 
 
@@ -215,14 +215,18 @@ def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[di
             "run": run.name,
             "state": DONE if done else run.state,
             "why": (not done and run.reason) or "-",
-            "table": places.get(as_text(protocol(run)), "-"),
-            "network": label(run.config["model.shortcut"]),
-            "depth": str(run.config["model.depth"]),
-            "seed": str(run.config["seed"]),
+            **dict.fromkeys(("table", "network", "depth", "seed"), "-"),
             **dict(zip(RUNS[6:9], errors, strict=True)),
             **dict(zip(tables.LEDGER[2:], tables.costs(run.ledger), strict=True)),
             "settings": ", ".join(settings) or "-",
         }
+        if run.config:
+            values |= {
+                "table": places.get(as_text(protocol(run)), "-"),
+                "network": label(run.config["model.shortcut"]),
+                "depth": str(run.config["model.depth"]),
+                "seed": str(run.config["seed"]),
+            }
         own = not (workdir / run.name).is_dir()  # a run that holds its report itself
         rows.append(
             {

@@ -77,7 +77,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
         rundir.make_directory(directory / "figures")
         for stale in (directory / "figures").iterdir():
             stale.unlink()
-    chosen, missed, choices = choose_tuned(runs, missing)
+    chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
     found = tables(chosen, missed)
     sections = []
     for place, table in enumerate(found):

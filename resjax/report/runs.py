@@ -65,7 +65,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A run that has no result: as `Run`, and its state and why it failed."""
+    """A run that has no result: as `Run`, and its state and why it failed.
+
+    The config is empty of one whose file with that is gone, of which nothing is known.
+    """
 
     name: str
     state: str
@@ -82,14 +85,14 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
     manifest or a curve.
 
     Raises:
-      ConfigError: if a file of a run is damaged or gone, or two directories hold the same run.
+      ConfigError: if a file of a run is damaged, or two directories hold the same run.
     """
     below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
-    for path in (*below, workdir):
-        rundir.refuse_no_config(path)
     no_runs = (rundir.ABSENT, rundir.IMPORTED)
     found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
-    done, missing, names = [], [], {}
+    done, names = [], {}
+    lost = [path for path in (*below, *found) if rundir.has_lost_config(path)]
+    missing = [_without_config(path) for path in lost]
     for directory in found:
         state = rundir.run_state(directory)
         if state in no_runs:
@@ -122,3 +125,8 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
                 reason = rundir.read_failure(directory)
             missing.append(Missing(name, state, config, keys, reason, ledger))
     return done, missing
+
+
+def _without_config(directory: Path) -> Missing:
+    reason = f"config.json is missing; resjax doctor {directory} says what to do"
+    return Missing(directory.name, "without its config", {}, {}, reason)

@@ -7,7 +7,7 @@ import itertools
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import decode_source
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, nearest_key, said, told, use_own_names
-from resjax.keys import KEYS, WORDS
+from resjax.config import ConfigError, flatten, nearest, nearest_key, told, use_own_names
+from resjax.keys import KEYS
 from resjax.naming import run_id
 from resjax.paths import experiment_file, local
 from resjax.validation import refuse_value, validate
@@ -40,7 +40,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     with (
-        _refused(f"get_config({arg!r}) of {filename}"),
+        refused(f"get_config({arg!r}) of {filename}"),
         _adding_shortcuts(filename),
         _importing_beside(filename.resolve().parent),
     ):
@@ -63,29 +63,28 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is not a Python file")
-    with _refused(f"{path} cannot be imported"):
+    with refused(f"{path} cannot be imported"):
         return run_module(path, decode_source(path.read_bytes()))
 
 
 @contextmanager
-def _refused(what: str) -> Iterator[None]:
+def refused(what: str, tell: Callable[[BaseException], str] = told) -> Iterator[None]:
     """Has whatever an experiment raises, its own end included, be a refusal in one line."""
     try:
         yield
     except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ConfigError(f"{what}: {told(error)}{_meant(error)}") from error
-
-
-def _meant(error: BaseException) -> str:
-    """The key that an experiment means by one that there is not."""
-    match = re.search(r'[Kk]ey "(\w+)" does not exist', said(error))
-    return f"; use {WORDS[match[1]]}" if match and match[1] in WORDS else ""
+        raise ConfigError(f"{what}: {tell(error)}") from error
 
 
 _PREFIX = "resjax_experiment_"
 """Of the name of a module that is an experiment file."""
+
+
+def with_place(error: BaseException) -> str:
+    """An error and, if it was raised in an experiment file, where."""
+    return fault(error) or told(error)
 
 
 def fault(error: BaseException) -> str | None:
@@ -130,7 +129,8 @@ def _importing_beside(directory: Path) -> Iterator[None]:
         for name in _modules_beside():
             del sys.modules[name]
         for place in _places:
-            sys.path.remove(str(place.directory))
+            if str(place.directory) in sys.path:  # or somebody else has taken it away
+                sys.path.remove(str(place.directory))
         _places[:] = [_Place(directory, frozenset(sys.modules))]
         sys.path.append(str(directory))
     importlib.invalidate_caches()  # what is imported may just have been written
@@ -262,7 +262,7 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     for name, function in vars(module).items():
         if not name.startswith("sweep_") or not inspect.isfunction(function):
             continue
-        with _refused(f"{name}() of the experiment"):
+        with refused(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
             points = list(function(config) if takes_config else function())
         if not all(map(_is_point, points)):
@@ -339,7 +339,7 @@ def _value(key: str, text: str, known: Any) -> Any:
         value = float(value) if isinstance(known, float) and type(value) is int else value
         if isinstance(known, list):
             value = list(value)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = None
     if type(value) is not type(known):
         raise ConfigError(f"{key}={text} is not {type(known).__name__}; such as {key}={known!r}")

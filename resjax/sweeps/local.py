@@ -15,11 +15,13 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, told
+from resjax.models.shortcuts import SHORTCUTS
+from resjax.sweeps.grid import refused, with_place
 from resjax.training import claims, hosts, room, rundir
 from resjax.training.claims import Claimed
 from resjax.training.groups import groups_of, kind_of
 from resjax.training.loop import Diverged, train_side_by_side
-from resjax.training.plan import prepare
+from resjax.training.plan import Plan, prepare
 from resjax.training.summary import Progress, Summary, read_summary
 
 RUNNING = "running"
@@ -64,9 +66,18 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
         # Runs that differ in their seed alone are right or wrong together.
         kind = kind_of(config)
         if kind not in seen:
-            prepare(config)
+            _refuse_broken_shortcut(prepare(config))
             seen.add(kind)
     hosts.on_first(lambda: _check_directories(runs))
+
+
+def _refuse_broken_shortcut(plan: Plan) -> None:
+    """Raises ConfigError if a shortcut that an experiment defines makes no network."""
+    kind = plan.config.model.shortcut
+    if SHORTCUTS[kind].__module__.startswith("resjax."):
+        return
+    with refused(f"model.shortcut={kind}", with_place):
+        plan.sizes  # noqa: B018 - it is traced
 
 
 def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:

@@ -65,11 +65,12 @@ def _escaped(letter: str) -> str:
 def shortened(text: str) -> str:
     """A message, of which long words are cut at their ends and a long rest in the middle.
 
-    >>> shortened(f"model.name={1000 * 'x'} is unknown; choose mlp")[-60:]
-    'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx... is unknown; choose mlp'
+    >>> shortened(f"model.name={1000 * 'x'}; choose mlp")[-30:]
+    'xxxxxxxxxxxxxxx...; choose mlp'
     """
-    ends = rf"(\S{{{LONGEST_WORD}}})\S+?(['\")\]]*[;:,.]?)(?=\s|$)"
-    text = re.sub(ends, r"\1...\2", printable(text))
+    end = r"['\")\]]*[;:,.]?(?=\s|$)"  # of a word, which is kept
+    long = rf"(\S{{{LONGEST_WORD}}})(?!{end})\S+?({end})"
+    text = re.sub(long, r"\1...\2", printable(text))
     if len(text) > LONGEST:
         text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
     return text

@@ -91,9 +91,14 @@ def runs_in(directory: Path) -> list[Path]:
     return below
 
 
+def has_lost_config(directory: Path) -> bool:
+    """Whether the file that says what a run is of is gone, and others are there."""
+    return run_state(directory) == ABSENT and is_run(directory)
+
+
 def refuse_no_config(directory: Path) -> None:
-    """Raises ConfigError if a run has lost the file that says what it is of."""
-    if run_state(directory) == ABSENT and is_run(directory):
+    """Raises ConfigError if a run has lost its config."""
+    if has_lost_config(directory):
         raise ConfigError(
             f"{directory / 'config.json'} is missing beside other files of a run; "
             f"resjax doctor {directory} says what to do"
@@ -143,7 +148,8 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     state = run_state(directory)
     if state == ABSENT:
         _refuse_mixed(directory)
-        refuse_no_config(directory)
+        if (directory / "result.json").exists():  # which would be taken for that of this config
+            refuse_no_config(directory)
         return
     if state == IMPORTED:
         raise ConfigError(

@@ -1,12 +1,10 @@
 """Asked to end, a run saves its state and leaves, whatever it does, and goes on when started."""
 
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
-import termios
 import time
 
 import numpy as np
@@ -212,7 +210,8 @@ def test_under_nohup_a_terminal_may_be_closed():
 def test_a_terminal_that_is_gone_fails_nobody():
     """What is written after it was closed goes nowhere, and the process ends as it was asked to."""
     code = (
-        "import os, sys, time\n"
+        "import fcntl, sys, termios, time\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # its own terminal
         "from resjax.interruption import deferred, interruptible\n"
         "with interruptible(75, 'last words'):\n"
         "    with deferred() as request:\n"
@@ -225,7 +224,7 @@ def test_a_terminal_that_is_gone_fails_nobody():
     parent, child = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=child, stdout=child, stderr=child,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(child, termios.TIOCSCTTY, 0),
+        start_new_session=True,
     )  # fmt: skip
     os.close(child)
     assert b"ready" in os.read(parent, 100)

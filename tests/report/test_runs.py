@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from resjax.cli import main
 from resjax.config import ConfigError
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
@@ -38,6 +39,22 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
     (tmp_path / "a" / name).write_bytes(content)
     with pytest.raises(ConfigError, match=f"cannot read .*{name}"):
         read_runs(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_whose_config_is_gone_is_told_and_in_no_table(tmp_path, capsys):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, f"run{seed}", 0.1, seed=seed)
+    (tmp_path / "run1" / "config.json").unlink()
+    runs, [lost] = read_runs(tmp_path)
+    assert [run.name for run in runs] == ["run0", "run2"]
+    assert (lost.name, lost.state, lost.config) == ("run1", "without its config", {})
+    assert main(["report", str(tmp_path)]) == 0
+    assert "not in the table: run1 (without its config)" in capsys.readouterr().out
+    for name in ("table.md", "results.csv", "index.html"):
+        assert "run1" in (tmp_path / "report" / name).read_text()
+    assert f"resjax doctor {tmp_path / 'run1'}" in (tmp_path / "report/index.html").read_text()
+    assert [missing.name for missing in read_runs(tmp_path / "run1")[1]] == ["run1"]
 
 
 def test_a_result_of_a_later_version_is_read_and_one_that_lacks_a_field_refused(tmp_path):

@@ -70,6 +70,7 @@ def test_a_platform_that_is_not_there_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("platforms", ["cuda", "cuda,tpu", "abacus"])
 def test_every_command_says_in_a_line_that_jax_finds_no_device(zygote, tiny, tmp_path, platforms):
+    tiny.data.name = "fake:8x8x1:10"
     train_and_evaluate(tiny, tmp_path / "run")
     image = tmp_path / "image.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
