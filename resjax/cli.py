@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from resjax.arguments import parse, split
 from resjax.commands import COMMANDS
@@ -104,6 +104,7 @@ def command() -> NoReturn:
 
         complete()
     warnings.formatwarning = _one_line
+    sys.unraisablehook = _but_for_echoes
     if sys.stdout is not None:  # or it was closed, and nothing is printed
         sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
     code = main()
@@ -113,6 +114,15 @@ def command() -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _but_for_echoes(unraisable: Any) -> None:
+    """Prints what nobody can catch, but not the echoes of a checkpoint that cannot be written.
+
+    Every array of it tells that it has failed, and after the first nobody waits for the others.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:

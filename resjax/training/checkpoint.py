@@ -156,7 +156,8 @@ class Checkpoints:
         # Orbax takes half a second to import. What it logs as errors it raises as well.
         import orbax.checkpoint
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.run, self.parallel, self.keep = run.absolute(), parallel, keep
         self.orbax = orbax.checkpoint
         self.writer = orbax.checkpoint.AsyncCheckpointer(
