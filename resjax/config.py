@@ -74,6 +74,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
+    """Raises ConfigError for a key that no config has, with the nearest.
+
+    Args:
+      config: a config, or a section of one.
+      section: the name of that.
+    """
+    known = defaults()
+    for key in flatten(config, section and f"{section}."):
+        if key not in known:
+            raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(known))}")
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
     """What differs between two {key: value} that are at two places; empty if nothing does."""
     first, second = places

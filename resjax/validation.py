@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose, defaults, flatten, nearest_key
+from resjax.config import ConfigError, choose, defaults, flatten, refuse_unknown
 from resjax.durations import parse_duration
 from resjax.keys import KEYS
 
@@ -19,10 +19,8 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ConfigError: naming the key, the value and what is expected.
     """
+    refuse_unknown(config)
     flat, known = flatten(config), defaults()
-    for key in flat:
-        if key not in known:
-            raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(known))}")
     for key in known:
         if key not in flat:
             raise ConfigError(f"config key {key!r} is missing; start from default_config()")

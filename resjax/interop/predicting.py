@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, refuse_unknown
 from resjax.models.build import build_model
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.training.parallel import Parallel
@@ -92,6 +92,7 @@ def predict(
     Raises:
       ConfigError: if a file is no image, or the network was trained on none of files.
     """
+    refuse_unknown(data, "data")
     if data.name == "digits":
         raise ConfigError(
             "digits have values from 0 to 16, as no image file has; resjax evaluate tests on them"

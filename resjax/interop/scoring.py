@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, refuse_unknown
 from resjax.data.slices import Splits
 from resjax.data.source import Encoded, Source, Split
 from resjax.data.sources import load, requested
@@ -97,6 +97,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     Raises:
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
     """
+    refuse_unknown(data, "data")
     splits = Splits(test=data.test, test_only=True, trained=trained)
     channels = weights.about.image_shape[-1]
     request = requested(data, splits)._replace(channels=channels if channels in (1, 3) else 0)

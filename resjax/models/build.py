@@ -16,6 +16,7 @@ from resjax.config import (
     choose,
     default_config,
     nearest,
+    refuse_unknown,
     use_own_names,
 )
 from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
@@ -28,6 +29,7 @@ from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import SHORTCUTS, make_shortcut
 from resjax.ops.conv import IMPLEMENTATIONS
 from resjax.ops.pool import max_pool
+from resjax.validation import validate
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -71,6 +73,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
       ConfigError: for a name that is in no table, a depth that the family does not have, or choices
         that make no sound network together; with the values and the remedy.
     """
+    refuse_unknown(config)
     use_own_names(config)
     model = config.model
     for key, table in CHOICES.items():
@@ -103,6 +106,7 @@ def make_spec(model: ConfigDict) -> Spec:
     Raises:
       ConfigError: if the family has no such network.
     """
+    refuse_unknown(model, "model")
     if model.name not in FAMILIES and (
         keys := named(model.name) or named(of_cifar(model.name) or "")
     ):
@@ -183,7 +187,12 @@ def named_model(name: str, **keys: Any) -> ResNet:
       ConfigError: for an unknown name, or keys that do not fit.
     """
     config, _, classes = preset(name)
-    config.model.update(keys)
+    refuse_unknown(keys, "model")
+    try:
+        config.model.update(keys)
+    except TypeError as error:
+        raise ConfigError(f"a key of named_model({name!r}): {error}") from None
+    validate(config)
     return build_model(config, classes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError, choose, refuse_unknown
 from resjax.durations import Clock
 from resjax.models.resnet import is_stacked
 
@@ -171,6 +171,7 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
     Raises:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """
+    refuse_unknown(optim, "optim")
     return _learning_rates(FrozenConfigDict(optim), clock)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, default_config, differences, flatten, nearest_key
+from resjax.config import ConfigError, default_config, differences, flatten, refuse_unknown
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
 from resjax.training import room, rundir
@@ -265,11 +265,8 @@ def config_of(flat: Mapping[str, Any]) -> ConfigDict:
     Raises:
       ConfigError: for a key that this version does not know.
     """
+    refuse_unknown(flat)
     config = default_config()
-    defaults = flatten(config)
-    for key in flat:
-        if key not in defaults:
-            raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(defaults))}")
     config.update_from_flattened_dict(
         {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
     )

@@ -1,0 +1,55 @@
+"""A misspelt key is refused by every function that takes a config, and not passed over."""
+
+import numpy as np
+import pytest
+
+from resjax.config import ConfigError, default_config
+from resjax.durations import Clock
+from resjax.interop.predicting import predict
+from resjax.interop.scoring import evaluate
+from resjax.models.build import build_model, make_spec, named_model
+from resjax.training.optim import learning_rates
+from resjax.training.weights import About, Weights
+
+
+def misspelt(section, key):
+    config = default_config()
+    with config.unlocked():
+        config[section][key] = "none"
+    return config
+
+
+WEIGHTS = Weights(About(default_config(), ("a",), (8, 8, 1)), {}, np.zeros(1), np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "nearest"),
+    [
+        (lambda: named_model("resnet50", shorcut="none"), "model.shortcut"),
+        (lambda: build_model(misspelt("model", "shorcut"), 10), "model.shortcut"),
+        (lambda: build_model(misspelt("norm", "epsilom"), 10), "norm.epsilon"),
+        (lambda: make_spec(misspelt("model", "widht").model), "model.width"),
+        (
+            lambda: learning_rates(misspelt("optim", "warmupp").optim, Clock(100, 10, 4)),
+            "optim.warmup",
+        ),
+        (lambda: evaluate(WEIGHTS, misspelt("data", "rezise").data, 8), "data.resize"),
+        (lambda: predict(WEIGHTS, misspelt("data", "rezise").data, []), "data.resize"),
+    ],
+)
+def test_a_key_that_there_is_not_is_refused_with_the_nearest(call, nearest):
+    with pytest.raises(ConfigError, match=f"unknown config key .*; nearest: {nearest}"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"depth": "50"}, "a key of named_model"),
+        ({"shortcut": None}, "model.shortcut=None is not str"),
+        ({"shortcut_dropout": 2.0}, "model.shortcut_dropout=2.0 is not a probability"),
+    ],
+)
+def test_values_of_named_models_are_checked(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        named_model("resnet50", **keys)
