@@ -14,8 +14,8 @@ from resjax.parsing import filled, path, whole
 from resjax.terminal.lines import tell
 
 NOTES = """\
-files: .safetensors, or .pth, which is read without running code
-(pip install 'resjax[torch]'). What resjax exported says in its metadata its
+files: safetensors, or checkpoints of PyTorch whatever their suffix, of which
+only the tensors are read. What resjax exported says in its metadata its
 classes and how images are prepared, and JSON files beside one do, as
 transformers and timm write them; otherwise this is assumed as usual, and
 changed with --config.data.KEY=VALUE:
@@ -25,16 +25,25 @@ changed with --config.data.KEY=VALUE:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=path, metavar="DIR|FILE", help="a run, or a file of weights")
+    _add_choice(parser)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights", default="", metavar="NAME",
+        help="which of several networks in a file; ema is the average",
+    )  # fmt: skip
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=path, metavar="FILE", help="a .safetensors or .pth file")
+    parser.add_argument("file", type=path, metavar="FILE", help="a file of weights")
     parser.add_argument(
         "--out", type=path, required=True, metavar="DIR", help="directory of the run"
     )
     parser.add_argument(
         "--class-names", type=path, metavar="FILE", help="names of the classes, one a line"
     )
+    _add_choice(parser)
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +85,9 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.terminal.weights import print_imported
 
     names = read_names(options.class_names) if options.class_names else ()
-    imported = import_file(options.file, lambda config: override(config, rest), names)
+    imported = import_file(
+        options.file, lambda config: override(config, rest), names, options.weights
+    )
     write_run(options.out, imported, options.file)
     print_imported(imported, options.file)
     tell(f"run: {options.out}", sys.stdout)
@@ -88,7 +99,9 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.interop.importing import read_any
 
     with definitions(rest) as overrides:
-        weights = read_any(options.source, lambda config: override(config, overrides)).weights
+        weights = read_any(
+            options.source, lambda config: override(config, overrides), options.weights
+        ).weights
         tell(export(weights, options.out, options.names, options.fold), sys.stdout)
     return 0
 
@@ -109,7 +122,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         return override(config, overrides)
 
     with definitions(rest) as overrides:
-        imported = read_any(options.source, chosen)
+        imported = read_any(options.source, chosen, options.weights)
         config = imported.weights.about.config
         enable_cache()
         if options.source.is_file():
@@ -130,7 +143,9 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.compilation import enable_cache
 
     with definitions(rest) as overrides:
-        imported = read_any(options.source, lambda config: override(config, overrides))
+        imported = read_any(
+            options.source, lambda config: override(config, overrides), options.weights
+        )
         enable_cache()
         if options.source.is_file():
             print_imported(imported, options.source)

@@ -1,171 +1,292 @@
 """Files of tensors that other frameworks wrote: safetensors, and pickles without code."""
 
 import contextlib
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.training.weights import open_tensors
+from resjax.interop.pickles import PICKLED, ZIPPED, Tensor, open_checkpoint, tables_in
+from resjax.interop.recognise import prefixes
+from resjax.training.weights import about_in, open_tensors
 
 SAFETENSORS = ".safetensors"
 
-PICKLES = (".pth", ".pt", ".th", ".bin")
+FOREIGN = {
+    b"version https://git-lfs": "is a pointer of Git LFS: git lfs pull fetches the file itself",
+    b"<!DOCTYPE": "is a web page, and no file of weights; fetch it again",
+    b"<html": "is a web page, and no file of weights; fetch it again",
+    b"\x1f\x8b": "is packed by gzip; unpack it",
+    b"\x89HDF": "is an HDF5 file; convert it to safetensors",
+}
+"""How files begin that people have in the place of one, and what to do about them."""
 
-NESTED = ("state_dict", "model")
-"""Keys under which a training script keeps the tensors beside other things."""
+ARCHITECTURE = ("arch", "architecture", "model_name")
+"""Keys under which a training script says beside the tensors which network they are of."""
 
-WRAPPER = "module."
-"""What nn.DataParallel puts before every name."""
+AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
+"""Words of the places of averages of weights over the steps of a training."""
+
+COUNTER = "n_averaged"
+"""What PyTorch's AveragedModel keeps beside them."""
 
 CONVERTED = ("float16", "bfloat16", "float64")
 
 
+class Content(NamedTuple):
+    """A file, whatever its format.
+
+    Attributes:
+      tables: {place: {name: tensor}}, of every mapping of names to tensors; "" is the outermost.
+      keys: those of the outermost mapping.
+      metadata: of a .safetensors file; a pickle has none.
+      architecture: what the file calls the network; empty if it does not.
+      notes: what was passed over, to be told.
+    """
+
+    tables: Mapping[str, Mapping[str, Tensor]]
+    keys: tuple[str, ...]
+    metadata: Mapping[str, str]
+    architecture: str
+    notes: tuple[str, ...] = ()
+
+
+class Network(NamedTuple):
+    """The tensors of one network in a file.
+
+    Attributes:
+      place: where they are: the place of their mapping, and what is before all of their names.
+      prefix: the latter.
+      tensors: by their names without it.
+      others: names in the same mapping that have it not.
+      average: whether it is an average of weights over a training.
+    """
+
+    place: str
+    prefix: str
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...]
+    average: bool
+
+
 class Tensors:
-    """The tensors of a file by name, each read when it is asked for, as float32.
+    """The tensors of a network by name, each read when it is asked for, as float32.
 
     Attributes:
       shapes: {name: shape} of those that are floats, in the order of the file.
       batches: that the running statistics have seen; None if the file does not say.
       metadata: of a .safetensors file; a pickle has none.
+      architecture: what the file calls the network; empty if it does not.
       notes: what was changed of what the file says, to be told.
     """
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        dtypes: Mapping[str, str],
-        read: Callable[[str], np.ndarray],
-        what: str,
-        metadata: Mapping[str, str] | None = None,
-    ):
-        self._read = read
-        self.metadata = metadata or {}
-        self._names = _unwrapped(shapes)
-        self.notes = []
-        if self._names and next(iter(self._names)) != self._names[next(iter(self._names))]:
-            self.notes.append(f"the names begin with {WRAPPER!r}, which was left out")
+    def __init__(self, tensors: Mapping[str, Tensor], content: Content, what: str):
+        self._tensors, self._what = tensors, what
+        self.metadata, self.architecture = content.metadata, content.architecture
+        self.notes = list(content.notes)
         self.shapes, counters, converted = {}, [], {}
-        for name, original in self._names.items():
+        for name, tensor in tensors.items():
             if name.endswith(".num_batches_tracked"):
-                counters.append(original)
+                counters.append(name)
                 continue
-            kind = dtypes[original]
-            if kind not in ("float32", *CONVERTED):
+            kind = tensor.dtype
+            if kind not in ("float32", *CONVERTED) or tensor.read is None:
                 raise ConfigError(
                     f"{what}: {name!r} is {kind}; resjax reads float32, float16, bfloat16, float64"
                 )
             if kind in CONVERTED:
                 converted[kind] = converted.get(kind, 0) + 1
-            self.shapes[name] = tuple(shapes[original])
+            self.shapes[name] = tensor.shape
         for kind, number in converted.items():
             self.notes.append(f"{number} tensors were {kind} and are converted to float32")
-        self.batches = max((int(read(name)) for name in counters), default=None)
+        self.batches = max((int(self._read(name)) for name in counters), default=None)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.asarray(self._read(self._names[name])).astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused as not finite
+            return self._read(name).astype(np.float32, copy=False)
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            return np.asarray(self._tensors[name].read())
+        except Exception as error:  # a file that is damaged can raise anything
+            raise ConfigError(
+                f"{self._what}: {name!r} cannot be read ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:100]}); fetch it again"
+            ) from None
 
 
 @contextlib.contextmanager
-def open_file(path: Path) -> Iterator[Tensors]:
-    """The tensors of a .safetensors file, or of a .pth by PyTorch's reader that runs no code.
+def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
+    """The tensors of a safetensors file or of a checkpoint of PyTorch, which runs no code.
+
+    What a file is its first bytes say, and not its suffix.
+
+    Args:
+      path: the file.
+      choice: which of several networks in it; empty is the only one that is no average.
 
     Raises:
-      ConfigError: if it is neither, is cut off, or a pickle of more than tensors.
+      ConfigError: if it is neither, is cut off, or has no such network.
     """
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path}; name a .safetensors or .pth file")
-    if path.suffix == SAFETENSORS:
+    with _opened(path) as content:
+        network = _choose(content, choice, str(path))
+        tensors = Tensors(network.tensors, content, str(path))
+        tensors.notes = [*_said(content, network), *tensors.notes]
+        yield tensors
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file of weights that resjax wrote."""
+    if not _is_safetensors(path):
+        return False
+    with open_tensors(path) as file:
+        return about_in(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Content]:
+    start = _start(path)
+    if _is_safetensors(path):
         with open_tensors(path) as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            yield Tensors(
-                {name: tuple(one.get_shape()) for name, one in slices.items()},
-                {
-                    name: _DTYPES.get(one.get_dtype(), one.get_dtype())
-                    for name, one in slices.items()
-                },
-                file.get_tensor,
-                str(path),
-                file.metadata(),
+            metadata = file.metadata() or {}
+            table = {name: _lazily(file, name) for name in file.keys()}  # noqa: SIM118
+            yield Content({"": table}, tuple(table), metadata, _architecture(metadata))
+    elif start.startswith((ZIPPED, PICKLED)):
+        with open_checkpoint(path) as (content, unread):
+            if not isinstance(content, dict | list | tuple):
+                kind = getattr(content, "label", type(content).__name__)
+                raise ConfigError(
+                    f"{path} holds a {kind}, and no tensors by name; write them by "
+                    "torch.save(network.state_dict(), 'weights.pth')"
+                )
+            about = content if isinstance(content, dict) else {}
+            nested = about.get("hyper_parameters")
+            architecture = _architecture(about) or _architecture(
+                nested if isinstance(nested, dict) else {}
             )
-    elif path.suffix in PICKLES:
-        tensors = _unpickled(path)
-        yield Tensors(
-            {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-            {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()},
-            lambda name: _to_numpy(tensors[name]),
-            str(path),
-        )
+            notes = (f"no tensors, and not read: {_listed(unread)}",) if unread else ()
+            keys = tuple(map(str, about))
+            yield Content(dict(tables_in(content)), keys, {}, architecture, notes)
     else:
-        raise ConfigError(
-            f"{path} is neither {SAFETENSORS} nor {', '.join(PICKLES)}; convert it to safetensors"
+        what = next((said for begins, said in FOREIGN.items() if start.startswith(begins)), "")
+        what = what or (
+            "is neither a safetensors file nor a checkpoint of PyTorch; convert it to safetensors"
+            if start
+            else "is empty; fetch it again"
         )
+        raise ConfigError(f"{path} {what}")
 
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64",
            "I64": "int64"}  # fmt: skip
 
 
-def _unpickled(path: Path) -> dict[str, Any]:
+def _lazily(file: Any, name: str) -> Tensor:
+    part = file.get_slice(name)
+    kind = _DTYPES.get(part.get_dtype(), part.get_dtype())
+    return Tensor(tuple(part.get_shape()), kind, lambda: file.get_tensor(name))
+
+
+def _start(path: Path) -> bytes:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}; name a file of weights")
     try:
-        import torch
-    except ModuleNotFoundError:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether it begins with the length of a header and JSON, or is called so and nothing else."""
+    start = _start(path)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
+        return True
+    known = start.startswith((ZIPPED, PICKLED, *FOREIGN))
+    return path.suffix.lower() == SAFETENSORS and not known
+
+
+def _architecture(about: Mapping[str, Any]) -> str:
+    return next((str(about[key]) for key in ARCHITECTURE if isinstance(about.get(key), str)), "")
+
+
+def _networks(content: Content) -> list[Network]:
+    found = []
+    for place, table in content.tables.items():
+        for prefix in prefixes(table):
+            own = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in table.items()
+                if name.startswith(prefix)
+            }
+            others = tuple(
+                name for name in table if not name.startswith(prefix) and name != COUNTER
+            )
+            where = ".".join(part for part in (place, prefix.rstrip(".")) if part)
+            words = where.lower().replace(".", "_").split("_")
+            average = COUNTER in table or not set(words).isdisjoint(AVERAGES)
+            found.append(Network(where, prefix, own, others, average))
+    return found
+
+
+def _choose(content: Content, choice: str, what: str) -> Network:
+    """The network of a file that is wanted."""
+    found = _networks(content)
+    if not found:
+        return _unknown(content, what)
+    places = ", ".join(network.place or "the file itself" for network in found)
+    if choice:
+        wanted = [network for network in found if network.place == choice] or [
+            network
+            for network in found
+            if choice.lower() in network.place.lower() or (choice == "ema" and network.average)
+        ]
+        remedy = "; name one of them"
+    else:
+        wanted = [network for network in found if not network.average] or found
+        remedy = f"; choose one by --weights={wanted[0].place}" if len(wanted) > 1 else ""
+    if len(wanted) != 1:
+        asked = f"--weights={choice} is {'several' if wanted else 'none'} of " if choice else ""
+        raise ConfigError(f"{what} has {len(found)} networks: {asked}{places}{remedy}")
+    return wanted[0]
+
+
+def _unknown(content: Content, what: str) -> Network:
+    """All tensors of the largest mapping, for `recognise` to say what is wrong with them."""
+    if not any(content.tables.values()) and content.keys:
         raise ConfigError(
-            f"{path} is a pickle, which PyTorch reads: pip install 'resjax[torch]'; or convert it "
-            "to safetensors"
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of protocols that it may not know
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"{path} is refused: {_reason(error)}; ask for a .safetensors file"
-        ) from None
-    except Exception as error:  # a file that is cut off or foreign can raise anything
-        raise ConfigError(f"{path} cannot be read ({_one_line(error)}); fetch it again") from None
-    for key in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{path} holds a {type(content).__name__}, and no tensors by name")
-    tensors = {str(name): one for name, one in content.items() if isinstance(one, torch.Tensor)}
-    if not tensors:
-        raise ConfigError(f"{path} holds no tensors by name; save the state_dict of the network")
-    return tensors
+            f"{what} holds no tensors by name, but {_listed(content.keys)}; write the state_dict "
+            "of the network"
+        )
+    if not content.tables:
+        raise ConfigError(f"{what} holds no tensors by name; write the state_dict of the network")
+    place, largest = max(content.tables.items(), key=lambda item: len(item[1]))
+    return Network(place, "", dict(largest), (), False)
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _is_zip(path: Path) -> bool:
-    """Whether it is of PyTorch 1.6 or later, whose tensors need not be copied to be read."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _unwrapped(shapes: Mapping[str, Any]) -> dict[str, str]:
-    """{name: name in the file}, without the wrapper if all of them have it."""
-    if shapes and all(name.startswith(WRAPPER) for name in shapes):
-        return {name.removeprefix(WRAPPER): name for name in shapes}
-    return {name: name for name in shapes}
-
-
-def _reason(error: pickle.UnpicklingError) -> str:
-    """What the pickle wants that is no tensor, in a line."""
-    text = " ".join(str(error).split())
-    if wanted := re.search(r"GLOBAL (\S+?)[.]? ", text):
-        return f"it is a pickle that wants to run {wanted[1]!r}"
-    return "it is a pickle of more than tensors"
+def _said(content: Content, network: Network) -> list[str]:
+    """Which of the tensors in a file were taken."""
+    notes = []
+    if network.prefix:
+        notes.append(f"the names begin with {network.prefix!r}, which was left out")
+    if network.others:
+        notes.append(f"beside the network, and left out: {_listed(network.others)}")
+    others = [other for other in _networks(content) if other.place != network.place]
+    if others:
+        average = next((other for other in others if other.average), None)
+        word = "ema" if average and not network.average else others[0].place
+        kind = "the average" if network.average else "the weights"
+        notes.append(
+            f"took {kind} in {network.place!r}; --weights={word} takes those in "
+            f"{(average or others[0]).place!r}"
+        )
+    elif network.average:
+        notes.append("these are averages of weights over the steps of a training")
+    return notes
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more

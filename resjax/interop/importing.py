@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, choose
 from resjax.data.resident import STATISTICS
 from resjax.interop.beside import Beside, read_beside
-from resjax.interop.files import SAFETENSORS, Tensors, open_file
+from resjax.interop.files import Tensors, is_own, open_file
 from resjax.interop.metadata import read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
@@ -28,7 +28,6 @@ from resjax.training.weights import (
     About,
     Weights,
     about_in,
-    open_tensors,
     paths,
     read_weights,
     refuse_other_tensors,
@@ -62,8 +61,9 @@ def import_file(
     path: Path,
     override: Override = lambda config: [],
     class_names: tuple[str, ...] = (),
+    choice: str = "",
 ) -> Imported:
-    """Reads a .safetensors or .pth file of a network of `NAMINGS`.
+    """Reads a safetensors file, or a checkpoint of PyTorch, of a network of `NAMINGS`.
 
     Args:
       path: the file; its metadata, if resjax exported it, or else `config.json` and
@@ -71,11 +71,12 @@ def import_file(
         tensors do not.
       override: changes the config that was found.
       class_names: instead of those that are said there.
+      choice: which of several networks in the file, as "ema".
 
     Raises:
       ConfigError: if it cannot be read, or is no such network.
     """
-    with open_file(path) as tensors:
+    with open_file(path, choice) as tensors:
         if about_in(tensors.metadata):
             raise ConfigError(
                 f"{path} is a file of resjax: evaluate, predict, export and train.init_from take "
@@ -102,7 +103,8 @@ def import_file(
         variables = _read(tensors, table)
     if not beside.preprocessing:
         notes.append("the file does not say how its images were prepared; the usual is assumed")
-    names = class_names or beside.class_names or tuple(map(str, range(found.classes)))
+    said = beside.class_names if found.classes else ()
+    names = class_names or said or tuple(map(str, range(found.classes)))
     if len(names) != found.classes:
         raise ConfigError(f"{len(names)} class names for {found.classes} classes of {path}")
     mean, deviation = _statistics(config, beside, found.channels)
@@ -111,14 +113,23 @@ def import_file(
     return Imported(weights, found.naming, len(table), tuple(notes))
 
 
-def read_any(path: Path, override: Override = lambda config: []) -> Imported:
+def read_any(path: Path, override: Override = lambda config: [], choice: str = "") -> Imported:
     """The weights of a run, of a file of resjax, or of one of another framework.
+
+    Args:
+      path: of a run or a file.
+      override: as for `import_file`.
+      choice: likewise.
 
     Raises:
       ConfigError: if it is none of them, or `override` would make another network of a run's.
     """
-    if path.is_file() and not _is_own(path):
-        return import_file(path, override)
+    if path.is_file() and not is_own(path):
+        return import_file(path, override, choice=choice)
+    if choice:
+        raise ConfigError(
+            f"--weights={choice}: {path} has the weights of one network; leave it out"
+        )
     weights = read_weights(path)
     config = weights.about.config.copy_and_resolve_references()
     for key in override(config):
@@ -127,13 +138,6 @@ def read_any(path: Path, override: Override = lambda config: []) -> Imported:
     about = dataclasses.replace(weights.about, config=config)
     weights = dataclasses.replace(weights, about=about)
     return Imported(weights, "resjax", len(paths(weights.variables)), ())
-
-
-def _is_own(path: Path) -> bool:
-    if path.suffix != SAFETENSORS:
-        return False
-    with open_tensors(path) as file:
-        return about_in(file.metadata() or {})
 
 
 def expected(

@@ -88,6 +88,26 @@ _TIMM_V2 = Naming(
     standardise="half",
 )
 
+_TRANSFORMERS = Naming(
+    family="imagenet",
+    stems={
+        "imagenet": (
+            ("resnet.embedder.embedder.convolution",),
+            ("resnet.embedder.embedder.normalization",),
+        )
+    },
+    layer="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.convolution",
+    norm="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.normalization",
+    shortcuts={
+        "projection": (
+            "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.convolution",
+            "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.normalization",
+        )
+    },
+    head="classifier.1",
+    interpolation="bicubic",
+)
+
 NAMINGS: dict[str, Naming] = {
     "torchvision": _TORCHVISION,
     # The names of torchvision, and more for the networks that only timm has.
@@ -110,24 +130,21 @@ NAMINGS: dict[str, Naming] = {
         stems={"deep": (("stem.conv1", "stem.conv2", "stem.conv3"), ("stem.norm1", "stem.norm2"))},
         shortcuts={"avgpool_projection": _TIMM_V2.shortcuts["projection"]},
     ),
-    "transformers": Naming(
-        family="imagenet",
+    "transformers": _TRANSFORMERS,
+    "transformers-backbone": dataclasses.replace(
+        _TRANSFORMERS,
         stems={
-            "imagenet": (
-                ("resnet.embedder.embedder.convolution",),
-                ("resnet.embedder.embedder.normalization",),
+            stem: tuple(
+                tuple(name.removeprefix("resnet.") for name in modules) for modules in layers
             )
+            for stem, layers in _TRANSFORMERS.stems.items()
         },
-        layer="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.convolution",
-        norm="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.normalization",
+        layer=_TRANSFORMERS.layer.removeprefix("resnet."),
+        norm=_TRANSFORMERS.norm.removeprefix("resnet."),
         shortcuts={
-            "projection": (
-                "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.convolution",
-                "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.normalization",
-            )
+            kind: tuple(name.removeprefix("resnet.") for name in modules)
+            for kind, modules in _TRANSFORMERS.shortcuts.items()
         },
-        head="classifier.1",
-        interpolation="bicubic",
     ),
     "akamaster": Naming(
         family="cifar",

@@ -65,6 +65,11 @@ def logits_of(
 
 def check_images(weights: Weights, image_shape: tuple[int, ...]) -> None:
     """Raises ConfigError for images `[H, W, C]` that the network cannot be applied to."""
+    if not weights.about.class_names:
+        raise ConfigError(
+            "the weights have no head, and so no classes; start a run from them by "
+            "--config.train.init_from, or take their features by resjax.models.features"
+        )
     ours, spec = weights.about.image_shape, network(weights).spec
     if image_shape[-1] != ours[-1]:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Which network some tensors are, by their names and shapes alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ class Recognised(NamedTuple):
       naming: key of `NAMINGS`.
       stem: key of `resjax.models.networks.STEMS`.
       config: its `model` and `norm` make the network.
-      classes: outputs of its head.
+      classes: outputs of its head; 0 is a network without one.
       channels: of its images.
     """
 
@@ -78,13 +78,32 @@ def recognise(shapes: Shapes, what: str) -> Recognised:
         inner = shape(layer(2))
         model.groups = max(1, inner[0] // inner[1])
         model.bottleneck_width = inner[0] / width
-    classes = shape(naming.head, naming.head_axes)[0]
+    head = f"{naming.head}.weight" in shapes
+    classes = shape(naming.head, naming.head_axes)[0] if head else 0
     return Recognised(name, stem, config, classes, shape(naming.stems[stem][0][0])[1])
 
 
+def prefixes(names: Iterable[str]) -> list[str]:
+    """What stands before the names of each network that is there, such as "module.".
+
+    >>> prefixes(["net.conv1.weight", "net.layer1.0.conv1.weight", "loss.weight"])
+    ['net.']
+    """
+    blocks = {f"{in_block(naming.layer, 1, 0)}.weight" for naming in NAMINGS.values()}
+    found: dict[str, None] = {}
+    for name in names:
+        ends = [block for block in blocks if f".{name}".endswith(f".{block}")]
+        if ends:
+            found[name.removesuffix(max(ends, key=len))] = None
+    return list(found)
+
+
 def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
-    """The key of the first naming that has a stem, a block and a head there, and of the stem."""
-    partly = ""
+    """The key of the first naming that has a stem and a block there, and of the stem.
+
+    One that has a head there, too, comes before others.
+    """
+    partly, headless = "", None
     for name, naming in NAMINGS.items():
         first = f"{in_block(naming.layer, 1, 0)}.weight"
         if first not in shapes:
@@ -96,9 +115,13 @@ def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
         head = f"{naming.head}.weight"
         if stems and head in shapes and _projections(naming, shapes):
             return name, stems[0]
-        lacking = head if stems else f"{next(iter(naming.stems.values()))[0][0]}.weight"
+        if stems and _projections(naming, shapes):
+            headless = headless or (name, stems[0])
+        lacking = f"{next(iter(naming.stems.values()))[0][0]}.weight"
         if lacking not in shapes:
             partly = f", names blocks like {name} and has no {lacking!r}"
+    if headless:
+        return headless
     names = list(shapes)
     has = f"has {len(names)} tensors" + (f", the first {names[0]!r}" if names else "")
     raise ConfigError(f"{what} {has}{partly}; {READ}")

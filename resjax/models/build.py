@@ -69,6 +69,8 @@ CHOICES: dict[str, Iterable[str]] = {
 def build_model(config: ConfigDict, classes: int) -> ResNet:
     """The network that `config.model` and `config.norm` describe.
 
+    With 0 classes it has no head.
+
     Raises:
       ConfigError: for a name that is in no table, a depth that the family does not have, or choices
         that make no sound network together; with the values and the remedy.

@@ -12,7 +12,7 @@ class Features(NamedTuple):
     """The intermediates of one forward pass.
 
     Attributes:
-      logits: `[N, classes]`.
+      logits: `[N, classes]`; of a network without a head, the pooled features.
       stages: {"C2": `[N, H, W, C]`, ...}, the output of every stage; Ck has a stride of 2^k, so an
         ImageNet net has C2 to C5.
       pooled: `[N, C]`, what the head is applied to.

@@ -132,7 +132,7 @@ class ResNet(nn.Module):
 
     Attributes:
       spec: the network.
-      classes: outputs of the head.
+      classes: outputs of the head; 0 is no head, and the output is the pooled features.
       parts: what blocks are made with.
       gains: factor on the initial kernel of each layer of a branch.
       head_init: key of `INITIALISERS`.
@@ -155,6 +155,8 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
         """Images `[N, H, W, C]` to logits `[N, classes]`, at least float32.
+
+        Without a head it is the pooled features `[N, channels]`.
 
         `first` is the number of images[0] in the whole batch, if these are a part of it: what is
         random in training belongs to an example.
@@ -194,6 +196,8 @@ class ResNet(nn.Module):
         pooled = x.astype(exact)
         pooled = pooled.mean((1, 2)) if x.ndim == 4 else pooled
         self.sow("intermediates", "pooled", pooled, **ONE_VALUE)
+        if not self.classes:
+            return pooled
         head = nn.Dense(
             self.classes,
             dtype=exact,

@@ -49,7 +49,8 @@ def _started(plan: Plan) -> list[str]:
         grown_from, depth = plan.config.train.grow_from, plan.config.model.depth
         line += f", grown from {grown_from} to {depth} layers by blocks that are the identity"
     if plan.start.classes is not None:
-        line += f", with a new head: {plan.start.classes} classes there, {classes} here"
+        there = f"{plan.start.classes} classes" if plan.start.classes else "none"
+        line += f", with a new head: {there} there, {classes} here"
     return [line]
 
 

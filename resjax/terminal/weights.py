@@ -23,8 +23,9 @@ def print_imported(imported: Imported, source: Path) -> None:
     about, data = imported.weights.about, imported.weights.about.config.data
     prepared = f"resized to {data.resize} ({data.interpolation}), " if data.size else ""
     height, width, channels = about.image_shape
+    classes = f"{len(about.class_names)} classes" if about.class_names else "no head"
     lines = [
-        f"{source.name}: {describe(about.config)}, {len(about.class_names)} classes; "
+        f"{source.name}: {describe(about.config)}, {classes}; "
         f"{imported.tensors} tensors by names of {imported.naming}",
         f"images: {prepared}{height}x{width}x{channels}, standardised: {data.standardise}",
         *imported.notes,

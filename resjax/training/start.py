@@ -30,7 +30,8 @@ class Start:
     Attributes:
       path: of a run, or of its weights.
       shallow: the network that they are of, if it is to be grown before the first step.
-      classes: outputs of the head that they have, if they are others and the head is drawn anew.
+      classes: outputs of the head that they have, if they are others and the head is drawn anew; 0
+        is none.
     """
 
     path: Path

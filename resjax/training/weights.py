@@ -46,7 +46,7 @@ class About:
 
     Attributes:
       config: of its run.
-      class_names: one for each output.
+      class_names: one for each output; empty for a network without a head.
       image_shape: `[H, W, C]` that it was trained on.
       batches: that its running statistics have seen, if that is known.
     """
@@ -130,7 +130,7 @@ def read_weights(path: Path | str) -> Weights:
       ConfigError: if there are none, or they are damaged.
     """
     path = locate(Path(path))
-    with open_tensors(path) as file:
+    with _open_own(path) as file:
         metadata = file.metadata() or {}
         about = _about(path, metadata)
         try:
@@ -153,7 +153,7 @@ def read_header(path: Path) -> Header:
       ConfigError: if there are none, or the file is cut off.
     """
     path = locate(path)
-    with open_tensors(path) as file:
+    with _open_own(path) as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         about = _about(path, file.metadata() or {})
     return Header(about, {name: shapes[name] for name in shapes if name.split("/")[0] in KINDS})
@@ -180,8 +180,12 @@ def locate(path: Path) -> Path:
     return path / FILE if path.is_dir() else path
 
 
-def open_tensors(path: Path) -> Any:
+def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
     """A safetensors file, to be used in a `with` statement.
+
+    Args:
+      path: the file.
+      remedy: the end of the message.
 
     Raises:
       ConfigError: if it is none, or cut off.
@@ -192,8 +196,16 @@ def open_tensors(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ConfigError(
-            f"{path} is not a whole safetensors file ({_one_line(error)}); fetch it again"
+            f"{path} is not a whole safetensors file ({_one_line(error)}); {remedy}"
         ) from None
+
+
+def _open_own(path: Path) -> Any:
+    return open_tensors(
+        path,
+        "fetch it again, or if another framework wrote it make a run of it with resjax import "
+        f"{path} --out=DIR",
+    )
 
 
 def about_in(metadata: Mapping[str, str]) -> bool:

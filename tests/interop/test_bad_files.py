@@ -61,11 +61,6 @@ def test_extra_tensors(state, refused):
     refused(state | {"layer1.0.se.weight": torch.zeros(2)}, "has .* 'layer1.0.se.weight'; it looks")
 
 
-def test_a_net_without_a_head(state, refused):
-    wrong = {name: tensor for name, tensor in state.items() if "linear" not in name}
-    refused(wrong, "names blocks like .* and has no '(fc|linear).weight'; resjax reads")
-
-
 def test_a_net_of_another_kind(refused):
     refused({"backbone.patch.weight": torch.zeros(3, 4)}, "1 tensors, the first 'backbone.patch")
 
@@ -122,7 +117,7 @@ def test_a_truncated_file(left, state, refused, tmp_path):
 def test_a_truncated_pickle(left, zipped, state, refused, tmp_path):
     torch.save(state, tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
     data = (tmp_path / "whole.pth").read_bytes()
-    refused(data[:left], "(cannot be read|is refused: it is a pickle of more than)", "net.pth")
+    refused(data[:left], "(cannot be read|is empty)", "net.pth")
 
 
 class Malice:
@@ -142,24 +137,31 @@ def test_a_pickle_that_wants_code_is_refused_and_runs_none(zipped, state, refuse
 
 
 def test_a_plain_pickle_is_refused(refused):
-    refused(pickle.dumps({"conv1.weight": np.zeros(3)}), "is refused", "net.pth")
-    refused(b"no pickle", "is refused", "net.pth")
+    refused(pickle.dumps({"conv1.weight": [3]}), "a pickle that torch.save did not", "net.pth")
+    refused(b"no pickle", "is neither a safetensors file nor", "net.pth")
 
 
 def test_a_whole_module_in_a_pickle_is_refused(refused, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     data = (tmp_path / "module.pth").read_bytes()
-    refused(data, "wants to run 'torch.nn.modules.linear.Linear'", "net.pth")
+    refused(data, "holds a torch.nn.modules.linear.Linear, and no tensors by name", "net.pth")
 
 
 def test_pickles_without_tensors_by_name(refused, tmp_path):
-    for content, message in (([1, 2], "holds a list"), ({"epoch": 3}, "no tensors by name")):
+    for content, message in (
+        ([1, 2], "no tensors by name; write the state_dict"),
+        ({"epoch": 3, "loss": 0.1}, "no tensors by name, but 'epoch', 'loss'; write the state"),
+        (3, "holds a int"),
+    ):
         torch.save(content, tmp_path / "content.pth")
         refused((tmp_path / "content.pth").read_bytes(), message, "net.pth")
 
 
 def test_other_suffixes_and_missing_files(refused, tmp_path):
-    refused(b"x", "is neither .safetensors nor .pth", "net.onnx")
+    refused(b"x", "is neither a safetensors file nor a checkpoint of PyTorch", "net.onnx")
+    refused(b"version https://git-lfs.github.com/spec/v1", "git lfs pull fetches", "net.pth")
+    refused(b"<!DOCTYPE html>", "is a web page", "net.safetensors")
+    refused(b"", "is empty; fetch it again", "net.pth")
     with pytest.raises(ConfigError, match="there is no file"):
         import_file(tmp_path / "absent.safetensors")
 

@@ -1,0 +1,270 @@
+"""Checkpoints of PyTorch, read without PyTorch and without running anything of them.
+
+A checkpoint is a pickle that says how its tensors lie in storages, and the bytes of those beside
+it. Of the names in a pickle only the few that make tensors are known here. PyTorch's own reader
+either refuses a file for a path beside its tensors, or imports and calls whatever it names.
+"""
+
+import collections
+import contextlib
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from resjax.config import ConfigError
+
+ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
+"""How a file begins: of PyTorch 1.6 and later, or of an earlier one."""
+
+MAGIC = 0x1950A86A20F9469CFC6C
+"""The first object in a file of the latter."""
+
+STORAGES: dict[str, Any] = {
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "DoubleStorage": np.float64,
+    "BFloat16Storage": jnp.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "UntypedStorage": np.uint8,
+    "BoolStorage": np.bool_,
+    "ComplexFloatStorage": np.complex64,
+    "ComplexDoubleStorage": np.complex128,
+}
+
+STORED_IN = ("torch", "torch.cuda", "torch.storage")
+
+MALICE = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib")
+"""Modules that no checkpoint has a use for."""
+
+MALICIOUS = ("eval", "exec", "compile", "__import__")
+"""Functions of `builtins`, likewise."""
+
+
+class Tensor(NamedTuple):
+    """A tensor in a file.
+
+    Attributes:
+      shape: in the order of the file.
+      dtype: its name in NumPy, or what else it is, such as "sparse".
+      read: reads its values; None if there is nothing that NumPy can hold.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray] | None
+
+
+class Unread:
+    """Stands for an object that is no tensor, whatever is done to it; nothing of it is kept."""
+
+    label = ""
+
+    def __new__(cls, *arguments: Any, **named: Any):
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any):
+        pass
+
+    def _pass_over(self, *arguments: Any, **named: Any) -> "Unread":
+        return self
+
+    __setstate__ = __setitem__ = __call__ = append = extend = add = _pass_over
+
+
+class Storage(NamedTuple):
+    """Numbers in a file: their dtype and number, and what reads them."""
+
+    dtype: np.dtype
+    count: int
+    read: Callable[[], np.ndarray]
+
+
+class Checkpoint(NamedTuple):
+    """What was read: the objects, whose leaves may be a `Tensor`, and names of what was not."""
+
+    content: Any
+    unread: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """The content of a file that `torch.save` wrote; tensors are read while it is open.
+
+    Raises:
+      ConfigError: for a file that is another or cut off, or names what a checkpoint never does.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            zipped = file.read(4) == ZIPPED
+            file.seek(0)
+            checkpoint = _zipped(stack, file, path) if zipped else _pickled(file, path)
+        except ConfigError:
+            raise
+        except Exception as error:  # a file that is cut off or foreign can raise anything
+            raise ConfigError(
+                f"{path} cannot be read ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:100]}); fetch it again"
+            ) from None
+        yield checkpoint
+
+
+def _zipped(stack: contextlib.ExitStack, file: BinaryIO, path: Path) -> Checkpoint:
+    archive = stack.enter_context(zipfile.ZipFile(file))
+    names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise ConfigError(
+            f"{path} is a program of TorchScript, which is not run here; write its tensors: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+        )
+    pickles = [name for name in names if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ConfigError(
+            f"{path} is an archive of {', '.join(map(repr, names[:3])) or 'nothing'}, and no "
+            "checkpoint of PyTorch; write one by torch.save(network.state_dict(), 'weights.pth')"
+        )
+    root = pickles[0].removesuffix("data.pkl")
+    big = f"{root}byteorder" in names and archive.read(f"{root}byteorder") == b"big"
+
+    def storage(dtype: np.dtype, key: str, count: int) -> Storage:
+        entry, dtype = archive.getinfo(f"{root}data/{key}"), dtype.newbyteorder(">" if big else "<")
+        if entry.file_size != count * dtype.itemsize:
+            raise ValueError(f"{entry.filename} has {entry.file_size} bytes")
+        return Storage(dtype, count, lambda: np.frombuffer(archive.read(entry), dtype))
+
+    with archive.open(pickles[0]) as opened:
+        return _unpickled(opened, storage, path)
+
+
+def _pickled(file: BinaryIO, path: Path) -> Checkpoint:
+    found: dict[str, tuple[np.dtype, int]] = {}
+    offsets: dict[str, int] = {}
+    data = np.memmap(path, np.uint8, "r")
+
+    def storage(dtype: np.dtype, key: str, count: int) -> Storage:
+        found[key] = dtype, count
+        return Storage(dtype, count, lambda: np.frombuffer(data, dtype, count, offsets[key]))
+
+    if _unpickled(file, storage, path).content != MAGIC:
+        raise ConfigError(
+            f"{path} is refused: it is a pickle that torch.save did not write; write one by "
+            "torch.save(network.state_dict(), 'weights.pth')"
+        )
+    _, _, checkpoint, keys = (_unpickled(file, storage, path) for _ in range(4))
+    place = file.tell()
+    for key in keys.content:
+        dtype, count = found[key]
+        offsets[key] = place + 8  # past their number
+        place = offsets[key] + count * dtype.itemsize
+    if place > len(data) or offsets.keys() != found.keys():
+        raise ValueError("it is cut off")
+    return checkpoint
+
+
+def _unpickled(file: Any, storage: Callable[..., Storage], path: Path) -> Checkpoint:
+    unpickler = _Unpickler(file, storage, path)
+    return Checkpoint(unpickler.load(), tuple(unpickler.unread))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes tensors, mappings, lists and numbers; everything else becomes `Unread`.
+
+    Nothing is imported: what may be called is in `KNOWN` or does nothing.
+    """
+
+    def __init__(self, file: Any, storage: Callable[..., Storage], path: Path):
+        super().__init__(file, errors="replace")
+        self.storage, self.path = storage, path
+        self.unread: dict[str, type[Unread]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in STORED_IN and name in STORAGES:
+            return np.dtype(STORAGES[name])
+        label = f"{module}.{name}"
+        if label in KNOWN:
+            return KNOWN[label]
+        if module.split(".")[0] in MALICE or (
+            module in ("builtins", "__builtin__") and name in MALICIOUS
+        ):
+            raise ConfigError(
+                f"{self.path} is refused: it is a pickle that wants to run {label!r}; ask for a "
+                ".safetensors file"
+            )
+        return self.unread.setdefault(label, type("Unread", (Unread,), {"label": label}))
+
+    def persistent_load(self, pid: Any) -> Storage:
+        _, dtype, key, _, count, *view = pid
+        if view and view[0] is not None:
+            raise ValueError("a storage that is a part of another")
+        if not isinstance(dtype, np.dtype):
+            raise ValueError("a storage of numbers that NumPy has not")
+        return self.storage(dtype, str(key), count)
+
+
+def _tensor(
+    storage: Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
+) -> Tensor:
+    shape, strides = tuple(shape), tuple(strides)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= storage.count):
+        raise ValueError("a tensor that is not in its storage")
+
+    def read() -> np.ndarray:
+        values = storage.read()[offset:] if 0 not in shape else np.zeros(1, storage.dtype)
+        steps = [stride * storage.dtype.itemsize for stride in strides]
+        return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
+
+    return Tensor(shape, storage.dtype.name, read)
+
+
+def _of_dtype(storage: Any, offset: int, shape: Sequence[int], *others: Any) -> Tensor:
+    dtype = next((one for one in others if isinstance(one, type)), Unread)
+    return Tensor(tuple(shape), getattr(dtype, "label", "").removeprefix("torch."), None)
+
+
+KNOWN: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": collections.OrderedDict,
+    "collections.defaultdict": lambda *arguments: {},
+    "torch.Size": tuple,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _of_dtype,
+    "torch._utils._rebuild_parameter": lambda tensor, *others: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *others: tensor,
+    "torch._tensor._rebuild_from_type_v2": lambda make, kind, parts, state: make(*parts),
+    "torch._utils._rebuild_sparse_tensor": lambda layout, data: Tensor(
+        tuple(data[2]) if len(data) > 2 else (), "sparse", None
+    ),
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, shape, *others: Tensor(
+        tuple(shape), "meta, without values", None
+    ),
+    "torch._utils._rebuild_qtensor": lambda storage, offset, shape, *others: Tensor(
+        tuple(shape), "quantised", None
+    ),
+}
+"""What makes tensors, and what holds them."""
+
+
+def tables_in(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping of names to tensors in nested mappings and lists, with its dotted place."""
+    seen, waiting = set(), [("", content)]
+    while waiting:
+        place, one = waiting.pop(0)
+        if not isinstance(one, dict | list | tuple) or isinstance(one, Tensor) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        items = one.items() if isinstance(one, dict) else enumerate(one)
+        items = [(str(key), value) for key, value in items]
+        if tensors := {key: value for key, value in items if isinstance(value, Tensor)}:
+            yield place, tensors
+        prefix = f"{place}." if place else ""
+        waiting += [(prefix + key, value) for key, value in items]
