@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.data.resident import STATISTICS
+from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import Tensors, is_own, open_file
 from resjax.interop.metadata import read_metadata
@@ -88,6 +89,7 @@ def import_file(
         notes = [*tensors.notes, *beside.notes]
         _set_data(config, found)
         config.update_from_flattened_dict(beside.settings)
+        notes += _architecture(tensors.architecture, beside, found, path)
         standardise = config.data.standardise
         override(config)
         if config.data.standardise != standardise:
@@ -185,6 +187,19 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
         }
         rundir.write_json(directory / rundir.IMPORTED_FILE, said)
         rundir.begin_run(directory, config)
+
+
+def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> list[str]:
+    """What is to be told of a network that nothing names; a name must be that of the network."""
+    for name, what in ((named, path), (beside.architecture, path.parent / "config.json")):
+        if name:
+            refuse_other_architecture(name, found, str(what))
+    if named or beside.architecture or beside.function:
+        return []
+    return [
+        "nothing names its architecture: whether it is dilated, anti-aliased or has another "
+        "activation cannot be known, and it is taken to have none of these"
+    ]
 
 
 def _set_data(config: ConfigDict, found: Recognised) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from resjax.config import ConfigError, flatten
 from resjax.interop.beside import Beside
 from resjax.training.weights import Weights, config_of
+from resjax.validation import validate
 
 IMAGES = "resjax.images"
 """Key of the metadata."""
@@ -56,7 +57,9 @@ def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
         return None
     try:
         said = json.loads(metadata[IMAGES])
-        config = flatten(config_of(said["settings"]))
+        whole = config_of(said["settings"])
+        validate(whole)
+        config = flatten(whole)
         height, width, channels = shape = tuple(map(int, said["image_shape"]))
         mean, deviation = (np.asarray(said[key], np.float32) for key in ("mean", "deviation"))
         if mean.shape not in ((channels,), shape) or deviation.shape != (channels,):
@@ -73,8 +76,16 @@ def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
             image_shape=shape,
             preprocessing=True,
             notes=(),
+            function=True,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise ConfigError(
             f"{what} says of its images what is not understood ({kind}{error}); export it again"

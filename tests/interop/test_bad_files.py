@@ -171,9 +171,9 @@ def test_other_suffixes_and_missing_files(refused, tmp_path):
     [
         ("{", "cannot read .*config.json"),
         ({"model_type": "resnet", "downsample_in_first_stage": True}, "downsample_in_first_stage"),
-        ({"model_type": "resnet", "hidden_act": "gulp"}, "unknown model.activation 'gulp'"),
+        ({"model_type": "resnet", "hidden_act": "gulp"}, "hidden_act='gulp' is not a network"),
         ({"id2label": {"0": "a", "1": "b"}}, "2 class names for 10 classes"),
-        ({"pretrained_cfg": {"input_size": 5}}, "says of images what is not understood"),
+        ({"pretrained_cfg": {"input_size": 5}}, r"input_size=5 is not \[channels, side, side\]"),
     ],
 )
 def test_what_is_written_beside_a_file_and_makes_no_sense(

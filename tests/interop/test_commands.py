@@ -108,6 +108,8 @@ def test_an_import_says_what_it_found_and_assumed(net, tmp_path, capsys):
     assert images == "images: resized to 256 (bilinear), 224x224x3, standardised: imagenet"
     assert notes == [
         "102 tensors were float16 and are converted to float32",
+        "nothing names its architecture: whether it is dilated, anti-aliased or has another "
+        "activation cannot be known, and it is taken to have none of these",
         "the file does not say how its images were prepared; the usual is assumed",
     ]
     assert run_state(tmp_path / "run") == IMPORTED
