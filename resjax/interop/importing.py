@@ -29,8 +29,10 @@ from resjax.training.weights import (
     About,
     Weights,
     about_in,
+    broken,
     paths,
     read_weights,
+    refuse_broken,
     refuse_other_tensors,
     unflatten,
     write_weights,
@@ -102,7 +104,7 @@ def import_file(
             str(path),
             f"it looks like {found.naming}'s {describe(config)}, and is not that",
         )
-        variables = _read(tensors, table)
+        variables = _read(tensors, table, str(path))
     if not beside.preprocessing:
         notes.append("the file does not say how its images were prepared; the usual is assumed")
     said = beside.class_names if found.classes else ()
@@ -133,6 +135,7 @@ def read_any(path: Path, override: Override = lambda config: [], choice: str = "
             f"--weights={choice}: {path} has the weights of one network; leave it out"
         )
     weights = read_weights(path)
+    refuse_broken(weights, str(path))
     config = weights.about.config.copy_and_resolve_references()
     for key in override(config):
         if key.startswith(("model.", "norm.")) and not KEYS[key].execution:
@@ -219,14 +222,17 @@ def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
     return (side, side, found.channels)
 
 
-def _read(tensors: Tensors, table: dict[str, Place]) -> dict[str, Any]:
+def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any]:
     """Our tree, whose leaves are filled tensor by tensor."""
     rows: dict[str, int] = {}
     for place in table.values():
         rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
     leaves: dict[str, np.ndarray] = {}
     for name, place in table.items():
-        value = to_ours(tensors[name], place.axes)
+        values = tensors[name]
+        if wrong := broken(name, values, variance=place.path.endswith("/var")):
+            raise ConfigError(f"{what}: as float32 {wrong}; ask for weights that are whole")
+        value = to_ours(values, place.axes)
         if place.row is None:
             leaves[place.path] = np.ascontiguousarray(value)
             continue

@@ -12,6 +12,7 @@ from resjax.models.blocks import NORM, Block, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.networks import STEMS, Spec, Stem
 from resjax.models.shortcuts import ONE_VALUE
+from resjax.ops.platform import platform
 
 EVERY_BLOCK = 1 << 30
 """For `unroll`: straight-line code, however many blocks there are."""
@@ -194,7 +195,11 @@ class ResNet(nn.Module):
         for step in order.before:
             x = self.parts.norm(name="norm")(x, train) if step == NORM else self.parts.activation(x)
         pooled = x.astype(exact)
-        pooled = pooled.mean((1, 2)) if x.ndim == 4 else pooled
+        if x.ndim == 4:
+            pooled = pooled.mean((1, 2))
+            if not train and platform() == "cpu":
+                # XLA's code for CPUs sums relu of what is not a number as zeros.
+                pooled = jnp.where(jnp.isnan(x).any((1, 2)), jnp.nan, pooled)
         self.sow("intermediates", "pooled", pooled, **ONE_VALUE)
         if not self.classes:
             return pooled

@@ -21,7 +21,7 @@ class Finding:
     Attributes:
       directory: of the run.
       state: done, failed, unfinished, imported, running, or damaged: a file is not what was
-        written.
+        written, or holds numbers that no network can have.
       step: steps at the last thing that was noted, None before.
       age: seconds since then.
       why: why it is not done; empty if it is.
@@ -119,7 +119,7 @@ def _complaint(run: Path) -> str | None:
             _refuse_cut(run / PROBES_FILE)
         _refuse_incomplete(run)
         if (run / weights.FILE).exists():
-            weights.read_weights(run)
+            weights.refuse_broken(weights.read_weights(run), str(run / weights.FILE))
     except ConfigError as error:
         return str(error).partition("; ")[0]
     return None
@@ -153,6 +153,8 @@ def _last_event(run: Path) -> dict:
 
 def _mend(run: Path, complaint: str, whole: list[str]) -> str:
     """What to do about a file that is damaged or gone."""
+    if weights.FILE in complaint and " values that are " in complaint:
+        return "train it again with a lower optim.learning_rate, or import weights that are whole"
     if rundir.run_state(run) == rundir.IMPORTED:
         return f"remove {run} and import it again"
     if PROBES_FILE in complaint:

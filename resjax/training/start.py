@@ -16,6 +16,7 @@ from resjax.training.weights import (
     paths,
     read_header,
     read_weights,
+    refuse_broken,
     refuse_other_function,
     refuse_other_tensors,
 )
@@ -47,7 +48,9 @@ class Start:
           key: what new blocks are drawn from.
           images: as for `grow`.
         """
-        variables = read_weights(self.path).variables
+        weights = read_weights(self.path)
+        refuse_broken(weights, f"train.init_from={self.path}")
+        variables = weights.variables
         if self.classes is not None:
             variables["params"] = variables["params"] | {"head": drawn["params"]["head"]}
         if self.shallow is not None:

@@ -239,6 +239,43 @@ def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str
             raise ConfigError(f"{what} {verb} {listed}{_more(len(names) - 3)}; {remedy}")
 
 
+def refuse_broken(weights: Weights, what: str) -> None:
+    """Raises ConfigError if a network has numbers that no training leaves, naming the first.
+
+    Such are values that are not finite and variances below zero. A network can hide them: the
+    maximum of zero and what is not a number is zero to some compilers.
+
+    Args:
+      weights: the network.
+      what: has them, such as the name of a file.
+    """
+    tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
+    for name, values in tensors.items():
+        if wrong := broken(name, np.asarray(values), variance=name.endswith("/var")):
+            raise ConfigError(f"{what}: {wrong}; {BROKEN}")
+
+
+BROKEN = "its training diverged, or the file was damaged before it was sealed"
+
+
+def broken(name: str, values: np.ndarray, variance: bool) -> str:
+    """What is wrong with the numbers of a tensor; empty if nothing is.
+
+    >>> broken("bn1.running_var", np.array([1.0, -2.0]), variance=True)
+    "'bn1.running_var' has 1 of 2 values that are no variances, the first -2.0 at 1"
+    """
+    wrong = ~np.isfinite(values)
+    kind = "not finite" if wrong.any() else "no variances"
+    wrong |= variance & (values < 0)
+    if not wrong.any():
+        return ""
+    first = np.unravel_index(wrong.argmax(), wrong.shape)
+    return (
+        f"{name!r} has {wrong.sum()} of {wrong.size} values that are {kind}, the first "
+        f"{float(values[first])} at {', '.join(map(str, first))}"
+    )
+
+
 def refuse_other_function(found: ResNet, expected: ResNet, what: str, remedy: str) -> None:
     """Raises ConfigError if two networks with equal tensors compute differently from them."""
     there, here = computation(found), computation(expected)
