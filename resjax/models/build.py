@@ -28,6 +28,7 @@ from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import SHORTCUTS, make_shortcut
 from resjax.ops.conv import IMPLEMENTATIONS
+from resjax.ops.devices import DEVICES
 from resjax.ops.pool import max_pool
 from resjax.validation import validate
 
@@ -66,10 +67,14 @@ CHOICES: dict[str, Iterable[str]] = {
 """The names that a key takes, whatever the family."""
 
 
-def build_model(config: ConfigDict, classes: int) -> ResNet:
+def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICES) -> ResNet:
     """The network that `config.model` and `config.norm` describe.
 
-    With 0 classes it has no head.
+    Args:
+      config: as `default_config`.
+      classes: outputs of the head; with 0 there is none.
+      axis_name: of the `pmap` or `shard_map` whose devices BatchNorm takes as one batch; None is
+        each device by itself.
 
     Raises:
       ConfigError: for a name that is in no table, a depth that the family does not have, or choices
@@ -92,7 +97,7 @@ def build_model(config: ConfigDict, classes: int) -> ResNet:
     return (ResidualMLP if spec.stem == "dense" else ResNet)(
         spec=spec,
         classes=classes,
-        parts=_parts(config, spec, order),
+        parts=_parts(config, spec, order, axis_name),
         gains=init.gains(sum(spec.stages), len(BLOCKS[spec.block].units)),
         head_init=model.head_init,
         stochastic_depth=model.stochastic_depth,
@@ -178,8 +183,10 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     return config, family.image_shape, family.classes
 
 
-def named_model(name: str, **keys: Any) -> ResNet:
+def named_model(name: str, *, axis_name: str | None = DEVICES, **keys: Any) -> ResNet:
     """The network of a name such as "resnet50", with other keys of `config.model` if given.
+
+    `axis_name` is that of `build_model`.
 
     >>> model = named_model("cifar-resnet56", shortcut="projection", order="preact")
     >>> model.spec.stages, model.classes
@@ -195,10 +202,10 @@ def named_model(name: str, **keys: Any) -> ResNet:
     except TypeError as error:
         raise ConfigError(f"a key of named_model({name!r}): {error}") from None
     validate(config)
-    return build_model(config, classes)
+    return build_model(config, classes, axis_name)
 
 
-def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
+def _parts(config: ConfigDict, spec: Spec, order: Order, axis_name: str | None) -> Parts:
     model, dtype = config.model, DTYPES[config.model.dtype]
     fully_connected = spec.stem == "dense"
     # A normalisation subtracts every bias before it; without one nothing else shifts an activation.
@@ -216,7 +223,7 @@ def _parts(config: ConfigDict, spec: Spec, order: Order) -> Parts:
     return Parts(
         layer=layer,
         layer_name="dense" if fully_connected else "conv",
-        norm=NORMS[config.norm.kind](config.norm, dtype),
+        norm=NORMS[config.norm.kind](config.norm, dtype, axis_name),
         activation=ACTIVATIONS[model.activation],
         pool=functools.partial(max_pool, implementation=model.conv),
         shortcut=make_shortcut(model.shortcut, options, model.shortcut_base),

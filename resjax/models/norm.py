@@ -21,10 +21,10 @@ class BatchNorm(nn.Module):
     running = momentum * running + (1 - momentum) * batch. In evaluation they are the running ones.
     Statistics are computed and kept in at least float32, whatever the dtype of the input.
 
-    The batch is that of all devices where a program names the axis `resjax.ops.devices.DEVICES`,
-    as those of `resjax.training.parallel` do, under jit, pmap and several hosts alike. With
-    `examples` it is cut into groups of so many consecutive ones, which are normalised each for
-    itself, and the running statistics move by the mean of the groups on this device.
+    The batch is that of all devices along the axis `axis_name` of a `pmap` or `shard_map`. The
+    programs of `resjax.training.parallel` have the default one, under jit, pmap and several hosts
+    alike. With `examples` it is cut into groups of so many consecutive ones, which are normalised
+    each for itself, and the running statistics move by the mean of the groups on this device.
 
     Attributes:
       momentum: the fraction of the old running value that is kept at a step.
@@ -36,6 +36,7 @@ class BatchNorm(nn.Module):
       zero_scale: whether the scale starts at zero instead of one (Goyal et al. 2017, section 5.1).
       measuring: normalise by the batch whether training or not, and leave the moments of this
         device's whole batch, the variance between groups included, instead of running statistics.
+      axis_name: the axis of devices that share a batch; None is each device by itself.
       dtype: of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
     """
 
@@ -47,6 +48,7 @@ class BatchNorm(nn.Module):
     use_bias: bool = True
     zero_scale: bool = False
     measuring: bool = False
+    axis_name: str | None = DEVICES
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -54,8 +56,8 @@ class BatchNorm(nn.Module):
         """`[..., features]` to the same shape; moves `batch_stats` if `train`.
 
         Raises:
-          ValueError: if the batch cannot be cut into groups of `examples`, or the unbiased variance
-            of a single value is asked for.
+          ValueError: if the batch cannot be cut into groups of `examples`, the unbiased variance of
+            a single value is asked for, or the devices share it along an axis of another name.
         """
         exact = jnp.promote_types(self.dtype, jnp.float32)
         shape = (x.shape[-1],)
@@ -72,7 +74,8 @@ class BatchNorm(nn.Module):
         if not train and not self.measuring:
             mean, var = running_mean.value[None], running_var.value[None]
             return normalise(x, mean, var, scale, bias, self.epsilon)
-        scope = find_scope(self.examples, len(x), device_count())
+        devices = device_count(self.axis_name)
+        scope = find_scope(self.examples, len(x), devices, self.axis_name)
         y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope)
         if self.is_initializing():
             return y
@@ -81,7 +84,7 @@ class BatchNorm(nn.Module):
             running_var.value = var.mean(0) + mean.var(0)
             return y
         if self.unbiased_running_var:
-            values = x.size // x.shape[-1] // scope.groups * scope.team_size(device_count())
+            values = x.size // x.shape[-1] // scope.groups * scope.team_size(devices)
             var = var * _bessel(values)
         keep = self.momentum
         running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean(0)
@@ -89,8 +92,8 @@ class BatchNorm(nn.Module):
         return y
 
 
-def find_scope(examples: int | None, own: int, devices: int) -> Scope:
-    """Where the statistics come from, for `own` examples on each of some devices.
+def find_scope(examples: int | None, own: int, devices: int, axis: str | None = DEVICES) -> Scope:
+    """Where the statistics come from, for `own` examples on each of the devices along an axis.
 
     Groups of `examples` are parts of one device's, or those of several whole devices.
 
@@ -103,7 +106,7 @@ def find_scope(examples: int | None, own: int, devices: int) -> Scope:
       ValueError: if they are neither.
     """
     if examples is None or examples == own * devices:
-        return Scope(axis=DEVICES if devices > 1 else None)
+        return Scope(axis=axis if devices > 1 else None)
     if own % examples == 0:
         return Scope(groups=own // examples)
     team = examples // own
@@ -113,7 +116,7 @@ def find_scope(examples: int | None, own: int, devices: int) -> Scope:
             f"whole devices, {devices} in all"
         )
     teams = tuple(tuple(range(first, first + team)) for first in range(0, devices, team))
-    return Scope(axis=DEVICES, teams=teams)
+    return Scope(axis=axis, teams=teams)
 
 
 def _bessel(values: int) -> float:
@@ -133,8 +136,8 @@ def no_norm(
     return lambda x, train: x
 
 
-NORMS: dict[str, Callable[[ConfigDict, jnp.dtype], Callable]] = {
-    "batch": lambda norm, dtype: functools.partial(
+NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
+    "batch": lambda norm, dtype, axis_name: functools.partial(
         BatchNorm,
         momentum=norm.momentum,
         epsilon=norm.epsilon,
@@ -142,8 +145,10 @@ NORMS: dict[str, Callable[[ConfigDict, jnp.dtype], Callable]] = {
         unbiased_running_var=norm.unbiased_running_var,
         use_scale=norm.use_scale,
         use_bias=norm.use_bias,
+        axis_name=axis_name,
         dtype=dtype,
     ),
-    "none": lambda norm, dtype: no_norm,
+    "none": lambda norm, dtype, axis_name: no_norm,
 }
-"""By `norm.kind`: (config.norm, dtype) to a maker of normalisations, `make(name=, zero_scale=)`."""
+"""By `norm.kind`: (config.norm, dtype, name of the axis of devices) to a maker of normalisations,
+`make(name=, zero_scale=)`."""

@@ -1,7 +1,8 @@
 """The axis of devices that a batch is cut over, as the program of one device sees it.
 
-A function that is one device's share of a program names the axis `DEVICES`. The same function in a
-program of one device has no such axis: then there is one device, whose share is everything.
+A function that is one device's share of a program finds the axis by its name, `DEVICES` unless
+another is given. The same function in a program of one device has no such axis: then there is one
+device, whose share is everything.
 """
 
 from typing import Any
@@ -9,15 +10,29 @@ from typing import Any
 import jax
 
 DEVICES = "devices"
-"""Name of the axis."""
+"""Name of the axis in the programs of `resjax.training.parallel`."""
 
 
-def device_count() -> int:
-    """Devices along the axis; 1 where there is none."""
-    try:
-        return jax.lax.axis_size(DEVICES)
-    except NameError:  # no such axis in the program that is traced
+def device_count(axis: str | None = DEVICES) -> int:
+    """Devices along an axis; 1 for None, or in a program that is not cut over devices.
+
+    Raises:
+      ValueError: in a `pmap` or `shard_map` whose axes have other names, where each device would
+        silently be taken for all of them. The name of an axis of `vmap` cannot be seen.
+    """
+    if axis is None:
         return 1
+    try:
+        return jax.lax.axis_size(axis)
+    except NameError:  # no such axis in the program that is traced
+        others = sorted(jax.sharding.get_abstract_mesh().manual_axes)
+    if others:
+        raise ValueError(
+            f"this program is cut over devices along {', '.join(map(repr, others))}, and not along "
+            f"{axis!r}; name its axis {axis!r}, or build the network with axis_name={others[0]!r}, "
+            "or with axis_name=None to normalise on each device by itself"
+        )
+    return 1
 
 
 def device_index() -> jax.Array | int:

@@ -1,3 +1,5 @@
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -176,3 +178,33 @@ def test_measuring_leaves_the_moments_of_the_batch_with_the_variance_between_gro
     y, new = norm.apply(norm.init(jax.random.key(0), x, False), x, False, mutable=["batch_stats"])
     close(new["batch_stats"], {"mean": np.mean(x, (0, 1, 2)), "var": np.var(x, (0, 1, 2))})
     close(y, trained(norm_of(examples=4), x)[0])
+
+
+@pytest.fixture(scope="module")
+def own_programs(zygote):
+    """What `own_axis_worker` prints."""
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    done = zygote.run(
+        "-m", "tests.models.own_axis_worker", environment={"XLA_FLAGS": flags}, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["pmap", "shard_map"])
+def test_devices_along_an_axis_of_any_name_share_a_batch(own_programs, program):
+    assert max(own_programs[program]) < 1e-12
+
+
+@pytest.mark.slow
+def test_devices_that_share_no_axis_normalise_each_by_itself(own_programs):
+    assert max(own_programs["each by itself"]) < 1e-12
+
+
+@pytest.mark.slow
+def test_an_axis_of_devices_that_a_network_does_not_know_is_refused(own_programs):
+    assert own_programs["refusal"].startswith(
+        "this program is cut over devices along 'batch', and not along 'devices'; name its axis "
+        "'devices', or build the network with axis_name='batch'"
+    )
