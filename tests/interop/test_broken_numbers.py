@@ -10,7 +10,7 @@ from resjax.config import ConfigError, default_config
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.training.rundir import begin_run
+from resjax.training.rundir import begin_run, write_json
 from resjax.training.weights import About, Weights, paths, unflatten, write_weights
 from tests.interop.peers import ForCifar, randomised, torch
 
@@ -84,7 +84,7 @@ def run(tmp_path):
         about = About(config, tuple("0123456789"), (8, 8, 1))
         directory = tmp_path / "runs" / "spoilt"
         directory.mkdir(parents=True)
-        (directory / "imported.json").write_text("{}")
+        write_json(directory / "imported.json", {})
         one = np.ones(1, np.float32)
         write_weights(
             directory / "weights.safetensors", Weights(about, unflatten(leaves), one, one)

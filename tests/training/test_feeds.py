@@ -244,7 +244,7 @@ def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny
     ({"data.pad": 4}, "data.pad=4 is for resident images; streamed ones are cropped"),
     ({"data.on_bad": "hide"}, "unknown data.on_bad 'hide'; choose one of: refuse, skip"),
     ({"data.resize": 7}, "size 8 is not in 1 to resize 7"),
-    ({"data.area": (0.5, 0.1)}, r"area \(0.5, 0.1\) is not \(lowest, highest\)"),
+    ({"data.area": (0.5, 0.1)}, r"area=\(0.5, 0.1\) is not two shares above 0"),
     ({"data.name": "digits"}, "data.size=8 has no effect on digits"),
     ({"data.name": "digits", "data.size": 0}, "data.standardise=imagenet is of 3 colours"),
     ({"data.name": "digits", "data.size": 0, "data.resident_bytes": 1000, "data.standardise":

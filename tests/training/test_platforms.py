@@ -78,7 +78,7 @@ def test_a_convolution_is_the_one_of_jax_in_every_derivative():
 
 def test_a_policy_keeps_the_outputs_of_convolutions_where_they_are_those_of_jax():
     """What is computed again for a gradient can be chosen by the names of operations."""
-    model = named_model("cifar-resnet8", classes=10)
+    model = named_model("cifar-resnet8")
     images = jnp.ones((2, 32, 32, 3))
 
     def convolutions(keep):
