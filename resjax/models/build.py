@@ -183,26 +183,31 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     return config, family.image_shape, family.classes
 
 
-def named_model(name: str, *, axis_name: str | None = DEVICES, **keys: Any) -> ResNet:
+def named_model(
+    name: str, *, classes: int | None = None, axis_name: str | None = DEVICES, **keys: Any
+) -> ResNet:
     """The network of a name such as "resnet50", with other keys of `config.model` if given.
 
-    `axis_name` is that of `build_model`.
+    The head has as many outputs as in its papers, unless `classes` says another number, of which 0
+    is no head. `axis_name` is as in `build_model`.
 
     >>> model = named_model("cifar-resnet56", shortcut="projection", order="preact")
     >>> model.spec.stages, model.classes
     ((9, 9, 9), 10)
+    >>> named_model("resnet18", classes=7).classes
+    7
 
     Raises:
       ConfigError: for an unknown name, or keys that do not fit.
     """
-    config, _, classes = preset(name)
+    config, _, usual = preset(name)
     refuse_unknown(keys, "model")
     try:
         config.model.update(keys)
     except TypeError as error:
         raise ConfigError(f"a key of named_model({name!r}): {error}") from None
     validate(config)
-    return build_model(config, classes, axis_name)
+    return build_model(config, usual if classes is None else classes, axis_name)
 
 
 def _parts(config: ConfigDict, spec: Spec, order: Order, axis_name: str | None) -> Parts:
