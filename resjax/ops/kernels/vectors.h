@@ -29,8 +29,14 @@ constexpr int kVectorBytes = 16, kPixels = 6;
 
 constexpr int64_t kTasks = 16;  // enough to keep the threads busy
 
+// In memory a vector lies wherever its numbers do. clang heeds that of a type in a struct alone.
 template <typename T, int width>
-using Vector __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias)) = T;
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+
+template <typename T, int width>
+using Vector = typename VectorOf<T, width>::Type;
 
 template <typename T>
 constexpr int kWidth = kVectorBytes / sizeof(T);
