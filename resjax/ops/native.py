@@ -1,7 +1,8 @@
 """Kernels of our own for CPUs: compiled once on a machine, then loaded.
 
-They are in `kernels/` beside this file, built by the C++ compiler of the system for the very CPU
-that it runs on. Without a compiler resjax works as well, with the operations of XLA, and slower.
+They are in `kernels/` beside this file, built by the C++ compiler of the system, or of the package
+ziglang, for the very CPU that it runs on. Without a compiler resjax works as well, with the
+operations of XLA, and slower.
 """
 
 import concurrent.futures
@@ -46,7 +47,13 @@ FLAGS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", 
 WIDE = "-DRESJAX_WIDE"
 """The flag for kernels of float64 as well, which are rarely used and take as long to build."""
 
-HOW_TO_GET_A_COMPILER = "install g++ or clang++, or name one in the environment variable CXX"
+OF_A_PACKAGE = "ziglang"
+"""A Python package that holds a C++ compiler. It builds its C++ library first, for a minute."""
+
+HOW_TO_GET_A_COMPILER = (
+    "pip install 'resjax[compiler]', or install g++ or clang++, or name one in the environment "
+    "variable CXX"
+)
 
 
 def available() -> bool:
@@ -138,6 +145,8 @@ def _compiler() -> tuple[str, ...]:
     for words in [named] if named else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(words[0]):
             return tuple(words)
+    if not named and find_spec(OF_A_PACKAGE):
+        return sys.executable, "-m", OF_A_PACKAGE, "c++"
     return ()
 
 

@@ -25,7 +25,9 @@ def forget():
 
 def test_without_a_compiler_there_is_a_warning_with_the_remedy(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.warns(UserWarning, match=r"no C\+\+ compiler.*install g\+\+"):
+    with pytest.warns(
+        UserWarning, match=r"no C\+\+ compiler.*pip install 'resjax\[compiler\]', or"
+    ):
         assert not native.available()
     assert not list(fresh.rglob("*.so"))
 
@@ -54,7 +56,8 @@ def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, mo
     assert len(list(fresh.rglob("*.so"))) == 2
 
 
-OTHER_CPU = """
+AGAINST_XLA = """
+import sys
 import jax, jax.numpy as jnp, numpy as np
 from resjax.ops import native
 from resjax.ops.conv import conv
@@ -63,7 +66,7 @@ from tests.rounding import assert_equal_to_rounding, bound
 
 assert native.available()
 draw = np.random.default_rng(0).normal
-for dtype in ("float32", "float64"):
+for dtype in sys.argv[1:]:
     with jax.enable_x64(dtype == "float64"):
         x, kernel = (
             jnp.asarray(draw(size=size), dtype) for size in ((5, 9, 8, 12), (3, 3, 12, 43))
@@ -90,5 +93,18 @@ def test_the_kernels_are_right_on_cpus_with_shorter_vectors(without, tmp_path):
     compiler = f"{shutil.which('g++') or shutil.which('c++')} {without}"
     environment = {**os.environ, "CXX": compiler, "XDG_CACHE_HOME": str(tmp_path)}
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", OTHER_CPU], env=environment, check=True, timeout=300
+        [sys.executable, "-W", "error", "-c", AGAINST_XLA], env=environment, check=True, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_where_the_system_has_no_compiler_that_of_a_package_builds_the_kernels(tmp_path):
+    pytest.importorskip(native.OF_A_PACKAGE)
+    environment = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("CXX", None)
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", AGAINST_XLA, "float32"],
+        env=environment,
+        check=True,
+        timeout=600,
     )
