@@ -97,7 +97,8 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["describe", "resnet18", "--classes=99999999999"], "is more than 2147483647"),
     (["describe", "resnet18", "--memory=99999999"], "'99999999' is more than 1048576"),
     (["describe", "resnet18", "--device="], "the value is empty; is a variable not set?"),
-    (["describe", "resnext50_7x5d"], "resnext50_7x5d"),
+    (["describe", "resnext50_32x0d"], "network 'resnext50_32x0d'; nearest: resnext50_32x4d"),
+    (["describe", "resnext50_9999x9999d"], "is not a positive factor, such as 2.0"),
     (["probe", "runs/x", "--examples=10^9"], "'10^9' is not a positive number"),
     *(([command, "runs/x", option], "the value is empty; is a variable not set?")
       for command, option in (("evaluate", "--data="), ("evaluate", "--split="),

@@ -271,9 +271,6 @@ FAMILIES: dict[str, Family] = {
 _WRN = {"order": "preact", "shortcut": "projection", "projection_norm": "never"}
 _IMAGENET_DEPTHS = "18|34|50|101|152|200"
 
-_CARDINALITIES = "1x64|2x40|2x64|4x24|8x14|32x4|32x8|32x16|32x32|32x48|64x4"
-"""Groups and their width, of Xie et al. 2017 (tables 2 to 4) and of what was trained later."""
-
 NAMES: dict[str, Callable[..., dict]] = {
     # A pattern of names, and the keys of config.model that its groups set.
     rf"resnet({_IMAGENET_DEPTHS})": lambda depth: {
@@ -294,12 +291,12 @@ NAMES: dict[str, Callable[..., dict]] = {
         "shortcut": "projection",
         "bottleneck_width": 2.0,
     },
-    rf"resnext(50|101|152)_({_CARDINALITIES})d": lambda depth, cardinality: {
+    r"resnext(50|101|152)_([1-9]\d{0,3})x([1-9]\d{0,3})d": lambda depth, groups, width: {
         "name": "imagenet",
         "depth": int(depth),
         "shortcut": "projection",
-        "groups": int(cardinality.partition("x")[0]),
-        "bottleneck_width": math.prod(map(int, cardinality.split("x"))) / 64,
+        "groups": int(groups),
+        "bottleneck_width": int(groups) * int(width) / 64,
     },
     rf"resnetv2_({_IMAGENET_DEPTHS})(d?)": lambda depth, deep: {
         "name": "imagenet",

@@ -111,6 +111,20 @@ def test_published_counts(name, keys, params, multiply_adds):
     assert got.multiply_adds == pytest.approx(multiply_adds, rel=2e-4)
 
 
+@pytest.mark.parametrize(("groups", "width"), [(32, 4), (7, 5), (1, 1), (3, 100)])
+def test_a_resnext_has_any_cardinality_and_width(groups, width):
+    """Its count is that of Xie et al. 2017, table 1, layer by layer."""
+    count, channels = 3 * 64 * 49 + 2 * 64, 64
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        inner, output = groups * width * 2**stage, 256 * 2**stage
+        for block in range(blocks):
+            grouped = 9 * inner * (inner // groups)
+            count += channels * inner + grouped + inner * output + 2 * (2 * inner + output)
+            count += 0 if block else channels * output + 2 * output
+            channels = output
+    assert described(f"resnext50_{groups}x{width}d").params == count + channels * 1000 + 1000
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "exact"),
     [
