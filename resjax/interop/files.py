@@ -1,6 +1,7 @@
 """Files of tensors that other frameworks wrote: safetensors, and pickles without code."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ class Tensors:
       notes: what was changed of what the file says, to be told.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], content: Content, what: str):
+    def __init__(self, tensors: Mapping[str, Tensor], content: Content, what: str, size: int):
         self._tensors, self._what = tensors, what
         self.metadata, self.architecture = content.metadata, content.architecture
         self.notes = list(content.notes)
@@ -99,13 +100,25 @@ class Tensors:
             if kind in CONVERTED:
                 converted[kind] = converted.get(kind, 0) + 1
             self.shapes[name] = tensor.shape
+        if 2 * sum(map(math.prod, self.shapes.values())) > size:
+            raise ConfigError(
+                f"{what} says that its tensors are larger than itself, with {size} bytes; ask for "
+                "a .safetensors file"
+            )
         for kind, number in converted.items():
             self.notes.append(f"{number} tensors were {kind} and are converted to float32")
-        self.batches = max((int(self._read(name)) for name in counters), default=None)
+        self.batches = max(map(self._counted, counters), default=None)
 
     def __getitem__(self, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):  # what is beyond float32 is refused as not finite
             return self._read(name).astype(np.float32, copy=False)
+
+    def _counted(self, name: str) -> int:
+        counter = self._read(name)
+        try:
+            return int(counter.item())
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(f"{self._what}: {name!r} is no number of batches") from None
 
     def _read(self, name: str) -> np.ndarray:
         try:
@@ -132,7 +145,7 @@ def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
     """
     with _opened(path) as content:
         network = _choose(content, choice, str(path))
-        tensors = Tensors(network.tensors, content, str(path))
+        tensors = Tensors(network.tensors, content, str(path), path.stat().st_size)
         tensors.notes = [*_said(content, network), *tensors.notes]
         yield tensors
 

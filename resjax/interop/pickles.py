@@ -3,15 +3,18 @@
 A checkpoint is a pickle that says how its tensors lie in storages, and the bytes of those beside
 it. Of the names in a pickle only the few that make tensors are known here. PyTorch's own reader
 either refuses a file for a path beside its tensors, or imports and calls whatever it names.
+
+Nor can a file fill the memory or take for ever: what it says is bounded by how long it is.
 """
 
 import collections
 import contextlib
+import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +44,12 @@ STORAGES: dict[str, Any] = {
 }
 
 STORED_IN = ("torch", "torch.cuda", "torch.storage")
+
+MOST_UNPACKED = 10
+"""Times its own size that an archive may unpack to; `torch.save` does not compress."""
+
+LONGEST_NAME, DEEPEST, MOST_TABLES = 256, 16, 10_000
+"""Letters of a key, mappings in each other, and mappings of tensors that are read of a file."""
 
 MALICE = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib")
 """Modules that no checkpoint has a use for."""
@@ -132,6 +141,9 @@ def _zipped(stack: contextlib.ExitStack, file: BinaryIO, path: Path) -> Checkpoi
             f"{path} is an archive of {', '.join(map(repr, names[:3])) or 'nothing'}, and no "
             "checkpoint of PyTorch; write one by torch.save(network.state_dict(), 'weights.pth')"
         )
+    size, unpacked = os.fstat(file.fileno()).st_size, sum(e.file_size for e in archive.infolist())
+    if unpacked > MOST_UNPACKED * size:
+        raise ValueError(f"an archive of {size} bytes that unpacks to {unpacked}")
     root = pickles[0].removesuffix("data.pkl")
     big = f"{root}byteorder" in names and archive.read(f"{root}byteorder") == b"big"
 
@@ -175,10 +187,12 @@ def _unpickled(file: Any, storage: Callable[..., Storage], path: Path) -> Checkp
     return Checkpoint(unpickler.load(), tuple(unpickler.unread))
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
     """Makes tensors, mappings, lists and numbers; everything else becomes `Unread`.
 
-    Nothing is imported: what may be called is in `KNOWN` or does nothing.
+    Nothing is imported: what may be called is in `KNOWN` or does nothing. The unpickler that is
+    written in C cannot be kept from filling the memory for a file of ten bytes, from hashing a key
+    for ever, or from setting attributes of what is in `KNOWN`.
     """
 
     def __init__(self, file: Any, storage: Callable[..., Storage], path: Path):
@@ -207,15 +221,79 @@ class _Unpickler(pickle.Unpickler):
             raise ValueError("a storage that is a part of another")
         if not isinstance(dtype, np.dtype):
             raise ValueError("a storage of numbers that NumPy has not")
-        return self.storage(dtype, str(key), count)
+        if not isinstance(key, str):
+            raise ValueError("a storage without a name")
+        return self.storage(dtype, key, *_sizes([count]))
+
+    def _put_one(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _put(self.stack[-1], [key, value])
+
+    def _put_many(self) -> None:
+        items = self.pop_mark()
+        _put(self.stack[-1], items)
+
+    def _make_dict(self) -> None:
+        self.append(_put({}, self.pop_mark()))
+
+    def _make_set(self) -> None:
+        self.append(Unread())  # its elements would be hashed
+
+    def _make_frozen_set(self) -> None:
+        self.pop_mark()
+        self._make_set()
+
+    def _pass_over_bytes(self) -> None:
+        self.read(int.from_bytes(self.read(8), "little"))
+        self.append(Unread())
+
+    def _pass_over_state(self) -> None:
+        self.stack.pop()
+
+    def _refuse(self) -> None:
+        raise ValueError("an object that is not in the file")
+
+    dispatch: ClassVar = pickle._Unpickler.dispatch | {
+        pickle.SETITEM[0]: _put_one,
+        pickle.SETITEMS[0]: _put_many,
+        pickle.DICT[0]: _make_dict,
+        pickle.EMPTY_SET[0]: _make_set,
+        pickle.FROZENSET[0]: _make_frozen_set,
+        pickle.BYTEARRAY8[0]: _pass_over_bytes,
+        pickle.BUILD[0]: _pass_over_state,
+        **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
+        **dict.fromkeys((pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]), _refuse),
+    }
 
 
-def _tensor(
-    storage: Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
-) -> Tensor:
-    shape, strides = tuple(shape), tuple(strides)
+def _put(table: Any, items: list[Any]) -> Any:
+    """Fills a mapping with keys and values that follow each other, and returns it.
+
+    Only names and numbers are keys of what is wanted. To hash others, such as tuples of tuples, may
+    take for ever or more of the stack than there is.
+    """
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        is_name = isinstance(key, str) and len(key) <= LONGEST_NAME
+        if is_name or (type(key) is int and abs(key) < 1 << 63):
+            table[key] = value
+    return table
+
+
+def _mapping(pairs: Iterable[Any] = (), *_: Any) -> dict[Any, Any]:
+    return _put({}, [part for pair in pairs for part in pair])
+
+
+def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
+    sizes = tuple(numbers)
+    if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
+        raise ValueError("a size that is none")
+    return sizes
+
+
+def _tensor(storage: Storage, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    (offset,), shape, strides = _sizes([offset]), _sizes(shape), _sizes(strides)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= storage.count):
+    if 0 not in shape and last >= storage.count:
         raise ValueError("a tensor that is not in its storage")
 
     def read() -> np.ndarray:
@@ -226,13 +304,13 @@ def _tensor(
     return Tensor(shape, storage.dtype.name, read)
 
 
-def _of_dtype(storage: Any, offset: int, shape: Sequence[int], *others: Any) -> Tensor:
+def _of_dtype(storage: Any, offset: Any, shape: Any, *others: Any) -> Tensor:
     dtype = next((one for one in others if isinstance(one, type)), Unread)
-    return Tensor(tuple(shape), getattr(dtype, "label", "").removeprefix("torch."), None)
+    return Tensor(_sizes(shape), getattr(dtype, "label", "").removeprefix("torch."), None)
 
 
 KNOWN: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": collections.OrderedDict,
+    "collections.OrderedDict": _mapping,
     "collections.defaultdict": lambda *arguments: {},
     "torch.Size": tuple,
     "torch._utils._rebuild_tensor": _tensor,
@@ -242,29 +320,39 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *others: tensor,
     "torch._tensor._rebuild_from_type_v2": lambda make, kind, parts, state: make(*parts),
     "torch._utils._rebuild_sparse_tensor": lambda layout, data: Tensor(
-        tuple(data[2]) if len(data) > 2 else (), "sparse", None
+        _sizes(data[2]) if len(data) > 2 else (), "sparse", None
     ),
     "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, shape, *others: Tensor(
-        tuple(shape), "meta, without values", None
+        _sizes(shape), "meta, without values", None
     ),
     "torch._utils._rebuild_qtensor": lambda storage, offset, shape, *others: Tensor(
-        tuple(shape), "quantised", None
+        _sizes(shape), "quantised", None
     ),
 }
 """What makes tensors, and what holds them."""
 
 
+_HOLDS = (dict, list, tuple)  # of which `Tensor` is one
+
+
 def tables_in(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping of names to tensors in nested mappings and lists, with its dotted place."""
-    seen, waiting = set(), [("", content)]
-    while waiting:
-        place, one = waiting.pop(0)
-        if not isinstance(one, dict | list | tuple) or isinstance(one, Tensor) or id(one) in seen:
+    """Every mapping of names to tensors in nested mappings and lists, with its dotted place.
+
+    The outermost come first. Those that lie deeper than `DEEPEST`, and more than `MOST_TABLES`, are
+    left out.
+    """
+    found, seen = 0, set()
+    waiting: collections.deque[tuple[tuple[str, ...], Any]] = collections.deque([((), content)])
+    while waiting and found < MOST_TABLES:
+        place, one = waiting.popleft()
+        if not isinstance(one, _HOLDS) or id(one) in seen:
             continue
         seen.add(id(one))
         items = one.items() if isinstance(one, dict) else enumerate(one)
-        items = [(str(key), value) for key, value in items]
-        if tensors := {key: value for key, value in items if isinstance(value, Tensor)}:
-            yield place, tensors
-        prefix = f"{place}." if place else ""
-        waiting += [(prefix + key, value) for key, value in items]
+        inside = [(str(key), value) for key, value in items if isinstance(value, _HOLDS)]
+        if tensors := {key: value for key, value in inside if isinstance(value, Tensor)}:
+            yield ".".join(place), tensors
+            found += 1
+        if len(place) < DEEPEST:
+            rest = [each for each in inside if not isinstance(each[1], Tensor)]
+            waiting.extend(((*place, key), value) for key, value in rest)
