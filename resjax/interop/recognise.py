@@ -61,7 +61,7 @@ def recognise(shapes: Shapes, what: str) -> Recognised:
         raise ConfigError(f"{what} has blocks of one layer; {READ}")
     stages = _stages(naming, shapes)
     last = shape(layer(len(BLOCKS[kind].units)))
-    width = last[0] // BLOCKS[kind].expansion
+    width = max(1, last[0] // BLOCKS[kind].expansion)
 
     config = default_config()
     config.norm.unbiased_running_var = True

@@ -85,6 +85,11 @@ def test_weights_without_axes(state, refused):
     refused(state | {"layer1.0.conv2.weight": torch.zeros(0, 16, 3, 3)}, "has a weight of")
 
 
+def test_a_bottleneck_with_fewer_outputs_than_its_expansion(refused):
+    state = small_torchvision("Bottleneck", (3, 4, 6, 3), num_classes=2).state_dict()
+    refused(state | {"layer1.0.conv3.weight": torch.zeros(3, 8, 1, 1)}, " there, .* here")
+
+
 def test_group_normalisation_has_no_running_statistics(refused):
     net = small_torchvision(
         "BasicBlock", (2, 2, 2, 2), norm_layer=lambda channels: torch.nn.GroupNorm(4, channels)
