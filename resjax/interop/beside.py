@@ -231,13 +231,16 @@ def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """In the order of the outputs: `id2label` of transformers, `label_names` of timm."""
-    labels = config.get("id2label")
-    if isinstance(labels, Mapping) and all(str(key).isdecimal() for key in labels):
-        ordered = {int(key): name for key, name in labels.items()}
-        if sorted(ordered) == list(range(len(ordered))):
-            return _texts([ordered[number] for number in range(len(ordered))], "id2label")
-    names = config.get("label_names")
-    return _texts(names, "label_names") if isinstance(names, list) else ()
+    labels = _mapping(config, "id2label")
+    if labels:
+        numbers = [str(number) for number in range(len(labels))]
+        if labels.keys() != set(numbers):
+            raise ValueError(f"id2label={_short(labels)} does not name the outputs from 0 on")
+        return _texts([labels[number] for number in numbers], "id2label")
+    names = config.get("label_names") or []
+    if not isinstance(names, list):
+        raise ValueError(f"label_names={_short(names)} is not a list")
+    return _texts(names, "label_names")
 
 
 def _texts(names: list[Any], what: str) -> tuple[str, ...]:
