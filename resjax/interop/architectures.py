@@ -44,7 +44,8 @@ def refuse_other_architecture(name: str, found: Recognised, what: str) -> None:
     if not said:
         raise ConfigError(
             f"{what} names the architecture {name!r}, which is not known to be one that resjax "
-            "has; nets with equal tensors can compute something else"
+            "has, and nets with equal tensors can compute something else; if you know that it is "
+            "a plain ResNet, give the tensors without that name"
         )
     usual, model = default_config().model, found.config.model
     there = {f"model.{key}": said.get(key, usual[key]) for key in COMPARED}
@@ -54,7 +55,10 @@ def refuse_other_architecture(name: str, found: Recognised, what: str) -> None:
     if found.naming == "akamaster":
         there["model.shortcut"] = here["model.shortcut"]  # its names do not say it
     if differing := differences(there, here, "by that name", "by the tensors"):
-        raise ConfigError(f"{what} names the architecture {name!r}, which it is not: {differing}")
+        raise ConfigError(
+            f"{what} names the architecture {name!r}, which it is not: {differing}; give the "
+            "tensors without that name, or those of that network"
+        )
 
 
 def _keys_of(name: str, naming: str) -> Mapping[str, Any]:

@@ -59,7 +59,7 @@ def test_names_of_other_functions_are_refused(name):
 
 
 def test_a_name_of_another_network_is_refused_with_what_differs():
-    with pytest.raises(ConfigError, match=r"model.depth is 101 by that name, 50 by the tensors"):
+    with pytest.raises(ConfigError, match=r"model.depth is 101 by that name, 50 .*; give the"):
         refuse_other_architecture("resnet101", found_as(), "net.pth")
     with pytest.raises(ConfigError, match=r"model.stem is 'deep' by that name, 'auto' by"):
         refuse_other_architecture("resnet50d", found_as(), "net.pth")
@@ -135,5 +135,5 @@ def test_a_checkpoint_says_which_network_it_is_of(key, small, tmp_path):
     assert not any("cannot be known" in note for note in import_file(tmp_path / "known.pth").notes)
     for content in ({key: "blurred"}, {"hyper_parameters": {key: "blurred"}}):
         torch.save(content | {"state_dict": small}, tmp_path / "other.pth")
-        with pytest.raises(ConfigError, match=r"other.pth names the architecture 'blurred'"):
+        with pytest.raises(ConfigError, match=r"names .* 'blurred'.* give the tensors without"):
             import_file(tmp_path / "other.pth")
