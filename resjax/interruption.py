@@ -20,6 +20,9 @@ SIGNALS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
 They may come more than once, or ahead of others, with time to save until the process is killed.
 """
 
+SENT_TO_ALL = {*SIGNALS} - {signal.SIGTERM}
+"""Those that a terminal sends to all of its processes, and schedulers to all of a step."""
+
 SECONDS_TO_LEAVE = 5.0
 """For a run that has saved its state, to end what reads its data."""
 
@@ -179,6 +182,22 @@ def deferred() -> Iterator[Request]:
         request.rescue, request.patience = fresh.rescue, fresh.patience
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def leave_to_parent() -> None:
+    """Has a process that works for another pass over `SENT_TO_ALL`; the other ends it."""
+    for number in SENT_TO_ALL:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Has the processes that are started inside of this pass over `SENT_TO_ALL` from the start."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _write_nowhere(terminals: Iterable[int]) -> None:

@@ -23,6 +23,7 @@ from resjax.config import ConfigError
 from resjax.data.orders import EvaluationOrder, Order, TrainingOrder
 from resjax.data.source import Encoded
 from resjax.data.transforms import Key, View
+from resjax.interruption import kept_from_children, leave_to_parent
 
 
 class HostBatch(NamedTuple):
@@ -279,7 +280,8 @@ class Feed:
         # one on its way and one that is copied.
         room = _room(shape, 5 * self.workers)
         ahead = min(-(-self.ahead * parts // (2 * self.workers)), (room // self.workers - 3) // 2)
-        self._ring = _Ring((2 * ahead + 3) * self.workers, shape)
+        with kept_from_children():  # multiprocessing has one that keeps track of such memory
+            self._ring = _Ring((2 * ahead + 3) * self.workers, shape)
         pieces = numbers.map(dataclasses.replace(reader, ring=self._ring))
         return pieces.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
             grain.MultiprocessingOptions(self.workers, ahead), _end_with_parent
@@ -362,7 +364,8 @@ SHARED_MEMORY = "/dev/shm"
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Lets a worker end when the process that it reads for was killed; Grain's would wait on."""
+    """Lets a worker end with the process that it reads for, even killed, and not before it."""
+    leave_to_parent()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

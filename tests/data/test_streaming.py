@@ -340,6 +340,36 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         assert process.stdout.read() == b""
 
 
+SIGNALLED = """
+import os, signal
+from resjax.data.streaming import training_feed
+from tests.data.test_streaming import Recorder, blank
+
+if __name__ == "__main__":
+    feed = training_feed(blank(9), Recorder(), 0, 4, workers=2)
+    for _ in range(8):
+        next(feed)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+        os.killpg(0, number)
+    for _ in range(100):
+        next(feed)
+    feed.close()
+    print("read")
+"""
+
+
+@pytest.mark.slow
+def test_workers_leave_the_signals_of_a_terminal_to_the_process_that_they_read_for(tmp_path):
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=100,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("read\n", "", 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
