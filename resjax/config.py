@@ -23,21 +23,21 @@ class UnknownName(ConfigError):
         self.key = key
 
 
-def said(error: BaseException) -> str:
-    """What an exception says, in a line; one of others may say nothing, or fail to."""
+def message_of(error: BaseException) -> str:
+    """The message of an exception, in a line; empty if it has none, or fails to give one."""
     try:
         return " ".join(str(error).split())
     except Exception:
         return ""
 
 
-def told(error: BaseException) -> str:
-    r"""An exception by its type and what it says, in a line.
+def type_and_message(error: BaseException) -> str:
+    r"""The type of an exception and its message, in a line.
 
-    >>> told(ValueError("a\nb")), told(KeyError())
+    >>> type_and_message(ValueError("a\nb")), type_and_message(KeyError())
     ('ValueError: a b', 'KeyError')
     """
-    text = said(error)
+    text = message_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -19,7 +19,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, message_of, type_and_message
 from resjax.data.orders import EvaluationOrder, Order, TrainingOrder
 from resjax.data.source import Encoded
 from resjax.data.transforms import Key, View
@@ -128,8 +128,7 @@ class _Reader:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    return message_of(error) if isinstance(error, ValueError) else type_and_message(error)
 
 
 # -------------------------------------------------------------------------------------------- feed

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, type_and_message
 from resjax.interop.pickles import PICKLED, ZIPPED, Tensor, open_checkpoint, tables_in
 from resjax.interop.recognise import prefixes
 from resjax.training.weights import about_in, open_tensors
@@ -125,8 +125,8 @@ class Tensors:
             return np.asarray(self._tensors[name].read())
         except Exception as error:  # a file that is damaged can raise anything
             raise ConfigError(
-                f"{self._what}: {name!r} cannot be read ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:100]}); fetch it again"
+                f"{self._what}: {name!r} cannot be read "
+                f"({type_and_message(error)[:120]}); fetch it again"
             ) from None
 
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, type_and_message
 
 ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
 """How a file begins: of PyTorch 1.6 and later, or of an earlier one."""
@@ -121,8 +121,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
             raise
         except Exception as error:  # a file that is cut off or foreign can raise anything
             raise ConfigError(
-                f"{path} cannot be read ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:100]}); fetch it again"
+                f"{path} cannot be read ({type_and_message(error)[:120]}); fetch it again"
             ) from None
         yield checkpoint
 

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten, nearest, nearest_key, told, use_own_names
+from resjax.config import (
+    ConfigError,
+    flatten,
+    nearest,
+    nearest_key,
+    type_and_message,
+    use_own_names,
+)
 from resjax.keys import KEYS
 from resjax.naming import run_id
 from resjax.paths import experiment_file, local
@@ -68,7 +75,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 @contextmanager
-def refused(what: str, tell: Callable[[BaseException], str] = told) -> Iterator[None]:
+def refused(what: str, tell: Callable[[BaseException], str] = type_and_message) -> Iterator[None]:
     """Has whatever an experiment raises, its own end included, be a refusal in one line."""
     try:
         yield
@@ -84,7 +91,7 @@ _PREFIX = "resjax_experiment_"
 
 def with_place(error: BaseException) -> str:
     """An error and, if it was raised in an experiment file, where."""
-    return fault(error) or told(error)
+    return fault(error) or type_and_message(error)
 
 
 def fault(error: BaseException) -> str | None:
@@ -93,7 +100,7 @@ def fault(error: BaseException) -> str | None:
     files = {*(module.__file__ for module in modules), *_modules_beside().values()}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code.co_filename in files:
-            return f"{frame.f_code.co_filename}, line {line}: {told(error)}"
+            return f"{frame.f_code.co_filename}, line {line}: {type_and_message(error)}"
     return None
 
 
@@ -265,8 +272,11 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
         with refused(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
             points = list(function(config) if takes_config else function())
-        if not all(map(_is_point, points)):
-            raise ConfigError(f"{name}() of the experiment must yield {{dotted key: value}}")
+            for point in points:
+                if not _is_point(point):
+                    raise ConfigError(
+                        f"{name}() of the experiment must yield {{dotted key: value}}, not {point}"
+                    )
         axes[name.removeprefix("sweep_")] = points
     return axes
 
@@ -436,7 +446,7 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
-        raise ConfigError(f"{what} {settings}: {told(error)}") from None
+        raise ConfigError(f"{what} {settings}: {type_and_message(error)}") from None
     for key, value in settings.items():
         if key in KEYS:
             refuse_value(key, value)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, told
+from resjax.config import ConfigError, type_and_message
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.sweeps.grid import refused, with_place
 from resjax.training import claims, hosts, room, rundir
@@ -166,7 +166,7 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
 
 
 def _crashed(directory: Path, error: BaseException) -> Outcome:
-    reason = told(error)
+    reason = type_and_message(error)
     if hosts.is_first():
         trace = "".join(traceback.format_exception(error))
         rundir.write_text(directory / "error.txt", f"{reason}\n\n{trace}")

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from resjax.config import ConfigError, differences, said
+from resjax.config import ConfigError, differences, message_of
 from resjax.naming import run_id
 from resjax.training import checkpoint, hosts, rundir
 from resjax.training.checkpoint import Checkpoints, Facts
@@ -178,7 +178,7 @@ class Member:
 
     def stopped(self, error: Exception) -> None:
         """Notes what ended the run."""
-        self.journal.note("stopped", why=said(error))
+        self.journal.note("stopped", why=message_of(error))
 
     # ----------------------------------------------------------------------------- what is recorded
 

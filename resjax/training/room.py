@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resjax.config import said
+from resjax.config import message_of
 
 REASONS = {
     errno.ENOSPC: "no space left",
@@ -43,7 +43,7 @@ def _number(error: BaseException | None) -> int | None:
     """That of a lack of room, which libraries may tell in their own words or as a cause."""
     while error is not None:
         for number in REASONS:
-            if getattr(error, "errno", None) == number or os.strerror(number) in said(error):
+            if getattr(error, "errno", None) == number or os.strerror(number) in message_of(error):
                 return number
         error = error.__cause__ or error.__context__
     return None

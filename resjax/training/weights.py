@@ -20,7 +20,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, default_config, differences, flatten, refuse_unknown
+from resjax.config import (
+    ConfigError,
+    default_config,
+    differences,
+    flatten,
+    message_of,
+    refuse_unknown,
+)
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
 from resjax.training import room, rundir
@@ -136,7 +143,7 @@ def read_weights(path: Path | str) -> Weights:
         try:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except TypeError as error:
-            raise ConfigError(f"{path} is damaged: {_one_line(error)}") from None
+            raise ConfigError(f"{path} is damaged: {message_of(error)}") from None
     fields = json.loads(metadata[METADATA])
     # Early versions had a digest of the tensors alone, the earliest beside the rest.
     digest = fields.get(TENSORS) or metadata.get(rundir.DIGEST) or fields.get(rundir.DIGEST)
@@ -196,7 +203,7 @@ def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ConfigError(
-            f"{path} is not a whole safetensors file ({_one_line(error)}); {remedy}"
+            f"{path} is not a whole safetensors file ({message_of(error)}); {remedy}"
         ) from None
 
 
@@ -339,7 +346,7 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
         if about_in(metadata):
             raise ConfigError(
                 f"{path} is damaged: what it says of its network is not what was written "
-                f"({_one_line(error)}); fetch it again, or have its run write it anew"
+                f"({message_of(error)}); fetch it again, or have its run write it anew"
             ) from None
         raise ConfigError(
             f"{path} is not of resjax; make a run of it with resjax import {path} --out=DIR"
@@ -364,7 +371,3 @@ def _by(shape: tuple[int, ...]) -> str:
 
 def _more(number: int) -> str:
     return f" and {number} more" if number > 0 else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -43,7 +43,7 @@ def refused(words, capsys):
     ("def sweep_depth():\n    yield {'model.depth': 'deep'}\n",
      "an axis sets {'model.depth': 'deep'}"),
     ("def sweep_depth():\n    yield 8\n",
-     "sweep_depth() of the experiment must yield {dotted key: value}"),
+     "sweep_depth() of the experiment must yield {dotted key: value}, not 8"),
     *((f"def sweep_depth():\n    yield {{{key}: 8, 'seed': 1}}\n",
        "sweep_depth() of the experiment must yield {dotted key: value}")
       for key in ("8", "None", "('model', 'depth')", "b'model.depth'")),

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import resjax
-from resjax.config import ConfigError, told
+from resjax.config import ConfigError, type_and_message
 from resjax.training import manifest
 
 SECONDS_TO_ANSWER = 10.0
@@ -57,7 +57,7 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.init(**settings)
     except (OSError, RuntimeError, ValueError, SystemExit) as error:
         what = "Ray does not start" if address is None else f"--address={address}"
-        raise ConfigError(f"{what}: {told(error)}; ray status tells more") from None
+        raise ConfigError(f"{what}: {type_and_message(error)}; ray status tells more") from None
     try:
         yield
     finally:

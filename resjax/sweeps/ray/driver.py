@@ -16,7 +16,7 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
-from resjax.config import ConfigError, flatten, told
+from resjax.config import ConfigError, flatten, type_and_message
 from resjax.interruption import deferred
 from resjax.sweeps import local
 from resjax.sweeps.local import Outcome
@@ -190,11 +190,13 @@ class _Work:
             if isinstance(cause, NoRoom):
                 raise cause from None
             raise ConfigError(
-                f"a worker cannot run resjax: {told(cause)}; install resjax and what it "
-                "requires on all nodes, as here"
+                f"a worker cannot run resjax: {type_and_message(cause)}; install resjax and what "
+                "it requires on all nodes, as here"
             ) from error
         except exceptions.RuntimeEnvSetupError as error:
-            raise ConfigError(f"resjax does not reach the workers: {told(error)}") from None
+            raise ConfigError(
+                f"resjax does not reach the workers: {type_and_message(error)}"
+            ) from None
 
     def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
         """Of a run whose process is gone: None if it is tried again."""
