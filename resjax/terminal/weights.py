@@ -11,7 +11,7 @@ from rich.table import Table
 from resjax.interop.importing import Imported, describe
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
-from resjax.terminal.lines import say
+from resjax.terminal.lines import say, shortened
 from resjax.terminal.tables import literal
 
 MOST_CLASSES = 20
@@ -28,7 +28,7 @@ def print_imported(imported: Imported, source: Path) -> None:
         f"{source.name}: {describe(about.config)}, {classes}; "
         f"{imported.tensors} tensors by names of {imported.naming}",
         f"images: {prepared}{height}x{width}x{channels}, standardised: {data.standardise}",
-        *imported.notes,
+        *map(shortened, imported.notes),  # with names from the file
     ]
     console = Console(file=sys.stderr, highlight=False, markup=False)
     for line in lines:

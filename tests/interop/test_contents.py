@@ -178,6 +178,18 @@ def test_tensors_are_read_beside_any_other_object(protocol, zipped, state, impor
     assert any("and not read: 'argparse.Namespace'" in note for note in found.notes)
 
 
+def test_what_a_file_calls_its_objects_is_told_at_no_length(state, tmp_path, capsys):
+    """A pickle may name a class by all of its bytes."""
+    name = type("x" * 5000, (), {"__module__": __name__})
+    globals()[name.__name__] = name
+    try:
+        torch.save({"net": state, "other": name()}, tmp_path / "net.pth")
+    finally:
+        del globals()[name.__name__]
+    assert main(["import", str(tmp_path / "net.pth"), f"--out={tmp_path / 'run'}"]) == 0
+    assert max(map(len, capsys.readouterr().err.splitlines())) < 1000
+
+
 def test_nothing_else_is_imported(state, tmp_path, monkeypatch):
     module = types.ModuleType("trap_of_the_test")
     trap = module.Trap = type("Trap", (), {"__module__": "trap_of_the_test"})
