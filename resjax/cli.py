@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Runs it, and tells in a line what it has refused."""
+    """The exit code of a command; a refusal is told in a line."""
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
@@ -62,7 +62,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _not_ours(error: BaseException) -> object:
-    """What is wrong if an error is of an experiment, or of JAX that finds no device; or None."""
+    """The line about an error of an experiment, or of JAX without a device; None for any other."""
     grid = sys.modules.get("resjax.sweeps.grid")  # imported if an experiment is
     if grid and (reason := grid.fault(error)):
         return reason

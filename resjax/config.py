@@ -138,7 +138,7 @@ def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
 
 
 PLAIN = "plain"
-"""What papers call a network whose `model.shortcut` is none."""
+"""The name in papers of a network whose `model.shortcut` is none."""
 
 
 def use_own_names(config: ConfigDict) -> None:

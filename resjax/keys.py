@@ -441,7 +441,7 @@ WORDS: dict[str, str] = {
     "val_every": "eval.every",
     "eval_interval": "eval.every",
 }
-"""What other programs call keys, as options and in their configs, and what they are called here."""
+"""Keys by the names that other programs give them, as options and in their configs."""
 
 NAMES: dict[str, dict[str, str]] = {
     "model.shortcut": {
@@ -470,4 +470,4 @@ NAMES: dict[str, dict[str, str]] = {
     "train.parallel": {"ddp": "jit", "dp": "pmap"},
     "eval.select": {"last": "final"},
 }  # fmt: skip
-"""What others call the values of keys, {key: {name there: what it is here}}."""
+"""Values of keys by the names that others give them, {key: {name there: name here}}."""

@@ -13,7 +13,7 @@ from resjax.durations import parse_duration
 from resjax.keys import KEYS
 
 MOST_BYTES = 200
-"""Of a name that becomes part of a path: a file system takes 255, and more is added to it."""
+"""Longest name that becomes part of a path: file systems take 255, and more is added to it."""
 
 
 def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:

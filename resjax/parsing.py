@@ -72,7 +72,7 @@ def filled(text: str) -> str:
 
 
 MOST = 2**31 - 1
-"""Of what is counted; larger numbers are slips, and arrays have no such sizes."""
+"""The largest count: larger ones are slips, and arrays have no such sizes."""
 
 
 def whole(text: str) -> int:

@@ -38,7 +38,7 @@ FORMATS = (
     "SGI",
     "SUN",
 )
-"""What is read, by the names of Pillow. It reads others, which hold no photographs or run code."""
+"""Formats that are read, as Pillow calls them; its others hold no photographs, or run code."""
 
 SCALES = (8, 4, 2)
 """Reductions that libjpeg-turbo has fast transforms for, and that make decoding shorter."""
@@ -58,7 +58,7 @@ class Box(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is read of an image before it is decoded.
+    """The facts about an image that are known before it is decoded.
 
     Attributes:
       height, width: in pixels, as the image is seen.
@@ -258,7 +258,7 @@ def _formats() -> tuple[str, ...]:
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """What the names of images end with, in lower case."""
+    """The suffixes of images, in lower case."""
     known = _formats()
     return tuple(suffix for suffix, of in Image.registered_extensions().items() if of in known)
 

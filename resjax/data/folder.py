@@ -36,7 +36,7 @@ LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 """Folders that operating systems and archives leave beside those of classes."""
 
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-"""What a whole file ends with, so that it need not be read; all others are decoded."""
+"""The last bytes of a whole file, which then need not be decoded to be known as one."""
 
 END_BYTES = 4096
 """Zeros that may follow; cameras write in blocks."""
@@ -139,7 +139,7 @@ def _refuse(path: Path, scans: "Iterable[_Scan]") -> NoReturn:
 
 
 def _skip(path: Path, scans: "Iterable[_Scan]") -> None:
-    """Nothing yet: `_warn` counts them among all that is left out."""
+    """Does nothing: `_warn` counts them among all that is left out."""
 
 
 ON_BAD = {"refuse": _refuse, "skip": _skip}
@@ -166,7 +166,7 @@ def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
 
 
 def _told(files: Mapping[str, str]) -> str:
-    """How many of the files there are by reason, and the first of them."""
+    """The end of a message about files: their number by reason, and the first of them."""
     counts = collections.Counter(reason.partition(" (")[0] for reason in files.values())
     name, reason = next(iter(files.items()))
     return (
@@ -345,7 +345,7 @@ def _left_behind(name: str) -> bool:
 
 
 def _beside(root: Path) -> dict[str, str]:
-    """What lies beside the class folders and would be of a class or an image, by its path."""
+    """Images and dangling links beside the class folders, with why they are not read, by path."""
     from resjax.data.decode import suffixes
 
     found = {}

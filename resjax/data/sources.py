@@ -107,7 +107,7 @@ EVERYTHING = Request()
 
 
 def requested(data: ConfigDict, splits: Splits) -> Request:
-    """What the section `data` of a config asks for."""
+    """The request that the section `data` of a config makes."""
     return Request(
         data.dir,
         splits,

@@ -1,4 +1,4 @@
-"""What architectures compute that a file names: those of which the tensors alone do not tell.
+"""Names of architectures, checked against the network that the tensors show.
 
 Networks with equal tensors can be different functions: blurred or pooled before a stride, dilated,
 with other activations. So a name must be known to be that of the network that was recognised.
@@ -14,7 +14,7 @@ from resjax.models.build import AUTO
 from resjax.models.networks import FAMILIES, named
 
 ORIGINS = ("tv_", "ssl_", "swsl_", "ig_", "gluon_")
-"""How timm's names begin that say who trained a network, and not which it is."""
+"""Prefixes of timm's names for who trained a network, which do not change what it is."""
 
 KINDS: dict[str, dict[str, str]] = {
     "": {},
@@ -24,10 +24,10 @@ KINDS: dict[str, dict[str, str]] = {
 """Letters after a depth: the variants of He et al. 2019 (Bag of Tricks), table 5."""
 
 GENERAL = ("resnet",)
-"""Names of classes, which say nothing."""
+"""Names of Python classes that scripts write and that are of every ResNet."""
 
 COMPARED = ("name", "depth", "stem", "shortcut", "groups", "bottleneck_width", "order", "opening")
-"""Keys of config.model that a name says."""
+"""Keys of config.model that a name decides."""
 
 
 def refuse_other_architecture(name: str, found: Recognised, what: str) -> None:

@@ -128,7 +128,7 @@ def _architecture(config: Mapping[str, Any], path: Path) -> str:
 
 
 def _function(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers says and no tensor shows.
+    """Settings of a network of transformers that no tensor shows.
 
     Its `hidden_act` stands after the stem and the sums, and relu everywhere else.
     """

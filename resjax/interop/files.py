@@ -22,7 +22,7 @@ FOREIGN = {
     b"\x1f\x8b": "is packed by gzip; unpack it",
     b"\x89HDF": "is an HDF5 file; convert it to safetensors",
 }
-"""How files begin that people have in the place of one, and what to do about them."""
+"""First bytes of files that people often have instead, and what to do about them."""
 
 ARCHITECTURE = ("arch", "architecture", "model_name")
 """Keys under which a training script says beside the tensors which network they are of."""
@@ -31,7 +31,7 @@ AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
 """Words of the places of averages of weights over the steps of a training."""
 
 COUNTER = "n_averaged"
-"""What PyTorch's AveragedModel keeps beside them."""
+"""The name of the counter that PyTorch's AveragedModel keeps beside the averages."""
 
 CONVERTED = ("float16", "bfloat16", "float64")
 
@@ -213,7 +213,7 @@ def _start(path: Path) -> bytes:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether it begins with the length of a header and JSON, or is called so and nothing else."""
+    """Whether a file begins like safetensors, or has that suffix and begins like nothing else."""
     start = _start(path)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
         return True
@@ -280,7 +280,7 @@ def _unknown(content: Content, what: str) -> Network:
 
 
 def _said(content: Content, network: Network) -> list[str]:
-    """Which of the tensors in a file were taken."""
+    """Lines about which of the tensors in a file were taken."""
     notes = []
     if network.prefix:
         notes.append(f"the names begin with {network.prefix!r}, which was left out")

@@ -193,7 +193,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
 
 
 def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> list[str]:
-    """What is to be told of a network that nothing names; a name must be that of the network."""
+    """Notes on a network that nothing names; a name must be that of the network."""
     for name, what in ((named, path), (beside.architecture, path.parent / "config.json")):
         if name:
             refuse_other_architecture(name, found, str(what))

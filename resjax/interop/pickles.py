@@ -22,10 +22,10 @@ import numpy as np
 from resjax.config import ConfigError, type_and_message
 
 ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
-"""How a file begins: of PyTorch 1.6 and later, or of an earlier one."""
+"""The first bytes of a file of PyTorch 1.6 and later, and of an earlier one."""
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""The first object in a file of the latter."""
+"""The first object in a file of PyTorch before 1.6."""
 
 STORAGES: dict[str, Any] = {
     "FloatStorage": np.float32,
@@ -98,7 +98,7 @@ class Storage(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """What was read: the objects, whose leaves may be a `Tensor`, and names of what was not."""
+    """Objects that were read, whose leaves may be a `Tensor`, and names of those that were not."""
 
     content: Any
     unread: tuple[str, ...]
@@ -328,7 +328,7 @@ KNOWN: dict[str, Callable[..., Any]] = {
         _sizes(shape), "quantised", None
     ),
 }
-"""What makes tensors, and what holds them."""
+"""Functions that make tensors and mappings, by the names that pickles give them."""
 
 
 _HOLDS = (dict, list, tuple)  # of which `Tensor` is one

@@ -84,7 +84,7 @@ def recognise(shapes: Shapes, what: str) -> Recognised:
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each network that is there, such as "module.".
+    """Prefixes of the names of each network that is there, such as "module.".
 
     >>> prefixes(["net.conv1.weight", "net.layer1.0.conv1.weight", "loss.weight"])
     ['net.']

@@ -86,16 +86,16 @@ def refused(what: str, tell: Callable[[BaseException], str] = type_and_message) 
 
 
 _PREFIX = "resjax_experiment_"
-"""Of the name of a module that is an experiment file."""
+"""The start of the name of a module that is an experiment file."""
 
 
 def with_place(error: BaseException) -> str:
-    """An error and, if it was raised in an experiment file, where."""
+    """An error, with its place if it was raised in an experiment file."""
     return fault(error) or type_and_message(error)
 
 
 def fault(error: BaseException) -> str | None:
-    """Where in an experiment file an error was raised, and what it is; None if in none."""
+    """The place in an experiment file where an error was raised, and the error; None elsewhere."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
     files = {*(module.__file__ for module in modules), *_modules_beside().values()}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -122,12 +122,12 @@ class _Place(NamedTuple):
 
 
 _places: list[_Place] = []
-"""That of the experiment that was loaded last; it is none or one."""
+"""The place of the experiment that was loaded last, if there was one."""
 
 
 @contextmanager
 def _importing_beside(directory: Path) -> Iterator[None]:
-    """Where an experiment finds the modules beside it first, as a script does.
+    """Lets an experiment find the modules beside it first, as a script does.
 
     Those beside an experiment of another directory may have the same names, and are forgotten. What
     it imports when it is called is looked for there last: other packages import then, too.

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 LONGEST_WORD, LONGEST = 200, 1000
-"""Characters of a word, and of a whole message, that quotes what it was given."""
+"""Most characters of a word, and of a whole message, that quotes what it was given."""
 
 
 def tell(line: str, file: TextIO | None = None) -> None:
@@ -26,7 +26,7 @@ def tell(line: str, file: TextIO | None = None) -> None:
 
 
 def complain(error: object) -> None:
-    """What is wrong, in a line to stderr."""
+    """Writes an error to stderr, in a line."""
     tell(f"resjax: {shortened(str(error))}")
 
 

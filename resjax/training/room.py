@@ -40,7 +40,7 @@ def refused(path: Path, what: str) -> Iterator[None]:
 
 
 def _number(error: BaseException | None) -> int | None:
-    """That of a lack of room, which libraries may tell in their own words or as a cause."""
+    """The number of a lack of room; libraries tell it in their own words, or as a cause."""
     while error is not None:
         for number in REASONS:
             if getattr(error, "errno", None) == number or os.strerror(number) in message_of(error):

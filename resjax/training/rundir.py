@@ -275,7 +275,7 @@ def read_failure(directory: Path) -> str:
 
 
 def seal(path: Path) -> dict[str, Any]:
-    """What a file is now, for `refuse_other_file` to compare it with."""
+    """The size and digest of a file, for `refuse_other_file` to compare it with."""
     return {"bytes": path.stat().st_size, DIGEST: _file_digest(path)}
 
 
@@ -295,7 +295,7 @@ def _file_digest(path: Path, size: int = -1) -> str:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """With its digest, and with null for numbers that are not finite."""
+    """An object with its digest, and with null for numbers that are not finite."""
     content = _finite(content)
     return {**content, DIGEST: _digest(content)}
 

@@ -266,7 +266,7 @@ BROKEN = "its training diverged, or the file was damaged before it was sealed"
 
 
 def broken(name: str, values: np.ndarray, variance: bool) -> str:
-    """What is wrong with the numbers of a tensor; empty if nothing is.
+    """A complaint about the numbers of a tensor; empty if they are sound.
 
     >>> broken("bn1.running_var", np.array([1.0, -2.0]), variance=True)
     "'bn1.running_var' has 1 of 2 values that are no variances, the first -2.0 at 1"
