@@ -236,8 +236,13 @@ def _with_test(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
     if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
         return splits
     if not splits.test_only:
+        beside = [] if path in roots.values() else _folders(path)
+        unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
+            root.name for root in roots.values()
+        }
+        where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
         warnings.warn(
-            f"{path} has no folders of classes to test on: a fifth of each class of "
+            f"{path} has no folders of classes to test on{where}: a fifth of each class of "
             f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
             f"data.test={OWN_SPLIT['test']!r} say",
             stacklevel=3,
