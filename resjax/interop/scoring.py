@@ -91,8 +91,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     run took to train on if the network was `trained` on this set.
 
     Images are prepared as `data` says, with the channels of the network, and standardised as the
-    network's were. Classes are matched
-    by name where all names of the set are names of the network, and by position otherwise.
+    network's were. Which class is which output, `matched` says.
 
     Raises:
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
@@ -171,19 +170,39 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
     """The output of the network for every label of a set, `[classes of the set]`.
 
+    It is found by name, if each class there has the name of one output, and of one alone. If not,
+    and there are as many, by position; of classes that are called by numbers by their order.
+
+    >>> matched(("1", "10", "2"), ("cat", "dog", "owl"), "folder")
+    array([0, 2, 1])
+
     Raises:
       ConfigError: if neither names nor numbers of classes fit.
     """
-    places = {name: place for place, name in enumerate(names)}
-    if len(places) == len(names) and all(name in places for name in there):
-        return np.array([places[name] for name in there])
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    if all(len(places.get(name, ())) == 1 for name in there):
+        return np.array([places[name][0] for name in there])
     if len(there) == len(names):
-        return np.arange(len(names))
-    unknown = next(name for name in there if name not in places)
+        return _ranks(there)
+    unknown = next(name for name in there if len(places.get(name, ())) != 1)
+    if unknown in places:
+        raise ConfigError(
+            f"{what} has a class {unknown!r}, and {len(places[unknown])} classes of the network "
+            "are called so; give these names of their own by resjax import --class-names=FILE"
+        )
     raise ConfigError(
         f"{what} has {len(there)} classes, such as {unknown!r}, and the network has {len(names)}, "
         f"such as {names[0]!r}; name its folders like classes of the network"
     )
+
+
+def _ranks(there: tuple[str, ...]) -> np.ndarray:
+    """Their positions; if all are numbers their ranks, as 10 comes before 2 in text."""
+    if not all(map(str.isdecimal, there)):
+        return np.arange(len(there))
+    return np.argsort(np.argsort([int(name) for name in there], kind="stable"))
 
 
 def _image_shape(data: ConfigDict, source: Source) -> tuple[int, ...]:

@@ -64,3 +64,22 @@ def test_classes_are_matched_by_name_or_else_by_position():
     assert matched(("n01", "n02"), ("tench", "goldfish"), "set").tolist() == [0, 1]
     with pytest.raises(ConfigError, match=r"set has 2 classes, such as 'n01', and the network has"):
         matched(("n01", "cat"), ("ant", "cat", "dog"), "set")
+
+
+def test_classes_called_by_numbers_are_matched_in_the_order_of_the_numbers():
+    folders = tuple(sorted(map(str, range(12))))
+    assert folders[2] == "10"
+    names = tuple(f"animal {number}" for number in range(12))
+    assert [names[place] for place in matched(folders, names, "set")] == [
+        f"animal {folder}" for folder in folders
+    ]
+    assert matched(("001", "010", "2"), names[:3], "set").tolist() == [0, 2, 1]
+    assert matched(folders, folders, "set").tolist() == list(range(12))  # these by name
+
+
+def test_two_classes_of_one_name_hinder_only_those_that_are_called_so():
+    names = ("crane", "tench", "crane", "owl")
+    assert matched(("owl", "tench"), names, "set").tolist() == [3, 1]
+    assert matched(names, names, "set").tolist() == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="'crane', and 2 classes of the network are called so"):
+        matched(("crane", "owl"), names, "set")
