@@ -1,6 +1,7 @@
 """A grid of runs: an experiment file, its named axes, their product."""
 
 import ast
+import copy
 import importlib
 import inspect
 import itertools
@@ -271,7 +272,10 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
             continue
         with refused(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
-            points = list(function(config) if takes_config else function())
+            # Copies: a function may yield one mapping again and again, and change it in between.
+            points = [
+                copy.deepcopy(each) for each in (function(config) if takes_config else function())
+            ]
             for point in points:
                 if not _is_point(point):
                     raise ConfigError(

@@ -51,6 +51,18 @@ def test_an_axis_may_depend_on_the_config():
     assert grid.axes_of(module, default_config()) == {"depth": [{"model.depth": 26}]}
 
 
+def test_an_axis_may_yield_one_mapping_that_it_changes_in_between():
+    def sweep_depth():
+        point = {}
+        for depth in (8, 14, 20):
+            point["model.depth"] = depth
+            yield point
+
+    axis = grid.axes_of(SimpleNamespace(sweep_depth=sweep_depth), default_config())["depth"]
+    assert [point["model.depth"] for point in axis] == [8, 14, 20]
+    assert len(grid.expand(default_config(), [axis])) == 3
+
+
 @pytest.mark.parametrize(
     ("names", "seeds", "message"),
     [("deepth", None, "no axis 'deepth'.*nearest: depth"), (None, 0, "--seeds=0")],
