@@ -28,6 +28,12 @@ MOVE = "move the JSON files away if they are not of these weights"
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 """By the numbers of Pillow, which transformers writes."""
 
+SQUEEZED = 384
+"""The side from which transformers makes images square without cutting off a part of them."""
+
+OF_TIMM = {"input_size", "crop_pct", "interpolation", "mean", "std"}
+"""What timm says of images: under `pretrained_cfg`, and earlier versions among all the rest."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
@@ -63,15 +69,12 @@ def read_beside(directory: Path) -> Beside:
     """
     path = directory / "config.json"
     config, images = _read(path), _read(directory / "preprocessor_config.json")
-    notes = []
     try:
         function = config.get("model_type") == "resnet"
         settings = _function(config) if function else {}
         architecture = _architecture(config, path)
-        timm = config.get("pretrained_cfg")
-        prepared = (
-            _of_timm(_mapping(config, "pretrained_cfg")) if timm else _of_transformers(images)
-        )
+        timm = _mapping(config, "pretrained_cfg") or (config if config.keys() >= OF_TIMM else {})
+        prepared, notes = _of_timm(timm) if timm else _of_transformers(images)
         statistics = prepared.pop("statistics", None)
         names = _class_names(config)
     except KeyError as error:
@@ -138,32 +141,104 @@ def _function(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model.stride_in": "1x1"} if inner else {}
 
 
-def _of_transformers(images: Mapping[str, Any]) -> dict[str, Any]:
+def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings, and what is to be told.
+
+    Some of its processors resize the shorter side to `size` and cut `crop_size` out. Those of its
+    ResNets resize it to `size / crop_pct` and cut `size` out, or squeeze images that large.
+    """
     if not {"image_mean", "image_std"} <= images.keys():
-        return {}
-    size = images.get("size", 224)
-    if isinstance(size, Mapping):
-        if "shortest_edge" not in size:
-            raise ValueError(f"size={_short(size)} has no shortest_edge")
-        size = size["shortest_edge"]
-    crop = images.get("crop_pct")
+        return {}, []
+    _flag(images, "do_resize", (True,))
+    _flag(images, "do_flip_channel_order", (False,))
+    size, crop, notes = _side(images.get("size", 224), "size"), images.get("crop_pct"), []
+    if crop is None and not _flag(images, "do_center_crop"):
+        raise ValueError("do_center_crop=False leaves images that are no squares")
+    if images.get("crop_size") is not None and _flag(images, "do_center_crop"):
+        sizes = _cut(_side(images["crop_size"], "crop_size"), size)
+    elif type(size) is int and size >= SQUEEZED:
+        sizes, notes = _cut(size, size), [_not_squeezed(size)]
+    else:
+        sizes = _sizes(size, 224 / 256 if crop is None else crop)
     number = _choice(images, "resample", tuple(INTERPOLATIONS), 3)
+    statistics = _statistics(images, "image_mean", "image_std", unit=_unit(images))
+    if not _flag(images, "do_normalize"):
+        as_they_are = {"mean": [0] * len(statistics[0]), "std": [1] * len(statistics[0])}
+        statistics = _statistics(as_they_are, "mean", "std", unit=_unit(images))
     return {
-        **_sizes(size, 224 / 256 if crop is None else crop),
+        **sizes,
         "data.interpolation": INTERPOLATIONS[number],
-        "statistics": _statistics(images, "image_mean", "image_std"),
-    }
+        "statistics": statistics,
+    }, notes
 
 
-def _of_timm(timm: Mapping[str, Any]) -> dict[str, Any]:
-    shape = timm["input_size"]
-    if not isinstance(shape, list) or len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"input_size={_short(shape)} is not [channels, side, side]")
+def _cut(size: Any, resize: Any) -> dict[str, Any]:
+    """The side of the square that is cut out, and the shorter side before."""
+    for side, key in ((size, "crop_size"), (resize, "size")):
+        if _number(side, key, 1, MOST_PIXELS) != int(side):
+            raise ValueError(f"{key}={side} is no number of pixels")
+    if size > resize:
+        raise ValueError(f"crop_size={size} is larger than size={resize}")
+    return {"data.size": int(size), "data.resize": int(resize)}
+
+
+def _unit(images: Mapping[str, Any]) -> float:
+    """Levels of a file in the unit in which transformers says mean and deviation; 255 as a rule."""
+    if not _flag(images, "do_rescale"):
+        return 1.0
+    factor = _number(images.get("rescale_factor", 1 / 255), "rescale_factor", 1e-6, 1e3)
+    return round(1 / factor, 9)
+
+
+def _flag(said: Mapping[str, Any], key: str, allowed: tuple[bool, ...] = (True, False)) -> bool:
+    """A switch of transformers; one that is null is as if it was not there."""
+    return _choice({key: allowed[0]} if said.get(key) is None else said, key, allowed)
+
+
+def _side(value: Any, key: str) -> Any:
+    """The side of a square, or the shorter one of an image, however transformers writes it."""
+    if not isinstance(value, Mapping):
+        return value
+    if "shortest_edge" in value:
+        return value["shortest_edge"]
+    if key == "size" or value.get("height") != value.get("width") or "height" not in value:
+        raise ValueError(f"{key}={_short(value)} has no shortest_edge")
+    return value["height"]
+
+
+def _not_squeezed(size: int) -> str:
+    return (
+        f"images were squeezed to {size}x{size}; here their shorter sides become {size} and the "
+        "centre is cut out"
+    )
+
+
+def _of_timm(timm: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The settings, and what is to be told."""
+    sizes = _sizes(_square(timm["input_size"], "input_size"), timm["crop_pct"])
+    notes = []
+    mode = timm.get("crop_mode") or "center"
+    if _choice({"crop_mode": mode}, "crop_mode", ("center", "squash")) == "squash":
+        notes.append(_not_squeezed(sizes["data.size"]))
+    if timm.get("test_input_size") or timm.get("test_crop_pct"):
+        tested = _sizes(
+            _square(timm.get("test_input_size") or timm["input_size"], "test_input_size"),
+            timm.get("test_crop_pct") or timm["crop_pct"],
+        )
+        if tested != sizes:
+            words = " ".join(f"--config.{key}={value}" for key, value in tested.items())
+            notes.append(f"timm publishes what it is worth on larger images: {words}")
     return {
-        **_sizes(shape[-1], timm["crop_pct"]),
+        **sizes,
         "data.interpolation": _choice(timm, "interpolation", tuple(INTERPOLATIONS.values())),
         "statistics": _statistics(timm, "mean", "std"),
-    }
+    }, notes
+
+
+def _square(shape: Any, key: str) -> Any:
+    if not isinstance(shape, list) or len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"{key}={_short(shape)} is not [channels, side, side]")
+    return shape[-1]
 
 
 def _sizes(size: Any, crop: Any) -> dict[str, Any]:
@@ -177,14 +252,16 @@ def _sizes(size: Any, crop: Any) -> dict[str, Any]:
     return {"data.size": int(size), "data.resize": int(size / crop)}
 
 
-def _statistics(said: Mapping[str, Any], *keys: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation in the units of files, which JSON says in those of 0 to 1."""
+def _statistics(
+    said: Mapping[str, Any], *keys: str, unit: float = 255
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation in the units of files, of which JSON has `unit` in one of its own."""
     both = []
     for key, least in zip(keys, (-MOST_MEAN, LEAST_DEVIATION), strict=True):
         values = said[key]
         if not isinstance(values, list) or not values:
             raise ValueError(f"{key}={_short(values)} is not a list of numbers")
-        both.append(255 * np.array([_number(each, key, least, MOST_MEAN) for each in values]))
+        both.append(unit * np.array([_number(each, key, least, MOST_MEAN) for each in values]))
     if len(both[0]) != len(both[1]):
         raise ValueError(f"{keys[0]} and {keys[1]} are of other numbers of channels")
     return both[0], both[1]

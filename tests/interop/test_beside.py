@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.data.transforms import CentreCrop, Key
 from resjax.interop.beside import read_beside
+from tests.data.pictures import encoded, picture
 
 TIMM = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic",
         "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}  # fmt: skip
@@ -96,3 +100,86 @@ def test_what_makes_sense_is_taken(tmp_path):
         "data.size": 224, "data.resize": 235, "data.interpolation": "bicubic",
         "data.standardise": "half",
     }  # fmt: skip
+
+
+def said_of(directory, name, content):
+    (directory / name).write_text(json.dumps(content))
+    found = read_beside(directory)
+    return found.settings, found.statistics, found.notes
+
+
+CUT = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
+
+PROCESSORS = {
+    "a crop of its own": ("BitImageProcessor", CUT),
+    "values as they are": ("BitImageProcessor", CUT | {"do_normalize": False}),
+    "another factor": ("BitImageProcessor", CUT | {"rescale_factor": 1 / 127.5}),
+    "no factor": ("BitImageProcessor", CUT | {"do_rescale": False}),
+    "a share": ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}, "crop_pct": 0.8}),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_images_are_what_the_processor_of_transformers_makes_of_them(name, tmp_path):
+    from tests.interop.peers import imported
+
+    kind, options = PROCESSORS[name]
+    options = {"resample": 2, "image_mean": [0.3, 0.4, 0.5], "image_std": [0.2, 0.3, 0.1]} | options
+    with imported("transformers") as transformers:
+        theirs = getattr(transformers, f"{kind}Pil")(**options)
+    theirs.save_pretrained(tmp_path)
+    found = read_beside(tmp_path)
+    image = picture(3, 50, 60)
+    settings, (mean, deviation) = found.settings, found.statistics
+    side = settings["data.size"]
+    out = np.empty((side, side, 3), np.uint8)
+    view = CentreCrop(side, settings["data.resize"], settings["data.interpolation"])
+    view(encoded(image, "PNG"), 3, Key(0, 0, 0), out)
+    expected = theirs(Image.fromarray(image), return_tensors="np")["pixel_values"][0]
+    # Both round to levels of a byte.
+    assert (abs((out - mean) / deviation - expected.transpose(1, 2, 0)) * deviation).max() <= 1.01
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("do_resize", False), ("do_flip_channel_order", True), ("do_flip_channel_order", 1),
+     ("crop_size", 225), ("crop_size", 0), ("crop_size", {"height": 224, "width": 192}),
+     ("crop_size", "224"), ("do_rescale", "yes"), ("rescale_factor", 0), ("rescale_factor", None)],
+    ids=ids,
+)  # fmt: skip
+def test_a_preparation_that_is_not_ours_is_refused(key, value, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(IMAGES | {key: value}))
+    refused(tmp_path)
+
+
+def test_switches_that_are_null_are_as_if_they_were_not_there(tmp_path):
+    nulls = dict.fromkeys(("do_center_crop", "crop_size", "do_pad", "do_resize", "do_normalize"))
+    plain, _, notes = said_of(tmp_path, "preprocessor_config.json", IMAGES)
+    assert said_of(tmp_path, "preprocessor_config.json", IMAGES | nulls)[0] == plain
+    assert (plain["data.size"], plain["data.resize"]) == (224, 256)
+    assert not any("squeezed" in note for note in notes)
+
+
+def test_images_that_were_squeezed_are_told_of(tmp_path):
+    settings, _, notes = said_of(tmp_path, "preprocessor_config.json", IMAGES | {"size": 384})
+    assert (settings["data.size"], settings["data.resize"]) == (384, 384)
+    assert any("squeezed to 384x384" in note for note in notes)
+
+
+def test_timm_says_what_it_tests_on(tmp_path):
+    tested = {"test_input_size": [3, 288, 288], "test_crop_pct": 1.0, "crop_mode": "center"}
+    settings, _, notes = said_of(tmp_path, "config.json", {"pretrained_cfg": TIMM | tested})
+    assert settings["data.size"] == 224
+    assert any("--config.data.size=288 --config.data.resize=288" in note for note in notes)
+    same = {"test_input_size": [3, 224, 224], "test_crop_pct": 0.95}
+    assert not said_of(tmp_path, "config.json", {"pretrained_cfg": TIMM | same})[2]
+    border = {"pretrained_cfg": TIMM | {"crop_mode": "border"}}
+    (tmp_path / "config.json").write_text(json.dumps(border))
+    refused(tmp_path)
+
+
+def test_earlier_files_of_timm_are_read_as_later_ones(tmp_path):
+    later, _, _ = said_of(
+        tmp_path, "config.json", {"architecture": "resnet18", "pretrained_cfg": TIMM}
+    )
+    assert said_of(tmp_path, "config.json", {"architecture": "resnet18"} | TIMM)[0] == later
