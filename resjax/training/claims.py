@@ -156,10 +156,26 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
+_ahead: dict[Path, tuple[float, float]] = {}
+"""Claims that were touched in the future of their storage: when, and when that was first seen."""
+
+
 def _is_stale(path: Path) -> bool:
-    """Whether nobody has touched a claim for long, or it is gone."""
+    """Whether nobody has touched a claim for long, or it is gone.
+
+    Where its storage says that it will be touched only later, since some clock was put right in
+    between, what counts is for how long this process has seen it like that.
+    """
     age = _age(path)
-    return age is None or age > SECONDS_TO_STALE
+    if age is None or age >= 0:
+        return age is None or age > SECONDS_TO_STALE
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    if path not in _ahead or _ahead[path][0] != touched:
+        _ahead[path] = touched, time.monotonic()
+    return time.monotonic() - _ahead[path][1] > SECONDS_TO_STALE
 
 
 def _age(path: Path) -> float | None:

@@ -46,6 +46,27 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_nothing_that_matter
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
+    tmp_path, monkeypatch
+):
+    now = 1000.0
+    monkeypatch.setattr(claims.time, "monotonic", lambda: now)
+    path = of_another_machine(tmp_path, age=-86_400)
+    assert claims.owner(tmp_path) == "process 7 on far"
+    now += claims.SECONDS_TO_STALE - 1
+    touched = path.stat().st_mtime + 10
+    os.utime(path, (touched, touched))  # by a process that lives, on a storage with a fast clock
+    assert claims.owner(tmp_path) == "process 7 on far"
+    now += claims.SECONDS_TO_STALE - 1
+    with pytest.raises(Claimed, match="process 7 on far"), claimed(tmp_path):
+        pass
+    now += 2
+    assert claims.owner(tmp_path) is None
+    with claimed(tmp_path) as claim:
+        assert rundir.read_json(tmp_path / claims.FILE)["token"] == claim.token
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
     of_another_machine(tmp_path)
     assert claims.owner(tmp_path) == "process 7 on far"
