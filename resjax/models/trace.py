@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +17,27 @@ from resjax.models.resnet import ResNet
 from resjax.ops import pieces
 from resjax.ops.random import random_key
 from resjax.ops.value import by_value
+
+
+@contextmanager
+def intercepting(interceptor: Callable[..., Any]) -> Iterator[None]:
+    """`nn.intercept_methods`, which also ends under `python -O`.
+
+    Flax takes an interceptor away in an assertion, which Python leaves out there.
+    """
+    inside = True
+
+    def intercept(next_call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        if not inside:
+            return next_call(*args, **kwargs)
+        return interceptor(next_call, args, kwargs, context)
+
+    with nn.intercept_methods(intercept):
+        try:
+            yield
+        finally:
+            inside = False
+
 
 MOST_TRACES = 256
 """Networks of which the traces are kept, those used last."""
@@ -132,7 +155,7 @@ def _trace(network: _Network) -> Trace:
     def draw(key: jax.Array) -> Any:
         return model.init(key, jnp.zeros((1, *network.image_shape), jnp.float32), train=False)
 
-    with nn.intercept_methods(observe):
+    with intercepting(observe):
         key = jax.ShapeDtypeStruct((), network.key)
         drawing, variables = jax.make_jaxpr(draw, return_shape=True)(key)
     return Trace(tuple(layers.values()), variables, drawing)

@@ -9,7 +9,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +16,7 @@ from resjax.data.resident import Batch
 from resjax.models.blocks import Block
 from resjax.models.resnet import STACKED, ResNet, Stage
 from resjax.models.shortcuts import Identity, Shortcut
+from resjax.models.trace import intercepting
 from resjax.training.metrics import measure
 
 
@@ -44,7 +44,7 @@ class Bound:
 
         if terms is None:
             return self._apply(x)[0]
-        with nn.intercept_methods(join):
+        with intercepting(join):
             return self._apply(x)[0]
 
     def observed(self, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
@@ -196,7 +196,7 @@ def _with_stages(
             return run(context.module, args[0])
         return next_call(*args, **kwargs)
 
-    with nn.intercept_methods(replace):
+    with intercepting(replace):
         return model.apply(variables, images, train=False, mutable=["batch_stats"])[0]
 
 

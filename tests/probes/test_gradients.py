@@ -1,7 +1,10 @@
 """Gradients by block, against those of `jax.grad` and against theory."""
 
 import functools
+import json
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -95,3 +98,22 @@ def test_the_residual_twin_grows_polynomially():
     assert ratios[40:].max() < 1.05
     early, late = ratios[8:12].mean() - 1, ratios[38:42].mean() - 1
     assert early / late == pytest.approx(40 / 10, rel=0.3)
+
+
+def norms():
+    """The norms of the gradient at every block of a small network."""
+    config = default_config()
+    config.model.depth, config.model.width = 8, 4
+    model = build_model(config, 3)
+    batch = Batch(normal(0, (4, 8, 8, 1), "float32"), jnp.arange(4) % 3)
+    variables = initial_variables(model, jax.random.key(0), (8, 8, 1))
+    return np.asarray(gradients(model, variables, batch)["input"]).tolist()
+
+
+@pytest.mark.slow
+def test_a_probe_finds_the_same_without_the_assertions_of_python():
+    code = "import json; from tests.probes.test_gradients import norms; print(json.dumps(norms()))"
+    told = subprocess.run(
+        [sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+    np.testing.assert_allclose(json.loads(told), norms(), rtol=1e-5)
