@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from resjax.arguments import parse, split
 from resjax.commands import COMMANDS
-from resjax.config import ConfigError
+from resjax.config import ConfigError, Notice
 from resjax.cores import take_own_cores
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
@@ -104,6 +104,7 @@ def command() -> NoReturn:
 
         complete()
     warnings.formatwarning = _one_line
+    warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
     sys.unraisablehook = _but_for_echoes
     if sys.stdout is not None:  # or it was closed, and nothing is printed
         sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works

@@ -15,6 +15,13 @@ class ConfigError(ValueError):
     """An experiment that cannot be run as it is written: one line with the value and the remedy."""
 
 
+class Notice(UserWarning):
+    """What a person is to know of a run that goes on all the same.
+
+    The command tells it whatever the environment says of warnings.
+    """
+
+
 class UnknownName(ConfigError):
     """A name that is not in the table of its key; `key` is that."""
 

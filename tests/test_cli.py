@@ -1,13 +1,16 @@
 """The command line as a person meets it: its help, what it says of a slip, its lines."""
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import resjax
 from resjax import exits
 from resjax.arguments import command_parser, make_parser
 from resjax.cli import main
@@ -163,6 +166,30 @@ def test_a_warning_is_one_line():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "warning: two lines\n"
+
+
+@pytest.mark.parametrize("said", ["error", "ignore", "ignore::UserWarning", "error::UserWarning"])
+def test_what_is_to_be_known_is_told_whatever_the_environment_says_of_warnings(said):
+    code = (
+        "import warnings; from resjax import cli; from resjax.config import Notice\n"
+        "cli.main = lambda: warnings.warn('of 9 images 3 remain', Notice) or 0\n"
+        "cli.command()"
+    )
+    environment = os.environ | {"PYTHONWARNINGS": said}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "warning: of 9 images 3 remain\n")
+
+
+def test_every_warning_of_the_package_is_one_that_is_told():
+    calls = 0
+    for file in Path(resjax.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                calls += 1
+                assert [ast.unparse(each) for each in node.args[1:]] == ["Notice"], file
+    assert calls > 3
 
 
 def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():

@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from resjax.config import ConfigError, choose, nearest
+from resjax.config import ConfigError, Notice, choose, nearest
 from resjax.data.slices import OWN_TEST, Splits, resolve, slices_of
 from resjax.data.source import Source
 
@@ -162,7 +162,7 @@ def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
     if share:
         least = min(share, key=share.__getitem__)
         told += f"; of the {taken[least] + lost[least]} in {least} {taken[least]} remain"
-    warnings.warn(told, stacklevel=3)
+    warnings.warn(told, Notice, stacklevel=3)
 
 
 def _told(files: Mapping[str, str]) -> str:
@@ -245,6 +245,7 @@ def _with_test(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
             f"{path} has no folders of classes to test on{where}: a fifth of each class of "
             f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
             f"data.test={OWN_SPLIT['test']!r} say",
+            Notice,
             stacklevel=3,
         )
     return splits._replace(**OWN_SPLIT)

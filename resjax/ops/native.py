@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.cache import cache_directory, cpu_kind
+from resjax.config import Notice
 
 try:
     import fcntl
@@ -107,6 +108,7 @@ def _load(wide: bool) -> bool:
     if not compiler:
         warnings.warn(
             f"no C++ compiler, so training on the CPU is slower; {HOW_TO_GET_A_COMPILER}",
+            Notice,
             stacklevel=3,
         )
         return False
@@ -118,6 +120,7 @@ def _load(wide: bool) -> bool:
         warnings.warn(
             f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower without "
             f"({reason}); {HOW_TO_GET_A_COMPILER}",
+            Notice,
             stacklevel=3,
         )
         return False

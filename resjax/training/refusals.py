@@ -6,7 +6,7 @@ import warnings
 import jax
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, Notice
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
@@ -36,6 +36,7 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
         warnings.warn(
             "BatchNorm over one example of one pixel: every value is its own mean, and nothing but "
             "the bias comes out; take larger batches, or norm.kind=none",
+            Notice,
             stacklevel=2,
         )
 
