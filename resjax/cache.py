@@ -16,9 +16,15 @@ _DECIDES_CODE = re.compile(
 
 
 def cache_directory() -> Path:
-    """`resjax/` under XDG_CACHE_HOME, by default ~/.cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "resjax"
+    """`resjax/` under XDG_CACHE_HOME, by default ~/.cache; that of the root if no home is known.
+
+    The latter is a user whom a container does not know, and who may not write there either.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/")
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "resjax"
 
 
 def cpu_kind() -> str:

@@ -1,5 +1,8 @@
 """Names of files, wherever they are written: one meaning of ~, and no URLs."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,6 +46,17 @@ def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_p
     assert main(["predict", "~/run", "~/photos/test/ant/0.png"]) == 2  # that of digits
     assert "digits have values from 0 to 16" in capsys.readouterr().err
     assert main(["evaluate", "~/run", "--config=~/mine.py"]) == 0
+
+
+def test_a_user_without_a_home_has_the_cache_of_the_root(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert cache_directory() == Path("/.cache/resjax")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/me")
+    assert cache_directory() == Path("/scratch/me/resjax")
 
 
 @pytest.mark.parametrize(("name", "told"), [
