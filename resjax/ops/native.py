@@ -56,6 +56,8 @@ HOW_TO_GET_A_COMPILER = (
     "variable CXX"
 )
 
+HOW_TO_GET_A_PLACE = "name one that takes programs in the environment variable XDG_CACHE_HOME"
+
 
 def available() -> bool:
     """Whether XLA can call the kernels; builds and registers them the first time.
@@ -113,13 +115,21 @@ def _load(wide: bool) -> bool:
         )
         return False
     try:
-        library = ctypes.CDLL(str(_build((*compiler, WIDE) if wide else compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
+        library = _opened((*compiler, WIDE) if wide else compiler)
+    except subprocess.SubprocessError as error:
         output = getattr(error, "stderr", None) or str(error)
         reason = next((line for line in output.splitlines() if "error" in line), output.strip())
         warnings.warn(
             f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower without "
             f"({reason}); {HOW_TO_GET_A_COMPILER}",
+            Notice,
+            stacklevel=3,
+        )
+        return False
+    except OSError as error:
+        warnings.warn(
+            f"the kernels for the CPU, which is slower without, cannot be kept in "
+            f"{cache_directory()} ({error.strerror or error}); {HOW_TO_GET_A_PLACE}",
             Notice,
             stacklevel=3,
         )
@@ -153,6 +163,18 @@ def _compiler() -> tuple[str, ...]:
     return ()
 
 
+def _opened(compiler: tuple[str, ...]) -> ctypes.CDLL:
+    """The library, which is built once more if the one that is there is damaged."""
+    path = _build(compiler)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        if os.statvfs(path).f_flag & os.ST_NOEXEC:
+            raise
+        path.unlink(missing_ok=True)
+        return ctypes.CDLL(str(_build(compiler)))
+
+
 def _build(compiler: tuple[str, ...]) -> Path:
     """The shared library for this compiler, CPU and version of XLA's interface."""
     library, command = _library(compiler)
@@ -173,7 +195,7 @@ def _library(compiler: tuple[str, ...]) -> tuple[Path, list[str]]:
     version_of_compiler = subprocess.run(
         [*compiler, "--version"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    contents = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.iterdir())]
+    contents = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("[!.]*.[ch]*"))]
     identity = (contents, command, version_of_compiler, version("jaxlib"), cpu_kind())
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     return cache_directory() / "native" / f"{name}.so", command
@@ -184,7 +206,7 @@ def _compile(command: list[str], library: Path) -> None:
 
     Each unit reads the headers of XLA, which takes longer than a small source.
     """
-    sources = sorted(SOURCES.glob("*.cc"), key=lambda path: path.stat().st_size)
+    sources = sorted(SOURCES.glob("[!.]*.cc"), key=lambda path: path.stat().st_size)
     with tempfile.TemporaryDirectory(dir=library.parent) as partial:
 
         def run(words: list[str], name: str, text: str | None = None) -> str:

@@ -44,6 +44,35 @@ def test_a_compiler_that_fails_is_reported_with_its_words(fresh, monkeypatch):
     assert [path.name for path in fresh.rglob("*") if path.is_file()] == ["broken"]
 
 
+def test_a_place_that_takes_no_library_is_told_with_its_own_remedy(fresh, monkeypatch):
+    (fresh / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / "file"))
+    where = rf"kept in {fresh}/file/resjax \(Not a directory\); name one.*XDG_CACHE_HOME"
+    with pytest.warns(UserWarning, match=where):
+        assert not native.available()
+
+
+@pytest.mark.slow
+def test_a_damaged_library_is_built_again(fresh, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    compiler = (shutil.which("g++") or shutil.which("c++"),)
+    path = native._build(compiler)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    native._opened(compiler)
+    assert len(path.read_bytes()) == len(whole)
+
+
+def test_what_systems_leave_among_the_sources_is_none_of_them(fresh, monkeypatch):
+    compiler = (shutil.which("g++") or shutil.which("c++"),)
+    library, _ = native._library(compiler)
+    copied = shutil.copytree(native.SOURCES, fresh / "kernels")
+    for name in (".DS_Store", "._conv.cc", ".nfs0001", ".conv.cc.swp", "Thumbs.db"):
+        (copied / name).write_bytes(b"\xff\x00")
+    monkeypatch.setattr(native, "SOURCES", copied)
+    assert native._library(compiler)[0] == library
+
+
 @pytest.mark.slow
 def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
