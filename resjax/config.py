@@ -144,15 +144,34 @@ def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     return table[name]
 
 
+def _of_numpy(value: Any) -> bool:
+    """Whether it is a number of NumPy, or a sequence with one; NumPy need not be imported."""
+    if isinstance(value, list | tuple):
+        return any(map(_of_numpy, value))
+    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+
+
+def of_python(value: Any) -> Any:
+    """A value with numbers of Python in the place of those of NumPy."""
+    if not _of_numpy(value):
+        return value
+    return tuple(map(of_python, value)) if isinstance(value, list | tuple) else value.item()
+
+
 PLAIN = "plain"
 """The name in papers of a network whose `model.shortcut` is none."""
 
 
-def use_own_names(config: ConfigDict) -> None:
-    """Makes a shortcut `plain` the `none` that it means, unless an experiment has one so named.
+def use_own_values(config: ConfigDict) -> None:
+    """Makes numbers of NumPy those of Python, and a shortcut `plain` the `none` that it means.
 
-    A run has the same name whichever of the two was written.
+    The latter unless an experiment has one so named. A run has the same name whichever of the two
+    was written.
     """
+    found = {key: of_python(value) for key, value in flatten(config).items() if _of_numpy(value)}
+    if found:
+        with config.ignore_type():
+            config.update_from_flattened_dict(found)
     model = config.get("model", {})
     if model.get("shortcut") == PLAIN:
         from resjax.models.shortcuts import SHORTCUTS  # with JAX

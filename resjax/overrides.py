@@ -5,7 +5,7 @@ import re
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from resjax.config import ConfigError, flatten, nearest_key, use_own_names
+from resjax.config import ConfigError, flatten, nearest_key, use_own_values
 from resjax.keys import KEYS
 from resjax.validation import validate
 
@@ -34,7 +34,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         raise ConfigError("a value of --config.KEY=VALUE is nested too deeply") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_refusal(overridden, overrides, str(error))) from None
-    use_own_names(config)
+    use_own_values(config)
     validate(config)
     return overridden
 

@@ -17,7 +17,7 @@ from resjax.config import (
     default_config,
     nearest,
     refuse_unknown,
-    use_own_names,
+    use_own_values,
 )
 from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
@@ -81,7 +81,7 @@ def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICE
         that make no sound network together; with the values and the remedy.
     """
     refuse_unknown(config)
-    use_own_names(config)
+    use_own_values(config)
     model = config.model
     for key, table in CHOICES.items():
         section, name = key.split(".")

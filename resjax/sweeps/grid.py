@@ -22,8 +22,9 @@ from resjax.config import (
     flatten,
     nearest,
     nearest_key,
+    of_python,
     type_and_message,
-    use_own_names,
+    use_own_values,
 )
 from resjax.keys import KEYS
 from resjax.naming import run_id
@@ -57,6 +58,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         raise ConfigError(
             f"get_config of {filename} returned no ConfigDict; start from default_config()"
         )
+    use_own_values(config)
     return module, config
 
 
@@ -447,6 +449,7 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     for key in settings:
         if key not in known:
             raise ConfigError(f"{what} unknown key {key!r}; {nearest_key(key, known)}")
+    settings = {key: of_python(value) for key, value in settings.items()}
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:
@@ -454,4 +457,4 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     for key, value in settings.items():
         if key in KEYS:
             refuse_value(key, value)
-    use_own_names(config)
+    use_own_values(config)

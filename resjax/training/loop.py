@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from resjax.config import flatten, use_own_names
+from resjax.config import flatten, use_own_values
 from resjax.interruption import Interrupted, Request, deferred
 from resjax.training import checkpoint, groups, hosts, rundir
 from resjax.training.begin import grow_all, start_or_resume
@@ -88,7 +88,7 @@ def train_side_by_side(
     if not runs:
         return {}
     for config in runs.values():
-        use_own_names(config)
+        use_own_values(config)
     first = next(iter(runs.values()))
     hosts.refuse_different(flatten(first) | versions())
     plan, outcomes = prepare(first), {}

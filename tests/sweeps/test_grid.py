@@ -1,10 +1,12 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from resjax import cli
 from resjax.commands import running
-from resjax.config import ConfigError, default_config, flatten
+from resjax.config import ConfigError, default_config, flatten, use_own_values
+from resjax.overrides import override
 from resjax.sweeps import grid
 
 AXES = {
@@ -49,6 +51,42 @@ def test_an_axis_may_depend_on_the_config():
 
     module = SimpleNamespace(sweep_depth=sweep_depth)
     assert grid.axes_of(module, default_config()) == {"depth": [{"model.depth": 26}]}
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("optim.learning_rate", np.logspace(-2, -1, 3)),
+        ("model.depth", np.arange(8, 21, 6)),
+        ("model.branch_scale", np.array([0.5, 2.0], np.float32)),
+        ("data.flip", np.array([True, False])),
+        ("data.area", [(np.float64(0.5), np.float32(1.0))]),
+        ("model.shortcut", np.array(["none", "identity"])),
+    ],
+)
+def test_numbers_of_numpy_are_those_of_python(key, values):
+    plain = [tuple(map(float, v)) if isinstance(v, tuple) else v.item() for v in values]
+    runs, expected = (
+        grid.expand(default_config(), [[{key: value} for value in each]])
+        for each in (values, plain)
+    )
+    assert list(runs) == list(expected)
+    for run, value in zip(runs.values(), plain, strict=True):
+        assert type(flatten(run)[key]) is type(flatten(default_config())[key])
+        config = default_config()
+        config.update_from_flattened_dict({key: value})
+        assert run == config
+
+
+def test_a_config_may_hold_numbers_of_numpy():
+    config = default_config()
+    config.optim.learning_rate = np.float64(0.2)
+    config.data.area = (np.float64(0.5), np.float32(1.0))
+    use_own_values(config)
+    override(config, ["--config.optim.learning_rate=0.3"])
+    assert config.optim.learning_rate == 0.3
+    assert type(config.optim.learning_rate) is float
+    assert repr(config.data.area) == "(0.5, 1.0)"
 
 
 def test_an_axis_may_yield_one_mapping_that_it_changes_in_between():
