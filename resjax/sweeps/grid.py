@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import (
     ConfigError,
@@ -58,6 +58,8 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         raise ConfigError(
             f"get_config of {filename} returned no ConfigDict; start from default_config()"
         )
+    if isinstance(config, FrozenConfigDict):
+        config = ConfigDict(config)
     use_own_values(config)
     return module, config
 

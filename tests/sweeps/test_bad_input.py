@@ -230,6 +230,21 @@ def modules(monkeypatch):
 
 
 @pytest.mark.usefixtures("modules")
+def test_an_experiment_may_return_a_frozen_config(tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ml_collections import FrozenConfigDict\n"
+        "from resjax.config import default_config\n"
+        "def get_config():\n"
+        "    return FrozenConfigDict(default_config())\n"
+        "def sweep_depth():\n"
+        "    yield {'model.depth': 8}\n"
+    )
+    words = [f"--config={path}", "--config.optim.milestones=('40%',)", "--dry-run"]
+    assert main(["sweep", *words]) == 0
+    assert "identity-8-seed0" in capsys.readouterr().out
+
+
 def test_an_experiment_imports_the_modules_beside_it(tmp_path, shortcuts, monkeypatch):
     """Each its own, though they have the same names, and as they are when it is loaded."""
     monkeypatch.chdir("/")
