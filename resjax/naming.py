@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,15 @@ def run_id(config: ConfigDict) -> str:
     text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
+
+
+def composed(name: str) -> str:
+    r"""A name as most systems spell it: its letters with their accents, which macOS takes apart.
+
+    >>> composed("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def plain(name: str) -> str:

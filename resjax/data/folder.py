@@ -16,6 +16,7 @@ import numpy as np
 from resjax.config import ConfigError, Notice, choose, nearest
 from resjax.data.slices import OWN_TEST, Splits, resolve, slices_of
 from resjax.data.source import Source
+from resjax.naming import composed
 
 SPLIT_NAMES = {
     "train": "train",
@@ -109,12 +110,13 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     splits = _with_test(path, roots, splits)
     slices = slices_of(splits, list(roots))
     class_names = tuple(_folders(roots[slices["train"].name]))
+    _refuse_equal(roots[slices["train"].name], class_names)
     used = {part.name for part in slices.values()}
     scans = {name: _scan(roots[name], class_names) for name in roots if name in used}
     if any(scan.bad for scan in scans.values()):
         tell(path, scans.values())
     for scan in scans.values():
-        _refuse_empty(scan, class_names)
+        _refuse_empty(scan)
     if any(scan.bad or scan.others for scan in scans.values()):
         _warn(path, scans.values())
     channels = 1 if all(scan.grey.all() for scan in scans.values()) else 3
@@ -150,7 +152,7 @@ def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
     out, taken, lost = {}, {}, collections.Counter()
     for scan in scans:
         root = scan.root.absolute()
-        folders = [str(root / name) for name in scan.class_names]
+        folders = [str(root / name) for name in scan.folders]
         counts = np.bincount(scan.labels, minlength=len(folders)).tolist()
         taken |= dict(zip(folders, counts, strict=True))
         for name, why in (scan.bad | scan.others).items():
@@ -269,12 +271,14 @@ def _folders(root: Path) -> list[str]:
 class _Scan:
     """The files of a split that are images, in the order in which they are read.
 
+    The folders are those of the classes, by label; Unicode may spell one in another way than where
+    is trained.
     Of the rest it has what is wrong with each, by its path: of images that cannot be read in `bad`,
     and of what is none in `others`.
     """
 
     root: Path
-    class_names: tuple[str, ...]
+    folders: tuple[str, ...]
     names: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
@@ -284,13 +288,16 @@ class _Scan:
 
 
 def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
-    labels = {name: label for label, name in enumerate(class_names)}
-    files, others = [], {}
-    for name in _folders(root):
-        if name not in labels:
+    labels = {composed(name): label for label, name in enumerate(class_names)}
+    files, others, folders = [], {}, list(class_names)
+    found = _folders(root)
+    _refuse_equal(root, found)
+    for name in found:
+        if composed(name) not in labels:
             raise ConfigError(
                 f"{root / name} is of a class that is not trained on; {nearest(name, [*labels])}"
             )
+        folders[labels[composed(name)]] = name
         files += [(name, file) for file in sorted(_images(root / name, others))]
     with ThreadPoolExecutor(READERS) as pool:
         seen = list(pool.map(lambda file: look(root.joinpath(*file)), files, chunksize=64))
@@ -303,9 +310,9 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
     order = [good[number] for number in _spread([files[number] for number in good])]
     return _Scan(
         root,
-        class_names,
+        tuple(folders),
         np.array([os.fsencode(files[number][1]) for number in order], np.bytes_),
-        np.array([labels[files[number][0]] for number in order], np.int32),
+        np.array([labels[composed(files[number][0])] for number in order], np.int32),
         np.array([seen[number][0] for number in order], np.int64),
         np.array([seen[number][1] for number in order], bool),
         bad,
@@ -385,9 +392,21 @@ def _spread(files: list[tuple[str, str]]) -> list[int]:
     return [number for _, _, number in sorted(places)]
 
 
-def _refuse_empty(scan: _Scan, class_names: tuple[str, ...]) -> None:
+def _refuse_equal(root: Path, names: Iterable[str]) -> None:
+    """Raises ConfigError for two folders whose names look alike, as a Mac makes a second one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if composed(name) in seen:
+            raise ConfigError(
+                f"{root} has two folders {composed(name)}, which Unicode spells in two ways "
+                f"({seen[composed(name)]!a} and {name!a}); put them together"
+            )
+        seen[composed(name)] = name
+
+
+def _refuse_empty(scan: _Scan) -> None:
     """Every class folder must have an image that can be read."""
-    left = {class_names[label] for label in np.unique(scan.labels)}
+    left = {scan.folders[label] for label in np.unique(scan.labels)}
     for name in _folders(scan.root):
         if name not in left:
             inside = f"{scan.root.absolute() / name}{os.sep}"
@@ -408,7 +427,7 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
             os.fsencode(class_names[label]) + b"/" + name + f"\0{size}\0{label}\n".encode()
         )
     root = str(scan.root.absolute())
-    return Folder(root, class_names, names, labels, channels, digest.hexdigest())
+    return Folder(root, scan.folders, names, labels, channels, digest.hexdigest())
 
 
 # -------------------------------------------------------------------------------------------- files

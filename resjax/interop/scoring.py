@@ -13,6 +13,7 @@ from resjax.data.slices import Splits
 from resjax.data.source import Encoded, Source, Split
 from resjax.data.sources import load, requested
 from resjax.interop.predicting import Logits, check_images
+from resjax.naming import composed
 from resjax.training.parallel import Parallel
 from resjax.training.plan import views
 from resjax.training.weights import Weights
@@ -113,7 +114,8 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     together = Outcomes(*map(np.concatenate, zip(*parts, strict=True)))
     padding = -len(source.test) % batch_size
     by_name = all(
-        names[place] == name for place, name in zip(outputs, source.class_names, strict=True)
+        composed(names[place]) == composed(name)
+        for place, name in zip(outputs, source.class_names, strict=True)
     )
     return summarise(together, names, by_name, skipped - padding)
 
@@ -181,7 +183,8 @@ def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.nda
     """
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
+        places.setdefault(composed(name), []).append(place)
+    there = tuple(map(composed, there))
     if all(len(places.get(name, ())) == 1 for name in there):
         return np.array([places[name][0] for name in there])
     if len(there) == len(names):

@@ -4,6 +4,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,6 +313,24 @@ BAD = {
     "train/cat/3.jpeg": (b"<html>not found</html>", "not an image"),
     "val/dog/1.png": (encoded(0, "png")[:-20], "truncated"),
 }
+
+
+def test_a_class_is_one_however_unicode_spells_its_letters(tmp_path):
+    names = ["caf\u00e9", "m\u00fcsli", "zebra"]
+    apart = [unicodedata.normalize("NFD", name) for name in names]
+    assert apart[0] != names[0]
+    fill(tmp_path / "train", names)
+    fill(tmp_path / "test", apart, images=2)
+    source = folder(tmp_path, OWN, "refuse")
+    assert source.class_names == tuple(names)
+    for number in range(len(source.test)):
+        data, label = source.test.read(number)
+        assert Path(source.test.name(number)).read_bytes() == data
+        assert Path(source.test.name(number)).parent.name == apart[label]
+    assert sorted(source.test.labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    fill(tmp_path / "test", names[:1])
+    with pytest.raises(ConfigError, match=r"two folders caf\u00e9.*u0301.*xe9.*put them together"):
+        folder(tmp_path, OWN, "refuse")
 
 
 def test_bad_files_are_refused_with_their_number_and_the_first(images):

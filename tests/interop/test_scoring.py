@@ -61,6 +61,7 @@ def test_equal_logits_are_ordered_as_in_training_and_no_number_is_an_error():
 
 def test_classes_are_matched_by_name_or_else_by_position():
     assert matched(("dog", "cat"), ("ant", "cat", "dog"), "set").tolist() == [2, 1]
+    assert matched(("cafe\u0301", "a"), ("a", "caf\u00e9"), "set").tolist() == [1, 0]
     assert matched(("n01", "n02"), ("tench", "goldfish"), "set").tolist() == [0, 1]
     with pytest.raises(ConfigError, match=r"set has 2 classes, such as 'n01', and the network has"):
         matched(("n01", "cat"), ("ant", "cat", "dog"), "set")
