@@ -111,8 +111,8 @@ def command() -> NoReturn:
     code = main()
     hosts = sys.modules.get("resjax.training.hosts")  # with JAX, which not every command needs
     if code in (EXIT_INTERRUPTED, EXIT_UNFINISHED) or (hosts and hosts.joining()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # or they were closed
+            stream.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -114,9 +114,13 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
             clearing = threading.Thread(target=clear, daemon=True)
             clearing.start()
             clearing.join(SECONDS_TO_CLEAR)
-        sys.stderr.write((SHOW_CURSOR if sys.stderr.isatty() else "") + line + "\n")
-        sys.stderr.flush()
+        tell((SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else "") + line)
         os._exit(code)
+
+    def tell(line: str) -> None:
+        if sys.stderr is not None:  # or it was closed
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     def step_in() -> None:
         if done.wait(request.patience):
@@ -128,7 +132,7 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
                 if request.rescue and not request.leaving:
                     request.rescue()
             except Exception as error:
-                sys.stderr.write(f"\nthe last steps are not saved: {error}\n")
+                tell(f"\nthe last steps are not saved: {error}")
             finally:
                 end(last_words)
 

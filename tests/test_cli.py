@@ -202,6 +202,23 @@ def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():
     assert all(part.startswith("    ") for part in broken[1:])
 
 
+def test_a_refusal_has_its_exit_code_where_no_errors_are_heard(tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m resjax.cli status {shlex.quote(str(tmp_path))}"
+    for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        assert subprocess.run(["sh", "-c", f"{command} {closed}"]).returncode == exits.EXIT_USAGE
+
+
+def test_a_signal_ends_a_process_where_no_errors_are_heard():
+    code = (
+        "import os, signal, time; from resjax.interruption import deferred, interruptible\n"
+        "with interruptible(75, 'the end'), deferred():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>&-"
+    assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 75
+
+
 def test_a_command_whose_output_is_closed_ends_without_a_traceback():
     command = f"{shlex.quote(sys.executable)} -m resjax.cli --help >&-"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)

@@ -19,8 +19,10 @@ LONGEST_WORD, LONGEST = 200, 1000
 
 
 def tell(line: str, file: TextIO | None = None) -> None:
-    """A line to stderr, or to another stream."""
+    """A line to stderr, or to another stream; to none if that was closed."""
     file = file or sys.stderr
+    if file is None:
+        return
     line, width = printable(line), shutil.get_terminal_size().columns
     print(wrapped(line, width) if file.isatty() else line, file=file)
 
