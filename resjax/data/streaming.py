@@ -8,11 +8,13 @@ import dataclasses
 import math
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import shared_memory
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
@@ -271,6 +273,7 @@ class Feed:
         numbers = grain.MapDataset.range(first, MOST_PIECES)
         if not self.workers:
             return numbers.map(self._reader).to_iter_dataset(grain.ReadOptions(1, self.ahead))
+        _refuse_unguarded(self.workers)
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain has options there, and resjax is no absl app
         reader = self._reader
@@ -360,6 +363,24 @@ def _room(shape: tuple[int, ...], least: int) -> int:
 
 
 SHARED_MEMORY = "/dev/shm"
+
+
+GUARDS = ("__name__", "parent_process", "current_process")
+"""Words by one of which a script tells that it is run again in a worker."""
+
+
+def _refuse_unguarded(workers: int) -> None:
+    """Raises ReadError where each worker would do again what the script of this process does."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        text = Path(script).read_text(encoding="utf-8", errors="replace") if script else GUARDS[0]
+    except OSError:
+        return
+    if not any(word in text for word in GUARDS):
+        raise ReadError(
+            f"data.workers={workers} starts processes, each of which runs {script} again from its "
+            "beginning; put what it does under if __name__ == '__main__':, or set data.workers=0"
+        )
 
 
 def _end_with_parent(worker: int, workers: int) -> None:

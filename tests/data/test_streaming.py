@@ -391,3 +391,22 @@ def test_a_container_with_too_little_shared_memory_is_refused(monkeypatch):
     feed = training_feed(blank(5), RandomCrop(), 0, 256, workers=8)
     with pytest.raises(ValueError, match="workers need 184 MiB in /dev/shm, which has 5; use few"):
         next(feed)
+
+
+@pytest.mark.parametrize(
+    ("script", "runs_again"),
+    [("train()", True), ("if __name__ == '__main__':\n    train()", False), (None, False)],
+)
+def test_workers_that_would_run_a_script_again_are_refused(
+    script, runs_again, tmp_path, monkeypatch
+):
+    path = tmp_path / "mine.py"
+    if script:
+        path.write_text(script)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(path), raising=False)
+    if not runs_again:
+        streaming._refuse_unguarded(2)
+        return
+    feed = training_feed(blank(5), Recorder(), 0, 4, workers=2)
+    with pytest.raises(ReadError, match=rf"runs {path} again.*if __name__ == '__main__':"):
+        next(feed)
