@@ -1,5 +1,6 @@
 """Files of other frameworks as weights of resjax, and as directories of runs."""
 
+import ast
 import codecs
 import dataclasses
 import hashlib
@@ -272,7 +273,8 @@ def _sha256(path: Path) -> str:
 def read_names(path: Path) -> tuple[str, ...]:
     """The lines of a file without the blanks around them, and without empty ones at its end.
 
-    They are in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write.
+    They are in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write. A list or a
+    mapping of numbers to names, as Python or JSON writes it, is taken for what it holds.
 
     Raises:
       ConfigError: if it cannot be read.
@@ -283,4 +285,24 @@ def read_names(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-16" if wide else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path} ({error}); give one name a line") from None
+    if text.lstrip()[:1] in ("{", "["):
+        return _listed(text, path)
     return tuple(line.strip() for line in text.rstrip().split("\n")) if text.strip() else ()
+
+
+def _listed(text: str, path: Path) -> tuple[str, ...]:
+    """Names of classes in `[name, ...]`, `{0: name, ...}` or `{"0": [WordNet's, name], ...}`."""
+    try:
+        content = ast.literal_eval(text.strip())
+        if isinstance(content, dict):
+            numbered = {int(number): each for number, each in content.items()}
+            content = [numbered[number] for number in range(len(content))]
+        names = [each[-1] if isinstance(each, list | tuple) else each for each in content]
+    except (IndexError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        names = [None]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"{path} is no list of names, nor do its numbers from 0 on have names; give one name a "
+            "line"
+        )
+    return tuple(names)

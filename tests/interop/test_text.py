@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from resjax.config import ConfigError
 from resjax.interop.beside import read_beside
 from resjax.interop.importing import read_names
 
@@ -25,6 +26,31 @@ def test_names_are_the_same_however_an_editor_saves_them(encoding, mark, end, tm
         assert read_names(tmp_path / "names.txt") == names
     (tmp_path / "names.txt").write_bytes(mark)
     assert read_names(tmp_path / "names.txt") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0: 'tench, Tinca tinca',\n 1: 'goldfish'}",
+        json.dumps({"1": "goldfish", "0": "tench, Tinca tinca"}),
+        json.dumps({"0": ["n01440764", "tench, Tinca tinca"], "1": ["n01443537", "goldfish"]}),
+        json.dumps(["tench, Tinca tinca", "goldfish"], indent=1),
+    ],
+)
+def test_names_may_be_listed_as_python_and_json_write_them(text, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text(text)
+    assert read_names(path) == ("tench, Tinca tinca", "goldfish")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1, 2]", "{'a': 'b'}", "{1: 'b'}", "[[]]", "{'tench': 0}", "[" * 10_000]
+)
+def test_what_is_no_list_of_names_is_refused(text, tmp_path):
+    path = tmp_path / "names.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"names\.json is no list of names.*one name a line"):
+        read_names(path)
 
 
 def test_json_beside_weights_may_have_a_byte_order_mark(tmp_path):
