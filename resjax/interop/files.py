@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from resjax.interop.recognise import prefixes
 from resjax.training.weights import about_in, open_tensors
 
 SAFETENSORS = ".safetensors"
+
+SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt")
+"""Those that files of weights usually have."""
 
 FOREIGN = {
     b"version https://git-lfs": "is a pointer of Git LFS: git lfs pull fetches the file itself",
@@ -32,6 +36,20 @@ AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
 
 COUNTER = "n_averaged"
 """The name of the counter that PyTorch's AveragedModel keeps beside the averages."""
+
+PARTS = {
+    "_orig": "torch.nn.utils.prune.remove(module, 'weight')",
+    "_mask": "torch.nn.utils.prune.remove(module, 'weight')",
+    "_g": "torch.nn.utils.remove_weight_norm(module)",
+    "_v": "torch.nn.utils.remove_weight_norm(module)",
+    ".original0": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+    ".original1": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+    ".original": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+}
+"""Ends of the names of tensors of which a weight is computed, and what makes one tensor of them."""
+
+SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+$|\.index\.json$")
+"""The name of a part of the weights that transformers has cut, or of the list of its parts."""
 
 CONVERTED = ("float16", "bfloat16", "float64")
 
@@ -143,11 +161,28 @@ def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
     Raises:
       ConfigError: if it is neither, is cut off, or has no such network.
     """
+    if (shard := SHARD.search(path.name)) and shard[2] not in ("1", "00001"):
+        raise ConfigError(
+            f"{path} is one of the files into which the weights of a network were cut; write them "
+            "to a single one by network.save_pretrained(DIR, max_shard_size='99GB')"
+        )
     with _opened(path) as content:
         network = _choose(content, choice, str(path))
+        _refuse_parts(network, str(path))
         tensors = Tensors(network.tensors, content, str(path), path.stat().st_size)
         tensors.notes = [*_said(content, network), *tensors.notes]
         yield tensors
+
+
+def _refuse_parts(network: Network, what: str) -> None:
+    """Raises ConfigError for weights that are pruned or normalised when they are used."""
+    for name in network.tensors:
+        end = next((end for end in PARTS if name.endswith(f"weight{end}")), None)
+        if end:
+            raise ConfigError(
+                f"{what}: {name!r} is a part of which a weight is computed; have the network hold "
+                f"the weight itself before it is saved: {PARTS[end]}"
+            )
 
 
 def is_own(path: Path) -> bool:
@@ -202,7 +237,15 @@ def _lazily(file: Any, name: str) -> Tensor:
     return Tensor(tuple(part.get_shape()), kind, lambda: file.get_tensor(name))
 
 
+def refuse_directory(path: Path) -> None:
+    """Raises ConfigError for a directory with files of weights in it, as a download is; by name."""
+    found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES)
+    if found:
+        raise ConfigError(f"{path} is a directory; name the file of weights in it, as {found[0]}")
+
+
 def _start(path: Path) -> bytes:
+    refuse_directory(path)
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; name a file of weights")
     try:

@@ -15,7 +15,7 @@ from resjax.config import ConfigError, choose
 from resjax.data.resident import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.beside import Beside, read_beside
-from resjax.interop.files import Tensors, is_own, open_file
+from resjax.interop.files import Tensors, is_own, open_file, refuse_directory
 from resjax.interop.metadata import read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
@@ -135,6 +135,8 @@ def read_any(path: Path, override: Override = lambda config: [], choice: str = "
         raise ConfigError(
             f"--weights={choice}: {path} has the weights of one network; leave it out"
         )
+    if not (path / FILE).exists() and not any(path.glob("*/config.json")):
+        refuse_directory(path)
     weights = read_weights(path)
     refuse_broken(weights, str(path))
     config = weights.about.config.copy_and_resolve_references()

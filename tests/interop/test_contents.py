@@ -213,6 +213,54 @@ def test_parameters_views_and_shared_storages_are_what_pytorch_reads(state, impo
     assert_same(imported(other), other | {"linear.bias": state["linear.bias"]})
 
 
+def pruned(layer):
+    from torch.nn.utils import prune
+
+    prune.l1_unstructured(layer, "weight", 0.5)
+    return "prune.remove"
+
+
+def normalised(layer):
+    torch.nn.utils.parametrizations.weight_norm(layer)
+    return "parametrize.remove_parametrizations"
+
+
+def normalised_of_old(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(layer)
+    return "remove_weight_norm"
+
+
+@pytest.mark.parametrize("change", [pruned, normalised, normalised_of_old])
+@pytest.mark.parametrize("place", ["conv1", "layer2.0.conv2"])
+def test_weights_that_are_computed_of_parts_are_refused_with_the_remedy(change, place, imported):
+    net = ForCifar(1)
+    remedy = change(net.get_submodule(place))
+    with pytest.raises(ConfigError, match=rf"'{place}\..* is a part of which .*{remedy}"):
+        imported(net.state_dict())
+
+
+def test_a_download_is_a_directory_with_weights_that_are_named(state, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["ResNet"]}))
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    for words in (["import", str(tmp_path), f"--out={tmp_path / 'run'}"],
+                  ["predict", str(tmp_path), "cat.jpg"], ["evaluate", str(tmp_path)]):  # fmt: skip
+        assert main(words) == 2
+        assert f"as {tmp_path / 'model.safetensors'}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00001-of-00003.safetensors", "pytorch_model.bin.index.json"]
+)
+def test_a_part_of_weights_is_told_from_the_whole(name, state, tmp_path):
+    tensors = {name: tensor.contiguous() for name, tensor in [*state.items()][:20]}
+    safetensors.save_file(tensors, tmp_path / name)
+    with pytest.raises(ConfigError, match=r"one of the files into which .* max_shard_size"):
+        import_file(tmp_path / name)
+
+
 def test_torchscript_is_named_with_the_remedy(net, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch says that it is old
