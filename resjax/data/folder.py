@@ -125,6 +125,8 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         key: _part(scans[slices[key].name], taken, class_names, channels)
         for key, taken in ranges.items()
     }
+    if not splits.test_only:
+        _warn_of_classes(path, parts["train"])
     found = {name: scan.bad for name, scan in scans.items()}
     # Of a split that is cut in several, they are listed once.
     left_out = {key: found.pop(part.name, {}) for key, part in slices.items()}
@@ -165,6 +167,27 @@ def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
         least = min(share, key=share.__getitem__)
         told += f"; of the {taken[least] + lost[least]} in {least} {taken[least]} remain"
     warnings.warn(told, Notice, stacklevel=3)
+
+
+def _warn_of_classes(path: Path, train: Folder) -> None:
+    """Says in one line which classes cannot be learnt, or that one alone is no question."""
+    class_names = train.folders
+    if len(class_names) == 1:
+        warnings.warn(
+            f"{path} has one class, {class_names[0]}, which every network takes every image for; "
+            "put the images of another in a folder beside it",
+            Notice,
+            stacklevel=3,
+        )
+    counts = np.bincount(train.labels, minlength=len(class_names))
+    unseen = [class_names[label] for label in np.flatnonzero(counts == 0)]
+    if unseen:
+        warnings.warn(
+            f"{len(unseen)} of {len(class_names)} classes in {path} have no image to train on, the "
+            f"first is {unseen[0]}; give them more, or train on a larger slice by data.train",
+            Notice,
+            stacklevel=3,
+        )
 
 
 def _told(files: Mapping[str, str]) -> str:

@@ -62,6 +62,7 @@ def test_evaluation_counts_every_example_once(examples, batch):
     assert {len(index) for index, _ in batches} == {batch}
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_of_any_kind_in_a_colour_set_is_what_pillow_makes_of_it(kind, tmp_path):
     for split, data in (("train", KINDS[kind]), ("test", KINDS["jpeg 4:2:0"])):
@@ -183,6 +184,7 @@ def test_other_channels_are_refused(name, channels, message):
         load(name, Request(channels=channels))
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class")
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_are_decoded_to_the_channels_that_are_asked_for(channels, resident, tmp_path):

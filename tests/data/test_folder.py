@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -189,8 +190,8 @@ def test_another_process_reads_the_same_without_jax_and_from_another_directory(i
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
 def test_images_have_one_channel_if_all_are_grey(tmp_path, mode, channels):
-    fill(tmp_path / "train", ["a"], kind="png", mode="L")
-    fill(tmp_path / "test", ["a"], kind="png", mode=mode)
+    fill(tmp_path / "train", ["a", "b"], kind="png", mode="L")
+    fill(tmp_path / "test", ["a", "b"], kind="png", mode=mode)
     source = folder(tmp_path, OWN, "refuse")
     assert (source.train.channels, source.test.channels) == (channels, channels)
 
@@ -313,6 +314,23 @@ BAD = {
     "train/cat/3.jpeg": (b"<html>not found</html>", "not an image"),
     "val/dog/1.png": (encoded(0, "png")[:-20], "truncated"),
 }
+
+
+def test_classes_that_cannot_be_learnt_are_told(tmp_path):
+    fill(tmp_path / "few", ["ant", "bee", "cat", "dog", "eel"], images=1)
+    told = r"1 of 5 classes in .*few have no image to train on, the first is (\w+);"
+    with pytest.warns(UserWarning, match=told) as warned:
+        source = folder(
+            tmp_path / "few", OWN._replace(train="train[:80%]", test="train[80%:]"), "skip"
+        )
+    [unseen] = source.test.labels
+    assert re.search(told, str(warned[0].message))[1] == source.class_names[unseen]
+    assert unseen not in source.train.labels
+    fill(tmp_path / "one/train", ["ant"])
+    fill(tmp_path / "one/test", ["ant"])
+    with pytest.warns(UserWarning, match="has one class, ant"):
+        folder(tmp_path / "one", OWN, "refuse")
+    folder(tmp_path / "one", Splits(test_only=True), "refuse")  # to evaluate on
 
 
 def test_a_class_is_one_however_unicode_spells_its_letters(tmp_path):
