@@ -17,8 +17,8 @@ MOST_BYTES = 1 << 24
 MOST_PIXELS = 1 << 14
 """Of a side, as of the keys data.size and data.resize."""
 
-MOST_MEAN, LEAST_DEVIATION = 1e3, 1e-6
-"""Of values of pixels that are from 0 to 1 in most files."""
+LEAST_DEVIATION = 1e-6
+"""Of the values of pixels, in the units of JSON, in which they are from 0 to 1 in most files."""
 
 HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "pretrained"}
 """Arguments of timm that change no function that the tensors do not show."""
@@ -256,12 +256,12 @@ def _statistics(
     said: Mapping[str, Any], *keys: str, unit: float = 255
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation in the units of files, of which JSON has `unit` in one of its own."""
-    both = []
-    for key, least in zip(keys, (-MOST_MEAN, LEAST_DEVIATION), strict=True):
+    both, most = [], 255 / unit
+    for key, least in zip(keys, (0, LEAST_DEVIATION), strict=True):
         values = said[key]
         if not isinstance(values, list) or not values:
             raise ValueError(f"{key}={_short(values)} is not a list of numbers")
-        both.append(unit * np.array([_number(each, key, least, MOST_MEAN) for each in values]))
+        both.append(unit * np.array([_number(each, key, least, most) for each in values]))
     if len(both[0]) != len(both[1]):
         raise ValueError(f"{keys[0]} and {keys[1]} are of other numbers of channels")
     return both[0], both[1]
