@@ -184,17 +184,25 @@ def _adding_shortcuts(path: Path) -> Iterator[None]:
     """Where an experiment file may add shortcuts to the table, and its own once more.
 
     Raises:
-      ConfigError: if it replaces another one, after which runs are named; the table is then what it
-        was.
+      ConfigError: if it adds what is none, or replaces another one, after which runs are named; the
+        table is then what it was.
     """
+    import flax.linen as nn
+
     from resjax.models.shortcuts import SHORTCUTS
 
     known = dict(SHORTCUTS)
     try:
         yield
         for name, shortcut in SHORTCUTS.items():
-            if shortcut is known.get(name):
+            if name in known and shortcut is known[name]:
                 continue
+            is_module = isinstance(shortcut, type) and issubclass(shortcut, nn.Module)
+            if not is_module or not isinstance(name, str):
+                raise ConfigError(
+                    f"{path} adds {shortcut!r} to SHORTCUTS as {name!r}, and not a Flax module by "
+                    "its name; derive a class from Identity, as resjax init NAME shows"
+                )
             if name in known and (file := _file_of(known[name])) != path.resolve():
                 raise ConfigError(
                     f"{path} replaces shortcut {name!r} of {file or 'this process'}, after which "

@@ -203,6 +203,18 @@ def test_a_file_that_makes_a_known_shortcut_another_one_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("name", "value"), [
+    ("'mine'", "3"), ("'mine'", "..."), ("'mine'", "lambda *x: x"), ("'mine'", "int"),
+    ("'mine'", "None"), ("'mine'", "''"), ("1", "Mine"), ("None", "Mine"), ("('a',)", "Mine"),
+])  # fmt: skip
+def test_a_file_that_adds_what_is_no_shortcut_is_refused(tmp_path, shortcuts, name, value, capsys):
+    before, path = dict(shortcuts), experiment(tmp_path / "mine.py", f"SHORTCUTS[{name}] = {value}")
+    words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}", "--config.model.shortcut=mine"]
+    told = refused(words, capsys)
+    assert f" to SHORTCUTS as {name}, and not a Flax module" in told
+    assert shortcuts == before
+
+
 def test_a_file_may_add_its_shortcut_again_and_another_file_may_not(tmp_path, shortcuts):
     first, second = (
         experiment(tmp_path / name / "mine.py", "SHORTCUTS['mine'] = Mine") for name in "ab"
