@@ -92,3 +92,12 @@ def test_a_name_with_a_nul_is_refused():
             prepare(config)
     with pytest.raises(ConfigError, match=r"^--out= the name is empty; is a variable not set\?$"):
         local("", "--out=")
+
+
+def test_what_no_file_system_takes_is_refused():
+    for name in (256 * "x", 128 * "é", f"x/{256 * 'x'}/y", 2048 * "x/"):
+        with pytest.raises(ConfigError, match=r"^--out=.* is too long for a file system, by which"):
+            local(name, "--out=")
+    assert local(f"{127 * 'é'}/{255 * 'x'}").name == 255 * "x"
+    with pytest.raises(ConfigError, match=r"is no name of a file, for it is no Unicode; choose"):
+        local("\ud800", "data.dir=")
