@@ -19,6 +19,7 @@ result.json    written last and atomically: it exists only if the run is done
 Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -224,15 +225,27 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
       ConfigError: if the file is missing or damaged.
     """
     try:
-        return [opened(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        return list(map(opened, _lines(path.read_bytes())))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines of a file, without what is left of a last one whose writing was cut off.
+
+    A whole object before another byte than a newline is no such rest: the newline was changed.
+    """
+    *lines, rest = content.split(b"\n")
+    with contextlib.suppress(ValueError):
+        opened(rest[:-1])
+        lines.append(rest)
+    return lines
 
 
 def mend_lines(path: Path, instead: dict[str, Any]) -> None:
     """Puts an object in the place of each damaged line of a JSON lines file, if there are any."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = _lines(path.read_bytes())
     except FileNotFoundError:
         return
     kept, damaged = [], False

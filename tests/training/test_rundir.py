@@ -33,6 +33,20 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert rundir.read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
+@pytest.mark.parametrize("end", [b"\x0b", b"\x8a", b"J"])
+def test_a_last_line_whose_end_is_another_byte_is_damaged_and_not_cut_off(tmp_path, end):
+    path = tmp_path / "m.jsonl"
+    rundir.write_lines(path, [{"step": 1}, {"step": 2}])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + end)
+    with pytest.raises(ConfigError, match="resjax doctor"):
+        rundir.read_lines(path)
+    rundir.mend_lines(path, {"event": "damaged"})
+    assert rundir.read_lines(path) == [{"step": 1}, {"event": "damaged"}]
+    path.write_bytes(whole[:-1])
+    assert rundir.read_lines(path) == [{"step": 1}]
+
+
 def test_a_changed_value_or_a_missing_digest_is_refused(tmp_path):
     path = tmp_path / "result.json"
     rundir.write_json(path, {"train_error": 0.125, "text": "é"})
