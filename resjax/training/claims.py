@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,15 @@ class Claim:
         self.lost = False
         self.ended = threading.Event()
 
+    def stands(self) -> bool:
+        """Whether the file is this claim's still; who takes over puts a whole one in its place."""
+        there = _read(self.path)
+        return there is not None and there.get("token", self.token) == self.token
+
     def keep(self) -> None:
         """Touches the file until the run ends."""
         while not self.ended.wait(SECONDS_BETWEEN_TOUCHES):
-            if _read(self.path).get("token") != self.token:
+            if not self.stands():
                 self.lost = True
                 return
             with contextlib.suppress(OSError):  # of a storage that is away for a moment
@@ -73,7 +78,7 @@ def claimed(directory: Path) -> Iterator[Claim]:
         finally:
             claim.ended.set()
             keeper.join()
-            if _read(claim.path).get("token") == claim.token:
+            if claim.stands():
                 claim.path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
@@ -83,11 +88,18 @@ def owner(directory: Path) -> str | None:
     """What runs in a directory, as far as can be seen from here; None if nothing does."""
     path = directory / FILE
     there = _read(path)
-    if not there or _is_stale(path):
+    if there is None or _is_stale(path):
         return None
     if there.get("boot") == _boot() and not _is_alive(there.get("pid")):
         return None
-    return f"process {there.get('pid')} on {there.get('host')}"
+    return _named(there)
+
+
+def _named(claim: Mapping[str, Any]) -> str:
+    """The process of a claim, for a message."""
+    if not claim:
+        return f"a process that its {FILE} does not tell"
+    return f"process {claim.get('pid')} on {claim.get('host')}"
 
 
 def remove_stale(directory: Path) -> list[Path]:
@@ -120,12 +132,12 @@ def _take(claim: Claim, locked: bool) -> None:
         _write(claim.path, claim.token)
         return
     except FileExistsError:
-        there = _read(claim.path)
+        there = _read(claim.path) or {}
     ended = locked and there.get("boot") == _boot()  # or it would have the lock
-    if there and not ended and not _is_stale(claim.path):
+    if not ended and not _is_stale(claim.path):
         raise Claimed(
-            f"{claim.path.parent} is being run by process {there.get('pid')} on "
-            f"{there.get('host')}; wait for it or choose another directory"
+            f"{claim.path.parent} is being run by {_named(there)}; wait for it or choose another "
+            "directory"
         )
     token = there.get("token")
     taking = claim.path.with_name(f"{FILE}.{token or 'unreadable'}")
@@ -135,7 +147,7 @@ def _take(claim: Claim, locked: bool) -> None:
         _write(taking, claim.token)
     except FileExistsError:
         raise Claimed(f"{claim.path.parent} is being taken over by another process") from None
-    if _read(claim.path).get("token") != token:  # it was, before this file was made
+    if (_read(claim.path) or {}).get("token") != token:  # it was, before this file was made
         taking.unlink()
         raise Claimed(f"{claim.path.parent} was taken over by another process")
     taking.replace(claim.path)
@@ -148,12 +160,12 @@ def _write(path: Path, token: str) -> None:
         file.write(rundir.sealed_text(content))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The content of a claim; nothing if it is not there, or being written."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """The content of a claim, nothing of one that is damaged or being written; None without one."""
     try:
         return rundir.read_json(path)
     except ConfigError:
-        return {}
+        return {} if path.exists() else None
 
 
 _ahead: dict[Path, tuple[float, float]] = {}

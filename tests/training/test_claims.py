@@ -118,6 +118,29 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
     assert (tmp_path / claims.FILE).exists()  # theirs
 
 
+def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch):
+    """For who holds it, and for others, who would run beside a process that is alive."""
+    path = of_another_machine(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"far", b"fer"))
+    assert claims.owner(tmp_path) == "a process that its claim.json does not tell"
+    refused = pytest.raises(Claimed, match=r"by a process that its claim\.json does not tell; wait")
+    with refused, claimed(tmp_path):
+        pass
+    os.utime(path, (0, 0))
+    assert claims.owner(tmp_path) is None
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    with claimed(tmp_path) as claim:
+        path.write_bytes(path.read_bytes().replace(b"pid", b"pie"))
+        os.utime(path, (0, 0))
+        for _ in range(500):
+            if path.stat().st_mtime:
+                break
+            threading.Event().wait(0.01)
+        assert path.stat().st_mtime > 0
+        assert not claim.lost
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_claim_is_touched_while_it_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
     with claimed(tmp_path):
