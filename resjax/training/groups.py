@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, flatten
-from resjax.training import rundir
+from resjax.training import checkpoint, rundir
 from resjax.training.lanes import Lanes
 from resjax.training.plan import Plan, prepare
 
@@ -24,12 +24,23 @@ def kind_of(config: ConfigDict) -> str:
 
 
 def begun_with(directory: Path) -> tuple[int, ...] | None:
-    """The seeds in whose lanes a run was begun, its own among them; None if it was not begun."""
+    """The seeds in whose lanes a run was begun, its own among them; None if it was not begun.
+
+    A checkpoint says it, too, if the manifest is damaged.
+
+    Raises:
+      ConfigError: if its config is.
+    """
+    if rundir.run_state(directory) == rundir.ABSENT:
+        return None
+    seed = rundir.read_config(directory)["seed"]
     try:
         execution = rundir.read_json(directory / "manifest.json").get("execution", {})
-        seed = rundir.read_config(directory)["seed"]
     except ConfigError:
-        return None
+        _, facts, _ = checkpoint.newest(directory)
+        if facts is None:
+            return None
+        execution = facts.execution
     return tuple(execution.get("side_by_side") or (seed,))
 
 
