@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.sweeps.ledger import read_ledger, total
+    from resjax.sweeps.ledger import read_ledger
     from resjax.sweeps.status import ENDED, look_in
     from resjax.terminal.live import Board, Watch
 
@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         from resjax.terminal.sweeps import print_statuses
 
         ledgers = [read_ledger(status.directory) for status in statuses]
-        print_statuses(statuses, board.line(statuses), total(ledgers) if any(ledgers) else None)
+        print_statuses(statuses, board.line(statuses), ledgers)
         return 0
     with Watch(board, to_stdout=True) as watch:
         while any(status.state not in ENDED for status in board.look()):

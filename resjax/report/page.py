@@ -52,7 +52,8 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    bill = total(run.ledger for run in (*report.runs, *report.missing))
+    ledgers = [run.ledger for run in (*report.runs, *report.missing)]
+    bill = total(ledgers)
     needed = {
         "table": len(report.sections) > 1,
         "why": any(run.reason for run in report.missing),
@@ -73,6 +74,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         runs_header=header,
         runs=_run_rows(report, workdir, header),
         bill=dict(zip(tables.LEDGER[2:], tables.costs(bill), strict=True)),
+        without_bill=ledgers.count(None),
         cost_note=DEFINITION,
         recipe=_recipe(report.runs),
         manifest=_manifest(report.runs),

@@ -154,9 +154,18 @@ def ledger_rows(table: Table) -> list[tuple[str, ...]]:
         runs[arm.name] = [run for cell in arm.cells for run in cell.runs]
     for name, run in table.missing:
         runs.setdefault(name, []).append(run)
-    rows = [(name, len(own), total(run.ledger for run in own)) for name, own in runs.items()]
-    every = ("all", sum(row[1] for row in rows), total(row[2] for row in rows))
-    return [(name, str(number), *costs(ledger)) for name, number, ledger in (*rows, every)]
+    ledgers = {name: [run.ledger for run in own] for name, own in runs.items()}
+    every = ("all", [ledger for own in ledgers.values() for ledger in own])
+    return [
+        (name, _known(own), *costs(total(own) if any(own) else None))
+        for name, own in (*ledgers.items(), every)
+    ]
+
+
+def _known(ledgers: list[Ledger | None]) -> str:
+    """How many there are, and of how many the cost is not known."""
+    unknown = ledgers.count(None)
+    return str(len(ledgers)) + (f", {unknown} not known" if unknown else "")
 
 
 def costs(ledger: Ledger | None) -> tuple[str, ...]:

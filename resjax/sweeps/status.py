@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Status:
       resumed: how often it went on after an interruption.
       seconds: spent, of a run that is done.
       train_error, test_error: of a run that is done, as fractions.
-      why: of a run that failed.
+      why: of a run that failed, or what of another is not known.
       owner: what is at work on it.
     """
 
@@ -122,22 +122,22 @@ def _done(directory: Path) -> Status:
 
 
 def _failed(directory: Path) -> Status:
-    why = rundir.read_failure(directory).partition("\n")[0]
-    return Status(directory, rundir.FAILED, why=why, **_shown(rundir.read_progress(directory)))
+    complaints = [rundir.read_failure(directory).partition("\n")[0]]
+    progress = dict(_beside(directory / "progress.json", rundir.read_json, complaints))
+    return Status(directory, rundir.FAILED, why="; ".join(complaints), **_shown(progress))
 
 
 def _unfinished(directory: Path) -> Status:
-    owner, progress = claims.owner(directory), rundir.read_progress(directory)
-    try:
-        events = rundir.read_lines(directory / "timing.jsonl")
-    except ConfigError:
-        events = []
+    owner, complaints = claims.owner(directory), []
+    progress = dict(_beside(directory / "progress.json", rundir.read_json, complaints))
+    events = _beside(directory / "timing.jsonl", rundir.read_lines, complaints)
     resumed = max(0, sum(event["event"] == "begun" for event in events) - 1)
     return Status(
         directory,
         progress.get("phase", WAITING) if owner else INTERRUPTED,
         resumed=resumed,
         owner=owner,
+        why="; ".join(complaints) or None,
         seconds_left=_left(progress) if owner else None,
         **_shown(progress),
     )
@@ -150,6 +150,18 @@ _LOOKS = {
     rundir.UNFINISHED: _unfinished,
     rundir.IMPORTED: lambda directory: Status(directory, rundir.IMPORTED),
 }
+
+
+def _beside(
+    path: Path, read: Callable[[Path], Iterable[Any]], complaints: list[str]
+) -> Iterable[Any]:
+    """What a file tells beside the state of a run; nothing, and a complaint, of a damaged one."""
+    try:
+        return read(path)
+    except ConfigError as error:
+        if path.exists():
+            complaints.append(str(error).partition("; ")[0])
+        return []
 
 
 def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:

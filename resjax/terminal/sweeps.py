@@ -13,7 +13,7 @@ from rich.text import Text
 from resjax.config import flatten
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
-from resjax.sweeps.ledger import Ledger
+from resjax.sweeps.ledger import Ledger, total
 from resjax.sweeps.status import ENDED, Status, count
 from resjax.terminal.lines import say, shortened, tell
 from resjax.terminal.live import clock, status_rows
@@ -88,7 +88,7 @@ def _operations(number: float) -> str:
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 
 
-def print_statuses(statuses: list[Status], line: str, cost: Ledger | None) -> None:
+def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | None]) -> None:
     """A row for each run, a line about all, and one about what they cost if any tells."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
@@ -97,10 +97,12 @@ def print_statuses(statuses: list[Status], line: str, cost: Ledger | None) -> No
         if status.why:
             say(console, f"{status.directory.name}: {shortened(status.why)}")
     say(console, line)
-    if cost:
+    if any(ledgers):
+        cost, unknown = total(ledgers), ledgers.count(None)
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
         spent = f"{cost.device_seconds:,.1f} device seconds"
-        say(console, f"{spent}, {cost.compile_seconds:,.1f} s of compilation; {lost}")
+        rest = f"; what {several(unknown, 'run')} cost is not known" if unknown else ""
+        say(console, f"{spent}, {cost.compile_seconds:,.1f} s of compilation; {lost}{rest}")
 
 
 def print_dry_run(

@@ -66,6 +66,21 @@ def test_a_damaged_result_is_a_failure_with_the_remedy(tiny, tmp_path):
     assert "resjax doctor" in status.why
 
 
+@pytest.mark.parametrize("name", ["progress.json", "timing.jsonl"])
+def test_what_a_damaged_file_does_not_tell_is_said_and_not_made_up(tiny, tmp_path, name, capsys):
+    run = begun(tmp_path, tiny, events=("begun", "stopped", "begun"))
+    path = run / name
+    path.write_bytes(path.read_bytes().replace(b"step", b"stop", 1))
+    status = look(run)
+    assert status.state == "interrupted"
+    assert status.why.startswith(f"cannot read {path} (its digest is not that of its content)")
+    assert (status.step, status.resumed) == ((None, 1) if "progress" in name else (5, 0))
+    (run / "error.txt").write_text("it broke")
+    assert look(run).why.startswith("it broke; cannot" if "progress" in name else "it broke")
+    assert main(["status", str(tmp_path)]) == 0
+    assert "run: it broke" in capsys.readouterr().out
+
+
 def test_time_left_is_shared_by_those_at_work(tmp_path):
     done = Status(tmp_path / "a", "done", seconds=10.0)
     at_work = [
@@ -175,7 +190,7 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
         f"{cost['device_seconds']:,.1f} device seconds, {cost['compile_seconds']:,.1f} s of "
-        "compilation; 0.0 s lost to 0 interruptions"
+        "compilation; 0.0 s lost to 0 interruptions; what 1 run cost is not known"
     )
 
 
