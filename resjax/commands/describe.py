@@ -79,8 +79,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
     validate(config)
-    if options.diagram:
-        make_directory(options.diagram.parent)
     model = build_model(config, options.classes or classes)
     try:
         description = describe(model, image_shape)
@@ -89,6 +87,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     memory, estimates = None, {}
     if options.device:
         estimates = _estimates(options, config, model.classes, image_shape)
+    if options.diagram:
+        make_directory(options.diagram.parent)
     if options.memory:
         from resjax.training.benchmark import training_memory
 

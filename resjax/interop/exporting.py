@@ -46,13 +46,14 @@ def export(
             f"{path.name}: give --names for {SAFETENSORS}, such as --names=torchvision, and "
             f"--fold, if at all, for {STABLEHLO}"
         )
-    make_directory(path.parent)
     if names:
         return f"{path}: {export_file(weights, path, names)} tensors by names of {names}"
     from resjax.interop.folding import fold
     from resjax.interop.stablehlo import write_stablehlo
 
-    write_stablehlo(fold(weights) if folded else weights, path)
+    weights = fold(weights) if folded else weights
+    make_directory(path.parent)
+    write_stablehlo(weights, path)
     return f"{path}: images [N, {', '.join(map(str, weights.about.image_shape))}] to logits"
 
 
@@ -73,6 +74,7 @@ def export_file(weights: Weights, path: Path, names: str) -> int:
 
     tensors = named(weights, names)
     metadata = {"format": "pt"} | write_metadata(weights)
+    make_directory(path.parent)
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
     return len(tensors)
 
