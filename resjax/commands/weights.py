@@ -125,10 +125,10 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         imported = read_any(options.source, chosen, options.weights)
         config = imported.weights.about.config
         enable_cache()
-        if options.source.is_file():
-            print_imported(imported, options.source)
         trained = config.data.name in own
         scores = evaluate(imported.weights, config.data, config.eval.batch_size, trained)
+    if options.source.is_file():
+        print_imported(imported, options.source)
     if options.json:
         print(json.dumps(dataclasses.asdict(scores), indent=2))
     else:
@@ -147,10 +147,10 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
             options.source, lambda config: override(config, overrides), options.weights
         )
         enable_cache()
-        if options.source.is_file():
-            print_imported(imported, options.source)
         data = imported.weights.about.config.data
         found = predict(imported.weights, data, options.images, options.top)
+    if options.source.is_file():
+        print_imported(imported, options.source)
     print_predictions(found, options.json)
     return 0
 
