@@ -77,18 +77,23 @@ MOST = 2**31 - 1
 
 def whole(text: str) -> int:
     """A number from 1 on."""
-    if not text.isdecimal() or not text.strip("0"):
+    if not _is_number(text) or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return count(text)
 
 
 def count(text: str, most: int = MOST) -> int:
     """A number from 0 on."""
-    if not text.isdecimal():
+    if not _is_number(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     if len(text) > len(str(most)) or int(text) > most:
         raise argparse.ArgumentTypeError(f"{text!r} is more than {most}")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it has digits alone, those of other scripts not among them."""
+    return text.isascii() and text.isdecimal()
 
 
 def pixels(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -348,6 +349,6 @@ def _unroll(text: str) -> int | None:
     named = {AUTO: None, "all": EVERY_BLOCK}
     if text in named:
         return named[text]
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise ConfigError(f"model.unroll={text!r} is not a positive number, nor 'all' or 'auto'")
     return int(text)

@@ -6,6 +6,7 @@ what it finds there, the others are told.
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -86,7 +87,7 @@ def connect(
     if None in given:
         raise ConfigError("several hosts need all of --coordinator, --processes and --process")
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    if not host or not re.fullmatch("0*[1-9][0-9]{0,4}", port) or int(port) >= 2**16:
         raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT, such as node0:1234")
     if not 0 <= process < processes:
         raise ConfigError(f"--process={process} is none of 0 to {processes - 1}")
@@ -142,6 +143,11 @@ def _await_answer(host: str, port: int, timeout: int) -> None:
         try:
             socket.create_connection((host, port), timeout=5).close()
             return
+        except UnicodeError:
+            raise ConfigError(
+                f"--coordinator={host}:{port} has no name of a host; write HOST:PORT, such as "
+                "node0:1234"
+            ) from None
         except OSError as error:
             reason = error.strerror or str(error)
         if time.monotonic() > end:
