@@ -14,11 +14,11 @@ from resjax.config import flatten
 from resjax.sweeps.doctor import Finding
 from resjax.sweeps.estimate import Work
 from resjax.sweeps.ledger import Ledger, total
-from resjax.sweeps.status import ENDED, Status, count
+from resjax.sweeps.status import ENDED, WAITING, Status, count
 from resjax.terminal.lines import say, shortened, tell
 from resjax.terminal.live import clock, status_rows
 from resjax.terminal.tables import literal, print_whole, several
-from resjax.training.rundir import DONE
+from resjax.training.rundir import DONE, IMPORTED
 
 
 def print_findings(findings: list[Finding]) -> None:
@@ -97,12 +97,21 @@ def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | Non
         if status.why:
             say(console, f"{status.directory.name}: {shortened(status.why)}")
     say(console, line)
+    begun = [
+        ledger
+        for status, ledger in zip(statuses, ledgers, strict=True)
+        if status.state not in (WAITING, IMPORTED)
+    ]
+    unknown = begun.count(None)
+    rest = f"what {several(unknown, 'run')} cost is not known" if unknown else ""
     if any(ledgers):
-        cost, unknown = total(ledgers), ledgers.count(None)
+        cost = total(ledgers)
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
         spent = f"{cost.device_seconds:,.1f} device seconds"
-        rest = f"; what {several(unknown, 'run')} cost is not known" if unknown else ""
-        say(console, f"{spent}, {cost.compile_seconds:,.1f} s of compilation; {lost}{rest}")
+        compiled = f"{cost.compile_seconds:,.1f} s of compilation"
+        rest = "; ".join(part for part in (f"{spent}, {compiled}", lost, rest) if part)
+    if rest:
+        say(console, rest)
 
 
 def print_dry_run(

@@ -78,7 +78,9 @@ def test_what_a_damaged_file_does_not_tell_is_said_and_not_made_up(tiny, tmp_pat
     (run / "error.txt").write_text("it broke")
     assert look(run).why.startswith("it broke; cannot" if "progress" in name else "it broke")
     assert main(["status", str(tmp_path)]) == 0
-    assert "run: it broke" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "run: it broke" in shown
+    assert shown.endswith("what 1 run cost is not known\n")
 
 
 def test_time_left_is_shared_by_those_at_work(tmp_path):
