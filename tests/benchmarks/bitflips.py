@@ -25,7 +25,7 @@ from tests.durability.test_bits import FILES, TRUST, config_of, examined, make_r
 CLOCKS = re.compile(r"\d+ (?:d|h|min|s) ago|just now|\d+\.\d MB")
 """What differs from one command to the next."""
 
-UNKNOWN = re.compile(r"cannot read|not known|\"cost\": null")
+UNKNOWN = re.compile(r"cannot read|not known|does not tell|\"cost\": null")
 """Said of what a file does not tell any more."""
 
 
