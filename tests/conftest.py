@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -14,6 +15,7 @@ gc.set_threshold(100_000, 50, 50)
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored by all that is started
     # Programs are compiled once for all tests, subprocesses and later sessions included.
     if config.pluginmanager.hasplugin("cacheprovider"):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
