@@ -70,7 +70,7 @@ def _in_rst(app, what, name, obj, options, lines):
     if what in VALUES:
         values[name] = list(lines)
         # Tables hold functions, whose addresses say nothing; that of all keys is a page of its own.
-        options.no_value = True if "<" in repr(obj) or name == "resjax.keys.KEYS" else None
+        options.no_value = True if "<" in repr(obj) or name == "resjax.config.keys.KEYS" else None
 
 
 def _after_napoleon(app, what, name, obj, options, lines):

@@ -7,15 +7,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.paths import local
+from resjax.cli.terminal.lines import shortened
+from resjax.cli.terminal.live import Board
+from resjax.config.paths import local
 from resjax.report.report import Report, write_report
+from resjax.runs.claims import claimed
+from resjax.runs.summary import Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
-from resjax.terminal.lines import shortened
-from resjax.terminal.live import Board
-from resjax.training.claims import claimed
 from resjax.training.compilation import enable_cache
-from resjax.training.summary import Progress
 
 SECONDS_BETWEEN_LINES = 1.0
 """Between two looks at all runs."""

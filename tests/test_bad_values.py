@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resjax import parsing
-from resjax.arguments import command_parser, make_parser
-from resjax.cli import main
-from resjax.commands import COMMANDS
+from resjax.cli import parsing
+from resjax.cli.arguments import command_parser, make_parser
+from resjax.cli.commands import COMMANDS
+from resjax.cli.main import main
 from resjax.config import default_config
+from resjax.config.keys import KEYS
 from resjax.interop.exporting import export_file
-from resjax.keys import KEYS
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.training import weights
+from resjax.runs import weights
 from tests.report.fabricate import write_run
 
 TEXTS = {

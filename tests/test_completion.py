@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli import main
-from resjax.commands import COMMANDS
+from resjax.cli.commands import COMMANDS
+from resjax.cli.main import main
 from resjax.config import defaults
 from resjax.models.shortcuts import SHORTCUTS
 

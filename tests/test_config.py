@@ -5,13 +5,13 @@ from typing import get_args
 
 import pytest
 
-import resjax.naming
+import resjax.config.naming
 from resjax.config import ConfigError, default_config, defaults, flatten, nearest
-from resjax.keys import KEYS, Key
-from resjax.naming import deciding_keys, run_id
-from resjax.overrides import override
+from resjax.config.keys import KEYS, Key
+from resjax.config.naming import deciding_keys, run_id
+from resjax.config.overrides import override
+from resjax.config.validation import validate
 from resjax.training.plan import prepare
-from resjax.validation import validate
 
 
 def changed(**keys):
@@ -63,7 +63,7 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
     name = run_id(old)
 
     monkeypatch.setitem(KEYS, "model.new_key", Key("old behaviour", "It is later."))
-    monkeypatch.setattr(resjax.naming, "defaults", defaults.__wrapped__)
+    monkeypatch.setattr(resjax.config.naming, "defaults", defaults.__wrapped__)
     assert run_id(old) == name
     new = changed(model__depth=56)
     assert new.model.new_key == "old behaviour"

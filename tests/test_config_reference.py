@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from resjax.cli.config_reference import entries, markdown
 from resjax.config import ConfigError, default_config
-from resjax.config_reference import entries, markdown
+from resjax.config.durations import Clock
+from resjax.config.keys import KEYS, SECTIONS
+from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
-from resjax.durations import Clock
-from resjax.keys import KEYS, SECTIONS
 from resjax.report.arms import SELECTIONS
 from resjax.training.plan import prepare
-from resjax.validation import validate
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 
@@ -26,7 +26,7 @@ def test_every_key_has_a_meaning_and_a_place():
 
 
 def test_the_page_is_up_to_date():
-    remedy = "python -m resjax.config_reference > docs/config.md"
+    remedy = "python -m resjax.cli.config_reference > docs/config.md"
     assert PAGE.read_text(encoding="utf-8") == markdown(), remedy
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import resjax
-from resjax.config_reference import entries
+from resjax.cli.config_reference import entries
 from resjax.models.networks import named
 from resjax.sweeps.grid import load_experiment
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from resjax import cli
-from resjax.arguments import make_parser, split
-from resjax.commands import report, running, sweep
+from resjax.cli import main as cli
+from resjax.cli.arguments import make_parser, split
+from resjax.cli.commands import report, running, sweep
 from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
@@ -18,7 +18,7 @@ from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.cost import Kernel
 from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
-from resjax.sweeps import doctor, status
+from resjax.runs import doctor, status
 from resjax.training import benchmark, hosts, plan, roofline
 from resjax.training.plan import prepare
 

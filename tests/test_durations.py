@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resjax.config import ConfigError
-from resjax.durations import Clock
+from resjax.config.durations import Clock
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.sweeps.grid import axes_of, load_experiment
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from resjax.cache import cache_directory
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
+from resjax.config.paths import local
 from resjax.data.sources import Request, load
-from resjax.paths import local
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 

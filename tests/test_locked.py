@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.durations import Clock
+from resjax.config.durations import Clock
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.models.build import build_model, make_spec, named_model
+from resjax.runs.weights import About, Weights
 from resjax.training.optim import learning_rates
-from resjax.training.weights import About, Weights
 
 
 def misspelt(section, key):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import default_config, flatten
-from resjax.keys import KEYS
+from resjax.config.keys import KEYS
 from resjax.models.shortcuts import SHORTCUTS
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"

@@ -4,7 +4,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.notebook import sweep
-from resjax.training import rundir
+from resjax.runs import rundir
 
 EXPERIMENT = """
 from resjax.config import default_config

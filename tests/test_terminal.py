@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from resjax.cli import main
+from resjax.cli.main import main
+from resjax.cli.terminal import live
+from resjax.cli.terminal.lines import printable, say, shortened
+from resjax.cli.terminal.live import Board, Display
+from resjax.cli.terminal.plans import print_plan
+from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config import default_config
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.runs.summary import Progress, Summary
 from resjax.sweeps.local import Outcome
-from resjax.terminal import live
-from resjax.terminal.lines import printable, say, shortened
-from resjax.terminal.live import Board, Display
-from resjax.terminal.plans import print_plan
-from resjax.terminal.tables import literal, print_whole
 from resjax.training.plan import prepare
-from resjax.training.summary import Progress, Summary
 from tests.report.fabricate import fail_run, write_run
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"

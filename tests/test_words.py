@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from resjax.arguments import split
-from resjax.cli import main
-from resjax.commands.experiment import read_experiment
+from resjax.cli.arguments import split
+from resjax.cli.commands.experiment import read_experiment
+from resjax.cli.main import main
 from resjax.config import default_config
-from resjax.keys import KEYS, NAMES, WORDS
+from resjax.config.keys import KEYS, NAMES, WORDS
+from resjax.config.naming import run_id
 from resjax.models.build import named_model
-from resjax.naming import run_id
+from resjax.runs.rundir import read_config
 from resjax.sweeps.grid import experiment_runs
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
-from resjax.training.rundir import read_config
 
 EXPERIMENT = "--config=experiments/degradation.py"
 

@@ -14,9 +14,9 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 
 from resjax.config import ConfigError, Notice, choose, nearest
+from resjax.config.naming import composed
 from resjax.data.slices import OWN_TEST, Splits, resolve, slices_of
 from resjax.data.source import Source
-from resjax.naming import composed
 
 SPLIT_NAMES = {
     "train": "train",

@@ -11,13 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
+from resjax.config.paths import local
 from resjax.data.digits import digits
 from resjax.data.folder import ON_BAD, folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split, with_channels
-from resjax.paths import local
 
 FAKE_EXAMPLES = 1024
 """Images to train on, if a name of fake data does not say how many."""

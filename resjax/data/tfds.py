@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resjax.config import ConfigError
+from resjax.config.paths import local
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
-from resjax.paths import local
 
 FORMAT = "array_record"
 

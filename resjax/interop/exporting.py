@@ -11,8 +11,8 @@ from resjax.interop.metadata import write_metadata
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
-from resjax.training.rundir import make_directory
-from resjax.training.weights import (
+from resjax.runs.rundir import make_directory
+from resjax.runs.weights import (
     Weights,
     paths,
     refuse_other_function,

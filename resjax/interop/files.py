@@ -12,7 +12,7 @@ import numpy as np
 from resjax.config import ConfigError, type_and_message
 from resjax.interop.pickles import PICKLED, ZIPPED, Tensor, open_checkpoint, tables_in
 from resjax.interop.recognise import prefixes
-from resjax.training.weights import about_in, open_tensors
+from resjax.runs.weights import about_in, open_tensors
 
 SAFETENSORS = ".safetensors"
 

@@ -10,7 +10,7 @@ from resjax.interop.predicting import network
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.training.weights import Weights, paths, unflatten
+from resjax.runs.weights import Weights, paths, unflatten
 
 
 def fold(weights: Weights) -> Weights:

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
+from resjax.config.keys import KEYS
 from resjax.data.resident import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.beside import Beside, read_beside
@@ -19,13 +20,11 @@ from resjax.interop.files import Tensors, is_own, open_file, refuse_directory
 from resjax.interop.metadata import read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
-from resjax.keys import KEYS
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
-from resjax.training import claims, rundir
-from resjax.training.plan import STREAMED_STATISTICS
-from resjax.training.weights import (
+from resjax.runs import claims, rundir
+from resjax.runs.weights import (
     FILE,
     About,
     Weights,
@@ -38,6 +37,7 @@ from resjax.training.weights import (
     unflatten,
     write_weights,
 )
+from resjax.training.plan import STREAMED_STATISTICS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from resjax.config import ConfigError, flatten
+from resjax.config.validation import validate
 from resjax.interop.beside import Beside
-from resjax.training.weights import Weights, config_of
-from resjax.validation import validate
+from resjax.runs.weights import Weights, config_of
 
 IMAGES = "resjax.images"
 """Key of the metadata."""

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, refuse_unknown
 from resjax.models.build import build_model
 from resjax.models.resnet import ResNet, refuse_small_images
+from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
-from resjax.training.weights import Weights
 
 AT_ONCE = 32
 """Images whose predictions are computed together."""

@@ -9,14 +9,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, refuse_unknown
+from resjax.config.naming import composed
 from resjax.data.slices import Splits
 from resjax.data.source import Encoded, Source, Split
 from resjax.data.sources import load, requested
 from resjax.interop.predicting import Logits, check_images
-from resjax.naming import composed
+from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
 from resjax.training.plan import views
-from resjax.training.weights import Weights
 
 BINS = 15
 """Of confidences, in the calibration error."""

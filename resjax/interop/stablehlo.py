@@ -14,7 +14,7 @@ from jax import export
 
 from resjax.config import ConfigError
 from resjax.interop.predicting import logits_of, network
-from resjax.training.weights import Weights, write_whole
+from resjax.runs.weights import Weights, write_whole
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

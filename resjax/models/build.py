@@ -20,6 +20,7 @@ from resjax.config import (
     refuse_unknown,
     use_own_values,
 )
+from resjax.config.validation import validate
 from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
@@ -31,7 +32,6 @@ from resjax.models.shortcuts import SHORTCUTS, make_shortcut
 from resjax.ops.conv import IMPLEMENTATIONS
 from resjax.ops.devices import DEVICES
 from resjax.ops.pool import max_pool
-from resjax.validation import validate
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,

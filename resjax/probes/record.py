@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError, default_config
+from resjax.config.naming import run_id
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.naming import run_id
 from resjax.probes.table import PROBES, chosen
-from resjax.training import checkpoint, hosts, rundir, weights
-from resjax.training.checkpoint import Checkpoints
+from resjax.runs import checkpoint, rundir, weights
+from resjax.runs.checkpoint import Checkpoints
+from resjax.training import hosts
 from resjax.training.feeds import Feed, make_feed
 from resjax.training.plan import Plan, prepare
 from resjax.training.programs import program

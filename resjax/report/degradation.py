@@ -10,7 +10,7 @@ from scipy.stats import norm
 from resjax.report.arms import Cell, Table, difference_of, fewest_examples
 from resjax.report.rounding import decimals, interval, number
 from resjax.report.stats import CONFIDENCE
-from resjax.training.rundir import FAILED
+from resjax.runs.rundir import FAILED
 
 DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
 

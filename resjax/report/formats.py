@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from resjax.config import flatten
 from resjax.report import tables
 from resjax.report.runs import Missing, Run
-from resjax.sweeps.ledger import DEFINITION
-from resjax.training.rundir import DONE
+from resjax.runs.ledger import DEFINITION
+from resjax.runs.rundir import DONE
 
 if TYPE_CHECKING:
     from resjax.report.report import Section
@@ -122,7 +122,7 @@ def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str
     """A line for each run: its state, every key of its config, its result, then what it cost.
 
     Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
-    result have none; `resjax.sweeps.ledger` says what the cost is of.
+    result have none; `resjax.runs.ledger` says what the cost is of.
     """
     records: list[Mapping] = []
     for run in runs:

@@ -5,8 +5,8 @@ import math
 
 from scipy import stats as scipy_stats
 
-from resjax.reference.published import Published, published
 from resjax.report.arms import Cell, Table
+from resjax.report.reference.published import Published, published
 from resjax.report.stats import CONFIDENCE, Sample
 
 AGREES, LOWER, HIGHER = "agrees", "lower than published", "higher than published"

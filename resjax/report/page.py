@@ -15,8 +15,8 @@ from resjax.report.charts import charts
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
-from resjax.sweeps.ledger import DEFINITION, total
-from resjax.training.rundir import DONE, FAILED, UNFINISHED
+from resjax.runs.ledger import DEFINITION, total
+from resjax.runs.rundir import DONE, FAILED, UNFINISHED
 
 if TYPE_CHECKING:
     from resjax.report.report import Report, Section

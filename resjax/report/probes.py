@@ -10,7 +10,7 @@ from resjax.probes.table import PROBES
 from resjax.report.arms import label
 from resjax.report.figures import save
 from resjax.report.styles import LIGHT, MATPLOTLIB_LINES
-from resjax.training import rundir
+from resjax.runs import rundir
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
 from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
-from resjax.training import rundir
+from resjax.runs import rundir
 
 MOST_DRAWN = 8
 """Tables that have figures; a sweep over a hundred learning rates would draw for minutes."""

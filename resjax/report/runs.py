@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.naming import deciding_keys
-from resjax.sweeps.ledger import Ledger, read_ledger
-from resjax.training import rundir
+from resjax.config.naming import deciding_keys
+from resjax.runs import rundir
+from resjax.runs.ledger import Ledger, read_ledger
 from resjax.training.loop import Summary, read_summary
 
 

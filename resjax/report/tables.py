@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from resjax.reference.published import Published
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
 from resjax.report.gate import Row
+from resjax.report.reference.published import Published
 from resjax.report.runs import Missing, Run
-from resjax.sweeps.ledger import Ledger, total
+from resjax.runs.ledger import Ledger, total
 
 DECIMALS_OF_A_LOSS = 4
 

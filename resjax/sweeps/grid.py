@@ -26,10 +26,10 @@ from resjax.config import (
     type_and_message,
     use_own_values,
 )
-from resjax.keys import KEYS
-from resjax.naming import run_id
-from resjax.paths import experiment_file, local
-from resjax.validation import refuse_value, validate
+from resjax.config.keys import KEYS
+from resjax.config.naming import run_id
+from resjax.config.paths import experiment_file, local
+from resjax.config.validation import refuse_value, validate
 
 MOST_SEEDS = 10_000
 

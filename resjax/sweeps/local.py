@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, type_and_message
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.runs import claims, room, rundir
+from resjax.runs.claims import Claimed
+from resjax.runs.groups import groups_of, kind_of
+from resjax.runs.summary import Progress, Summary, read_summary
 from resjax.sweeps.grid import refused, with_place
-from resjax.training import claims, hosts, room, rundir
-from resjax.training.claims import Claimed
-from resjax.training.groups import groups_of, kind_of
+from resjax.training import hosts
 from resjax.training.loop import Diverged, train_side_by_side
 from resjax.training.plan import Plan, prepare
-from resjax.training.summary import Progress, Summary, read_summary
 
 RUNNING = "running"
 

@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
 from resjax.cores import CORES
-from resjax.interruption import deferred
+from resjax.runs.interruption import deferred
+from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.training.plan import prepare
-from resjax.training.rundir import DONE, FAILED, run_state
 
 POLL = 0.2
 """Seconds between two looks at the processes."""

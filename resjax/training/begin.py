@@ -6,10 +6,10 @@ from typing import Any
 
 from resjax.models.grow import grow
 from resjax.ops.random import random_key
+from resjax.runs.checkpoint import Facts
+from resjax.runs.member import Member
 from resjax.training import hosts
-from resjax.training.checkpoint import Facts
 from resjax.training.feeds import Feed
-from resjax.training.member import Member
 from resjax.training.plan import Plan
 from resjax.training.state import TrainState, begin_training, create_state
 

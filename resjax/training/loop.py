@@ -14,17 +14,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resjax.config import flatten, use_own_values
-from resjax.interruption import Interrupted, Request, deferred
-from resjax.training import checkpoint, groups, hosts, rundir
+from resjax.runs import checkpoint, groups, rundir
+from resjax.runs.claims import Claim, Claimed, claimed
+from resjax.runs.interruption import Interrupted, Request, deferred
+from resjax.runs.manifest import versions
+from resjax.runs.member import Diverged, Member
+from resjax.runs.summary import Progress, Summary, read_summary
+from resjax.training import hosts
 from resjax.training.begin import grow_all, start_or_resume
-from resjax.training.claims import Claim, Claimed, claimed
 from resjax.training.feeds import make_feed
-from resjax.training.manifest import versions
-from resjax.training.member import Diverged, Member
 from resjax.training.network import Network
 from resjax.training.plan import Plan, prepare
 from resjax.training.state import TrainState
-from resjax.training.summary import Progress, Summary, read_summary
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 """Of which the host may run ahead of the device, the fewer steps; at least one call."""
@@ -78,7 +79,7 @@ def train_side_by_side(
     Each has its own files, as if it were alone, and the others go on if one diverges.
 
     Args:
-      runs: {directory: config}, one group of `resjax.training.groups.groups_of`.
+      runs: {directory: config}, one group of `resjax.runs.groups.groups_of`.
       observe: is called with the progress of each.
 
     Returns:

@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import ConfigError, choose, refuse_unknown
-from resjax.durations import Clock
+from resjax.config.durations import Clock
 from resjax.models.resnet import is_stacked
 
 CHOSEN: dict[str, Callable] = {

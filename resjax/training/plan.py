@@ -10,19 +10,20 @@ import optax
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose, defaults
+from resjax.config.durations import Clock
+from resjax.config.paths import local
+from resjax.config.validation import validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS, refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
 from resjax.data.sources import load, requested
-from resjax.durations import Clock
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
-from resjax.paths import local
+from resjax.runs.events import PACKAGES, WRITERS
 from resjax.training import unrolling
-from resjax.training.events import PACKAGES, WRITERS
 from resjax.training.lanes import Lanes
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
@@ -33,7 +34,6 @@ from resjax.training.refusals import (
     warn_of_single_values,
 )
 from resjax.training.start import Start, find_start
-from resjax.validation import validate
 
 if TYPE_CHECKING:
     from resjax.data.transforms import View

@@ -11,7 +11,7 @@ from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
 from resjax.models.summary import variable_shapes
-from resjax.training.weights import (
+from resjax.runs.weights import (
     Header,
     paths,
     read_header,

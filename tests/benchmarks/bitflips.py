@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resjax.cli import main as resjax
+from resjax.cli.main import main as resjax
 from resjax.config import ConfigError
-from resjax.training import rundir
+from resjax.runs import rundir
 from resjax.training.loop import train_and_evaluate
 from tests.durability.test_bits import FILES, TRUST, config_of, examined, make_runs, outcomes
 

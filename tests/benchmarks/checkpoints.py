@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 
 from resjax.config import default_config
+from resjax.runs.checkpoint import Checkpoints, Facts
 from resjax.training.benchmark import compile_training
-from resjax.training.checkpoint import Checkpoints, Facts
 from resjax.training.plan import prepare
 
 NETWORKS = {

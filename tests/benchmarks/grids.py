@@ -22,9 +22,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.naming import run_id
+from resjax.config.naming import run_id
+from resjax.runs import rundir
 from resjax.sweeps import grid
-from resjax.training import rundir
 from resjax.training.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"

@@ -21,8 +21,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import default_config
+from resjax.runs import rundir
 from resjax.sweeps import local
-from resjax.training import rundir
 from resjax.training.compilation import enable_cache
 from resjax.training.loop import train_and_evaluate
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from prepared import Tiny, png, write
 
-from resjax import cli
+from resjax.cli import main as cli
 from resjax.config import ConfigError
 from resjax.data import prepare as preparing
 from resjax.data.prepare import prepare

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resjax.training.checkpoint import DIRECTORY, FACTS
+from resjax.runs.checkpoint import DIRECTORY, FACTS
 from tests.zygote import Zygote
 
 
@@ -70,16 +70,16 @@ def run(job: dict) -> int:
     """What an attempt does: a run, in this process, from its config to its exit code."""
     import jax
 
-    import resjax.training.journal
+    import resjax.runs.journal
     import resjax.training.loop
+    from resjax.cli.exits import EXIT_UNFINISHED
     from resjax.config import default_config
-    from resjax.exits import EXIT_UNFINISHED
-    from resjax.interruption import interruptible
+    from resjax.runs.interruption import interruptible
     from resjax.training.loop import Diverged, train_and_evaluate
 
     resjax.training.loop.TELL_EVERY = job.get("tell_every", -1.0)
     if "write_every" in job:
-        resjax.training.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
+        resjax.runs.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
     if "die" in job:
         arm(*job["die"])
     if job.get("x64"):
@@ -138,10 +138,10 @@ METRICS = "metrics.jsonl"
 
 INSTANTS = {
     "a state is being written": (
-        "resjax.training.checkpoint.Checkpoints.save", lambda *_: True, "after",
+        "resjax.runs.checkpoint.Checkpoints.save", lambda *_: True, "after",
     ),
     "a state is written and not sealed": (
-        "resjax.training.rundir.write_json", lambda path, _: path.name == FACTS, "before",
+        "resjax.runs.rundir.write_json", lambda path, _: path.name == FACTS, "before",
     ),
     "a seal is written and not in its place": (
         "pathlib.Path.replace", lambda _, target: target.name == FACTS, "before",
@@ -153,7 +153,7 @@ INSTANTS = {
         "shutil.rmtree", lambda path, *_: Path(path).parent.name == DIRECTORY, "before",
     ),
     "a line is half written": (
-        "resjax.training.rundir.append_line", lambda path, _: path.name == METRICS, "within",
+        "resjax.runs.rundir.append_line", lambda path, _: path.name == METRICS, "within",
     ),
     "a result is written and not in its place": (
         "pathlib.Path.replace", lambda _, target: target.name == "result.json", "before",

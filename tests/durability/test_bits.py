@@ -15,13 +15,12 @@ from resjax.interop.importing import Imported, read_any, write_run
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.report.runs import read_runs
-from resjax.sweeps import doctor
-from resjax.sweeps.ledger import read_ledger
-from resjax.sweeps.status import look
-from resjax.training import checkpoint, claims, left_out, rundir, weights
-from resjax.training.groups import begun_with
+from resjax.runs import checkpoint, claims, doctor, left_out, rundir, weights
+from resjax.runs.groups import begun_with
+from resjax.runs.ledger import read_ledger
+from resjax.runs.status import look
+from resjax.runs.summary import read_summary
 from resjax.training.loop import train_and_evaluate
-from resjax.training.summary import read_summary
 from tests.durability.attempts import TINY
 from tests.durability.test_corruption import stop_at
 
@@ -63,7 +62,7 @@ def make_runs(directory):
     train_and_evaluate(config_of({}), runs["done"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
-        patch.setattr("resjax.training.journal.SECONDS_BETWEEN_PROGRESS", 0.0)
+        patch.setattr("resjax.runs.journal.SECONDS_BETWEEN_PROGRESS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config_of({"checkpoint.seconds": 0.0}), runs["cut"], stop_at(15))
     found = checkpoint.found(runs["cut"])

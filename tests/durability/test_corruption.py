@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.sweeps import doctor
-from resjax.training import checkpoint, rundir
+from resjax.runs import checkpoint, doctor, rundir
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import TINY
 

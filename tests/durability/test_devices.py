@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from resjax.training import rundir
+from resjax.runs import rundir
 from tests.durability.attempts import Attempts
 from tests.durability.test_kill import arrays
 from tests.training.test_hosts import free_port, resjax

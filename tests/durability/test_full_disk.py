@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from resjax.runs import checkpoint, rundir
+from resjax.runs.room import NoRoom
 from resjax.sweeps.local import run_sweep
-from resjax.training import checkpoint, rundir
 from resjax.training.loop import train_and_evaluate
-from resjax.training.room import NoRoom
 
 ROOT = Path(__file__).parents[2]
 

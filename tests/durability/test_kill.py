@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resjax.training import checkpoint, rundir
+from resjax.runs import checkpoint, rundir
 from tests.data.pictures import picture
 from tests.durability.attempts import INSTANTS, Attempts
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.training.rundir import begin_run, write_json
-from resjax.training.weights import About, Weights, paths, unflatten, write_weights
+from resjax.runs.rundir import begin_run, write_json
+from resjax.runs.weights import About, Weights, paths, unflatten, write_weights
 from tests.interop.peers import ForCifar, randomised, torch
 
 safetensors = pytest.importorskip("safetensors.torch")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resjax.cli import main
-from resjax.training.rundir import IMPORTED, run_state
-from resjax.training.weights import read_weights
+from resjax.cli.main import main
+from resjax.runs.rundir import IMPORTED, run_state
+from resjax.runs.weights import read_weights
 from tests.data.pictures import encoded, picture
 from tests.interop.peers import ForCifar, hugging_face, randomised, torch, torchvision
 

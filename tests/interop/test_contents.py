@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model
 from resjax.models.features import features
-from resjax.training.weights import read_weights
+from resjax.runs.weights import read_weights
 from tests.interop.peers import ForCifar, randomised, torch
 
 safetensors = pytest.importorskip("safetensors.torch")

@@ -16,7 +16,7 @@ from resjax.models.build import build_model, preset
 from resjax.models.features import features
 from resjax.models.networks import IMAGENET_STAGES
 from resjax.models.summary import variable_shapes
-from resjax.training.weights import About, Weights, paths, unflatten
+from resjax.runs.weights import About, Weights, paths, unflatten
 from tests.interop.peers import (
     ForCifar,
     hugging_face,

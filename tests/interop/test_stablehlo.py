@@ -13,7 +13,7 @@ from resjax.interop.predicting import logits_of, network
 from resjax.interop.stablehlo import load_stablehlo
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.training.weights import About, Weights, paths, unflatten
+from resjax.runs.weights import About, Weights, paths, unflatten
 from tests.models.compiled import quick
 
 SHAPE = (35, 34, 3)

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.naming import run_id
+from resjax.config.naming import run_id
 from resjax.probes.gradients import gradients
 from resjax.probes.record import probe_run
 from resjax.probes.table import PROBES
-from resjax.training import checkpoint, rundir
+from resjax.runs import checkpoint, rundir
 from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare

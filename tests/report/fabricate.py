@@ -3,7 +3,7 @@
 import numpy as np
 
 from resjax.config import default_config
-from resjax.training import rundir
+from resjax.runs import rundir
 
 SHORTCUTS = ("none", "identity", "projection_all")
 

@@ -4,7 +4,7 @@ from scipy import stats as scipy_stats
 
 from resjax.report.arms import compare, tables
 from resjax.report.runs import read_runs
-from resjax.training import rundir
+from resjax.runs import rundir
 from tests.report.fabricate import begin_run, write_run, write_sweep
 
 

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from resjax.config import default_config, flatten
+from resjax.config.validation import validate
 from resjax.models.build import build_model
-from resjax.reference.published import published
 from resjax.report.arms import tables
 from resjax.report.gate import (
     AGREES,
@@ -21,10 +21,10 @@ from resjax.report.gate import (
     reference_gate,
     standard_score,
 )
+from resjax.report.reference.published import published
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
 from resjax.report.tables import reference_rows
-from resjax.validation import validate
 from tests.report.fabricate import write_run
 
 CIFAR10 = Path(__file__).parents[2] / "experiments" / "cifar10.py"
@@ -94,7 +94,7 @@ def test_bottlenecks_of_the_papers_have_projections_and_the_stride_in_their_firs
 
 
 def test_every_entry_of_the_file_is_used():
-    text = resources.files("resjax.reference").joinpath("published.json").read_text("utf-8")
+    text = resources.files("resjax.report.reference").joinpath("published.json").read_text("utf-8")
     content = json.loads(text)
     assert {figure["source"] for figure in content["figures"]} == content["sources"].keys()
     assert {figure["recipe"] for figure in content["figures"]} == content["recipes"].keys()

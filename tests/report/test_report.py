@@ -13,11 +13,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.report import arms, figures, page, report, tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
-from resjax.training import rundir
+from resjax.runs import rundir
 from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
 
 VOID = {"meta", "link", "br", "line", "circle"}

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
-from resjax.training import rundir
+from resjax.runs import rundir
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.report.report import write_report
-from resjax.training import rundir
+from resjax.runs import rundir
 from resjax.training.plan import prepare
 from tests.report.fabricate import begin_run, fail_run, write_run
 
@@ -74,7 +74,7 @@ def test_tuning_needs_a_validation_split_and_known_keys(tiny):
 
 
 def test_tuning_does_not_change_the_name_of_a_run(tiny):
-    from resjax.naming import run_id
+    from resjax.config.naming import run_id
 
     before = run_id(tiny)
     tiny.eval.tune = ("optim.learning_rate",)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
+from resjax.runs.rundir import DONE, FAILED, run_state
+from resjax.runs.summary import read_summary
 from resjax.sweeps import local
 from resjax.sweeps.grid import load_experiment
-from resjax.training.rundir import DONE, FAILED, run_state
-from resjax.training.summary import read_summary
 from tests.report.fabricate import begin_run, write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"

@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.sweeps import doctor, local
-from resjax.training import claims, rundir
+from resjax.runs import claims, doctor, rundir
+from resjax.sweeps import local
 from resjax.training.loop import Diverged, train_and_evaluate
 from tests.report.fabricate import write_run
 

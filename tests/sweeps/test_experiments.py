@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.commands.experiment import read_experiment
+from resjax.cli.commands.experiment import read_experiment
 from resjax.config import flatten
 from resjax.sweeps import grid
 from resjax.training.plan import prepare

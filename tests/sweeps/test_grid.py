@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from resjax import cli
-from resjax.commands import running
+from resjax.cli import main as cli
+from resjax.cli.commands import running
 from resjax.config import ConfigError, default_config, flatten, use_own_values
-from resjax.overrides import override
+from resjax.config.overrides import override
 from resjax.sweeps import grid
 
 AXES = {

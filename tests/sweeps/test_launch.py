@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resjax.arguments import make_parser, split
-from resjax.commands.experiment import read_experiment
+from resjax.cli.arguments import make_parser, split
+from resjax.cli.commands.experiment import read_experiment
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = sorted((ROOT / "experiments" / "launch").iterdir())

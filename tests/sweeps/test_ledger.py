@@ -6,11 +6,10 @@ import signal
 
 import pytest
 
-from resjax.cli import main
-from resjax.sweeps import doctor
-from resjax.sweeps.ledger import Ledger, read_ledger, total
-from resjax.sweeps.status import look
-from resjax.training import claims, rundir
+from resjax.cli.main import main
+from resjax.runs import claims, doctor, rundir
+from resjax.runs.ledger import Ledger, read_ledger, total
+from resjax.runs.status import look
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Attempts
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import pytest
 
 from resjax.config import ConfigError
-from resjax.sweeps.doctor import examine
+from resjax.runs import claims, rundir
+from resjax.runs.doctor import examine
+from resjax.runs.status import look
 from resjax.sweeps.local import Outcome, run_sweep
-from resjax.sweeps.status import look
-from resjax.training import claims, hosts, rundir
+from resjax.training import hosts
 from resjax.training.loop import train_side_by_side
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.naming import run_id
+from resjax.config.naming import run_id
+from resjax.runs import checkpoint, claims, manifest, rundir
 from resjax.sweeps import local
 from resjax.sweeps.grid import expand, load_experiment
-from resjax.training import checkpoint, claims, manifest, rundir
 
 pytest.importorskip("ray")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import flatten
 from resjax.models import trace
 from resjax.sweeps import local

@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
+from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
 from resjax.config import ConfigError
-from resjax.sweeps.estimate import seconds_of, work_of
-from resjax.sweeps.status import Status, count, look, look_in, seconds_left
-from resjax.terminal.live import MOST_ROWS, Board, clock, shown
-from resjax.training import claims, rundir
+from resjax.runs import claims, rundir
+from resjax.runs.estimate import seconds_of, work_of
+from resjax.runs.status import Status, count, look, look_in, seconds_left
 from resjax.training.loop import train_and_evaluate
 
 
@@ -113,7 +113,7 @@ def test_what_nobody_works_on_has_no_time_left(tiny, tmp_path):
 
 
 def test_a_watch_ends_though_some_weights_were_imported(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("resjax.commands.status.time.sleep", pytest.fail)
+    monkeypatch.setattr("resjax.cli.commands.status.time.sleep", pytest.fail)
     (begun(tmp_path, tiny, "from elsewhere") / rundir.IMPORTED_FILE).write_text("{}")
     (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke")
     assert main(["status", str(tmp_path), "--watch"]) == 0
@@ -138,7 +138,7 @@ def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
     train_and_evaluate(tiny, tmp_path / "done")
     board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
     monkeypatch.setattr(
-        "resjax.terminal.live.look", lambda path: looked.append(path.name) or look(path)
+        "resjax.cli.terminal.live.look", lambda path: looked.append(path.name) or look(path)
     )
     for _ in range(3):
         board.look()

@@ -6,8 +6,8 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.cores import CORES
+from resjax.runs import rundir
 from resjax.sweeps import workers
-from resjax.training import rundir
 
 ROOT = Path(__file__).parents[2]
 

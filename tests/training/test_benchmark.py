@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.models.build import preset
 from resjax.training.benchmark import PASSES, measure_training, training_memory
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.training import checkpoint, hosts, rundir
-from resjax.training.checkpoint import Checkpoints, Facts
+from resjax.runs import checkpoint, rundir
+from resjax.runs.checkpoint import Checkpoints, Facts
+from resjax.training import hosts
 from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.parallel import Parallel
 

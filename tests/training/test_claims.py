@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from resjax.training import claims, rundir
-from resjax.training.claims import Claimed, claimed
+from resjax.runs import claims, rundir
+from resjax.runs.claims import Claimed, claimed
 
 CODE = """
 import sys
 from pathlib import Path
-from resjax.training.claims import claimed
+from resjax.runs.claims import claimed
 with claimed(Path(sys.argv[1])):
     print('claimed', flush=True)
     sys.stdin.read()

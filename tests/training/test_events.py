@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.training import rundir
-from resjax.training.events import TensorBoard, hidden
+from resjax.runs import rundir
+from resjax.runs.events import TensorBoard, hidden
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 
@@ -34,7 +34,7 @@ def events(directory):
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
 def test_event_files_are_written_without_importing_pytorch(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from resjax.training.events import TensorBoard; "
+        "import sys; from pathlib import Path; from resjax.runs.events import TensorBoard; "
         "writer = TensorBoard(Path()); writer.add({'step': 1, 'error': 0.5}); writer.close(); "
         "print('torch' in sys.modules)"
     )

@@ -1,5 +1,5 @@
-from resjax.training import rundir
-from resjax.training.left_out import FILE, number_left_out, record_left_out
+from resjax.runs import rundir
+from resjax.runs.left_out import FILE, number_left_out, record_left_out
 
 FOUND = {"train": {"dog/3.jpg": "truncated"}, "test": {}}
 

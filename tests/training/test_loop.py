@@ -14,14 +14,14 @@ from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.source import Split
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
-from resjax.training import rundir
+from resjax.runs import rundir
+from resjax.runs.manifest import describe_execution
+from resjax.runs.weights import read_weights, write_weights
 from resjax.training.loop import Diverged, train_and_evaluate
-from resjax.training.manifest import describe_execution
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
 from resjax.training.step import eval_step, train_step, train_steps
-from resjax.training.weights import read_weights, write_weights
 from tests.drawn import normal
 
 

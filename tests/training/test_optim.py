@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.durations import Clock
+from resjax.config.durations import Clock
 from resjax.models.build import named_model
 from resjax.models.trace import initial_variables
 from resjax.training.optim import OPTIMIZERS, learning_rates

@@ -6,10 +6,10 @@ import jax
 import pytest
 
 from resjax.config import ConfigError
+from resjax.runs.manifest import describe_execution
+from resjax.runs.rundir import read_metrics
 from resjax.training.loop import train_and_evaluate
-from resjax.training.manifest import describe_execution
 from resjax.training.plan import prepare
-from resjax.training.rundir import read_metrics
 
 
 @pytest.mark.parametrize(("keys", "warned"), [

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from resjax.cli import main
+from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.models.build import preset
 from resjax.ops.cost import kernels_of

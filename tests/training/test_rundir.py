@@ -3,7 +3,7 @@ import math
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.training import rundir
+from resjax.runs import rundir
 
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):

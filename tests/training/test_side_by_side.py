@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.training import checkpoint, claims, rundir
+from resjax.runs import checkpoint, claims, rundir
+from resjax.runs.groups import groups_of
+from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
-from resjax.training.groups import groups_of
 from resjax.training.lanes import Lanes
 from resjax.training.loop import train_and_evaluate, train_side_by_side
 from resjax.training.network import Network
 from resjax.training.plan import prepare
 from resjax.training.state import create_state
-from resjax.training.weights import read_weights
 from tests.durability.test_kill import assert_same_end
 
 SEEDS = (0, 5, 2)

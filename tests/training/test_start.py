@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from resjax.config import ConfigError
+from resjax.runs.weights import FILE, paths, read_header, read_weights
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
-from resjax.training.weights import FILE, paths, read_header, read_weights
 
 ROUNDED = 1e-4
 """Relative, of a loss in float32; the weights that a run leaves have no more precision.

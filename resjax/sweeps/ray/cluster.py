@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import resjax
 from resjax.config import ConfigError, type_and_message
-from resjax.training import manifest
+from resjax.runs import manifest
 
 SECONDS_TO_ANSWER = 10.0
 """For a cluster, until it counts as out of reach."""

@@ -17,14 +17,14 @@ from ml_collections import ConfigDict
 from ray import exceptions
 
 from resjax.config import ConfigError, flatten, type_and_message
-from resjax.interruption import deferred
+from resjax.runs import claims, rundir
+from resjax.runs.interruption import deferred
+from resjax.runs.room import NoRoom
+from resjax.runs.summary import read_summary
 from resjax.sweeps import local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
 from resjax.sweeps.ray.worker import HostLost, Place, check, run
-from resjax.training import claims, rundir
-from resjax.training.room import NoRoom
-from resjax.training.summary import read_summary
 
 POLL = 0.2
 """Seconds between two looks at the tasks."""

@@ -13,15 +13,15 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
+from resjax.cli.exits import EXIT_UNFINISHED
 from resjax.config import ConfigError, default_config
-from resjax.exits import EXIT_UNFINISHED
-from resjax.interruption import deferred, interruptible
+from resjax.runs.interruption import deferred, interruptible
+from resjax.runs.summary import Progress
 from resjax.sweeps import grid, local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
 from resjax.training.compilation import enable_cache
-from resjax.training.summary import Progress
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """What reserves a device of a kind."""

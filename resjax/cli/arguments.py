@@ -1,0 +1,176 @@
+"""What the command `resjax` can be told, and its help."""
+
+import argparse
+import re
+from collections.abc import Iterable
+from functools import partial
+
+import resjax
+from resjax.cli.commands import COMMANDS, GROUPS
+from resjax.cli.commands.command import Command
+from resjax.cli.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
+from resjax.cli.parsing import Help, Parser
+from resjax.config import ConfigError, nearest
+from resjax.config.keys import KEYS, WORDS
+
+ABOUT = """\
+A laboratory for deep residual learning in JAX: what does the shortcut do as
+networks get deep?"""
+
+KEY_OPTION = "--config.KEY"
+"""Stands in the help for an option of every key of a config."""
+
+ENDINGS = {
+    True: f"{EXIT_UNFINISHED} unfinished: start it again",
+    False: f"{EXIT_INTERRUPTED} interrupted",
+}
+"""The exit code of an interrupted command, by whether it goes on if it is started again."""
+
+EXAMPLES = (
+    "resjax init mine",
+    "resjax sweep --config=mine.py --workdir=runs/mine",
+    "resjax report runs/mine --open",
+)
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the command, and those that say the experiment, each in their order.
+
+    argparse cannot do this: it takes an unknown option for a positional argument if there is a
+    space in it, and durations have one.
+
+    Raises:
+      ConfigError: for an option that has no value.
+    """
+    own, experiment, words = [], [], iter(arguments)
+    for word in words:
+        if not re.match(r"--(no)?config\b", word):
+            own.append(word)
+            continue
+        if "=" not in word and not word.startswith("--no") and not _is_switch(word):
+            word = f"{word}={_value_of(word, next(words, None))}"
+        experiment.append(word)
+    return own, experiment
+
+
+def _is_switch(option: str) -> bool:
+    """Whether an option of the config stands for True where it has no value."""
+    entry = KEYS.get(option.removeprefix("--config."))
+    return entry is not None and isinstance(entry.default, bool)
+
+
+def _value_of(option: str, following: str | None) -> str:
+    """The value of an option from the word that follows it."""
+    if following is None or following.startswith("--"):
+        raise ConfigError(f"{option} has no value; write {option}=VALUE")
+    return following
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of a command, which is in `command`, from what `split` gives.
+
+    Raises:
+      ConfigError: for what there is not, with the nearest that there is.
+    """
+    names = [word for word in arguments if not word.startswith("-")]
+    if not names and not {"-h", "--help", "--version"} & set(arguments):
+        raise ConfigError("no command given; start with resjax init mine, or see resjax --help")
+    if names and names[0] not in COMMANDS:
+        known = nearest(names[0], list(COMMANDS))
+        raise ConfigError(f"unknown command {names[0]!r}; {known}; see resjax --help")
+    parser = make_parser()
+    options, left = parser.parse_known_args(arguments)
+    if left:
+        own = command_parser(parser, options.command)
+        unknown = left[0].partition("=")[0]
+        if not unknown.startswith("-"):
+            remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
+            own.error(f"unknown argument {left[0]!r}{remedy}")
+        own.error(f"unknown option {unknown}; {_remedy(unknown, own, COMMANDS[options.command])}")
+    return options
+
+
+def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str:
+    """What an option that there is not was meant for: a key of that name, or a similar option."""
+    name = unknown.lstrip("-").replace("-", "_")
+    keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
+    keys = keys or [WORDS[word] for word in WORDS if word == name]
+    if keys and command.overrides:
+        return f"use {' or '.join(f'--config.{key}' for key in keys)}"
+    return nearest(
+        unknown, [option for option in own._option_string_actions if option != KEY_OPTION]
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; which one is in `options.command`."""
+    parser = Parser(
+        prog="resjax",
+        usage="resjax COMMAND [options]",
+        description=f"{ABOUT}\n\n{_overview()}",
+        epilog=f"resjax COMMAND --help tells more of one.\n\n{_exits()}\n{_listed(EXAMPLES)}",
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"resjax {resjax.__version__}",
+        help="print the version and exit",
+    )  # fmt: skip
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="resjax", help=argparse.SUPPRESS
+    )
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(
+            name,
+            help=command.summary,
+            usage=f"resjax {name} {command.usage}",
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=partial(_notes, command),
+            formatter_class=Help,
+            allow_abbrev=False,
+        )
+        command.arguments(own)
+        _add_experiment(own, command)
+    return parser
+
+
+def command_parser(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """That of a command, inside of that of all."""
+    [commands] = [action for action in parser._actions if action.dest == "command"]
+    return commands.choices[name]
+
+
+def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
+    """What `split` takes out before the rest is parsed, for the help to have it."""
+    group = parser.add_argument_group("the experiment")
+    if command.experiment:
+        group.add_argument(
+            "--config", metavar="FILE[:ARG]", default=argparse.SUPPRESS, help=command.experiment
+        )
+    if command.overrides:
+        group.add_argument(
+            KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
+            help="set a key; all: python -m resjax.cli.config_reference",
+        )  # fmt: skip
+
+
+def _overview() -> str:
+    return "\n\n".join(
+        f"{title}:\n" + "\n".join(f"  {name:12}{each.summary}" for name, each in group.items())
+        for title, group in GROUPS.items()
+    )
+
+
+def _exits() -> str:
+    return "exit codes:\n" + "".join(f"  {code:<5}{what}\n" for code, what in MEANINGS.items())
+
+
+def _notes(command: Command) -> str:
+    """What follows the options in the help of a command."""
+    notes = command.notes() if callable(command.notes) else command.notes
+    ended = f"exit codes: 0 done, 1 failed, 2 refused, {ENDINGS[command.goes_on]}\n"
+    return "\n".join(part for part in (notes, ended, _listed(command.examples)) if part)
+
+
+def _listed(examples: Iterable[str]) -> str:
+    return "examples:\n" + "".join(f"  {example}\n" for example in examples)

@@ -1,0 +1,61 @@
+"""`resjax bench`: how fast a network compiles and trains."""
+
+import argparse
+import functools
+
+from resjax.cli.commands import running
+from resjax.cli.commands.command import EXPERIMENT, Command
+from resjax.cli.commands.experiment import read_experiment
+from resjax.cli.parsing import path, seconds, wholes
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    running.add_platform(parser)
+    parser.add_argument("--depths", type=wholes, metavar="N,...", help="one after the other")
+    parser.add_argument(
+        "--seconds", type=seconds, default=5.0, metavar="S", help="to measure each for (default: 5)"
+    )
+    parser.add_argument(
+        "--trace", type=path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    import jax
+
+    from resjax.cli.terminal.plans import Measurements
+    from resjax.runs.rundir import make_directory
+    from resjax.training import hosts
+    from resjax.training.benchmark import measure_training
+    from resjax.training.plan import prepare
+
+    _, _, config, _ = read_experiment(rest)
+    hosts.require_platform(options.platform)
+    configs = []
+    for depth in options.depths or [config.model.depth]:
+        configs.append(config.copy_and_resolve_references())
+        configs[-1].model.depth = depth
+        prepare(configs[-1])
+    if options.trace:
+        make_directory(options.trace)
+    # What another process compiled must not be found.
+    jax.config.update("jax_enable_compilation_cache", False)
+    with Measurements(as_json=options.json) as table:
+        for config in configs:
+            depth = config.model.depth
+            trace = options.trace and options.trace / f"depth-{depth}"
+            tell = functools.partial(table.tell, depth)
+            table.add(measure_training(config, options.seconds, trace, tell))
+    return 0
+
+
+BENCH = Command(
+    summary="measure how fast a network compiles and trains",
+    usage="--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    examples=("resjax bench --config=experiments/speed.py:cifar-resnet20 --depths=20,56,110",),
+)

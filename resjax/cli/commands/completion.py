@@ -1,0 +1,37 @@
+"""`resjax completion`: what makes a shell complete commands, options, files and config keys."""
+
+import argparse
+
+from resjax.cli.commands.command import Command
+from resjax.config.overrides import refuse
+
+NOTES = """\
+bash: add to ~/.bashrc
+  eval "$(resjax completion bash)"
+zsh: add to ~/.zshrc, after compinit
+  eval "$(resjax completion zsh)"
+fish: once
+  resjax completion fish > ~/.config/fish/completions/resjax.fish
+"""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="that completes")
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from argcomplete import shellcode
+
+    refuse(rest)
+    print(shellcode(["resjax"], shell=options.shell))
+    return 0
+
+
+COMPLETION = Command(
+    summary="print what completes words in bash, zsh or fish",
+    usage="bash|zsh|fish",
+    run=_run,
+    arguments=_arguments,
+    notes=NOTES,
+    examples=("resjax completion bash",),
+)

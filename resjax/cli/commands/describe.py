@@ -1,0 +1,159 @@
+"""`resjax describe`: what a network has, without training it."""
+
+import argparse
+import dataclasses
+import json
+import textwrap
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
+
+from resjax.cli.commands.command import EXPERIMENT, Command
+from resjax.cli.commands.experiment import read_experiment
+from resjax.cli.parsing import filled, images, path, pixels, whole
+from resjax.cli.terminal.lines import tell
+from resjax.config import ConfigError
+from resjax.config.validation import validate
+
+if TYPE_CHECKING:
+    from resjax.training.roofline import Estimate
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", nargs="?", type=filled, metavar="NETWORK", help="a network such as resnet50"
+    )
+    parser.add_argument(
+        "--shortcut", type=filled, metavar="KIND", help="model.shortcut instead of its own"
+    )
+    parser.add_argument(
+        "--order", type=filled, metavar="ORDER", help="model.order instead of its own"
+    )
+    parser.add_argument(
+        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck with the stride"
+    )
+    parser.add_argument("--classes", type=whole, metavar="N", help="outputs instead of its own")
+    parser.add_argument("--size", type=pixels, metavar="PIXELS", help="side of the images")
+    parser.add_argument(
+        "--memory", type=images, metavar="BATCH",
+        help="compile a step for BATCH images, tell its memory",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", type=filled, metavar="NAME",
+        help="estimate a step on a100, h100, v3-8, v4-8, v5e-8",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=images, metavar="N",
+        help="images in that step (default: train.batch_size)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--diagram", type=path, metavar="FILE", help="draw it to FILE.svg, .png and .pdf"
+    )
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.models.build import build_model, preset
+    from resjax.models.summary import describe
+    from resjax.runs.rundir import make_directory
+    from resjax.training.plan import prepare
+
+    if (options.name is None) == (not rest):
+        raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
+    if options.batch and not options.device:
+        raise ConfigError(
+            f"--batch={options.batch} has no effect without --device, for which times are estimated"
+        )
+    if options.name:
+        name = options.name
+        config, image_shape, classes = preset(name)
+    else:
+        name, _, config, _ = read_experiment(rest)
+        plan = prepare(config)
+        image_shape, classes = plan.image_shape, len(plan.source.class_names)
+    title = name
+    for key in ("shortcut", "order", "stride_in"):
+        if (value := getattr(options, key)) is not None:
+            config.model[key] = value
+            title += f", {key}={value}"
+    if options.size is not None:
+        image_shape = (options.size, options.size, image_shape[-1])
+    validate(config)
+    model = build_model(config, options.classes or classes)
+    try:
+        description = describe(model, image_shape)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    memory, estimates = None, {}
+    if options.device:
+        estimates = _estimates(options, config, model.classes, image_shape)
+    if options.diagram:
+        make_directory(options.diagram.parent)
+    if options.memory:
+        from resjax.training.benchmark import training_memory
+
+        memory = {
+            what: training_memory(config, model.classes, image_shape, options.memory, remat)
+            for what, remat in (("kept", False), ("computed_again", True))
+        }
+    if options.json:
+        fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
+        if estimates:
+            fields["estimates"] = {
+                dtype: dataclasses.asdict(own) for dtype, own in estimates.items()
+            }
+        print(json.dumps({"name": name, **fields}, indent=2))
+    else:
+        from resjax.cli.terminal.plans import print_description, print_estimates, print_memory
+
+        print_description(title, description)
+        if estimates:
+            print_estimates(options.batch or config.train.batch_size, estimates)
+        if memory:
+            print_memory(options.memory, memory)
+    if options.diagram:
+        from resjax.report.diagram import draw_to
+
+        for path in draw_to(options.diagram, model, image_shape, title):
+            tell(f"diagram: {path}")
+    return 0
+
+
+def _estimates(
+    options: argparse.Namespace, config: ConfigDict, classes: int, image_shape: tuple[int, ...]
+) -> dict[str, "Estimate"]:
+    """Estimates by dtype: that of the config, or bfloat16 and float32 of a network by name."""
+    from resjax.training.benchmark import on_made_up_images
+    from resjax.training.plan import prepare
+    from resjax.training.roofline import estimate
+
+    batch_size = options.batch or config.train.batch_size
+    found = {}
+    for dtype in ("bfloat16", "float32") if options.name else (config.model.dtype,):
+        made_up = on_made_up_images(config, classes, image_shape, batch_size)
+        made_up.model.dtype = dtype
+        found[dtype] = estimate(prepare(made_up), options.device)
+    return found
+
+
+def _names() -> str:
+    from resjax.models.networks import KNOWN_NAMES
+
+    names = textwrap.fill(", ".join(KNOWN_NAMES), 76, break_on_hyphens=False)
+    return f"names:\n{textwrap.indent(names, '  ')}\n"
+
+
+DESCRIBE = Command(
+    summary="count what a network has, and draw it",
+    usage="NETWORK|--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    notes=_names,
+    examples=(
+        "resjax describe resnet50 --shortcut=identity --diagram=resnet50.svg",
+        "resjax describe --config=mine.py --config.model.depth=56",
+        "resjax describe resnet50 --device=v4-8 --batch=1024",
+    ),
+)

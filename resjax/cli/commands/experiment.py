@@ -1,0 +1,59 @@
+"""The words of a command that say the experiment: `--config=FILE[:ARG]`, `--config.KEY=VALUE`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from resjax.cli.parsing import Parser
+from resjax.config import ConfigError, UnknownName
+from resjax.config.naming import plain
+from resjax.config.overrides import override
+from resjax.config.paths import experiment_file
+
+
+def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
+    """What `--config=FILE[:ARG]` and the overrides `--config.KEY=VALUE` say.
+
+    Returns the name of the experiment, its module, its config and the overridden keys.
+    """
+    from resjax.sweeps.grid import load_experiment
+
+    files, overrides = _files(words)
+    if len(files) != 1:
+        given = f"{len(files)} experiments" if files else "no experiment"
+        raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
+    module, config = load_experiment(files[0])
+    overridden = override(config, overrides)
+    return plain(experiment_file(files[0])[0].stem), module, config, overridden
+
+
+@contextmanager
+def definitions(words: list[str]) -> Iterator[list[str]]:
+    """Where a run may have a shortcut that the file of `--config=FILE` defines; the other words.
+
+    Raises:
+      ConfigError: for one that nothing defines, with that option as the remedy.
+    """
+    from resjax.sweeps.grid import load_module
+
+    files, overrides = _files(words)
+    for file in files:
+        load_module(experiment_file(file)[0])
+    try:
+        yield overrides
+    except UnknownName as error:
+        if error.key not in ("model.shortcut", "model.shortcut_base"):
+            raise
+        raise ConfigError(
+            f"{error}, or name the experiment file that defines it by --config=FILE"
+        ) from None
+
+
+def _files(words: list[str]) -> tuple[list[str], list[str]]:
+    """The experiment files, and what is left."""
+    parser = Parser(prog="resjax", allow_abbrev=False, add_help=False)
+    parser.add_argument("--config", action="append", default=[])
+    options, left = parser.parse_known_args(words)
+    return options.config, left

@@ -1,0 +1,69 @@
+"""`resjax init`: an experiment file to start from."""
+
+import argparse
+import importlib.resources
+import keyword
+import re
+import sys
+from pathlib import Path
+
+from resjax.cli.commands.command import Command
+from resjax.cli.parsing import path
+from resjax.cli.terminal.lines import tell
+from resjax.config import ConfigError
+from resjax.config.overrides import refuse
+
+TEMPLATE = "template.txt"
+"""An experiment, in which `NAME.py` and `runs/NAME` become those of the new file."""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", type=path, metavar="NAME", help="of the file; .py is added")
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.runs.rundir import make_directory, write_text
+
+    refuse(rest)
+    file = options.name if options.name.suffix == ".py" else Path(f"{options.name}.py")
+    _refuse_name(file)
+    if file.exists():
+        raise ConfigError(f"{file} is there already; choose another name, or move it away")
+    make_directory(file.parent)
+    write_text(file, experiment(file))
+    workdir = Path("runs", file.stem)
+    for line in (
+        f"{file}: what is trained, and what is swept; read it first, then",
+        f"  resjax sweep --config={file} --dry-run",
+        f"  resjax sweep --config={file}",
+        f"  resjax report {workdir} --open",
+    ):
+        tell(line, sys.stdout)
+    return 0
+
+
+def experiment(file: Path) -> str:
+    """The text of an experiment file of this name."""
+    text = importlib.resources.files("resjax.cli.commands").joinpath(TEMPLATE).read_text("utf-8")
+    return text.replace("runs/NAME", f"runs/{file.stem}").replace("NAME.py", str(file))
+
+
+def _refuse_name(file: Path) -> None:
+    if file.stem.isidentifier() and not keyword.iskeyword(file.stem):
+        return
+    better = re.sub(r"\W", "_", file.stem)
+    better = better if better.isidentifier() and not keyword.iskeyword(better) else f"my_{better}"
+    raise ConfigError(
+        f"{file.stem!r} is not a name of a Python module; try {file.with_name(better)}"
+    )
+
+
+INIT = Command(
+    summary="write an experiment file to start from",
+    usage="NAME",
+    run=_run,
+    arguments=_arguments,
+    notes="The file trains plain networks, residual ones and a shortcut of your own, which\n"
+    "it defines. Nothing is overwritten.\n",
+    examples=("resjax init mine", "resjax init experiments/mine"),
+)

@@ -1,0 +1,80 @@
+"""`resjax probe`: what residual learning looks like from inside."""
+
+import argparse
+import textwrap
+
+from resjax.cli.commands.command import DEFINITIONS, Command
+from resjax.cli.commands.experiment import definitions
+from resjax.cli.parsing import WIDTH, count, filled, path, whole
+from resjax.cli.terminal.lines import tell
+from resjax.config.overrides import refuse
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", type=path, metavar="RUN", help="directory of the run")
+    parser.add_argument("--probe", type=filled, metavar="NAME,...", help="which (default: all)")
+    parser.add_argument(
+        "--checkpoint", type=count, metavar="STEP",
+        help="of this step, 0 before training (default: newest)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--examples", type=whole, metavar="N",
+        help="how many images (default: eval.probe_examples)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=filled, metavar="NAME", help="images to probe imported weights on"
+    )
+    parser.add_argument(
+        "--out", type=path, metavar="DIR", help="for the files (default: RUN/probes/STEP)"
+    )
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from resjax.cli.terminal.reports import print_probed
+    from resjax.probes.record import probe_run
+    from resjax.probes.table import chosen
+    from resjax.report.probes import write_probed
+    from resjax.runs.events import TensorBoard
+    from resjax.training.compilation import enable_cache
+
+    names = chosen(options.probe or "", "probe")
+    enable_cache()
+    with definitions(rest) as left:
+        refuse(left)
+        probed = probe_run(
+            options.dir, names, options.checkpoint, options.examples, options.data,
+            lambda name: tell(f"probe {name}"),
+        )  # fmt: skip
+    directory = options.out or options.dir / "probes" / str(probed.step)
+    figures = write_probed(probed, directory)
+    board = TensorBoard(directory)
+    board.add_figures(probed.step, (path for path in figures if path.suffix == ".png"))
+    board.close()
+    print_probed(probed, directory)
+    return 0
+
+
+def _probes() -> str:
+    from resjax.probes.table import PROBES
+
+    return "probes:\n" + "".join(
+        textwrap.fill(
+            (probe.measure.__doc__ or "").partition("\n")[0].rstrip("."), WIDTH,
+            initial_indent=f"  {name:15}", subsequent_indent=" " * 17,
+        ) + "\n"
+        for name, probe in PROBES.items()
+    )  # fmt: skip
+
+
+PROBE = Command(
+    summary="look inside the network of a run, block by block",
+    usage="RUN [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=DEFINITIONS,
+    notes=_probes,
+    examples=(
+        "resjax probe runs/degradation/none-56-seed0-1cd5ab2a",
+        "resjax probe runs/mine/half-20-seed0-9a3f6b21 --config=mine.py --probe=paths",
+    ),
+)

@@ -1,0 +1,211 @@
+"""`resjax sweep`: a grid of runs, and its report."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.cli.commands import report, running
+from resjax.cli.commands.command import EXPERIMENT, Command
+from resjax.cli.commands.experiment import read_experiment
+from resjax.cli.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.cli.parsing import filled, path, whole, without
+from resjax.cli.terminal.lines import tell
+from resjax.config import ConfigError
+from resjax.ops import native
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", type=path, metavar="DIR",
+        help="directory of the sweep (default: runs/EXPERIMENT)",
+    )  # fmt: skip
+    grid = parser.add_argument_group("the grid")
+    grid.add_argument(
+        "--sweep", type=filled, metavar="AXES",
+        help="axes to multiply, as depth,shortcut (default: all)",
+    )  # fmt: skip
+    grid.add_argument("--seeds", type=int, metavar="N", help="every network with seeds 0 to N-1")
+    grid.add_argument(
+        "--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="another axis, as model.depth=20,56",
+    )  # fmt: skip
+    grid.add_argument(
+        "--only", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="leave out all other runs, as shortcut=none",
+    )  # fmt: skip
+    grid.add_argument(
+        "--dry-run", action="store_true", help="list the runs, their state and cost, and stop"
+    )
+    grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
+    grid.add_argument(
+        "--device", type=filled, metavar="NAME",
+        help="with --dry-run: estimate the times there, as on v4-8",
+    )  # fmt: skip
+    work = parser.add_argument_group("the work")
+    work.add_argument(
+        "--jobs", type=whole, metavar="N",
+        help="processes that share the runs (default: 1 to 4)",
+    )  # fmt: skip
+    work.add_argument("--retry", action="store_true", help="go on with runs that failed, too")
+    running.add_platform(work)
+    work.add_argument(
+        "--launcher", choices=("local", "ray"), default="local",
+        help="what starts runs (default: local, this process)",
+    )  # fmt: skip
+    work.add_argument(
+        "--address", type=filled, metavar="ADDRESS",
+        help="of a Ray cluster: auto or HOST:PORT (default: none)",
+    )  # fmt: skip
+    running.add_hosts(parser)
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    if not options.dry_run:
+        native.start_building()  # while JAX is imported and the runs are looked at
+    from resjax.runs.rundir import DONE, run_state
+    from resjax.sweeps import grid, workers
+    from resjax.sweeps.local import check
+    from resjax.training import hosts
+
+    name, module, config, overridden = read_experiment(rest)
+    _refuse_mixed_options(options)
+    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
+    if here:
+        running.join(options, config)
+    workdir = options.workdir or Path("runs", name)
+    runs = grid.select_runs(
+        module,
+        config,
+        workdir,
+        options.sweep,
+        options.seeds,
+        overridden,
+        options.axis,
+        options.only,
+    )
+    if options.dry_run:
+        return _dry_run(runs, options)
+    jobs = options.jobs
+    if here:
+        check(runs)
+        jobs = jobs or workers.jobs_for(runs)
+    if options.launcher == "ray":
+        code = _work_on_ray(runs, options, Path(module.__file__))
+    elif jobs == 1:
+        code = running.execute(runs, options.retry)
+    else:
+        code = _work_side_by_side(runs, workdir, options.words, jobs)
+    # A driver of Ray leaves the devices of its machine to the runs.
+    if (options.launcher == "ray" or hosts.is_first()) and any(
+        run_state(directory) == DONE for directory in runs
+    ):
+        report.print_report(workdir, again=False)
+    return code
+
+
+def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
+    from resjax.cli.terminal.sweeps import print_dry_run
+    from resjax.runs.estimate import seconds_of, seconds_on, work_of
+    from resjax.runs.rundir import refuse_other_config
+    from resjax.runs.status import look
+
+    refuse_other_config(*next(iter(runs.items())))
+    work, statuses = work_of(runs), [look(directory) for directory in runs]
+    if options.device:
+        seconds, speed = seconds_on(runs, options.device), f"as estimated for {options.device}"
+    else:
+        seconds, speed = seconds_of(statuses, work), "at the speed of those that are done"
+    if options.json:
+        for status in statuses:
+            own = dataclasses.asdict(work[status.directory])
+            fields = {"run": status.directory.name, "state": status.state, **own}
+            print(json.dumps(fields | {"seconds": seconds[status.directory]}))
+    else:
+        print_dry_run(runs, statuses, work, seconds, speed)
+    return 0
+
+
+def _work_side_by_side(
+    runs: Mapping[Path, ConfigDict], workdir: Path, words: list[str], jobs: int
+) -> int:
+    from resjax.cli.terminal.live import Board, Watch
+    from resjax.runs.rundir import DONE, make_directory
+    from resjax.runs.status import look
+    from resjax.sweeps import workers
+
+    told = workers.environments(jobs)
+    logs = workdir / "workers"
+    make_directory(logs)
+    with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
+        codes = workers.run_workers([*without(words, "--jobs"), "--jobs=1"], told, logs, watch.tell)
+    if EXIT_UNFINISHED in codes:
+        raise KeyboardInterrupt
+    if EXIT_USAGE in codes:
+        log = logs / f"worker{codes.index(EXIT_USAGE)}.log"
+        lines = log.read_text(errors="replace").splitlines()
+        raise ConfigError(lines[-1].removeprefix("resjax: "))
+    unended = [directory for directory in runs if look(directory).state != DONE]
+    if unended:
+        tell(f"{len(unended)} runs are not done; see {logs}")
+    return EXIT_FAILED if unended else 0
+
+
+def _refuse_mixed_options(options: argparse.Namespace) -> None:
+    if options.json and not options.dry_run:
+        raise ConfigError("--json is for --dry-run; add that, or use resjax status --json")
+    if options.device and not options.dry_run:
+        raise ConfigError(
+            f"--device={options.device} is for --dry-run, which trains nothing; add that, or name "
+            "what to train on by --platform"
+        )
+    if options.launcher == "ray":
+        for key in ("coordinator", "processes", "process"):
+            if getattr(options, key) is not None:
+                raise ConfigError(f"--{key} has no effect: Ray places the runs; leave it out")
+        if (options.jobs or 1) > 1:
+            raise ConfigError(
+                f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
+                "leave it out, or use --launcher=local"
+            )
+    elif options.address is not None:
+        raise ConfigError("--address is that of a Ray cluster; add --launcher=ray")
+
+
+def _work_on_ray(
+    runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path
+) -> int:
+    from resjax.cli.terminal.live import Board, Watch
+
+    try:
+        from resjax.sweeps.ray.cluster import cluster
+        from resjax.sweeps.ray.driver import run_sweep
+    except ModuleNotFoundError:
+        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
+
+    runs = {directory.absolute(): config for directory, config in runs.items()}
+    board = Board({run: config.model.depth for run, config in runs.items()})
+    with cluster(options.address), Watch(board) as watch:
+        outcomes = run_sweep(runs, watch, options.retry, options.platform, experiment)
+    return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
+
+
+SWEEP = Command(
+    summary="train every network of a grid, and report",
+    usage="--config=FILE[:ARG] [options]",
+    run=_run,
+    arguments=_arguments,
+    experiment=EXPERIMENT,
+    overrides=True,
+    notes="What is done is not run again, so a grid can be widened at any time.\n"
+    + running.UNFINISHED,
+    goes_on=True,
+    examples=(
+        "resjax sweep --config=experiments/degradation.py --seeds=3",
+        "resjax sweep --config=mine.py --sweep=depth,shortcut --dry-run",
+        "resjax sweep --config=mine.py --axis optim.learning_rate=0.01,0.02 --jobs=2",
+    ),
+)

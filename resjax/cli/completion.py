@@ -1,0 +1,133 @@
+"""What a shell is told that completes a word of the command `resjax`.
+
+`resjax completion SHELL` prints the script that asks; the answers come from the parser of the
+commands, so that they are those of the version that is installed.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.util import decode_source
+from typing import Any
+
+from argcomplete import CompletionFinder
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+
+from resjax.cli.arguments import command_parser, make_parser
+from resjax.cli.commands import COMMANDS
+from resjax.config.keys import KEYS
+from resjax.config.paths import experiment_file
+
+START = "--config."
+"""The start of the options that set a key of a config."""
+
+OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
+"""The line by which an experiment file adds a shortcut to the table."""
+
+OWN_NAMES = {"model.shortcut": OWN_SHORTCUT, "model.shortcut_base": OWN_SHORTCUT}
+"""Keys that take names of an experiment file, and what finds those in it."""
+
+
+def complete() -> None:
+    """Answers the shell and ends the process."""
+    Finder()(completing_parser(), always_complete_options="long")
+
+
+def completing_parser() -> argparse.ArgumentParser:
+    """That of all commands, with an option for each key of a config, and what completes values."""
+    parser = make_parser()
+    for name, command in COMMANDS.items():
+        own = command_parser(parser, name)
+        for action in own._actions:
+            if action.metavar in COMPLETERS:
+                action.completer = COMPLETERS[action.metavar]
+        if command.overrides:
+            for key in sorted(KEYS):
+                about = KEYS[key].meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
+                own.add_argument(f"{START}{key}", help=about).completer = partial(_values, key)
+    return parser
+
+
+class Finder(CompletionFinder):
+    """Ends options that take a value with "=", and shows keys of a config once they are begun."""
+
+    def filter_completions(self, completions: list[str]) -> list[str]:
+        """What is shown of what fits."""
+        found = super().filter_completions(completions)
+        if any(not word.startswith(START) for word in found):
+            found = list(dict.fromkeys(START if word.startswith(START) else word for word in found))
+        options = self.active_parsers[-1]._option_string_actions
+        return [self._ended(word, options.get(word)) for word in found]
+
+    def _ended(self, word: str, option: argparse.Action | None) -> str:
+        if option is None or option.nargs == 0:
+            return word
+        self._display_completions[f"{word}="] = self._display_completions.get(word, "")
+        return f"{word}="
+
+
+def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
+    """The names that a key of a config takes, or else its default."""
+    from resjax.cli.config_reference import entries
+
+    entry = entries()[key]
+    own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []
+    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.said.default)]
+
+
+def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
+    """Completes the last of several names with commas between them."""
+
+    def complete_last(prefix: str, **given: Any) -> list[str]:
+        before = prefix[: prefix.rfind(",") + 1]
+        return [before + name for name in names(**given)]
+
+    return complete_last
+
+
+def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    return _found(r"^def sweep_(\w+)\(", parsed_args)
+
+
+def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
+    """What fits in the lines of the experiment file, which is read and not run."""
+    try:
+        text = decode_source(experiment_file(parsed_args.config)[0].read_bytes())
+    except (AttributeError, OSError, SyntaxError, ValueError):
+        return []
+    return re.findall(pattern, text, re.MULTILINE)
+
+
+def _networks(**_: Any) -> Iterable[str]:
+    from resjax.models.networks import KNOWN_NAMES
+
+    return KNOWN_NAMES
+
+
+def _probes(**_: Any) -> Iterable[str]:
+    from resjax.probes.table import PROBES
+
+    return PROBES
+
+
+def _settings(**_: Any) -> list[str]:
+    return [f"{key}=" for key in sorted(KEYS)]
+
+
+COMPLETERS: dict[str, Any] = {
+    "DIR": DirectoriesCompleter(),
+    "RUN": DirectoriesCompleter(),
+    "FILE": FilesCompleter(),
+    "DIR|FILE": FilesCompleter(),
+    "IMAGE": FilesCompleter(),
+    "FILE[:ARG]": FilesCompleter(("py",)),
+    "VALUE": SuppressCompleter(),
+    "AXES": _in_list(_axes),
+    "NETWORK": _networks,
+    "NAME,...": _in_list(_probes),
+    "KEY=V,V": _settings,
+    "KIND": partial(_values, "model.shortcut"),
+    "ORDER": partial(_values, "model.order"),
+}
+"""What completes a value, by what the help calls it; other values are not completed."""

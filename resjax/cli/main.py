@@ -1,0 +1,135 @@
+"""The command `resjax`: parses, calls, prints."""
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from resjax.cli.arguments import parse, split
+from resjax.cli.commands import COMMANDS
+from resjax.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.cli.terminal.lines import complain, shortened
+from resjax.config import ConfigError, Notice
+from resjax.cores import take_own_cores
+from resjax.runs.interruption import how_to_go_on, interruptible
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command, and returns what `resjax.cli.exits` says."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    take_own_cores(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names may have letters that it cannot encode
+    with _drawing_into_files():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command; a refusal is told in a line."""
+    interrupted = EXIT_INTERRUPTED, "\ninterrupted"
+    try:
+        own, experiment = split(arguments)
+        options = parse(own)
+        options.words = arguments
+        command = COMMANDS[options.command]
+        if command.goes_on:
+            interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
+        with interruptible(*interrupted):
+            return command.run(options, experiment)
+    except ConfigError as error:
+        complain(error)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        code, line = interrupted
+        print(line, file=sys.stderr)
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        complain(f"{place}{error.strerror or error}")
+        return EXIT_FAILED
+    except (Exception, GeneratorExit, SystemExit) as error:
+        if (reason := _not_ours(error)) is None:
+            raise
+        complain(reason)
+        return EXIT_USAGE
+
+
+def _not_ours(error: BaseException) -> object:
+    """The line about an error of an experiment, or of JAX without a device; None for any other."""
+    grid = sys.modules.get("resjax.sweeps.grid")  # imported if an experiment is
+    if grid and (reason := grid.fault(error)):
+        return reason
+    if "jax" in sys.modules and isinstance(error, AssertionError | RuntimeError):
+        from resjax.training.hosts import no_device
+
+        return no_device()
+    return None
+
+
+@contextmanager
+def _drawing_into_files() -> Iterator[None]:
+    """Has matplotlib draw into files; the environment may name what another process shows.
+
+    A notebook hands its own backend on to the commands in it, and not each can have that.
+    """
+    name, before = "MPLBACKEND", os.environ.get("MPLBACKEND")
+    if "ipykernel" in sys.modules:  # this process is the notebook's, whose figures stay there
+        yield
+        return
+    os.environ[name] = "Agg"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def command() -> NoReturn:
+    """The console script: `main`, then the end of the process.
+
+    After an interruption, or while it waits for other hosts, it ends without Python's own cleaning
+    up, which would take the devices from computations that are still under way.
+    """
+    if "_ARGCOMPLETE" in os.environ:
+        from resjax.cli.completion import complete
+
+        complete()
+    warnings.formatwarning = _one_line
+    warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
+    sys.unraisablehook = _but_for_echoes
+    if sys.stdout is not None:  # or it was closed, and nothing is printed
+        sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
+    code = main()
+    hosts = sys.modules.get("resjax.training.hosts")  # with JAX, which not every command needs
+    if code in (EXIT_INTERRUPTED, EXIT_UNFINISHED) or (hosts and hosts.joining()):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # or they were closed
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _but_for_echoes(unraisable: Any) -> None:
+    """Prints what nobody can catch, but not the echoes of a checkpoint that cannot be written.
+
+    Every array of it tells that it has failed, and after the first nobody waits for the others.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the place in the code, which is for who wrote it."""
+    return f"warning: {shortened(' '.join(str(message).split()))}\n"
+
+
+if __name__ == "__main__":
+    command()

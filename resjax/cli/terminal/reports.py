@@ -1,0 +1,83 @@
+"""What a person is told of the report of a sweep, and of probes."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.tables import literal, print_whole
+from resjax.probes.record import Probed
+from resjax.probes.table import PROBES
+from resjax.report.probes import arrays_by_block
+from resjax.report.report import Report
+from resjax.report.tables import HEADER, rows
+
+
+def print_report(report: Report) -> None:
+    """The tables, the verdicts and where the files are, to stdout."""
+    console = Console(highlight=False, markup=False)
+    for section in report.sections:
+        title = section.table.title if len(report.sections) > 1 else None
+        table = Table(
+            title=title and literal(title), box=None, padding=(0, 1, 0, 0), pad_edge=False
+        )
+        for name in HEADER:
+            left = name == "shortcut"
+            table.add_column(
+                name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
+            )
+        apart = any(len(arm.cells) > 1 for arm in section.table.arms)
+        for arm in section.table.arms:
+            for row in rows(arm.cells):
+                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
+            if apart:
+                table.add_row()
+        print_whole(console, table)
+        for verdict in section.verdicts:
+            style = "bold" if verdict.degrades else None
+            say(console, verdict.line, style)
+        if not section.verdicts:
+            say(console, section.headline)
+        for line in section.notes:
+            say(console, line)
+        console.print()
+    for run in report.missing:
+        say(console, f"not in the table: {run.name} ({run.state})")
+    for section in report.sections:
+        for figure in section.figures[:1]:
+            say(console, f"figure: {figure.with_suffix('.png')}")
+    say(console, f"report: {report.directory / 'index.html'}")
+
+
+def print_probed(probed: Probed, directory: Path) -> None:
+    """First, middle and last block of every array, and where the files are, to stdout."""
+    console = Console(highlight=False, markup=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("probe", "array", "first", "middle", "last"):
+        left = heading in ("probe", "array")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    several = False
+    for probe in probed.found:
+        for name, array in arrays_by_block(probed, probe).items():
+            values = (array[0], array[len(array) // 2], array[-1])
+            table.add_row(probe, name, *map(_few, values))
+            several = several or array[0].size > 1
+    say(
+        console,
+        f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
+        f"{probed.examples} examples",
+    )
+    print_whole(console, table)
+    if several:
+        say(console, "several numbers in a cell are of the layers of the block, in their order")
+    for probe in probed.found:
+        if quantity := PROBES[probe].quantity:
+            say(console, f"{probe}: {quantity}")
+    say(console, f"arrays and figures: {directory}")
+
+
+def _few(values: np.ndarray) -> str:
+    """A number, or those of the layers of a block; a dash for what is not defined there."""
+    return " ".join("-" if np.isnan(value) else f"{value:.3g}" for value in np.ravel(values))

@@ -1,0 +1,53 @@
+"""Tables and numbers as a person reads them."""
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resjax.cli.terminal.lines import printable
+
+NARROWEST = 12
+"""Columns of the first column of a table that has to make room."""
+
+
+def several(number: int, what: str) -> str:
+    """Such as "1 run" and "2 runs"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def literal(name: str) -> Text:
+    """A cell with a name as it is, whatever it holds."""
+    return Text(printable(name))
+
+
+def fit(console: Console, table: Table, overflow: str = "fold") -> None:
+    """Takes from the first column of a table, of names, what a terminal has not; never a number.
+
+    Args:
+      console: that the table is printed on.
+      table: whose columns do not wrap.
+      overflow: what is done with names that are too long: "fold" or "ellipsis".
+    """
+    excess = _needs(console, table) - console.width
+    if excess > 0:
+        names = table.columns[0]
+        texts = "\n".join(map(str, (names.header, *names.cells)))
+        longest = max(map(cell_len, texts.split("\n")))
+        names.max_width = max(NARROWEST, longest - excess)
+        names.no_wrap, names.overflow = overflow != "fold", overflow
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table in the columns it needs, also where there are fewer: no number is cut off."""
+    if console.is_terminal:
+        fit(console, table)
+    before = console.width
+    console.width = max(before, _needs(console, table))
+    console.print(table, crop=False)
+    console.width = before
+
+
+def _needs(console: Console, table: Table) -> int:
+    options = console.options.update(max_width=10_000)
+    return table.__rich_measure__(console, options).maximum

@@ -1,0 +1,86 @@
+"""The name of a run, and the keys of its config that decide it."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resjax.config import defaults, flatten
+from resjax.config.durations import parse_duration
+from resjax.config.keys import KEYS
+
+MOST_BYTES = 200
+"""Longest name that becomes part of a path: file systems take 255, and more is added to it."""
+
+
+def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that decide a result and differ from their defaults, {dotted key: value}.
+
+    Two configs in which these are equal are the same run, also when a later version of resjax has
+    more keys: those have defaults that keep the old behaviour.
+
+    >>> deciding_keys({"model": {"depth": 56, "width": 0, "remat": True}})
+    {'model.depth': 56}
+    """
+    chosen = {}
+    for key, value in flatten(config).items():
+        if key not in KEYS:
+            chosen[key] = value
+        elif not KEYS[key].execution:
+            default = defaults()[key]
+            value = _in_one_spelling(key, value, default)
+            if value != _in_one_spelling(key, default, default):
+                chosen[key] = value
+    return dict(sorted(chosen.items()))
+
+
+def _in_one_spelling(key: str, value: Any, default: Any) -> Any:
+    """A value as it is compared: a float if the default is one, and a duration as it is parsed."""
+    if isinstance(default, float):
+        return float(value)
+    if KEYS[key].duration and isinstance(default, str):
+        number, unit = parse_duration(value)
+        return f"{number} {unit}"
+    return value
+
+
+def run_id(config: ConfigDict) -> str:
+    """A readable name and a hash of `deciding_keys`, such as `identity-56-seed0-9a3f6b21`.
+
+    >>> from resjax.config import default_config
+    >>> config = default_config()
+    >>> run_id(config)
+    'identity-20-seed0-44136fa3'
+    >>> config.model.unroll = "all"  # how it is executed
+    >>> run_id(config)
+    'identity-20-seed0-44136fa3'
+    """
+    text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
+
+
+def composed(name: str) -> str:
+    r"""A name as most systems spell it: its letters with their accents, which macOS takes apart.
+
+    >>> composed("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def plain(name: str) -> str:
+    """A name as one part of a path, which neither leaves its directory nor hides in it.
+
+    >>> plain("my shortcut"), plain("../../escaped"), plain("..")
+    ('my shortcut', '__.._escaped', '_')
+    """
+    printable = "".join(
+        letter if letter.isprintable() and letter not in "/\\" else "_" for letter in name
+    )
+    short = printable.encode()[:MOST_BYTES].decode(errors="ignore")
+    return re.sub(r"^\.+|^$", "_", short)

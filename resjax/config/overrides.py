@@ -1,0 +1,58 @@
+"""Keys of a config that the command line sets: `--config.KEY=VALUE`."""
+
+import re
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from resjax.config import ConfigError, flatten, nearest_key, use_own_values
+from resjax.config.keys import KEYS
+from resjax.config.validation import validate
+
+
+def override(config: ConfigDict, overrides: list[str]) -> list[str]:
+    """Does what `--config.KEY=VALUE` say, and returns the keys.
+
+    Raises:
+      ConfigError: for a key that there is not, and a value that its key does not take.
+    """
+    known, overridden = flatten(config), []
+    for word in overrides:
+        if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
+            if match[1] not in known:
+                raise ConfigError(
+                    f"unknown config key {match[1]!r}; {nearest_key(match[1], list(known))}"
+                )
+            overridden.append(match[1])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
+    try:
+        refuse(values(["resjax", *overrides])[1:])
+    except ConfigError:
+        raise
+    except (MemoryError, RecursionError):  # of Python's parser
+        raise ConfigError("a value of --config.KEY=VALUE is nested too deeply") from None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(_refusal(overridden, overrides, str(error))) from None
+    use_own_values(config)
+    validate(config)
+    return overridden
+
+
+def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
+    """What to say of a word that absl refuses: in the words of its key, if the key is known."""
+    for key, word in zip(keys, overrides, strict=True):
+        if key in KEYS and said.startswith(f"flag {word}: "):
+            entry, value = KEYS[key], word.partition("=")[2]
+            return f"{key}={value} is not {entry.expected or WORDS[type(entry.default)]}"
+    return " ".join(said.split())
+
+
+WORDS = {bool: "True or False", tuple: "a tuple, such as ('50%', '75%')"}
+"""What a key takes whose `expected` is empty, by the type of its default."""
+
+
+def refuse(words: list[str]) -> None:
+    """Raises ConfigError for arguments that nothing has asked for."""
+    if words:
+        raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")

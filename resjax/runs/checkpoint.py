@@ -1,0 +1,305 @@
+"""Checkpoints of a run: written while it trains, verified before they are used.
+
+checkpoints/STEP/state/           the training state, by Orbax
+checkpoints/STEP/checkpoint.json  what else the run needs to go on, and the SHA-256 of every file
+
+`checkpoint.json` is written last, so a directory without one is partial. A second checkpoint of the
+same step, such as that before and that after its evaluation, is `STEP.2`.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from resjax.config import ConfigError
+from resjax.training import hosts
+from resjax.runs import room, rundir
+from resjax.training.parallel import Parallel
+
+DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
+
+BYTES_BESIDE = 1 << 20
+"""Of a checkpoint, beside the arrays; those of the files of a small one are mostly this."""
+
+_NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a run needs beside its training state to go on, as JSON can hold it.
+
+    Attributes:
+      run: name of the run, as `run_id` gives it.
+      step: steps taken.
+      evaluated: steps that had been taken at the last evaluation; 0 before the first.
+      grown: whether the network is the deep one already, if the run grows one.
+      lines: those of `metrics.jsonl`.
+      best: fields of the best evaluation, as in a summary; empty if none is selected.
+      seconds: spent until then, by what for.
+      data: {"fingerprint", "feed"}, of the source and the state of the feed.
+      execution: what the bits depend on beside the config; see `manifest.describe_execution`.
+    """
+
+    run: str
+    step: int
+    evaluated: int
+    grown: bool
+    lines: list[dict[str, Any]]
+    best: dict[str, float]
+    seconds: dict[str, float]
+    data: dict[str, Any]
+    execution: dict[str, Any]
+
+
+class Damaged(ConfigError):
+    """A checkpoint that is not what was written: a file is missing or has another digest."""
+
+
+def found(run: Path) -> list[Path]:
+    """The directories of a run's checkpoints, partial ones too, the newest first."""
+    named = []
+    for path in (run / DIRECTORY).glob("*"):
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_dir():
+            named.append(((int(match[1]), int(match[2] or 1)), path))
+    return [path for _, path in sorted(named, reverse=True)]
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a process ended while it wrote or removed this checkpoint."""
+    return not (path / FACTS).exists()
+
+
+def verified(path: Path) -> Facts:
+    """The facts of a checkpoint all of whose files are as they were written.
+
+    Raises:
+      Damaged: naming the file that is not.
+    """
+    try:
+        content = rundir.read_json(path / FACTS)
+        written = content.pop("files")
+        facts = Facts(**content)
+    except ConfigError as error:
+        raise Damaged(str(error).partition("; ")[0]) from None
+    except (KeyError, TypeError) as error:
+        raise Damaged(f"{FACTS} has other fields: {error}") from None
+    for name, digest in written.items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise Damaged(f"{name} is outside of {path}")
+        try:
+            actual = _sha256(file)
+        except OSError as error:
+            raise Damaged(f"{name}: {error.strerror}") from None
+        if actual != digest:
+            raise Damaged(f"{name} has another SHA-256 than when it was written")
+    return facts
+
+
+def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
+    """The newest checkpoint that verifies, its facts, and a line for each newer one that does not.
+
+    Partial ones are no checkpoints.
+    """
+    complaints: list[str] = []
+    path, facts = next(whole(run, complaints.append), (None, None))
+    return path, facts, complaints
+
+
+def whole(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
+    """The checkpoints that verify, the newest first, and their facts; a line about any other."""
+    for path in found(run):
+        if is_partial(path):
+            continue
+        try:
+            yield path, verified(path)
+        except Damaged as error:
+            complain(f"checkpoint {path.name} is damaged ({error}) and not used")
+
+
+def remove_partial(run: Path) -> None:
+    """Removes what no process is writing any more; for who holds the lock of the run."""
+    for path in filter(is_partial, found(run)):
+        shutil.rmtree(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint; should that be cut short, it is partial."""
+    (path / FACTS).unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+class Checkpoints:
+    """Writes the checkpoints of a run, one at a time, while training goes on.
+
+    Every host calls the same methods at the same step.
+
+    Args:
+      run: directory of the run.
+      parallel: the devices of the state.
+      keep: number of newest checkpoints that are kept, beside that of the best evaluation.
+    """
+
+    def __init__(self, run: Path, parallel: Parallel, keep: int):
+        # Orbax takes half a second to import. What it logs as errors it raises as well.
+        import orbax.checkpoint
+
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.run, self.parallel, self.keep = run.absolute(), parallel, keep
+        self.orbax = orbax.checkpoint
+        self.writer = orbax.checkpoint.AsyncCheckpointer(
+            orbax.checkpoint.PyTreeCheckpointHandler(use_compression=False)
+        )
+        self.finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.pending: Future | None = None
+        self.saved: Facts | None = None
+
+    def save(self, state: Any, facts: Facts) -> None:
+        """Copies the state and starts to write it, when the one before is written.
+
+        One that was just saved is not saved again.
+
+        Raises:
+          OSError: if the one before, or this one, could not be written.
+        """
+        self.wait()
+        if self.saved and _position(self.saved) == _position(facts):
+            return
+        hosts.on_first(lambda: self._refuse_full_disk(state))
+        path = hosts.on_first(lambda: str(self._place(facts.step)))
+        with _or_nothing(Path(path)):
+            self.writer.save(
+                Path(path, STATE), args=self.orbax.args.PyTreeSave(self._copied(state))
+            )
+        self.pending = self.finisher.submit(self._finish, Path(path), facts)
+        self.saved = facts
+
+    def wait(self) -> None:
+        """Until everything is written.
+
+        Raises:
+          OSError: if that was not possible.
+        """
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
+
+    def failed(self) -> bool:
+        """Whether what is being written cannot be; `wait` then says why."""
+        return bool(self.pending and self.pending.done() and self.pending.exception())
+
+    def newest_step(self) -> int | None:
+        """Steps at the newest checkpoint, if there is one."""
+        self.wait()
+        whole = [path for path in found(self.run) if not is_partial(path)]
+        return int(whole[0].name.partition(".")[0]) if whole else None
+
+    def restore(self, path: Path, facts: Facts, like: Any) -> Any:
+        """The state of a verified checkpoint on the devices, of the structure and dtypes `like`.
+
+        Raises:
+          Damaged: if it is of another structure.
+        """
+        sharding = NamedSharding(self.parallel.mesh, PartitionSpec())
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+        )
+        arguments = self.orbax.checkpoint_utils.construct_restore_args(shapes)
+        try:
+            state = self.writer.restore(
+                path.absolute() / STATE,
+                args=self.orbax.args.PyTreeRestore(item=shapes, restore_args=arguments),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(
+                f"{path} holds another state ({str(error).splitlines()[0]}); go on with the resjax "
+                "that wrote it, or remove its directory"
+            ) from None
+        self.saved = facts
+        return state
+
+    def close(self) -> None:
+        """Ends the threads; what was started is written, or not there."""
+        self.finisher.shutdown()
+        self.writer.close()
+
+    def _refuse_full_disk(self, state: Any) -> None:
+        """Raises OSError if there is no room, before Orbax finds out and has a lot to say."""
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
+        if free < needed:
+            raise room.no_room(
+                self.run / DIRECTORY,
+                f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
+            )
+
+    def _copied(self, state: Any) -> Any:
+        """A state that stays what it is when the next step takes the memory of this one."""
+        if self.parallel.hosts > 1:
+            return self.parallel.whole(jax.device_get(state))
+        return jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+
+    def _place(self, step: int) -> Path:
+        """A new directory for a checkpoint of a step."""
+        names = itertools.chain([str(step)], (f"{step}.{n}" for n in itertools.count(2)))
+        path = next(
+            path for path in (self.run / DIRECTORY / name for name in names) if not path.exists()
+        )
+        path.mkdir(parents=True)
+        return path
+
+    def _finish(self, path: Path, facts: Facts) -> None:
+        """Waits until the state is written, seals it, and removes what is not kept any more."""
+        with _or_nothing(path):
+            self.writer.wait_until_finished()
+            if not hosts.is_first():
+                return
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            digests = {file.relative_to(path).as_posix(): _sha256(file) for file in files}
+            rundir.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})
+        self._prune(facts)
+
+    def _prune(self, newest: Facts) -> None:
+        whole = [path for path in found(self.run) if not is_partial(path)]
+        for path in whole[self.keep :]:
+            if not _is_best(path, newest):
+                remove(path)
+
+
+def _position(facts: Facts) -> tuple[int, int, bool]:
+    return facts.step, facts.evaluated, facts.grown
+
+
+def _is_best(path: Path, newest: Facts) -> bool:
+    """Whether a checkpoint is of the step whose evaluation is the best so far."""
+    return path.name.partition(".")[0] == str(newest.best.get("best_step"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _or_nothing(path: Path) -> Iterator[None]:
+    """Removes a checkpoint whose writing fails; a full disk is an OSError that says so."""
+    with room.refused(path, "a checkpoint did not fit"):
+        try:
+            yield
+        except Exception:
+            shutil.rmtree(path, ignore_errors=True)
+            raise

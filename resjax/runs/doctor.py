@@ -1,0 +1,208 @@
+"""What is the matter with the runs in a directory, and what to do about it."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resjax.config import ConfigError
+from resjax.probes.record import FILE as PROBES_FILE
+from resjax.runs import checkpoint, claims, rundir, weights
+from resjax.runs.summary import read_summary
+
+RUNNING, DAMAGED = "running", "damaged"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A run as it is on disk.
+
+    Attributes:
+      directory: of the run.
+      state: done, failed, unfinished, imported, running, or damaged: a file is not what was
+        written, or holds numbers that no network can have.
+      step: steps at the last thing that was noted, None before.
+      age: seconds since then.
+      why: why it is not done; empty if it is.
+      size: bytes of all files.
+      whole: names of the checkpoints that verify, the newest first.
+      damaged: a line for each that does not.
+      partial: what a process left that ended while it wrote; nobody ever reads it.
+      advice: what to do; empty if there is nothing to do.
+    """
+
+    directory: Path
+    state: str
+    step: int | None
+    age: float | None
+    why: str
+    size: int
+    whole: list[str]
+    damaged: list[str]
+    partial: list[Path]
+    advice: str
+
+
+def examine_all(directory: Path) -> list[Finding]:
+    """The runs in a directory, in order of their names, or that directory if it is a run itself.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    return [examine(run) for run in rundir.runs_in(directory)]
+
+
+def examine(run: Path) -> Finding:
+    """Reads and verifies all that a run has on disk, and changes nothing."""
+    running = claims.owner(run)
+    whole, damaged, partial = [], [], []
+    for path in checkpoint.found(run):
+        if checkpoint.is_partial(path):
+            partial.append(path)
+            continue
+        try:
+            checkpoint.verified(path)
+            whole.append(path.name)
+        except checkpoint.Damaged as error:
+            damaged.append(f"checkpoint {path.name}: {error}")
+    partial += rundir.partial_files(run)
+    complaint = _complaint(run)
+    state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)
+    last = _last_event(run)
+    if state == DAMAGED:
+        why, advice = complaint, _mend(run, complaint, whole)
+    else:
+        why, advice = DESCRIPTIONS[state](run, last, whole)
+    return Finding(
+        directory=run,
+        state=state,
+        step=last.get("step"),
+        age=max(0.0, time.time() - last["at"]) if "at" in last else None,
+        why=why,
+        size=sum(path.stat().st_size for path in run.rglob("*") if path.is_file()),
+        whole=whole,
+        damaged=damaged,
+        partial=[] if running else partial,
+        advice=advice,
+    )
+
+
+def repair(finding: Finding) -> list[Path]:
+    """Removes what is partial, and nothing else; returns it.
+
+    Raises:
+      Claimed: if the run has been started meanwhile.
+    """
+    if not finding.partial:
+        return []
+    with claims.claimed(finding.directory):
+        for path in finding.partial:
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+    return finding.partial
+
+
+def _complaint(run: Path) -> str | None:
+    """About the first file that cannot be trusted; None if all can."""
+    try:
+        rundir.read_config(run)
+        for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
+            if (run / name).exists():
+                rundir.read_json(run / name)
+        if (run / "result.json").exists():
+            read_summary(run)
+            rundir.read_metrics(run)
+        for name in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
+            if (run / name).exists():
+                rundir.read_lines(run / name)
+        if rundir.run_state(run) == rundir.DONE:
+            _refuse_cut(run / PROBES_FILE)
+        _refuse_incomplete(run)
+        if (run / weights.FILE).exists():
+            weights.refuse_broken(weights.read_weights(run), str(run / weights.FILE))
+    except ConfigError as error:
+        return str(error).partition("; ")[0]
+    return None
+
+
+def _refuse_incomplete(run: Path) -> None:
+    """Raises ConfigError if a file is not there, or not whole, that a run in its state has."""
+    state, sealed = rundir.run_state(run), {}
+    if state == rundir.DONE and "metrics_sha256" in rundir.read_json(run / "result.json"):
+        # Without it, it is of an early version, which may have written none.
+        sealed = rundir.read_json(run / "manifest.json").get("files", {})
+    if (weights.FILE in sealed or state == rundir.IMPORTED) and not (run / weights.FILE).exists():
+        raise ConfigError(f"{run / weights.FILE} is missing")
+    for name in sealed:
+        if (run / name).exists():  # of the times it may not be; see `_mend`
+            rundir.refuse_other_file(run / name, sealed[name])
+
+
+def _refuse_cut(path: Path) -> None:
+    """Raises ConfigError if the last line of a file is not whole, as only that of a run may be."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        raise ConfigError(f"cannot read {path} (its last line is cut off)")
+
+
+def _last_event(run: Path) -> dict:
+    try:
+        return (rundir.read_lines(run / "timing.jsonl") or [{}])[-1]
+    except ConfigError:
+        return {}
+
+
+def _mend(run: Path, complaint: str, whole: list[str]) -> str:
+    """What to do about a file that is damaged or gone."""
+    if weights.FILE in complaint and " values that are " in complaint:
+        return "train it again with a lower optim.learning_rate, or import weights that are whole"
+    if rundir.run_state(run) == rundir.IMPORTED:
+        return f"remove {run} and import it again"
+    if PROBES_FILE in complaint:
+        return f"remove {run / PROBES_FILE}: nothing needs it, and resjax probe probes a checkpoint"
+    if "timing.jsonl" in complaint and rundir.run_state(run) != rundir.UNFINISHED:
+        return f"remove {run / 'timing.jsonl'}: it tells what the run has cost, and nothing else"
+    if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
+        return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} has it all"
+    if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:
+        return f"start it again: {_from(whole)}, and writes the file anew"
+    return f"remove {run} and start it again"
+
+
+def _from(whole: list[str]) -> str:
+    return f"it goes on from checkpoint {whole[0]}" if whole else "it starts anew"
+
+
+def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return "", ""
+
+
+def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return rundir.read_failure(
+        run
+    ), "start it again with --retry, or change its config for another run"
+
+
+def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    if last.get("event") == "stopped":
+        why = f"stopped by {last.get('why', 'a signal')}"
+    else:
+        why = "ended without a word: killed, or the machine went down"
+    return why, f"start it again: {_from(whole)}"
+
+
+def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return f"{claims.owner(run)} is at work on it", ""
+
+
+def _imported(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
+    return "holds weights that no run of resjax trained", ""
+
+
+DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
+    rundir.DONE: _done,
+    rundir.FAILED: _failed,
+    rundir.UNFINISHED: _unfinished,
+    rundir.IMPORTED: _imported,
+    RUNNING: _running,
+}
+"""By state: why a run is in it, and what to do."""

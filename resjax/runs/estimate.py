@@ -1,0 +1,85 @@
+"""What the runs of a grid will take, before any of them is trained."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ml_collections import ConfigDict
+
+from resjax.config import flatten
+from resjax.runs.status import Status
+from resjax.training.benchmark import PASSES
+from resjax.training.plan import Plan, prepare
+from resjax.training.roofline import estimate
+
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Of one run.
+
+    Attributes:
+      params: number of parameters.
+      multiply_adds: of a forward pass of one image.
+      total: multiply-adds of the whole training, forward and backward.
+    """
+
+    params: int
+    multiply_adds: int
+    total: float
+
+
+def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
+    """The work of each run; those that differ in their seed alone have the same.
+
+    Raises:
+      ConfigError: for a config that cannot be run.
+    """
+
+    def compute(plan: Plan) -> Work:
+        params, multiply_adds = plan.sizes
+        images = plan.marks[-1] * plan.config.train.batch_size
+        return Work(params, multiply_adds, float(PASSES * multiply_adds * images))
+
+    return _by_kind(runs, compute)
+
+
+def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:
+    """Seconds that each run takes, from the median speed of those that are done; None unless any.
+
+    Runs that are done have their own.
+    """
+    done = {s.directory: s.seconds for s in statuses if s.seconds}
+    speeds = [work[directory].total / seconds for directory, seconds in done.items()]
+    speed = statistics.median(speeds) if speeds else None
+    return {
+        directory: done.get(directory, own.total / speed if speed else None)
+        for directory, own in work.items()
+    }
+
+
+def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float]:
+    """Seconds of the training steps of each run on a device that is not here.
+
+    Raises:
+      ConfigError: for an unknown device.
+    """
+    return _by_kind(runs, lambda plan: plan.marks[-1] * estimate(plan, device).step_seconds)
+
+
+def _by_kind(
+    runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value]
+) -> dict[Path, Value]:
+    """Computes a value of the plan of each run, once for all that differ in their seed alone."""
+    kinds: dict[str, Value] = {}
+    found = {}
+    for directory, config in runs.items():
+        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+        if kind not in kinds:
+            kinds[kind] = compute(prepare(config))
+        found[directory] = kinds[kind]
+    return found

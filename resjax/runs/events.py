@@ -1,0 +1,132 @@
+"""The numbers of `metrics.jsonl` for tools that show them: TensorBoard, Weights & Biases.
+
+The lines are the source: what such a tool has of a run is made from them.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from resjax.config import flatten
+from resjax.config.naming import run_id
+
+AXES = ("step", "epoch")
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line that are no axis."""
+    return {
+        name: value
+        for name, value in line.items()
+        if name not in AXES and isinstance(value, int | float)
+    }
+
+
+class Writer(Protocol):
+    """Shows the lines of a run elsewhere."""
+
+    def add(self, line: Mapping[str, Any]) -> None: ...
+
+    def add_histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    """The event file of a run: scalars of its lines, histograms, figures. It is made anew."""
+
+    def __init__(self, directory: Path, config: ConfigDict | None = None):
+        # It would import PyTorch for the name of a type: a second and 200 MB in every process.
+        with hidden("torch"):
+            from tensorboardX import SummaryWriter
+
+        for stale in directory.glob("events.out.tfevents.*"):
+            stale.unlink()
+        self.writer = SummaryWriter(str(directory), write_to_disk=True)
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        for name, value in scalars(line).items():
+            self.writer.add_scalar(name, value, line["step"])
+        self.writer.flush()
+
+    def add_histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            self.writer.add_histogram(name, array, step)
+        self.writer.flush()
+
+    def add_figures(self, step: int, paths: Iterable[Path]) -> None:
+        """Adds pictures in PNG files, by their names."""
+        from matplotlib.image import imread
+
+        for path in paths:
+            picture = np.uint8(255 * imread(path)[..., :3])
+            self.writer.add_image(path.stem, picture, step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases of the same name, which goes on if this one does.
+
+    Where it is sent, and whether at all, its own environment variables say: WANDB_MODE,
+    WANDB_PROJECT.
+    """
+
+    def __init__(self, directory: Path, config: ConfigDict):
+        import wandb
+
+        self.histogram = wandb.Histogram
+        self.run = wandb.init(
+            id=run_id(config),
+            name=run_id(config),
+            dir=str(directory),
+            config=flatten(config),
+            resume="allow",
+            settings=wandb.Settings(silent=True),
+        )
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        self.run.log(scalars(line), step=line["step"])
+
+    def add_histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        shown = {name: self.histogram(array) for name, array in arrays.items()}
+        self.run.log(shown, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+WRITERS: dict[str, type[Writer]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+"""By name, as in `log.writers`."""
+
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""What each needs."""
+
+
+@contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Imports in the block do not find a package, unless it is imported already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+def as_arrays(variables: Any) -> dict[str, np.ndarray]:
+    """{path: array} of all leaves, finite ones alone: a histogram has no place for others."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(variables))
+    named = {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
+    return {name: array for name, array in named.items() if np.isfinite(array).all()}

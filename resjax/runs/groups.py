@@ -1,0 +1,87 @@
+"""Which runs are trained side by side in one program: such as differ in their seed alone.
+
+A run that was begun in a group goes on in that group, whose program its bits are those of. The
+lanes of members that have ended, or are another process's, are computed along.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.config import ConfigError, flatten
+from resjax.runs import checkpoint, rundir
+from resjax.training.lanes import Lanes
+from resjax.training.plan import Plan, prepare
+
+Runs = dict[Path, ConfigDict]
+
+
+def kind_of(config: ConfigDict) -> str:
+    """What runs have in common that differ in their seed alone."""
+    return json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+
+
+def begun_with(directory: Path) -> tuple[int, ...] | None:
+    """The seeds in whose lanes a run was begun, its own among them; None if it was not begun.
+
+    A checkpoint says it, too, if the manifest is damaged.
+
+    Raises:
+      ConfigError: if its config is.
+    """
+    if rundir.run_state(directory) == rundir.ABSENT:
+        return None
+    seed = rundir.read_config(directory)["seed"]
+    try:
+        execution = rundir.read_json(directory / "manifest.json").get("execution", {})
+    except ConfigError:
+        _, facts, _ = checkpoint.newest(directory)
+        if facts is None:
+            return None
+        execution = facts.execution
+    return tuple(execution.get("side_by_side") or (seed,))
+
+
+def groups_of(runs: Mapping[Path, ConfigDict]) -> list[Runs]:
+    """The runs that are trained together, in the order of their first members; each is in one."""
+    kinds: dict[str, Runs] = {}
+    for directory, config in runs.items():
+        kinds.setdefault(kind_of(config), {})[directory] = config
+    groups = [group for alike in kinds.values() for group in _divided(alike)]
+    order = {directory: number for number, directory in enumerate(runs)}
+    return sorted(groups, key=lambda group: order[next(iter(group))])
+
+
+def _divided(alike: Runs) -> list[Runs]:
+    """The groups of runs of one kind: those in which runs were begun, and new ones of the rest."""
+    if len(alike) == 1 or (plan := prepare(next(iter(alike.values())))).alone:
+        return [{directory: config} for directory, config in alike.items()]
+    ended = (rundir.DONE, rundir.FAILED)
+    begun = {run: begun_with(run) for run in alike if rundir.run_state(run) not in ended}
+    groups: dict[tuple[int, ...], Runs] = {seeds: {} for seeds in begun.values() if seeds}
+    single, fresh = [], {}
+    for directory, config in alike.items():
+        if directory not in begun:
+            single.append({directory: config})
+        elif lanes := begun[directory] or next((g for g in groups if config.seed in g), None):
+            groups[lanes][directory] = config
+        else:
+            fresh[directory] = config
+    new = [
+        dict(list(fresh.items())[start : start + plan.side_by_side])
+        for start in range(0, len(fresh), plan.side_by_side)
+    ]
+    return [*single, *groups.values(), *new]
+
+
+def lanes_of(plan: Plan, runs: Mapping[Path, ConfigDict]) -> Lanes:
+    """The lanes of the program that trains the runs of one group."""
+    begun = [] if plan.alone else [seeds for run in runs if (seeds := begun_with(run))]
+    return Lanes(begun[0] if begun else tuple(config.seed for config in runs.values()))
+
+
+def has_lane(lanes: Lanes, directory: Path, config: ConfigDict) -> bool:
+    """Whether a run has one; another process may have begun it in another group meanwhile."""
+    return config.seed in lanes.seeds and begun_with(directory) in (None, lanes.seeds)

@@ -1,0 +1,208 @@
+"""What a run writes while it lasts, beside its checkpoints; only the first host does."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError
+from resjax.config.naming import run_id
+from resjax.training import hosts
+from resjax.runs import rundir, weights
+from resjax.runs.checkpoint import Facts
+from resjax.runs.events import WRITERS, Writer, as_arrays
+from resjax.runs.left_out import number_left_out
+from resjax.runs.manifest import describe_execution, describe_machine
+from resjax.training.plan import Plan
+from resjax.training.state import TrainState
+from resjax.runs.summary import Progress
+
+SECONDS_BETWEEN_PROGRESS = 2.0
+"""From one writing of `progress.json` to the next."""
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a run is, beside its training state: what is saved with every checkpoint.
+
+    The fields are those of `resjax.runs.checkpoint.Facts`.
+    """
+
+    step: int = 0
+    evaluated: int = 0
+    grown: bool = False
+    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(("compile", "train", "eval"), 0.0)
+    )
+
+    def go_on_from(self, facts: Facts) -> None:
+        """Takes the fields of a checkpoint."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(facts, field.name))
+
+
+class Journal:
+    """The files of a run that tell of it: metrics, times, events, progress and the manifest.
+
+    Args:
+      plan: of the run.
+      directory: of the run.
+      at: its position, which the run moves.
+      observe: is told of the progress.
+    """
+
+    def __init__(
+        self, plan: Plan, directory: Path, at: Position, observe: Callable[[Progress], None]
+    ):
+        self.plan, self.directory, self.at, self.observe = plan, directory, at, observe
+        self.first = hosts.is_first()
+        self.spent = dict.fromkeys(at.seconds, 0.0)  # and counted, since the last note
+        self.timed_now: tuple[str, float] | None = None  # what, and since when it is not counted
+        self.share = 1.0  # of the seconds, which runs that are side by side share
+        self.clock = threading.Lock()  # a rescue is on a thread of its own
+        self.noted_at: float | None = None
+        self.left_by_last = rundir.read_progress(directory)
+        self.begun: dict[str, float] = {}
+        self.shown = 0.0
+        self.writers: list[Writer] = []
+        params, multiply_adds = plan.sizes
+        self.sizes = {"params": params, "multiply_adds": multiply_adds}
+
+    def begin(self) -> None:
+        """Makes the files those of the position, whatever an attempt before left in them."""
+        if self.first:
+            rundir.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
+            self._note_death()
+            rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
+            for name in self.plan.config.log.writers:
+                self.writers.append(WRITERS[name](self.directory, self.plan.config))
+                for line in self.at.lines:
+                    self.writers[-1].add(line)
+        self.note("begun", devices=self.plan.parallel.count)
+        self.write_manifest()
+
+    def end(self) -> None:
+        """Notes that the run is done, and in the manifest what its files are then."""
+        self.note("done")
+        names = ("timing.jsonl", weights.FILE) if self.first else ()
+        files = {name: rundir.seal(self.directory / name) for name in names}
+        self.write_manifest(seconds=self.at.seconds, files=files)
+
+    def close(self) -> None:
+        """Ends the files."""
+        for writer in self.writers:
+            writer.close()
+
+    def add(self, line: dict[str, Any], state: TrainState) -> None:
+        """Adds an evaluation, which was of this state."""
+        if self.first:
+            rundir.append_line(self.directory / "metrics.jsonl", line)
+        arrays = as_arrays(state.evaluated()) if self.plan.config.log.histograms else {}
+        for writer in self.writers:
+            writer.add(line)
+            if arrays:
+                writer.add_histograms(line["step"], arrays)
+        self.note("evaluated")
+
+    def note(self, event: str, **more: Any) -> None:
+        """What happened when, the seconds spent since the last note, and those that count so far.
+
+        What counts is what the result tells of. What an attempt did after the checkpoint from which
+        the next one goes on was spent and does not count, nor does starting again. So all that were
+        spent less those that count are lost to interruptions; see `resjax.runs.ledger`.
+        """
+        with self.clock:
+            spent = self._spent_until_now() if event == "stopped" else self.spent
+            self.spent = dict.fromkeys(spent, 0.0)
+            self.noted_at = time.time()
+        line = {"event": event, "at": self.noted_at, "step": self.at.step, **spent}
+        if self.first:
+            counted = sum(self.at.seconds.values())
+            rundir.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
+
+    def _note_death(self) -> None:
+        """Notes what the attempt before spent after its last note, if it ended without a word.
+
+        That is known until it last told its progress, and it may have lived longer.
+        """
+        last = self.left_by_last
+        if not last.get("noted_at"):
+            return
+        try:
+            line = (rundir.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
+        except ConfigError:  # there is none
+            return
+        if line.get("at") == last["noted_at"] and line["event"] != "stopped":
+            seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
+            rundir.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
+
+    def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
+        """Tells the observer how far the run is, and now and then who looks from outside."""
+        per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
+        step, steps = self.at.step, self.plan.marks[-1]
+        progress = Progress(phase, step, steps, step / per_epoch, steps / per_epoch, loss, note)
+        self.observe(progress)
+        now = time.time()
+        if phase == "training" and not self.begun:
+            self.begun = {"begun_at": now, "begun_step": step}
+        if self.first and now - self.shown > SECONDS_BETWEEN_PROGRESS:
+            self.shown = now
+            with self.clock:
+                unnoted = {"noted_at": self.noted_at, "spent": self._spent_until_now()}
+            told = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
+            rundir.write_progress(self.directory, told)
+
+    def write_manifest(self, **more: Any) -> None:
+        """Writes what runs; see `resjax.runs.manifest`."""
+        if not self.first:
+            return
+        config, source = self.plan.config, self.plan.source
+        data = {
+            "name": config.data.name,
+            "fingerprint": source.fingerprint,
+            **{name: len(split) for name, split in source.splits.items()},
+            **number_left_out(self.directory),
+        }
+        manifest = {
+            "run": run_id(config),
+            **describe_machine(),
+            "batch_norm_examples": self.plan.batch_norm_examples,
+            "execution": describe_execution(self.plan),
+            "data": data,
+            **self.sizes,
+            **more,
+        }
+        rundir.write_json(self.directory / "manifest.json", manifest)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Counts the share of the seconds spent inside when they are over."""
+        self.timed_now = what, time.monotonic()
+        try:
+            yield
+        finally:
+            self.count(what)
+            self.timed_now = None
+
+    def count(self, what: str) -> None:
+        """Adds the seconds until now to those of the position, if this is what is being timed."""
+        with self.clock:
+            if self.timed_now is None or self.timed_now[0] != what:
+                return
+            now = time.monotonic()
+            seconds = self.share * (now - self.timed_now[1])
+            self.timed_now = what, now
+            self.at.seconds[what] += seconds
+            self.spent[what] += seconds
+
+    def _spent_until_now(self) -> dict[str, float]:
+        """Since the last note, with what is being timed."""
+        if self.timed_now is None:
+            return dict(self.spent)
+        what, since = self.timed_now
+        return self.spent | {what: self.spent[what] + self.share * (time.monotonic() - since)}

@@ -1,0 +1,41 @@
+"""Images that a run left out, as they could not be read: told once and listed in its directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from resjax.runs import rundir
+
+FILE = "left_out.json"
+"""{split: {what an image is found by: what is wrong with it}}; it exists if there are any."""
+
+
+def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Adds what was found to the list of a run; a line about it, if it was not there yet.
+
+    Args:
+      directory: of the run.
+      found: as `FILE` is.
+    """
+    before = _listed(directory)
+    listed = {split: before.get(split, {}) | dict(found[split]) for split in found}
+    listed = {split: images for split, images in listed.items() if images}
+    if listed == before:
+        return None
+    rundir.write_json(directory / FILE, listed)
+    counts = " and ".join(f"{len(images)} of {split}" for split, images in listed.items())
+    name, why = next(iter(next(iter(listed.values())).items()))
+    return (
+        f"images that cannot be read are left out, {counts}; the first is {name} ({why}); all are "
+        f"in {directory / FILE}"
+    )
+
+
+def number_left_out(directory: Path) -> dict[str, dict[str, int]]:
+    """{"left_out": {split: number}} of a run, where there are any."""
+    numbers = {split: len(images) for split, images in _listed(directory).items()}
+    return {"left_out": numbers} if numbers else {}
+
+
+def _listed(directory: Path) -> dict[str, dict[str, str]]:
+    path = directory / FILE
+    return rundir.read_json(path) if path.exists() else {}

@@ -1,0 +1,103 @@
+"""What ran: enough to know, years later, where a number comes from."""
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import resjax
+from resjax.config import flatten
+from resjax.config.keys import KEYS
+from resjax.models.resnet import blocks_per_iteration
+from resjax.ops import native
+from resjax.training.plan import Plan
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
+    own = {"python": platform.python_version(), "resjax": resjax.__version__}
+    return own | {name: _version(name) for name in PACKAGES}
+
+
+_version = functools.cache(importlib.metadata.version)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, devices and the state of the source tree."""
+    devices = jax.devices()
+    return {
+        "versions": versions(),
+        "devices": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "hosts": jax.process_count(),
+            "cpus": _cpus(),
+        },
+        "x64": bool(jax.config.jax_enable_x64),
+        "git": git_state(),
+    }
+
+
+GIT_STATE = "RESJAX_GIT_STATE"
+"""Environment variable with that of the tree of which this package is a copy, as JSON."""
+
+WITHOUT_EFFECT = frozenset(key for key, entry in KEYS.items() if entry.decides == "nothing")
+"""Keys of execution on which not a bit of a result depends."""
+
+
+def describe_execution(plan: Plan) -> dict[str, Any]:
+    """How a run is executed.
+
+    Runs of one config in which these are equal, `WITHOUT_EFFECT` aside, have the same bits.
+    """
+    config, model = flatten(plan.config), plan.model
+    return {key: config[key] for key in sorted(KEYS) if KEYS[key].execution} | {
+        "steps_per_call": plan.steps_per_call,
+        "devices": plan.parallel.count,
+        "hosts": plan.parallel.hosts,
+        "side_by_side": list(plan.lanes.seeds) if plan.lanes.several else None,
+        "device": plan.parallel.devices[0].device_kind,
+        "cpus": _cpus(),
+        "blocks_per_iteration": [
+            blocks_per_iteration(model.unroll, size - 1) for size in model.spec.stages
+        ],
+        "kernels": "native" if native.in_use() else "xla",
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "x64": True if jax.config.jax_enable_x64 else None,  # as in runs before it was told
+        "jax": importlib.metadata.version("jax"),
+        "jaxlib": importlib.metadata.version("jaxlib"),
+    }
+
+
+def _cpus() -> int | None:
+    """Of this process, as many as XLA has threads."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the tree that resjax is imported from, and whether it was changed; None if none."""
+    if (told := os.environ.get(GIT_STATE)) is not None:
+        return json.loads(told)
+    tree = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tree), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        tracked = git("ls-files", __file__)
+        if not tracked:
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,179 @@
+"""How far the runs of a sweep are, from their directories alone."""
+
+import dataclasses
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError
+from resjax.runs import claims, rundir
+
+WAITING, INTERRUPTED = "waiting", "interrupted"
+
+ENDED = (rundir.DONE, rundir.FAILED, rundir.IMPORTED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """A run as it is seen from outside.
+
+    Attributes:
+      directory: of the run.
+      state: waiting, compiling, training, evaluating, interrupted, done, failed, imported.
+      step, steps: taken, and in all; None where that is not known.
+      epoch, epochs: the same in passes over the training set.
+      loss: of the latest training batches.
+      seconds_left: at its speed since it was last begun.
+      resumed: how often it went on after an interruption.
+      seconds: spent, of a run that is done.
+      train_error, test_error: of a run that is done, as fractions.
+      why: of a run that failed, or what of another is not known.
+      owner: what is at work on it.
+    """
+
+    directory: Path
+    state: str
+    step: int | None = None
+    steps: int | None = None
+    epoch: float | None = None
+    epochs: float | None = None
+    loss: float | None = None
+    seconds_left: float | None = None
+    resumed: int = 0
+    seconds: float | None = None
+    train_error: float | None = None
+    test_error: float | None = None
+    why: str | None = None
+    owner: str | None = None
+
+
+def look(directory: Path) -> Status:
+    """The status of a run; a damaged file makes it failed, with the reason."""
+    try:
+        return _LOOKS[rundir.run_state(directory)](directory)
+    except ConfigError as error:
+        return Status(directory, rundir.FAILED, why=str(error))
+
+
+def look_in(directory: Path) -> list[Status]:
+    """The statuses of all runs in a directory, in the order of their names.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    return [look(run) for run in rundir.runs_in(directory)]
+
+
+def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
+    """Until all runs have ended, as far as their work tells; None if nothing does, or nobody works.
+
+    What was done tells the speed of who did it, and so does what is under way: of one that has
+    several runs side by side, those of all together. Who is at work now shares what is left.
+
+    Args:
+      statuses: of all runs.
+      weights: of the work of each, such as multiply-adds times images.
+    """
+    statuses = list(statuses)
+    speeds, left = [], 0.0
+    at_work: dict[str, float] = {}  # the speed of each, as far as it is known
+    for status in statuses:
+        weight = weights[status.directory]
+        if status.state in ENDED:
+            if status.seconds:
+                speeds.append(weight / status.seconds)
+            continue
+        share = (status.step or 0) / status.steps if status.steps else 0.0
+        left += weight * (1 - share)
+        if status.owner:
+            speed = weight * (1 - share) / status.seconds_left if status.seconds_left else 0.0
+            at_work[status.owner] = at_work.get(status.owner, 0.0) + speed
+    if not left:
+        return 0.0
+    speeds += filter(None, at_work.values())
+    return left / statistics.median(speeds) / len(at_work) if speeds and at_work else None
+
+
+def count(statuses: Iterable[Status]) -> str:
+    """How many runs there are of each state, such as "3 done, 1 training"."""
+    counts = Counter(status.state for status in statuses)
+    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+
+
+def _waiting(directory: Path) -> Status:
+    rundir.refuse_no_config(directory)
+    return Status(directory, WAITING)
+
+
+def _done(directory: Path) -> Status:
+    result = rundir.read_json(directory / "result.json")
+    return Status(
+        directory,
+        rundir.DONE,
+        step=result.get("steps"),
+        steps=result.get("steps"),
+        seconds=sum(result.get("seconds", {}).values()),
+        train_error=result.get("train_error"),
+        test_error=result.get("test_error"),
+    )
+
+
+def _failed(directory: Path) -> Status:
+    complaints = [rundir.read_failure(directory).partition("\n")[0]]
+    progress = dict(_beside(directory / "progress.json", rundir.read_json, complaints))
+    return Status(directory, rundir.FAILED, why="; ".join(complaints), **_shown(progress))
+
+
+def _unfinished(directory: Path) -> Status:
+    owner, complaints = claims.owner(directory), []
+    progress = dict(_beside(directory / "progress.json", rundir.read_json, complaints))
+    events = _beside(directory / "timing.jsonl", rundir.read_lines, complaints)
+    resumed = max(0, sum(event["event"] == "begun" for event in events) - 1)
+    return Status(
+        directory,
+        progress.get("phase", WAITING) if owner else INTERRUPTED,
+        resumed=resumed,
+        owner=owner,
+        why="; ".join(complaints) or None,
+        seconds_left=_left(progress) if owner else None,
+        **_shown(progress),
+    )
+
+
+_LOOKS = {
+    rundir.ABSENT: _waiting,
+    rundir.DONE: _done,
+    rundir.FAILED: _failed,
+    rundir.UNFINISHED: _unfinished,
+    rundir.IMPORTED: lambda directory: Status(directory, rundir.IMPORTED),
+}
+
+
+def _beside(
+    path: Path, read: Callable[[Path], Iterable[Any]], complaints: list[str]
+) -> Iterable[Any]:
+    """What a file tells beside the state of a run; nothing, and a complaint, of a damaged one."""
+    try:
+        return read(path)
+    except ConfigError as error:
+        if path.exists():
+            complaints.append(str(error).partition("; ")[0])
+        return []
+
+
+def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: progress.get(key) for key in ("step", "steps", "epoch", "epochs", "loss")}
+
+
+def _left(progress: Mapping[str, Any]) -> float | None:
+    """Seconds, at the speed since training was begun or went on."""
+    if "begun_at" not in progress:  # one that goes on, and compiles
+        return None
+    taken = progress["step"] - progress["begun_step"]
+    if taken <= 0:
+        return None
+    speed = (progress["at"] - progress["begun_at"]) / taken
+    return max(0.0, speed * (progress["steps"] - progress["step"]) - (time.time() - progress["at"]))

@@ -1,0 +1,91 @@
+"""What a run tells: its progress while it lasts, and its outcome."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from resjax.config import ConfigError
+from resjax.runs import rundir
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run is doing: told to the observer of `train_and_evaluate` a few times a second.
+
+    Attributes:
+      phase: compiling, training or evaluating.
+      step, steps: taken, and in all.
+      epoch, epochs: the same in passes over the training set.
+      loss: mean over the training batches since the last evaluation, None before the first.
+      note: a line that a person should see, such as that the run goes on from a checkpoint.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    epoch: float
+    epochs: float
+    loss: float | None
+    note: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The outcome of a run, as in `result.json`.
+
+    Attributes:
+      train_error, train_loss, test_error, test_loss: of a clean evaluation of the whole split after
+        the last step; errors are fractions, losses nats per example.
+      params: number of parameters.
+      multiply_adds: of a forward pass of one image.
+      steps: training steps taken.
+      seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
+        without what was lost, and compiled once.
+      validation_error, validation_loss: likewise, if a validation split was asked for.
+      selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
+        with the lowest validation error (the first such).
+      best_step: steps taken at the best evaluation; all with `best_` are None unless selected.
+      best_train_error, best_validation_error, best_test_error: of the best evaluation.
+      statistics: where precise statistics were measured, the same errors and losses by what
+        evaluation normalised by: {"batch", "running", "precise"}.
+      skipped_updates: steps whose loss or gradient was not finite, with `train.on_nan=skip`.
+    """
+
+    train_error: float
+    train_loss: float
+    test_error: float
+    test_loss: float
+    params: int
+    multiply_adds: int
+    steps: int
+    seconds: dict[str, float]
+    validation_error: float | None = None
+    validation_loss: float | None = None
+    selection: str = "final"
+    best_step: int | None = None
+    best_train_error: float | None = None
+    best_validation_error: float | None = None
+    best_test_error: float | None = None
+    statistics: dict[str, dict[str, float]] | None = None
+    skipped_updates: int | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields that this run has."""
+        fields = dataclasses.asdict(self)
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+def read_summary(directory: Path) -> Summary:
+    """The result of a run that is done; fields that this version does not know are left out.
+
+    Raises:
+      ConfigError: if it is damaged.
+    """
+    path = directory / "result.json"
+    content = rundir.read_json(path)
+    fields = dataclasses.fields(Summary)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if missing := ", ".join(sorted(needed - content.keys())):
+        raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again")
+    known = {field.name for field in fields}
+    return Summary(**{key: value for key, value in content.items() if key in known})

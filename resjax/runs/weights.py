@@ -1,0 +1,373 @@
+"""A trained network as one file: its variables, and all that it takes to evaluate it.
+
+`weights.safetensors` holds numbers and text and nothing that could be executed. Its tensors are
+named by their paths, such as `params/stage2/rest/conv1/kernel`; its metadata say the config and the
+classes, and are sealed with the SHA-256 of the tensors, so that a damaged file is not taken for a
+whole one, nor for another network.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from resjax.config import (
+    ConfigError,
+    default_config,
+    differences,
+    flatten,
+    message_of,
+    refuse_unknown,
+)
+from resjax.models.norm import BatchNorm
+from resjax.models.resnet import ResNet
+from resjax.runs import room, rundir
+
+FILE = "weights.safetensors"
+
+KINDS = ("params", "batch_stats")
+
+MEAN, DEVIATION = "input/mean", "input/deviation"
+
+METADATA, TENSORS = "resjax", "tensors_sha256"
+"""The key of the metadata, and of the digest of the tensors in it.
+
+There is one key, as safetensors writes several in any order.
+"""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a network is, beside its variables.
+
+    Attributes:
+      config: of its run.
+      class_names: one for each output; empty for a network without a head.
+      image_shape: `[H, W, C]` that it was trained on.
+      batches: that its running statistics have seen, if that is known.
+    """
+
+    config: ConfigDict
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    batches: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A trained network.
+
+    Attributes:
+      about: what it is.
+      variables: {"params", "batch_stats"}, as evaluated.
+      mean, deviation: what images are standardised by, `[C]`; the mean may be `[H, W, C]`.
+    """
+
+    about: About
+    variables: dict[str, Any]
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+class Header(NamedTuple):
+    """What a file of weights says before its tensors are read: their shapes by path."""
+
+    about: About
+    shapes: dict[str, tuple[int, ...]]
+
+
+def paths(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """{"params/stage1/first/conv1/kernel": leaf, ...} of a tree of variables.
+
+    They are in the order of the network, from the stem to the head.
+    """
+    flat = flatten_dict({kind: variables.get(kind, {}) for kind in KINDS}, sep="/")
+    return {path: flat[path] for path in sorted(flat, key=_place)}
+
+
+def _place(path: str) -> tuple[int, int, str]:
+    kind, section, rest = path.split("/", 2)
+    places = {"stem": 0, "norm": 1 << 20, "head": 1 << 21}
+    stage = section.removeprefix("stage")
+    return KINDS.index(kind), int(stage) if stage.isdecimal() else places[section], rest
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Writes a file that is either whole or not there."""
+    from safetensors.numpy import save_file
+
+    tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
+    tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
+    about = dataclasses.asdict(weights.about) | {"config": flatten(weights.about.config)}
+    metadata = {METADATA: json.dumps(rundir.sealed(about | {TENSORS: _digest(tensors)}))}
+    write_whole(path, lambda partial: save_file(tensors, partial, metadata))
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Calls `write` with another name, and gives the file its own when it is on the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.touch()
+        usual = partial.stat().st_mode
+        with room.refused(path, "it did not fit"):
+            write(partial)
+        partial.chmod(usual)  # safetensors lets nobody else read
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_weights(path: Path | str) -> Weights:
+    """Those of a file, or of the directory of a run.
+
+    Raises:
+      ConfigError: if there are none, or they are damaged.
+    """
+    path = locate(Path(path))
+    with _open_own(path) as file:
+        metadata = file.metadata() or {}
+        about = _about(path, metadata)
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except TypeError as error:
+            raise ConfigError(f"{path} is damaged: {message_of(error)}") from None
+    fields = json.loads(metadata[METADATA])
+    # Early versions had a digest of the tensors alone, the earliest beside the rest.
+    digest = fields.get(TENSORS) or metadata.get(rundir.DIGEST) or fields.get(rundir.DIGEST)
+    if _digest(tensors) != digest:
+        raise ConfigError(f"{path} is damaged: its tensors have not the SHA-256 that it says")
+    mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
+    return Weights(about, {kind: {} for kind in KINDS} | unflatten(tensors), mean, deviation)
+
+
+def read_header(path: Path) -> Header:
+    """The same without the tensors, at once.
+
+    Raises:
+      ConfigError: if there are none, or the file is cut off.
+    """
+    path = locate(path)
+    with _open_own(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        about = _about(path, file.metadata() or {})
+    return Header(about, {name: shapes[name] for name in shapes if name.split("/")[0] in KINDS})
+
+
+def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with these leaves; the inverse of `paths`."""
+    return unflatten_dict(dict(tensors), sep="/")
+
+
+def locate(path: Path) -> Path:
+    """The file of weights that a path names: itself, or that of a run.
+
+    Raises:
+      ConfigError: if there is none.
+    """
+    if not path.exists():
+        raise ConfigError(f"there is no {path}; name a run, or a file of weights")
+    if path.is_dir() and not (path / FILE).is_file():
+        rundir.refuse_no_run(path)
+        raise ConfigError(
+            f"{path} has no {FILE}; its run has not ended, or is of a version without them"
+        )
+    return path / FILE if path.is_dir() else path
+
+
+def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
+    """A safetensors file, to be used in a `with` statement.
+
+    Args:
+      path: the file.
+      remedy: the end of the message.
+
+    Raises:
+      ConfigError: if it is none, or cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ConfigError(
+            f"{path} is not a whole safetensors file ({message_of(error)}); {remedy}"
+        ) from None
+
+
+def _open_own(path: Path) -> Any:
+    return open_tensors(
+        path,
+        "fetch it again, or if another framework wrote it make a run of it with resjax import "
+        f"{path} --out=DIR",
+    )
+
+
+def about_in(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a file say that resjax wrote it."""
+    return METADATA in metadata
+
+
+def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str) -> None:
+    """Raises ConfigError if names or shapes differ, naming the first that do.
+
+    Args:
+      found: {name: shape}.
+      expected: likewise, in the order of the network.
+      what: has been found, such as the name of a file.
+      remedy: the end of the message.
+    """
+    differing = [name for name in expected if found.get(name, expected[name]) != expected[name]]
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    if differing:
+        tensors = ", ".join(
+            f"{name!r} is {_by(found[name])} there, {_by(expected[name])} here"
+            for name in differing[:3]
+        )
+        raise ConfigError(
+            f"{what} is another network: {tensors}{_more(len(differing) - 3)}; {remedy}"
+        )
+    for names, verb in ((missing, "lacks"), (extra, "has beside the network's")):
+        if names:
+            listed = ", ".join(map(repr, names[:3]))
+            raise ConfigError(f"{what} {verb} {listed}{_more(len(names) - 3)}; {remedy}")
+
+
+def refuse_broken(weights: Weights, what: str) -> None:
+    """Raises ConfigError if a network has numbers that no training leaves, naming the first.
+
+    Such are values that are not finite and variances below zero. A network can hide them: the
+    maximum of zero and what is not a number is zero to some compilers.
+
+    Args:
+      weights: the network.
+      what: has them, such as the name of a file.
+    """
+    tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
+    for name, values in tensors.items():
+        if wrong := broken(name, np.asarray(values), variance=name.endswith("/var")):
+            raise ConfigError(f"{what}: {wrong}; {BROKEN}")
+
+
+BROKEN = "its training diverged, or the file was damaged before it was sealed"
+
+
+def broken(name: str, values: np.ndarray, variance: bool) -> str:
+    """A complaint about the numbers of a tensor; empty if they are sound.
+
+    >>> broken("bn1.running_var", np.array([1.0, -2.0]), variance=True)
+    "'bn1.running_var' has 1 of 2 values that are no variances, the first -2.0 at 1"
+    """
+    wrong = ~np.isfinite(values)
+    kind = "not finite" if wrong.any() else "no variances"
+    wrong |= variance & (values < 0)
+    if not wrong.any():
+        return ""
+    first = np.unravel_index(wrong.argmax(), wrong.shape)
+    return (
+        f"{name!r} has {wrong.sum()} of {wrong.size} values that are {kind}, the first "
+        f"{float(values[first])} at {', '.join(map(str, first))}"
+    )
+
+
+def refuse_other_function(found: ResNet, expected: ResNet, what: str, remedy: str) -> None:
+    """Raises ConfigError if two networks with equal tensors compute differently from them."""
+    there, here = computation(found), computation(expected)
+    if differing := differences(there, here, "there", "here"):
+        raise ConfigError(f"{what} is another network: {differing}; {remedy}")
+
+
+def computation(model: ResNet) -> dict[str, str]:
+    """What an evaluation depends on beside the tensors, by the key that says it."""
+    spec, parts = model.spec, model.parts
+    norm = parts.norm()
+    said = {
+        "model.opening": spec.opening,
+        "model.order": parts.order,
+        "model.activation": parts.activation,
+        "model.shortcut": _kind(parts.shortcut),
+        "model.residual_scale": parts.residual_scale,
+        "norm.epsilon": norm.epsilon if isinstance(norm, BatchNorm) else None,
+    }
+    said |= {"model.stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
+    return {key: getattr(value, "__name__", str(value)) for key, value in said.items()}
+
+
+def _kind(shortcut: functools.partial) -> str:
+    options = ", ".join(
+        f"{name}={_kind(value) if isinstance(value, functools.partial) else value}"
+        for name, value in sorted(shortcut.keywords.items())
+        if name != "name"
+    )
+    return f"{shortcut.func.__name__}({options})"
+
+
+def config_of(flat: Mapping[str, Any]) -> ConfigDict:
+    """The config of which `flatten` gives these keys; keys that are younger have their defaults.
+
+    Raises:
+      ConfigError: for a key that this version does not know.
+    """
+    refuse_unknown(flat)
+    config = default_config()
+    config.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+    )
+    return config
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> About:
+    try:
+        fields = json.loads(metadata[METADATA])
+        if TENSORS in fields:
+            fields = rundir.opened(metadata[METADATA])
+        return About(
+            config_of(fields["config"]),
+            tuple(map(str, fields["class_names"])),
+            tuple(map(int, fields["image_shape"])),
+            fields["batches"],
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        if about_in(metadata):
+            raise ConfigError(
+                f"{path} is damaged: what it says of its network is not what was written "
+                f"({message_of(error)}); fetch it again, or have its run write it anew"
+            ) from None
+        raise ConfigError(
+            f"{path} is not of resjax; make a run of it with resjax import {path} --out=DIR"
+        ) from None
+
+
+def _array(leaf: Any) -> np.ndarray:
+    return np.ascontiguousarray(jax.device_get(leaf))
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name}\0{tensors[name].dtype}{tensors[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _more(number: int) -> str:
+    return f" and {number} more" if number > 0 else ""
