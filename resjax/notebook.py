@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 from resjax.cli.terminal.lines import shortened
 from resjax.cli.terminal.live import Board
 from resjax.config.paths import local
+from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
 from resjax.runs.summary import Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
-from resjax.training.compilation import enable_cache
 
 SECONDS_BETWEEN_LINES = 1.0
 """Between two looks at all runs."""
@@ -51,6 +51,7 @@ def sweep(
         done, or another process writes the report just then.
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
+    set_up()
     runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
     check(runs)
     enable_cache()

@@ -16,6 +16,9 @@ gc.set_threshold(100_000, 50, 50)
 
 def pytest_configure(config):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored by all that is started
+    from resjax.process import set_up
+
+    set_up()
     # Programs are compiled once for all tests, subprocesses and later sessions included.
     if config.pluginmanager.hasplugin("cacheprovider"):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
@@ -61,7 +64,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(autouse=True)
 def _compilation_cache():
-    from resjax.training.compilation import enable_cache
+    from resjax.process import enable_cache
 
     enable_cache()
 

@@ -5,7 +5,8 @@ import pytest
 
 PROGRAM = """
 import resource
-import resjax
+from resjax.process import set_up
+set_up()
 import jax, jax.numpy as jnp
 
 @jax.jit

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resjax.cache import cache_directory
 from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
 from resjax.config.paths import local
 from resjax.data.sources import Request, load
+from resjax.process import cache_directory
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import prepare
 

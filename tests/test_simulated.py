@@ -8,7 +8,8 @@ import pytest
 
 PROGRAM = """
 import os
-import resjax
+from resjax.process import set_up
+set_up()
 import jax
 devices = len(jax.devices())
 threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]

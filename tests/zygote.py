@@ -184,7 +184,7 @@ def become(job: dict) -> None:
     """Does what `python WORDS` does, in this process."""
     import jax
 
-    from resjax.simulated import start_enough_threads
+    from resjax.process import set_up
 
     changed = job["environment"].items() - os.environ.items()
     os.environ.clear()
@@ -194,7 +194,7 @@ def become(job: dict) -> None:
             before = getattr(jax.config, name.lower())
             new = json.loads(value.lower()) if isinstance(before, bool | int) else value
             jax.config.update(name.lower(), new)
-    start_enough_threads()
+    set_up()
     os.chdir(job["directory"])
     sys.path[0] = job["directory"]
     kind, what, *arguments = job["words"]

@@ -13,14 +13,14 @@ from resjax.cli.commands import COMMANDS
 from resjax.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.cli.terminal.lines import complain, shortened
 from resjax.config import ConfigError, Notice
-from resjax.cores import take_own_cores
+from resjax.process import set_up
 from resjax.runs.interruption import how_to_go_on, interruptible
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command, and returns what `resjax.cli.exits` says."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    take_own_cores(os.environ)
+    set_up()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names may have letters that it cannot encode

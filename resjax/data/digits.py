@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resjax.cache import cache_directory
 from resjax.data.source import Source, Split
+from resjax.process import cache_directory
 
 FINGERPRINT = "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
 """Of the digits as scikit-learn reads and splits them."""

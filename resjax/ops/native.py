@@ -24,8 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from resjax.cache import cache_directory, cpu_kind
 from resjax.config import Notice
+from resjax.process import cache_directory, cpu_kind
 
 try:
     import fcntl

@@ -17,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
-from resjax.cores import CORES
+from resjax.process import CORES
 from resjax.runs.interruption import deferred
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.training.plan import prepare

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resjax import process
 from resjax.config import flatten, use_own_values
 from resjax.runs import checkpoint, groups, rundir
 from resjax.runs.claims import Claim, Claimed, claimed
@@ -90,6 +91,7 @@ def train_side_by_side(
         return {}
     for config in runs.values():
         use_own_values(config)
+    process.set_up()
     first = next(iter(runs.values()))
     hosts.refuse_different(flatten(first) | versions())
     plan, outcomes = prepare(first), {}

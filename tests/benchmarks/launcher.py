@@ -21,9 +21,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import default_config
+from resjax.process import enable_cache
 from resjax.runs import rundir
 from resjax.sweeps import local
-from resjax.training.compilation import enable_cache
 from resjax.training.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"

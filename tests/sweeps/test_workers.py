@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resjax.config import ConfigError
-from resjax.cores import CORES
+from resjax.process import CORES
 from resjax.runs import rundir
 from resjax.sweeps import workers
 

@@ -1,9 +1,8 @@
 import jax
 import pytest
 
-from resjax import cache
-from resjax.cache import cpu_kind
-from resjax.training.compilation import enable_cache
+from resjax import process
+from resjax.process import cpu_kind, enable_cache
 
 X86 = """\
 processor\t: 0
@@ -35,7 +34,7 @@ def machine(monkeypatch, tmp_path):
         path.unlink(missing_ok=True)
         if description is not None:
             path.write_text(description)
-        monkeypatch.setattr(cache, "CPU_DESCRIPTION", path)
+        monkeypatch.setattr(process, "CPU_DESCRIPTION", path)
         monkeypatch.setattr("platform.node", lambda: name)
         return cpu_kind()
 

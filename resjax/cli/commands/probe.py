@@ -33,9 +33,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.cli.terminal.reports import print_probed
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
+    from resjax.process import enable_cache
     from resjax.report.probes import write_probed
     from resjax.runs.events import TensorBoard
-    from resjax.training.compilation import enable_cache
 
     names = chosen(options.probe or "", "probe")
     enable_cache()

@@ -58,9 +58,9 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
 def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
     """Trains runs in this process, one after another, and shows it; `check` has passed them."""
     from resjax.cli.terminal.live import Display
+    from resjax.process import enable_cache
     from resjax.sweeps.local import run_sweep
     from resjax.training import hosts
-    from resjax.training.compilation import enable_cache
 
     enable_cache()
     with Display(runs, silent=not hosts.is_first()) as display:

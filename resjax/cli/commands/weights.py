@@ -110,7 +110,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.cli.terminal.weights import print_imported, print_scores
     from resjax.interop.importing import read_any
     from resjax.interop.scoring import evaluate
-    from resjax.training.compilation import enable_cache
+    from resjax.process import enable_cache
 
     own = []
 
@@ -140,7 +140,7 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.cli.terminal.weights import print_imported, print_predictions
     from resjax.interop.importing import read_any
     from resjax.interop.predicting import predict
-    from resjax.training.compilation import enable_cache
+    from resjax.process import enable_cache
 
     with definitions(rest) as overrides:
         imported = read_any(

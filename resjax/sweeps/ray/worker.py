@@ -15,13 +15,13 @@ from ray import exceptions
 
 from resjax.cli.exits import EXIT_UNFINISHED
 from resjax.config import ConfigError, default_config
+from resjax.process import enable_cache, set_up
 from resjax.runs.interruption import deferred, interruptible
 from resjax.runs.summary import Progress
 from resjax.sweeps import grid, local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
-from resjax.training.compilation import enable_cache
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """What reserves a device of a kind."""
@@ -83,6 +83,7 @@ class Place:
                 f"--platform={self.platform}, and none is reserved for a run; add "
                 f"--config.resources.{PLATFORM_KEYS[self.platform]}"
             )
+        set_up()
         with self._met(config, function, arguments) as followers:
             # Ray hides no devices from a run that has reserved none, and other runs are on them.
             hosts.require_platform(self.platform if reserved else "cpu")
