@@ -14,7 +14,7 @@ from resjax.cli.main import main
 from resjax.config import defaults
 from resjax.models.shortcuts import SHORTCUTS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 ASK = """
 source ./script

@@ -14,7 +14,7 @@ from resjax.config import default_config, flatten
 from resjax.config.keys import KEYS
 from resjax.models.shortcuts import SHORTCUTS
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
 
 DEFAULTS = flatten(default_config())
 

@@ -21,7 +21,7 @@ from resjax.sweeps.local import Outcome
 from resjax.training.plan import prepare
 from tests.report.fabricate import fail_run, write_run
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
 
 SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 10, 10, 10, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 

@@ -1,8 +1,86 @@
+"""What a process takes of its machine: the memory and threads of XLA, and the cache of a user."""
+
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
 from resjax import process
 from resjax.process import cpu_kind, enable_cache
+
+MEMORY = """
+import resource
+from resjax.process import set_up
+set_up()
+import jax, jax.numpy as jnp
+
+@jax.jit
+def program(x):  # its temporaries are 80 megabytes or more
+    for _ in range(3):
+        x = jax.lax.optimization_barrier(jnp.concatenate([x[1:], x[:1]]))
+    return x.sum()
+
+x = jnp.ones(20_000_000)
+faults = []
+for _ in range(12):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    program(x).block_until_ready()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_a_program_finds_the_memory_of_an_earlier_call_again():
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120
+    )
+    # 80 MB are 20,000 pages; without the settings every call maps them all again.
+    assert int(done.stdout) < 2_000
+
+
+DEVICES = """
+import os
+from resjax.process import set_up
+set_up()
+import jax
+devices = len(jax.devices())
+threads = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(devices, sum("XLAEigen" in name for name in threads), os.environ.get("NPROC"))
+"""
+
+FLAG = "--xla_force_host_platform_device_count=8"
+
+THREADS = max(32, os.cpu_count())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the threads")
+@pytest.mark.parametrize(
+    ("environment", "devices", "threads", "told"),
+    [
+        ({"XLA_FLAGS": FLAG}, 8, THREADS, str(THREADS)),
+        ({"JAX_NUM_CPU_DEVICES": "8"}, 8, THREADS, str(THREADS)),
+        ({"XLA_FLAGS": FLAG, "NPROC": "9"}, 8, 9, "9"),
+        ({}, 1, 1, "None"),
+    ],
+    ids=["flag", "number", "asked for", "one device"],
+)
+def test_every_simulated_device_has_four_threads(environment, devices, threads, told):
+    unset = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "NPROC")
+    clean = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], capture_output=True, text=True, check=True, timeout=120,
+        env=clean | environment | {"JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    found = done.stdout.split()
+    assert found[0] == str(devices)
+    assert int(found[1]) >= threads
+    assert found[2] == told
+
 
 X86 = """\
 processor\t: 0

@@ -14,7 +14,7 @@ from resjax.cli.main import main
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.sweeps.grid import axes_of, load_experiment
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SMALL = (
     "--config.model.width=2", "--config.model.depth=8", "--sweep=shortcut",

@@ -14,7 +14,7 @@ from resjax.data.transforms import INTERPOLATIONS
 from resjax.report.arms import SELECTIONS
 from resjax.training.plan import prepare
 
-PAGE = Path(__file__).parents[1] / "docs" / "config.md"
+PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
 AUTO = "auto"
 """No entry of a table; `model.block` and `model.stem` take it beside theirs."""
