@@ -20,7 +20,7 @@ from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.runs import doctor, status
 from resjax.training import benchmark, hosts, plan, roofline
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if not path.match("add-*")]
@@ -60,7 +60,9 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("webbrowser.open", checked.append)
-    monkeypatch.setattr(benchmark, "measure_training", lambda config, *_: prepare(config) and SPEED)
+    monkeypatch.setattr(
+        benchmark, "measure_training", lambda config, *_: make_plan(config) and SPEED
+    )
     monkeypatch.setattr(benchmark, "training_memory", lambda *_: 10**9)
     monkeypatch.setattr(roofline, "kernels_of", lambda *_: Counter([Kernel(0.0, "", 1.0)]))
     monkeypatch.setattr(roofline, "step_on_a_chip", lambda *_: checked.append(_))
@@ -76,7 +78,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr("resjax.probes.record.probe_run", lambda *_: checked.append(_) or PROBED)
     monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: [])
     prepared = SimpleNamespace(done="prepared", directory=tmp_path, examples={"train": 1})
-    monkeypatch.setattr("resjax.data.prepare.prepare", lambda *_: checked.append(_) or prepared)
+    monkeypatch.setattr("resjax.data.prepare.prepare_set", lambda *_: checked.append(_) or prepared)
     command = re.sub(r"\$\w+", "0", command)
     words = [word.replace("=experiments", f"={ROOT}/experiments") for word in shlex.split(command)]
     monkeypatch.chdir(tmp_path)

@@ -56,7 +56,7 @@ def entries() -> Mapping[str, Entry]:
     )
 
 
-def markdown() -> str:
+def reference_page() -> str:
     """The reference as a page of Markdown, one table for each part of the config."""
     lines = [INTRODUCTION]
     for section, about in SECTIONS.items():
@@ -140,4 +140,4 @@ def _choices() -> dict[str, tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(reference_page(), end="")

@@ -13,7 +13,7 @@ def validate(config: ConfigDict) -> None:
     """Refuses unknown keys, and values that the entry of their key does not take.
 
     Names that are in tables, as of models, shortcuts, data and schedules, and depths that do not
-    exist, are refused where they are looked up: `resjax.training.plan.prepare` does so before any
+    exist, are refused where they are looked up: `resjax.training.plan.make_plan` does so before any
     compilation.
 
     Raises:

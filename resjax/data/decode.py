@@ -57,7 +57,7 @@ class Box(NamedTuple):
     width: int
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """The facts about an image that are known before it is decoded.
 
     Attributes:
@@ -88,7 +88,7 @@ left."""
 _ORIENTATION = 0x0112
 
 
-def read_header(data: bytes, exif: bool = False) -> Header:
+def read_image_header(data: bytes, exif: bool = False) -> ImageHeader:
     """The size of an encoded image, without decoding it.
 
     Args:
@@ -101,14 +101,14 @@ def read_header(data: bytes, exif: bool = False) -> Header:
     header = _jpeg_header(data)
     if header is None:
         width, height = open_image(io.BytesIO(data)).size
-        header = Header(height, width)
+        header = ImageHeader(height, width)
     if data.startswith(_PNG) and not _png_ends(data):
         raise ValueError(f"a PNG that ends too early, after {len(data)} bytes; fetch it again")
     refuse_too_many_pixels(header.height, header.width)
     return _upright(header, data) if exif else header
 
 
-def _upright(header: Header, data: bytes) -> Header:
+def _upright(header: ImageHeader, data: bytes) -> ImageHeader:
     try:
         orientation = open_image(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
     except Exception:  # whatever parsing broken metadata raises; the pixels may be whole
@@ -118,7 +118,7 @@ def _upright(header: Header, data: bytes) -> Header:
     height, width, frame, _ = header
     if TURNS[orientation][1] % 2:
         height, width = width, height
-    return Header(height, width, frame, orientation)
+    return ImageHeader(height, width, frame, orientation)
 
 
 def refuse_too_many_pixels(height: int, width: int) -> None:
@@ -140,12 +140,12 @@ def decode(data: bytes, channels: int, exif: bool = False) -> np.ndarray:
     Raises:
       ValueError: if the data are not an image, or end too early.
     """
-    header = read_header(data, exif)
+    header = read_image_header(data, exif)
     return decode_box(data, channels, header, Box(0, 0, header.height, header.width))
 
 
 def decode_box(
-    data: bytes, channels: int, header: Header, box: Box, smallest: int | None = None
+    data: bytes, channels: int, header: ImageHeader, box: Box, smallest: int | None = None
 ) -> np.ndarray:
     """The pixels of a box, `decode(data, channels)[top : top + height, left : left + width]`.
 
@@ -167,7 +167,7 @@ def decode_box(
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
 
 
-def _as_stored(header: Header, box: Box) -> tuple[Header, Box]:
+def _as_stored(header: ImageHeader, box: Box) -> tuple[ImageHeader, Box]:
     """The size of an image, and where a box of it is, by the rows of its file."""
     mirrored, turns = TURNS[header.orientation]
     rows, columns = header[:2]
@@ -184,12 +184,12 @@ def _cut(image: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _by_turbo(
-    data: bytes, channels: int, header: Header, box: Box, smallest: int | None
+    data: bytes, channels: int, header: ImageHeader, box: Box, smallest: int | None
 ) -> np.ndarray:
     """Decodes no row below the box, which is most of the time that a crop can save.
 
     For that the height in the frame is changed. A decoder takes what follows for surplus and warns
-    of it; so warnings are ignored, and `read_header` has looked for the end of the data.
+    of it; so warnings are ignored, and `read_image_header` has looked for the end of the data.
     """
     side = min(box.height, box.width)
     scale = next((s for s in SCALES if smallest and side >= s * smallest), 1)
@@ -288,7 +288,7 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers that no length follows
 _COLOUR_COMPONENTS = frozenset({1, 3})
 
 
-def _jpeg_header(data: bytes) -> Header | None:
+def _jpeg_header(data: bytes) -> ImageHeader | None:
     """The size in the frame of a JPEG; None for what is left to Pillow, such as CMYK.
 
     A JPEG is a list of segments, marker and length before each (ITU-T T.81, annex B).
@@ -308,7 +308,7 @@ def _jpeg_header(data: bytes) -> Header | None:
         if marker in _FRAMES and data[at + 9 : at + 10] and data[at + 9] in _COLOUR_COMPONENTS:
             height = int.from_bytes(data[at + 5 : at + 7], "big")
             width = int.from_bytes(data[at + 7 : at + 9], "big")
-            header = Header(height, width, at + 5)
+            header = ImageHeader(height, width, at + 5)
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     raise ValueError(f"a JPEG that ends too early, after {len(data)} bytes; fetch it again")
 

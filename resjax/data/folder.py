@@ -323,7 +323,7 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
         folders[labels[composed(name)]] = name
         files += [(name, file) for file in sorted(_images(root / name, others))]
     with ThreadPoolExecutor(READERS) as pool:
-        seen = list(pool.map(lambda file: look(root.joinpath(*file)), files, chunksize=64))
+        seen = list(pool.map(lambda file: look_at_image(root.joinpath(*file)), files, chunksize=64))
     good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
     bad = {
         str(root.absolute().joinpath(*file)): result
@@ -456,7 +456,7 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
 # -------------------------------------------------------------------------------------------- files
 
 
-def look(path: Path) -> tuple[int, bool] | str:
+def look_at_image(path: Path) -> tuple[int, bool] | str:
     """Bytes of an image and whether it is grey, from its header; or what is wrong with the file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

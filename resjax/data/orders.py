@@ -35,7 +35,7 @@ MOST_BAD = 100
 """Examples in a row that cannot be decoded, after which there is no more looking for another."""
 
 
-class Order(Protocol):
+class ExampleOrder(Protocol):
     """Which example has which row of which step.
 
     Attributes:

@@ -39,7 +39,9 @@ class Prepared(NamedTuple):
     done: str
 
 
-def prepare(name: str, data_dir: Path | None = None, manual_dir: Path | None = None) -> Prepared:
+def prepare_set(
+    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+) -> Prepared:
     """Downloads a set and writes it as ArrayRecord, unless that is done; TFRecord is converted.
 
     The set appears under its name when it is whole, whatever ends this process before. Archives in

@@ -181,7 +181,7 @@ def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
             continue
         free = free_bytes(device)
         if free is not None and size > free:
-            raise no_room(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
+            raise no_room_message(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
 
 
 def free_bytes(device: jax.Device) -> int | None:
@@ -192,7 +192,7 @@ def free_bytes(device: jax.Device) -> int | None:
     return memory["bytes_limit"] - memory["bytes_in_use"]
 
 
-def no_room(size: int, where: str) -> ConfigError:
+def no_room_message(size: int, where: str) -> ConfigError:
     """What to say of resident images that take more bytes than there are somewhere."""
     return ConfigError(
         f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "

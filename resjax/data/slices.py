@@ -82,7 +82,7 @@ class Slice(NamedTuple):
         return number + examples if number < 0 else number
 
 
-def parse(text: str) -> Slice:
+def parse_slice(text: str) -> Slice:
     """The slice that a text means.
 
     Raises:
@@ -127,7 +127,7 @@ def slices_of(
             "write data.train='train[:90%]' and data.test='train[90%:]'"
         )
     keys = ("test",) if splits.test_only else ("train", "test", "validation")
-    slices = {key: parse(texts[key]) for key in keys if texts[key]}
+    slices = {key: parse_slice(texts[key]) for key in keys if texts[key]}
     for key, part in slices.items():
         if part.name not in names:
             remedy = nearest(part.name, list(names))

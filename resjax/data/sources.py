@@ -70,8 +70,8 @@ class Kind:
     Attributes:
       form: how the name is written, for whoever gets it wrong.
       pattern: what the whole name matches.
-      make: the source, from a `Request` and the groups of the pattern; those that are not in the
-        name are None.
+      make: the source, from a `DataRequest` and the groups of the pattern; those that are not in
+        the name are None.
     """
 
     form: str
@@ -79,7 +79,7 @@ class Kind:
     make: Callable[..., Source]
 
 
-class Request(NamedTuple):
+class DataRequest(NamedTuple):
     """What a config asks of a source.
 
     Attributes:
@@ -103,12 +103,12 @@ class Request(NamedTuple):
     channels: int = 0
 
 
-EVERYTHING = Request()
+EVERYTHING = DataRequest()
 
 
-def requested(data: ConfigDict, splits: Splits) -> Request:
+def requested(data: ConfigDict, splits: Splits) -> DataRequest:
     """The request that the section `data` of a config makes."""
-    return Request(
+    return DataRequest(
         data.dir,
         splits,
         data.on_bad,
@@ -166,7 +166,7 @@ SOURCES: dict[str, Kind] = {
 }
 
 
-def _prepared(request: Request, name: str) -> Source:
+def _prepared(request: DataRequest, name: str) -> Source:
     from resjax.data.tfds import tfds_source
 
     directory = local(request.directory, "data.dir=") if request.directory else None
@@ -174,7 +174,7 @@ def _prepared(request: Request, name: str) -> Source:
 
 
 @functools.lru_cache(maxsize=1)
-def load(name: str, request: Request = EVERYTHING) -> Source:
+def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     """The source of a name such as "digits" or "fake:32x32x3:10"; the last one is kept.
 
     Raises:
@@ -189,7 +189,7 @@ def load(name: str, request: Request = EVERYTHING) -> Source:
     return _as_fed(name, with_channels(source, request.channels), request)
 
 
-def _as_fed(name: str, source: Source, request: Request) -> Source:
+def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
     """The source with splits in memory if they are to be resident, and encoded ones otherwise."""
     in_memory_already = isinstance(source.train, Split)
     resident = in_memory_already or not request.size

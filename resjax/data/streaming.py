@@ -22,9 +22,9 @@ import numpy as np
 from absl import flags
 
 from resjax.config import ConfigError, message_of, type_and_message
-from resjax.data.orders import EvaluationOrder, Order, TrainingOrder
+from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
 from resjax.data.source import Encoded
-from resjax.data.transforms import Key, View
+from resjax.data.transforms import ImageKey, View
 from resjax.runs.interruption import kept_from_children, leave_to_parent
 
 
@@ -73,7 +73,7 @@ class _Reader:
 
     encoded: Encoded
     view: View
-    order: Order
+    order: ExampleOrder
     parts: list[np.ndarray]
     on_bad: str
     ring: "_Ring | None" = None
@@ -90,7 +90,7 @@ class _Reader:
         labels, skipped = np.zeros(len(rows), np.int32), []
         for row, (epoch, example) in enumerate(np.stack((epochs, examples), 1).tolist()):
             try:
-                label, bad = self._example(Key(self.order.seed, epoch, example), images[row])
+                label, bad = self._example(ImageKey(self.order.seed, epoch, example), images[row])
             except ReadError as error:
                 return _Failure(str(error))
             except Exception as error:  # whatever it is, it must not be lost in a worker
@@ -101,7 +101,7 @@ class _Reader:
             labels[row] = label or 0
         return _Facts(number, labels, valid, skipped, images if self.ring is None else None)
 
-    def _example(self, key: Key, out: np.ndarray) -> tuple[int | None, list[tuple[str, str]]]:
+    def _example(self, key: ImageKey, out: np.ndarray) -> tuple[int | None, list[tuple[str, str]]]:
         """Writes the image; its label, None if there is none, and the bad ones before it."""
         tried = min(self.order.substitutes + 1, self.order.examples)
         bad = []
@@ -144,7 +144,7 @@ PIECE = 32
 MOST_PIECES = 10**15
 
 
-class Feed:
+class HostBatches:
     """An iterator of `HostBatch`, whose whole state is the number of the next step.
 
     Batches are a pure function of the order, so it starts at any step at once, and the number of
@@ -171,7 +171,7 @@ class Feed:
         self,
         encoded: Encoded,
         view: View,
-        order: Order,
+        order: ExampleOrder,
         batch_size: int,
         rows: np.ndarray | None = None,
         workers: int = 0,
@@ -402,15 +402,15 @@ def training_feed(
     batch_size: int,
     step: int = 0,
     **options: Any,
-) -> Feed:
-    """Batches to train on from a step on, without end; the options are those of `Feed`."""
+) -> HostBatches:
+    """Batches to train on from a step on, without end; the options are those of `HostBatches`."""
     order = TrainingOrder(seed, batch_size, len(encoded))
-    feed = Feed(encoded, view, order, batch_size, **options)
+    feed = HostBatches(encoded, view, order, batch_size, **options)
     feed.set_state({"step": step, "skipped": 0})
     return feed
 
 
-def evaluation_feed(encoded: Encoded, view: View, batch_size: int, **options: Any) -> Feed:
-    """Passes over a split, every example once; the options are those of `Feed`."""
+def evaluation_feed(encoded: Encoded, view: View, batch_size: int, **options: Any) -> HostBatches:
+    """Passes over a split, every example once; the options are those of `HostBatches`."""
     order = EvaluationOrder(batch_size, len(encoded))
-    return Feed(encoded, view, order, batch_size, **options)
+    return HostBatches(encoded, view, order, batch_size, **options)

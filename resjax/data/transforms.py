@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from resjax.data.decode import MOST_PIXELS, Box, Header, decode, decode_box, read_header
+from resjax.data.decode import MOST_PIXELS, Box, ImageHeader, decode, decode_box, read_image_header
 
 # An image is the work of one process; threads inside of it would only wait for each other.
 cv2.setNumThreads(0)
 
 
-class Key(NamedTuple):
+class ImageKey(NamedTuple):
     """What the randomness of an image depends on: nothing else."""
 
     seed: int
@@ -31,7 +31,7 @@ class View(Protocol):
 
     size: int
 
-    def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
+    def __call__(self, data: bytes, channels: int, key: ImageKey, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8.
 
         Raises:
@@ -44,7 +44,7 @@ VIEWS_STREAM = 1
 """In the counter of the generator; the order of an epoch has 0 there, and the same key."""
 
 
-def uniforms(key: Key, number: int) -> np.ndarray:
+def uniforms(key: ImageKey, number: int) -> np.ndarray:
     """`[number]` of float64 in [0, 1), of which no release of NumPy may change any.
 
     They are the upper 53 bits of the raw output of the Philox generator, which NumPy promises to
@@ -99,11 +99,11 @@ class RandomCrop:
                     "numbers in order"
                 )
 
-    def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
+    def __call__(self, data: bytes, channels: int, key: ImageKey, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
         # A number has its place whatever else is drawn, so more tries or no jitter move none.
         draws = uniforms(key, 6 + 2 * self.tries)
-        header = read_header(data, self.exif)
+        header = read_image_header(data, self.exif)
         box = self.box(header, draws[:2], draws[6:].reshape(-1, 2))
         part = decode_box(data, channels, header, box, self.size)
         flipped = draws[2] < self.flip
@@ -113,7 +113,7 @@ class RandomCrop:
             cv2.flip(target, 1, out)
         self._jitter(out, draws[3:6])
 
-    def box(self, header: Header, place: np.ndarray, shapes: np.ndarray) -> Box:
+    def box(self, header: ImageHeader, place: np.ndarray, shapes: np.ndarray) -> Box:
         """The part, from uniform numbers: `place` `[2]`, and for every try area and ratio `[2]`."""
         rows, columns = header[:2]
         lowest, highest = self.ratio
@@ -208,7 +208,7 @@ class CentreCrop:
         if not 0 < self.size <= self.resize:
             raise ValueError(f"size {self.size} is not in 1 to resize {self.resize}; resize more")
 
-    def __call__(self, data: bytes, channels: int, key: Key, out: np.ndarray) -> None:
+    def __call__(self, data: bytes, channels: int, key: ImageKey, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
         image = decode(data, channels, self.exif)
         rows, columns = image.shape[:2]

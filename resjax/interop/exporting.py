@@ -72,14 +72,14 @@ def export_file(weights: Weights, path: Path, names: str) -> int:
     """
     from safetensors.numpy import save_file
 
-    tensors = named(weights, names)
+    tensors = named_tensors(weights, names)
     metadata = {"format": "pt"} | write_metadata(weights)
     make_directory(path.parent)
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
     return len(tensors)
 
 
-def named(weights: Weights, names: str) -> dict[str, np.ndarray]:
+def named_tensors(weights: Weights, names: str) -> dict[str, np.ndarray]:
     """The same without a file: {name: tensor}.
 
     Raises:

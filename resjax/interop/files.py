@@ -72,7 +72,7 @@ class Content(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Network(NamedTuple):
+class FoundNetwork(NamedTuple):
     """The tensors of one network in a file.
 
     Attributes:
@@ -174,7 +174,7 @@ def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
         yield tensors
 
 
-def _refuse_parts(network: Network, what: str) -> None:
+def _refuse_parts(network: FoundNetwork, what: str) -> None:
     """Raises ConfigError for weights that are pruned or normalised when they are used."""
     for name in network.tensors:
         end = next((end for end in PARTS if name.endswith(f"weight{end}")), None)
@@ -268,7 +268,7 @@ def _architecture(about: Mapping[str, Any]) -> str:
     return next((str(about[key]) for key in ARCHITECTURE if isinstance(about.get(key), str)), "")
 
 
-def _networks(content: Content) -> list[Network]:
+def _networks(content: Content) -> list[FoundNetwork]:
     found = []
     for place, table in content.tables.items():
         for prefix in prefixes(table):
@@ -283,11 +283,11 @@ def _networks(content: Content) -> list[Network]:
             where = ".".join(part for part in (place, prefix.rstrip(".")) if part)
             words = where.lower().replace(".", "_").split("_")
             average = COUNTER in table or not set(words).isdisjoint(AVERAGES)
-            found.append(Network(where, prefix, own, others, average))
+            found.append(FoundNetwork(where, prefix, own, others, average))
     return found
 
 
-def _choose(content: Content, choice: str, what: str) -> Network:
+def _choose(content: Content, choice: str, what: str) -> FoundNetwork:
     """The network of a file that is wanted."""
     found = _networks(content)
     if not found:
@@ -309,7 +309,7 @@ def _choose(content: Content, choice: str, what: str) -> Network:
     return wanted[0]
 
 
-def _unknown(content: Content, what: str) -> Network:
+def _unknown(content: Content, what: str) -> FoundNetwork:
     """All tensors of the largest mapping, for `recognise` to say what is wrong with them."""
     if not any(content.tables.values()) and content.keys:
         raise ConfigError(
@@ -319,10 +319,10 @@ def _unknown(content: Content, what: str) -> Network:
     if not content.tables:
         raise ConfigError(f"{what} holds no tensors by name; write the state_dict of the network")
     place, largest = max(content.tables.items(), key=lambda item: len(item[1]))
-    return Network(place, "", dict(largest), (), False)
+    return FoundNetwork(place, "", dict(largest), (), False)
 
 
-def _said(content: Content, network: Network) -> list[str]:
+def _said(content: Content, network: FoundNetwork) -> list[str]:
     """Lines about which of the tensors in a file were taken."""
     notes = []
     if network.prefix:

@@ -103,7 +103,7 @@ def import_file(
             tensors.shapes,
             {name: place.shape for name, place in table.items()},
             str(path),
-            f"it looks like {found.naming}'s {describe(config)}, and is not that",
+            f"it looks like {found.naming}'s {in_words(config)}, and is not that",
         )
         variables = _read(tensors, table, str(path))
     if not beside.preprocessing:
@@ -157,7 +157,7 @@ def expected(
     return places(NAMINGS[found.naming], found.stem, config.model.shortcut, shapes)
 
 
-def describe(config: ConfigDict) -> str:
+def in_words(config: ConfigDict) -> str:
     """A network in a few words, such as "imagenet-50, projection, 32 groups"."""
     model, parts = config.model, []
     if model.groups > 1:

@@ -123,13 +123,13 @@ def predict(
 
 def _prepare(path: Path, data: ConfigDict, out: np.ndarray) -> None:
     """Writes the centre of an image to `out` `[side, side, C]` uint8."""
-    from resjax.data.transforms import CentreCrop, Key
+    from resjax.data.transforms import CentreCrop, ImageKey
 
     side, channels = out.shape[1:]
     try:
         resize = data.resize if data.size else side
         view = CentreCrop(side, resize, data.interpolation, data.exif)
-        view(path.read_bytes(), channels, Key(0, 0, 0), out)
+        view(path.read_bytes(), channels, ImageKey(0, 0, 0), out)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     except OSError as error:

@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, default_config
 from resjax.interop.names import NAMINGS, Naming, in_block
 from resjax.models.networks import BLOCKS, FAMILIES, IMAGENET_STAGES
-
-Shapes = Mapping[str, tuple[int, ...]]
+from resjax.runs.weights import Shapes
 
 READ = "resjax reads ResNets of torchvision, timm and transformers, and akamaster's for CIFAR"
 

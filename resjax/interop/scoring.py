@@ -117,7 +117,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
         composed(names[place]) == composed(name)
         for place, name in zip(outputs, source.class_names, strict=True)
     )
-    return summarise(together, names, by_name, skipped - padding)
+    return summarise_scores(together, names, by_name, skipped - padding)
 
 
 def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
@@ -133,7 +133,7 @@ def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     return Outcomes(labels, logits.argmax(-1), ranks, losses, np.exp(logs.max(-1)))
 
 
-def summarise(
+def summarise_scores(
     found: Outcomes, names: tuple[str, ...], by_name: bool = True, skipped: int = 0
 ) -> Scores:
     """Means over examples, and counts by class."""

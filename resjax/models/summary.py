@@ -12,7 +12,7 @@ from resjax.models.trace import LayerRecord, trace, variable_shapes
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
+class NetworkSection:
     """A stem, a stage or a head.
 
     Attributes:
@@ -50,7 +50,7 @@ class Description:
     multiply_adds: int
     projections: int
     image_shape: tuple[int, int, int]
-    sections: tuple[Section, ...]
+    sections: tuple[NetworkSection, ...]
 
 
 def count_parameters(variables: Any) -> int:
@@ -90,12 +90,12 @@ def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
     inputs = {record.path[0]: record.input_shape for record in reversed(records)}
     fields = _receptive_fields(model.spec)
 
-    def section(name: str) -> Section:
+    def section(name: str) -> NetworkSection:
         own = [record for record in records if record.path[0] in members[name]]
         output = inputs[following[name]] if name in following else (model.classes,)
         if name == stages[-1]:
             output = next(r.output_shape for r in reversed(records) if r.path[0] == name)
-        return Section(
+        return NetworkSection(
             name=name,
             output=output,
             blocks=model.spec.stages[stages.index(name)] if name in stages else 0,

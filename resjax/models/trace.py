@@ -113,7 +113,7 @@ def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     traced = trace(model, image_shape, key)
-    leaves = pieces.evaluate(traced.drawing, [key])
+    leaves = pieces.evaluate_pieces(traced.drawing, [key])
     return jax.tree.unflatten(jax.tree.structure(traced.variables), leaves)
 
 

@@ -21,16 +21,16 @@ from resjax.ops.schedule import compute
 from resjax.ops.tape import contiguous
 from resjax.ops.values import (
     VIEWS,
+    ArrayView,
     Node,
     Stack,
     Value,
-    View,
     array_of,
     broadcast,
     constant,
     drop,
+    element_key,
     hold,
-    identity,
     is_known,
     leaf,
     reshaped,
@@ -94,7 +94,11 @@ def _operation(eqn: JaxprEqn, inputs: Sequence[Value]) -> tuple[str, tuple[Value
 
 
 def _is_one(value: Value) -> bool:
-    return isinstance(value, View) and value.node.operation == "constant" and value.node.value == 1
+    return (
+        isinstance(value, ArrayView)
+        and value.node.operation == "constant"
+        and value.node.value == 1
+    )
 
 
 # ----------------------------------------------------------------------------------- control flow
@@ -162,7 +166,7 @@ class _Walk:
             home = next((node for node in free if node.like(value)), None)
             if home is not None:
                 free.remove(home)
-                if isinstance(value, View):
+                if isinstance(value, ArrayView):
                     value.node.home = home
         return self._arrays(results)
 
@@ -233,11 +237,11 @@ class _Walk:
         return None
 
     def _made(
-        self, operation: str, inputs: tuple[View, ...], shape: tuple[int, ...], dtype: Any,
+        self, operation: str, inputs: tuple[ArrayView, ...], shape: tuple[int, ...], dtype: Any,
         places: tuple = (),
-    ) -> View:  # fmt: skip
+    ) -> ArrayView:  # fmt: skip
         """The result of an operation, the same one if it was asked for before."""
-        key = (operation, shape, np.dtype(dtype), places, *map(identity, inputs))
+        key = (operation, shape, np.dtype(dtype), places, *map(element_key, inputs))
         node = self.made.get(key)
         if node is None or (node.array is None and not node.waits):
             node = Node(shape, np.dtype(dtype), None, operation, inputs, places)
@@ -245,11 +249,11 @@ class _Walk:
             hold(inputs)
             for view in inputs:
                 view.node.users.append(node)
-        return View.of(node)
+        return ArrayView.of(node)
 
-    def _whole_view(self, value: Value) -> View:
+    def _whole_view(self, value: Value) -> ArrayView:
         """A view of one node; a stack becomes an array of its own."""
-        if isinstance(value, View):
+        if isinstance(value, ArrayView):
             return value
         shape, strides = value.shape, contiguous(value.shape)
         if len(value.parts) == 1 and (single := reshaped(value.parts[0], {}, shape)):
@@ -297,7 +301,7 @@ class _Walk:
 
     def _stacked(self, parts: Sequence[Value]) -> Value:
         """Takes over what is held of the parts."""
-        if all(isinstance(part, View) and is_known(part.dtype) and part.shape is not None
+        if all(isinstance(part, ArrayView) and is_known(part.dtype) and part.shape is not None
                for part in parts):  # fmt: skip
             return Stack(tuple(parts))
         stacked = leaf(jnp.stack(self._arrays(parts)))
@@ -322,7 +326,7 @@ class _Walk:
         compute([view.node for view in views if view.node.waits])
         return list(map(array_of, views))
 
-    def _solid(self, value: Value) -> View:
+    def _solid(self, value: Value) -> ArrayView:
         """The same values as all elements of a node."""
         view = self._whole_view(value)
         if view.whole or view.node.operation == "constant":

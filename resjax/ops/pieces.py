@@ -16,7 +16,7 @@ COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
 """By platform; on a CPU nearly all of the time goes into optimising what runs once."""
 
 
-def evaluate(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
+def evaluate_pieces(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
     """The results of a traced program, on the host, by what of it they depend on.
 
     What it calls by `jax.jit` is compiled, once for each such function and shape; constants are

@@ -9,7 +9,7 @@ import numpy as np
 
 from resjax.ops import tape
 from resjax.ops.tape import Array, Loop, contiguous
-from resjax.ops.values import Node, View, drop, squeezed
+from resjax.ops.values import ArrayView, Node, drop, squeezed
 
 
 def compute(wanted: Sequence[Node]) -> None:
@@ -27,7 +27,7 @@ def compute(wanted: Sequence[Node]) -> None:
         [number for number, own in unused.items() if (own is node.home if node.home else own.spare)]
         for node in schedule.written
     ]
-    results = tape.run(loops, arrays, shapes, spare)
+    results = tape.run_loops(loops, arrays, shapes, spare)
     for node, array in zip(schedule.written, results, strict=True):
         node.array = array
     for node in nodes:
@@ -111,12 +111,12 @@ class _Schedule:
                     last[view.node] = min(last.get(view.node, latest), latest)
         return {node: (last[node], self.keys[node]) for node in self.nodes}
 
-    def _joins(self, view: View, user: Node) -> bool:
+    def _joins(self, view: ArrayView, user: Node) -> bool:
         """Whether the user sees a value as the loop walks that computes it."""
         key = self.keys[user]
         return self.keys[view.node] == key and view.whole and squeezed(view.shape) == key[0]
 
-    def _in_registers(self, view: View, user: Node) -> bool:
+    def _in_registers(self, view: ArrayView, user: Node) -> bool:
         return self.loop[view.node] == self.loop[user] and self._joins(view, user)
 
     def tape(self) -> tuple[list[Loop], list[jax.Array], list[jax.ShapeDtypeStruct]]:
@@ -165,7 +165,7 @@ class _Schedule:
             loops.append(loop)
         return loops
 
-    def _operand(self, view: View, shape: tuple[int, ...]) -> Array | float | bool:
+    def _operand(self, view: ArrayView, shape: tuple[int, ...]) -> Array | float | bool:
         """A view as a loop over a shape reads it."""
         if view.node.operation == "constant":
             return view.node.value

@@ -93,7 +93,7 @@ class Loop:
     stores: list[tuple[int, Array]] = dataclasses.field(default_factory=list)
 
 
-def run(
+def run_loops(
     loops: Sequence[Loop],
     arrays: Sequence[jax.Array],
     results: Sequence[jax.ShapeDtypeStruct],

@@ -42,7 +42,7 @@ class Node:
     dtype: np.dtype
     array: jax.Array | None = None
     operation: str | None = None
-    inputs: tuple["View", ...] = ()
+    inputs: tuple["ArrayView", ...] = ()
     places: tuple[tuple[int, tuple[int, ...]], ...] = ()
     value: Any = None
     spare: bool = True
@@ -61,7 +61,7 @@ class Node:
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class ArrayView:
     """A node seen by offset and strides, as NumPy does."""
 
     node: Node
@@ -70,7 +70,7 @@ class View:
     strides: tuple[int, ...]
 
     @classmethod
-    def of(cls, node: Node) -> "View":
+    def of(cls, node: Node) -> "ArrayView":
         return cls(node, 0, node.shape, contiguous(node.shape))
 
     @property
@@ -100,7 +100,7 @@ class View:
 class Stack:
     """Values of one shape, which are the elements of an array along its first axis."""
 
-    parts: tuple[View, ...]
+    parts: tuple[ArrayView, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ class Stack:
         return self.parts[0].dtype
 
 
-Value = View | Stack
+Value = ArrayView | Stack
 
 
 def nodes_of(value: Value) -> list[Node]:
@@ -142,35 +142,35 @@ def drop(values: Sequence[Value]) -> None:
                 drop(inputs)
 
 
-def leaf(array: Any, spare: bool = True) -> View:
+def leaf(array: Any, spare: bool = True) -> ArrayView:
     """An array as a value; `spare` is that of its node."""
-    return View.of(Node(np.shape(array), array.dtype, array, spare=spare))
+    return ArrayView.of(Node(np.shape(array), array.dtype, array, spare=spare))
 
 
-def constant(literal: Literal) -> View:
+def constant(literal: Literal) -> ArrayView:
     """A number that is written in the program."""
     dtype = literal.aval.dtype
     if not is_known(dtype) or np.ndim(literal.val):
         return leaf(jnp.asarray(literal.val, dtype))
     value = bool(literal.val) if dtype == np.bool_ else float(literal.val)
-    return View.of(Node((), dtype, operation="constant", value=value))
+    return ArrayView.of(Node((), dtype, operation="constant", value=value))
 
 
-def taken(view: View, axis: int, i: int) -> View:
+def taken(view: ArrayView, axis: int, i: int) -> ArrayView:
     """The element i along an axis."""
     without = lambda of: (*of[:axis], *of[axis + 1 :])  # noqa: E731
     offset = view.offset + i * view.strides[axis]
-    return View(view.node, offset, without(view.shape), without(view.strides))
+    return ArrayView(view.node, offset, without(view.shape), without(view.strides))
 
 
-def identity(view: View) -> tuple:
+def element_key(view: ArrayView) -> tuple:
     """What two views of the same elements have in common."""
     node = view.node
     of = (node.value, node.dtype) if node.operation == "constant" else node
     return of, view.offset, view.shape, view.strides
 
 
-def array_of(view: View) -> jax.Array:
+def array_of(view: ArrayView) -> jax.Array:
     """The array that a view of all elements of a node is."""
     node = view.node
     if node.operation == "constant":
@@ -184,55 +184,57 @@ def array_of(view: View) -> jax.Array:
 # Each takes a view, the parameters of the primitive and the shape of the result; None is no view.
 
 
-def broadcast(view: View, params: dict, shape: tuple[int, ...]) -> View:
+def broadcast(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView:
     """Repeats a view along new axes, and along those in which it has one element."""
     strides = [0] * len(shape)
     for axis, into in enumerate(params["broadcast_dimensions"]):
         strides[into] = view.strides[axis] if view.shape[axis] == shape[into] else 0
-    return View(view.node, view.offset, shape, tuple(strides))
+    return ArrayView(view.node, view.offset, shape, tuple(strides))
 
 
-def reshaped(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+def reshaped(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
     """Without copying: axes of one element come and go, and what lies side by side is divided."""
     if view.whole:
-        return View(view.node, view.offset, shape, contiguous(shape))
+        return ArrayView(view.node, view.offset, shape, contiguous(shape))
     kept = [axis for axis, size in enumerate(view.shape) if size > 1]
     if [view.shape[axis] for axis in kept] != [size for size in shape if size > 1]:
         return None
     strides = iter([view.strides[axis] for axis in kept])
-    return View(view.node, view.offset, shape, tuple(next(strides) if n > 1 else 0 for n in shape))
+    return ArrayView(
+        view.node, view.offset, shape, tuple(next(strides) if n > 1 else 0 for n in shape)
+    )
 
 
-def _in_order(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+def _in_order(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
     """A reshape that does not permute the axes before."""
     return reshaped(view, params, shape) if params["dimensions"] is None else None
 
 
-def _sliced(view: View, params: dict, shape: tuple[int, ...]) -> View:
+def _sliced(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView:
     starts, steps = params["start_indices"], params["strides"] or [1] * len(shape)
     offset = sum(int(start) * own for start, own in zip(starts, view.strides, strict=True))
     strides = tuple(int(step) * own for step, own in zip(steps, view.strides, strict=True))
-    return View(view.node, view.offset + offset, shape, strides)
+    return ArrayView(view.node, view.offset + offset, shape, strides)
 
 
-def _cut_by_padding(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+def _cut_by_padding(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
     config = params["padding_config"]
     if any(low > 0 or high > 0 or inside for low, high, inside in config):
         return None
     return _sliced(view, {"start_indices": [-low for low, _, _ in config], "strides": None}, shape)
 
 
-def _summed(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+def _summed(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
     """A sum along axes of one element."""
     alone = all(view.shape[axis] == 1 for axis in params["axes"])
     return reshaped(view, params, shape) if alone else None
 
 
-def _converted(view: View, params: dict, shape: tuple[int, ...]) -> View | None:
+def _converted(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
     return view if params["new_dtype"] == view.dtype else None
 
 
-VIEWS: dict[str, Callable[[View, dict, tuple[int, ...]], View | None]] = {
+VIEWS: dict[str, Callable[[ArrayView, dict, tuple[int, ...]], ArrayView | None]] = {
     "broadcast_in_dim": broadcast,
     "reshape": _in_order,
     "squeeze": reshaped,

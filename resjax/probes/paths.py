@@ -10,7 +10,7 @@ from resjax.probes.walk import Bound, backward, norm
 from resjax.training.evaluation import measuring
 
 
-def paths(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+def path_gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """The gradient that arrives at a block's input through its shortcut, and through its branch.
 
     A block joins x and F(x) to J(x, F(x)), so the gradient at x is the sum of two terms,

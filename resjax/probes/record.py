@@ -19,7 +19,7 @@ from resjax.runs import checkpoint, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
 from resjax.training import hosts
 from resjax.training.feeds import Feed, make_feed
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 from resjax.training.programs import program
 from resjax.training.state import TrainState, begin_training, create_state
 
@@ -56,7 +56,7 @@ class Probed:
         return fields | {"stages": list(self.stages), "probes": as_lists(self.found)}
 
 
-def compute(
+def compute_probes(
     names: list[str],
     model: ResNet,
     variables: Any,
@@ -118,7 +118,7 @@ class Recorder:
         if not self.names:
             return
         variables = jax.device_get(state.evaluated())
-        found = compute(self.names, model, variables, self.batches, lambda _: self.between())
+        found = compute_probes(self.names, model, variables, self.batches, lambda _: self.between())
         if hosts.is_first():
             rundir.append_line(self.path, {"step": step, **as_lists(found)})
 
@@ -167,7 +167,7 @@ def probe_run(
             )
         own = dict.fromkeys(("data.train", "data.validation", "data.test"), "")
         config.update_from_flattened_dict({"data.name": data, **own})
-    plan, names = prepare(config), names or list(PROBES)
+    plan, names = make_plan(config), names or list(PROBES)
     _refuse_more_than_there_are(examples, names, plan)
     examples = examples or config.eval.probe_examples
     if imported and (directory / weights.FILE).exists():
@@ -179,7 +179,7 @@ def probe_run(
         batches = _batches(names, feed, examples)
     finally:
         feed.close()
-    found = compute(names, model, jax.device_get(state.evaluated()), batches, tell)
+    found = compute_probes(names, model, jax.device_get(state.evaluated()), batches, tell)
     return Probed(
         run=run_id(config),
         shortcut=config.model.shortcut,

@@ -11,7 +11,7 @@ from resjax.probes.gates import gates
 from resjax.probes.gradients import gradients
 from resjax.probes.lesions import lesions
 from resjax.probes.normalisation import normalisation
-from resjax.probes.paths import paths
+from resjax.probes.paths import path_gradients
 from resjax.probes.responses import responses
 from resjax.probes.surface import surface
 
@@ -36,7 +36,7 @@ class Probe(NamedTuple):
 
 PROBES: dict[str, Probe] = {
     "gradients": Probe(gradients),
-    "paths": Probe(paths),
+    "paths": Probe(path_gradients),
     "responses": Probe(responses),
     "branches": Probe(branches),
     "gates": Probe(gates),

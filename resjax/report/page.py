@@ -15,7 +15,7 @@ from resjax.report.charts import charts
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
-from resjax.runs.ledger import DEFINITION, total
+from resjax.runs.ledger import DEFINITION, known_total
 from resjax.runs.rundir import DONE, FAILED, UNFINISHED
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     ledgers = [run.ledger for run in (*report.runs, *report.missing)]
-    bill = total(ledgers)
+    bill = known_total(ledgers)
     needed = {
         "table": len(report.sections) > 1,
         "why": any(run.reason for run in report.missing),

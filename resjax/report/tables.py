@@ -7,7 +7,7 @@ from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
 from resjax.report.gate import Row
 from resjax.report.reference.published import Published
 from resjax.report.runs import Missing, Run
-from resjax.runs.ledger import Ledger, total
+from resjax.runs.ledger import Ledger, known_total
 
 DECIMALS_OF_A_LOSS = 4
 
@@ -157,7 +157,7 @@ def ledger_rows(table: Table) -> list[tuple[str, ...]]:
     ledgers = {name: [run.ledger for run in own] for name, own in runs.items()}
     every = ("all", [ledger for own in ledgers.values() for ledger in own])
     return [
-        (name, _known(own), *costs(total(own) if any(own) else None))
+        (name, _known(own), *costs(known_total(own) if any(own) else None))
         for name, own in (*ledgers.items(), every)
     ]
 

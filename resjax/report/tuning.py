@@ -47,7 +47,7 @@ def tuned_keys(run: Run | Missing) -> list[str]:
     return list(run.config.get("eval.tune", []))
 
 
-def network(run: Run | Missing) -> tuple[str, str, int]:
+def shared_keys(run: Run | Missing) -> tuple[str, str, int]:
     """What the candidates for one choice have in common."""
     return as_text(protocol(run)), as_text(arm_keys(run)), run.config["model.depth"]
 
@@ -55,7 +55,7 @@ def network(run: Run | Missing) -> tuple[str, str, int]:
 def choose_tuned(
     runs: Iterable[Run], missing: Iterable[Missing]
 ) -> tuple[list[Run], list[Missing], dict[tuple[str, str, int], Choice]]:
-    """The runs without the candidates that were not chosen, and the choices by `network`.
+    """The runs without the candidates that were not chosen, and the choices by `shared_keys`.
 
     A candidate that lacks a seed that another one has, since it failed or is not done, is not
     chosen.
@@ -63,12 +63,12 @@ def choose_tuned(
     groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         if tuned_keys(run):
-            groups.setdefault(network(run), []).append(run)
+            groups.setdefault(shared_keys(run), []).append(run)
     choices = {key: _choice(group) for key, group in groups.items()}
     choices = {key: choice for key, choice in choices.items() if choice is not None}
 
     def stays(run: Run | Missing) -> bool:
-        choice = choices.get(network(run)) if tuned_keys(run) else None
+        choice = choices.get(shared_keys(run)) if tuned_keys(run) else None
         return choice is None or _values(run) == choice.values
 
     return list(filter(stays, runs)), list(filter(stays, missing)), choices
@@ -76,7 +76,7 @@ def choose_tuned(
 
 def note(cell: Cell, choices: dict[tuple[str, str, int], Choice]) -> str | None:
     """The line about a cell whose runs were chosen; None about any other."""
-    choice = choices.get(network(cell.runs[0])) if tuned_keys(cell.runs[0]) else None
+    choice = choices.get(shared_keys(cell.runs[0])) if tuned_keys(cell.runs[0]) else None
     return choice and choice.line(cell.name)
 
 

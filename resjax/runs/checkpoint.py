@@ -115,11 +115,11 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
     Partial ones are no checkpoints.
     """
     complaints: list[str] = []
-    path, facts = next(whole(run, complaints.append), (None, None))
+    path, facts = next(whole_checkpoints(run, complaints.append), (None, None))
     return path, facts, complaints
 
 
-def whole(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
+def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
     """The checkpoints that verify, the newest first, and their facts; a line about any other."""
     for path in found(run):
         if is_partial(path):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.config import flatten
 from resjax.runs.status import Status
 from resjax.training.benchmark import PASSES
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 from resjax.training.roofline import estimate
 
 Value = TypeVar("Value")
@@ -80,6 +80,6 @@ def _by_kind(
     for directory, config in runs.items():
         kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
         if kind not in kinds:
-            kinds[kind] = compute(prepare(config))
+            kinds[kind] = compute(make_plan(config))
         found[directory] = kinds[kind]
     return found

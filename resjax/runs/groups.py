@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, flatten
 from resjax.runs import checkpoint, rundir
 from resjax.training.lanes import Lanes
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 
 Runs = dict[Path, ConfigDict]
 
@@ -56,7 +56,7 @@ def groups_of(runs: Mapping[Path, ConfigDict]) -> list[Runs]:
 
 def _divided(alike: Runs) -> list[Runs]:
     """The groups of runs of one kind: those in which runs were begun, and new ones of the rest."""
-    if len(alike) == 1 or (plan := prepare(next(iter(alike.values())))).alone:
+    if len(alike) == 1 or (plan := make_plan(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
     ended = (rundir.DONE, rundir.FAILED)
     begun = {run: begun_with(run) for run in alike if rundir.run_state(run) not in ended}

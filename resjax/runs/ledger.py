@@ -85,6 +85,6 @@ def _waits(run: Path) -> bool:
     return rundir.run_state(run) == rundir.UNFINISHED and claims.owner(run) is None
 
 
-def total(ledgers: Iterable[Ledger | None]) -> Ledger:
+def known_total(ledgers: Iterable[Ledger | None]) -> Ledger:
     """The sum of those that are known."""
     return sum((ledger for ledger in ledgers if ledger), Ledger())

@@ -89,7 +89,7 @@ class Member:
         Raises:
           ConfigError: if one is of another run, or the data have changed since.
         """
-        whole = checkpoint.whole(self.directory, functools.partial(self.tell, "compiling"))
+        whole = checkpoint.whole_checkpoints(self.directory, functools.partial(self.tell, "compiling"))
         most = None if self.plan.lanes.several else 1
         found = []
         for path, facts in itertools.islice(whole, most):

@@ -97,7 +97,7 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
     return left / statistics.median(speeds) / len(at_work) if speeds and at_work else None
 
 
-def count(statuses: Iterable[Status]) -> str:
+def count_states(statuses: Iterable[Status]) -> str:
     """How many runs there are of each state, such as "3 done, 1 training"."""
     counts = Counter(status.state for status in statuses)
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))

@@ -49,7 +49,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     with (
-        refused(f"get_config({arg!r}) of {filename}"),
+        as_refusal(f"get_config({arg!r}) of {filename}"),
         _adding_shortcuts(filename),
         _importing_beside(filename.resolve().parent),
     ):
@@ -75,12 +75,14 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
     if path.suffix != ".py":
         raise ConfigError(f"{path} is not a Python file")
-    with refused(f"{path} cannot be imported"):
+    with as_refusal(f"{path} cannot be imported"):
         return run_module(path, decode_source(path.read_bytes()))
 
 
 @contextmanager
-def refused(what: str, tell: Callable[[BaseException], str] = type_and_message) -> Iterator[None]:
+def as_refusal(
+    what: str, tell: Callable[[BaseException], str] = type_and_message
+) -> Iterator[None]:
     """Has whatever an experiment raises, its own end included, be a refusal in one line."""
     try:
         yield
@@ -282,7 +284,7 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     for name, function in vars(module).items():
         if not name.startswith("sweep_") or not inspect.isfunction(function):
             continue
-        with refused(f"{name}() of the experiment"):
+        with as_refusal(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
             # Copies: a function may yield one mapping again and again, and change it in between.
             points = [

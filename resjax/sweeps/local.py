@@ -20,10 +20,10 @@ from resjax.runs import claims, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of, kind_of
 from resjax.runs.summary import Progress, Summary, read_summary
-from resjax.sweeps.grid import refused, with_place
+from resjax.sweeps.grid import as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.loop import Diverged, train_side_by_side
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 
 RUNNING = "running"
 
@@ -67,7 +67,7 @@ def check(runs: Mapping[Path, ConfigDict]) -> None:
         # Runs that differ in their seed alone are right or wrong together.
         kind = kind_of(config)
         if kind not in seen:
-            _refuse_broken_shortcut(prepare(config))
+            _refuse_broken_shortcut(make_plan(config))
             seen.add(kind)
     hosts.on_first(lambda: _check_directories(runs))
 
@@ -77,7 +77,7 @@ def _refuse_broken_shortcut(plan: Plan) -> None:
     kind = plan.config.model.shortcut
     if SHORTCUTS[kind].__module__.startswith("resjax."):
         return
-    with refused(f"model.shortcut={kind}", with_place):
+    with as_refusal(f"model.shortcut={kind}", with_place):
         plan.sizes  # noqa: B018 - it is traced
 
 

@@ -20,7 +20,7 @@ from resjax.config import ConfigError
 from resjax.process import CORES
 from resjax.runs.interruption import deferred
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
@@ -52,7 +52,7 @@ def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
     waiting = [config for run, config in runs.items() if run_state(run) not in (DONE, FAILED)]
     if devices[0].platform != "cpu" or not alone or len(waiting) < FEWEST_RUNS:
         return 1
-    height, width, _ = prepare(waiting[0]).image_shape
+    height, width, _ = make_plan(waiting[0]).image_shape
     largest = max(config.train.batch_size for config in waiting) * height * width
     return min(MOST_JOBS, len(_cores()), len(waiting) // 2) if largest <= SMALL_BATCH else 1
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from resjax.models.summary import count_multiply_adds, count_parameters
 from resjax.training.feeds import make_feed
 from resjax.training.network import arguments_of_call, compile_steps
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 from resjax.training.state import create_state
 
 PASSES = 3
@@ -80,7 +80,7 @@ def measure_training(
     Raises:
       ConfigError: if the config cannot be run.
     """
-    plan = prepare(config)
+    plan = make_plan(config)
     tell("compiling")
     step, arguments, compile_seconds = compile_training(plan)
     tell("measuring")
@@ -138,7 +138,7 @@ def training_memory(
     """
     config = on_made_up_images(config, classes, image_shape, batch_size)
     config.model.remat = remat
-    return compile_training(prepare(config))[0].memory_analysis().temp_size_in_bytes
+    return compile_training(make_plan(config))[0].memory_analysis().temp_size_in_bytes
 
 
 def on_made_up_images(

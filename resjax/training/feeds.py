@@ -15,7 +15,7 @@ from resjax.data.resident import (
     Batch,
     Resident,
     evaluation_batches,
-    no_room,
+    no_room_message,
     to_device,
     training_epochs,
     training_order,
@@ -125,7 +125,7 @@ class ResidentFeed:
             if NO_MEMORY not in str(error):
                 raise
             kind = plan.parallel.devices[0].device_kind
-            raise no_room(plan.source.image_bytes, f"the memory of {kind}") from None
+            raise no_room_message(plan.source.image_bytes, f"the memory of {kind}") from None
         self.data: Resident = self.splits["train"]
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 

@@ -25,7 +25,7 @@ from resjax.training import hosts
 from resjax.training.begin import grow_all, start_or_resume
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
@@ -37,7 +37,7 @@ TELL_EVERY = 0.25
 SECONDS_TO_AGREE = 20.0
 """For several hosts, to agree on the step at which they leave; a single one saves for itself."""
 
-Outcome = Summary | Diverged | Claimed
+Ending = Summary | Diverged | Claimed
 """Of a run: its result, why it failed, or that another process runs it."""
 
 
@@ -74,7 +74,7 @@ def train_and_evaluate(
 
 def train_side_by_side(
     runs: Mapping[Path, ConfigDict], observe: Callable[[Path, Progress], None]
-) -> dict[Path, Outcome]:
+) -> dict[Path, Ending]:
     """As `train_and_evaluate`, for runs that differ in their seed alone, in one program.
 
     Each has its own files, as if it were alone, and the others go on if one diverges.
@@ -94,7 +94,7 @@ def train_side_by_side(
     process.set_up()
     first = next(iter(runs.values()))
     hosts.refuse_different(flatten(first) | versions())
-    plan, outcomes = prepare(first), {}
+    plan, outcomes = make_plan(first), {}
     with ExitStack() as until_it_ends:
         claims: dict[Path, Claim] = {}
         for directory, config in runs.items():

@@ -122,7 +122,7 @@ def _starting_with(
 OPTIMIZERS = {"sgd": sgd, "lars": lars}
 
 
-def constant(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
+def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     """The learning rate all along."""
     return optax.constant_schedule(optim.learning_rate)
 
@@ -148,7 +148,7 @@ def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     )
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "step": step}
+SCHEDULES = {"constant": constant_rate, "cosine": cosine, "step": step}
 
 WARMUPS = {
     # from warmup_factor * learning_rate up to it, or there all along (He et al. 2015, section 4.2)

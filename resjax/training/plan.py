@@ -57,7 +57,7 @@ class Plan:
       parallel: the devices.
       augmentation: of training images.
       alone: whether it cannot share a program with others, whatever their seeds.
-      lanes: the seeds of the runs that are side by side in one program; `prepare` gives that of
+      lanes: the seeds of the runs that are side by side in one program; `make_plan` gives that of
         the config alone.
     """
 
@@ -96,7 +96,7 @@ class Plan:
         return config.norm.examples or config.train.batch_size
 
 
-def prepare(config: ConfigDict) -> Plan:
+def make_plan(config: ConfigDict) -> Plan:
     """Resolves every name, duration and number of a config.
 
     Raises:
@@ -176,7 +176,7 @@ def prepare(config: ConfigDict) -> Plan:
 
     def unrolled(model: ResNet) -> ResNet:
         size = image_shape(config.data, source)[:2]
-        chosen = unrolling.choose(model.spec, size, batch_size, steps)
+        chosen = unrolling.choose_unrolling(model.spec, size, batch_size, steps)
         return model.clone(unroll=chosen) if model.unroll is None else model
 
     return Plan(

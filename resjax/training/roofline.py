@@ -88,7 +88,7 @@ counted here.
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class PublishedSpeed:
     """A speed of training ResNet-50 on 224x224 images that somebody measured, and the source."""
 
     device: str
@@ -99,10 +99,10 @@ class Published:
 
 
 PUBLISHED = (
-    Published("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
-    Published("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
+    PublishedSpeed("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
+    PublishedSpeed("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
     # 125,100 steps of 1,024 images in 4.4 hours.
-    Published("v3-8", "bfloat16", 1024, 8087, "Flax, examples/imagenet"),
+    PublishedSpeed("v3-8", "bfloat16", 1024, 8087, "Flax, examples/imagenet"),
 )
 
 

@@ -110,5 +110,5 @@ def begin_training(
         )
 
     program, state = jax.make_jaxpr(begin, return_shape=True)(variables)
-    leaves = pieces.evaluate(program, jax.tree.leaves(variables))
+    leaves = pieces.evaluate_pieces(program, jax.tree.leaves(variables))
     return jax.device_put(jax.tree.unflatten(jax.tree.structure(state), leaves))

@@ -27,7 +27,7 @@ MOST_BLOCKS = 128
 """That are straight-line code; more were not measured."""
 
 
-def choose(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
+def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
     """Blocks in one iteration of a loop, for so many steps on images of a size; see `Stage`.
 
     It depends on the arguments alone, so that a run that goes on is the same program. On

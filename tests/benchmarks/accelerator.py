@@ -169,14 +169,14 @@ def styles(small: bool) -> Iterator[Row]:
 
     from resjax.config import default_config
     from resjax.training.benchmark import compile_training
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     states = []
     for style in ("jit", "pmap"):
         config = default_config()
         config.data.name, config.train.batch_size = "fake:32x32x3:10:640", 64
         config.model.depth, config.train.parallel = 8 if small else 20, style
-        step, (state, *rest), _ = compile_training(prepare(config))
+        step, (state, *rest), _ = compile_training(make_plan(config))
         for _ in range(3):
             state = step(state, *rest)
         states.append(jax.tree.leaves(jax.device_get(state.params)))
@@ -258,14 +258,14 @@ def seeds(small: bool) -> Iterator[Row]:
     """Runs that differ in their seed, in one program: all their images in a second."""
     from resjax.config import default_config
     from resjax.training.lanes import Lanes
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
     from tests.benchmarks.seeds import caller
 
     for depth in (8,) if small else (20, 56):
         config = default_config()
         config.data.name, config.data.pad, config.data.flip = "fake:32x32x3:10:12800", 4, True
         config.model.depth, config.train.batch_size, config.train.devices = depth, 128, 1
-        plan, alone = prepare(config), None
+        plan, alone = make_plan(config), None
         for runs in (1, 8, 32, 4, 16, 2):
             lanes = dataclasses.replace(plan, lanes=Lanes(tuple(range(runs))))
             if small and runs > 2:

@@ -17,7 +17,7 @@ import jax
 from resjax.config import default_config
 from resjax.runs.checkpoint import Checkpoints, Facts
 from resjax.training.benchmark import compile_training
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 NETWORKS = {
     # depth: what of a config makes the network, and steps of a turn, for some seconds each
@@ -36,7 +36,7 @@ def measure(depth: int, rounds: int) -> tuple[float, float, float, float]:
     keys, steps = NETWORKS[depth]
     config = default_config()
     config.update_from_flattened_dict(keys | {"model.depth": depth, "train.steps_per_call": 1})
-    plan = prepare(config)
+    plan = make_plan(config)
     step, (state, *rest), _ = compile_training(plan)
     held, without, with_one = [], [], []
     with tempfile.TemporaryDirectory() as directory:

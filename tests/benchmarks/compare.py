@@ -50,7 +50,7 @@ def ours_step(settings: dict, net: Net, batch: int):
 
     from resjax.config import default_config
     from resjax.training.benchmark import compile_training
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     config = default_config()
     size = "x".join(map(str, net.image))
@@ -58,7 +58,7 @@ def ours_step(settings: dict, net: Net, batch: int):
         {"data.name": f"fake:{size}:{net.classes}:{2 * batch}", "train.batch_size": batch}
         | settings
     )
-    step, arguments, _ = compile_training(prepare(config))
+    step, arguments, _ = compile_training(make_plan(config))
     state, rest = arguments[0], arguments[1:]
 
     def take():

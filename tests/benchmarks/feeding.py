@@ -20,7 +20,7 @@ from resjax.config import default_config
 from resjax.data.resident import Batch
 from resjax.training.feeds import ResidentFeed
 from resjax.training.network import arguments_of_call, compile_steps
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 from resjax.training.state import create_state
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     config.data.pad, config.data.flip = 4, True
     config.model.depth, config.train.batch_size = options.depth, options.batch
     config.train.steps_per_call, config.train.devices = 1, 1
-    plan = prepare(config)
+    plan = make_plan(config)
     feed = ResidentFeed(plan)
     candidates = {
         "on a batch that is there": stepper(plan, OnDevice(feed)),

@@ -84,7 +84,7 @@ def ours(directory: Path, workers: int) -> Callable:
 
 
 def view_alone(directory: Path) -> Callable:
-    from resjax.data.transforms import Key, RandomCrop
+    from resjax.data.transforms import ImageKey, RandomCrop
 
     files, crop, step = Files(directory), RandomCrop(CROP), 0
 
@@ -92,7 +92,7 @@ def view_alone(directory: Path) -> Callable:
         nonlocal step
         images = np.empty((BATCH, CROP, CROP, CHANNELS), np.uint8)
         for number, out in enumerate(images, step * BATCH):
-            crop(files.data[number % len(files)], CHANNELS, Key(0, 0, number), out)
+            crop(files.data[number % len(files)], CHANNELS, ImageKey(0, 0, number), out)
         step += 1
         return images
 
@@ -201,10 +201,10 @@ def decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
     import cv2
     import simplejpeg
 
-    from resjax.data.decode import Box, decode, decode_box, read_header
+    from resjax.data.decode import Box, decode, decode_box, read_image_header
 
     def upper_part(data):
-        header = read_header(data)
+        header = read_image_header(data)
         return decode_box(data, 3, header, Box(0, 0, header.height // 2, header.width))
 
     return {

@@ -62,7 +62,7 @@ def seconds_of_local(workdir: Path, runs: int) -> float:
 def seconds_of_ray(workdir: Path, runs: int) -> tuple[float, float]:
     """Of a further run without those of a process that trains it, and of a sweep of none."""
     from resjax.sweeps.ray.cluster import cluster
-    from resjax.sweeps.ray.driver import run_sweep
+    from resjax.sweeps.ray.driver import run_on_cluster
 
     alone = []
     for number in range(3):
@@ -75,7 +75,7 @@ def seconds_of_ray(workdir: Path, runs: int) -> tuple[float, float]:
         grid = {workdir / f"{number}/{seed}": config_of(seed) for seed in range(number)}
         start = time.perf_counter()
         with cluster(None):
-            run_sweep(grid, Silent())
+            run_on_cluster(grid, Silent())
         took[number] = time.perf_counter() - start
         assert all(rundir.run_state(directory) == rundir.DONE for directory in grid)
     further = (took[1 + runs] - took[1]) / runs

@@ -18,13 +18,13 @@ def stepper(style: str, depth: int, batch: int):
 
     from resjax.config import default_config
     from resjax.training.benchmark import compile_training
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     config = default_config()
     config.model.depth, config.train.parallel = depth, style
     config.data.name, config.train.batch_size = f"fake:32x32x3:10:{2 * batch}", batch
     config.train.steps_per_call = 1
-    step, (state, *rest), _ = compile_training(prepare(config))
+    step, (state, *rest), _ = compile_training(make_plan(config))
 
     def take():
         nonlocal state

@@ -21,7 +21,7 @@ import jax
 from resjax.config import default_config
 from resjax.training.benchmark import compile_training
 from resjax.training.lanes import Lanes
-from resjax.training.plan import Plan, prepare
+from resjax.training.plan import Plan, make_plan
 
 
 def caller(plan: Plan) -> tuple[Callable[[], None], float]:
@@ -56,7 +56,7 @@ def main() -> None:
     config.model.dtype, config.model.conv = options.dtype, options.conv
     config.model.unroll = options.unroll
     config.train.steps_per_call, config.train.devices = options.steps_per_call, 1
-    plan = prepare(config)
+    plan = make_plan(config)
     numbers = [1, *map(int, options.seeds.split(","))]
     programs = {
         runs: caller(dataclasses.replace(plan, lanes=Lanes(tuple(range(runs))))) for runs in numbers

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli.config_reference import entries, markdown
+from resjax.cli.config_reference import entries, reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
 from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
 from resjax.report.arms import SELECTIONS
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
@@ -27,7 +27,7 @@ def test_every_key_has_a_meaning_and_a_place():
 
 def test_the_page_is_up_to_date():
     remedy = "python -m resjax.cli.config_reference > docs/config.md"
-    assert PAGE.read_text(encoding="utf-8") == markdown(), remedy
+    assert PAGE.read_text(encoding="utf-8") == reference_page(), remedy
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -51,7 +51,7 @@ def test_choices_are_those_that_a_wrong_name_is_told(key):
     wrong = ("wrong",) if key == "log.writers" else "wrong"
     config.update_from_flattened_dict({key: wrong})
     with pytest.raises(ConfigError, match=r"unknown .*'wrong'") as refused:
-        prepare(config)
+        make_plan(config)
     told = re.search(r"choose one of: (.*)", str(refused.value))[1].split(", ")
     assert set(told) | {AUTO} == set(entries()[key].choices) | {AUTO}
 

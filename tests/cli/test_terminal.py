@@ -18,7 +18,7 @@ from resjax.config import default_config
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.runs.summary import Progress, Summary
 from resjax.sweeps.local import Outcome
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from tests.report.fabricate import fail_run, write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -111,10 +111,10 @@ def test_endings_of_runs(tmp_path, clock):
 def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
     tiny.train.batch_size = 60
     tiny.update_from_flattened_dict(keys)
-    print_plan(prepare(tiny))
+    print_plan(make_plan(tiny))
     first, second, third = capsys.readouterr().err.splitlines()
     assert expected in first
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     params = count_parameters(variable_shapes(plan.model, (8, 8, 1))["params"])
     multiply_adds = 3 * 60 * count_multiply_adds(plan.model, (8, 8, 1))
     assert second == (

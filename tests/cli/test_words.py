@@ -14,7 +14,7 @@ from resjax.models.build import named_model
 from resjax.runs.rundir import read_config
 from resjax.sweeps.grid import experiment_runs
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 EXPERIMENT = "--config=experiments/degradation.py"
 
@@ -37,10 +37,10 @@ def test_a_name_of_the_trade_is_no_value_and_is_answered_with_one(key):
         config = default_config()
         config.update_from_flattened_dict({key: name})
         with pytest.raises(ValueError, match=rf"unknown {key} '{name}'; .*; here it is {meant}$"):
-            prepare(config)
+            make_plan(config)
         config.update_from_flattened_dict({key: meant.partition(",")[0]})
         if not meant.startswith(("tfds", "cifar", "imagenet", "float64")):
-            prepare(config)
+            make_plan(config)
 
 
 @pytest.mark.parametrize(("words", "told"), [

@@ -11,7 +11,7 @@ from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
 from resjax.config.overrides import override
 from resjax.config.validation import validate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 
 def changed(**keys):
@@ -128,7 +128,7 @@ def test_numbers_out_of_range_are_refused_with_what_is_expected(key, value):
 ])  # fmt: skip
 def test_a_value_is_refused_wherever_it_would_be_used(key, value, tmp_path):
     """By the entry of its key: here where nothing streams, warms up, tunes or steps."""
-    for check in (validate, prepare):
+    for check in (validate, make_plan):
         with pytest.raises(ConfigError) as refused:
             check(changed(**{key: value}))
         assert key in str(refused.value) or KEYS[key].duration

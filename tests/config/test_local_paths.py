@@ -10,10 +10,10 @@ from PIL import Image
 from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
 from resjax.config.paths import local
-from resjax.data.sources import Request, load
+from resjax.data.sources import DataRequest, load
 from resjax.process import cache_directory
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 EXPERIMENT = "from resjax.config import default_config as get_config\n"
 
@@ -36,8 +36,8 @@ def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_p
                 Image.fromarray(pixels).save(home / "photos" / split / name / f"{n}.png")
     train_and_evaluate(tiny, tmp_path / "run")
     tiny.train.init_from = "~/run"
-    assert prepare(tiny).start.path == home / "run"
-    images = load("folder:~/photos", Request()).train
+    assert make_plan(tiny).start.path == home / "run"
+    images = load("folder:~/photos", DataRequest()).train
     assert images.images.shape[0] == 6
     assert main(["sweep", "--config=~/mine.py", "--workdir=~/sweep", "--dry-run"]) == 0
     assert main(["doctor", "~/run"]) == 0
@@ -89,7 +89,7 @@ def test_a_name_with_a_nul_is_refused():
         config = default_config()
         config.update_from_flattened_dict(keys)
         with pytest.raises(ConfigError, match="is no name of a file; leave out the NUL"):
-            prepare(config)
+            make_plan(config)
     with pytest.raises(ConfigError, match=r"^--out= the name is empty; is a variable not set\?$"):
         local("", "--out=")
 

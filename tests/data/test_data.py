@@ -14,7 +14,7 @@ from resjax.data.resident import (
     training_order,
 )
 from resjax.data.source import Split
-from resjax.data.sources import FAKE_SEED, Request, fake, load
+from resjax.data.sources import FAKE_SEED, DataRequest, fake, load
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -160,15 +160,15 @@ def test_standardised_images(kind, mean, deviation):
 
 
 def test_luma_and_repeated_grey_are_those_of_pillow():
-    colours, grey = fake((9, 7, 3), 2, 8), load("fake:9x7x3:2:8", Request(channels=1))
+    colours, grey = fake((9, 7, 3), 2, 8), load("fake:9x7x3:2:8", DataRequest(channels=1))
     for ours, images in zip(grey.train.images, colours.train.images, strict=True):
         np.testing.assert_array_equal(
             ours[..., 0], np.asarray(Image.fromarray(images).convert("L"))
         )
-    repeated = load("digits", Request(channels=3)).test.images
+    repeated = load("digits", DataRequest(channels=3)).test.images
     np.testing.assert_array_equal(repeated, np.repeat(digits().test.images, 3, -1))
     np.testing.assert_array_equal(
-        load("digits", Request(channels=1)).train.images, digits().train.images
+        load("digits", DataRequest(channels=1)).train.images, digits().train.images
     )
 
 
@@ -181,7 +181,7 @@ def test_luma_and_repeated_grey_are_those_of_pillow():
 )
 def test_other_channels_are_refused(name, channels, message):
     with pytest.raises(ConfigError, match=message):
-        load(name, Request(channels=channels))
+        load(name, DataRequest(channels=channels))
 
 
 @pytest.mark.filterwarnings("ignore:.*has one class")
@@ -192,7 +192,7 @@ def test_files_are_decoded_to_the_channels_that_are_asked_for(channels, resident
         (tmp_path / split / "cat").mkdir(parents=True)
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
         image.convert("RGB" if channels == 1 else "L").save(tmp_path / split / "cat" / "0.png")
-    request = Request(channels=channels, size=0 if resident else 8)
+    request = DataRequest(channels=channels, size=0 if resident else 8)
     split = load(f"folder:{tmp_path}", request).train
     if not resident:
         assert split.channels == channels

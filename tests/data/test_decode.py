@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from resjax.data.decode import Box, decode, decode_box, read_header
+from resjax.data.decode import Box, decode, decode_box, read_image_header
 from tests.data.pictures import encoded, picture
 
 PICTURE = picture(0, 85, 110)
@@ -70,7 +70,7 @@ def test_of_16_bits_the_upper_8_are_taken():
 def test_a_box_is_that_part_of_the_whole_image(kind, data):
     top, left = data.draw(st.integers(0, 84)), data.draw(st.integers(0, 109))
     height, width = data.draw(st.integers(1, 85 - top)), data.draw(st.integers(1, 110 - left))
-    part = decode_box(KINDS[kind], 3, read_header(KINDS[kind]), Box(top, left, height, width))
+    part = decode_box(KINDS[kind], 3, read_image_header(KINDS[kind]), Box(top, left, height, width))
     whole = decode(KINDS[kind], 3)
     np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
 
@@ -79,7 +79,7 @@ def test_a_box_is_that_part_of_the_whole_image(kind, data):
 @pytest.mark.parametrize("kind", ["jpeg 4:4:4", "jpeg 4:2:0", "progressive"])
 def test_a_large_box_is_decoded_at_the_scale_that_is_enough(kind, smallest, scale):
     data, box = KINDS[kind], Box(8, 16, 56, 64)
-    small = decode_box(data, 3, read_header(data), box, smallest)
+    small = decode_box(data, 3, read_image_header(data), box, smallest)
     assert small.shape == (56 // scale, 64 // scale, 3)
     whole = decode(data, 3)[8:64, 16:80].astype(float)
     means = whole.reshape(56 // scale, scale, 64 // scale, scale, 3).mean((1, 3))
@@ -88,7 +88,7 @@ def test_a_large_box_is_decoded_at_the_scale_that_is_enough(kind, smallest, scal
 
 def test_the_size_is_read_from_the_header():
     for data in KINDS.values():
-        assert read_header(data)[:2] == (85, 110)
+        assert read_image_header(data)[:2] == (85, 110)
 
 
 JPEG, PNG = KINDS["jpeg 4:2:0"], KINDS["png"]
@@ -137,7 +137,7 @@ def test_an_image_is_upright_as_pillow_turns_it(orientation, kind):
 @given(orientation=st.integers(1, 8), data=st.data())
 def test_a_box_of_an_upright_image_is_that_part_of_it(orientation, data):
     image = turned(orientation)
-    whole, header = decode(image, 3, exif=True), read_header(image, exif=True)
+    whole, header = decode(image, 3, exif=True), read_image_header(image, exif=True)
     rows, columns = header[:2]
     top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
     height = data.draw(st.integers(1, rows - top))
@@ -160,7 +160,7 @@ def test_what_follows_the_end_of_an_image_is_not_read(kind):
 
 
 def test_a_size_that_would_fill_the_memory_is_refused():
-    frame = read_header(JPEG).frame
+    frame = read_image_header(JPEG).frame
     huge = JPEG[:frame] + b"\xff\xf0\xff\xf0" + JPEG[frame + 4 :]
     with pytest.raises(ValueError, match="of 65520 x 65520 pixels is refused; give one with 1 to"):
         decode(huge, 3)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.decode import decode
-from resjax.data.folder import folder, look
+from resjax.data.folder import folder, look_at_image
 from resjax.data.slices import Splits
 
 OWN = Splits()
@@ -207,10 +207,10 @@ def test_a_file_that_is_cut_anywhere_is_seen(data, tmp_path):
     path = tmp_path / "image"
     for length in range(len(data) - 1):
         path.write_bytes(data[:length])
-        assert isinstance(look(path), str), length
+        assert isinstance(look_at_image(path), str), length
     for whole in (data, data + b"written by a camera", data + bytes(5000), data + VIDEO):
         path.write_bytes(whole)
-        assert look(path) == (len(whole), False)
+        assert look_at_image(path) == (len(whole), False)
 
 
 VIDEO = np.random.default_rng(0).bytes(20_000)
@@ -225,9 +225,9 @@ def test_what_is_whole_to_the_scan_is_whole_to_what_decodes_it(kind, tmp_path):
             try:
                 decode(data[:length] + behind, 3)
             except ValueError:
-                assert isinstance(look(path), str), (length, behind)
+                assert isinstance(look_at_image(path), str), (length, behind)
             else:
-                assert look(path) == (length + len(behind), False), (length, behind)
+                assert look_at_image(path) == (length + len(behind), False), (length, behind)
 
 
 SUFFIXES = {
@@ -296,7 +296,7 @@ def test_links_that_lead_nowhere_are_images_that_cannot_be_read(images):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert look(tmp_path / "pipe.jpg") == "not a file"
+    assert look_at_image(tmp_path / "pipe.jpg") == "not a file"
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -401,7 +401,7 @@ def test_an_example_is_named_by_its_path(images):
 @pytest.mark.parametrize(("data", "reason"), BAD.values())
 def test_what_is_wrong_with_a_file_is_said(data, reason, tmp_path):
     (tmp_path / "x.jpg").write_bytes(data)
-    assert look(tmp_path / "x.jpg") == reason
+    assert look_at_image(tmp_path / "x.jpg") == reason
 
 
 def test_splits_that_are_not_read_are_not_looked_at(images):

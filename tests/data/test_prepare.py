@@ -17,7 +17,7 @@ from prepared import Tiny, png, write
 from resjax.cli import main as cli
 from resjax.config import ConfigError
 from resjax.data import prepare as preparing
-from resjax.data.prepare import prepare
+from resjax.data.prepare import prepare_set
 from resjax.data.slices import Splits
 from resjax.data.tfds import tfds_source
 
@@ -63,13 +63,13 @@ def test_what_is_prepared_already_must_be_whole(tmp_path):
     with pytest.raises(
         ConfigError, match=r"test\S* is damaged: 0 of its 10 .*; delete .* and run: "
     ):
-        prepare("tiny", tmp_path)
+        prepare_set("tiny", tmp_path)
 
 
 def test_a_set_that_fails_is_not_there(without_tensorflow, tmp_path):
     message = r"failing cannot be prepared \(.*the disk is full.*\); run it again$"
     with pytest.raises(ConfigError, match=message) as error:
-        prepare("failing", tmp_path)
+        prepare_set("failing", tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("failing/*"))
 
@@ -82,7 +82,7 @@ def test_a_set_that_another_process_prepared_meanwhile_is_taken(
         raise OSError("Directory not empty")
 
     monkeypatch.setattr(preparing, "_download_and_prepare", late)
-    assert prepare("tiny", tmp_path).examples == {"train": 600, "test": 30}
+    assert prepare_set("tiny", tmp_path).examples == {"train": 600, "test": 30}
 
 
 KILLED = """
@@ -98,7 +98,7 @@ class Killed(prepared.Tiny):
         return super().example(name, number)
 
 prepare.load_tensorflow = lambda wanted: None
-prepare.prepare("killed", Path(sys.argv[1]))
+prepare.prepare_set("killed", Path(sys.argv[1]))
 """
 
 
@@ -135,7 +135,7 @@ def test_a_set_whose_preparation_was_killed_is_not_there_and_can_be_prepared(tmp
 def test_what_cannot_be_prepared_is_refused_with_the_remedy(name, message, tmp_path, capsys):
     assert cli.main(["prepare", name, f"--data-dir={tmp_path}"]) == 2
     with pytest.raises(ConfigError, match=message):
-        prepare(name, tmp_path)
+        prepare_set(name, tmp_path)
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +144,7 @@ def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     message = r"preparing cifar10 needs TensorFlow; run: pip install 'resjax\[prepare\]'"
     with pytest.raises(ConfigError, match=message):
-        prepare("cifar10", tmp_path)
+        prepare_set("cifar10", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -152,19 +152,19 @@ def test_archives_must_be_in_the_directory_that_is_named(tmp_path):
     with pytest.raises(
         ConfigError, match=r"--manual-dir=.*/no is not a directory; name one with the a"
     ):
-        prepare("cifar10", tmp_path, tmp_path / "no")
+        prepare_set("cifar10", tmp_path, tmp_path / "no")
     with pytest.raises(
         ConfigError, match=r"has no cifar-10-binary.tar.gz; put it there, or leave o"
     ):
-        prepare("cifar10", tmp_path, tmp_path)
+        prepare_set("cifar10", tmp_path, tmp_path)
     (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"cut")
     with pytest.raises(ConfigError, match=r"\(ILSVRC2012_img_val.tar not found\)"):
-        prepare("imagenet2012", tmp_path, tmp_path)
+        prepare_set("imagenet2012", tmp_path, tmp_path)
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"cut")
     with pytest.raises(
         ConfigError, match=r"img_train.tar has 3 of 147897477120 bytes; download it"
     ):
-        prepare("imagenet2012", tmp_path, tmp_path)
+        prepare_set("imagenet2012", tmp_path, tmp_path)
 
 
 CONVERT = """

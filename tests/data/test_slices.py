@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
-from resjax.data.slices import Splits, cut, parse, resolve, slices_of
+from resjax.data.slices import Splits, cut, parse_slice, resolve, slices_of
 
 
 def boundaries(limit):
@@ -40,7 +40,7 @@ def test_a_slice_is_the_one_of_tfds_or_both_refuse_it(case):
     except (ValueError, RuntimeError):
         start, stop = 0, 0
     try:
-        ours = parse(text).range(examples)
+        ours = parse_slice(text).range(examples)
     except ConfigError:
         assert start >= stop  # they read such a slice as nothing
     else:
@@ -58,7 +58,7 @@ def test_what_is_no_slice_is_refused_with_examples(text):
     with pytest.raises(
         ConfigError, match=r"is not a slice of a split; write train, train\[:45000\]"
     ):
-        parse(text)
+        parse_slice(text)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import resjax.data.streaming as streaming
 from resjax.data.orders import TrainingOrder, rows_of_host
 from resjax.data.streaming import ReadError, evaluation_feed, training_feed
-from resjax.data.transforms import CentreCrop, Key, RandomCrop, uniforms
+from resjax.data.transforms import CentreCrop, ImageKey, RandomCrop, uniforms
 from tests.data.pictures import encoded, picture
 from tests.data.test_orders import HOSTS, devices_of
 
@@ -95,7 +95,7 @@ def test_a_batch_has_the_examples_of_the_order_with_their_keys(seed, examples, b
         assert found.labels.dtype == np.int32
         assert found.valid.all()
         for image, epoch, example in zip(found.images, epochs, expected, strict=True):
-            np.testing.assert_array_equal(image, shown(Key(seed, int(epoch), int(example))))
+            np.testing.assert_array_equal(image, shown(ImageKey(seed, int(epoch), int(example))))
 
 
 @few
@@ -220,7 +220,7 @@ def test_an_epoch_of_pictures_is_made_of_their_views():
     images, labels, _ = joined(take(training_feed(PICTURES, crop, 5, 11), 1))
     for image, label in zip(images, labels.tolist(), strict=True):
         out = np.zeros_like(image)
-        crop(PICTURES.data[label], 3, Key(5, 0, label), out)
+        crop(PICTURES.data[label], 3, ImageKey(5, 0, label), out)
         np.testing.assert_array_equal(image, out)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from resjax.data.decode import Box, Header, decode
-from resjax.data.transforms import JITTER, CentreCrop, Key, RandomCrop, uniforms
+from resjax.data.decode import Box, ImageHeader, decode
+from resjax.data.transforms import JITTER, CentreCrop, ImageKey, RandomCrop, uniforms
 from tests.data.pictures import encoded, picture
 from tests.data.test_data import philox
 
@@ -19,7 +19,7 @@ WHOLE = RandomCrop(size=64, area=(1.0, 1.0), ratio=(4 / 3, 4 / 3), flip=0.0)
 sides = st.integers(1, 700)
 
 
-FIRST = Key(0, 0, 0)
+FIRST = ImageKey(0, 0, 0)
 
 
 def view(what, data=JPEG, key=FIRST, channels=3):
@@ -34,13 +34,15 @@ def difference(image, other):
 
 def test_random_numbers_are_those_of_the_generator_in_the_paper():
     words = philox((2**32 - 1, 5), 9, upper=[0, 1234567, 1])
-    assert uniforms(Key(2**32 - 1, 5, 1234567), 9).tolist() == [(w >> 11) / 2**53 for w in words]
+    assert uniforms(ImageKey(2**32 - 1, 5, 1234567), 9).tolist() == [
+        (w >> 11) / 2**53 for w in words
+    ]
     order = {(word >> 11) / 2**53 for word in philox((0, 0), 9)}
-    assert order.isdisjoint(uniforms(Key(0, 0, 0), 9))
+    assert order.isdisjoint(uniforms(ImageKey(0, 0, 0), 9))
 
 
 def test_random_numbers_differ_between_seeds_epochs_and_examples():
-    keys = [Key(seed, epoch, n) for seed in (0, 1) for epoch in (0, 1) for n in range(500)]
+    keys = [ImageKey(seed, epoch, n) for seed in (0, 1) for epoch in (0, 1) for n in range(500)]
     drawn = np.stack([uniforms(key, 6) for key in keys])
     assert len(np.unique(drawn)) == drawn.size
     assert np.abs(np.corrcoef(drawn.T) - np.eye(6)).max() < 0.1
@@ -50,16 +52,18 @@ def test_random_numbers_differ_between_seeds_epochs_and_examples():
 
 def boxes(crop, rows, columns, number=400):
     for example in range(number):
-        draws = uniforms(Key(0, 0, example), 2 + 2 * crop.tries)
-        yield crop.box(Header(rows, columns), draws[:2], draws[2:].reshape(-1, 2))
+        draws = uniforms(ImageKey(0, 0, example), 2 + 2 * crop.tries)
+        yield crop.box(ImageHeader(rows, columns), draws[:2], draws[2:].reshape(-1, 2))
 
 
 @settings(max_examples=150, deadline=None)
 @given(rows=sides, columns=sides, example=st.integers(0, 2**31))
 def test_a_box_lies_in_the_image_and_has_the_area_and_the_ratio(rows, columns, example):
     crop = RandomCrop()
-    draws = uniforms(Key(0, 0, example), 22)
-    top, left, height, width = crop.box(Header(rows, columns), draws[:2], draws[2:].reshape(-1, 2))
+    draws = uniforms(ImageKey(0, 0, example), 22)
+    top, left, height, width = crop.box(
+        ImageHeader(rows, columns), draws[:2], draws[2:].reshape(-1, 2)
+    )
     assert 0 <= top <= top + height <= rows
     assert 0 <= left <= left + width <= columns
     assert min(height, width) >= 1
@@ -117,7 +121,7 @@ def test_a_flip_swaps_left_and_right_and_nothing_else():
     crop = RandomCrop(size=8)
     always = dataclasses.replace(crop, flip=1.0)
     never = dataclasses.replace(crop, flip=0.0)
-    keys = [Key(0, 0, n) for n in range(60)]
+    keys = [ImageKey(0, 0, n) for n in range(60)]
     swaps = [(view(crop, key=key) == view(always, key=key)).all() for key in keys]
     stays = [(view(crop, key=key) == view(never, key=key)).all() for key in keys]
     assert 18 < sum(swaps) < 42
@@ -126,7 +130,7 @@ def test_a_flip_swaps_left_and_right_and_nothing_else():
 
 def test_a_grey_view_is_close_to_the_luma_of_the_coloured_one():
     for example in range(8):
-        key, crop = Key(0, 0, example), RandomCrop(size=40, brightness=0.1)
+        key, crop = ImageKey(0, 0, example), RandomCrop(size=40, brightness=0.1)
         luma = Image.fromarray(view(crop, key=key)).convert("L")
         assert difference(view(crop, key=key, channels=1), luma).max() <= 4
 
@@ -151,7 +155,7 @@ def test_changes_of_colour_are_those_of_pillow(change, factor, channels):
 @pytest.mark.parametrize("change", JITTER)
 def test_the_strength_bounds_the_factor(change):
     crop = dataclasses.replace(WHOLE, **{change: 0.4})
-    plain, changed = view(WHOLE), [view(crop, key=Key(0, 0, n)) for n in range(30)]
+    plain, changed = view(WHOLE), [view(crop, key=ImageKey(0, 0, n)) for n in range(30)]
     bounds = [JITTER[change](plain, factor).astype(int) for factor in (0.6, 1.4)]
     lowest, highest = np.minimum(*bounds) - 1, np.maximum(*bounds) + 1
     for image in changed:
@@ -163,7 +167,7 @@ def test_the_strength_bounds_the_factor(change):
 def test_jitter_leaves_the_crop_and_the_flip_as_they_are():
     bright = RandomCrop(size=16, brightness=1e-9)
     for example in range(10):
-        key = Key(1, 2, example)
+        key = ImageKey(1, 2, example)
         np.testing.assert_array_equal(view(bright, key=key), view(RandomCrop(size=16), key=key))
 
 

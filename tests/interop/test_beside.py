@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
-from resjax.data.transforms import CentreCrop, Key
+from resjax.data.transforms import CentreCrop, ImageKey
 from resjax.interop.beside import read_beside
 from tests.data.pictures import encoded, picture
 
@@ -135,7 +135,7 @@ def test_images_are_what_the_processor_of_transformers_makes_of_them(name, tmp_p
     side = settings["data.size"]
     out = np.empty((side, side, 3), np.uint8)
     view = CentreCrop(side, settings["data.resize"], settings["data.interpolation"])
-    view(encoded(image, "PNG"), 3, Key(0, 0, 0), out)
+    view(encoded(image, "PNG"), 3, ImageKey(0, 0, 0), out)
     expected = theirs(Image.fromarray(image), return_tensors="np")["pixel_values"][0]
     # Both round to levels of a byte.
     assert (abs((out - mean) / deviation - expected.transpose(1, 2, 0)) * deviation).max() <= 1.01

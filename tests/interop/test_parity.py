@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from resjax.interop.exporting import named
+from resjax.interop.exporting import named_tensors
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model, preset
 from resjax.models.features import features
@@ -44,7 +44,7 @@ def compare(net, tmp_path, size, naming, gain=0.7):
     """Logits and outputs of stages to 1e-9 in float64; the file written back, bit for bit."""
     net = randomised(net, gain=gain)
     imported = compare_features(net, tmp_path, size, naming)
-    assert_same_tensors(named(imported.weights, naming), net)
+    assert_same_tensors(named_tensors(imported.weights, naming), net)
 
 
 def assert_same_tensors(back, net):
@@ -137,7 +137,7 @@ def test_published_depths_are_recognised_and_written_back(depth, tmp_path):
     safetensors.save_file(net.state_dict(), tmp_path / "net.safetensors")
     weights = import_file(tmp_path / "net.safetensors").weights
     assert weights.about.config.model.depth == depth
-    assert_same_tensors(named(weights, "torchvision"), net)
+    assert_same_tensors(named_tensors(weights, "torchvision"), net)
 
 
 @pytest.mark.slow
@@ -217,7 +217,10 @@ def test_a_network_of_resjax_as_torchvision_loads_it():
 
     net = torchvision.models.resnet18(num_classes=5).double().eval()
     net.load_state_dict(
-        {name: torch.from_numpy(tensor) for name, tensor in named(weights, "torchvision").items()}
+        {
+            name: torch.from_numpy(tensor)
+            for name, tensor in named_tensors(weights, "torchvision").items()
+        }
     )
     images = random.normal(size=(2, 64, 64, 3))
     with torch.no_grad():

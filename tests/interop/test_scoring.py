@@ -6,7 +6,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from resjax.config import ConfigError
-from resjax.interop.scoring import calibration_error, matched, outcomes, summarise
+from resjax.interop.scoring import calibration_error, matched, outcomes, summarise_scores
 
 NAMES = tuple(f"class {number}" for number in range(8))
 
@@ -16,7 +16,7 @@ def scored():
     random = np.random.default_rng(0)
     logits = random.normal(size=(500, 8)).astype(np.float32) * 3
     labels = np.where(random.random(500) < 0.5, logits.argmax(-1), random.integers(0, 8, 500))
-    return logits, labels, summarise(outcomes(logits, labels), NAMES)
+    return logits, labels, summarise_scores(outcomes(logits, labels), NAMES)
 
 
 def test_means_are_those_of_scikit_learn(scored):
@@ -54,7 +54,7 @@ def test_classes_add_up_to_the_whole(scored):
 
 def test_equal_logits_are_ordered_as_in_training_and_no_number_is_an_error():
     logits = np.array([[1.0, 1.0], [1.0, 1.0], [np.nan, 0.0]])
-    scores = summarise(outcomes(logits, np.array([0, 1, 0])), ("a", "b"))
+    scores = summarise_scores(outcomes(logits, np.array([0, 1, 0])), ("a", "b"))
     assert scores.top1 == pytest.approx(1 / 3)
     assert scores.top5 is None
 

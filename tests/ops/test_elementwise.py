@@ -18,7 +18,7 @@ from resjax.ops import native, tape
 from resjax.ops.conv import conv
 from resjax.ops.elementwise import in_few_calls
 from resjax.training.benchmark import compile_training
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 DRAW = np.random.default_rng(0).normal
 
@@ -205,7 +205,7 @@ def compiled_step(**model):
     config = default_config()
     config.model.update({"width": 8, **model})
     config.train.batch_size = 64
-    step, *_ = compile_training(prepare(config))
+    step, *_ = compile_training(make_plan(config))
     return step.as_text()
 
 

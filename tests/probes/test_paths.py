@@ -7,7 +7,7 @@ import pytest
 
 from resjax.models.blocks import Block
 from resjax.probes.gradients import gradients
-from resjax.probes.paths import paths
+from resjax.probes.paths import path_gradients
 from resjax.probes.walk import Bound
 from tests.drawn import normal
 from tests.probes.networks import BATCH, built, gradients_by_hand, of_blocks, probed
@@ -20,7 +20,7 @@ def test_a_scaled_shortcut_passes_its_scale_of_the_gradient():
     model, variables = built(
         depth=10, name="mlp", order="relu_preact", shortcut="scaled", shortcut_scale=0.3
     )
-    found = probed(paths, model, variables)
+    found = probed(path_gradients, model, variables)
     whole = probed(gradients, model, variables)["input"]
     np.testing.assert_allclose(found["through_shortcut"][:-1], 0.3 * whole[1:], rtol=1e-9)
 
@@ -31,7 +31,7 @@ def test_the_shares_are_those_of_the_formula():
     """In order post, the gradient behind the activation counts where the sum is positive."""
     model, variables = built(depth=8, name="mlp", shortcut="scaled", shortcut_scale=0.8)
     at_inputs, inputs = gradients_by_hand(model, variables, BATCH)
-    found = probed(paths, model, variables)
+    found = probed(path_gradients, model, variables)
     for number in range(sum(model.spec.stages) - 1):
         through = 0.8 * at_inputs[number + 1] * (inputs[number + 1] > 0)
         branch = at_inputs[number] - through
@@ -43,12 +43,12 @@ def test_the_shares_are_those_of_the_formula():
 @pytest.mark.slow
 def test_all_of_it_comes_through_the_only_path_there_is():
     model, variables = built(shortcut="none", depth=8)
-    np.testing.assert_array_equal(probed(paths, model, variables)["shortcut_share"], 0)
+    np.testing.assert_array_equal(probed(path_gradients, model, variables)["shortcut_share"], 0)
     model, variables = built(depth=8)
     for stage in ("stage1", "stage2", "stage3"):
         last = variables["params"][stage]["first"]["norm2"]
         last["scale"] = jnp.zeros_like(last["scale"])
-    np.testing.assert_array_equal(probed(paths, model, variables)["shortcut_share"], 1)
+    np.testing.assert_array_equal(probed(path_gradients, model, variables)["shortcut_share"], 1)
 
 
 @pytest.mark.parametrize(

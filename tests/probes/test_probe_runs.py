@@ -16,7 +16,7 @@ from resjax.probes.table import PROBES
 from resjax.runs import checkpoint, rundir
 from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 
 
@@ -133,7 +133,7 @@ def test_step_0_is_the_network_before_training(dense, tmp_path):
     dense.model.dtype = "float64"
     train_and_evaluate(dense, tmp_path / "run")
     probed = probe_run(tmp_path / "run", ["gradients"], step=0, examples=30)
-    plan = prepare(dense)
+    plan = make_plan(dense)
     state = create_state(plan.model, plan.optimizer, dense.seed, plan.image_shape)
     batch = make_feed(plan).first_examples("train", 30)
     assert batch.images.shape == (30, 8, 8, 1)

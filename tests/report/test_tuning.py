@@ -5,7 +5,7 @@ import pytest
 from resjax.config import ConfigError
 from resjax.report.report import write_report
 from resjax.runs import rundir
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 KEYS = {"eval__tune": ("optim.learning_rate",), "data__train": "train[:80%]",
@@ -67,10 +67,10 @@ def test_a_best_value_at_the_end_of_what_was_tried_is_told(tmp_path):
 def test_tuning_needs_a_validation_split_and_known_keys(tiny):
     tiny.eval.tune = ("optim.learning_rate",)
     with pytest.raises(ConfigError, match=r"eval.tune=.* needs a validation split"):
-        prepare(tiny)
+        make_plan(tiny)
     tiny.eval.tune = ("optim.rate",)
     with pytest.raises(ConfigError, match=r"unknown eval.tune 'optim.rate'"):
-        prepare(tiny)
+        make_plan(tiny)
 
 
 def test_tuning_does_not_change_the_name_of_a_run(tiny):

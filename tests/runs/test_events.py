@@ -12,7 +12,7 @@ from resjax.config import ConfigError
 from resjax.runs import rundir
 from resjax.runs.events import TensorBoard, hidden
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,11 +98,11 @@ def test_pictures_are_those_of_the_files(tmp_path):
 def test_writers_that_are_not_there_are_refused(tiny, monkeypatch):
     tiny.log.writers = ("tensorbored",)
     with pytest.raises(ConfigError, match="choose one of: tensorboard, wandb"):
-        prepare(tiny)
+        make_plan(tiny)
     tiny.log.writers = ("wandb",)
     monkeypatch.setattr("resjax.training.plan.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs it: pip install 'resjax\[wandb\]'"):
-        prepare(tiny)
+        make_plan(tiny)
 
 
 @pytest.mark.slow

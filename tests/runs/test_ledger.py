@@ -8,7 +8,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.runs import claims, doctor, rundir
-from resjax.runs.ledger import Ledger, read_ledger, total
+from resjax.runs.ledger import Ledger, read_ledger, known_total
 from resjax.runs.status import look
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Attempts
@@ -214,7 +214,7 @@ def test_times_that_are_not_there_or_damaged_are_no_ledger(tmp_path, content):
 
 
 def test_a_total_is_of_the_ledgers_that_are_known():
-    assert total([Ledger(1.0, 2.0, 3.0, 1), None, Ledger(0.5, 0.5, 0.5, 2)]) == Ledger(
+    assert known_total([Ledger(1.0, 2.0, 3.0, 1), None, Ledger(0.5, 0.5, 0.5, 2)]) == Ledger(
         1.5, 2.5, 3.5, 3
     )
-    assert total([]) == Ledger()
+    assert known_total([]) == Ledger()

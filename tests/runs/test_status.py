@@ -9,7 +9,7 @@ from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
 from resjax.config import ConfigError
 from resjax.runs import claims, rundir
 from resjax.runs.estimate import seconds_of, work_of
-from resjax.runs.status import Status, count, look, look_in, seconds_left
+from resjax.runs.status import Status, count_states, look, look_in, seconds_left
 from resjax.training.loop import train_and_evaluate
 
 
@@ -53,7 +53,7 @@ def test_runs_that_ended_tell_how(tiny, tmp_path):
     done, failed = look_in(tmp_path)
     assert (done.state, done.train_error, done.step) == ("done", summary.train_error, 20)
     assert (failed.state, failed.why) == ("failed", "it broke")
-    assert count([done, failed]) == "1 done, 1 failed"
+    assert count_states([done, failed]) == "1 done, 1 failed"
     with pytest.raises(ConfigError, match=r"no run in .*; start with"):
         look_in(tmp_path / "nowhere")
 

@@ -7,7 +7,7 @@ import pytest
 from resjax.cli.commands.experiment import read_experiment
 from resjax.config import flatten
 from resjax.sweeps import grid
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -51,7 +51,7 @@ def test_an_experiment_has_the_recipe_of_the_degradation_of_its_size(name, size,
         }
     if size == "digits":
         for run in runs:
-            prepare(run)
+            make_plan(run)
     if name == "identity_vs_projection":
         assert {run.model.shortcut for run in runs} == {"identity", "projection", "projection_all"}
         seeds = {run.seed for run in runs}

@@ -255,7 +255,7 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
 ):
     short = {"train.duration": "20 steps", "eval.every": "20 steps", "resources.retries": 1}
     runs = {tmp_path / str(seed): config_of(seed, **short) for seed in range(3)}
-    sound = launcher.run
+    sound = launcher.run_there
 
     def run(place, directory, flat):  # in a worker
         import resjax.sweeps.local
@@ -274,9 +274,9 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
             resjax.sweeps.local.train_side_by_side = train
         return sound(place, directory, flat)
 
-    monkeypatch.setattr(launcher, "run", run)
+    monkeypatch.setattr(launcher, "run_there", run)
     with connected(cluster.address):
-        died, raised, whole = launcher.run_sweep(runs, Silent())
+        died, raised, whole = launcher.run_on_cluster(runs, Silent())
     assert (tmp_path / "0" / "attempts").read_text() == "xx"
     assert "died 2 times (WorkerCrashedError), more often than resources.retries=1" in died.error
     assert died.error in (tmp_path / "0" / "error.txt").read_text()

@@ -13,7 +13,7 @@ import sys
 
 from resjax.config import default_config
 from resjax.training.benchmark import compile_training
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
 OPERATIONS = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all"
@@ -33,4 +33,4 @@ if __name__ == "__main__":
     config = default_config()
     config.model.shortcut, config.train.batch_size = "projection", 64
     config.update_from_flattened_dict(json.loads(sys.argv[1]))
-    print(json.dumps(exchanged(compile_training(prepare(config))[0].as_text())))
+    print(json.dumps(exchanged(compile_training(make_plan(config))[0].as_text())))

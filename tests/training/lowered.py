@@ -16,7 +16,7 @@ from resjax.ops.platform import traced_for
 from resjax.training import parallel
 from resjax.training.feeds import make_feed
 from resjax.training.network import compile_steps
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
@@ -31,7 +31,7 @@ def lowered(platform, style):
     config.data.name, config.train.batch_size = "fake:64x64x3:1000:256", 32 * jax.device_count()
     config.train.parallel = style
     with traced_for(PLATFORMS[platform]):
-        plan = prepare(config)
+        plan = make_plan(config)
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
         function, arguments = compile_steps(plan, plan.model, state, make_feed(plan))
         if style == "pmap":  # which of itself is lowered for the devices that are here

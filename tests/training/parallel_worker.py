@@ -22,7 +22,7 @@ if "COORDINATOR" in os.environ:
 from resjax.config import default_config
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network, arguments_of_call, compile_steps
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 
 STEPS = 8
@@ -36,7 +36,7 @@ def train(keys: dict) -> dict[str, np.ndarray]:
     config.optim.learning_rate = 0.05
     config.data.standardise = "none"
     config.update_from_flattened_dict(keys)
-    plan = prepare(config)
+    plan = make_plan(config)
     state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, config.train.ema_decay)
     state, feed = plan.parallel.whole(state), make_feed(plan)
     program = compile_steps(plan, plan.model, state, feed)

@@ -10,7 +10,7 @@ from resjax.data.resident import Batch, training_order
 from resjax.training.evaluation import Measurer, together
 from resjax.training.feeds import ResidentFeed
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import Average, create_state
 from resjax.training.step import train_step
 from tests.drawn import normal
@@ -29,7 +29,7 @@ def test_moments_of_batches_are_put_together_by_the_law_of_total_variance():
 def test_precise_statistics_of_the_first_layer_are_those_of_all_images_at_once(tiny):
     """What enters the first normalisation does not depend on another."""
     tiny.model.dtype = "float64"
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     feed, variables = ResidentFeed(plan), state.evaluated()
     measure = Measurer(plan.model, variables, (8, 8, 1), 100, plan.parallel)
@@ -72,7 +72,7 @@ def test_a_run_without_precise_batches_measures_none(tiny, tmp_path):
 @pytest.mark.usefixtures("double")
 def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
     tiny.model.dtype = "float64"
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
     images = normal(0, (1, 8, 8, 8, 1))
     batch = Batch(images, jnp.arange(8)[None])

@@ -19,7 +19,7 @@ from resjax.runs import rundir
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 COLOURS = {"green": (60, 200, 60), "red": (200, 60, 60)}
 
@@ -94,7 +94,7 @@ def test_a_net_grows_on_streamed_images_and_computes_what_it_did(streamed, tmp_p
 def test_images_of_one_size_are_resident(tiny, thumbnails, tmp_path):
     tiny.data.name = f"folder:{thumbnails}"
     tiny.train.batch_size, tiny.train.duration = 20, "20 steps"
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     assert plan.source.train.images.shape == (40, 8, 8, 3)
     first = np.asarray(Image.open(thumbnails / "train" / "red" / "0.jpg"))
     assert any((first == image).all() for image in plan.source.train.images)
@@ -225,7 +225,7 @@ def test_resident_images_that_a_device_has_no_room_for_are_refused_before_anythi
 
 
 def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny, monkeypatch):
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
 
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to\n7 G")
@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_refused(streamed, tmp_path, keys, message):
 @pytest.mark.parametrize("keys", [{}, {"data.name": "digits", "data.size": 0}], ids=str)
 def test_the_first_examples_of_a_split_are_those_that_evaluation_begins_with(streamed, split, keys):
     streamed.update_from_flattened_dict(keys | {"data.standardise": "none"})
-    feed = make_feed(prepare(streamed))
+    feed = make_feed(make_plan(streamed))
     first = feed.first_examples(split, 9)
     batch, _ = next(iter(feed.evaluation_batches(split, 9)))
     feed.close()
@@ -304,6 +304,6 @@ def test_a_network_sees_grey_and_coloured_images_alike(streamed, thumbnails, tmp
     streamed.data.name, streamed.data.channels = f"folder:{grey}", 3
     streamed.train.init_from = str(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"sees 1 channels, .* have 3; set data.channels=1"):
-        prepare(streamed)
+        make_plan(streamed)
     streamed.data.channels = 1
-    assert prepare(streamed).start.path == tmp_path / "run"
+    assert make_plan(streamed).start.path == tmp_path / "run"

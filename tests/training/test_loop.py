@@ -19,7 +19,7 @@ from resjax.runs.manifest import describe_execution
 from resjax.runs.weights import read_weights, write_weights
 from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.metrics import Metrics, measure
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 from resjax.training.step import eval_step, train_step, train_steps
 from tests.drawn import normal
@@ -70,7 +70,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
 
 
 def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     with jax.default_matmul_precision("highest"):
         assert describe_execution(plan)["matmul_precision"] == "highest"
 
@@ -126,7 +126,7 @@ def test_a_run_equals_a_loop_written_with_optax_alone(tiny, tmp_path, seed, step
         tiny.train.steps_per_call = steps_per_call
         tiny.optim.schedule, tiny.optim.milestones = "step", ("10 steps",)
         train_and_evaluate(tiny, tmp_path)
-        model, source = prepare(tiny).model, digits()
+        model, source = make_plan(tiny).model, digits()
         pixels = source.train.images.astype(np.float64)
         mean, deviation = np.float32(pixels.mean()), np.float32(pixels.std())
 
@@ -198,7 +198,7 @@ def test_a_grown_run_goes_on_where_the_shallow_one_was(tiny, tmp_path):
     assert before["grown_test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
     assert "grown_train_error" not in after
     assert summary.params > count_parameters(
-        initial_variables(prepare(tiny).shallow, jax.random.key(0), (8, 8, 1))["params"]
+        initial_variables(make_plan(tiny).shallow, jax.random.key(0), (8, 8, 1))["params"]
     )
 
 
@@ -252,7 +252,7 @@ def test_steps_in_one_call_are_those_of_single_calls(tiny, tmp_path, change, ste
 
 
 def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     split = to_device(plan.source.train, *no_statistics(plan.source.train.images))
 
@@ -286,7 +286,7 @@ def test_the_platform_chooses_the_steps_in_a_call_if_the_config_does_not(
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     tiny.train.steps_per_call = asked
-    assert prepare(tiny).steps_per_call == taken
+    assert make_plan(tiny).steps_per_call == taken
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_metrics_count_the_valid_examples():
 
 
 def test_the_initial_state_is_what_the_network_draws(tiny):
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 5, (8, 8, 1))
     expected = initial_variables(plan.model, jax.random.key(5), (8, 8, 1))
     drawn = {"params": state.params, "batch_stats": state.batch_stats}
@@ -324,7 +324,7 @@ def test_the_initial_state_is_what_the_network_draws(tiny):
 @pytest.mark.usefixtures("double")
 def test_evaluation_uses_the_running_statistics(tiny):
     tiny.model.dtype = "float64"
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1))
     images = normal(0, (6, 8, 8, 1))
 
@@ -394,7 +394,7 @@ def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
 @pytest.mark.slow
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
-    plan = prepare(tiny)
+    plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), 0.9)
     images = jnp.full((1, 4, 8, 8, 1), jnp.nan)
     batch = Batch(images, jnp.zeros((1, 4), int))

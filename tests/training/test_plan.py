@@ -9,7 +9,7 @@ from resjax.config import ConfigError
 from resjax.runs.manifest import describe_execution
 from resjax.runs.rundir import read_metrics
 from resjax.training.loop import train_and_evaluate
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 
 
 @pytest.mark.parametrize(("keys", "warned"), [
@@ -25,7 +25,7 @@ def test_a_normalisation_of_single_values_is_warned_of(tiny, keys, warned):
     tiny.update_from_flattened_dict(keys)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        prepare(tiny)
+        make_plan(tiny)
     assert [str(each.message).startswith("BatchNorm over one") for each in told] == [True] * warned
 
 
@@ -47,9 +47,9 @@ def test_a_run_has_the_same_bits_whatever_generator_jax_is_told_to_use(tiny, tmp
 
 
 def test_wide_arrays_are_part_of_how_a_run_is_executed(tiny):
-    assert describe_execution(prepare(tiny))["x64"] is None
+    assert describe_execution(make_plan(tiny))["x64"] is None
     with jax.enable_x64(True):
-        assert describe_execution(prepare(tiny))["x64"] is True
+        assert describe_execution(make_plan(tiny))["x64"] is True
 
 
 @pytest.mark.parametrize(("setting", "value"), [
@@ -62,6 +62,6 @@ def test_settings_that_nothing_can_be_computed_with_are_refused(tiny, setting, v
     jax.config.update(setting, value)
     try:
         with pytest.raises(ConfigError, match=f"{setting.upper()}={value} .* unset it"):
-            prepare(tiny)
+            make_plan(tiny)
     finally:
         jax.config.update(setting, before)

@@ -11,7 +11,7 @@ from resjax.models.build import named_model
 from resjax.ops.conv import conv
 from resjax.ops.platform import traced_for
 from resjax.training import platforms
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from tests.training import lowered
 
 STYLES = ("jit", "pmap")
@@ -102,7 +102,7 @@ def test_what_is_left_open_is_chosen_by_platform(name):
     config = default_config()
     config.data.name = "fake:32x32x3:10:256"
     with traced_for(name):
-        plan, chosen = prepare(config), platforms.choices()
+        plan, chosen = make_plan(config), platforms.choices()
     assert plan.steps_per_call == chosen.steps_per_call
     assert plan.side_by_side == chosen.side_by_side
     assert bool(chosen.measured) == (name == "cpu")

@@ -11,14 +11,14 @@ from resjax.config import ConfigError
 from resjax.models.build import preset
 from resjax.ops.cost import kernels_of
 from resjax.training.benchmark import on_made_up_images
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.roofline import DEVICES, PUBLISHED, estimate
 
 
 def resnet50(batch_size, dtype="bfloat16", **model):
     config, image_shape, classes = preset("resnet50")
     config.model.update({"dtype": dtype} | model)
-    return prepare(on_made_up_images(config, classes, image_shape, batch_size))
+    return make_plan(on_made_up_images(config, classes, image_shape, batch_size))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_loop_is_its_iterations():
 
 
 def test_more_chips_share_out_a_batch(tiny):
-    alone, slices = (estimate(prepare(tiny), name) for name in ("a100", "v4-8"))
+    alone, slices = (estimate(make_plan(tiny), name) for name in ("a100", "v4-8"))
     assert slices.flops < alone.flops / (DEVICES["v4-8"].count - 0.5)
 
 
@@ -124,7 +124,7 @@ def test_unknown_devices_and_options_without_effect_are_refused(capsys, tmp_path
 def test_a_dtype_without_a_peak_is_refused(tiny):
     tiny.model.dtype = "float64"
     with jax.enable_x64(True), pytest.raises(ConfigError, match=r"unknown model\.dtype of a100"):
-        estimate(prepare(tiny), "a100")
+        estimate(make_plan(tiny), "a100")
 
 
 def test_the_help_names_every_device(capsys):

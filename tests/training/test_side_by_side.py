@@ -15,7 +15,7 @@ from resjax.training.feeds import make_feed
 from resjax.training.lanes import Lanes
 from resjax.training.loop import train_and_evaluate, train_side_by_side
 from resjax.training.network import Network
-from resjax.training.plan import prepare
+from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 from tests.durability.test_kill import assert_same_end
 
@@ -28,7 +28,7 @@ RANDOM = {
 
 def trained(config, seeds, steps=20):
     """The states of the lanes after some steps, and what the clean evaluations of them found."""
-    plan = dataclasses.replace(prepare(config), lanes=Lanes(seeds))
+    plan = dataclasses.replace(make_plan(config), lanes=Lanes(seeds))
     options = plan.image_shape, config.train.ema_decay
     drawn = [create_state(plan.model, plan.optimizer, seed, *options) for seed in seeds]
     state, feed = plan.parallel.whole(plan.lanes.stack(drawn)), make_feed(plan)
@@ -314,13 +314,13 @@ def test_networks_of_two_kinds_are_never_one_group(tiny, tmp_path):
 def test_the_platform_chooses_if_the_config_does_not(tiny, monkeypatch, platform, asked, most):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     tiny.train.side_by_side = asked
-    assert prepare(tiny).side_by_side == most
+    assert make_plan(tiny).side_by_side == most
 
 
 def test_what_cannot_be_side_by_side_is_refused_if_it_is_asked_for(tiny, monkeypatch):
     monkeypatch.setattr("resjax.training.plan.find_spec", lambda name: True)
     tiny.log.writers = ("wandb",)
-    assert prepare(tiny).alone
+    assert make_plan(tiny).alone
     tiny.train.side_by_side = 4
     with pytest.raises(ConfigError, match=r"side_by_side=4 cannot be, since log.writers=wandb"):
-        prepare(tiny)
+        make_plan(tiny)

@@ -8,8 +8,8 @@ from resjax.models.networks import cifar, imagenet, mlp
 from resjax.models.resnet import EVERY_BLOCK
 from resjax.models.summary import layer_records
 from resjax.ops import native
-from resjax.training.plan import prepare
-from resjax.training.unrolling import choose, multiply_adds_of_blocks
+from resjax.training.plan import make_plan
+from resjax.training.unrolling import choose_unrolling, multiply_adds_of_blocks
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +30,12 @@ def with_kernels(monkeypatch):
     ids=str,
 )
 def test_the_choice_is_by_blocks_steps_and_size(spec, size, steps, chosen):
-    assert choose(spec, size, 64, steps) == chosen
+    assert choose_unrolling(spec, size, 64, steps) == chosen
 
 
 def test_without_kernels_the_network_chooses(monkeypatch):
     monkeypatch.setattr(native, "can_be_built", lambda: False)
-    assert choose(cifar(56), (32, 32), 64, 1000) is None
+    assert choose_unrolling(cifar(56), (32, 32), 64, 1000) is None
 
 
 @pytest.mark.parametrize("name", ["resnet50", "cifar-resnet56", "cifar-resnet164-bottleneck"])
@@ -53,6 +53,6 @@ def test_what_is_asked_for_is_done():
     config = default_config()
     config.model.depth, config.model.width = 218, 2
     config.train.duration = "20 steps"
-    assert prepare(config).model.unroll == 1
+    assert make_plan(config).model.unroll == 1
     config.model.unroll = "all"
-    assert prepare(config).model.unroll == EVERY_BLOCK
+    assert make_plan(config).model.unroll == EVERY_BLOCK

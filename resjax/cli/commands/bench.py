@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.runs.rundir import make_directory
     from resjax.training import hosts
     from resjax.training.benchmark import measure_training
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     _, _, config, _ = read_experiment(rest)
     hosts.require_platform(options.platform)
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     for depth in options.depths or [config.model.depth]:
         configs.append(config.copy_and_resolve_references())
         configs[-1].model.depth = depth
-        prepare(configs[-1])
+        make_plan(configs[-1])
     if options.trace:
         make_directory(options.trace)
     # What another process compiled must not be found.

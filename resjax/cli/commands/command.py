@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 
-Run = Callable[[argparse.Namespace, list[str]], int]
+RunCommand = Callable[[argparse.Namespace, list[str]], int]
 """Does a command: of its options and the words that say the experiment to an exit code."""
 
 
@@ -26,7 +26,7 @@ class Command:
 
     summary: str
     usage: str
-    run: Run
+    run: RunCommand
     examples: tuple[str, ...]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     experiment: str = ""

@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.models.build import build_model, preset
     from resjax.models.summary import describe
     from resjax.runs.rundir import make_directory
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     if (options.name is None) == (not rest):
         raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         config, image_shape, classes = preset(name)
     else:
         name, _, config, _ = read_experiment(rest)
-        plan = prepare(config)
+        plan = make_plan(config)
         image_shape, classes = plan.image_shape, len(plan.source.class_names)
     title = name
     for key in ("shortcut", "order", "stride_in"):
@@ -124,7 +124,7 @@ def _estimates(
 ) -> dict[str, "Estimate"]:
     """Estimates by dtype: that of the config, or bfloat16 and float32 of a network by name."""
     from resjax.training.benchmark import on_made_up_images
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
     from resjax.training.roofline import estimate
 
     batch_size = options.batch or config.train.batch_size
@@ -132,7 +132,7 @@ def _estimates(
     for dtype in ("bfloat16", "float32") if options.name else (config.model.dtype,):
         made_up = on_made_up_images(config, classes, image_shape, batch_size)
         made_up.model.dtype = dtype
-        found[dtype] = estimate(prepare(made_up), options.device)
+        found[dtype] = estimate(make_plan(made_up), options.device)
     return found
 
 

@@ -39,10 +39,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.data.prepare import prepare
+    from resjax.data.prepare import prepare_set
 
     refuse(rest)
-    found = prepare(options.name, options.data_dir, options.manual_dir)
+    found = prepare_set(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
     tell(f"{found.done}: {found.directory} ({splits})", sys.stdout)
     return 0

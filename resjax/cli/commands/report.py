@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
-    print_report(options.dir, again=True)
+    write_and_print(options.dir, again=True)
     if options.open:
         import webbrowser
 
@@ -25,7 +25,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def print_report(workdir: Path, again: bool) -> None:
+def write_and_print(workdir: Path, again: bool) -> None:
     """Writes the report of a sweep, also if it is of the same runs `again`, and prints it."""
     from resjax.cli.terminal import reports
     from resjax.report.report import write_report

@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
     ):
-        report.print_report(workdir, again=False)
+        report.write_and_print(workdir, again=False)
     return code
 
 
@@ -182,14 +182,14 @@ def _work_on_ray(
 
     try:
         from resjax.sweeps.ray.cluster import cluster
-        from resjax.sweeps.ray.driver import run_sweep
+        from resjax.sweeps.ray.driver import run_on_cluster
     except ModuleNotFoundError:
         raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
     with cluster(options.address), Watch(board) as watch:
-        outcomes = run_sweep(runs, watch, options.retry, options.platform, experiment)
+        outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 

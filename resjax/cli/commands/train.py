@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.cli.terminal.plans import print_plan
     from resjax.sweeps.local import check
     from resjax.training import hosts
-    from resjax.training.plan import prepare
+    from resjax.training.plan import make_plan
 
     name, _, config, _ = read_experiment(rest)
     running.join(options, config)
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     runs = {directory: config}
     check(runs)
     if hosts.is_first():
-        print_plan(prepare(config))
+        print_plan(make_plan(config))
     code = running.execute(runs, options.retry)
     if hosts.is_first():
         tell(f"run: {directory}", sys.stdout)

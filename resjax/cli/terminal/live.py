@@ -17,7 +17,7 @@ from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import fit, literal, several
 from resjax.runs.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count, look, seconds_left
+from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
 from resjax.runs.summary import Progress
 from resjax.sweeps.local import Outcome
 
@@ -53,7 +53,7 @@ class Board:
     def line(self, statuses: list[Status]) -> str:
         """How far all of them are, in a line."""
         left = seconds_left(statuses, self.weights)
-        return count(statuses) + (f", {clock(left)} left" if left else "")
+        return count_states(statuses) + (f", {clock(left)} left" if left else "")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         statuses = self.look()

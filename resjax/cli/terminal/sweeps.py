@@ -16,9 +16,9 @@ from resjax.cli.terminal.tables import literal, print_whole, several
 from resjax.config import flatten
 from resjax.runs.doctor import Finding
 from resjax.runs.estimate import Work
-from resjax.runs.ledger import Ledger, total
+from resjax.runs.ledger import Ledger, known_total
 from resjax.runs.rundir import DONE, IMPORTED
-from resjax.runs.status import ENDED, WAITING, Status, count
+from resjax.runs.status import ENDED, WAITING, Status, count_states
 
 
 def print_findings(findings: list[Finding]) -> None:
@@ -105,7 +105,7 @@ def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | Non
     unknown = begun.count(None)
     rest = f"what {several(unknown, 'run')} cost is not known" if unknown else ""
     if any(ledgers):
-        cost = total(ledgers)
+        cost = known_total(ledgers)
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
         spent = f"{cost.device_seconds:,.1f} device seconds"
         compiled = f"{cost.compile_seconds:,.1f} s of compilation"
@@ -153,6 +153,6 @@ def print_dry_run(
         total += f", {clock(sum(known))} one after another {speed}"
     say(
         console,
-        f"{several(len(statuses), 'run')}: {count(statuses)}"
+        f"{several(len(statuses), 'run')}: {count_states(statuses)}"
         + (f"; {len(left)} to train: {total}" if left else ""),
     )

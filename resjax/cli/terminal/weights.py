@@ -10,7 +10,7 @@ from rich.table import Table
 
 from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import literal
-from resjax.interop.importing import Imported, describe
+from resjax.interop.importing import Imported, in_words
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
 
@@ -25,7 +25,7 @@ def print_imported(imported: Imported, source: Path) -> None:
     height, width, channels = about.image_shape
     classes = f"{len(about.class_names)} classes" if about.class_names else "no head"
     lines = [
-        f"{source.name}: {describe(about.config)}, {classes}; "
+        f"{source.name}: {in_words(about.config)}, {classes}; "
         f"{imported.tensors} tensors by names of {imported.naming}",
         f"images: {prepared}{height}x{width}x{channels}, standardised: {data.standardise}",
         *map(shortened, imported.notes),  # with names from the file

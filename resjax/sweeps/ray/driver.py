@@ -24,7 +24,7 @@ from resjax.runs.summary import read_summary
 from resjax.sweeps import local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
-from resjax.sweeps.ray.worker import HostLost, Place, check, run
+from resjax.sweeps.ray.worker import HostLost, WorkerSettings, check_there, run_there
 
 POLL = 0.2
 """Seconds between two looks at the tasks."""
@@ -36,7 +36,7 @@ SECONDS_TO_LEAVE = 60.0
 """For runs that were asked to save their state and end."""
 
 
-class Observer(Protocol):
+class ClusterObserver(Protocol):
     """What a sweep tells while it works."""
 
     def tell(self) -> None: ...
@@ -44,9 +44,9 @@ class Observer(Protocol):
     def finished(self, outcome: Outcome) -> None: ...
 
 
-def run_sweep(
+def run_on_cluster(
     runs: Mapping[Path, ConfigDict],
-    observer: Observer,
+    observer: ClusterObserver,
     retry: bool = False,
     platform: str | None = None,
     experiment: Path | None = None,
@@ -70,7 +70,7 @@ def run_sweep(
       KeyboardInterrupt: if this process was asked to end.
     """
     text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
-    place = Place(os.getcwd(), platform, text)
+    place = WorkerSettings(os.getcwd(), platform, text)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
         work = _Work(runs, place, observer)
@@ -90,7 +90,9 @@ def run_sweep(
 class _Work:
     """The runs of a sweep between a driver and its tasks."""
 
-    def __init__(self, runs: Mapping[Path, ConfigDict], place: Place, observer: Observer):
+    def __init__(
+        self, runs: Mapping[Path, ConfigDict], place: WorkerSettings, observer: ClusterObserver
+    ):
         self.runs, self.place, self.observer = runs, place, observer
         self.outcomes: dict[Path, Outcome] = {}
         self.tasks: dict[ray.ObjectRef, Path] = {}
@@ -119,7 +121,7 @@ class _Work:
         for group in groups.values():
             first = next(iter(group.values()))
             flat = {directory: flatten(config) for directory, config in group.items()}
-            started = task(check, needs(first)).remote(self.place, flat)
+            started = task(check_there, needs(first)).remote(self.place, flat)
             self.tasks[started] = next(iter(group))
         while self.tasks:
             for reference in self._ended():
@@ -161,7 +163,9 @@ class _Work:
             elif state == rundir.FAILED:
                 self._end(local.failed_before(directory, reason))
             elif state != local.RUNNING:
-                started = task(run, needs(config)).remote(self.place, directory, flatten(config))
+                started = task(run_there, needs(config)).remote(
+                    self.place, directory, flatten(config)
+                )
                 self.tasks[started] = directory
         if not self.tasks or any(is_offered(needs(self.runs[run])) for run in at_work):
             self.offered = time.monotonic()

@@ -38,7 +38,7 @@ class HostLost(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class WorkerSettings:
     """What a worker must know beside the config.
 
     Attributes:
@@ -158,14 +158,14 @@ class _Notes:
             print(f"{directory.name}: {progress.note}", flush=True)
 
 
-def check(place: Place, runs: Mapping[Path, dict[str, Any]]) -> None:
+def check_there(place: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
     """`resjax.sweeps.local.check` where the runs will be."""
     configs = {directory: _config(flat) for directory, flat in runs.items()}
-    with place.entered(*next(iter(configs.items())), check, runs):
+    with place.entered(*next(iter(configs.items())), check_there, runs):
         local.check(configs)
 
 
-def run(place: Place, directory: Path, flat: dict[str, Any]) -> Outcome | None:
+def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
     """How a run ended; None if another process is at it, or this one was asked to end.
 
     Ray cancels by SIGINT, and ends the processes of a node by SIGTERM. After both the run has saved
@@ -178,7 +178,7 @@ def run(place: Place, directory: Path, flat: dict[str, Any]) -> Outcome | None:
     with (
         interruptible(EXIT_UNFINISHED, f"{directory.name}: interrupted"),
         deferred() as request,
-        place.entered(directory, config, run, directory, flat) as followers,
+        place.entered(directory, config, run_there, directory, flat) as followers,
     ):
         try:
             outcome = local.run_one(directory, config, _Notes())
