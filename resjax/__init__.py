@@ -1,3 +1,35 @@
-"""resjax: a laboratory for deep residual learning in JAX."""
+"""resjax: a laboratory for deep residual learning in JAX.
+
+Importing it changes nothing of the process and loads nothing: the names of `PUBLIC` are imported
+when they are used.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+PUBLIC = {
+    "build_model": "resjax.models.build.build_model",
+    "create_state": "resjax.training.state.create_state",
+    "default_config": "resjax.config.default_config",
+    "eval_step": "resjax.training.step.eval_step",
+    "features": "resjax.models.features.features",
+    "load_weights": "resjax.runs.weights.read_weights",
+    "named_model": "resjax.models.build.named_model",
+    "set_up": "resjax.process.set_up",
+    "train": "resjax.training.loop.train_and_evaluate",
+    "train_step": "resjax.training.step.train_step",
+}
+"""What programs of one's own begin with, by its name here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'resjax' has no attribute {name!r}")
+    module, _, last = PUBLIC[name].rpartition(".")
+    return getattr(import_module(module), last)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})

@@ -9,7 +9,7 @@ from resjax.config import ConfigError
 from resjax.config.naming import deciding_keys
 from resjax.runs import rundir
 from resjax.runs.ledger import Ledger, read_ledger
-from resjax.training.loop import Summary, read_summary
+from resjax.runs.summary import Summary, read_summary
 
 
 @dataclasses.dataclass(frozen=True)
