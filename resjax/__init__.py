@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 PUBLIC = {
     "build_model": "resjax.models.build.build_model",
     "create_state": "resjax.training.state.create_state",
+    "cross_entropy": "resjax.training.losses.cross_entropy",
     "default_config": "resjax.config.default_config",
     "eval_step": "resjax.training.step.eval_step",
     "features": "resjax.models.features.features",

@@ -45,7 +45,7 @@ def insert(path, table, above, line):
 
 RUN_ALL = """
 import json, sys
-from resjax.cli import main
+from resjax.cli.main import main
 for words in json.load(sys.stdin):
     if code := main(words):
         sys.exit(code)

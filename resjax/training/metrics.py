@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
+
+from resjax.training.losses import Loss, cross_entropy
 
 
 @struct.dataclass
@@ -11,7 +12,7 @@ class Metrics:
     """Sums over examples; dividing by `examples` gives the means.
 
     Attributes:
-      loss: sum of the cross-entropies, in nats.
+      loss: sum of the losses of the examples.
       errors: number of examples whose largest logit is not the label's.
       examples: number of examples.
     """
@@ -29,19 +30,24 @@ class Metrics:
         return jax.tree.map(jnp.add, self, other)
 
     def means(self) -> dict[str, float]:
-        """{"error": fraction of examples, "loss": nats per example}."""
+        """{"error": fraction of examples, "loss": mean over examples}."""
         examples = int(self.examples)
         return {"error": int(self.errors) / examples, "loss": float(self.loss) / examples}
 
 
-def measure(logits: jax.Array, labels: jax.Array, valid: jax.Array | None = None) -> Metrics:
+def measure(
+    logits: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array | None = None,
+    loss: Loss = cross_entropy,
+) -> Metrics:
     """Metrics of logits `[N, classes]` against labels `[N]`, counting the `valid` `[N]` ones.
 
     A row of logits that is not finite is an error, whatever its label. Its loss makes that of a
     training batch, of which all are valid, not finite either; in an evaluation, which says which
     are `valid`, it adds nothing.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    losses = loss(logits, labels)
     finite = jnp.isfinite(losses)
     wrong = (logits.argmax(-1) != labels) | ~finite
     if valid is None:

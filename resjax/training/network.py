@@ -10,6 +10,7 @@ from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
 from resjax.training.feeds import CUT, Feed
+from resjax.training.losses import cross_entropy
 from resjax.training.plan import Plan
 from resjax.training.state import TrainState
 from resjax.training.step import train_steps
@@ -36,7 +37,7 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
     """The training steps of a network: `steps(state, *arguments)`; the state is used up."""
     return plan.parallel.program(
         train_steps,
-        (model, plan.optimizer.update, feed.view, plan.config.train.on_nan),
+        (model, cross_entropy, plan.optimizer.update, feed.view, plan.config.train.on_nan),
         (state, *arguments_of_call(plan, feed, 0, 0)),
         cut=(None, None, CUT, None, None, None),
         donate_argnums=(0,),

@@ -16,33 +16,47 @@ import optax
 from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total
 from resjax.ops.random import random_key
+from resjax.training.losses import Loss
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
 
 def train_step(
     model: nn.Module,
+    loss: Loss,
     update: optax.TransformUpdateExtraArgsFn,
     state: TrainState,
     batch: Batch,
-    learning_rate: jax.Array,
     key: jax.Array,
+    learning_rate: jax.Array | None = None,
     on_nan: str = "stop",
-) -> TrainState:
-    """Moves the state by one batch: the gradient of its mean cross-entropy, then the optimiser.
+) -> tuple[TrainState, Metrics]:
+    """Moves a state by one batch: the gradient of its mean loss, then an update of the optimiser.
 
-    `update` is the optimiser's, and its numbers are in the state. The learning rate is an argument,
-    so that one compiled program serves every schedule. Metrics are those of the forward pass:
-    statistics of the batch, parameters before the update. What is random in it depends on `key`,
-    which is that of the run, on the step, and on the number of an example in the whole batch.
+    What is random depends on `key`, on the step, and on the number of an example in the whole
+    batch. Micro-batches pass one after the other, and their gradients are added up; the running
+    statistics move once, by the mean over micro-batches. Where the program names the axis of
+    devices, gradients are summed over them once, and with them metrics and running statistics.
 
-    The images are `[micro_batches, N, H, W, C]`. Micro-batches pass one after the other, and their
-    gradients are added up; the running statistics move once, by the mean over micro-batches. The
-    gradients are reduced over devices once, and with them the metrics and the running statistics.
+    Args:
+      model: a network of `resjax.models.build`.
+      loss: of every example, such as those of `resjax.training.losses`.
+      update: the optimiser's; any of optax.
+      state: of `resjax.training.state.create_state`.
+      batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these.
+      key: of all that is random in a run.
+      learning_rate: of this step, so that one compiled program serves every schedule; the optimiser
+        is one of `optax.inject_hyperparams`. With None it has its own.
+      on_nan: with "skip" a step whose loss or gradient is not finite changes nothing, and is
+        counted.
 
-    With `on_nan="skip"` a step whose loss or gradient is not finite leaves all as it was, and is
-    counted.
+    Returns:
+      The state after the step, and the metrics of its forward pass: those of the parameters before
+      it, normalised by the batch.
     """
+    batch = Batch(*batch)
+    if batch.labels.ndim == 1:
+        batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, own = batch.labels.shape
     shares = micro_batches * device_count()
     key = jax.random.fold_in(key, state.step)
@@ -59,7 +73,7 @@ def train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-            metrics = measure(logits, batch.labels)
+            metrics = measure(logits, batch.labels, loss=loss)
             mean = metrics.loss / (metrics.examples * shares)
             return mean, (metrics, updates.get("batch_stats", {}))
 
@@ -67,9 +81,11 @@ def train_step(
         return gradients, metrics, batch_stats
 
     gradients, metrics, batch_stats = total(_sum_over(share, batch))
-    hyperparams = state.opt_state.hyperparams
-    rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
-    opt_state = state.opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
+    opt_state = state.opt_state
+    if learning_rate is not None:
+        hyperparams = opt_state.hyperparams
+        rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
+        opt_state = opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
     updates, opt_state = update(gradients, opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats)
@@ -78,15 +94,16 @@ def train_step(
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        metrics=state.metrics + metrics,
+        metrics=state.metrics,
         skipped_updates=state.skipped_updates,
         average=state.average and state.average.moved_by(params, batch_stats),
     )
     if on_nan == "stop":
-        return moved
+        return moved, metrics
     finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
     unmoved = state.replace(step=moved.step, skipped_updates=state.skipped_updates + 1)
-    return jax.tree.map(functools.partial(jnp.where, finite), moved, unmoved)
+    none = jax.tree.map(jnp.zeros_like, metrics)
+    return jax.tree.map(functools.partial(jnp.where, finite), (moved, metrics), (unmoved, none))
 
 
 def _sum_over(share, batch: Batch) -> Any:
@@ -105,6 +122,7 @@ def _sum_over(share, batch: Batch) -> Any:
 
 def train_steps(
     model: nn.Module,
+    loss: Loss,
     update: optax.TransformUpdateExtraArgsFn,
     view: Callable[[Any, Any, jax.Array], Batch],
     on_nan: str,
@@ -126,7 +144,10 @@ def train_steps(
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
         batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)
-        return train_step(model, update, state, batch, learning_rates[i], key, on_nan)
+        state, metrics = train_step(
+            model, loss, update, state, batch, key, learning_rates[i], on_nan
+        )
+        return state.replace(metrics=state.metrics + metrics)
 
     return step(0, state) if len(learning_rates) == 1 else jax.lax.fori_loop(0, steps, step, state)
 

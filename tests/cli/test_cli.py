@@ -132,7 +132,7 @@ def test_a_network_of_more_digits_than_a_number_has_is_refused(capsys):
 
 def test_help_and_version_need_no_jax():
     for words in (["--help"], ["--version"], ["sweep", "--help"]):
-        code = f"import sys; from resjax.cli import main\ntry: main({words})\nfinally: assert "
+        code = f"import sys; from resjax.cli.main import main\ntry: main({words})\nfinally: assert "
         done = subprocess.run(
             [sys.executable, "-c", f"{code}'jax' not in sys.modules"],
             capture_output=True, text=True, check=False,
@@ -160,7 +160,7 @@ def test_no_letter_is_too_much_for_an_output(tmp_path, encoding):
 
 def test_a_warning_is_one_line():
     code = (
-        "import sys, warnings; from resjax import cli\n"
+        "import sys, warnings; from resjax.cli import main as cli\n"
         "cli.main = lambda: warnings.warn('two\\nlines', UserWarning) or 0\n"
         "cli.command()"
     )
@@ -171,7 +171,7 @@ def test_a_warning_is_one_line():
 @pytest.mark.parametrize("said", ["error", "ignore", "ignore::UserWarning", "error::UserWarning"])
 def test_what_is_to_be_known_is_told_whatever_the_environment_says_of_warnings(said):
     code = (
-        "import warnings; from resjax import cli; from resjax.config import Notice\n"
+        "import warnings; from resjax.cli import main as cli; from resjax.config import Notice\n"
         "cli.main = lambda: warnings.warn('of 9 images 3 remain', Notice) or 0\n"
         "cli.command()"
     )

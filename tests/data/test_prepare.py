@@ -171,7 +171,7 @@ CONVERT = """
 import os, sys
 from pathlib import Path
 import prepared
-from resjax import cli
+from resjax.cli import main as cli
 from resjax.data import prepare
 command = ["prepare", "tiny", f"--data-dir={sys.argv[1]}"]
 if sys.argv[2] == "interrupted":
@@ -253,7 +253,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 PREPARE = """
 import tensorflow_datasets as tfds
-from resjax import cli
+from resjax.cli import main as cli
 data_dir, manual_dir, size, checksum = sys.argv[1:]
 
 class Cifar(tfds.image_classification.Cifar10):
@@ -278,7 +278,7 @@ sys.stdout.buffer.write(pickle.dumps((source.class_names, read)))
 
 
 TRAIN = """
-from resjax import cli
+from resjax.cli import main as cli
 assert cli.main(["train", *sys.argv[1:]]) == 0
 assert "tensorflow" not in sys.modules
 """

@@ -11,7 +11,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 PEAK = """
 import sys
-from resjax.cli import main
+from resjax.cli.main import main
 code = main(["import", sys.argv[1], "--out=" + sys.argv[2]])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024, file=sys.stderr)

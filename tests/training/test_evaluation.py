@@ -10,6 +10,7 @@ from resjax.data.resident import Batch, training_order
 from resjax.training.evaluation import Measurer, together
 from resjax.training.feeds import ResidentFeed
 from resjax.training.loop import train_and_evaluate
+from resjax.training.losses import cross_entropy
 from resjax.training.plan import make_plan
 from resjax.training.state import Average, create_state
 from resjax.training.step import train_step
@@ -76,9 +77,9 @@ def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
     images = normal(0, (1, 8, 8, 8, 1))
     batch = Batch(images, jnp.arange(8)[None])
-    seen, step = [], functools.partial(train_step, plan.model, plan.optimizer.update)
+    seen, step = [], functools.partial(train_step, plan.model, cross_entropy, plan.optimizer.update)
     for _ in range(4):
-        state = jax.jit(step)(state, batch, jnp.float32(0.1), jax.random.key(0))
+        state, _ = jax.jit(step)(state, batch, jax.random.key(0), jnp.float32(0.1))
         seen.append({"params": state.params, "batch_stats": state.batch_stats})
     weights = 0.7 ** np.arange(3, -1, -1)
     weights /= weights.sum()

@@ -18,6 +18,7 @@ from resjax.runs import rundir
 from resjax.runs.manifest import describe_execution
 from resjax.runs.weights import read_weights, write_weights
 from resjax.training.loop import Diverged, train_and_evaluate
+from resjax.training.losses import cross_entropy
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
@@ -258,7 +259,7 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
 
     def program(k):
         step = functools.partial(
-            train_steps, plan.model, plan.optimizer.update, Augmentation(), "stop"
+            train_steps, plan.model, cross_entropy, plan.optimizer.update, Augmentation(), "stop"
         )
         index, rates = np.zeros((k, 1, 4), np.int32), np.zeros(k, np.float32)
         return jax.jit(step).lower(state, split, (index, index), rates, 1, 0).as_text()
@@ -398,8 +399,10 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), 0.9)
     images = jnp.full((1, 4, 8, 8, 1), jnp.nan)
     batch = Batch(images, jnp.zeros((1, 4), int))
-    step = functools.partial(train_step, plan.model, plan.optimizer.update, on_nan=on_nan)
-    after = jax.jit(step)(state, batch, 0.1, jax.random.key(0))
+    step = functools.partial(
+        train_step, plan.model, cross_entropy, plan.optimizer.update, on_nan=on_nan
+    )
+    after, _ = jax.jit(step)(state, batch, jax.random.key(0), 0.1)
     changed = jax.tree.map(
         lambda a, b: not np.array_equal(a, b),
         after.replace(step=0, skipped_updates=0),
