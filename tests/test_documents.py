@@ -56,7 +56,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr(running, "execute", lambda runs, _: checked.append(runs) or 0)
     for launcher in ("_work_on_ray", "_work_side_by_side"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
-    monkeypatch.setattr(report, "print_report", lambda *_, **__: checked.append(_))
+    monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_))
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("webbrowser.open", checked.append)
