@@ -55,9 +55,9 @@ class Slice(NamedTuple):
 
         A percent p of n examples is the whole number closest to p n / 100, halves to the even one.
 
-        >>> parse("train[:90%]").range(50_000)
+        >>> parse_slice("train[:90%]").range(50_000)
         range(0, 45000)
-        >>> parse("train[-500:]").range(50_000)
+        >>> parse_slice("train[-500:]").range(50_000)
         range(49500, 50000)
 
         Raises:

@@ -202,6 +202,7 @@ def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():
     assert all(part.startswith("    ") for part in broken[1:])
 
 
+@pytest.mark.slow
 def test_a_refusal_has_its_exit_code_where_no_errors_are_heard(tmp_path):
     command = f"{shlex.quote(sys.executable)} -m resjax.cli status {shlex.quote(str(tmp_path))}"
     for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):

@@ -110,7 +110,8 @@ DEEP = b"[" * 3000 + b"]" * 3000
     DEEP + b"\n", b'{"a":' * 990 + b"1" + b"}" * 990 + b"\n", b"\xff\xfe\x80\n",
 ], ids=["list", "objects", "bytes"])  # fmt: skip
 @pytest.mark.parametrize("ended", [True, False])
-def test_no_file_of_a_run_is_a_traceback(tmp_path, name, content, ended, capsys):
+def test_no_file_of_a_run_is_a_traceback(tmp_path, name, content, ended, capsys, monkeypatch):
+    monkeypatch.setattr("resjax.report.report.FIGURES", {})  # which take long to draw
     run = write_run(tmp_path, "run", 0.1)
     write_run(tmp_path, "other", 0.1, seed=1)
     if not ended:
