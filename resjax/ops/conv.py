@@ -50,9 +50,9 @@ def conv(
 
     Args:
       x: the images.
-      kernel: of their dtype.
-      stride: in both directions.
-      groups: of channels that do not see each other.
+      kernel: the filters, of the same dtype as x.
+      stride: the stride along both axes.
+      groups: number of groups of channels that do not see each other.
       implementation: "auto", or "xla" for XLA's own convolution and gradients on every backend.
 
     Raises:
@@ -102,12 +102,12 @@ def _stock(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """What two of images, kernel and output do not say of the third.
+    """Sizes of a convolution, which the two operands of a product alone do not determine.
 
     Attributes:
       image: height and width of x.
-      size: of the kernel.
-      stride, groups: as of `conv`.
+      size: height and width of the kernel.
+      stride, groups: the arguments of `conv`.
     """
 
     image: tuple[int, int]
@@ -128,9 +128,9 @@ class Form(NamedTuple):
     """One way to compute the three products.
 
     Attributes:
-      forward: x, kernel to y.
-      input_gradient: y, kernel to x.
-      kernel_gradient: x, y to the kernel.
+      forward: maps x and the kernel to y.
+      input_gradient: maps y and the kernel to x.
+      kernel_gradient: maps x and y to the kernel.
     """
 
     forward: Product
@@ -139,7 +139,7 @@ class Form(NamedTuple):
 
 
 def _shapes(a: jax.Array, b: jax.Array, geometry: Geometry) -> Form:
-    """Of the results of the products, if a and b are the operands; one of the three makes sense."""
+    """Shapes of the three products of operands a and b; only one of them makes sense."""
     groups = geometry.groups
     return Form(
         forward=(a.shape[0], *geometry.output, b.shape[3]),
@@ -257,7 +257,7 @@ def _mirrored(kernel: jax.Array) -> jax.Array:
 
 
 def _spread(y: jax.Array, geometry: Geometry) -> jax.Array:
-    """The gradient of the output with zeros between and around, as the mirrored kernel sees it."""
+    """Puts zeros between and around the pixels of an output's gradient, for the mirrored kernel."""
     edges = [
         (k - 1 - before, size + before - (n - 1) * geometry.stride - 1, geometry.stride - 1)
         for n, k, size, before in zip(
@@ -279,9 +279,9 @@ TINY_MAP = 16
 
 
 def _cpu_form(name: str, geometry: Geometry, shapes: Form) -> Form:
-    """What was fastest for a shape when it was measured (`tests/benchmarks/convolutions.py`).
+    """The form that was fastest for a shape when measured (`tests/benchmarks/convolutions.py`).
 
-    It is decided by shapes alone, never by timing, so that a program stays the same.
+    Shapes alone decide, never a timing, so that a program stays the same.
     """
     if native.available():
         # Where one to three channels come out, the vectors are nearly empty.
@@ -313,7 +313,7 @@ def _operation(name: str) -> Operation:
 
 
 def _batch(operation: Operation, operands, axes, geometry: Geometry):
-    """vmap: the mapped convolutions side by side, as groups of the channels of one."""
+    """Maps a product under vmap: as one product, with a group of channels for each element."""
     size = mapped_size(operands, axes)
     geometry = dataclasses.replace(geometry, groups=size * geometry.groups)
     result = operation(*fold_channels(operands, axes), geometry=geometry)
@@ -324,7 +324,7 @@ OPERATIONS = Form(*map(_operation, Form._fields))
 
 
 def _bilinear(operation: Operation, first: Callable, second: Callable) -> None:
-    """Says what the transposes of a product are; each gets the cotangent and the other operand."""
+    """Registers the transposes of a product; each gets the cotangent and the other operand."""
     ad.defbilinear(
         operation.primitive,
         lambda cotangent, a, b, geometry: first(cotangent, b, geometry=geometry),

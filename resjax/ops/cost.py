@@ -22,7 +22,7 @@ class Kernel:
 
     Attributes:
       flops: floating-point operations of a convolution or a matrix product; 0 of others.
-      dtype: of their operands.
+      dtype: the dtype of the operands of a convolution or a matrix product; "" of others.
       moved: bytes read and written.
     """
 
@@ -32,7 +32,7 @@ class Kernel:
 
 
 def kernels_of(jaxpr: Jaxpr) -> Counter[Kernel]:
-    """{kernel: how often it runs}; of a loop whose length is not known, one iteration."""
+    """Counts how often a program runs each kernel; a loop of unknown length counts as one pass."""
     walk = _Walk()
     results = walk.run(jaxpr, [_in_memory(var.aval) for var in jaxpr.invars], 1)
     for result in results:
@@ -80,14 +80,14 @@ def _in_memory(aval: Any) -> _Array:
 
 
 class _Walk:
-    """A walk through a program that knows of every array only where it is."""
+    """A walk through a program that tracks the size of every array and whether it is in memory."""
 
     def __init__(self):
         self.kernels: Counter[Kernel] = Counter()
         self.alive: list[_Array] = []  # so that no identity is used twice
 
     def run(self, jaxpr: Jaxpr, arguments: Sequence[_Array], times: int) -> list[_Array]:
-        """The results of a program that runs so many times."""
+        """Counts the kernels of a program that runs `times` times; returns its results."""
         known = dict(zip(jaxpr.invars, arguments, strict=True))
         known |= {var: _in_memory(var.aval) for var in jaxpr.constvars}
         together: set[tuple] = set()  # reductions of the same arrays are one kernel
@@ -102,7 +102,7 @@ class _Walk:
         return list(map(value, jaxpr.outvars))
 
     def write(self, array: _Array, times: int) -> None:
-        """Has an array in memory, by a kernel that computes it if it is not there yet."""
+        """Puts an array into memory, counting a kernel that writes it if it is not there yet."""
         if not array.is_in_memory:
             moved = array.size + sum(array.reads.values())
             if moved:
@@ -144,7 +144,7 @@ class _Walk:
         return results
 
     def _scan(self, eqn: JaxprEqn, inputs: list[_Array], times: int) -> list[_Array]:
-        """A stack is known by one of its elements, whose size is that of all."""
+        """Walks through a scan; an element of a stack has 1/length of its size."""
         jaxpr, length = eqn.params["jaxpr"].jaxpr, eqn.params["length"]
         consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
         begun = inputs[consts : consts + carry]
@@ -169,7 +169,7 @@ class _Walk:
 
 
 def _scaled(array: _Array, factor: float) -> _Array:
-    """A stack of an array, or an element of a stack; where it is does not change."""
+    """An array with its size multiplied by a factor, in memory if the given one is."""
     scaled = _Array(array.size * factor, {})
     if array.is_in_memory:
         scaled.put_into_memory()
@@ -179,7 +179,7 @@ def _scaled(array: _Array, factor: float) -> _Array:
 
 
 def _flops(eqn: JaxprEqn) -> float:
-    """Two for each product that is added; zeros between the pixels of an image are none."""
+    """Floating-point operations: two for each multiply-add; none for zeros that dilate an image."""
     a, b = (var.aval for var in eqn.invars)
     out = math.prod(eqn.outvars[0].aval.shape)
     if eqn.primitive.name == "dot_general":

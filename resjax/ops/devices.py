@@ -14,7 +14,7 @@ DEVICES = "devices"
 
 
 def device_count(axis: str | None = DEVICES) -> int:
-    """Devices along an axis; 1 for None, or in a program that is not cut over devices.
+    """Number of devices along an axis; 1 for None, or in a program that is not cut over devices.
 
     Raises:
       ValueError: in a `pmap` or `shard_map` whose axes have other names, where each device would
@@ -36,7 +36,7 @@ def device_count(axis: str | None = DEVICES) -> int:
 
 
 def device_index() -> jax.Array | int:
-    """Which of them this is."""
+    """Index of this device along the axis `DEVICES`; 0 in a program of one device."""
     return jax.lax.axis_index(DEVICES) if device_count() > 1 else 0
 
 

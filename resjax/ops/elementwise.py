@@ -39,10 +39,10 @@ from resjax.ops.values import (
 
 
 def in_few_calls(function: Callable, donate_argnums: Sequence[int] = ()) -> Callable:
-    """The same function of trees of arrays, for programs on CPUs with kernels of our own.
+    """Has a function of trees of arrays do its elementwise work in few calls of our CPU kernel.
 
-    It is traced when it is called, with the axes of devices that are then bound. Arguments of
-    `donate_argnums` may be overwritten.
+    The function is traced when it is called, with the axes of devices that are then bound. The
+    arguments whose positions are in `donate_argnums` may be overwritten.
     """
 
     def called(*arguments: Any) -> Any:
@@ -70,7 +70,7 @@ _TRUTHS = ("and", "or", "not")
 
 
 def _operation(eqn: JaxprEqn, inputs: Sequence[Value]) -> tuple[str, tuple[Value, ...]] | None:
-    """The operation of the tape that an equation is, and what of; None if it is none."""
+    """The operation of the tape for an equation, and its operands; None if the tape has none."""
     name, params = eqn.primitive.name, eqn.params
     dtypes = {value.dtype for value in inputs}
     if not all(map(is_known, dtypes)):
@@ -106,11 +106,11 @@ def _is_one(value: Value) -> bool:
 
 INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
            "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
-"""Calls of other programs, and the parameter that holds them."""
+"""Primitives that call another program, and the parameter that holds it."""
 
 BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",),
           "checkpoint": ("jaxpr",)}  # fmt: skip
-"""Programs within programs, which stay what they are and are walked through each for itself."""
+"""Primitives that stay as they are while their inner programs are rewritten; their parameters."""
 
 
 def _rewritten(program: Any) -> Any:
@@ -125,14 +125,17 @@ def _rewritten(program: Any) -> Any:
 
 @functools.lru_cache(1024)
 def _as_elementwise(name: str, params: tuple, shapes: tuple) -> ClosedJaxpr:
-    """What a primitive of `norm.AS_ELEMENTWISE` computes, traced for shapes and dtypes."""
+    """Traces the function of a primitive in `norm.AS_ELEMENTWISE` for (shape, dtype) pairs."""
     function = functools.partial(norm.AS_ELEMENTWISE[name], **dict(params))
     return jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
 
 
 @functools.lru_cache(1024)
 def _last_uses(jaxpr: Jaxpr) -> tuple[dict[Var, int], list[list[Var]]]:
-    """Where each name is used for the last time, and the names that are by equation."""
+    """The equation that uses each variable last, {variable: index}, and the variables by index.
+
+    The results of the program count as used by one more equation after the last.
+    """
     last: dict[Var, int] = {}
     for index, eqn in enumerate(jaxpr.eqns):
         last |= {atom: index for atom in eqn.invars if not isinstance(atom, Literal)}
@@ -148,7 +151,7 @@ def _last_uses(jaxpr: Jaxpr) -> tuple[dict[Var, int], list[list[Var]]]:
 
 
 class _Walk:
-    """Walks through a traced program, and traces what it becomes."""
+    """Walks through a traced program and computes it, its elementwise work in few calls."""
 
     def __init__(self) -> None:
         self.made: dict[tuple, Node] = {}
@@ -156,7 +159,7 @@ class _Walk:
     def results(
         self, program: ClosedJaxpr, arrays: Sequence[Any], spare: Sequence[bool] | None = None
     ) -> list[jax.Array]:
-        """The results of a program for arrays, of which those that are spare may be overwritten."""
+        """The results of a program for arrays; those that `spare` marks may be overwritten."""
         arguments = [leaf(array, spare=False) for array in arrays]
         hold(arguments)
         free = [view.node for view, own in zip(arguments, spare or (), strict=False) if own]
@@ -171,13 +174,13 @@ class _Walk:
         return self._arrays(results)
 
     def _run(self, program: ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
-        """The values of the results, held once for the caller; so are the arguments for this."""
+        """The values of a program's results, each held once; drops one hold of each argument."""
         jaxpr = program.jaxpr
         last, ending = _last_uses(jaxpr)
         names: dict[Var, Value] = {}
 
         def name(variables: Sequence[Var], values: Sequence[Value]) -> None:
-            """Takes over values that are held."""
+            """Gives variables their values, which are held; drops values that nothing reads."""
             for var, value in zip(variables, values, strict=True):
                 if var in last:
                     names[var] = value
@@ -201,7 +204,7 @@ class _Walk:
         return results
 
     def _step(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        """The results of an equation, held once; so are its inputs, for this to drop."""
+        """The values of an equation's results, each held once; drops one hold of each input."""
         name, params = eqn.primitive.name, eqn.params
         if name in INLINED:
             return self._run(params[INLINED[name]], inputs)
@@ -240,7 +243,7 @@ class _Walk:
         self, operation: str, inputs: tuple[ArrayView, ...], shape: tuple[int, ...], dtype: Any,
         places: tuple = (),
     ) -> ArrayView:  # fmt: skip
-        """The result of an operation, the same one if it was asked for before."""
+        """The result of an operation; the node is shared if the same was asked for before."""
         key = (operation, shape, np.dtype(dtype), places, *map(element_key, inputs))
         node = self.made.get(key)
         if node is None or (node.array is None and not node.waits):
@@ -262,7 +265,7 @@ class _Walk:
         return self._made("place", value.parts, shape, value.dtype, places)
 
     def _padded(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value] | None:
-        """Padding as two loops: one that fills all, and one that writes what is padded."""
+        """Pads by two loops: one fills the whole result, one writes the operand into it."""
         config, shape = eqn.params["padding_config"], eqn.outvars[0].aval.shape
         if any(low < 0 or high < 0 for low, high, _ in config):
             return None
@@ -277,7 +280,7 @@ class _Walk:
         return [self._made("place", (everywhere, view), shape, view.dtype, places)]
 
     def _unrolled(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        """A scan as straight-line code; what it is given and gives by element are views."""
+        """Runs a scan as straight-line code; the elements of its inputs and results are views."""
         params = eqn.params
         constants, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
         carry = inputs[constants:carried]
@@ -300,7 +303,7 @@ class _Walk:
         return leaf(jax.lax.index_in_dim(*self._arrays([value]), i, keepdims=False))
 
     def _stacked(self, parts: Sequence[Value]) -> Value:
-        """Takes over what is held of the parts."""
+        """The parts along a new first axis, as one value; takes over their holds."""
         if all(isinstance(part, ArrayView) and is_known(part.dtype) and part.shape is not None
                for part in parts):  # fmt: skip
             return Stack(tuple(parts))
@@ -310,7 +313,7 @@ class _Walk:
         return stacked
 
     def _other(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
-        """What is not elementwise, of arrays."""
+        """Applies a primitive that is not elementwise to the arrays of its inputs."""
         name, params = eqn.primitive.name, dict(eqn.params)
         params |= {key: _rewritten(params[key]) for key in BODIES.get(name, ())}
         with eqn.ctx.manager:
@@ -321,13 +324,13 @@ class _Walk:
     # ---------------------------------------------------------------------------------- computing
 
     def _arrays(self, values: Sequence[Value]) -> list[jax.Array]:
-        """The arrays of values; what of them waits is computed in one call."""
+        """The arrays of values; those that wait are computed in one call."""
         views = [self._solid(value) for value in values]
         compute([view.node for view in views if view.node.waits])
         return list(map(array_of, views))
 
     def _solid(self, value: Value) -> ArrayView:
-        """The same values as all elements of a node."""
+        """A view of all elements of a node, in their order, with the same values."""
         view = self._whole_view(value)
         if view.whole or view.node.operation == "constant":
             return view

@@ -49,7 +49,7 @@ WIDE = "-DRESJAX_WIDE"
 """The flag for kernels of float64 as well, which are rarely used and take as long to build."""
 
 OF_A_PACKAGE = "ziglang"
-"""A Python package that holds a C++ compiler. It builds its C++ library first, for a minute."""
+"""Python package with a C++ compiler, which first takes a minute to build its C++ library."""
 
 HOW_TO_GET_A_COMPILER = (
     "pip install 'resjax[compiler]', or install g++ or clang++, or name one in the environment "
@@ -60,9 +60,9 @@ HOW_TO_GET_A_PLACE = "name one that takes programs in the environment variable X
 
 
 def available() -> bool:
-    """Whether XLA can call the kernels; builds and registers them the first time.
+    """Tells whether XLA can call the kernels; builds and registers them the first time.
 
-    Without a compiler, or if it fails, there is a warning with the remedy, once in a process.
+    Warns once in a process, with the remedy, if there is no compiler or if it fails.
     """
     import jax  # the process that only builds does without
 
@@ -70,7 +70,11 @@ def available() -> bool:
 
 
 def call(target: str, results: Any, **options: Any) -> Callable:
-    """A function of arrays that calls a kernel, which is available; see `jax.ffi.ffi_call`."""
+    """A function of arrays that calls a kernel of `TARGETS`; see `jax.ffi.ffi_call`.
+
+    Raises:
+      RuntimeError: if the kernels are not `available`.
+    """
     import jax
 
     if not available():
@@ -79,15 +83,15 @@ def call(target: str, results: Any, **options: Any) -> Callable:
 
 
 def can_be_built() -> bool:
-    """Whether there is a compiler; unlike `available` it does not wait for it."""
+    """Tells whether there is a compiler for the kernels, without building them."""
     return bool(_compiler())
 
 
 def start_building() -> None:
-    """Has another process build the kernels meanwhile, if they are not there and may be needed.
+    """Starts another process that builds the kernels, if they are missing and may be needed.
 
-    JAX need not be imported for it. The other process is left to itself: `available` waits for it,
-    and a command that ends sooner does not.
+    Does not import JAX. Nothing but `available` waits for the process: a command that ends sooner
+    leaves it running.
     """
     platforms = os.environ.get("JAX_PLATFORMS", "cpu").split(",")
     compiler = _compiler()
@@ -153,7 +157,7 @@ def in_use() -> bool:
 
 
 def _compiler() -> tuple[str, ...]:
-    """The words of the command; CXX may hold more than one. None at all if there is none."""
+    """The words of the command that runs the C++ compiler, from CXX if set; () if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     for words in [named] if named else [["c++"], ["g++"], ["clang++"]]:
         if shutil.which(words[0]):
@@ -164,7 +168,7 @@ def _compiler() -> tuple[str, ...]:
 
 
 def _opened(compiler: tuple[str, ...]) -> ctypes.CDLL:
-    """The library, which is built once more if the one that is there is damaged."""
+    """Loads the library, and builds it once more if the file that is there is damaged."""
     path = _build(compiler)
     try:
         return ctypes.CDLL(str(path))
@@ -176,7 +180,7 @@ def _opened(compiler: tuple[str, ...]) -> ctypes.CDLL:
 
 
 def _build(compiler: tuple[str, ...]) -> Path:
-    """The shared library for this compiler, CPU and version of XLA's interface."""
+    """The path of the library for this compiler, CPU and jaxlib, which is built if missing."""
     library, command = _library(compiler)
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +191,7 @@ def _build(compiler: tuple[str, ...]) -> Path:
 
 
 def _library(compiler: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """Where the library is, and the command that compiles it; JAX is not imported."""
+    """The path of the library, and the command that compiles it; does not import JAX."""
     interface = Path(find_spec("jaxlib").submodule_search_locations[0], "include")
     # The generic flag of gcc and clang for "this machine" has another name on ARM.
     own = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
@@ -228,7 +232,7 @@ def _compile(command: list[str], library: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Holds a lock against other processes, so that they need not build the same."""
+    """Holds a lock file, so that no other process builds the same library meanwhile."""
     with lock.open("w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -18,12 +18,13 @@ from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """Which examples are normalised together; by default all that there are.
+    """The examples that are normalised together; by default all of the batch.
 
     Attributes:
-      groups: equal parts of the leading axis, in their order, that are normalised each for itself.
-      axis: name of an axis of devices whose examples are put together, each device having as many.
-      teams: of those devices, by their index, that put theirs together; None is one of all.
+      groups: number of equal parts of the leading axis, in order, each normalised by itself.
+      axis: name of an axis of devices that normalise together, each with the same number of
+        examples; None normalises on each device by itself.
+      teams: the indices of devices that normalise together, team by team; None is one team of all.
     """
 
     groups: int = 1
@@ -31,11 +32,11 @@ class Scope:
     teams: tuple[tuple[int, ...], ...] | None = None
 
     def team_size(self, devices: int) -> int:
-        """Devices of a team, of so many in all."""
+        """Number of devices in a team, where there are `devices` in all."""
         return 1 if self.axis is None else len(self.teams[0]) if self.teams else devices
 
     def mean(self, value: jax.Array) -> jax.Array:
-        """Over the devices of a team."""
+        """The mean of a value over the devices of a team."""
         if self.axis is None:
             return value
         teams = self.teams and [list(team) for team in self.teams]
@@ -60,9 +61,9 @@ def batch_norm(
     Args:
       x: `[N, ..., C]`; y has its dtype.
       scale: `[C]`, at least float32, as the moments are.
-      bias: likewise.
+      bias: `[C]`, likewise.
       epsilon: added to the variance.
-      scope: what the moments are of.
+      scope: the examples that the moments are taken over.
     """
     return _batch_norm(epsilon, scope or Scope(), x, scale, bias)
 
@@ -105,14 +106,14 @@ def normalise(
 
     y = scale * (x - mean) / sqrt(var + epsilon) + bias.
 
-    It is computed with the precision of the others and has the dtype of x.
+    Computes in the precision of the moments, scale and bias; the result has the dtype of x.
     """
     factor = of_examples(scale * jax.lax.rsqrt(var + epsilon), x)
     return ((x - of_examples(mean, x)) * factor + bias).astype(x.dtype)
 
 
 def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Values `[groups, C]` of groups in a shape that fits x: `[C]`, or `[N, 1, ..., C]`."""
+    """Gives values `[groups, C]` a shape that fits x: `[C]` for one group, or `[N, 1, ..., C]`."""
     if len(values) == 1:
         return values[0]
     values = jnp.repeat(values, len(x) // len(values), axis=0)
@@ -123,12 +124,12 @@ def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _in_groups(x, groups):
-    """`[N, ..., C]` to `[groups, rows, C]`."""
+    """Reshapes `[N, ..., C]` to `[groups, rows, C]`."""
     return x.reshape(groups, -1 if x.size else 0, x.shape[-1])
 
 
 def _moments_of(x, groups):
-    """`[N, ..., C]` to means and biased variances `[groups, C]`."""
+    """Means and biased variances `[groups, C]` of x `[N, ..., C]`."""
     x = _in_groups(x.astype(exact_dtype(x)), groups)
     mean = x.mean(1)
     return mean, jnp.square(x - mean[:, None]).mean(1)
@@ -141,7 +142,7 @@ def _contract_of(y, x, mean, inverse, groups):
 
 
 def _expand_of(along, across, x, mean, inverse, groups):
-    """Their transpose in y: along + across * (x - mean) * inverse."""
+    """The transpose of `_contract_of` in y: along + across * (x - mean) * inverse."""
     slope = of_examples(across * inverse, x)
     return (of_examples(along, x) + slope * (x - of_examples(mean, x)),)
 
@@ -168,9 +169,9 @@ _expand = make_operation("resjax_norm_expand", _expand_of, _expand_of, several=T
 
 
 def _linear(operation, transpose, leading: int) -> None:
-    """Derivatives of what is linear in its `leading` first operands, and its transpose.
+    """Registers the derivatives of an operation that is linear in its first `leading` operands.
 
-    The other operands are those of the transpose, too.
+    The other operands are also those of its transpose.
     """
 
     def jvp(primals, tangents, groups):
@@ -207,4 +208,4 @@ for _operation in (_moments, _contract, _expand):
     batch_by_channels(_operation.primitive)
 
 AS_ELEMENTWISE = {"resjax_norm_expand": _expand_of}
-"""Primitives that are elementwise work, and the functions that compute them."""
+"""Primitives whose work is elementwise, and the functions that compute them."""

@@ -1,7 +1,7 @@
 """Functions that run once, evaluated piece by piece instead of being compiled as a whole.
 
-What a network begins with is a few shapes drawn many times, and zeros. As one program each network
-would be compiled for itself; by pieces, all networks share a program for every shape.
+The initial variables of a network are zeros and random numbers, in a few shapes that recur. As one
+program, each network would be compiled anew; in pieces, all networks share one program per shape.
 """
 
 import functools
@@ -13,14 +13,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
-"""By platform; on a CPU nearly all of the time goes into optimising what runs once."""
+"""Options of XLA by platform; on a CPU, optimising what runs once takes nearly all of the time."""
 
 
 def evaluate_pieces(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
-    """The results of a traced program, on the host, by what of it they depend on.
+    """The results of a traced program, on the host; only what they depend on is computed.
 
-    What it calls by `jax.jit` is compiled, once for each such function and shape; constants are
-    arrays of NumPy, scans are loops, and all else is run operation by operation.
+    Functions that it calls by `jax.jit` are compiled, once for each function and shape; constants
+    are arrays of NumPy, scans are loops, and all else is run operation by operation.
     """
     pieces = _Pieces(program, arguments)
     return jax.device_get([pieces.value(atom) for atom in program.jaxpr.outvars])
@@ -63,7 +63,7 @@ class _Pieces:
         self.values.update(zip(eqn.outvars, results, strict=True))
 
     def _scanned(self, eqn: JaxprEqn, result: int) -> Any:
-        """A result of a scan: the last of what is carried, or what was collected."""
+        """A result of a scan: the last carried value, or the stack of values of all iterations."""
         params = eqn.params
         if eqn not in self.iterations:
             self.iterations[eqn] = self._iterations(eqn)
@@ -87,7 +87,7 @@ class _Pieces:
 
 
 class _Later:
-    """A value of other pieces, if it is asked for."""
+    """A value of other pieces, which is computed when it is asked for."""
 
     def __init__(self, pieces: _Pieces, atom: Var | Literal):
         self.pieces, self.atom = pieces, atom

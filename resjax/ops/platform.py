@@ -10,15 +10,15 @@ _LOWERED_FOR: ContextVar[str | None] = ContextVar("lowered_for", default=None)
 
 
 def platform() -> str:
-    """The platform, such as "cpu", "gpu" or "tpu": of the default device, if no other is meant."""
+    """The platform, such as "cpu": that of `traced_for`, or else of the default device."""
     return _LOWERED_FOR.get() or jax.default_backend()
 
 
 @contextlib.contextmanager
 def traced_for(name: str) -> Iterator[None]:
-    """Traces the functions inside for a platform that need not be here.
+    """Has the functions inside traced for a platform, which this machine need not have.
 
-    JAX keeps what it has traced: a function that was traced outside is not traced again.
+    JAX caches what it has traced: a function that was traced outside is not traced again.
     """
     token = _LOWERED_FOR.set(name)
     try:

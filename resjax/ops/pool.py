@@ -1,4 +1,4 @@
-"""Max-pooling whose gradient is fast on a CPU, and which keeps what is not a number.
+"""Max-pooling that lets NaN through, with a gradient that is fast on a CPU.
 
 The maximum is linear in the pixels where it is taken: an operation finds them, and two that are
 each other's transposes take the pixels there and put values back.
@@ -21,10 +21,11 @@ from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 def max_pool(x: jax.Array, implementation: str = "auto") -> jax.Array:
     """Maximum of windows of 3x3 at stride 2, padded by 1: `[N, H, W, C]` to `[N, H/2, W/2, C]`.
 
-    `implementation` is "auto", or "xla" for XLA's reduction on every backend.
+    H/2 and W/2 are rounded up. `implementation` is "auto", or "xla" for XLA's reduction on every
+    backend.
 
-    The gradient goes to the first maximum of a window, by rows. A window with a pixel that is not a
-    number has none as its maximum.
+    The gradient goes to the first maximum of a window, by rows. The maximum of a window with a NaN
+    is NaN.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, ..., 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
@@ -41,7 +42,7 @@ def _by_reduction(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _found(x):
-    """Maxima `[N, H', W', C]`, and which of its nine pixels each window has as its own."""
+    """Maxima `[N, H', W', C]`, and the number of each among the nine pixels of its window."""
     return tuple(_maxima(x))
 
 
@@ -66,7 +67,7 @@ def _windows(x: jax.Array, fill: float) -> list[jax.Array]:
 
 
 def _maxima_of(x):
-    """Maxima, and which pixel of a window each is, int8."""
+    """Maxima, and the number of each among the nine pixels of its window, int8."""
     largest, *others = _windows(x, -jnp.inf)
     positions = jnp.zeros(largest.shape, jnp.int8)
     for number, other in enumerate(others, start=1):
@@ -84,7 +85,7 @@ def _picked_of(x, positions):
 
 
 def _placed_of(y, positions, size):
-    """Its transpose: an image of `size` with y added where the windows have their maxima."""
+    """The transpose of `_picked_of`: adds y to an image of `size` where windows have maxima."""
     image = jax.ShapeDtypeStruct((len(y), *size, y.shape[-1]), y.dtype)
     return jax.linear_transpose(lambda x: _picked_of(x, positions), image)(y)[0]
 
@@ -107,7 +108,7 @@ _placed = _on_cpu("resjax_pool_placed", _placed_of)
 
 
 def _linear(operation, transpose) -> None:
-    """An operation of values and positions that is linear in the values."""
+    """Registers the derivatives of an operation of (values, positions), linear in the values."""
 
     def backward(cotangent, values, positions, **params):
         return transpose(cotangent, values.aval, positions), None

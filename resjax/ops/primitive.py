@@ -1,4 +1,4 @@
-"""Operations with kernels of their own on the CPU, and of nothing but JAX's own elsewhere."""
+"""Operations with kernels of their own on the CPU, which are functions of JAX elsewhere."""
 
 import dataclasses
 import functools
@@ -18,12 +18,12 @@ from resjax.ops.platform import platform
 class Operation:
     """A function of arrays that programs for CPUs have as one primitive.
 
-    In programs for other platforms it is what it computes, so that whatever reads or rewrites a
+    Programs for other platforms have the function itself, so that whatever reads or rewrites a
     program, such as a policy of what is kept for the gradient, finds the operations that it knows.
 
     Attributes:
-      primitive: whose results are a tuple if there are several.
-      function: what it computes, in functions of JAX that can be differentiated and mapped.
+      primitive: the primitive, whose results are a tuple if there are several.
+      function: the same computation by functions of JAX that can be differentiated and mapped.
     """
 
     primitive: Primitive
@@ -37,12 +37,12 @@ class Operation:
 def make_operation(
     name: str, function: Callable, cpu: Callable, several: bool = False
 ) -> Operation:
-    """An operation without derivatives, and which cannot be mapped yet.
+    """An operation that has no derivatives and cannot be mapped by vmap yet.
 
     Args:
-      name: of the primitive.
-      function: what it computes.
-      cpu: the same on a CPU.
+      name: the name of the primitive.
+      function: computes the results.
+      cpu: computes the same on a CPU.
       several: whether it has several results, a tuple.
     """
     primitive = Primitive(name)
@@ -65,9 +65,9 @@ def make_operation(
 
 
 def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> list[jax.Array]:
-    """Of operands under vmap, what is mapped as further channels: `[..., C]` to `[..., B C]`.
+    """Makes the axis that vmap maps part of the channels: B times `[..., C]` to `[..., B C]`.
 
-    Those that are not mapped are repeated.
+    Operands that are not mapped are repeated B times.
     """
     size = mapped_size(operands, axes)
 
@@ -81,12 +81,12 @@ def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> 
 
 
 def unfold_channels(result: jax.Array, size: int) -> tuple[jax.Array, int]:
-    """The inverse for a result: `[..., B C]` to `[..., B, C]`, and the mapped axis."""
+    """Undoes `fold_channels` for a result: `[..., B C]` to `[..., B, C]`, and the mapped axis."""
     return result.reshape(*result.shape[:-1], size, -1), result.ndim - 1
 
 
 def batch_by_channels(primitive: Primitive) -> None:
-    """Says what vmap makes of a primitive that treats every channel for itself: more channels."""
+    """Has vmap map a primitive that treats every channel by itself, as one with more channels."""
 
     def batch(operands, axes, **params):
         size = mapped_size(operands, axes)

@@ -1,4 +1,4 @@
-"""Keys of random numbers that depend on a seed alone: no setting of JAX gives them other ones."""
+"""Keys whose random numbers depend on a seed alone, whatever the settings of JAX."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def random_key(seed: jax.Array | int) -> jax.Array:
 
 
 def _by_position(function: Callable) -> Callable:
-    """Has a number depend on its position and not on how many there are, as is JAX's default."""
+    """Makes a random number depend on its position, not on how many are drawn (JAX's default)."""
 
     @functools.wraps(function)
     def called(*arguments: Any) -> jax.Array:
@@ -39,4 +39,4 @@ GENERATOR = define_prng_impl(
     name="resjax_threefry2x32",
     tag="fry",
 )
-"""Threefry (Salmon et al. 2011), with what JAX leaves to settings as it is by default."""
+"""Threefry (Salmon et al. 2011), with the defaults of JAX whatever its settings."""

@@ -1,4 +1,4 @@
-"""What waits, as the loops of one call: which loop computes which value, and what is written."""
+"""Scheduling of the operations that wait: the loops of one call, and the values that they write."""
 
 import collections
 import itertools
@@ -13,7 +13,7 @@ from resjax.ops.values import ArrayView, Node, drop, squeezed
 
 
 def compute(wanted: Sequence[Node]) -> None:
-    """Computes nodes that wait, and all that wait for the same, in one call of the kernel."""
+    """Computes nodes that wait, and others that need the same values, in one call of the kernel."""
     if not wanted:
         return
     nodes = _with_siblings(_needed(wanted), wanted)
@@ -48,7 +48,7 @@ def _needed(wanted: Sequence[Node]) -> list[Node]:
 
 
 def _with_siblings(nodes: list[Node], wanted: Sequence[Node]) -> list[Node]:
-    """And what else is computed of values that otherwise need not be written for it."""
+    """Adds the waiting nodes that read a value computed on the way, which is then not written."""
     found = set(nodes)
     for node in nodes:
         for user in [] if node in wanted else node.users:
@@ -62,7 +62,7 @@ def _with_siblings(nodes: list[Node], wanted: Sequence[Node]) -> list[Node]:
 
 
 class _Schedule:
-    """Which loop computes which node, and what is written.
+    """An assignment of nodes to loops.
 
     Attributes:
       written: nodes whose values are written, in the order of the results.
@@ -84,16 +84,16 @@ class _Schedule:
 
     @staticmethod
     def _key(node: Node) -> tuple:
-        """What nodes of one loop have in common: shape and width; a place is alone.
+        """The key that nodes of one loop share: shape and width; a "place" is alone in its loop.
 
-        Truth values have the width of what they are computed of.
+        Truth values have the width of the values that they are computed from.
         """
         own = [node.dtype, *(view.dtype for view in node.inputs)]
         wide = any(dtype == np.float64 for dtype in own)
         return (squeezed(node.shape), wide, node.number if node.places else None)
 
     def _loops(self) -> dict[Node, tuple]:
-        """For each node a loop, (level, key): none is before one that it reads from.
+        """The loop of each node as (level, key); no loop comes before one that it reads from.
 
         A node is as late as those that read it allow, so that it is computed where it is used.
         """
@@ -112,7 +112,7 @@ class _Schedule:
         return {node: (last[node], self.keys[node]) for node in self.nodes}
 
     def _joins(self, view: ArrayView, user: Node) -> bool:
-        """Whether the user sees a value as the loop walks that computes it."""
+        """Tells whether the user reads the elements of a value in the order of its loop."""
         key = self.keys[user]
         return self.keys[view.node] == key and view.whole and squeezed(view.shape) == key[0]
 
@@ -166,7 +166,7 @@ class _Schedule:
         return loops
 
     def _operand(self, view: ArrayView, shape: tuple[int, ...]) -> Array | float | bool:
-        """A view as a loop over a shape reads it."""
+        """The operand for a view in a loop over a shape: part of an array, or a constant."""
         if view.node.operation == "constant":
             return view.node.value
         pairs = zip(view.spread(shape), shape, strict=True)

@@ -22,7 +22,7 @@ OPERATIONS = (
     "multiply_add", "normalise", "normalise_add", "normalise_multiply_add", "relu",
     "normalise_relu", "normalise_add_relu", "positive",
 )  # fmt: skip
-"""In the order of their numbers in `kernels/elementwise.cc`; number is 1 for true, 0 for false."""
+"""Names in the order of `kernels/elementwise.cc`; "number" is 1 for true and 0 for false."""
 
 MOST_OPERANDS = 6
 
@@ -37,22 +37,23 @@ JOINED = {
     ("normalise", "relu", (0,)): "normalise_relu",
     ("normalise_add", "relu", (0,)): "normalise_add_relu",
 }
-"""Pairs of operations that are one, where the result of the first is such an operand of the second.
+"""Pairs of operations that one replaces: {(first, second, positions in the second): joined}.
 
-The operands of both are those of the first and the others of the second: each operation is a pass
-over a tile, and these make up a network.
+The result of the first is the operand of the second at one of the positions. The joined operation
+takes the operands of the first, then the others of the second. Each operation is a pass over a
+tile, and these make up a network.
 """
 
 WHOLE, REPEATED, STRIDED, CONSTANT = range(4)
-"""How an operand or a result lies: as the loop walks, alike in every tile, otherwise, nowhere."""
+"""Layouts: in the order of the loop, the same in every tile, with other strides, no array."""
 
 TILE = 512
-"""Elements that are computed at a time, if they are not fewer than an operand repeats itself in."""
+"""Elements that are computed at a time: at most these, or else one period of an operand."""
 
 LONGEST_PERIOD = 4096
 
 TARGET = "resjax_elementwise"
-"""The name of the kernel; another meaning of a tape needs another name, as programs are kept."""
+"""Name of the kernel; a change of the tape's format needs a new one, as programs are cached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +61,11 @@ class Array:
     """Part of an array, as a loop sees it.
 
     Attributes:
-      number: of the array, among those that are read or those that are written.
+      number: index of the array, among those that are read or those that are written.
       written: whether it is one of those that are written.
       boolean: whether its elements are truth values.
-      offset: of the first element.
-      strides: in elements, for each axis of the loop.
+      offset: index of the first element.
+      strides: steps in elements, for each axis of the loop.
     """
 
     number: int
@@ -79,11 +80,11 @@ class Loop:
     """A loop; registers count its operands first, then the results of its operations.
 
     Attributes:
-      shape: what it walks through, the last axis fastest.
+      shape: the shape that it walks through, the last axis fastest.
       wide: whether it computes in float64, otherwise in float32.
       operands: arrays or numbers.
-      steps: operation and registers of its operands.
-      stores: registers and where they are written.
+      steps: (operation, registers of its operands), in order.
+      stores: (register, the array that it is written to).
     """
 
     shape: tuple[int, ...]
@@ -99,9 +100,10 @@ def run_loops(
     results: Sequence[jax.ShapeDtypeStruct],
     spare: Sequence[Collection[int]],
 ) -> list[jax.Array]:
-    """Runs loops one after the other; `arrays` are read and `results` written by number.
+    """Runs loops one after the other, which read `arrays` and write `results`, by their numbers.
 
-    For each result `spare` names arrays that nothing else needs, whose memory it may take.
+    `spare` has for each result the numbers of arrays that nothing else needs, whose memory the
+    result may take.
     """
     loops, tape, constants = list(map(_joined, loops)), [], []
     for loop in loops:
@@ -124,7 +126,7 @@ def _joined(loop: Loop) -> Loop:
 
 
 def _of_zero(loop: Loop) -> Loop:
-    """With max(a, 0) as relu, and a > 0 as that of relu(a), if nothing but memory takes it."""
+    """Replaces max(a, 0) by relu(a), and a > 0 that is only stored by positive(relu(a))."""
     zeros = [
         number for number, each in enumerate(loop.operands) if each == 0.0 and each is not False
     ]
@@ -142,7 +144,7 @@ def _of_zero(loop: Loop) -> Loop:
 
 
 def _joining(loop: Loop, before: str, after: str, operands: tuple[int, ...], name: str) -> Loop:
-    """With results of `before` that nothing else takes joined to the operation `after` on them."""
+    """Joins each step `before` to the step `after` that alone takes its result, as step `name`."""
     taken = collections.Counter(register for _, of in loop.steps for register in of)
     taken.update(register for register, _ in loop.stores)
     first = len(loop.operands)
@@ -173,7 +175,7 @@ def _joining(loop: Loop, before: str, after: str, operands: tuple[int, ...], nam
 
 
 def _words(loop: Loop, read: int, constants: list[float]) -> list[int]:
-    """A loop as the kernel reads it; its constants are added to the others."""
+    """A loop as the integers that the kernel reads; appends its constants to `constants`."""
     arrays = [each for each in loop.operands if isinstance(each, Array)]
     axes = _axes(loop.shape, [*arrays, *(place for _, place in loop.stores)])
     shape = [math.prod(loop.shape[axis] for axis in own) for own in axes]
@@ -214,9 +216,9 @@ def _kind(array: jax.Array | jax.ShapeDtypeStruct) -> tuple:
 
 
 def _overwritten(loops: Sequence[Loop], spare: Sequence[Collection[int]]) -> dict[int, int]:
-    """Arrays that results can be written over, {number: that of the result}.
+    """Arrays that results can be written over, {number of the array: number of the result}.
 
-    They are read for the last time, element by element, where the result is written.
+    The loop that writes the result reads the array for the last time, element by element.
     """
     reading = collections.Counter(
         each.number
@@ -249,7 +251,7 @@ def _overwritten(loops: Sequence[Loop], spare: Sequence[Collection[int]]) -> dic
 
 
 def _axes(shape: tuple[int, ...], arrays: Sequence[Array]) -> list[list[int]]:
-    """The axes that have more than one element, those together that are one for all arrays."""
+    """The axes of more than one element, in groups that every array can walk as one axis."""
     axes: list[list[int]] = []
     for axis, size in enumerate(shape):
         if size == 1:
@@ -262,7 +264,7 @@ def _axes(shape: tuple[int, ...], arrays: Sequence[Array]) -> list[list[int]]:
 
 
 def _period(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Number of consecutive elements after which an array that is seen so repeats itself."""
+    """Number of consecutive elements after which an array with these strides repeats itself."""
     fixed = next((axis for axis, stride in enumerate(strides) if stride), len(shape))
     return math.prod(shape[fixed:])
 

@@ -1,4 +1,4 @@
-"""What makes two networks, or parts of programs, the same."""
+"""Comparison of networks, or parts of programs, by value."""
 
 import dataclasses
 import functools
@@ -9,9 +9,9 @@ from typing import Any
 def by_value(part: Any) -> tuple:
     """A hashable form of a part; two parts of the same form compute the same.
 
-    The form of a module or other dataclass, and of a partial function, is what it is made of; that
-    of anything else is itself, with its type. So functions are told apart by identity, and 1, 1.0
-    and True are three parts.
+    The form of a module or other dataclass, and of a partial function, is its type and the forms of
+    its fields; that of anything else is itself, with its type. So functions are told apart by
+    identity, and 1, 1.0 and True are three parts.
     """
     if isinstance(part, functools.partial):
         return functools.partial, part.func, by_value(part.args), by_value(part.keywords)

@@ -1,4 +1,4 @@
-"""Values of a program that is walked through: arrays, what waits to be computed, and views of both.
+"""Values of a program: arrays, operations that wait to be computed, and views of both.
 
 A view sees an array by offset and strides, as NumPy does; slices, broadcasts and most reshapes are
 views, and no work.
@@ -18,7 +18,7 @@ from jax.extend.core import Literal
 from resjax.ops.tape import contiguous
 
 DTYPES = (np.float32, np.float64, np.bool_)
-"""Of what the kernel computes with."""
+"""The dtypes that the kernel computes with."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,16 +26,16 @@ class Node:
     """An array, or the elementwise operation that will compute it.
 
     Attributes:
-      array: once there is one.
-      operation: of `tape.OPERATIONS`, "constant", or "place": parts written to places.
-      inputs: of the operation; none once there is an array.
+      array: the array, once it is computed.
+      operation: one of `tape.OPERATIONS`, "constant", or "place", which writes parts to places.
+      inputs: the operands of the operation; none once there is an array.
       places: for each input of "place", offset and strides of where it is written.
       spare: whether its memory may be another's once nothing uses it.
       home: the argument of the program whose memory it should take.
-      value: of a constant.
-      uses: names in the program, and inputs of nodes that wait, that stand for it.
-      users: nodes that were made of it.
-      number: in the order of their making.
+      value: the number, of a constant.
+      uses: how many names in the program, and inputs of nodes that wait, stand for it.
+      users: nodes that have it as an input.
+      number: its place in the order in which nodes are made.
     """
 
     shape: tuple[int, ...]
@@ -56,13 +56,13 @@ class Node:
         return self.array is None and self.operation not in (None, "constant")
 
     def like(self, other: "Node | Value") -> bool:
-        """Whether they have one shape and dtype."""
+        """Tells whether both have the same shape and dtype."""
         return (self.shape, self.dtype) == (other.shape, other.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayView:
-    """A node seen by offset and strides, as NumPy does."""
+    """Part of a node, seen by offset and strides as NumPy sees arrays."""
 
     node: Node
     offset: int
@@ -79,7 +79,7 @@ class ArrayView:
 
     @property
     def whole(self) -> bool:
-        """Whether it has all elements of the node in their order."""
+        """Tells whether it has all elements of the node, in their order."""
         alike = all(
             own == other or size == 1
             for own, other, size in zip(
@@ -89,7 +89,7 @@ class ArrayView:
         return alike and math.prod(self.shape) == math.prod(self.node.shape)
 
     def spread(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Its strides where it is repeated to a shape along axes in which it has one element."""
+        """Strides of the view broadcast to a shape: 0 along axes where one element is repeated."""
         if not self.shape:
             return (0,) * len(shape)
         pairs = zip(self.shape, shape, self.strides, strict=True)
@@ -120,7 +120,7 @@ def nodes_of(value: Value) -> list[Node]:
 
 
 def is_known(dtype: Any) -> bool:
-    """Whether the kernel computes with a dtype."""
+    """Tells whether the kernel computes with a dtype."""
     return dtype in DTYPES
 
 
@@ -132,7 +132,7 @@ def hold(values: Sequence[Value]) -> None:
 
 
 def drop(values: Sequence[Value]) -> None:
-    """Counts one use less; what waits and nothing uses any more is forgotten."""
+    """Counts one use less of each value; a node that waits without any use is given up."""
     for value in values:
         for node in nodes_of(value):
             node.uses -= 1
@@ -143,12 +143,12 @@ def drop(values: Sequence[Value]) -> None:
 
 
 def leaf(array: Any, spare: bool = True) -> ArrayView:
-    """An array as a value; `spare` is that of its node."""
+    """An array as a value; `spare` tells whether its memory may be another's after its last use."""
     return ArrayView.of(Node(np.shape(array), array.dtype, array, spare=spare))
 
 
 def constant(literal: Literal) -> ArrayView:
-    """A number that is written in the program."""
+    """A literal of the program as a value."""
     dtype = literal.aval.dtype
     if not is_known(dtype) or np.ndim(literal.val):
         return leaf(jnp.asarray(literal.val, dtype))
@@ -164,14 +164,14 @@ def taken(view: ArrayView, axis: int, i: int) -> ArrayView:
 
 
 def element_key(view: ArrayView) -> tuple:
-    """What two views of the same elements have in common."""
+    """A key that is equal for two views of the same elements."""
     node = view.node
     of = (node.value, node.dtype) if node.operation == "constant" else node
     return of, view.offset, view.shape, view.strides
 
 
 def array_of(view: ArrayView) -> jax.Array:
-    """The array that a view of all elements of a node is."""
+    """The array of a view, which has all elements of a node that is computed."""
     node = view.node
     if node.operation == "constant":
         return jnp.full(view.shape, node.value, node.dtype)
@@ -193,7 +193,10 @@ def broadcast(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayVie
 
 
 def reshaped(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
-    """Without copying: axes of one element come and go, and what lies side by side is divided."""
+    """Reshapes a view without copying; None if that is impossible.
+
+    A `whole` view takes any shape; in others only axes of one element come and go.
+    """
     if view.whole:
         return ArrayView(view.node, view.offset, shape, contiguous(shape))
     kept = [axis for axis, size in enumerate(view.shape) if size > 1]
@@ -206,7 +209,7 @@ def reshaped(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView
 
 
 def _in_order(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
-    """A reshape that does not permute the axes before."""
+    """Reshapes a view without copying; None if the primitive permutes the axes first."""
     return reshaped(view, params, shape) if params["dimensions"] is None else None
 
 
@@ -225,7 +228,7 @@ def _cut_by_padding(view: ArrayView, params: dict, shape: tuple[int, ...]) -> Ar
 
 
 def _summed(view: ArrayView, params: dict, shape: tuple[int, ...]) -> ArrayView | None:
-    """A sum along axes of one element."""
+    """Sums a view along axes of one element; None if an axis has more."""
     alone = all(view.shape[axis] == 1 for axis in params["axes"])
     return reshaped(view, params, shape) if alone else None
 
