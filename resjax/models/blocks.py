@@ -17,13 +17,13 @@ NORM, ACTIVATION = "norm", "activation"
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Where a block normalises and activates; each field is a sequence of NORM and ACTIVATION.
+    """The places where a block normalises and activates; fields are tuples of NORM and ACTIVATION.
 
     Attributes:
-      before: ahead of the first layer.
-      between: after every layer but the last.
-      after: after the last layer, still in the branch.
-      joined: after the sum.
+      before: steps ahead of the first layer of the branch.
+      between: steps after every layer but the last.
+      after: steps after the last layer, still in the branch.
+      joined: steps after the sum.
     """
 
     before: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Order:
     joined: tuple[str, ...] = ()
 
     def with_norm_after_activation(self) -> "Order":
-        """The same with every pair of norm and activation swapped."""
+        """The same order with every pair of norm and activation swapped."""
         return Order(*(steps[::-1] for steps in dataclasses.astuple(self)))
 
 
@@ -48,16 +48,16 @@ ORDERS: dict[str, Order] = {
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What the blocks of a network are made with.
+    """The parts that the blocks of a network are made of, and how they are put together.
 
     Attributes:
       layer: makes a weighted layer, `layer(Layer(...), name=)`.
-      layer_name: what such a layer is called in the tree of parameters: conv or dense.
+      layer_name: the name of such layers in the tree of parameters: conv or dense.
       norm: makes a normalisation, `norm(name=, zero_scale=)`.
-      activation: elementwise function.
+      activation: the elementwise function of every activation.
       shortcut: makes a shortcut, `shortcut(channels=, stride=, layer=, norm=, name=)`.
-      pool: what a stem may end with.
-      order: where a block normalises and activates.
+      pool: the max-pool that a stem may end with.
+      order: the places where a block normalises and activates.
       zero_last_gamma: whether the scale of the last normalisation of a branch starts at zero.
       residual_scale: factor on every branch.
       learn_residual_scale: whether that factor is a parameter of the block.
@@ -82,8 +82,8 @@ class Block(nn.Module):
     F(x) = norm2(conv2(activation(norm1(conv1(x))))).
 
     Attributes:
-      layers: of the branch; the strides multiply to that of the shortcut.
-      parts: what everything else is made with.
+      layers: the layers of the branch; their strides multiply to that of the shortcut.
+      parts: the parts that everything else is made of.
       opening: whether the block follows a stem whose activation is the block's own first one (He et
         al. 2016, appendix).
     """
@@ -96,11 +96,11 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, drop: jax.Array | float, train: bool, first: jax.Array | int = 0
     ) -> jax.Array:
-        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
+        """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
 
         `drop` is the probability with which the branch is left out for an example in training
-        (stochastic depth); the branches that stay are divided by 1 - drop. `first` is the number
-        of x[0] in the whole batch.
+        (stochastic depth); the branches that stay are divided by 1 - drop. It is an array; with a
+        Python float nothing is dropped. `first` is the number of x[0] in the whole batch.
         """
         parts, order, norms = self.parts, self.parts.order, itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""From the keys `model.*` and `norm.*` of a config to a network, or why there is none."""
+"""Networks built from the keys `model.*` and `norm.*` of a config, and refusals of unsound ones."""
 
 import dataclasses
 import functools
@@ -65,17 +65,17 @@ CHOICES: dict[str, Iterable[str]] = {
     "norm.kind": NORMS,
     "norm.position": ("before", "after"),
 }
-"""The names that a key takes, whatever the family."""
+"""Names that a key takes, whatever the family."""
 
 
 def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICES) -> ResNet:
     """The network that `config.model` and `config.norm` describe.
 
     Args:
-      config: as `default_config`.
+      config: a config such as that of `default_config`.
       classes: outputs of the head; with 0 there is none.
-      axis_name: of the `pmap` or `shard_map` whose devices BatchNorm takes as one batch; None is
-        each device by itself.
+      axis_name: axis of the `pmap` or `shard_map` whose devices BatchNorm takes as one batch; None
+        is each device by itself.
 
     Raises:
       ConfigError: for a name that is in no table, a depth that the family does not have, or choices
@@ -189,8 +189,8 @@ def named_model(
 ) -> ResNet:
     """The network of a name such as "resnet50", with other keys of `config.model` if given.
 
-    The head has as many outputs as in its papers, unless `classes` says another number, of which 0
-    is no head. `axis_name` is as in `build_model`.
+    The head has as many outputs as in the papers, unless `classes` is given; 0 is no head.
+    `axis_name` is as in `build_model`.
 
     >>> model = named_model("cifar-resnet56", shortcut="projection", order="preact")
     >>> model.spec.stages, model.classes
@@ -241,7 +241,7 @@ def _parts(config: ConfigDict, spec: Spec, order: Order, axis_name: str | None) 
 
 
 def _modifies(kind: str) -> bool:
-    """Whether a shortcut changes what another, its base, carries."""
+    """Tells whether a shortcut changes what another, its base, carries."""
     return "base" in {field.name for field in dataclasses.fields(SHORTCUTS[kind])}
 
 

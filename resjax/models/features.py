@@ -1,4 +1,4 @@
-"""What a network computes on the way: outputs of stages, and the terms of every block's sum."""
+"""Intermediate values of a network: outputs of stages, and the terms of every block's sum."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ class Features(NamedTuple):
       logits: `[N, classes]`; of a network without a head, the pooled features.
       stages: {"C2": `[N, H, W, C]`, ...}, the output of every stage; Ck has a stride of 2^k, so an
         ImageNet net has C2 to C5.
-      pooled: `[N, C]`, what the head is applied to.
+      pooled: `[N, C]`, the input of the head.
       blocks: {"stage1": {"branch", "shortcut", "sum": `[blocks, N, H, W, C]`}, ...}, the two terms
         of every block's sum and the sum; a plain net has no "shortcut".
     """
@@ -33,10 +33,10 @@ def features(
     train: bool = False,
     rngs: dict[str, jax.Array] | None = None,
 ) -> Features:
-    """Runs the network on images `[N, H, W, C]` and keeps what it computes.
+    """Runs the network on images `[N, H, W, C]` and keeps its intermediate values.
 
-    A call of the network itself keeps none of it and costs nothing more. In training the new
-    running statistics are dropped.
+    A plain call of the network keeps none of them and costs nothing more. In training the new
+    running statistics are discarded.
     """
     logits, left = model.apply(
         variables, images, train=train, rngs=rngs, mutable=["intermediates", "batch_stats"]

@@ -78,7 +78,7 @@ def grow(
 
 
 _features = jax.jit(features, static_argnums=0)
-"""One program; operation by operation it takes more than twice as long to compile."""
+"""`features` as one program; operation by operation it takes more than twice as long to compile."""
 
 
 def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
@@ -113,7 +113,7 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
 
 
 def _refuse_norm_that_stays(deep: ResNet) -> None:
-    """Raises ValueError if what a normalisation does cannot be undone, or made zero."""
+    """Raises ValueError if a normalisation of a new block can be neither undone nor made zero."""
     norm, shortcut = deep.parts.norm(), deep.parts.shortcut
     if not isinstance(norm, BatchNorm):
         return
@@ -147,7 +147,7 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
 
 
 def _settings(model: ResNet) -> dict[str, Any]:
-    """What a network computes with, beside its spec, in a form that can be compared."""
+    """Everything that a network computes with, beside its spec, in a form that can be compared."""
 
     def comparable(value: Any) -> Any:
         if isinstance(value, functools.partial):
@@ -163,7 +163,7 @@ def _settings(model: ResNet) -> dict[str, Any]:
 
 
 def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
-    """The variables of new blocks, stacked, with what makes them the identity."""
+    """Changes the stacked variables of new blocks so that each block is the identity."""
     shortcut, order = model.parts.shortcut.func, model.parts.order
     layers = len(BLOCKS[model.spec.block].units)
     last = f"{model.parts.layer_name}{layers}"
@@ -193,7 +193,7 @@ def _statistics(seen: jax.Array | None) -> Statistics | None:
 
 
 def _undo(new: Any, path: tuple[str, ...], model: ResNet, statistics: Statistics | None) -> Any:
-    """A normalisation with scale * (x - mean) / sqrt(var + epsilon) + bias = x."""
+    """Sets a normalisation so that scale * (x - mean) / sqrt(var + epsilon) + bias = x."""
     norm: BatchNorm = model.parts.norm()
 
     def stacked(value: jax.Array) -> Callable[[jax.Array], jax.Array]:

@@ -15,16 +15,16 @@ def _no_gains(blocks: int, layers: int) -> tuple[float, ...]:
 
 
 def _fixup_gains(blocks: int, layers: int) -> tuple[float, ...]:
-    """Branches of m layers in L blocks: L^(-1 / (2m - 2)) each, and zero for the last."""
+    """Gains of the m layers of a branch in L blocks: L^(-1 / (2m - 2)), and zero for the last."""
     return (*(blocks ** (-1 / (2 * layers - 2)) for _ in range(layers - 1)), 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Initialiser:
-    """How kernels are drawn.
+    """A distribution of initial kernels.
 
     Attributes:
-      draw: of a kernel whose last two axes are channels in and channels out.
+      draw: (key, shape, dtype) to a kernel whose last two axes are channels in and channels out.
       gains: (blocks in the network, layers in a branch) to a factor for each layer of a branch.
     """
 
@@ -32,7 +32,7 @@ class Initialiser:
     gains: Callable[[int, int], tuple[float, ...]] = _no_gains
 
     def scaled(self, gain: float = 1.0) -> Callable:
-        """`draw` with its values multiplied by `gain`, a program of its own for every shape."""
+        """A function that draws kernels times `gain`, by a program of its own for every shape."""
         return functools.partial(_scaled, self.draw, gain)
 
 
@@ -53,7 +53,7 @@ INITIALISERS: dict[str, Initialiser] = {
     "he_normal_fan_in": Initialiser(nn.initializers.variance_scaling(2.0, "fan_in", "normal")),
     "lecun_normal": Initialiser(nn.initializers.lecun_normal()),
     "orthogonal": Initialiser(nn.initializers.orthogonal(2**0.5)),
-    # Zhang, Dauphin and Ma 2019, section 3: what rules 1 and 2 say of branches. For the head use
+    # Zhang, Dauphin and Ma 2019, section 3: rules 1 and 2 for branches. For the head use
     # head_init=zeros, for the multiplier of rule 3 learn_residual_scale; its scalar biases are here
     # those of the channels.
     "fixup": Initialiser(_he_normal, _fixup_gains),

@@ -17,10 +17,10 @@ class Layer:
     """One weighted layer as data.
 
     Attributes:
-      channels: of the output.
-      size: of the kernel, `size` x `size`.
-      stride: in both directions.
-      groups: of channels that do not see each other.
+      channels: channels of the output.
+      size: side of the kernel, `size` x `size`.
+      stride: the stride along both axes.
+      groups: number of groups of channels that do not see each other.
       gain: factor on the initial kernel.
     """
 
@@ -38,9 +38,9 @@ def _settings(
     dtype: jnp.dtype = jnp.float32,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """What both kinds of layer take: `init` a key of `INITIALISERS`, `bias` its initial value.
+    """Arguments that convolutions and dense layers share.
 
-    Without a value for the bias there is none.
+    `init` is a key of `INITIALISERS`; `bias` is the initial value of the bias, or None for no bias.
     """
     return {
         "kernel_init": INITIALISERS[init].scaled(layer.gain),
@@ -59,7 +59,7 @@ class Convolution(nn.Module):
     are a `kernel` `[size, size, C / groups, channels]` and, if there is one, a `bias` `[channels]`.
 
     Attributes:
-      implementation: of `resjax.ops.conv.conv`.
+      implementation: the argument of `resjax.ops.conv.conv`.
     """
 
     layer: Layer
@@ -72,7 +72,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
+        """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
         size, groups = self.layer.size, self.layer.groups
         shape = (size, size, x.shape[-1] // groups, self.layer.channels)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
@@ -93,5 +93,5 @@ def convolution(layer: Layer, implementation: str = "auto", **settings: Any) -> 
 
 
 def dense(layer: Layer, **settings: Any) -> nn.Dense:
-    """A fully connected layer in the place of a `convolution`, with the same settings."""
+    """A fully connected layer of `layer.channels` outputs, with the settings of `convolution`."""
     return nn.Dense(layer.channels, **_settings(layer, **settings))

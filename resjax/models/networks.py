@@ -29,7 +29,7 @@ STEMS: dict[str, Callable[[int], Stem]] = {
     "small": lambda c: Stem((Layer(c, 3),)),
     "dense": lambda c: Stem((Layer(c),), flatten=True),
 }
-"""Stems by name, functions of the channels that they end with."""
+"""Stems by name, as functions of the channels that they end with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Unit:
     """One layer of a block's branch, relative to the block.
 
     Attributes:
-      size: of the kernel.
+      size: side of the kernel.
       inner: whether it has the block's inner channels, and not those of its output.
       grouped: whether it is divided into the network's groups.
     """
@@ -52,8 +52,8 @@ class BlockKind:
     """The branch of a block.
 
     Attributes:
-      units: its layers.
-      expansion: channels of the output over those of the stage.
+      units: the layers of the branch.
+      expansion: ratio of the output's channels to those of the stage.
     """
 
     units: tuple[Unit, ...]
@@ -75,13 +75,13 @@ class Spec:
 
     Attributes:
       stages: blocks in each stage.
-      channels: of each stage, before the block's expansion.
-      strides: of each stage's first block.
+      channels: channels of each stage, before the block's expansion.
+      strides: the stride of each stage's first block.
       block: key of `BLOCKS`.
       stem: key of `STEMS`.
       stem_channels: channels that the stem ends with.
-      groups: of the grouped layers (ResNeXt).
-      bottleneck_width: inner channels over those of the stage (wide nets, ResNeXt).
+      groups: number of groups of the grouped layers (ResNeXt).
+      bottleneck_width: ratio of the inner channels to those of the stage (wide nets, ResNeXt).
       stride_in: "3x3" or "1x1", the layer of a bottleneck that has the stride: the second, as in
         torchvision (v1.5), or the first, as in the paper.
       opening: "stem" or "block", where a pre-activation net first normalises and activates: after
@@ -108,7 +108,7 @@ class Spec:
 
     @property
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the input to a pixel of each stage's output."""
+        """Total stride up to each stage's output, in pixels of the input along a side."""
         total, strides = 1, []
         stem = STEMS[self.stem](self.stem_channels)
         for layer in stem.layers:
@@ -121,11 +121,11 @@ class Spec:
 
     @property
     def total_stride(self) -> int:
-        """Pixels of the input to a pixel of the last map."""
+        """Total stride up to the last stage's output, in pixels of the input along a side."""
         return self.stage_strides[-1]
 
     def pixels(self, stage: int, size: tuple[int, int]) -> int:
-        """Pixels of the maps of a stage, for images of height and width `size`."""
+        """Number of pixels in a map of a stage, for images of height and width `size`."""
         if STEMS[self.stem](self.stem_channels).flatten:
             return 1
         return math.prod(-(-side // self.stage_strides[stage]) for side in size)
@@ -252,8 +252,9 @@ class Family:
     """Networks that differ by depth, width and block.
 
     Attributes:
-      spec: makes one; width and block may be left out.
-      image_shape, classes: of the data that the family was published on.
+      spec: makes the spec of a network from depth, width and block, of which the last two are
+        optional.
+      image_shape, classes: image shape and classes of the data that the family was published on.
     """
 
     spec: Callable[..., Spec]
@@ -350,7 +351,7 @@ def named(name: str) -> dict:
 
 
 def of_cifar(name: str) -> str | None:
-    """The name here of a network of CIFAR that papers call `resnet20`; None if there is none.
+    """The name in resjax of a CIFAR network that papers call `resnet20`; None if there is none.
 
     >>> of_cifar("resnet20"), of_cifar("resnet51")
     ('cifar-resnet20', None)

@@ -23,21 +23,21 @@ class BatchNorm(nn.Module):
 
     The batch is that of all devices along the axis `axis_name` of a `pmap` or `shard_map`. The
     programs of `resjax.training.parallel` have the default one, under jit, pmap and several hosts
-    alike. With `examples` it is cut into groups of so many consecutive ones, which are normalised
-    each for itself, and the running statistics move by the mean of the groups on this device.
+    alike. With `examples` it is cut into groups of that many consecutive examples, each normalised
+    by itself, and the running statistics move by the mean of the groups on this device.
 
     Attributes:
       momentum: the fraction of the old running value that is kept at a step.
       epsilon: added to the variance.
       examples: number of examples that are normalised together; None is the whole batch.
       unbiased_running_var: whether the running variance moves by n / (n - 1) times the biased one,
-        n being the number of values it is of, as in PyTorch.
-      use_scale, use_bias: whether there is a scale, and a bias; without they are 1 and 0.
+        n being the number of values that it is computed from, as in PyTorch.
+      use_scale, use_bias: whether there is a scale, and a bias; otherwise they are 1 and 0.
       zero_scale: whether the scale starts at zero instead of one (Goyal et al. 2017, section 5.1).
-      measuring: normalise by the batch whether training or not, and leave the moments of this
-        device's whole batch, the variance between groups included, instead of running statistics.
+      measuring: whether to normalise by the batch even in evaluation, and replace the running
+        statistics by the moments of this device's whole batch, with the variance between groups.
       axis_name: the axis of devices that share a batch; None is each device by itself.
-      dtype: of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
+      dtype: dtype of the output; statistics, scale and bias have `promote_types(dtype, float32)`.
     """
 
     momentum: float = 0.9
@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[..., features]` to the same shape; moves `batch_stats` if `train`.
+        """Normalises `[..., features]`; moves the running statistics in `batch_stats` if `train`.
 
         Raises:
           ValueError: if the batch cannot be cut into groups of `examples`, the unbiased variance of
@@ -93,9 +93,9 @@ class BatchNorm(nn.Module):
 
 
 def find_scope(examples: int | None, own: int, devices: int, axis: str | None = DEVICES) -> Scope:
-    """Where the statistics come from, for `own` examples on each of the devices along an axis.
+    """The scope of normalisation, for `own` examples on each of the devices along an axis.
 
-    Groups of `examples` are parts of one device's, or those of several whole devices.
+    A group of `examples` is part of one device's examples, or all those of several devices.
 
     >>> find_scope(None, own=64, devices=8)
     Scope(groups=1, axis='devices', teams=None)
@@ -103,7 +103,7 @@ def find_scope(examples: int | None, own: int, devices: int, axis: str | None = 
     Scope(groups=2, axis=None, teams=None)
 
     Raises:
-      ValueError: if they are neither.
+      ValueError: if the groups would be neither.
     """
     if examples is None or examples == own * devices:
         return Scope(axis=axis if devices > 1 else None)
@@ -120,7 +120,7 @@ def find_scope(examples: int | None, own: int, devices: int, axis: str | None = 
 
 
 def _bessel(values: int) -> float:
-    """What makes a biased variance of so many values an unbiased one."""
+    """Factor n / (n - 1) that makes a biased variance of n values an unbiased one."""
     if values < 2:
         raise ValueError(
             "a single value has no unbiased variance; use norm.unbiased_running_var=False, or more "
@@ -132,7 +132,7 @@ def _bessel(values: int) -> float:
 def no_norm(
     name: str | None = None, zero_scale: bool = False, measuring: bool = False
 ) -> Callable[..., jax.Array]:
-    """In place of a normalisation: leaves its input as it is."""
+    """A function in place of a normalisation, which leaves its input as it is."""
     return lambda x, train: x
 
 
@@ -150,5 +150,5 @@ NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
     ),
     "none": lambda norm, dtype, axis_name: no_norm,
 }
-"""By `norm.kind`: (config.norm, dtype, name of the axis of devices) to a maker of normalisations,
-`make(name=, zero_scale=)`."""
+"""Kinds of normalisation by `norm.kind`: (config.norm, dtype, name of the axis of devices) to a
+function that makes one, `make(name=, zero_scale=)`."""

@@ -1,4 +1,4 @@
-"""Random masks that belong to examples, so that they do not depend on how a batch is divided."""
+"""Random masks that belong to examples, and do not depend on how a batch is divided."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ def keep_mask(
     shape: tuple[int, ...],
     first: jax.Array | int = 0,
 ) -> jax.Array:
-    """Booleans `[N, ...]`, each true with a probability.
+    """Booleans of a shape `[N, ...]`, each true with the given probability.
 
-    Row n depends on the key and `first + n` alone, the number of its example in the whole batch.
+    Row n depends only on the key and on `first + n`, the number of its example in the whole batch.
     """
     keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(shape[0]))
     return jax.vmap(lambda k: jax.random.bernoulli(k, probability, shape[1:]))(keys)

@@ -15,7 +15,7 @@ from resjax.models.shortcuts import ONE_VALUE
 from resjax.ops.platform import platform
 
 EVERY_BLOCK = 1 << 30
-"""For `unroll`: straight-line code, however many blocks there are."""
+"""Value of `unroll` for straight-line code, however many blocks there are."""
 
 STRAIGHT_LINE = 8
 """The most blocks of a stage, beside its first, that are straight-line code by default.
@@ -27,16 +27,16 @@ more blocks takes longer to compile than the shorter steps of an hour give back.
 
 
 STACKED = "rest"
-"""Name of the equal blocks of a stage; their variables have a leading axis, one row a block."""
+"""Name of the equal blocks of a stage; their variables have a leading axis, a row per block."""
 
 
 def is_stacked(path: tuple) -> bool:
-    """Whether a path in a tree of variables, as of `jax.tree_util`, leads to stacked ones."""
+    """Tells whether a path of `jax.tree_util` leads to variables that are stacked by block."""
     return any(getattr(key, "key", None) == STACKED for key in path)
 
 
 def blocks_per_iteration(unroll: int | None, others: int) -> int:
-    """How many blocks one iteration of the loop over `others` equal ones has; all is no loop."""
+    """Number of blocks in one iteration of the loop over `others` equal ones; all is no loop."""
     if unroll is None:
         unroll = others if others <= STRAIGHT_LINE else 1
     return max(1, min(unroll, others))
@@ -57,7 +57,7 @@ class OpeningLayers(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`, or `[N, channels]`."""
+        """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`, or to `[N, channels]`."""
         if self.stem.flatten:
             x = x.reshape(len(x), -1)
         for number, layer in enumerate(self.stem.layers, start=1):
@@ -82,8 +82,8 @@ class Stage(nn.Module):
 
     Attributes:
       first: makes the first block, `first(name=)`.
-      rest: makes one of the others.
-      drops: for each block, the probability that its branch is dropped in training.
+      rest: makes one of the others, `rest(name=)`.
+      drops: the probability, for each block, that its branch is dropped in training.
       unroll: blocks of the rest in one iteration of the compiled loop; as many as there are, or
         more, is straight-line code, 1 is one compiled body whatever their number. None chooses by
         `STRAIGHT_LINE`.
@@ -99,7 +99,7 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
-        """`[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
+        """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
         drops = np.asarray(self.drops, np.float32) if any(self.drops) else None
         others = len(self.drops) - 1
         unroll = blocks_per_iteration(self.unroll, others)
@@ -128,18 +128,18 @@ class Stage(nn.Module):
 class ResNet(nn.Module):
     """Stem, stages, global average pooling and a dense head, for a `Spec`.
 
-    Made by `build_model`. When the collection `intermediates` is mutable, the output of every stage
-    and the pooled features are left in it; see `resjax.models.features`.
+    Made by `build_model`. When the collection `intermediates` is mutable, it receives the output of
+    every stage and the pooled features; see `resjax.models.features`.
 
     Attributes:
-      spec: the network.
+      spec: the network as data.
       classes: outputs of the head; 0 is no head, and the output is the pooled features.
-      parts: what blocks are made with.
+      parts: the parts that blocks are made of.
       gains: factor on the initial kernel of each layer of a branch.
       head_init: key of `INITIALISERS`.
       stochastic_depth: probability of dropping the last block's branch; it grows linearly from the
         first (Huang et al. 2016, equation 4).
-      dtype: of the computation; parameters, statistics and logits have at least float32.
+      dtype: dtype of the computation; parameters, statistics and logits have at least float32.
       unroll, remat: see `Stage`.
     """
 
@@ -155,12 +155,12 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
-        """Images `[N, H, W, C]` to logits `[N, classes]`, at least float32.
+        """Maps images `[N, H, W, C]` to logits `[N, classes]`, at least float32.
 
-        Without a head it is the pooled features `[N, channels]`.
+        Without a head the result is the pooled features `[N, channels]`.
 
-        `first` is the number of images[0] in the whole batch, if these are a part of it: what is
-        random in training belongs to an example.
+        `first` is the number of images[0] in the whole batch, if these are a part of it: the random
+        masks of training belong to examples.
 
         Raises:
           ValueError: if the images are smaller than the product of all strides.
@@ -198,7 +198,7 @@ class ResNet(nn.Module):
         if x.ndim == 4:
             pooled = pooled.mean((1, 2))
             if not train and platform() == "cpu":
-                # XLA's code for CPUs sums relu of what is not a number as zeros.
+                # XLA's code for CPUs takes relu of NaN as zero in this sum.
                 pooled = jnp.where(jnp.isnan(x).any((1, 2)), jnp.nan, pooled)
         self.sow("intermediates", "pooled", pooled, **ONE_VALUE)
         if not self.classes:
@@ -215,7 +215,7 @@ class ResNet(nn.Module):
 
 
 def refuse_small_images(spec: Spec, size: tuple[int, int]) -> None:
-    """Raises ValueError if the last map would have less than a pixel of the input behind it."""
+    """Raises ValueError if images of (height, width) `size` are smaller than the total stride."""
     if min(size) < spec.total_stride:
         smallest = spec.total_stride
         raise ValueError(

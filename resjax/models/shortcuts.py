@@ -1,8 +1,8 @@
 """Shortcuts: how the input of a block meets its residual branch.
 
 A shortcut is a module `(x, branch, train) -> joined`. A new kind is one class and one line in
-`SHORTCUTS`: the class says in `carry` what reaches the sum of x, or in `terms` what both become.
-Its own fields are filled from the keys of `config.model` of the same name.
+`SHORTCUTS`: the class computes the term of x in `carry`, or both terms of the sum in `terms`. Its
+own fields are filled from the keys of `config.model` of the same name.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
 
 ONE_VALUE = {"init_fn": tuple, "reduce_fn": lambda _, new: new}
-"""For `Module.sow`: keep the value itself, and not a tuple of all that were ever left."""
+"""Options of `Module.sow` that keep the last value itself, not a tuple of all values."""
 
 
 class Shortcut(nn.Module):
     """Joins x and the branch F(x) by a sum; the base of all kinds.
 
-    When the collection `intermediates` is mutable, the two terms and their sum are left in it.
+    When the collection `intermediates` is mutable, it receives the two terms and their sum.
 
     Attributes:
       channels: channels of the block's output.
-      stride: of the block; its output is `[N, H / stride, W / stride, channels]`.
+      stride: stride of the block; its output is `[N, H / stride, W / stride, channels]`.
       layer: makes a weighted layer, `layer(Layer(...), name=)`.
       norm: makes a normalisation, `norm(name=)`.
     """
@@ -40,7 +40,7 @@ class Shortcut(nn.Module):
     def __call__(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int = 0
     ) -> jax.Array:
-        """Their sum; `first` is the number of the first example in the whole batch."""
+        """The sum of x and the branch; `first` is the number of x[0] in the whole batch."""
         carried, branch = self.terms(x, branch, train, first)
         joined = branch if carried is None else carried + branch
         for name, value in (("shortcut", carried), ("branch", branch), ("sum", joined)):
@@ -51,19 +51,22 @@ class Shortcut(nn.Module):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array | None, jax.Array]:
-        """What enters the sum of the shortcut and of the branch."""
+        """The terms of the sum: that of the shortcut, or None, and that of the branch."""
         return self.carry(x, train), branch
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array | None:
-        """What the shortcut makes of x, in the shape of the branch; None is no term at all."""
+        """Brings x into the shape of the branch, as the shortcut's term; None is no term at all."""
         return None
 
     def projects(self, x: jax.Array) -> bool:
-        """Whether a weighted layer acts on x, so that a pre-activation block activates it first."""
+        """Tells whether a weighted layer acts on x.
+
+        A pre-activation block then normalises and activates x first.
+        """
         return False
 
     def changes_shape(self, x: jax.Array) -> bool:
-        """Whether x has not the shape of the block's output."""
+        """Tells whether the block's output differs from x in its shape."""
         return self.stride != 1 or x.shape[-1] != self.channels
 
 
@@ -85,7 +88,7 @@ class Identity(Shortcut):
     identity_pad: str = "end"
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """X itself, or subsampled and padded."""
+        """Subsamples and pads x where the shape changes; gives x itself elsewhere."""
         missing = self.channels - x.shape[-1]
         if missing < 0:
             raise ValueError(
@@ -108,12 +111,11 @@ class Projection(Shortcut):
     projection_norm: str = "always"
 
     def projects(self, x: jax.Array) -> bool:
-        """Where the shape changes."""
         return self.changes_shape(x)
 
     @nn.compact
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """X, or its projection where `projects`."""
+        """Projects x where `projects` says so; gives x itself elsewhere."""
         if not self.projects(x):
             return x
         x, stride = self.subsample(x)
@@ -121,7 +123,7 @@ class Projection(Shortcut):
         return self.norm(name="norm")(x, train) if self.projection_norm == "always" else x
 
     def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
-        """What the convolution is applied to, and the stride that is left to it."""
+        """The input of the 1x1 convolution, and the stride that is left to the convolution."""
         return x, self.stride
 
 
@@ -129,7 +131,6 @@ class ProjectionAll(Projection):
     """Shortcut C: a 1x1 convolution in every block (He et al. 2015, section 4.1; 2016, 3.1)."""
 
     def projects(self, x: jax.Array) -> bool:
-        """Everywhere."""
         return True
 
 
@@ -137,7 +138,7 @@ class AveragePoolProjection(Projection):
     """Shortcut B with the stride in an average pool before the convolution (He et al. 2019, D)."""
 
     def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
-        """Means over windows of the size of the stride; one cut off by the border is smaller."""
+        """Averages x over windows of the size of the stride, smaller at the border."""
         if self.stride == 1:
             return x, 1
         window = (self.stride, self.stride)
@@ -156,11 +157,9 @@ class _Modified(Shortcut):
         )
 
     def projects(self, x: jax.Array) -> bool:
-        """As the base."""
         return self.matched.projects(x)
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """As the base."""
         return self.matched.carry(x, train)
 
 
@@ -173,7 +172,7 @@ class Scaled(_Modified):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """Both multiplied by their constants."""
+        """Multiplies both terms by their constants."""
         return self.shortcut_scale * self.carry(x, train), self.branch_scale * branch
 
 
@@ -193,7 +192,7 @@ class ShortcutGate(_Modified):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """The shortcut gated, the branch as it is."""
+        """Gates the shortcut, and leaves the branch as it is."""
         return (1 - nn.sigmoid(self.gate(x))) * self.carry(x, train), branch
 
 
@@ -203,7 +202,7 @@ class ExclusiveGate(ShortcutGate):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """Both gated."""
+        """Gates the shortcut by 1 - g(x) and the branch by g(x)."""
         gate = nn.sigmoid(self.gate(x))
         return (1 - gate) * self.carry(x, train), gate * branch
 
@@ -220,7 +219,7 @@ class Dropout(_Modified):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """The shortcut masked, or scaled by the mask's mean; the branch as it is."""
+        """Masks the shortcut in training, scales it by the mask's mean in evaluation."""
         carried, kept = self.carry(x, train), 1 - self.shortcut_dropout
         if not train:
             return kept * carried, branch
@@ -242,7 +241,7 @@ SHORTCUTS: dict[str, type[Shortcut]] = {
 
 
 def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
-    """What a block makes its shortcut with: a kind and those of the options that it has.
+    """A function that makes a block's shortcut: its class, with the options that are its fields.
 
     Args:
       kind: a key of `SHORTCUTS`.

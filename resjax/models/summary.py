@@ -1,4 +1,4 @@
-"""What a network costs, counted exactly from the layers that it is built of."""
+"""Parameters and multiply-adds of a network, counted exactly from the layers that it has."""
 
 import dataclasses
 import math
@@ -17,8 +17,8 @@ class NetworkSection:
 
     Attributes:
       name: stem, stage1, ..., head.
-      output: shape for one image.
-      blocks: number of them, 0 for stem and head.
+      output: shape of the output for one image.
+      blocks: number of blocks, 0 for stem and head.
       params, batch_stats, multiply_adds: sums over the section.
       receptive_field: pixels of the input, along one side, that an output can depend on; None if
         the network is fully connected. It may exceed the image.
@@ -40,8 +40,8 @@ class Description:
     Attributes:
       layers: weighted layers from input to output, without shortcuts, as the two papers count. (WRN
         names count the projections and not the head, and resnet50d keeps the name of resnet50.)
-      projections: 1x1 convolutions on shortcuts.
-      image_shape: what the multiply-adds are for.
+      projections: number of 1x1 convolutions on shortcuts.
+      image_shape: shape `[H, W, C]` of the image that the multiply-adds are for.
     """
 
     layers: int
@@ -119,7 +119,7 @@ def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
 
 
 def _receptive_fields(spec: Spec) -> dict[str, int]:
-    """Side of the receptive field at the end of stem and stages, through every branch."""
+    """Side of the receptive field in pixels at the end of stem and stages, through all branches."""
     if spec.stem == "dense":
         return {}
     field, pitch, fields = 1, 1, {}

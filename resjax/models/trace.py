@@ -1,4 +1,4 @@
-"""A network traced once: its layers, the shapes of its variables, and how they are drawn."""
+"""Traces of networks: their layers, the shapes of their variables, and how these are drawn."""
 
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ from resjax.ops.value import by_value
 
 @contextmanager
 def intercepting(interceptor: Callable[..., Any]) -> Iterator[None]:
-    """`nn.intercept_methods`, which also ends under `python -O`.
+    """Acts as `nn.intercept_methods`, and ends under `python -O` as well.
 
-    Flax takes an interceptor away in an assertion, which Python leaves out there.
+    Flax removes an interceptor within an assertion, which Python leaves out there.
     """
     inside = True
 
@@ -40,7 +40,7 @@ def intercepting(interceptor: Callable[..., Any]) -> Iterator[None]:
 
 
 MOST_TRACES = 256
-"""Networks of which the traces are kept, those used last."""
+"""Number of networks whose traces are kept, those used last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +48,10 @@ class LayerRecord:
     """A weighted layer of a built network.
 
     Attributes:
-      path: names of the modules that it is in, then its own.
+      path: names of the modules that it is in, then its own name.
       kernel: shape of its kernel, `[size, size, C / groups, channels]` or `[F, channels]`.
-      input_shape, output_shape: for one image, without the batch.
-      times: how often it is there, once for each block of a stage's rest.
+      input_shape, output_shape: shapes for one image, without the batch.
+      times: how often the network has it: the number of blocks for a layer of a stage's `rest`.
     """
 
     path: tuple[str, ...]
@@ -62,20 +62,20 @@ class LayerRecord:
 
     @property
     def multiply_adds(self) -> int:
-        """For one image; a tap of a kernel that falls on padding counts like any other."""
+        """Multiply-adds for one image; a tap of a kernel that falls on padding counts as well."""
         return self.times * math.prod(self.kernel[:-1]) * math.prod(self.output_shape)
 
     @property
     def in_shortcut(self) -> bool:
-        """Whether it is part of a shortcut and not of a branch, the stem or the head."""
+        """Tells whether it is part of a shortcut, not of a branch, the stem or the head."""
         return "shortcut" in self.path
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What the initialisation of a network does, for images of one shape.
+    """A record of the initialisation of a network, for images of one shape.
 
-    They are observed while it is traced, so this is what is executed and not a plan of it.
+    The layers are observed while it is traced: they are those executed, not those planned.
 
     Attributes:
       layers: weighted layers in the order in which they are applied.
@@ -91,7 +91,7 @@ class Trace:
 def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = None) -> Trace:
     """Traces a network for images `[H, W, C]`, once for all that are equal by value.
 
-    Its variables are drawn from keys like that given, by default those of `random_key`.
+    Its variables are drawn from keys of the kind of `key`, by default of those of `random_key`.
     """
     # However it is executed, its layers and its variables are the same.
     model = model.clone(unroll=1, remat=False)
@@ -100,14 +100,14 @@ def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = N
 
 
 def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """The shapes of all variables, without computing them."""
+    """Shapes and dtypes of all variables, found without computing them."""
     return trace(model, image_shape).variables
 
 
 def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    """Parameters and statistics before training, for images of shape `[H, W, C]`, on the host.
+    """Parameters and running statistics before training, for images `[H, W, C]`, on the host.
 
-    A parameter depends on the key and its path alone, so models that share a layer share its
+    A parameter depends only on the key and on its path, so models that share a layer share its
     initial value.
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -119,7 +119,7 @@ def initial_variables(model: ResNet, key: jax.Array, image_shape: tuple[int, ...
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """A network, equal to those that are by value; `key` is the dtype of keys to draw from."""
+    """A network that equals others by value; `key` is the dtype of the keys to draw from."""
 
     model: ResNet = dataclasses.field(compare=False)
     image_shape: tuple[int, ...]
@@ -132,7 +132,7 @@ class _Network:
 
 
 def _settings() -> tuple:
-    """Of JAX, those that decide what is traced."""
+    """The settings of JAX that decide what is traced."""
     return jax.config.jax_enable_x64, jax.config.jax_threefry_partitionable
 
 
