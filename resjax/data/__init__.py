@@ -1,1 +1,1 @@
-"""Where images come from and how they reach the device."""
+"""Sources of images, and their ways to the device."""

@@ -9,16 +9,16 @@ from resjax.data.resident import Batch, Resident
 from resjax.ops.random import random_key
 
 STREAM = 2**32 - 1
-"""Sets the key of augmentation apart from those of the steps, which have smaller numbers."""
+"""Number that sets the key of augmentation apart from those of the steps, which are smaller."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is random in how a training image is seen (He et al. 2015, section 4.2).
+    """Random crops and mirror images for training (He et al. 2015, section 4.2).
 
     Attributes:
       pad: zeros on every side of a standardised image, from which a window of its size is cut.
-      flip: whether it is mirrored, with a probability of 1/2.
+      flip: whether the image is mirrored with a probability of 1/2.
     """
 
     pad: int = 0
@@ -27,10 +27,10 @@ class Augmentation:
     def __call__(
         self, split: Resident, pieces: tuple[jax.Array, jax.Array], seed: jax.Array
     ) -> Batch:
-        """Examples of a split, augmented; `pieces` are their numbers `[N]` and epochs `[N]`.
+        """Augments examples of a split; `pieces` are their numbers `[N]` and epochs `[N]`.
 
-        What becomes of an image depends on the seed, its number and the epoch alone; neither on
-        the batch it is in nor on the device.
+        The result for an image depends only on the seed, its number and the epoch, and neither on
+        the batch that it is in nor on the device.
         """
         examples, epochs = pieces
         if not (self.pad or self.flip):
@@ -41,7 +41,7 @@ class Augmentation:
         columns = jnp.arange(width)
         columns = jnp.where(mirrored[:, None], columns[::-1], columns) + (right - self.pad)[:, None]
         inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]
-        # One pass over the bytes of the images; out of their bounds it reads what is not used.
+        # One pass over the bytes of the images; pixels read outside of their bounds are not used.
         images = split.images.at[examples[:, None, None], rows[:, :, None], columns[:, None]].get(
             mode="clip"
         )
@@ -53,7 +53,7 @@ class Augmentation:
     def _draw(
         self, examples: jax.Array, epochs: jax.Array, seed: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """For each example how far its window lies down and right, and whether it is mirrored."""
+        """Draws for each example how far its window lies down and right, and if it is mirrored."""
         stream = jax.random.fold_in(random_key(seed), STREAM)
 
         def of_example(example, epoch):

@@ -1,6 +1,6 @@
-"""Encoded images to pixels: JPEG by libjpeg-turbo, other formats and rare JPEGs by Pillow.
+"""Decoding of images to pixels: JPEG by libjpeg-turbo, other formats and rare JPEGs by Pillow.
 
-`python -m tests.benchmarks.input decoders` times those that were there to choose from.
+`python -m tests.benchmarks.input decoders` times the decoders that there were to choose from.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 COLOURS = {1: "GRAY", 3: "RGB"}
-"""What an image is decoded to, by its number of channels."""
+"""Colour spaces that images are decoded to, by the number of channels."""
 
 MOST_PIXELS = 1 << 26
-"""Of an image. A small file can say that it has more and fill the memory."""
+"""Most pixels of an image; a small file could claim to have more, and fill the memory."""
 
 # Pillow warns from 4/3 as many pixels on, which are refused here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -38,10 +38,10 @@ FORMATS = (
     "SGI",
     "SUN",
 )
-"""Formats that are read, as Pillow calls them; its others hold no photographs, or run code."""
+"""Formats that are read, by Pillow's names; its other ones hold no photographs, or run code."""
 
 SCALES = (8, 4, 2)
-"""Reductions that libjpeg-turbo has fast transforms for, and that make decoding shorter."""
+"""Factors of reduction for which libjpeg-turbo has fast transforms, and decodes faster."""
 
 
 class TooManyPixels(ValueError):
@@ -61,9 +61,9 @@ class ImageHeader(NamedTuple):
     """The facts about an image that are known before it is decoded.
 
     Attributes:
-      height, width: in pixels, as the image is seen.
-      frame: of a JPEG, the offset of its height.
-      orientation: key of `TURNS`: how the rows of the file become those that are seen.
+      height, width: size in pixels, as the image is seen.
+      frame: offset in the file of the height of a JPEG; None if Pillow is to decode the image.
+      orientation: key of `TURNS`, the way from the rows of the file to those that are seen.
     """
 
     height: int
@@ -82,18 +82,19 @@ TURNS: dict[int, tuple[bool, int]] = {
     7: (True, 3),
     8: (False, 1),
 }
-"""By the orientation of EXIF: whether left and right are swapped, and then quarter turns to the
-left."""
+"""Turns by the orientation of EXIF: whether left and right are swapped, and the number of quarter
+turns to the left that follow."""
 
 _ORIENTATION = 0x0112
 
 
 def read_image_header(data: bytes, exif: bool = False) -> ImageHeader:
-    """The size of an encoded image, without decoding it.
+    """Reads the size of an encoded image, without decoding it.
 
     Args:
-      data: the file.
-      exif: whether the image is seen upright, as cameras say; else its rows are as in the file.
+      data: the bytes of the file.
+      exif: whether the image is turned upright as its EXIF metadata say; otherwise its rows are
+        those of the file.
 
     Raises:
       ValueError: if it is no image, ends too early or has more than `MOST_PIXELS`.
@@ -122,7 +123,7 @@ def _upright(header: ImageHeader, data: bytes) -> ImageHeader:
 
 
 def refuse_too_many_pixels(height: int, width: int) -> None:
-    """Raises TooManyPixels for an image with none or more than `MOST_PIXELS`."""
+    """Raises TooManyPixels for an image without pixels, or with more than `MOST_PIXELS`."""
     if not 0 < height * width <= MOST_PIXELS:
         raise TooManyPixels(
             f"an image of {height} x {width} pixels is refused; give one with 1 to {MOST_PIXELS}"
@@ -130,12 +131,12 @@ def refuse_too_many_pixels(height: int, width: int) -> None:
 
 
 def decode(data: bytes, channels: int, exif: bool = False) -> np.ndarray:
-    """All pixels `[height, width, channels]` uint8 of an image in one of `FORMATS`.
+    """Decodes all pixels `[height, width, channels]` uint8 of an image in one of `FORMATS`.
 
-    An animation is its first frame, and what follows the end of an image, such as the video in the
-    photographs of phones, is not read. To 3 channels, transparency is dropped, palettes and CMYK
-    are looked up and grey is repeated; to 1 it is the luma of ITU-R 601. Of 16 bits the upper 8 are
-    taken. With `exif` it is turned upright, as the metadata of cameras say.
+    Only the first frame of an animation is read, and no data after the end of an image, such as the
+    video in photographs of phones. For 3 channels, transparency is dropped, palettes and CMYK are
+    converted and grey is repeated; for 1 channel the result is the luma of ITU-R 601. Of 16 bits
+    the upper 8 are taken. With `exif` the image is turned upright as its EXIF metadata say.
 
     Raises:
       ValueError: if the data are not an image, or end too early.
@@ -147,12 +148,13 @@ def decode(data: bytes, channels: int, exif: bool = False) -> np.ndarray:
 def decode_box(
     data: bytes, channels: int, header: ImageHeader, box: Box, smallest: int | None = None
 ) -> np.ndarray:
-    """The pixels of a box, `decode(data, channels)[top : top + height, left : left + width]`.
+    """Decodes the pixels of a box, `decode(data, channels)[top:top+height, left:left+width]`.
 
-    The box is in the image as the header says that it is seen.
+    The box is a part of the image as it is seen, turned by the orientation in the header.
 
-    With `smallest` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, the smallest at which no side
-    of the box is shorter than that. The edges of the box are then rounded to its pixels.
+    With `smallest` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if it can: the smallest at
+    which no side of the box has fewer than `smallest` pixels. The edges of the box are then rounded
+    to the pixels of the reduced image.
     """
     mirrored, turns = TURNS[header.orientation]
     header, box = _as_stored(header, box)
@@ -168,7 +170,7 @@ def decode_box(
 
 
 def _as_stored(header: ImageHeader, box: Box) -> tuple[ImageHeader, Box]:
-    """The size of an image, and where a box of it is, by the rows of its file."""
+    """Turns the size of an image, and a box in it, back to the rows and columns of the file."""
     mirrored, turns = TURNS[header.orientation]
     rows, columns = header[:2]
     for _ in range(turns):  # a quarter to the right each
@@ -186,9 +188,9 @@ def _cut(image: np.ndarray, box: Box) -> np.ndarray:
 def _by_turbo(
     data: bytes, channels: int, header: ImageHeader, box: Box, smallest: int | None
 ) -> np.ndarray:
-    """Decodes no row below the box, which is most of the time that a crop can save.
+    """Decodes a box by libjpeg-turbo without the rows below it, most of what a crop can save.
 
-    For that the height in the frame is changed. A decoder takes what follows for surplus and warns
+    To that end the height in the frame is changed. The decoder takes the rest for surplus and warns
     of it; so warnings are ignored, and `read_image_header` has looked for the end of the data.
     """
     side = min(box.height, box.width)
@@ -228,7 +230,7 @@ def _by_pillow(data: bytes, channels: int) -> np.ndarray:
 
 
 def open_image(file: BinaryIO) -> Image.Image:
-    """An image of which the header is read.
+    """Opens an image by Pillow, which reads its header and no pixels yet.
 
     Raises:
       TooManyPixels: if it has far more than `MOST_PIXELS`.
@@ -251,14 +253,14 @@ def open_image(file: BinaryIO) -> Image.Image:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """The formats of `FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """The suffixes of images, in lower case."""
+    """The suffixes of files in these formats, in lower case."""
     known = _formats()
     return tuple(suffix for suffix, of in Image.registered_extensions().items() if of in known)
 
@@ -267,7 +269,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _png_ends(data: bytes) -> bool:
-    """Whether the chunks of a PNG are whole up to IEND; more may follow it.
+    """Tells whether the chunks of a PNG are whole up to IEND; other data may follow it.
 
     A chunk is length, name, content and checksum (ISO/IEC 15948, 5.3).
     """
@@ -289,7 +291,7 @@ _COLOUR_COMPONENTS = frozenset({1, 3})
 
 
 def _jpeg_header(data: bytes) -> ImageHeader | None:
-    """The size in the frame of a JPEG; None for what is left to Pillow, such as CMYK.
+    """Reads the size in the frame of a JPEG; None for images left to Pillow, such as CMYK.
 
     A JPEG is a list of segments, marker and length before each (ITU-T T.81, annex B).
     """
@@ -314,9 +316,10 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
 
 
 def _jpeg_ends(data: bytes, at: int) -> bool:
-    """Whether the scans of a JPEG, the first of which begins at `at`, are whole; more may follow.
+    """Tells whether all scans of a JPEG, the first of which begins at `at`, are whole.
 
-    Among pixels a byte 0xff is followed by 0 or a restart, so any other marker ends a scan.
+    Other data may follow them. Among pixels a byte 0xff is followed by 0 or a restart, so any other
+    marker ends a scan.
     """
     while found := _AFTER_PIXELS.search(data, at):
         marker = found[0][1]

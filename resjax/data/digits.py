@@ -11,7 +11,7 @@ from resjax.data.source import Source, Split
 from resjax.process import cache_directory
 
 FINGERPRINT = "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
-"""Of the digits as scikit-learn reads and splits them."""
+"""Fingerprint of the digits as scikit-learn reads and splits them."""
 
 
 def digits() -> Source:
@@ -21,7 +21,7 @@ def digits() -> Source:
     Grey images `[8, 8, 1]` with values 0 to 16. The split is fixed and stratified: 1,437 images to
     train and 360 to test.
 
-    They are kept in `cache_directory()`, as scikit-learn takes a second to import.
+    They are cached in `cache_directory()`, as scikit-learn takes a second to import.
     """
     path = cache_directory() / f"digits-{FINGERPRINT[:8]}.npz"
     source = _kept(path)
@@ -58,11 +58,11 @@ def _source(arrays: Mapping[str, np.ndarray]) -> Source:
 
 
 def _kept(path: Path) -> Source | None:
-    """What is in the file, if it is whole and the digits."""
+    """The digits in the cached file; None if the file is missing, damaged or holds other data."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             source = _source(arrays)
-    except Exception:  # there are a dozen that damaged files are told by
+    except Exception:  # a damaged file can raise any of a dozen
         return None
     return source if source.fingerprint == FINGERPRINT else None
 

@@ -1,4 +1,4 @@
-"""Images in folders: a directory with a folder of image files for each class."""
+"""Sources in directories that have a folder of image files for each class."""
 
 import collections
 import dataclasses
@@ -27,23 +27,23 @@ SPLIT_NAMES = {
     "valid": "valid",
     "val": "val",
 }
-"""Folders of splits, in any case, and what the splits are called in slices."""
+"""Names of folders with splits, in lower case, and the names of the splits in slices."""
 
 OWN_SPLIT = {"train": "train[:80%]", "test": "train[80%:]"}
-"""What is trained and tested on where no folder is to test on. Every slice has its share of each
-class, in the order of the hashes of the names: one more image moves no other."""
+"""Slices to train and test on where there is no folder to test on. Every slice has its share of
+each class, in the order of the hashes of the names: adding an image changes no other's place."""
 
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 """Folders that operating systems and archives leave beside those of classes."""
 
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-"""The last bytes of a whole file, which then need not be decoded to be known as one."""
+"""Last bytes of a whole file by format; a file that ends so need not be decoded to be checked."""
 
 END_BYTES = 4096
-"""Zeros that may follow; cameras write in blocks."""
+"""Bytes at the end of a file that are searched; zeros may pad it, as cameras write in blocks."""
 
 READERS = 16
-"""Files that are looked at together, which hides the latency of network disks."""
+"""Number of threads that check files, which hides the latency of network disks."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Folder:
     Attributes:
       root: directory of the class folders.
       folders: names of the class folders, by label.
-      names: of the files, from the class folder on, `[n]` bytes.
+      names: paths of the files within their class folders, `[n]` bytes.
       labels: `[n]` int32.
       channels: 1 if all images of the source are grey, else 3.
       fingerprint: SHA-256 over the names, sizes and labels of all files, in order.
@@ -73,7 +73,7 @@ class Folder:
         return len(self.labels)
 
     def read(self, number: int) -> tuple[bytes, int]:
-        """The file and the label of an example."""
+        """The bytes of the file, and the label, of an example."""
         with open(self.name(number), "rb") as file:
             return file.read(), int(self.labels[number])
 
@@ -86,19 +86,20 @@ class Folder:
 def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     """The images in PATH/train/CLASS with PATH/test, validation, valid or val; or in PATH/CLASS.
 
-    The latter are all in the split `train`. Without one to test on, a fifth of each class is, and a
-    warning says so. Labels are the positions of the classes in alphabetical order. Folders within
-    that of a class belong to it. What has the suffix of an image is one, apart from hidden files; a
-    warning counts the others, and says which class has fewer images than it seems to.
+    The latter are all in the split `train`. Without a split to test on, a fifth of each class is
+    tested on, and a warning says so. Labels are the positions of the classes in alphabetical order.
+    Folders within a class folder belong to the class. Files with the suffix of an image are images,
+    apart from hidden files; a warning counts the other files, and names the class that loses the
+    largest share.
 
-    Every file of a split that is read is looked at: its header, and whether it ends as one that is
-    whole, which takes 0.1 ms; if it does not, or is neither JPEG nor PNG, it is decoded. That finds
-    links that lead nowhere, and empty, cut, foreign and too large files; damaged pixels of a JPEG
-    or PNG are found when it is decoded.
+    Every image file of a split that is read is checked: its header, and whether it ends as a whole
+    file does, which takes 0.1 ms; if it does not, or is neither JPEG nor PNG, it is decoded. That
+    finds links that lead nowhere, and empty, truncated, foreign and too large files; damaged pixels
+    of a JPEG or PNG are found only when it is decoded.
 
     Args:
       path: the directory.
-      splits: which slices of the splits to read.
+      splits: the slices of the splits to read.
       on_bad: what to do about files that are no whole images: "refuse", or "skip" with a warning.
 
     Raises:
@@ -128,7 +129,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     if not splits.test_only:
         _warn_of_classes(path, parts["train"])
     found = {name: scan.bad for name, scan in scans.items()}
-    # Of a split that is cut in several, they are listed once.
+    # A split that several slices share has its files listed once.
     left_out = {key: found.pop(part.name, {}) for key, part in slices.items()}
     return Source(class_names=class_names, left_out=left_out, **parts)
 
@@ -143,14 +144,14 @@ def _refuse(path: Path, scans: "Iterable[_Scan]") -> NoReturn:
 
 
 def _skip(path: Path, scans: "Iterable[_Scan]") -> None:
-    """Does nothing: `_warn` counts them among all that is left out."""
+    """Does nothing: `_warn` counts bad files among all that are left out."""
 
 
 ON_BAD = {"refuse": _refuse, "skip": _skip}
 
 
 def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
-    """Says in one line what of the directory is not taken, and what that does to its classes."""
+    """Warns in one line of files that are left out, and of the class that loses most of its own."""
     out, taken, lost = {}, {}, collections.Counter()
     for scan in scans:
         root = scan.root.absolute()
@@ -170,7 +171,7 @@ def _warn(path: Path, scans: "Iterable[_Scan]") -> None:
 
 
 def _warn_of_classes(path: Path, train: Folder) -> None:
-    """Says in one line which classes cannot be learnt, or that one alone is no question."""
+    """Warns of classes without an image to train on, or if there is only one class."""
     class_names = train.folders
     if len(class_names) == 1:
         warnings.warn(
@@ -204,10 +205,10 @@ def _told(files: Mapping[str, str]) -> str:
 
 
 def _roots(path: Path, test_only: bool) -> Mapping[str, Path]:
-    """The directory with the class folders of each split, of which one is to train on if need be.
+    """The directory with the class folders of each split; one is `train`, unless `test_only`.
 
-    A folder `train` without folders in it is a class, of trains. A split whose only folder is no
-    class, as of images that are to be labelled, is none.
+    A folder `train` without folders in it is a class, of trains. A folder with the name of a split
+    is no split if its only folder is none of the classes, such as one of unlabelled images.
     """
     if not path.is_dir():
         raise ConfigError(
@@ -256,7 +257,7 @@ def _refuse_other_layouts(path: Path) -> None:
 
 
 def _with_test(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
-    """The splits as they are asked for; with a part of `train` to test on if nothing else is."""
+    """The splits that were asked for, or `OWN_SPLIT` if there is nothing else to test on."""
     evaluated = splits.test_only and not splits.trained
     if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
         return splits
@@ -285,7 +286,7 @@ def _folders(root: Path) -> list[str]:
             entry.name
             for entry in entries
             if not _left_behind(entry.name)
-            # A link that leads to itself raises where it is asked itself.
+            # Of a link that leads to itself, `is_dir` of the entry would raise.
             and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
         )
 
@@ -294,10 +295,9 @@ def _folders(root: Path) -> list[str]:
 class _Scan:
     """The files of a split that are images, in the order in which they are read.
 
-    The folders are those of the classes, by label; Unicode may spell one in another way than where
-    is trained.
-    Of the rest it has what is wrong with each, by its path: of images that cannot be read in `bad`,
-    and of what is none in `others`.
+    The folders are those of the classes, by label; their names may be spelt by other characters of
+    Unicode than in the training split. `bad` has the images that cannot be read, and `others` the
+    files that are no images: {path: what is wrong}.
     """
 
     root: Path
@@ -344,11 +344,12 @@ def _scan(root: Path, class_names: tuple[str, ...]) -> _Scan:
 
 
 def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
-    """Paths of the files with the suffix of an image, from the directory on.
+    """Paths within a directory of the files that have the suffix of an image.
 
     Args:
-      directory: of a class; folders in it are searched too, each once, whatever links there are.
-      others: is told of the files that are no images: what each is instead, by its path.
+      directory: the folder of a class; folders in it are searched too, each once, whatever links
+        there are.
+      others: receives the files that are not taken, {path: what each is instead}.
     """
     from resjax.data.decode import suffixes
 
@@ -376,12 +377,12 @@ def _unreadable(error: OSError) -> NoReturn:
 
 
 def _left_behind(name: str) -> bool:
-    """Whether a file or folder is hidden, or is none that a person made."""
+    """Tells whether a file or folder is hidden, or made by an operating system or archive."""
     return name[0] == "." or name in LEFT_BEHIND or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def _beside(root: Path) -> dict[str, str]:
-    """Images and dangling links beside the class folders, with why they are not read, by path."""
+    """Images and dangling links beside the class folders, {path: why it is not read}."""
     from resjax.data.decode import suffixes
 
     found = {}
@@ -416,7 +417,7 @@ def _spread(files: list[tuple[str, str]]) -> list[int]:
 
 
 def _refuse_equal(root: Path, names: Iterable[str]) -> None:
-    """Raises ConfigError for two folders whose names look alike, as a Mac makes a second one."""
+    """Raises ConfigError for two folders whose names differ only in their Unicode spelling."""
     seen: dict[str, str] = {}
     for name in names:
         if composed(name) in seen:
@@ -428,7 +429,7 @@ def _refuse_equal(root: Path, names: Iterable[str]) -> None:
 
 
 def _refuse_empty(scan: _Scan) -> None:
-    """Every class folder must have an image that can be read."""
+    """Raises ConfigError for a class folder without an image that can be read."""
     left = {scan.folders[label] for label in np.unique(scan.labels)}
     for name in _folders(scan.root):
         if name not in left:
@@ -457,7 +458,7 @@ def _part(scan: _Scan, taken: range, class_names: tuple[str, ...], channels: int
 
 
 def look_at_image(path: Path) -> tuple[int, bool] | str:
-    """Bytes of an image and whether it is grey, from its header; or what is wrong with the file."""
+    """Checks a file: its bytes and whether it is grey, by its header; or else what is wrong."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a file"  # to open a pipe would wait

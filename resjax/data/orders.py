@@ -1,4 +1,4 @@
-"""Which example has which row of which step, where examples are read one by one."""
+"""Orders of examples that are read one by one: the example in each row of the batch of a step."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from resjax.data.resident import training_order
 def rows_of_host(
     devices: Sequence[jax.Device], host: int, batch_size: int, micro_batches: int = 1
 ) -> np.ndarray:
-    """Which rows of a batch the devices of a host take, as `Parallel.pieces` cuts it.
+    """Rows of a batch that the devices of a host take, as `Parallel.pieces` cuts it.
 
-    A batch is `[micro_batches, devices, n]`, and a host has its own devices of every micro-batch.
+    A batch is `[micro_batches, devices, n]`; a host takes the rows of its own devices in every
+    micro-batch.
 
     Raises:
       ValueError: if the batch cannot be cut like this.
@@ -32,18 +33,18 @@ def rows_of_host(
 
 
 MOST_BAD = 100
-"""Examples in a row that cannot be decoded, after which there is no more looking for another."""
+"""Number of consecutive examples that cannot be decoded, after which reading fails."""
 
 
 class ExampleOrder(Protocol):
-    """Which example has which row of which step.
+    """An assignment of examples to the rows of the batch at each step.
 
     Attributes:
-      seed: of the views.
-      examples: in the split.
-      steps: of one pass; None is without end.
+      seed: seed of the views.
+      examples: number of examples in the split.
+      steps: number of steps in one pass; None is without end.
       substitutes: how many of the next examples are tried in the place of one that cannot be
-        decoded; with none, the place is marked as not valid.
+        decoded; with 0, the place is marked as not valid.
     """
 
     seed: int
@@ -52,16 +53,17 @@ class ExampleOrder(Protocol):
     substitutes: int
 
     def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epochs, examples and validity of the rows `[n]`."""
+        """Epochs, examples and validity, `[n]` each, of the rows `[n]` at a step."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOrder:
-    """That of `training_order`: epochs are permutations laid end to end.
+    """The order of `training_order`: epochs are permutations laid end to end.
 
-    An example that cannot be decoded is replaced by the one with the next number, after the last by
-    the first. The place keeps its random numbers, so the substitute is another view than its own.
+    An example that cannot be decoded is replaced by the one with the next number, the last by the
+    first. The place keeps its random numbers, so the substitute is seen in another view than in its
+    own place.
     """
 
     seed: int
@@ -71,7 +73,7 @@ class TrainingOrder:
     substitutes = MOST_BAD - 1
 
     def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epochs, examples and validity of the rows `[n]`; all are valid."""
+        """Epochs, examples and validity, `[n]` each, of the rows `[n]`; all are valid."""
         epochs = (step * self.batch_size + rows.astype(np.int64)) // self.examples
         examples = training_order(self.seed, step, self.batch_size, self.examples)[rows]
         return epochs, examples, np.ones(len(rows), bool)
@@ -79,7 +81,7 @@ class TrainingOrder:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOrder:
-    """That of `evaluation_batches`: every example once, and the last batch filled with the first.
+    """The order of `evaluation_batches`: every example once, the last batch filled with the first.
 
     An example that cannot be decoded is counted nowhere: it is black and marked as not valid.
     """
@@ -91,10 +93,10 @@ class EvaluationOrder:
 
     @property
     def steps(self) -> int:
-        """Batches, the last of which may be filled."""
+        """Number of batches, the last of which may be filled up."""
         return -(-self.examples // self.batch_size)
 
     def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epochs, examples and validity of the rows `[n]`; the epoch is 0."""
+        """Epochs, examples and validity, `[n]` each, of the rows `[n]`; all epochs are 0."""
         index = step * self.batch_size + rows.astype(np.int64)
         return np.zeros_like(index), index % self.examples, index < self.examples

@@ -1,4 +1,4 @@
-"""What `resjax prepare` does: TFDS downloads a set once and writes it as ArrayRecord files."""
+"""Preparation of data sets: TFDS downloads a set once and writes it as ArrayRecord files."""
 
 import importlib.util
 import json
@@ -22,15 +22,15 @@ from resjax.data.tfds import (
 )
 
 MANUAL = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
-"""Archives that TFDS does not download and takes those of which are there."""
+"""Archives by set that TFDS does not download; it would go on without those that are missing."""
 
 
 class Prepared(NamedTuple):
     """A set on the disk.
 
     Attributes:
-      directory: of its files.
-      examples: in each split.
+      directory: the directory of its files.
+      examples: number of examples in each split.
       done: what was done: prepared, converted, or already prepared.
     """
 
@@ -44,13 +44,13 @@ def prepare_set(
 ) -> Prepared:
     """Downloads a set and writes it as ArrayRecord, unless that is done; TFRecord is converted.
 
-    The set appears under its name when it is whole, whatever ends this process before. Archives in
-    `manual_dir` are used instead of downloads, if their checksums are those that TFDS knows.
+    The set appears under its name only when it is whole, even if this process is killed. Archives
+    in `manual_dir` are used instead of downloads, if their checksums are those that TFDS knows.
 
     Args:
-      name: such as `cifar10` or `cifar10_1/v4`.
-      data_dir: where the sets are; None is where TFDS keeps them.
-      manual_dir: where archives are that were downloaded by hand.
+      name: a name such as `cifar10` or `cifar10_1/v4`.
+      data_dir: the directory of all sets; None is that of TFDS.
+      manual_dir: the directory of archives that were downloaded by hand.
 
     Raises:
       ConfigError: if there is no such set, it needs archives that are not there, TensorFlow is
@@ -84,7 +84,7 @@ IN_MEMORY = ("digits", "shapes")
 
 
 def load_tensorflow(wanted: Name) -> None:
-    """TensorFlow, which TFDS prepares sets with; it leaves the accelerators to others.
+    """Imports TensorFlow, by which TFDS prepares sets, and hides the GPUs from it.
 
     Raises:
       ConfigError: if it is missing.
@@ -111,7 +111,7 @@ def _builder(wanted: Name, data_dir: Path) -> Any:
 
 
 def _refuse_missing(builder: Any, manual_dir: Path | None, archives: Sequence[str]) -> None:
-    """Archives must be where they are said to be, before anything is downloaded or left out."""
+    """Raises ConfigError for archives that are missing or cut, before anything is downloaded."""
     if needed := MANUAL.get(builder.name):
         missing = [name for name in needed if not (manual_dir and (manual_dir / name).exists())]
         if missing:
@@ -148,7 +148,7 @@ def _failed(wanted: Name, error: Exception, archives: Sequence[str]) -> str:
 
 
 def _check(wanted: Name, data_dir: Path, directory: Path) -> dict[str, int]:
-    """Examples in each split of a set, if all its files are whole."""
+    """Number of examples in each split of a set; raises ConfigError if a file is damaged."""
     command = prepare_command(wanted, data_dir)
     splits = open_prepared(directory, command).info.splits
     for split in splits.values():
@@ -160,9 +160,9 @@ def _check(wanted: Name, data_dir: Path, directory: Path) -> dict[str, int]:
 
 
 def convert(wanted: Name, directory: Path) -> bool:
-    """Writes the records of TFRecord files, which are the same bytes, to ArrayRecord files as well.
+    """Writes the records of TFRecord files, byte by byte the same, to ArrayRecord files as well.
 
-    The metadata are the last to name the new format, so an interrupted conversion goes on later.
+    The new format is noted in the metadata at the end, so an interrupted conversion goes on later.
 
     Returns:
       Whether there was anything to convert.
@@ -174,7 +174,7 @@ def convert(wanted: Name, directory: Path) -> bool:
     try:
         info = json.loads(path.read_text())
     except (OSError, ValueError):
-        return False  # which is told when it is opened
+        return False  # opening the set raises an error that says so
     formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
     if FORMAT in formats or "tfrecord" not in formats:
         return False
@@ -188,7 +188,7 @@ def convert(wanted: Name, directory: Path) -> bool:
 
 
 def _files(directory: Path) -> list[tuple[Path, Path, int]]:
-    """Each TFRecord file, the ArrayRecord file of the same examples, and how many they are."""
+    """Each TFRecord file, the ArrayRecord file of the same examples, and their number."""
     import tensorflow_datasets as tfds
 
     info = tfds.builder_from_directory(directory).info
@@ -221,7 +221,7 @@ def _copy_records(source: Path, target: Path, records: int) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Has a file written under another name, which then becomes its own."""
+    """Writes a file under another name, and renames it when it is whole."""
     new = path.with_name(f"incomplete.{path.name}")
     write(new)
     os.replace(new, path)

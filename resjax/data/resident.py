@@ -1,4 +1,4 @@
-"""Resident data: a split as arrays on the device, from which the compiled step takes its batch."""
+"""Resident data: splits as arrays on the device, from which the compiled step takes its batch."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ class Resident(NamedTuple):
     deviation: jax.Array
 
     def take(self, index: jax.Array) -> Batch:
-        """The examples `index` `[N]`, (image - mean) / deviation in float32."""
+        """The examples with numbers `index` `[N]`, (image - mean) / deviation in float32."""
         return Batch(self.standardise(self.images[index]), self.labels[index])
 
     def standardise(
@@ -41,21 +41,21 @@ class Resident(NamedTuple):
         rows: jax.Array | slice = slice(None),
         columns: jax.Array | slice = slice(None),
     ) -> jax.Array:
-        """Images `[N, H, W, C]` in the units of the files, standardised in float32.
+        """Standardises images `[N, H, W, C]`, given in the units of the files, in float32.
 
-        Of parts of images, `rows` and `columns` say where in the whole their pixels are.
+        For parts of images, `rows` and `columns` are the places of their pixels in the whole.
         """
         mean = self.mean[rows, columns] if self.mean.ndim == 3 else self.mean
         return (images.astype(jnp.float32) - mean) / self.deviation
 
 
 def no_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean 0 and deviation 1: images as they are."""
+    """Mean 0 and deviation 1, `[C]`, which leave images as they are."""
     return np.zeros(images.shape[-1]), np.ones(images.shape[-1])
 
 
 VALUES_AT_ONCE = 1 << 22
-"""Values whose squares are computed together; they take eight times the bytes of the images."""
+"""Values whose squares are computed at once; they take eight times the bytes of the images."""
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +70,7 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean image `[H, W, C]` (He et al. 2015, section 4.2), and one deviation `[C]` for all.
 
-    The paper divides by nothing; a net that normalises is the same whatever the constant.
+    The paper does not divide; in a net with normalisation the constant makes no difference.
     """
     mean = images.mean(0)
     parts = np.array_split(images, -(-images.size // VALUES_AT_ONCE))
@@ -80,16 +80,16 @@ def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Of every colour over the training set of ImageNet, as torchvision has them (times 255)."""
+"""Mean and deviation of every colour in the training set of ImageNet: torchvision's times 255."""
 
 
 def imagenet_statistics(images: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """`IMAGENET_MEAN` and `IMAGENET_DEVIATION`, whatever the images."""
+    """Gives `IMAGENET_MEAN` and `IMAGENET_DEVIATION`, whatever the images."""
     return np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
 
 
 def half_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half of the largest byte as mean and deviation: images from -1 to 1."""
+    """Half of the largest byte as mean and deviation, for images from -1 to 1."""
     return np.full(images.shape[-1], 127.5), np.full(images.shape[-1], 127.5)
 
 
@@ -118,10 +118,10 @@ def in_memory(
     """Decodes a whole split.
 
     Args:
-      split: its images have one size.
-      most_bytes: that they may take.
+      split: a split whose images have one size.
+      most_bytes: the most bytes that the images may take.
       on_bad: what to do about an image that cannot be decoded: "refuse", or "skip".
-      exif: whether images are turned upright, as cameras say.
+      exif: whether images are turned upright as their EXIF metadata say.
 
     Returns:
       The split, and the names of the images that were skipped with what is wrong with each.
@@ -172,9 +172,9 @@ def refuse_too_many_bytes(size: int, most: int) -> None:
 
 
 def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
-    """Raises ConfigError for resident images that take more bytes than a device of this host has.
+    """Raises ConfigError for resident images of more bytes than are free on a device of this host.
 
-    A backend that does not report its memory, such as that of CPUs, is not asked.
+    Nothing is refused where a backend does not report its memory, such as that of CPUs.
     """
     for device in devices:
         if device.process_index != jax.process_index():
@@ -185,7 +185,7 @@ def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
 
 
 def free_bytes(device: jax.Device) -> int | None:
-    """Of a device's memory; None if its backend does not report it."""
+    """Free bytes of a device's memory; None if its backend does not report them."""
     memory = device.memory_stats() or {}
     if "bytes_limit" not in memory:
         return None
@@ -193,7 +193,7 @@ def free_bytes(device: jax.Device) -> int | None:
 
 
 def no_room_message(size: int, where: str) -> ConfigError:
-    """What to say of resident images that take more bytes than there are somewhere."""
+    """The error for resident images of `size` bytes that do not fit somewhere."""
     return ConfigError(
         f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
         "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
@@ -220,20 +220,20 @@ def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.n
 
 
 MOST_SEEDS = 32
-"""Whose permutations are kept, those of two epochs each; as many may be side by side."""
+"""Number of seeds whose permutations are cached, two epochs each; they may train side by side."""
 
 
 @functools.lru_cache(MOST_SEEDS)
 def _permutations(seed: int, examples: int) -> Callable[[int], np.ndarray]:
-    """The permutation of an epoch."""
+    """A function from an epoch to its permutation, which keeps the last two."""
     return functools.lru_cache(2)(lambda epoch: _permutation(seed, epoch, examples))
 
 
 def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
     """A permutation that no release of NumPy may change.
 
-    It sorts the raw output of the Philox generator, which NumPy promises to keep; what
-    `permutation` draws from it may differ between releases.
+    It sorts the raw output of the Philox generator, which NumPy promises to keep; the permutations
+    of `Generator.permutation` may differ between releases.
     """
     keys = np.random.Philox(key=[seed, epoch]).random_raw(examples)
     return np.argsort(keys, kind="stable").astype(np.int32)
@@ -246,7 +246,7 @@ def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
 
 
 def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every example once: pairs of indices and validity, `[batch_size]` each.
+    """Batches with every example once: pairs of indices and validity, `[batch_size]` each.
 
     The last batch is filled up with the first examples, marked as not valid.
 

@@ -1,4 +1,4 @@
-"""Drawn shapes: colour images of ten classes for code that is meant for CIFAR, with no download."""
+"""Drawn shapes: colour images of ten classes, in place of CIFAR, that need no download."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ from resjax.data.source import Source, Split
 SIDE = 32
 
 EXAMPLES = 10_000
-"""Images to train on, if the name does not say how many; there are a fifth as many to test."""
+"""Number of training images unless the name has one; a fifth as many are to test."""
 
 MOST_EXAMPLES = 500_000
 
 DIFFICULTY = 0.5
 
 SEED = 2 << 32
-"""No run has this seed, nor have the fake data."""
+"""Seed of the drawings, which neither a run nor the fake data can have."""
 
 EDGE = 8.0
-"""How fast a shape ends: the two sides of an edge are SIDE / 2 / EDGE pixels apart."""
+"""Sharpness of the shapes: an edge fades over SIDE / 2 / EDGE pixels."""
 
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     # Distances from the border, below zero inside, of a shape within the unit circle.
@@ -42,10 +42,10 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def shapes(difficulty: float = DIFFICULTY, examples: int = EXAMPLES) -> Source:
     """Ten shapes, each at a random place, size, angle and colour before a graded background.
 
-    Colour images `[32, 32, 3]` with values 0 to 255, all classes equally often. With the
-    `difficulty`, 0 to 1, the colours of shape and background come closer, noise grows, and up to
-    four small discs lie about. The images are drawn from raw output of the Philox generator, which
-    NumPy promises to keep.
+    Colour images `[32, 32, 3]` with values 0 to 255; the classes take turns. With the `difficulty`,
+    0 to 1, the colours of shape and background come closer, noise grows, and up to four small discs
+    lie on the background. The images are drawn from raw output of the Philox generator, which NumPy
+    promises to keep.
 
     Raises:
       ConfigError: for more than `MOST_EXAMPLES`.

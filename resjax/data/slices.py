@@ -14,17 +14,17 @@ _SLICE = re.compile(r"([\w-]+)(?:\[(?:(-?[\d_.]+)(%?))?:(?:(-?[\d_.]+)(%?))?\])?
 
 
 OWN_TEST = ("test", "validation", "val", "valid")
-"""Splits that may be tested on unless another is asked for: the first of them that there is."""
+"""Splits to test on by default: the first of them that a source has."""
 
 
 class Splits(NamedTuple):
-    """A slice for each split of a source; an empty text is its own split, or no validation.
+    """A slice for each split of a source; an empty text is the default, or no validation split.
 
     Attributes:
-      train, validation, test: the slices.
-      test_only: whether nothing is trained: `test` alone is read, as `train` too. If there is no
-        split to test on it is all of `train`.
-      trained: whether that is of a network which was trained on the source's own split.
+      train, validation, test: the slices as texts.
+      test_only: whether nothing is trained: `test` alone is read, and stands for `train` as well.
+        If there is no split to test on, it is all of `train`.
+      trained: whether `test_only` is for a network that was trained on the source's own split.
     """
 
     train: str = ""
@@ -35,13 +35,14 @@ class Splits(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """From a boundary to another of a split; None is its end, a negative one counts from there.
+    """Consecutive examples of a split, between two boundaries.
 
     Attributes:
-      text: as it is written.
-      name: of the split.
-      start, stop: numbers of examples, or percents of them.
-      percent: what they are.
+      text: the slice as it is written.
+      name: the name of the split.
+      start, stop: boundaries, in examples or percents of them; a negative one counts from the end,
+        None is the start or the end of the split.
+      percent: whether the boundaries are percents.
     """
 
     text: str
@@ -51,7 +52,7 @@ class Slice(NamedTuple):
     percent: bool
 
     def range(self, examples: int) -> range:
-        """The examples that it takes from a split of so many.
+        """The examples that it takes from a split with the given number of examples.
 
         A percent p of n examples is the whole number closest to p n / 100, halves to the even one.
 
@@ -61,7 +62,7 @@ class Slice(NamedTuple):
         range(49500, 50000)
 
         Raises:
-          ConfigError: if they are none, or a boundary is outside of the split.
+          ConfigError: if it takes none, or a boundary is outside of the split.
         """
         start = 0 if self.start is None else self._boundary(self.start, examples)
         stop = examples if self.stop is None else self._boundary(self.stop, examples)
@@ -83,10 +84,10 @@ class Slice(NamedTuple):
 
 
 def parse_slice(text: str) -> Slice:
-    """The slice that a text means.
+    """Parses a slice, such as `train[:90%]`.
 
     Raises:
-      ConfigError: if it is none.
+      ConfigError: if the text is no slice.
     """
     match = _SLICE.fullmatch(text)
     try:
@@ -107,15 +108,15 @@ def slices_of(
     names: Sequence[str],
     own_test: Sequence[str] = OWN_TEST,
 ) -> dict[str, Slice]:
-    """What is read as `train`, `test` and, if it is asked for, `validation`.
+    """The slices that are read as `train`, `test` and, if it is asked for, `validation`.
 
     Args:
-      splits: what is asked for.
-      names: of the splits that there are.
-      own_test: the first of these that there is, is tested on unless another is asked for.
+      splits: the slices that are asked for.
+      names: the names of the splits that the source has.
+      own_test: splits to test on by default: the first of them that the source has.
 
     Raises:
-      ConfigError: for a text that is no slice, or not of a split that there is.
+      ConfigError: for a text that is no slice, or of a split that the source does not have.
     """
     texts = {"validation": splits.validation}
     texts["train"] = splits.train or "train"
@@ -139,8 +140,8 @@ def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str
     """The examples that slices take from splits of these lengths.
 
     Raises:
-      ConfigError: if a slice takes none, or two the same ones: what is tested on must not have been
-        trained on.
+      ConfigError: if a slice takes no example, or two slices share some: examples to test on must
+        not be trained on.
     """
     ranges = {key: part.range(lengths[part.name]) for key, part in slices.items()}
     for one, other in itertools.combinations(slices, 2):
@@ -157,7 +158,7 @@ def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str
 
 
 def cut(source: Source, splits: Splits) -> Source:
-    """A source in memory with slices of its splits instead of them.
+    """A source with slices of the splits of another one, which is in memory.
 
     Raises:
       ConfigError: for a slice that cannot be read, or two with the same examples.

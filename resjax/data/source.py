@@ -1,4 +1,4 @@
-"""What a source of images is: splits in memory, or examples that are read one by one."""
+"""The parts of a source of images: splits in memory, or examples that are read one by one."""
 
 import dataclasses
 import functools
@@ -28,8 +28,8 @@ class Encoded(Protocol):
     It can be pickled, so that other processes read from it.
 
     Attributes:
-      channels: 3, or 1 for grey images, which is what they are decoded to.
-      fingerprint: of the contents, cheap to compute.
+      channels: number of channels that images are decoded to: 3, or 1 for grey images.
+      fingerprint: a hash of the contents that is cheap to compute.
     """
 
     channels: int
@@ -42,36 +42,32 @@ class Encoded(Protocol):
         ...
 
     def name(self, number: int) -> str:
-        """What a person finds an example by."""
+        """A name by which a person finds an example, such as its path."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class First:
-    """The first examples of a split."""
+    """The first examples of a split, with the channels and fingerprint of the whole."""
 
     whole: Encoded
     examples: int
 
     @property
     def channels(self) -> int:
-        """As of the whole."""
         return self.whole.channels
 
     @property
     def fingerprint(self) -> str:
-        """As of the whole."""
         return self.whole.fingerprint
 
     def __len__(self) -> int:
         return self.examples
 
     def read(self, number: int) -> tuple[bytes, int]:
-        """As the whole does."""
         return self.whole.read(number)
 
     def name(self, number: int) -> str:
-        """As in the whole."""
         return self.whole.name(number)
 
 
@@ -80,11 +76,11 @@ class Source:
     """A data set.
 
     Attributes:
-      train, test: splits.
+      train, test: the splits to train and to test on.
       class_names: one name for each label.
       validation: a split that is neither trained on nor tested on, or None.
-      left_out: by split, the images that could not be read when the source was made: what each is
-        found by, and what is wrong with it.
+      left_out: images that could not be read when the source was made, {split: {name: what is
+        wrong}}.
     """
 
     train: Split | Encoded
@@ -95,13 +91,13 @@ class Source:
 
     @property
     def splits(self) -> dict[str, Split | Encoded]:
-        """By name; without a validation split there is none."""
+        """The splits by name: train, validation if there is one, and test."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     @property
     def image_bytes(self) -> int:
-        """Of the images of all splits that are in memory."""
+        """Bytes of the images in all splits that are in memory."""
         splits = (split for split in self.splits.values() if isinstance(split, Split))
         return sum(split.images.nbytes for split in splits)
 
@@ -120,16 +116,16 @@ class Source:
 
 
 LUMA = (19595, 38470, 7471)
-"""0.299 R + 0.587 G + 0.114 B (ITU-R 601), times 2^16: the numbers of Pillow."""
+"""Weights of red, green and blue in the luma, times 2^16: 0.299, 0.587, 0.114 as in Pillow."""
 
 
 def with_channels(source: Source, channels: int) -> Source:
-    """A source whose images have one channel, their luma, or three, which for grey are equal.
+    """A source with its images converted to one channel, their luma, or to three, by repetition.
 
     With 0 channels it is the source itself.
 
     Raises:
-      ConfigError: for other numbers, or images of neither.
+      ConfigError: for other numbers, or images that have neither 1 nor 3 channels.
     """
     if channels not in (0, 1, 3):
         raise ConfigError(f"data.channels={channels} is not 1, 3, or 0 for those of the images")
@@ -144,7 +140,7 @@ def _with_channels(split: Split | Encoded, channels: int) -> Split | Encoded:
     if there == channels:
         return split
     if not isinstance(split, Split):
-        return dataclasses.replace(split, channels=channels)  # it is decoded to them
+        return dataclasses.replace(split, channels=channels)  # images are decoded to as many
     if there not in (1, 3):
         raise ConfigError(
             f"images of {there} channels are not seen with {channels}; only grey and RGB are"
@@ -158,4 +154,4 @@ def _luma(images: np.ndarray) -> np.ndarray:
 
 
 TO_CHANNELS = {1: _luma, 3: lambda images: np.repeat(images, 3, -1)}
-"""`[n, H, W, 3]` uint8 to one channel, and `[n, H, W, 1]` to three."""
+"""Conversions of images uint8: `[n, H, W, 3]` to one channel, and `[n, H, W, 1]` to three."""

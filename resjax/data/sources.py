@@ -1,4 +1,4 @@
-"""Sources: where the images come from, by name."""
+"""The sources of images, by name."""
 
 import dataclasses
 import functools
@@ -20,19 +20,19 @@ from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split, with_channels
 
 FAKE_EXAMPLES = 1024
-"""Images to train on, if a name of fake data does not say how many."""
+"""Number of training images of fake data, unless the name has one."""
 
 MOST_FAKE_BYTES, MOST_FAKE_CLASSES = 2 << 30, 100_000
 
 FAKE_SEED = 1 << 32
-"""No run has this seed, so fake data have nothing in common with the order of training."""
+"""Seed of fake data, which no run can have, so they share nothing with the order of training."""
 
 
 def fake(shape: tuple[int, int, int], classes: int, examples: int = FAKE_EXAMPLES) -> Source:
-    """Random bytes as images `[H, W, C]`, with random labels: to time what trains on them.
+    """Random bytes as images `[H, W, C]`, with random labels, to time training on.
 
-    There are `examples` to train and an eighth as many to test. They are raw output of the Philox
-    generator, which NumPy promises to keep.
+    There are `examples` to train on and an eighth as many to test on. They are raw output of the
+    Philox generator, which NumPy promises to keep.
 
     Raises:
       ConfigError: for more than `MOST_FAKE_BYTES` of images, or `MOST_FAKE_CLASSES`.
@@ -59,19 +59,19 @@ def _noise(split: int, examples: int, shape: tuple[int, int, int], classes: int)
 
 
 def _random_words(stream: int, number: int) -> np.ndarray:
-    """`[number]` of 64 bits, the lowest byte first on every machine."""
+    """Random words `[number]` of 64 bits, with the lowest byte first on every machine."""
     return np.random.Philox(key=[FAKE_SEED, stream]).random_raw(number).astype("<u8", copy=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Sources whose names begin alike: NAME, or NAME:ARGUMENT.
+    """A kind of source: those whose names begin alike, NAME or NAME:ARGUMENT.
 
     Attributes:
-      form: how the name is written, for whoever gets it wrong.
-      pattern: what the whole name matches.
-      make: the source, from a `DataRequest` and the groups of the pattern; those that are not in
-        the name are None.
+      form: the form of the name, for error messages.
+      pattern: the pattern that the whole name matches.
+      make: makes the source from a `DataRequest` and the groups of the pattern; those that are not
+        in the name are None.
     """
 
     form: str
@@ -80,17 +80,17 @@ class Kind:
 
 
 class DataRequest(NamedTuple):
-    """What a config asks of a source.
+    """The settings of a config that a source is made by.
 
     Attributes:
-      directory: of prepared data; empty is the default.
+      directory: the directory of prepared data; empty is the default.
       splits: slices of its splits.
       on_bad: what to do about images that cannot be read.
       feed: value of the key `data.feed`.
       size: side of the crops that streamed images become; 0 is images as they are.
-      resident_bytes: the most that images on a device may take.
-      exif: whether images in files are turned upright, as cameras say.
-      channels: that all images get, 1 or 3; 0 is those that they have.
+      resident_bytes: the most bytes that images on a device may take.
+      exif: whether images in files are turned upright as their EXIF metadata say.
+      channels: number of channels that images are converted to, 1 or 3; 0 leaves them as they are.
     """
 
     directory: str = ""
@@ -121,7 +121,7 @@ def requested(data: ConfigDict, splits: Splits) -> DataRequest:
 
 
 def _made(make: Callable[..., Source]) -> Callable[..., Source]:
-    """A source that is made in memory, whole, and then sliced."""
+    """A function that makes a whole source in memory, and then slices it."""
     return lambda request, *arguments: cut(make(*arguments), request.splits)
 
 
@@ -175,10 +175,10 @@ def _prepared(request: DataRequest, name: str) -> Source:
 
 @functools.lru_cache(maxsize=1)
 def load(name: str, request: DataRequest = EVERYTHING) -> Source:
-    """The source of a name such as "digits" or "fake:32x32x3:10"; the last one is kept.
+    """The source with a name such as "digits" or "fake:32x32x3:10"; the last one is cached.
 
     Raises:
-      ConfigError: if there is none of this name, or it does not have what is asked of it.
+      ConfigError: if there is no source of this name, or it cannot meet the request.
     """
     kind = choose(SOURCES, name.partition(":")[0], "data.name")
     match = re.fullmatch(kind.pattern, name)
@@ -190,7 +190,7 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
 
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
-    """The source with splits in memory if they are to be resident, and encoded ones otherwise."""
+    """The source as it is fed: with splits in memory if they are to be resident, else encoded."""
     in_memory_already = isinstance(source.train, Split)
     resident = in_memory_already or not request.size
     if request.feed != "auto" and resident != (request.feed == "resident"):

@@ -1,4 +1,4 @@
-"""Streaming data: encoded images, made into batches here or by worker processes, through Grain.
+"""Streaming data: batches of encoded images, made here or by worker processes through Grain.
 
 Grain is slow to import: import this module where a split is streamed.
 """
@@ -29,12 +29,12 @@ from resjax.runs.interruption import kept_from_children, leave_to_parent
 
 
 class HostBatch(NamedTuple):
-    """The rows of a batch that one host takes, n of them.
+    """The n rows of a batch that one host takes.
 
     Attributes:
       images: `[n, size, size, channels]` uint8.
       labels: `[n]` int32.
-      valid: `[n]` bool; what is not valid is counted nowhere.
+      valid: `[n]` bool; rows that are not valid are counted nowhere.
     """
 
     images: np.ndarray
@@ -48,9 +48,9 @@ class ReadError(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """What is not an image in a piece of a batch, and the images where no memory is shared.
+    """A piece of a batch as a reader hands it on; images are None if they are in shared memory.
 
-    `bad` are the names of those that were skipped, with what is wrong with each.
+    `bad` has the names of images that were skipped, with what is wrong with each.
     """
 
     number: int
@@ -62,14 +62,14 @@ class _Facts:
 
 @dataclasses.dataclass(frozen=True)
 class _Failure:
-    """Why there is no piece. A value, so that every way of running a reader hands it on alike."""
+    """The reason why a piece could not be read, as a value that threads and processes hand on."""
 
     message: str
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """Reads the piece with a number: parts of a batch one after the other, then the next batch."""
+    """Reads pieces by number: the parts of a batch one after the other, then the next batch."""
 
     encoded: Encoded
     view: View
@@ -102,7 +102,7 @@ class _Reader:
         return _Facts(number, labels, valid, skipped, images if self.ring is None else None)
 
     def _example(self, key: ImageKey, out: np.ndarray) -> tuple[int | None, list[tuple[str, str]]]:
-        """Writes the image; its label, None if there is none, and the bad ones before it."""
+        """Writes an image to `out`; returns its label, or None, and the bad images before it."""
         tried = min(self.order.substitutes + 1, self.order.examples)
         bad = []
         for skipped in range(tried):
@@ -136,10 +136,10 @@ def _one_line(error: BaseException) -> str:
 # -------------------------------------------------------------------------------------------- feed
 
 ON_BAD = ("refuse", "skip")
-"""What is done with an image that cannot be decoded: end with a ReadError, or leave it out."""
+"""Ways to treat an image that cannot be decoded: raise ReadError, or leave it out."""
 
 PIECE = 32
-"""Rows that a worker reads at once. Batches are cut, so that all workers share the next one."""
+"""Most rows of a piece that a worker reads at once, so that all workers share the next batch."""
 
 MOST_PIECES = 10**15
 
@@ -148,22 +148,22 @@ class HostBatches:
     """An iterator of `HostBatch`, whose whole state is the number of the next step.
 
     Batches are a pure function of the order, so it starts at any step at once, and the number of
-    workers changes nothing. A feed with `steps` is a pass: it can be iterated again, and its
-    workers read the start of the next pass ahead.
+    workers makes no difference. If the order has a number of steps, the batches are one pass over
+    the split: it can be iterated again, and its workers read the start of the next pass ahead.
 
     Args:
       encoded: the split.
       view: makes the images.
-      order: of the examples.
-      batch_size: of all hosts together.
-      rows: of a batch, that this host takes; None is all.
-      workers: processes that read; with 0 a thread of this process does.
-      ahead: batches that are read before they are asked for.
-      on_bad: of `ON_BAD`.
-      left_out: is told the names of the bad images that were skipped, and what is wrong with each.
+      order: the order of the examples.
+      batch_size: the rows of a batch, of all hosts together.
+      rows: the rows of a batch that this host takes; None is all.
+      workers: number of processes that read; with 0 a thread of this process does.
+      ahead: number of batches that are read before they are asked for.
+      on_bad: one of `ON_BAD`.
+      left_out: receives the bad images that were skipped, {name: what is wrong}.
 
     Raises:
-      ValueError: if an argument has no meaning.
+      ValueError: if an argument is out of its range.
       ReadError: when an example is asked for that cannot be read, or if a worker ends.
     """
 
@@ -198,11 +198,11 @@ class HostBatches:
         self._ring: _Ring | None = None
 
     def get_state(self) -> dict[str, int]:
-        """The next step, and how many bad examples were skipped until then (in this pass)."""
+        """The next step, and the number of bad examples skipped before it in this pass."""
         return {"step": self.step, "skipped": self.skipped}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from a state, at no cost of the steps before."""
+        """Goes on from a state, without reading the steps before it."""
         if state["step"] != self.step:
             self.close()
         self.step, self.skipped = state["step"], state["skipped"]
@@ -293,9 +293,9 @@ class HostBatches:
 class _Ring:
     """Memory that workers share with this process: pieces `[slots, *shape]` uint8, used in turn.
 
-    New memory for every piece of a batch can cost a sixth of the time that it takes to fill it. The
-    piece with a number goes where the one `slots` before it was, once that has been copied. With
-    `slots` a multiple of the workers both are of one worker, and no two ever wait for each other.
+    New memory for every piece of a batch can cost a sixth of the time that it takes to fill it. A
+    piece takes the slot of the piece with a number smaller by `slots`, once that is copied. If
+    `slots` is a multiple of the workers, one worker makes both, and none ever waits for another.
     """
 
     FREE = -1
@@ -319,7 +319,7 @@ class _Ring:
         self._attach(state[1][0], state[1][1:])
 
     def begin(self, number: int) -> np.ndarray:
-        """Where a worker writes the piece with a number."""
+        """The memory in which a worker writes the piece with a number, once its slot is free."""
         slot = number % len(self._numbers)
         while self._numbers[slot] != self.FREE:
             time.sleep(0.001)  # rare: there are slots for all pieces that Grain holds
@@ -327,13 +327,13 @@ class _Ring:
         return self._pieces[slot]
 
     def copy(self, number: int, out: np.ndarray) -> None:
-        """Copies a piece, or what there is of it in a shorter `out`, and frees its slot."""
+        """Copies a piece, or as many of its rows as `out` has, and frees its slot."""
         slot = number % len(self._numbers)
         out[:] = self._pieces[slot, : len(out)]
         self._numbers[slot] = self.FREE
 
     def free(self) -> None:
-        """Lets no worker wait any more."""
+        """Frees all slots, so that no worker waits any more."""
         self._numbers[:] = self.FREE
 
     def close(self) -> None:
@@ -349,7 +349,11 @@ def _unlink(memory: shared_memory.SharedMemory) -> None:
 
 
 def _room(shape: tuple[int, ...], least: int) -> int:
-    """How many pieces the memory has that is shared with workers; containers have little."""
+    """Number of pieces that fit into the memory shared with workers; containers have little.
+
+    Raises:
+      ValueError: if fewer than `least` fit.
+    """
     if not os.path.isdir(SHARED_MEMORY):
         return MOST_PIECES
     disk, size = os.statvfs(SHARED_MEMORY), 8 + math.prod(shape)
@@ -366,11 +370,11 @@ SHARED_MEMORY = "/dev/shm"
 
 
 GUARDS = ("__name__", "parent_process", "current_process")
-"""Words by one of which a script tells that it is run again in a worker."""
+"""Words of which a script needs one to tell that it is run again in a worker."""
 
 
 def _refuse_unguarded(workers: int) -> None:
-    """Raises ReadError where each worker would do again what the script of this process does."""
+    """Raises ReadError if each worker would run the whole script of this process again."""
     script = getattr(sys.modules["__main__"], "__file__", None)
     try:
         text = Path(script).read_text(encoding="utf-8", errors="replace") if script else GUARDS[0]
@@ -384,7 +388,7 @@ def _refuse_unguarded(workers: int) -> None:
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Lets a worker end with the process that it reads for, even killed, and not before it."""
+    """Has a worker end when the process that it reads for ends, even killed, and not before."""
     leave_to_parent()
     parent = multiprocessing.parent_process()
 
@@ -403,7 +407,7 @@ def training_feed(
     step: int = 0,
     **options: Any,
 ) -> HostBatches:
-    """Batches to train on from a step on, without end; the options are those of `HostBatches`."""
+    """Endless batches to train on, from a step on; the options are those of `HostBatches`."""
     order = TrainingOrder(seed, batch_size, len(encoded))
     feed = HostBatches(encoded, view, order, batch_size, **options)
     feed.set_state({"step": step, "skipped": 0})

@@ -1,4 +1,4 @@
-"""Sets that TFDS prepared as ArrayRecord files, read without TensorFlow and without a network."""
+"""Data sets that TFDS prepared as ArrayRecord files, read without TensorFlow and offline."""
 
 import bisect
 import dataclasses
@@ -23,14 +23,17 @@ FORMAT = "array_record"
 OWN_TEST = {"imagenet2012": ("validation",)}  # the labels of its test split are not published
 
 METADATA = (".json", ".txt")
-"""Suffixes of the files beside the records: what TFDS knows of a set, and names of the classes."""
+"""Suffixes of the files beside the records: the metadata of a set, and names of its classes."""
 
 _NAME = re.compile(r"(?:tfds:)?([a-zA-Z]\w*)(?:/(\w[\w.-]*))?(?::(\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 class Name(NamedTuple):
-    """Of a set: NAME, NAME/CONFIG or either with :VERSION; empty is its own config, the newest."""
+    """The name of a set: NAME or NAME/CONFIG, either with :VERSION.
+
+    An empty config is the set's own one, an empty version the newest.
+    """
 
     name: str
     config: str = ""
@@ -42,10 +45,10 @@ class Name(NamedTuple):
 
 
 def parse_name(text: str) -> Name:
-    """The name in `cifar10`, `tfds:cifar10` or `tfds:cifar10_1/v4:1.1.0`.
+    """Parses a name, such as `cifar10`, `tfds:cifar10` or `tfds:cifar10_1/v4:1.1.0`.
 
     Raises:
-      ConfigError: if it is none.
+      ConfigError: if it is no name of a set.
     """
     match = _NAME.fullmatch(text)
     if not match:
@@ -57,7 +60,7 @@ def parse_name(text: str) -> Name:
 
 
 def default_data_dir() -> Path:
-    """Where TFDS keeps its sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+    """The directory of TFDS for all sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Raises:
       ConfigError: if that is not a POSIX directory.
@@ -71,14 +74,14 @@ class Records:
     """Examples of a split, each read when it is asked for. Files are opened by the first read.
 
     Attributes:
-      directory: with the files and metadata.
-      split: of the set.
-      start, stop: first example of the split, and the one after the last.
+      directory: the directory of the files and metadata.
+      split: the name of the split.
+      start, stop: number in the split of the first example, and of the one after the last.
       image, label: names of the features.
-      classes: how many there are.
+      classes: number of classes.
       channels: 1 for grey images, else 3.
       fingerprint: SHA-256 of the metadata, and of the names and sizes of the files.
-      command: what prepares the set anew if a file is damaged.
+      command: the command that prepares the set anew if a file is damaged.
     """
 
     directory: str
@@ -117,7 +120,7 @@ class Records:
         return example[self.image], label
 
     def name(self, number: int) -> str:
-        """The number of an example in its whole split, and where that is."""
+        """The number of an example in its whole split, and the directory of the set."""
         return f"example {self.start + number} of split {self.split!r} in {self.directory}"
 
     @functools.cached_property
@@ -138,15 +141,16 @@ class Records:
 
 
 def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
-    """A set that `resjax prepare` or TFDS itself prepared.
+    """The source for a set that `resjax prepare` or TFDS itself prepared.
 
-    It is trained on `train` and tested on `test`, or `validation` where there is no other; ImageNet
-    is tested on `validation`. The files of these splits are opened once, and must be whole.
+    By default `train` is trained on, and `test` is tested on, or `validation` where there is no
+    `test`; for ImageNet, `validation`. The files of these splits are opened once, and must be
+    whole.
 
     Args:
-      name: such as `cifar10`, `imagenet2012`, `tfds:mnist` or `tfds:cifar10_1/v4:1.1.0`.
-      data_dir: where the sets are; None is where TFDS keeps them.
-      splits: which slices of the splits to read.
+      name: a name such as `cifar10`, `imagenet2012`, `tfds:mnist` or `tfds:cifar10_1/v4:1.1.0`.
+      data_dir: the directory of all sets; None is that of TFDS.
+      splits: the slices of the splits to read.
 
     Raises:
       ConfigError: if it is not prepared, not as ArrayRecord or not whole, or no set of images with
@@ -189,7 +193,7 @@ def find(wanted: Name, data_dir: Path) -> Path | None:
     """The directory of a set, of its newest version unless one is named; None if there is none.
 
     Raises:
-      ConfigError: if it has several configs, none is its own and none is named.
+      ConfigError: if none of its several configs is the default, and none is named.
     """
     root = data_dir / wanted.name
     root /= wanted.config or ("" if _versions(root) else _own_config(root))
@@ -198,13 +202,13 @@ def find(wanted: Name, data_dir: Path) -> Path | None:
 
 
 def _versions(root: Path) -> list[str]:
-    """The versions in a directory, in order. TFDS gives other names to what is not complete."""
+    """The versions in a directory, in order. TFDS gives other names to incomplete ones."""
     found = [path.name for path in _directories(root) if _VERSION.fullmatch(path.name)]
     return sorted(found, key=lambda version: tuple(map(int, version.split("."))))
 
 
 def _own_config(root: Path) -> str:
-    """The config that is meant if none is named: the one that TFDS noted, or the only one."""
+    """The default config of a set: the one that TFDS noted, or the only one."""
     configs = [path.name for path in _directories(root) if _versions(path)]
     note = root / ".config" / "metadata.json"
     own = json.loads(note.read_text()).get("default_config_name") if note.exists() else None
@@ -235,7 +239,7 @@ def _missing(wanted: Name, data_dir: Path) -> str:
 
 
 def unknown(wanted: Name, known: Sequence[str]) -> str:
-    """What to say of a set that is none of the known ones, which may be hundreds."""
+    """The message about a set that is unknown, with the nearest of the hundreds of known ones."""
     close = difflib.get_close_matches(wanted.name, known, n=3)
     remedy = f"nearest: {', '.join(close)}" if close else "try cifar10 or imagenet2012"
     return f"TFDS has no set {wanted.name!r}; {remedy}"
@@ -245,7 +249,7 @@ def unknown(wanted: Name, known: Sequence[str]) -> str:
 
 
 def open_prepared(directory: Path, command: str) -> Any:
-    """What TFDS knows of a directory, as a builder that reads its ArrayRecord files.
+    """Opens a prepared set, as a builder of TFDS that reads its ArrayRecord files.
 
     Raises:
       ConfigError: if its metadata cannot be read, or it has no such files.
@@ -274,7 +278,7 @@ def refuse_damaged(split: Any, directory: Path, command: str) -> None:
     """Opens every file of a split, which takes 0.1 ms each.
 
     Raises:
-      ConfigError: if one is missing, is cut or has another number of records than it should.
+      ConfigError: if one is missing or truncated, or has another number of records than it should.
     """
     from array_record.python.array_record_module import ArrayRecordReader
 
@@ -297,7 +301,7 @@ def refuse_damaged(split: Any, directory: Path, command: str) -> None:
 def _keys(info: Any) -> tuple[str, str]:
     """Names of the features that are the image and its label.
 
-    They are those that the set is supervised with, or the only ones of their kind.
+    They are the two `supervised_keys` of the set, or the only features of their kind.
     """
     import tensorflow_datasets as tfds
 

@@ -1,4 +1,4 @@
-"""Views of an encoded image: random crops to train on, the centre to evaluate."""
+"""Views of encoded images: random crops to train on, the centre to evaluate on."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ cv2.setNumThreads(0)
 
 
 class ImageKey(NamedTuple):
-    """What the randomness of an image depends on: nothing else."""
+    """The numbers that alone decide what is random in an image."""
 
     seed: int
     epoch: int
@@ -41,11 +41,11 @@ class View(Protocol):
 
 
 VIEWS_STREAM = 1
-"""In the counter of the generator; the order of an epoch has 0 there, and the same key."""
+"""Last word of the generator's counter; the order of an epoch has 0 there, and the same key."""
 
 
 def uniforms(key: ImageKey, number: int) -> np.ndarray:
-    """`[number]` of float64 in [0, 1), of which no release of NumPy may change any.
+    """Uniform numbers `[number]` float64 in [0, 1) that no release of NumPy may change.
 
     They are the upper 53 bits of the raw output of the Philox generator, which NumPy promises to
     keep, with the seed and the epoch as its key and the example in its counter.
@@ -63,19 +63,19 @@ class RandomCrop:
 
     The area is uniform in `area`, the logarithm of width / height in that of `ratio`. A part that
     does not fit is drawn again; after `tries` it is the largest part in the centre with a ratio
-    within the bounds. It is resized bilinearly, from a JPEG that was decoded at 1/2, 1/4 or 1/8 of
-    its size if the part is at least as many times larger than `size`. Then, in this order, it is
-    flipped and its brightness, contrast and saturation are changed.
+    within the bounds. It is resized bilinearly; a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if
+    no side of the part then falls below `size`. After that the part is flipped, and then its
+    brightness, contrast and saturation are changed in this order.
 
     Attributes:
       size: height and width in pixels.
-      area: lowest and highest share of the image.
+      area: lowest and highest share of the image's area.
       ratio: lowest and highest width / height.
-      tries: to draw a part that fits.
+      tries: number of attempts to draw a part that fits.
       flip: probability of swapping left and right.
       brightness, contrast, saturation: strength s; the factor is uniform in
         [max(0, 1 - s), 1 + s], 1 is the image as it is and 0 is black, grey or without colour.
-      exif: whether images are turned upright first, as cameras say.
+      exif: whether images are turned upright first, as their EXIF metadata say.
 
     Raises:
       ValueError: if the bounds of area or ratio are not positive and in order.
@@ -101,7 +101,7 @@ class RandomCrop:
 
     def __call__(self, data: bytes, channels: int, key: ImageKey, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8."""
-        # A number has its place whatever else is drawn, so more tries or no jitter move none.
+        # Each number has a fixed place, so other tries or jitter do not change the others.
         draws = uniforms(key, 6 + 2 * self.tries)
         header = read_image_header(data, self.exif)
         box = self.box(header, draws[:2], draws[6:].reshape(-1, 2))
@@ -114,7 +114,7 @@ class RandomCrop:
         self._jitter(out, draws[3:6])
 
     def box(self, header: ImageHeader, place: np.ndarray, shapes: np.ndarray) -> Box:
-        """The part, from uniform numbers: `place` `[2]`, and for every try area and ratio `[2]`."""
+        """The part to cut out, by uniform numbers: `place` `[2]`, `shapes` `[tries, 2]`."""
         rows, columns = header[:2]
         lowest, highest = self.ratio
         for area, shape in shapes.tolist():
@@ -137,17 +137,17 @@ class RandomCrop:
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """The factor times x, an image `[h, w, channels]` uint8 like all of these."""
+    """Multiplies an image x `[h, w, channels]` uint8 by the factor."""
     return _by_value(image, factor, 0.0)
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """The blend factor * x + (1 - factor) * m, where m is the mean luma of the image."""
+    """Blends factor * x + (1 - factor) * m, where m is the mean luma of the image."""
     return _by_value(image, factor, (1 - factor) * round(_luma(image).mean()))
 
 
 def saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """The blend factor * x + (1 - factor) * luma(x); a grey image stays as it is."""
+    """Blends factor * x + (1 - factor) * luma(x); a grey image stays as it is."""
     if image.shape[-1] == 1:
         return image
     grey = np.repeat(_luma(image)[..., None], 3, -1)
@@ -164,7 +164,7 @@ def _by_value(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
-    """0.299 R + 0.587 G + 0.114 B (ITU-R 601), `[h, w]`."""
+    """The luma 0.299 R + 0.587 G + 0.114 B (ITU-R 601), `[h, w]`."""
     return image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
@@ -172,7 +172,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 AROUND = 4
-"""Pixels beside the centre that a bicubic filter sees where an image becomes larger, rounded up."""
+"""Pixels around the centre that a bicubic filter reads when an image is enlarged, rounded up."""
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -181,15 +181,15 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 class CentreCrop:
     """The centre of an image whose shorter side is resized, antialiased.
 
-    The pixels are those of torchvision, which has Pillow resize the image. Of an image so long that
-    this would make more than `MOST_PIXELS` of it, the centre alone is resized, and its edges are
+    The pixels are those of torchvision, which has Pillow resize the image. If the resized image
+    would have more than `MOST_PIXELS`, being so long, only the centre is resized, and its edges are
     rounded to float32.
 
     Attributes:
       size: height and width in pixels.
       resize: length of the shorter side in pixels.
       interpolation: key of `INTERPOLATIONS`.
-      exif: whether images are turned upright first, as cameras say.
+      exif: whether images are turned upright first, as their EXIF metadata say.
 
     Raises:
       ValueError: if the centre is larger than what it is cut from, or the interpolation unknown.
@@ -232,7 +232,7 @@ class CentreCrop:
         out[:] = np.asarray(centre).reshape(out.shape)
 
     def _place(self, side: int, shorter: int) -> tuple[int, int]:
-        """A side as it is resized, and where the centre begins in it."""
+        """The length of a resized side, and the pixel at which the centre begins."""
         # The longer side is rounded down and the start to even, as torchvision does it.
         resized = self.resize * side // shorter
         return resized, round((resized - self.size) / 2)
