@@ -1,1 +1,1 @@
-"""What residual learning looks like from inside: arrays by block, of any network and batch."""
+"""Probes of residual learning from inside: arrays by block, for any network and batch."""

@@ -1,4 +1,4 @@
-"""What a block adds to its input."""
+"""The size of the residual branches beside the inputs of their blocks."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from resjax.probes.walk import Bound, forward, identity, norm
 def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """How large the branch is beside the input, and how far the block is from doing nothing.
 
-    Norms are of the whole batch together; evaluation mode.
+    The network is in evaluation mode, and each norm is taken over the whole batch together.
 
     Returns:
       branch_over_input: `[blocks]`, |F| / |x|, F being the branch's term of the sum.
       branch_over_shortcut: `[blocks]`, |F| over the norm of the shortcut's term, if there is one.
-      from_identity: `[blocks]`, |H(x) - x| / |x|; where the shape changes, x is what shortcut A
-        makes of it.
+      from_identity: `[blocks]`, |H(x) - x| / |x|, with x brought into the shape of H(x) by shortcut
+        A where the shape changes.
     """
 
     def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:

@@ -1,4 +1,4 @@
-"""How open the gates of a gated network are."""
+"""The openness of the gates in a gated network."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def gates(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     The shortcut is multiplied by 1 - g, and with exclusive gates the branch by g.
 
     Returns:
-      openness, deviation: `[blocks]`, mean and standard deviation over examples, pixels and
-        channels; nothing for a network without gates.
+      openness, deviation: `[blocks]`, mean and standard deviation of g over examples, pixels and
+        channels; {} for a network without gates.
     """
     if not issubclass(model.parts.shortcut.func, ShortcutGate):
         return {}

@@ -1,4 +1,4 @@
-"""How large the gradient is at every block."""
+"""The size of the gradient at every block."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ def gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
     A net whose gradient vanishes or explodes with depth has a ratio far from 1.
 
     Returns:
-      input: `[blocks]`, at the input of every block, of the whole batch together.
-      parameters: `[blocks]`, of the parameters of every block.
-      input_ratio, parameters_ratio: the first block's over the last one's.
+      input: `[blocks]`, norm at the input of every block, over the whole batch together.
+      parameters: `[blocks]`, norm for the parameters of every block.
+      input_ratio, parameters_ratio: the norm at the first block over that at the last.
     """
 
     def visit(block: Bound, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:

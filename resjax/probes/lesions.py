@@ -1,4 +1,4 @@
-"""What becomes of a network that loses a block, or has two in the wrong order."""
+"""The error of a network that loses a block, or has two blocks in the wrong order."""
 
 from typing import Any
 
@@ -15,14 +15,15 @@ from resjax.probes.walk import Bound, forward, identity, mean_error
 def lesions(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """The error without one block, and with two blocks swapped (Veit et al. 2016, section 4).
 
-    A block is deleted by a branch of zero, so that its shortcut stays; one of a plain net by
-    shortcut A in its place. Swapped are neighbours of one shape: of a stage all blocks but the
-    first.
+    A block is deleted by setting its branch to zero, so that its shortcut stays; in a plain net
+    shortcut A takes the place of the block. Neighbours of one shape are swapped: all blocks of a
+    stage but the first. The error is a fraction of the examples.
 
     Returns:
       whole: the error of the network as it is.
-      deleted: `[blocks]`, without the block.
-      swapped: `[blocks]`, with the block and the next one swapped; NaN where they cannot be.
+      deleted: `[blocks]`, the error without the block.
+      swapped: `[blocks]`, the error with the block and the next one swapped; NaN where they cannot
+        be swapped.
     """
     blocks, plain = sum(model.spec.stages), model.parts.shortcut.func is Plain
 
@@ -57,7 +58,7 @@ def _pairs(model: ResNet) -> np.ndarray:
 
 
 def _swapped(model: ResNet, variables: Any, number: jax.Array) -> Any:
-    """The variables with those of a block and of the next one exchanged; not the stages' first."""
+    """Exchanges the variables of a block and the next one, both among the `rest` of a stage."""
     changed, done = {kind: dict(tree) for kind, tree in variables.items() if tree}, 0
     for stage, size in enumerate(model.spec.stages, start=1):
         place = done + 1 + jnp.arange(size - 1)

@@ -1,4 +1,4 @@
-"""BatchNorm from inside: which statistics it has, and which channels are dead."""
+"""BatchNorm from inside: the accuracy of its statistics, and its dead channels."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from resjax.training.evaluation import measuring
 from resjax.training.step import measure_step
 
 PARTS = 4
-"""Of the images, equal ones: batches of which one is compared with all."""
+"""Number of equal parts that the images are divided into; one, as a batch, is compared with all."""
 
 
 def normalisation(
@@ -23,14 +23,16 @@ def normalisation(
 
     Precise statistics are those of all parts of the images as if they were one batch, while the
     network normalises by each part (Wu and Johnson 2021, section 3). A batch is the first part.
-    Compared are, over channels, sqrt(mean((mean - precise mean)^2 / (precise var + epsilon))) and
-    mean(|log((var + epsilon) / (precise var + epsilon))|). A channel is dead if its output is the
-    same for every example and pixel in evaluation, behind the activation if one follows.
+    The deviations of mean and variance, over channels, are
+    sqrt(mean((mean - precise mean)^2 / (precise var + epsilon))) and
+    mean(|log((var + epsilon) / (precise var + epsilon))|). A channel is dead if its output, after
+    the activation if one follows, is the same for every example and pixel in evaluation.
 
     Returns:
-      batch_mean, batch_var, running_mean, running_var: `[blocks, norms]`, how far off they are.
-      dead: `[blocks, norms]`, the fraction of the channels. All are NaN for a normalisation that a
-        block does not have; nothing for a network whose blocks have none.
+      batch_mean, batch_var, running_mean, running_var: `[blocks, norms]`, deviations from precise
+        statistics.
+      dead: `[blocks, norms]`, the fraction of dead channels. All are NaN for a normalisation that a
+        block does not have; the result is {} for a network without running statistics.
     """
     running = variables.get("batch_stats", {})
     if not running:
@@ -53,7 +55,7 @@ def normalisation(
 
 
 def _together(moments: Any) -> Any:
-    """The moments of parts `[parts, ...]` as those of one batch, by the law of total variance."""
+    """Combines the moments of parts `[parts, ...]` to those of one batch, by total variance."""
     if "mean" not in moments:
         return {name: _together(below) for name, below in moments.items()}
     mean, var = moments["mean"], moments["var"]
@@ -70,7 +72,7 @@ def _var_off(one: Any, other: Any, epsilon: float) -> jax.Array:
 
 
 def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float) -> jax.Array:
-    """`compare` at every normalisation of every block, `[blocks, norms]`."""
+    """Results of `compare` for every normalisation of every block, `[blocks, norms]`."""
     names, rows = _names(model), []
     for stage, size in enumerate(model.spec.stages, start=1):
         trees = one[f"stage{stage}"], other[f"stage{stage}"]
@@ -107,7 +109,7 @@ def _dead(model: ResNet, variables: Any, images: jax.Array) -> jax.Array:
 
 
 def _constant(x: jax.Array, activation: Any) -> jax.Array:
-    """The fraction of the channels that have a single value."""
+    """The fraction of the channels that have a single value, after the activation if given."""
     x = x if activation is None else activation(x)
     axes = tuple(range(x.ndim - 1))
     return (x.max(axes) == x.min(axes)).mean()

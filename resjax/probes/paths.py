@@ -1,4 +1,4 @@
-"""Which way the gradient takes through a block: the "1 +" of the chain rule."""
+"""The two paths of the gradient through a block: the "1 +" of the chain rule."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ def path_gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax
     """The gradient that arrives at a block's input through its shortcut, and through its branch.
 
     A block joins x and F(x) to J(x, F(x)), so the gradient at x is the sum of two terms,
-    dL/dJ dJ/dx, where F(x) is held, and dL/dJ dJ/dF dF/dx (He et al. 2016, equation 5). Gates are
-    part of the join. Normalised by the statistics of the batch, as in training.
+    dL/dJ dJ/dx, where F(x) is held constant, and dL/dJ dJ/dF dF/dx (He et al. 2016, equation 5).
+    Gates are part of the join. The network normalises by the batch, as in training.
 
     Returns:
       through_shortcut, through_branch: `[blocks]`, norms of the two terms.
-      shortcut_share: `[blocks]`, the first over the sum of both; 0 in a plain net.
+      shortcut_share: `[blocks]`, the first norm over the sum of both; 0 in a plain net.
     """
     held = jax.lax.stop_gradient
 

@@ -1,4 +1,4 @@
-"""What probes find: of a network at hand, at the evaluations of a run, and in a checkpoint."""
+"""Results of probes: for a given network, at the evaluations of a run, and for a checkpoint."""
 
 import dataclasses
 import math
@@ -24,23 +24,23 @@ from resjax.training.programs import program
 from resjax.training.state import TrainState, begin_training, create_state
 
 FILE = "probes.jsonl"
-"""Of a run that is probed at its evaluations."""
+"""Name of the file in the directory of a run that is probed at its evaluations."""
 
 Arrays = dict[str, dict[str, np.ndarray]]
-"""What was found, {probe: {name: array}}."""
+"""Results of probes, {probe: {name: array}}."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """A network as the probes found it.
+    """The results of probes for a network.
 
     Attributes:
-      run: its name.
-      shortcut: its kind.
-      step: training steps that it had taken.
-      stages: number of blocks in each.
+      run: the name of the run.
+      shortcut: the value of `model.shortcut`.
+      step: training steps that the network had taken.
+      stages: number of blocks in each stage.
       examples: number of images, at most, that a probe was computed on.
-      found: probes that the network has nothing for are left out.
+      found: the results, without probes that have none for the network.
     """
 
     run: str
@@ -51,7 +51,7 @@ class Probed:
     found: Arrays
 
     def recorded(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The results as a dict that JSON can hold."""
         fields = {name: getattr(self, name) for name in ("run", "shortcut", "step", "examples")}
         return fields | {"stages": list(self.stages), "probes": as_lists(self.found)}
 
@@ -63,7 +63,10 @@ def compute_probes(
     batches: dict[str, Batch],
     begin: Callable[[str], None],
 ) -> Arrays:
-    """The arrays of some probes; `batches` are by split, and `begin` is called before each."""
+    """Computes probes by name; `batches` are by split, `begin(name)` is called before each probe.
+
+    Probes that have no result for the network are left out.
+    """
     found = {}
     for name in names:
         begin(name)
@@ -75,7 +78,7 @@ def compute_probes(
 
 
 def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
-    """Lists of numbers; null is what is not finite."""
+    """Converts arrays to lists of numbers, with None for numbers that are not finite."""
     return {
         probe: {name: _finite(np.asarray(array).tolist()) for name, array in arrays.items()}
         for probe, arrays in found.items()
@@ -85,16 +88,16 @@ def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
 class Recorder:
     """Adds a line to `probes.jsonl` at every evaluation of a run whose config names probes.
 
-    A line is written before the run counts its evaluation as done, and where a run goes on, lines
-    of later evaluations are removed, which it does again. So each has one line, however often the
-    run is interrupted.
+    A line is written before the run counts its evaluation as done. When a run is resumed, lines of
+    later evaluations are removed, as the run repeats these. So each evaluation has one line,
+    however often the run is interrupted.
 
     Args:
-      plan: of the run.
-      directory: of the run.
-      feed: of its images.
-      evaluated: steps that had been taken at the last evaluation that counts.
-      between: is called before every probe.
+      plan: the plan of the run.
+      directory: the directory of the run.
+      feed: the feed of its images.
+      evaluated: number of steps at the last evaluation that the run counts as done.
+      between: called before every probe.
     """
 
     def __init__(
@@ -114,7 +117,7 @@ class Recorder:
             rundir.write_lines(self.path, kept)
 
     def record(self, model: ResNet, state: TrainState, step: int) -> None:
-        """Probes what was evaluated; every host does, and the first one writes."""
+        """Probes the network that was just evaluated; every host does, and the first one writes."""
         if not self.names:
             return
         variables = jax.device_get(state.evaluated())
@@ -138,18 +141,18 @@ def probe_run(
     data: str | None = None,
     tell: Callable[[str], None] = lambda name: None,
 ) -> Probed:
-    """Probes the network of a run, as a checkpoint has it; on one device.
+    """Probes the network of a run in one of its checkpoints, on one device.
 
-    One that was imported has weights and no checkpoint, which are probed then.
+    A directory of imported weights has no checkpoint; there, the weights are probed.
 
     Args:
-      directory: of the run.
-      names: of the probes; all by default.
-      step: of the checkpoint, or 0 for the network before its first step, which the seed decides;
-        by default the newest that verifies.
+      directory: the directory of the run.
+      names: the names of the probes; all by default.
+      step: the step of the checkpoint, or 0 for the network before its first step, which the seed
+        decides; by default the newest checkpoint that verifies.
       examples: number of images; by default that of the run's config.
-      data: to probe imported weights on, as `data.name`; by default those of their config.
-      tell: is called with the name of each probe when it begins.
+      data: the `data.name` to probe imported weights on; by default that of their config.
+      tell: called with the name of each probe when it begins.
 
     Raises:
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
@@ -191,7 +194,7 @@ def probe_run(
 
 
 def _refuse_more_than_there_are(examples: int | None, names: list[str], plan: Plan) -> None:
-    """Raises ConfigError if no split that is probed has as many examples as were asked for."""
+    """Raises ConfigError if none of the splits to be probed has as many examples as asked for."""
     sizes = {split: len(plan.source.splits[split]) for split in {PROBES[n].split for n in names}}
     if examples and examples > max(sizes.values()):
         there = " and ".join(f"{size} of {split}" for split, size in sorted(sizes.items()))
@@ -199,7 +202,7 @@ def _refuse_more_than_there_are(examples: int | None, names: list[str], plan: Pl
 
 
 def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:
-    """The network of a file of weights, and a state that has taken no step with them."""
+    """The network of a file of weights, and a training state with them at step 0."""
     read = weights.read_weights(directory)
     classes = len(read.about.class_names)
     if classes != plan.model.classes:
@@ -212,7 +215,7 @@ def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:
 
 
 def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, TrainState]:
-    """The network of a checkpoint, and its state."""
+    """The network of a checkpoint, and its training state."""
     if step == 0 and plan.start:
         raise ConfigError(
             f"{directory} starts from the weights of {plan.config.train.init_from}; probe that run"
@@ -224,7 +227,7 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
         model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
     )
     if path is None:
-        # An average of no steps is nothing yet.
+        # Before the first step there is nothing to average.
         return model, state.replace(average=None)
     checkpoints = Checkpoints(directory, plan.parallel, config.checkpoint.keep)
     try:
@@ -234,7 +237,7 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
 
 
 def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, checkpoint.Facts]:
-    """That of a step, or the newest; verified, and of this run and these data."""
+    """The checkpoint of a step, or the newest, with its facts: verified, of this run and data."""
     steps = [path for path in checkpoint.found(directory) if not checkpoint.is_partial(path)]
     there = sorted({int(path.name.partition(".")[0]) for path in steps})
     remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
@@ -259,7 +262,7 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
 
 
 def _batches(names: list[str], feed: Feed, examples: int) -> dict[str, Batch]:
-    """The same images whenever they are asked for, as evaluation sees them, by split."""
+    """The first images of each split that the probes use, as evaluation sees them, by split."""
     splits = {PROBES[name].split for name in names}
     return {split: jax.device_get(feed.first_examples(split, examples)) for split in splits}
 

@@ -1,4 +1,4 @@
-"""How strongly the layers respond."""
+"""The strength of the layers' responses."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from resjax.probes.walk import Bound, exact, forward
 def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     """Standard deviations of layer responses (He et al. 2015, figure 7).
 
-    A response is the output of a 3x3 layer behind its normalisation, and ahead of the activation or
-    the sum. Where no normalisation follows the layer it is the output of the layer itself. Of a
-    fully connected net it is that of every dense layer of the branches.
+    A response is the output of a 3x3 layer after its normalisation, and before the activation or
+    the sum. Where no normalisation follows the layer, it is the output of the layer itself. In a
+    fully connected net every dense layer of the branches has a response.
 
     Returns:
-      deviation: `[blocks, layers]`, over examples, pixels and channels.
+      deviation: `[blocks, layers]`, standard deviation over examples, pixels and channels.
     """
 
     def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
@@ -31,7 +31,7 @@ def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
 
 
 def response_names(block: Block, parts: Any) -> list[str]:
-    """Of the parts whose outputs are the responses of the block's largest layers."""
+    """Names of the parts whose outputs are the responses of the block's layers of largest size."""
     order, layers = block.parts.order, block.layers
     largest, names = max(layer.size for layer in layers), []
     for number, layer in enumerate(layers, start=1):

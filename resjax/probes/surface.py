@@ -11,7 +11,7 @@ from resjax.ops.random import random_key
 from resjax.probes.walk import mean_loss
 
 POINTS, REACH = 15, 1.0
-"""Of the grid along each direction, and how far it goes in units of the filters' norms."""
+"""Points of the grid along each direction, and its half-width in units of the filters' norms."""
 
 
 def surface(
@@ -24,12 +24,13 @@ def surface(
 ) -> dict[str, jax.Array]:
     """The mean loss at params + a d1 + b d2, in evaluation mode (Li et al. 2018, section 4).
 
-    The directions are random, with every filter as long as that of the network. Seeds of directions
-    are those of parameters: networks with equal layers are seen along equal noise.
+    The directions are random, and every filter of theirs has the norm of the network's own. They
+    depend only on the seed and the shapes of the parameters, so that networks with equal layers are
+    seen along the same noise.
 
     Returns:
       offset: `[points]`, the values of a and of b, from -reach to reach.
-      loss: `[points, points]`, by a and b.
+      loss: `[points, points]`, the loss by a and b.
     """
     first, second = (
         direction(variables["params"], key) for key in jax.random.split(random_key(seed))
@@ -48,9 +49,9 @@ def surface(
 
 
 def direction(params: Any, key: jax.Array) -> Any:
-    """Normal noise whose filters have the norms of those in `params`; zero where there are none.
+    """Draws normal noise with the norm of each filter in `params`; zero for scales and biases.
 
-    A filter is what makes one output of a kernel. Scales and biases are left where they are.
+    A filter is the part of a kernel that computes one output channel.
     """
     leaves, structure = jax.tree.flatten_with_path(params)
     keys = jax.random.split(key, len(leaves))

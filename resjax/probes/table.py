@@ -17,15 +17,15 @@ from resjax.probes.surface import surface
 
 
 class Probe(NamedTuple):
-    """A subject and how it is measured.
+    """A measurement inside of a network.
 
     Attributes:
-      measure: `measure(model, variables, batch)`, a pure function to {name: array}; the first axis
-        of an array is that of the blocks, in the order of the network, and a number is of the whole
-        network. Empty if the network has nothing of the kind.
-      split: that the images are of.
+      measure: `measure(model, variables, batch)`, a pure function to {name: array}. The first axis
+        of an array is that of the blocks, in the order of the network; a scalar is for the whole
+        network. The result is {} if the network has nothing of the kind.
+      split: the split that the images are taken from.
       by_block: whether there are arrays by block at all.
-      quantity: what all its arrays are of, with the unit, if they are of one.
+      quantity: the quantity that all arrays hold, with its unit; empty if they differ.
     """
 
     measure: Callable[..., dict[str, jax.Array]]
@@ -47,7 +47,7 @@ PROBES: dict[str, Probe] = {
 
 
 def chosen(names: str, what: str) -> list[str]:
-    """The probes in a list with commas; none if it is empty.
+    """The names of probes in a list with commas, without repetitions.
 
     Raises:
       ConfigError: for a name that is not in the table; `what` says where it comes from.

@@ -1,4 +1,4 @@
-"""A network taken block by block: what a probe does at each of them, forward and backward.
+"""Walks through a network block by block, forward and backward, with a visit at each block.
 
 The stem and the head are the network's own; each stage is replaced by a loop over its blocks, whose
 variables are stacked, so that a probe compiles in the same time whatever the depth.
@@ -22,9 +22,9 @@ from resjax.training.metrics import measure
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """A block with its variables, in evaluation: nothing is dropped.
+    """A block with its variables, in evaluation mode: nothing is dropped.
 
-    A probe that wants the statistics of the batch walks the network that
+    To normalise by the batch, a probe walks the network that
     `resjax.training.evaluation.measuring` makes.
     """
 
@@ -32,9 +32,9 @@ class Bound:
     variables: Any
 
     def __call__(self, x: jax.Array, terms: Callable | None = None) -> jax.Array:
-        """`[N, H, W, C]` to the output of the block.
+        """The output of the block for x `[N, H, W, C]`.
 
-        `terms(x, branch)` are what the shortcut is given in their place.
+        The shortcut receives the pair `terms(x, branch)` in the place of x and branch, if given.
         """
 
         def join(next_call, args, kwargs, context):
@@ -48,9 +48,10 @@ class Bound:
             return self._apply(x)[0]
 
     def observed(self, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        """The output, and what the parts of the block return, {part: ...} as they are nested.
+        """The output, and the outputs of the block's parts, {part: ...} nested as the modules are.
 
-        The terms of the sum are in "shortcut": "branch", "sum", and "shortcut" if there is one.
+        The entry "shortcut" has the terms of the sum: "branch", "sum", and "shortcut" unless the
+        net is plain.
         """
         y, left = self._apply(x, capture_intermediates=True)
         return y, _unwrapped(left["intermediates"])
@@ -72,8 +73,9 @@ def forward(
 ) -> tuple[jax.Array, Any]:
     """Runs the network with `visit(block, x, row)` in the place of every block.
 
-    It returns what goes on, and what is kept; `row` is that of `given`, whose leaves are
-    `[blocks, ...]`. Returns the logits, and what was kept of all blocks, `[blocks, ...]`.
+    A visit returns the input of the next block, and a tree to keep; `row` is the block's element of
+    `given`, whose leaves are `[blocks, ...]`. Returns the logits, and the trees of all blocks with
+    leaves `[blocks, ...]`.
     """
     kept, done = [], 0
 
@@ -91,11 +93,11 @@ def forward(
 
 
 def backward(model: ResNet, variables: Any, batch: Batch, visit: Visit) -> Any:
-    """Takes the gradient of the batch's mean loss through the network, from the last block on.
+    """Takes the gradient of the batch's mean loss back through the network, from the last block.
 
     `visit(block, x, gradient)` gets the input of a block and the gradient at its output, and
-    returns the gradient at x, and what is kept. Returns the latter, `[blocks, ...]` in the order of
-    the network.
+    returns the gradient at x, and a tree to keep. Returns the trees of all blocks with leaves
+    `[blocks, ...]`, in the order of the network.
     """
     passed, last = [], None
 
@@ -128,7 +130,7 @@ def mean_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def mean_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The fraction of the examples that are wrong."""
+    """The fraction of the examples that are classified wrongly."""
     return measure(logits, labels).errors / len(labels)
 
 
@@ -138,14 +140,14 @@ def norm(x: Any) -> jax.Array:
 
 
 def exact(x: jax.Array) -> jax.Array:
-    """X in at least float32."""
+    """Converts x to at least float32."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def identity(x: jax.Array, y: jax.Array) -> jax.Array:
-    """X in the shape of y: itself, or shortcut A of He et al. 2015 where the shape changes.
+    """Brings x into the shape of y: by shortcut A of He et al. 2015 where the shape changes.
 
-    NaN where y has fewer channels.
+    The result is NaN if y has fewer channels.
     """
     if y.shape[-1] < x.shape[-1]:
         return jnp.full_like(y, jnp.nan)
@@ -156,7 +158,7 @@ def identity(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Segment:
-    """Equal blocks that follow each other; their variables are stacked."""
+    """Equal blocks in a row; their variables are stacked along a leading axis."""
 
     module: Block
     variables: Any
@@ -201,7 +203,7 @@ def _with_stages(
 
 
 def _unwrapped(tree: Any) -> Any:
-    """Outputs of modules, without the tuple and the name of the method that Flax puts around."""
+    """Strips from outputs of modules the tuple and the method's name that Flax puts around them."""
     if not isinstance(tree, dict):
         return tree
     found = {name: _unwrapped(below) for name, below in tree.items() if name != "__call__"}
