@@ -1,4 +1,4 @@
-"""Configs: the one of all defaults, how two differ, and how a wrong name is refused."""
+"""Configs: their defaults, their differences, and the refusal of unknown names."""
 
 import difflib
 import functools
@@ -16,14 +16,14 @@ class ConfigError(ValueError):
 
 
 class Notice(UserWarning):
-    """What a person is to know of a run that goes on all the same.
+    """A warning that a person is to read, of a run that goes on all the same.
 
-    The command tells it whatever the environment says of warnings.
+    The command prints it whatever the environment says of warnings.
     """
 
 
 class UnknownName(ConfigError):
-    """A name that is not in the table of its key; `key` is that."""
+    """A name that is not in the table of its key; the key is `key`."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)
@@ -31,7 +31,7 @@ class UnknownName(ConfigError):
 
 
 def message_of(error: BaseException) -> str:
-    """The message of an exception, in a line; empty if it has none, or fails to give one."""
+    """The message of an exception, in one line; empty if it has none, or fails to give one."""
     try:
         return " ".join(str(error).split())
     except Exception:
@@ -39,7 +39,7 @@ def message_of(error: BaseException) -> str:
 
 
 def type_and_message(error: BaseException) -> str:
-    r"""The type of an exception and its message, in a line.
+    r"""The type of an exception and its message, in one line.
 
     >>> type_and_message(ValueError("a\nb")), type_and_message(KeyError())
     ('ValueError: a b', 'KeyError')
@@ -49,7 +49,7 @@ def type_and_message(error: BaseException) -> str:
 
 
 def default_config() -> ConfigDict:
-    """The value of every key, for an experiment file to start from."""
+    """A config with the default of every key, for an experiment file to start from."""
     values: dict[str, Any] = {}
     for key, entry in KEYS.items():
         section, _, name = key.rpartition(".")
@@ -59,7 +59,7 @@ def default_config() -> ConfigDict:
 
 @functools.cache
 def defaults() -> Mapping[str, Any]:
-    """{dotted key: value} of `default_config`."""
+    """The defaults as {dotted key: value}."""
     return MappingProxyType(flatten(default_config()))
 
 
@@ -67,7 +67,7 @@ _NESTED = (ConfigDict, dict)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping to {dotted key: value}.
+    """Flattens a nested mapping to {dotted key: value}.
 
     >>> flatten({"model": {"depth": 56}, "seed": 0})
     {'model.depth': 56, 'seed': 0}
@@ -86,7 +86,7 @@ def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
 
     Args:
       config: a config, or a section of one.
-      section: the name of that.
+      section: the name of the section; empty for a whole config.
     """
     known = defaults()
     for key in flatten(config, section and f"{section}."):
@@ -95,7 +95,7 @@ def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
-    """What differs between two {key: value} that are at two places; empty if nothing does."""
+    """Describes how two {key: value} differ, which are at two `places`; empty if they are equal."""
     first, second = places
     return "; ".join(
         f"{key} is {one.get(key)!r} {first}, {other.get(key)!r} {second}"
@@ -105,11 +105,11 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) 
 
 
 MOST_LISTED = 30
-"""Names in a line; of more the most similar are told."""
+"""Most names that a message lists; of more, it gives the most similar ones."""
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """The remedy for a misspelt name: the most similar known ones, or the list if it is short.
+    """The remedy for an unknown name: the most similar known ones, or all if they are few.
 
     >>> nearest("learning_rte", ["optim.name", "optim.learning_rate"])
     'nearest: optim.learning_rate'
@@ -126,7 +126,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def nearest_key(key: str, known: list[str]) -> str:
-    """The remedy for a key that there is not: the one that has another name here, or `nearest`.
+    """The remedy for an unknown key: its name in resjax if other programs use it, or `nearest`.
 
     >>> nearest_key("train.epochs", ["train.duration"])
     "use train.duration='30 epochs'"
@@ -136,7 +136,7 @@ def nearest_key(key: str, known: list[str]) -> str:
 
 
 def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
-    """`table[name]`, or a ConfigError that lists what there is."""
+    """Looks a name up in a table; raises UnknownName, which lists the names, if it is not there."""
     if name not in table:
         meant = NAMES.get(what, {}).get(name.lower())
         message = f"unknown {what} {name!r}; choose one of: {', '.join(table)}"
@@ -145,14 +145,14 @@ def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
 
 
 def _of_numpy(value: Any) -> bool:
-    """Whether it is a number of NumPy, or a sequence with one; NumPy need not be imported."""
+    """Tells whether a value is a NumPy scalar, or a sequence with one; does not import NumPy."""
     if isinstance(value, list | tuple):
         return any(map(_of_numpy, value))
     return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
 
 
 def of_python(value: Any) -> Any:
-    """A value with numbers of Python in the place of those of NumPy."""
+    """Converts NumPy scalars in a value to numbers of Python."""
     if not _of_numpy(value):
         return value
     return tuple(map(of_python, value)) if isinstance(value, list | tuple) else value.item()
@@ -163,10 +163,10 @@ PLAIN = "plain"
 
 
 def use_own_values(config: ConfigDict) -> None:
-    """Makes numbers of NumPy those of Python, and a shortcut `plain` the `none` that it means.
+    """Converts NumPy scalars in a config to numbers of Python, and a shortcut `plain` to `none`.
 
-    The latter unless an experiment has one so named. A run has the same name whichever of the two
-    was written.
+    An experiment's own shortcut of the name `plain` stays. So a run has the same name whichever way
+    a value was written.
     """
     found = {key: of_python(value) for key, value in flatten(config).items() if _of_numpy(value)}
     if found:

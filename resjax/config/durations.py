@@ -14,23 +14,30 @@ MOST_STEPS = 10**8
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """What converts a duration to steps: examples in an epoch, examples in a step, steps in all."""
+    """A converter of durations to steps.
+
+    Attributes:
+      epoch_examples: examples in an epoch.
+      batch_size: examples in a step.
+      total_steps: steps of the whole run; None if they are not known yet.
+    """
 
     epoch_examples: int
     batch_size: int
     total_steps: int | None = None
 
     def steps(self, duration: str, times: int = 1) -> int:
-        """`times` times a duration such as "15 epochs", "64000 steps", "1e6 examples" or "50%".
+        """The steps in `times` times a duration: "15 epochs", "64000 steps", "1e6 examples", "50%".
 
-        Rounded up to whole steps, so that n epochs see every example n times.
+        They are rounded up, so that n epochs see every example at least n times.
 
         >>> clock = Clock(epoch_examples=50_000, batch_size=128, total_steps=64_000)
         >>> clock.steps("1 epoch"), clock.steps("50%"), clock.steps("1e6 examples")
         (391, 32000, 7813)
 
         Raises:
-          ConfigError: if the text is no duration, or a share of a run of unknown length.
+          ConfigError: if the text is no duration, a share of a run of unknown length, or more than
+            `MOST_STEPS`.
         """
         number, unit = parse_duration(duration)
         if unit == "%" and self.total_steps is None:
@@ -64,7 +71,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?
 
 
 def parse_duration(text: Any) -> tuple[Fraction, str]:
-    """The number and the unit: `step`, `epoch`, `example` or `%`.
+    """Parses a duration to its number and its unit: `step`, `epoch`, `example` or `%`.
 
     >>> parse_duration("1.5 epochs")
     (Fraction(3, 2), 'epoch')
@@ -83,6 +90,6 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
 
 @functools.lru_cache
 def _parsed(text: str) -> tuple[Fraction, str] | None:
-    """What was parsed, once: every run of a grid has the same few."""
+    """Parses a duration, or gives None; cached, as all runs of a grid have the same few."""
     match = _DURATION.fullmatch(text.strip())
     return (Fraction(match[1]), match[2]) if match else None

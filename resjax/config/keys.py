@@ -1,4 +1,4 @@
-"""What an experiment may vary: every key of a config, its default, its meaning and its values.
+"""The keys that an experiment may vary: their defaults, their meanings and their values.
 
 A new key is one entry of `KEYS`. A default never changes its meaning once runs exist, and a key
 that is added later has a default that keeps the old behaviour: the keys that differ name a run.
@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What is said of a key.
+    """A key's default, meaning and values.
 
     Attributes:
-      default: its value where an experiment does not set it; every value has the type of that.
-      meaning: what it says, in Markdown; a value in backticks is one that the key takes.
-      within: of a number the lowest and the highest value, both included.
-      pair: of a tuple of two numbers, the lower one first, what both are within.
-      names: those that it takes, where they are in no table beside what they name.
-      expected: in words what it takes, where neither its type nor a table of names says so.
-      duration: whether it holds a duration, or a tuple of them.
-      decides: what depends on it: the `result` of a run, its last `bits` alone, as where equal sums
-        are taken in another order, or `nothing` of it.
+      default: the value where an experiment does not set the key; every value has its type.
+      meaning: the meaning of the key, in Markdown; values in backticks are values that it takes.
+      within: the lowest and the highest value of a number, both included.
+      pair: the lowest and the highest value in a tuple of two numbers, the lower one first.
+      names: the names that the key takes, if no table in the code has them.
+      expected: a description of its values, where neither their type nor a table of names says it.
+      duration: whether the value is a duration, or a tuple of durations.
+      decides: what depends on the key: the `result` of a run, its last `bits` alone, as where equal
+        sums are taken in another order, or `nothing` of it.
     """
 
     default: Any
@@ -35,7 +35,7 @@ class Key:
 
     @property
     def execution(self) -> bool:
-        """Whether it says how a run is executed and not what it computes; then it names no run."""
+        """Tells whether the key decides only how a run is executed; it is then in no run's name."""
         return self.decides != "result"
 
 
@@ -51,7 +51,7 @@ SECTIONS: dict[str, str] = {
     "resources": "What Ray reserves for a run; other launchers do not read it.",
     "eval": "When a run is evaluated, on what, and which evaluation counts.",
 }
-"""What the keys of each part of a config are about, in the order of the reference."""
+"""The subject of the keys in each section of a config, in the order of the reference."""
 
 KEYS: dict[str, Key] = {
     "seed": Key(0,
@@ -381,7 +381,7 @@ KEYS: dict[str, Key] = {
         "First images of a split that probes are computed on.",
         (1, 2**31 - 1), "a positive number of examples, such as 512", decides="nothing"),
 }  # fmt: skip
-"""{dotted key: what is said of it}, in the order of the reference."""
+"""All keys by their dotted names, in the order of the reference."""
 
 WORDS: dict[str, str] = {
     "epochs": "train.duration='30 epochs'",
@@ -441,7 +441,7 @@ WORDS: dict[str, str] = {
     "val_every": "eval.every",
     "eval_interval": "eval.every",
 }
-"""Keys by the names that other programs give them, as options and in their configs."""
+"""Keys of resjax by the names that other programs give them, as options and in their configs."""
 
 NAMES: dict[str, dict[str, str]] = {
     "model.shortcut": {
@@ -470,4 +470,4 @@ NAMES: dict[str, dict[str, str]] = {
     "train.parallel": {"ddp": "jit", "dp": "pmap"},
     "eval.select": {"last": "final"},
 }  # fmt: skip
-"""Values of keys by the names that others give them, {key: {name there: name here}}."""
+"""Values of keys by the names that other programs give them, {key: {name there: name here}}."""

@@ -14,14 +14,14 @@ from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS
 
 MOST_BYTES = 200
-"""Longest name that becomes part of a path: file systems take 255, and more is added to it."""
+"""Most bytes of a name that becomes part of a path: file systems take 255, and it is extended."""
 
 
 def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that decide a result and differ from their defaults, {dotted key: value}.
 
-    Two configs in which these are equal are the same run, also when a later version of resjax has
-    more keys: those have defaults that keep the old behaviour.
+    Two configs in which these are equal are the same run, even if a later version of resjax adds
+    keys: the defaults of those keep the old behaviour.
 
     >>> deciding_keys({"model": {"depth": 56, "width": 0, "remat": True}})
     {'model.depth': 56}
@@ -39,7 +39,7 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_one_spelling(key: str, value: Any, default: Any) -> Any:
-    """A value as it is compared: a float if the default is one, and a duration as it is parsed."""
+    """A value in the form for comparisons: a float if the default is one, durations parsed."""
     if isinstance(default, float):
         return float(value)
     if KEYS[key].duration and isinstance(default, str):
@@ -65,7 +65,7 @@ def run_id(config: ConfigDict) -> str:
 
 
 def composed(name: str) -> str:
-    r"""A name as most systems spell it: its letters with their accents, which macOS takes apart.
+    r"""A name in the Unicode form NFC, with letters and accents together, which macOS takes apart.
 
     >>> composed("cafe\u0301") == "caf\u00e9"
     True
@@ -74,7 +74,7 @@ def composed(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as one part of a path, which neither leaves its directory nor hides in it.
+    """Makes a name one part of a path, which neither leaves its directory nor is hidden in it.
 
     >>> plain("my shortcut"), plain("../../escaped"), plain("..")
     ('my shortcut', '__.._escaped', '_')

@@ -1,4 +1,4 @@
-"""Keys of a config that the command line sets: `--config.KEY=VALUE`."""
+"""Overrides of keys of a config on the command line, `--config.KEY=VALUE`."""
 
 import re
 
@@ -11,10 +11,10 @@ from resjax.config.validation import validate
 
 
 def override(config: ConfigDict, overrides: list[str]) -> list[str]:
-    """Does what `--config.KEY=VALUE` say, and returns the keys.
+    """Sets the keys of a config by words `--config.KEY=VALUE`, and returns these keys.
 
     Raises:
-      ConfigError: for a key that there is not, and a value that its key does not take.
+      ConfigError: for an unknown key, or a value that its key does not take.
     """
     known, overridden = flatten(config), []
     for word in overrides:
@@ -40,7 +40,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
 
 
 def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
-    """What to say of a word that absl refuses: in the words of its key, if the key is known."""
+    """The message for a word that absl refuses: what its key expects, or what absl `said`."""
     for key, word in zip(keys, overrides, strict=True):
         if key in KEYS and said.startswith(f"flag {word}: "):
             entry, value = KEYS[key], word.partition("=")[2]
@@ -49,10 +49,10 @@ def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
 
 
 WORDS = {bool: "True or False", tuple: "a tuple, such as ('50%', '75%')"}
-"""What a key takes whose `expected` is empty, by the type of its default."""
+"""Descriptions of values, by the type of a key's default, for keys whose `expected` is empty."""
 
 
 def refuse(words: list[str]) -> None:
-    """Raises ConfigError for arguments that nothing has asked for."""
+    """Raises ConfigError for the first of the arguments that nothing takes, if there are any."""
     if words:
         raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")

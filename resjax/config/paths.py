@@ -1,4 +1,4 @@
-"""Files and directories by the names that people write: on the command line and in configs."""
+"""Paths as people write them, on the command line and in configs."""
 
 import os
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 from resjax.config import ConfigError
 
 MOST_BYTES, MOST_BYTES_IN_ALL = 255, 4095
-"""Of a name and of a path, by the limits of Linux, which other systems have too, or smaller ones.
+"""Most bytes of a name and of a path on Linux; other systems have the same limits or smaller ones.
 
-A longer one would be found out in the middle of what is written.
+A path that is too long is refused at once, and not in the middle of writing.
 """
 
 
 def local(name: str | Path, said_by: str = "") -> Path:
-    """A file or directory of this machine, in which ~ is a home directory.
+    """The path of a file or directory of this machine, with ~ for a home directory.
 
     Args:
-      name: as it was written.
-      said_by: what precedes it in a message, such as "data.dir=".
+      name: the path as it was written.
+      said_by: the words before it in a message, such as "data.dir=".
 
     Raises:
-      ConfigError: for an empty name, a URL, the home of a user that there is not, or what no file
+      ConfigError: for an empty name, a URL, the home of an unknown user, or a name that no file
         system takes.
     """
     text = str(name)
@@ -54,10 +54,10 @@ def local(name: str | Path, said_by: str = "") -> Path:
 
 
 def experiment_file(reference: str) -> tuple[Path, str]:
-    """The file and the argument of `FILE` or `FILE:ARG`.
+    """Splits `FILE` or `FILE:ARG` into the path and the argument.
 
     Raises:
-      ConfigError: as `local`.
+      ConfigError: as `local` does.
     """
     file, _, argument = reference.partition(":")
     return local(reference if argument.startswith("//") else file, "--config="), argument

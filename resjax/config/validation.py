@@ -1,4 +1,4 @@
-"""What is refused of a config whatever the data."""
+"""Checks of a config that do not depend on the data."""
 
 from typing import Any
 
@@ -10,11 +10,10 @@ from resjax.config.keys import KEYS
 
 
 def validate(config: ConfigDict) -> None:
-    """Refuses unknown keys, and values that the entry of their key does not take.
+    """Refuses unknown and missing keys, and values that the entry of their key does not take.
 
-    Names that are in tables, as of models, shortcuts, data and schedules, and depths that do not
-    exist, are refused where they are looked up: `resjax.training.plan.make_plan` does so before any
-    compilation.
+    Unknown names of models, shortcuts, data or schedules, and depths that do not exist, are refused
+    where they are looked up: `resjax.training.plan.make_plan` does so before any compilation.
 
     Raises:
       ConfigError: naming the key, the value and what is expected.
@@ -53,7 +52,7 @@ def refuse_value(key: str, value: Any) -> None:
 
 
 def _is_pair(value: list[Any], lowest: float, highest: float) -> bool:
-    """Whether a list is of two numbers in order within bounds."""
+    """Tells whether a list has two numbers, in order and within bounds."""
     numbers = len(value) == 2 and all(type(number) in (int, float) for number in value)
     return numbers and lowest <= value[0] <= value[1] <= highest
 
