@@ -1,4 +1,4 @@
-"""What the command `resjax` can be told, and its help."""
+"""The arguments of the command `resjax`, and its help."""
 
 import argparse
 import re
@@ -18,13 +18,13 @@ A laboratory for deep residual learning in JAX: what does the shortcut do as
 networks get deep?"""
 
 KEY_OPTION = "--config.KEY"
-"""Stands in the help for an option of every key of a config."""
+"""The option that stands in the help for those of all keys of a config."""
 
 ENDINGS = {
     True: f"{EXIT_UNFINISHED} unfinished: start it again",
     False: f"{EXIT_INTERRUPTED} interrupted",
 }
-"""The exit code of an interrupted command, by whether it goes on if it is started again."""
+"""Exit codes of interrupted commands, by whether a command goes on if it is started again."""
 
 EXAMPLES = (
     "resjax init mine",
@@ -34,10 +34,10 @@ EXAMPLES = (
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the command, and those that say the experiment, each in their order.
+    """Splits off the arguments `--config...` that describe the experiment, both in their order.
 
-    argparse cannot do this: it takes an unknown option for a positional argument if there is a
-    space in it, and durations have one.
+    Returns the other arguments and those of the experiment. argparse cannot do this: it takes an
+    unknown option for a positional argument if there is a space in it, and durations have one.
 
     Raises:
       ConfigError: for an option that has no value.
@@ -54,23 +54,23 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_switch(option: str) -> bool:
-    """Whether an option of the config stands for True where it has no value."""
+    """Tells whether an option of the config means True where it has no value."""
     entry = KEYS.get(option.removeprefix("--config."))
     return entry is not None and isinstance(entry.default, bool)
 
 
 def _value_of(option: str, following: str | None) -> str:
-    """The value of an option from the word that follows it."""
+    """The value of an option, which is the word that follows it; ConfigError if there is none."""
     if following is None or following.startswith("--"):
         raise ConfigError(f"{option} has no value; write {option}=VALUE")
     return following
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The options of a command, which is in `command`, from what `split` gives.
+    """Parses the arguments of a command, as `split` gives them; its name is in `command`.
 
     Raises:
-      ConfigError: for what there is not, with the nearest that there is.
+      ConfigError: for an unknown command, argument or option, with the nearest known ones.
     """
     names = [word for word in arguments if not word.startswith("-")]
     if not names and not {"-h", "--help", "--version"} & set(arguments):
@@ -91,7 +91,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str:
-    """What an option that there is not was meant for: a key of that name, or a similar option."""
+    """The remedy for an unknown option: a key of that name, or the most similar options."""
     name = unknown.lstrip("-").replace("-", "_")
     keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
     keys = keys or [WORDS[word] for word in WORDS if word == name]
@@ -103,7 +103,7 @@ def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; which one is in `options.command`."""
+    """The parser of all commands; it puts the name of the command into `command`."""
     parser = Parser(
         prog="resjax",
         usage="resjax COMMAND [options]",
@@ -135,13 +135,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def command_parser(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
-    """That of a command, inside of that of all."""
+    """The parser of one command, inside of the parser of all commands."""
     [commands] = [action for action in parser._actions if action.dest == "command"]
     return commands.choices[name]
 
 
 def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
-    """What `split` takes out before the rest is parsed, for the help to have it."""
+    """Adds to a parser, for its help alone, the options that `split` takes out beforehand."""
     group = parser.add_argument_group("the experiment")
     if command.experiment:
         group.add_argument(
@@ -166,7 +166,7 @@ def _exits() -> str:
 
 
 def _notes(command: Command) -> str:
-    """What follows the options in the help of a command."""
+    """The text after the options in the help of a command."""
     notes = command.notes() if callable(command.notes) else command.notes
     ended = f"exit codes: 0 done, 1 failed, 2 refused, {ENDINGS[command.goes_on]}\n"
     return "\n".join(part for part in (notes, ended, _listed(command.examples)) if part)

@@ -1,7 +1,7 @@
-"""What a shell is told that completes a word of the command `resjax`.
+"""Completions of a word of the command `resjax`, as a shell asks for them.
 
 `resjax completion SHELL` prints the script that asks; the answers come from the parser of the
-commands, so that they are those of the version that is installed.
+commands, and so fit the version that is installed.
 """
 
 import argparse
@@ -23,10 +23,10 @@ START = "--config."
 """The start of the options that set a key of a config."""
 
 OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
-"""The line by which an experiment file adds a shortcut to the table."""
+"""Pattern of the line by which an experiment file adds a shortcut to the table."""
 
 OWN_NAMES = {"model.shortcut": OWN_SHORTCUT, "model.shortcut_base": OWN_SHORTCUT}
-"""Keys that take names of an experiment file, and what finds those in it."""
+"""Keys that take names which an experiment file defines, and the patterns that find these."""
 
 
 def complete() -> None:
@@ -35,7 +35,7 @@ def complete() -> None:
 
 
 def completing_parser() -> argparse.ArgumentParser:
-    """That of all commands, with an option for each key of a config, and what completes values."""
+    """The parser of all commands, with an option for each key of a config, and completers."""
     parser = make_parser()
     for name, command in COMMANDS.items():
         own = command_parser(parser, name)
@@ -50,10 +50,13 @@ def completing_parser() -> argparse.ArgumentParser:
 
 
 class Finder(CompletionFinder):
-    """Ends options that take a value with "=", and shows keys of a config once they are begun."""
+    """Finds completions: options that take a value end with "=".
+
+    Of keys of a config it shows only their common start, until that is written.
+    """
 
     def filter_completions(self, completions: list[str]) -> list[str]:
-        """What is shown of what fits."""
+        """The completions to show, of those that fit the word."""
         found = super().filter_completions(completions)
         if any(not word.startswith(START) for word in found):
             found = list(dict.fromkeys(START if word.startswith(START) else word for word in found))
@@ -91,7 +94,7 @@ def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
-    """What fits in the lines of the experiment file, which is read and not run."""
+    """Matches of a pattern in the lines of the experiment file, which is read and not run."""
     try:
         text = decode_source(experiment_file(parsed_args.config)[0].read_bytes())
     except (AttributeError, OSError, SyntaxError, ValueError):
@@ -130,4 +133,4 @@ COMPLETERS: dict[str, Any] = {
     "KIND": partial(_values, "model.shortcut"),
     "ORDER": partial(_values, "model.order"),
 }
-"""What completes a value, by what the help calls it; other values are not completed."""
+"""Completers of values, by the names of the values in the help; others are not completed."""

@@ -16,10 +16,10 @@ class Entry:
     """A key of a config.
 
     Attributes:
-      key: dotted.
-      said: what `KEYS` says of it.
-      choices: the names that it takes, empty if it takes anything else than names.
-      expected: in words, what it takes.
+      key: the dotted name of the key.
+      said: its entry in `KEYS`.
+      choices: the names that it takes; empty if its values are not names.
+      expected: a description of its values.
     """
 
     key: str
@@ -29,13 +29,13 @@ class Entry:
 
     @property
     def section(self) -> str:
-        """The part of the config that it is in, empty for `seed`."""
+        """The section of the config that the key is in; empty for `seed`."""
         return self.key.rpartition(".")[0]
 
 
 @functools.cache
 def entries() -> Mapping[str, Entry]:
-    """{dotted key: entry} of every key, in the order of `KEYS`.
+    """The entries of all keys, {dotted key: entry}, in the order of `KEYS`.
 
     >>> entries()["norm.position"].choices
     ('before', 'after')
@@ -107,7 +107,7 @@ def _expected(key: str, names: tuple[str, ...]) -> str:
 
 
 def _choices() -> dict[str, tuple[str, ...]]:
-    """{key: names}, from the entries of `KEYS` and the tables that names are looked up in."""
+    """The names that keys take, {key: names}, from `KEYS` and the tables with these names."""
     from resjax.data.folder import ON_BAD
     from resjax.data.resident import STATISTICS
     from resjax.models.build import AUTO, CHOICES

@@ -1,4 +1,4 @@
-"""The command `resjax`: parses, calls, prints."""
+"""The command `resjax`: parsing of its arguments, the call, its errors and its exit code."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from resjax.runs.interruption import how_to_go_on, interruptible
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command, and returns what `resjax.cli.exits` says."""
+    """Runs one command, and returns an exit code of `resjax.cli.exits`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     set_up()
     for stream in (sys.stdout, sys.stderr):
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """The exit code of a command; a refusal is told in a line."""
+    """Runs one command and returns its exit code; prints errors of the user's in one line."""
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
@@ -62,7 +62,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _not_ours(error: BaseException) -> object:
-    """The line about an error of an experiment, or of JAX without a device; None for any other."""
+    """The line for an error in an experiment, or of JAX without a device; None for other errors."""
     grid = sys.modules.get("resjax.sweeps.grid")  # imported if an experiment is
     if grid and (reason := grid.fault(error)):
         return reason
@@ -75,9 +75,9 @@ def _not_ours(error: BaseException) -> object:
 
 @contextmanager
 def _drawing_into_files() -> Iterator[None]:
-    """Has matplotlib draw into files; the environment may name what another process shows.
+    """Has matplotlib draw into files, whatever backend the environment names.
 
-    A notebook hands its own backend on to the commands in it, and not each can have that.
+    A notebook passes its own backend on to the commands that it starts, which may not have it.
     """
     name, before = "MPLBACKEND", os.environ.get("MPLBACKEND")
     if "ipykernel" in sys.modules:  # this process is the notebook's, whose figures stay there
@@ -94,10 +94,10 @@ def _drawing_into_files() -> Iterator[None]:
 
 
 def command() -> NoReturn:
-    """The console script: `main`, then the end of the process.
+    """Runs `main` as the console script, and ends the process with its exit code.
 
-    After an interruption, or while it waits for other hosts, it ends without Python's own cleaning
-    up, which would take the devices from computations that are still under way.
+    After an interruption, or while it waits for other hosts, the process ends without Python's own
+    cleaning up, which would take the devices from computations that are still under way.
     """
     if "_ARGCOMPLETE" in os.environ:
         from resjax.cli.completion import complete
@@ -118,16 +118,16 @@ def command() -> NoReturn:
 
 
 def _but_for_echoes(unraisable: Any) -> None:
-    """Prints what nobody can catch, but not the echoes of a checkpoint that cannot be written.
+    """Prints exceptions that nobody can catch, but not the echoes of a checkpoint that failed.
 
-    Every array of it tells that it has failed, and after the first nobody waits for the others.
+    Every array that cannot be written raises one, and after the first nobody waits for the others.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning without the place in the code, which is for who wrote it."""
+    """The line for a warning, without its place in the code, which concerns developers alone."""
     return f"warning: {shortened(' '.join(str(message).split()))}\n"
 
 

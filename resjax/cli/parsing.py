@@ -1,4 +1,4 @@
-"""How the command line is read: one line for what is wrong, help in 80 columns, types of values."""
+"""Parsing of the command line: errors in one line, help in 80 columns, and types of values."""
 
 import argparse
 import math
@@ -29,24 +29,24 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells wrong arguments like every other wrong input.
+    """A parser that raises ConfigError for wrong arguments, as for every other wrong input.
 
     Its `epilog` may be a function, which is called when help is asked for.
     """
 
     def format_help(self) -> str:
-        """The help, whole."""
+        """The text of the help, with the `epilog` that a function makes."""
         if callable(self.epilog):
             self.epilog = self.epilog()
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raises ConfigError."""
+        """Raises ConfigError with the message, and a hint at the help."""
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def without(arguments: list[str], option: str) -> list[str]:
-    """The arguments less an option and its value."""
+    """The arguments without an option and its value."""
     left, words = [], iter(arguments)
     for word in words:
         if word == option:
@@ -57,7 +57,7 @@ def without(arguments: list[str], option: str) -> list[str]:
 
 
 def path(text: str) -> Path:
-    """A file or directory from the command line."""
+    """Parses the path of a file or directory."""
     try:
         return local(text)
     except ConfigError as error:
@@ -65,25 +65,25 @@ def path(text: str) -> Path:
 
 
 def filled(text: str) -> str:
-    """A text that is not empty."""
+    """Parses a text that must not be empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the value is empty; is a variable not set?")
     return text
 
 
 MOST = 2**31 - 1
-"""The largest count: larger ones are slips, and arrays have no such sizes."""
+"""Largest count; larger ones are mistakes, as no array has such a size."""
 
 
 def whole(text: str) -> int:
-    """A number from 1 on."""
+    """Parses a whole number of at least 1."""
     if not _is_number(text) or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return count(text)
 
 
 def count(text: str, most: int = MOST) -> int:
-    """A number from 0 on."""
+    """Parses a whole number from 0 to `most`."""
     if not _is_number(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
     if len(text) > len(str(most)) or int(text) > most:
@@ -92,22 +92,22 @@ def count(text: str, most: int = MOST) -> int:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it has digits alone, those of other scripts not among them."""
+    """Tells whether a text has only the digits 0 to 9."""
     return text.isascii() and text.isdecimal()
 
 
 def pixels(text: str) -> int:
-    """The side of an image, as of `data.size`."""
+    """Parses the side of an image in pixels, within the bounds of `data.size`."""
     return count(str(whole(text)), int(KEYS["data.size"].within[1]))
 
 
 def images(text: str) -> int:
-    """Images in a batch that a device might hold."""
+    """Parses a number of images in a batch, from 1 to 2^20."""
     return count(str(whole(text)), 2**20)
 
 
 def seconds(text: str) -> float:
-    """A length of time, finite and above 0."""
+    """Parses a number of seconds above 0, at most 1e9."""
     try:
         value = float(text)
     except ValueError:
@@ -118,5 +118,5 @@ def seconds(text: str) -> float:
 
 
 def wholes(text: str) -> list[int]:
-    """Positive numbers with commas between them."""
+    """Parses positive whole numbers with commas between them."""
     return [whole(word) for word in text.split(",")]

@@ -1,4 +1,4 @@
-"""`resjax bench`: how fast a network compiles and trains."""
+"""`resjax bench`: the time that a network takes to compile and train."""
 
 import argparse
 import functools
@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         make_plan(configs[-1])
     if options.trace:
         make_directory(options.trace)
-    # What another process compiled must not be found.
+    # Programs that another process compiled must not be found.
     jax.config.update("jax_enable_compilation_cache", False)
     with Measurements(as_json=options.json) as table:
         for config in configs:

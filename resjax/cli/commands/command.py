@@ -1,26 +1,26 @@
-"""What a command of `resjax` is."""
+"""The description of a command of `resjax`."""
 
 import argparse
 import dataclasses
 from collections.abc import Callable
 
 RunCommand = Callable[[argparse.Namespace, list[str]], int]
-"""Does a command: of its options and the words that say the experiment to an exit code."""
+"""Runs a command: (its options, the words that describe the experiment) to an exit code."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command: what its help says, what it can be told, what it does.
+    """A command: its help, its arguments and its work.
 
     Attributes:
-      summary: what it does, in less than a line.
-      usage: what follows its name.
-      run: does it.
+      summary: the purpose of the command, in less than a line.
+      usage: the arguments after its name.
+      run: does the work.
       examples: whole command lines, for the end of its help.
       arguments: adds its arguments to a parser.
-      experiment: what `--config=FILE` is to it; empty if it takes none.
+      experiment: the help of its option `--config=FILE`; empty if it has none.
       overrides: whether it takes `--config.KEY=VALUE`.
-      notes: more of its help, or what makes it when it is asked for.
+      notes: more text for its help, or a function that makes it when the help is shown.
       goes_on: whether it goes on where it was if it is interrupted and started again.
     """
 

@@ -1,4 +1,4 @@
-"""`resjax completion`: what makes a shell complete commands, options, files and config keys."""
+"""`resjax completion`: a script for a shell to complete commands, options, files and keys."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`resjax describe`: what a network has, without training it."""
+"""`resjax describe`: the parts and the cost of a network, without training it."""
 
 import argparse
 import dataclasses
@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 def _estimates(
     options: argparse.Namespace, config: ConfigDict, classes: int, image_shape: tuple[int, ...]
 ) -> dict[str, "Estimate"]:
-    """Estimates by dtype: that of the config, or bfloat16 and float32 of a network by name."""
+    """Estimates by dtype: the config's dtype, or bfloat16 and float32 for a network by name."""
     from resjax.training.benchmark import on_made_up_images
     from resjax.training.plan import make_plan
     from resjax.training.roofline import estimate

@@ -1,4 +1,4 @@
-"""`resjax doctor`: what runs have on disk, and what to do about it."""
+"""`resjax doctor`: the state of runs on disk, and advice about it."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""The words of a command that say the experiment: `--config=FILE[:ARG]`, `--config.KEY=VALUE`."""
+"""The words that describe the experiment: `--config=FILE[:ARG]` and `--config.KEY=VALUE`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from resjax.config.paths import experiment_file
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
-    """What `--config=FILE[:ARG]` and the overrides `--config.KEY=VALUE` say.
+    """Reads the experiment of `--config=FILE[:ARG]` and the overrides `--config.KEY=VALUE`.
 
     Returns the name of the experiment, its module, its config and the overridden keys.
     """
@@ -31,10 +31,12 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
 @contextmanager
 def definitions(words: list[str]) -> Iterator[list[str]]:
-    """Where a run may have a shortcut that the file of `--config=FILE` defines; the other words.
+    """A context in which a run may use shortcuts that files of `--config=FILE` define.
+
+    It gives the other words.
 
     Raises:
-      ConfigError: for one that nothing defines, with that option as the remedy.
+      ConfigError: for a shortcut that nothing defines, with that option as the remedy.
     """
     from resjax.sweeps.grid import load_module
 
@@ -52,7 +54,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
 
 
 def _files(words: list[str]) -> tuple[list[str], list[str]]:
-    """The experiment files, and what is left."""
+    """The experiment files of `--config=FILE`, and the other words."""
     parser = Parser(prog="resjax", allow_abbrev=False, add_help=False)
     parser.add_argument("--config", action="append", default=[])
     options, left = parser.parse_known_args(words)

@@ -14,7 +14,7 @@ from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 
 TEMPLATE = "template.txt"
-"""An experiment, in which `NAME.py` and `runs/NAME` become those of the new file."""
+"""An experiment file, in which `NAME.py` and `runs/NAME` are replaced by those of the new file."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def experiment(file: Path) -> str:
-    """The text of an experiment file of this name."""
+    """The text of a new experiment file with this name."""
     text = importlib.resources.files("resjax.cli.commands").joinpath(TEMPLATE).read_text("utf-8")
     return text.replace("runs/NAME", f"runs/{file.stem}").replace("NAME.py", str(file))
 

@@ -1,4 +1,4 @@
-"""`resjax prepare`: a set of images from TensorFlow Datasets."""
+"""`resjax prepare`: the download of a set of images from TensorFlow Datasets."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`resjax probe`: what residual learning looks like from inside."""
+"""`resjax probe`: a look inside the network of a run, block by block."""
 
 import argparse
 import textwrap

@@ -26,7 +26,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def write_and_print(workdir: Path, again: bool) -> None:
-    """Writes the report of a sweep, also if it is of the same runs `again`, and prints it."""
+    """Writes the report of a sweep and prints it; `again` writes it even if no run has changed."""
     from resjax.cli.terminal import reports
     from resjax.report.report import write_report
     from resjax.runs.claims import Claimed, claimed

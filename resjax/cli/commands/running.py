@@ -1,4 +1,4 @@
-"""What commands that run networks have in common: hosts, platform, the work itself."""
+"""Options and work that commands which run networks share: hosts, platform, execution."""
 
 import argparse
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ checkpoint.
 
 
 def add_platform(parser: argparse.ArgumentParser) -> None:
-    """The option that says what JAX must see."""
+    """Adds the option for the platform that JAX must find."""
     parser.add_argument(
         "--platform", choices=("cpu", "gpu", "tpu"),
         help="fail if there is none (default: the best there is)",
@@ -27,7 +27,7 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:
-    """The options by which several hosts find each other."""
+    """Adds the options by which several hosts find each other."""
     group = parser.add_argument_group(
         "several hosts",
         "Start the same command on each. Under Slurm, Open MPI and on TPU slices they\n"
@@ -45,7 +45,7 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
 
 
 def join(options: argparse.Namespace, config: ConfigDict) -> None:
-    """Joins the other hosts of a run, which must have been told the same."""
+    """Joins the other hosts of a run, which must have the same options and config."""
     from resjax.training import hosts
 
     hosts.connect(options.coordinator, options.processes, options.process, options.connect_timeout)
@@ -56,7 +56,7 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
 
 
 def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
-    """Trains runs in this process, one after another, and shows it; `check` has passed them."""
+    """Trains runs that passed `check`, in this process, and shows them; returns an exit code."""
     from resjax.cli.terminal.live import Display
     from resjax.process import enable_cache
     from resjax.sweeps.local import run_sweep

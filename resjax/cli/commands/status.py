@@ -1,4 +1,4 @@
-"""`resjax status`: how far the runs of a sweep are."""
+"""`resjax status`: the progress of the runs of a sweep."""
 
 import argparse
 import dataclasses

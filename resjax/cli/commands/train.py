@@ -1,4 +1,4 @@
-"""`resjax train`: one network."""
+"""`resjax train`: the training of one network."""
 
 import argparse
 import sys

@@ -1,1 +1,1 @@
-"""What a person is shown in a terminal."""
+"""Output of the commands for a person at a terminal."""

@@ -1,6 +1,6 @@
 """Lines for a person: broken between words in a terminal, and whole everywhere else.
 
-Names of classes, files and errors come from others. What they hold is shown and never obeyed: no
+Names of classes, files and errors come from others. Their text is shown and never obeyed: no
 control character moves the cursor, and no brackets are taken for a style.
 """
 
@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 LONGEST_WORD, LONGEST = 200, 1000
-"""Most characters of a word, and of a whole message, that quotes what it was given."""
+"""Most characters of a word, and of a whole message, in messages that quote an input."""
 
 
 def tell(line: str, file: TextIO | None = None) -> None:
-    """A line to stderr, or to another stream; to none if that was closed."""
+    """Prints a line to stderr, or to another stream; nothing if stderr was closed."""
     file = file or sys.stderr
     if file is None:
         return
@@ -28,19 +28,19 @@ def tell(line: str, file: TextIO | None = None) -> None:
 
 
 def complain(error: object) -> None:
-    """Writes an error to stderr, in a line."""
+    """Prints an error to stderr, in one line."""
     tell(f"resjax: {shortened(str(error))}")
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
-    """A line to a console."""
+    """Prints a line to a console, broken between words if that is a terminal."""
     line = printable(line)
     line = wrapped(line, console.width) if console.is_terminal else line
     console.print(Text(line), style=style, soft_wrap=True)
 
 
 def wrapped(line: str, width: int) -> str:
-    """The line in as many as it needs, the further ones indented; a path is never broken."""
+    """Breaks a line between words, with the further lines indented; a path is never broken."""
     indent = " " * (2 + len(line) - len(line.lstrip()))
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -48,7 +48,7 @@ def wrapped(line: str, width: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text in one line, in which what cannot be printed is escaped.
+    r"""Escapes the characters of a text that cannot be printed, so that it is one line.
 
     >>> print(printable("[red]\x1b[2J\nüß"))
     [red]\x1b[2J\nüß
@@ -65,12 +65,12 @@ def _escaped(letter: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """A message, of which long words are cut at their ends and a long rest in the middle.
+    """Shortens a message: long words at their ends, and the whole, if too long, in the middle.
 
     >>> shortened(f"model.name={1000 * 'x'}; choose mlp")[-30:]
     'xxxxxxxxxxxxxxx...; choose mlp'
     """
-    end = r"['\")\]]*[;:,.]?(?=\s|$)"  # of a word, which is kept
+    end = r"['\")\]]*[;:,.]?(?=\s|$)"  # the end of a word, which is kept
     long = rf"(\S{{{LONGEST_WORD}}})(?!{end})\S+?({end})"
     text = re.sub(long, r"\1...\2", printable(text))
     if len(text) > LONGEST:

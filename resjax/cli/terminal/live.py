@@ -1,4 +1,4 @@
-"""What a person sees of the runs of a sweep while they work."""
+"""Display of the runs of a sweep while they work."""
 
 import contextlib
 import sys
@@ -22,19 +22,19 @@ from resjax.runs.summary import Progress
 from resjax.sweeps.local import Outcome
 
 MOST_ROWS = 20
-"""Runs that are shown at once: those at work, then what has just ended and what comes next."""
+"""Most runs that are shown at once, chosen by `shown`."""
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Between two lines about all runs where the output is no terminal."""
+"""Seconds between two lines about all runs where the output is no terminal."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""At runs of other processes."""
+"""Seconds between two looks at runs of other processes."""
 
 STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
 
 
 class Board:
-    """The statuses of runs, looked up again when they are shown; what has ended stays as it is.
+    """The statuses of runs, read again whenever they are shown, until a run has ended.
 
     Args:
       weights: the work of each run by its directory, in the order of the grid.
@@ -51,7 +51,7 @@ class Board:
         return statuses
 
     def line(self, statuses: list[Status]) -> str:
-        """How far all of them are, in a line."""
+        """The progress of all runs in one line: counts of their states, and the time left."""
         left = seconds_left(statuses, self.weights)
         return count_states(statuses) + (f", {clock(left)} left" if left else "")
 
@@ -64,7 +64,10 @@ class Board:
 
 
 def shown(statuses: list[Status]) -> list[Status]:
-    """Those that fit: what is at work first of all, then failures, then what is near those."""
+    """The statuses that fit into the table, at most `MOST_ROWS`, in their order.
+
+    Runs at work come first, then the last five that failed, then the neighbours of those at work.
+    """
     if len(statuses) <= MOST_ROWS:
         return statuses
     at_work = [n for n, status in enumerate(statuses) if status.owner]
@@ -78,7 +81,7 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 
 def status_rows(statuses: list[Status]) -> Table:
-    """A table with a row for each run; (2x) is one that went on after two interruptions."""
+    """A table with a row for each run; (2x) marks a run that went on after two interruptions."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
@@ -105,7 +108,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A length of time to read, such as "2 min 05 s"."""
+    """Formats seconds for reading, such as "2 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -119,7 +122,7 @@ def clock(seconds: float) -> str:
 class Screen:
     """A board that follows its runs in a terminal, and lines of text, there and elsewhere.
 
-    A context manager. Without a board, or outside of a terminal, there are lines alone.
+    It is a context manager. Without a board, or outside of a terminal, it prints lines alone.
     """
 
     def __init__(self, console: Console, board: Board | None, transient: bool = True):
@@ -140,11 +143,11 @@ class Screen:
         self.drawn.close()
 
     def say(self, line: str) -> None:
-        """A line, above the board if there is one."""
+        """Prints a line, above the board if there is one."""
         say(self.console, line)
 
     def is_due(self) -> bool:
-        """Whether a line about the progress is; where there is a board, none ever is."""
+        """Tells whether it is time for a line about the progress; never if there is a board."""
         if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
             return False
         self.told = time.monotonic()
@@ -154,7 +157,7 @@ class Screen:
 class Display(Screen):
     """Follows the runs of this process: rows of all in a terminal, a line now and then elsewhere.
 
-    An observer of `resjax.sweeps.local.run_sweep`; it writes to stderr.
+    It is an observer of `resjax.sweeps.local.run_sweep`, and writes to stderr.
     """
 
     def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
@@ -199,9 +202,10 @@ class Display(Screen):
         return f"{self.places[run]}/{len(self.runs)}"
 
     def _time_left(self, run: Path, progress: Progress) -> str:
-        """Of all runs as soon as one is done here; of a run that is alone at its speed.
+        """The time left, as text: for all runs, once one was trained here; else for the last run.
 
-        Before, nothing tells how long the others compile, and what grows with their layers.
+        Until one was trained, nothing tells how long the others take to compile, and how their time
+        grows with their layers; so there is no text, except for the last run, by its own speed.
         """
         now, rest = time.monotonic(), 1 - progress.step / progress.steps
         later = sum(self.weights[other] for other in self.runs[self.places[run] :])
@@ -227,7 +231,7 @@ def _doing(progress: Progress) -> str:
 
 
 def _epochs(passed: float, whole: float) -> str:
-    """Such as "1.5/15"; the second number has a decimal too unless it is whole."""
+    """Formats epochs, such as "1.5/15"; the second number has a decimal unless it is whole."""
     text = f"{whole:.1f}"
     return f"{passed:.1f}/{text.removesuffix('.0') if whole >= 1 else text}"
 
@@ -255,7 +259,7 @@ def _errors(train: float | None, test: float | None) -> str:
 class Watch(Screen):
     """Shows a board until its runs have ended: rows in a terminal, a line now and then elsewhere.
 
-    It writes to stderr, or to stdout if that is asked for; there the rows are left to stand.
+    It writes to stderr, or to stdout if that is asked for, where the rows stay at the end.
     """
 
     def __init__(self, board: Board, to_stdout: bool = False):
@@ -267,11 +271,11 @@ class Watch(Screen):
         self.board.look()  # what has ended before is no news
 
     def finished(self, outcome: Outcome) -> None:
-        """Says how a run ended."""
+        """Prints how a run ended."""
         self.say(f"{outcome.directory.name}: {_ending(outcome)}")
 
     def tell(self) -> None:
-        """Says which runs have ended and how far the others are, if that is not to be seen."""
+        """Prints which runs have ended and how far the others are, unless the board shows it."""
         if self.live or time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
             return
         before, statuses = dict(self.board.ended), self.board.look()

@@ -1,4 +1,4 @@
-"""What a person is told of plans, networks and speeds."""
+"""Output about plans, networks and speeds."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from resjax.training.roofline import Estimate
 
 
 def print_plan(plan: Plan) -> None:
-    """What will run and on what, to stderr."""
+    """Prints to stderr the devices, the network, its data and its initial weights."""
     config, parallel = plan.config, plan.parallel
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
@@ -41,7 +41,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def _started(plan: Plan) -> list[str]:
-    """What the weights are before the first step, if they are not drawn."""
+    """The line about the weights before the first step; none if they are drawn."""
     if plan.start is None:
         return []
     line, classes = f"starts from {plan.start.path}", len(plan.source.class_names)
@@ -55,7 +55,7 @@ def _started(plan: Plan) -> list[str]:
 
 
 def _fed(plan: Plan) -> str:
-    """Where the images are, and how many there are to train on."""
+    """The line about the data: the number of training images, and how they reach the device."""
     data, train = plan.config.data, plan.source.train
     images = f"{data.name}: {len(train):,} images of {'x'.join(map(str, plan.image_shape))}"
     if isinstance(train, Split):
@@ -66,7 +66,7 @@ def _fed(plan: Plan) -> str:
 
 
 def print_description(name: str, description: Description) -> None:
-    """The sections of a network as a table, to stdout."""
+    """Prints the sections of a network as a table, to stdout."""
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("part", "output", "blocks", "parameters", "batch\nstatistics",
@@ -95,7 +95,7 @@ def print_description(name: str, description: Description) -> None:
 
 
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
-    """What a training step needs beside the state, to stdout."""
+    """Prints to stdout the memory that a training step needs beside the state."""
     console = Console(highlight=False, markup=False)
     kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
     say(
@@ -135,14 +135,14 @@ def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
 
 
 def _megabytes(number: int) -> str:
-    """Such as "1,700 MB", and "0.4 MB" where whole ones would say little."""
+    """Formats bytes in megabytes, such as "1,700 MB"; with a decimal below 10 MB."""
     return f"{number / 1e6:,.{0 if number >= 10e6 else 1}f} MB"
 
 
 class Measurements:
-    """Speeds as they are measured: a table when all are, or a line of JSON for each at once.
+    """Output of speeds: one table at the end, or a line of JSON as soon as each is measured.
 
-    A context manager; what is being done is told on stderr.
+    It is a context manager, and prints to stderr what is being measured.
     """
 
     def __init__(self, as_json: bool):

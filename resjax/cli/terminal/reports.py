@@ -1,4 +1,4 @@
-"""What a person is told of the report of a sweep, and of probes."""
+"""Output about the report of a sweep, and about probes."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from resjax.report.tables import HEADER, rows
 
 
 def print_report(report: Report) -> None:
-    """The tables, the verdicts and where the files are, to stdout."""
+    """Prints the tables, the verdicts and the paths of the files, to stdout."""
     console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
@@ -52,7 +52,7 @@ def print_report(report: Report) -> None:
 
 
 def print_probed(probed: Probed, directory: Path) -> None:
-    """First, middle and last block of every array, and where the files are, to stdout."""
+    """Prints every array at the first, middle and last block, and the directory, to stdout."""
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("probe", "array", "first", "middle", "last"):
@@ -79,5 +79,5 @@ def print_probed(probed: Probed, directory: Path) -> None:
 
 
 def _few(values: np.ndarray) -> str:
-    """A number, or those of the layers of a block; a dash for what is not defined there."""
+    """Formats a number, or those of the layers of a block; NaN, not defined there, is a dash."""
     return " ".join("-" if np.isnan(value) else f"{value:.3g}" for value in np.ravel(values))

@@ -1,4 +1,4 @@
-"""What a person is told of the runs of a sweep: what they are, how far, and what they will take."""
+"""Output about the runs of a sweep: their settings, their progress and their cost."""
 
 import collections
 import math
@@ -22,7 +22,7 @@ from resjax.runs.status import ENDED, WAITING, Status, count_states
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """Two lines for every run, and how many there are of each state, to stdout."""
+    """Prints lines about every run, and the number of runs in each state, to stdout."""
     console = Console(highlight=False, markup=False)
     for found in findings:
         step = "" if found.step is None else f" at step {found.step}"
@@ -47,7 +47,7 @@ def print_findings(findings: list[Finding]) -> None:
 
 
 def print_removed(paths: list[Path]) -> None:
-    """What a repair has removed, to stderr."""
+    """Prints the paths that a repair has removed, to stderr."""
     for path in paths:
         tell(f"removed: {path}")
 
@@ -60,11 +60,11 @@ def _ago(seconds: float) -> str:
 
 
 NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
-"""Keys that the name of a run has."""
+"""Keys whose values are in the name of a run."""
 
 
 def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, list[str]]:
-    """For each run of a grid its settings that most others do not have, nor its name tells."""
+    """The settings of each run that differ from the most frequent and are not in its name."""
     flat = {directory: flatten(config) for directory, config in runs.items()}
     keys = [key for key in next(iter(flat.values())) if key not in NAMED]
     usual = {
@@ -83,13 +83,13 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def _operations(number: float) -> str:
-    """Three digits and a prefix, such as "1.96 T"."""
+    """Formats a number by three digits and a prefix, such as "1.96 T"."""
     power = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(number, 1)) / 3)))
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 
 
 def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | None]) -> None:
-    """A row for each run, a line about all, and one about what they cost if any tells."""
+    """Prints a row for each run, a line about all, and one about their cost if it is known."""
     console = Console(highlight=False, markup=False)
     table = status_rows(statuses)
     print_whole(console, table)
@@ -121,9 +121,9 @@ def print_dry_run(
     seconds: Mapping[Path, float | None],
     speed: str,
 ) -> None:
-    """The runs of a grid, what they are and what they will take, to stdout.
+    """Prints the runs of a grid, their settings, states and cost, to stdout.
 
-    `speed` says where the seconds are from.
+    `speed` is the text that tells how the seconds were estimated.
     """
     settings = varying(runs)
     console = Console(highlight=False, markup=False)

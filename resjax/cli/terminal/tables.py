@@ -1,4 +1,4 @@
-"""Tables and numbers as a person reads them."""
+"""Tables and numbers in a form for people."""
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -8,26 +8,26 @@ from rich.text import Text
 from resjax.cli.terminal.lines import printable
 
 NARROWEST = 12
-"""Columns of the first column of a table that has to make room."""
+"""Least width, in characters, of the first column of a table that has to make room."""
 
 
 def several(number: int, what: str) -> str:
-    """Such as "1 run" and "2 runs"."""
+    """A number with its noun, such as "1 run" and "2 runs"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def literal(name: str) -> Text:
-    """A cell with a name as it is, whatever it holds."""
+    """A cell with a name as it is written: no part of it is taken for a style."""
     return Text(printable(name))
 
 
 def fit(console: Console, table: Table, overflow: str = "fold") -> None:
-    """Takes from the first column of a table, of names, what a terminal has not; never a number.
+    """Narrows the first column of a table, the names, to fit a terminal; numbers are never cut.
 
     Args:
-      console: that the table is printed on.
-      table: whose columns do not wrap.
-      overflow: what is done with names that are too long: "fold" or "ellipsis".
+      console: the console that the table is printed on.
+      table: a table whose columns do not wrap.
+      overflow: the treatment of names that are too long: "fold" or "ellipsis".
     """
     excess = _needs(console, table) - console.width
     if excess > 0:
@@ -39,7 +39,7 @@ def fit(console: Console, table: Table, overflow: str = "fold") -> None:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Prints a table in the columns it needs, also where there are fewer: no number is cut off."""
+    """Prints a table as wide as it needs to be, even on a narrower console: no number is cut."""
     if console.is_terminal:
         fit(console, table)
     before = console.width

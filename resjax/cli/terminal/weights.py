@@ -1,4 +1,4 @@
-"""What a person sees of weights: what was read, how good they are, what they take images for."""
+"""Output about weights: the file they were read from, their scores, their predictions."""
 
 import json
 import sys
@@ -15,11 +15,11 @@ from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
 
 MOST_CLASSES = 20
-"""Rows of a table of classes; of more classes the worst are told."""
+"""Most rows of a table of classes; of more classes, it shows the worst."""
 
 
 def print_imported(imported: Imported, source: Path) -> None:
-    """What a file is and what was changed or assumed, to stderr."""
+    """Prints the network in a file, and what was changed or assumed, to stderr."""
     about, data = imported.weights.about, imported.weights.about.config.data
     prepared = f"resized to {data.resize} ({data.interpolation}), " if data.size else ""
     height, width, channels = about.image_shape
@@ -36,7 +36,7 @@ def print_imported(imported: Imported, source: Path) -> None:
 
 
 def print_scores(scores: Scores, data: ConfigDict) -> None:
-    """Means and the table of classes, to stdout."""
+    """Prints the mean scores and the table of classes, to stdout."""
     console = Console(highlight=False, markup=False)
     split = f" {data.test}" if data.test else ""
     how = "name" if scores.by_name else "position"
@@ -74,7 +74,7 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
 
 
 def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
-    """The classes of every image, to stdout."""
+    """Prints the most probable classes of every image, to stdout."""
     console = Console(highlight=False, markup=False)
     for prediction in predictions:
         if as_json:
