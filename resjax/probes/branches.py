@@ -10,7 +10,7 @@ from resjax.probes.walk import Bound, forward, identity, norm
 
 
 def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
-    """How large the branch is beside the input, and how far the block is from doing nothing.
+    """The size of the branch beside the input, and the distance of the block from the identity.
 
     The network is in evaluation mode, and each norm is taken over the whole batch together.
 
