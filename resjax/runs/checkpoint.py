@@ -24,8 +24,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from resjax.config import ConfigError
-from resjax.training import hosts
 from resjax.runs import room, rundir
+from resjax.training import hosts
 from resjax.training.parallel import Parallel
 
 DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"

@@ -10,15 +10,15 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.training import hosts
 from resjax.runs import rundir, weights
 from resjax.runs.checkpoint import Facts
 from resjax.runs.events import WRITERS, Writer, as_arrays
 from resjax.runs.left_out import number_left_out
 from resjax.runs.manifest import describe_execution, describe_machine
+from resjax.runs.summary import Progress
+from resjax.training import hosts
 from resjax.training.plan import Plan
 from resjax.training.state import TrainState
-from resjax.runs.summary import Progress
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 """From one writing of `progress.json` to the next."""

@@ -12,19 +12,19 @@ from typing import Any
 from resjax.config import ConfigError, differences, message_of
 from resjax.config.naming import run_id
 from resjax.runs import checkpoint, rundir
-from resjax.training import hosts
 from resjax.runs.checkpoint import Checkpoints, Facts
 from resjax.runs.claims import Claim, Claimed
-from resjax.training.feeds import Feed
 from resjax.runs.journal import Journal, Position
 from resjax.runs.left_out import record_left_out
 from resjax.runs.manifest import WITHOUT_EFFECT, describe_execution
-from resjax.training.metrics import Metrics
-from resjax.training.plan import Plan
-from resjax.training.state import TrainState
 from resjax.runs.summary import Progress, Summary
 from resjax.runs.weights import FILE as WEIGHTS_FILE
 from resjax.runs.weights import About, Weights, write_weights
+from resjax.training import hosts
+from resjax.training.feeds import Feed
+from resjax.training.metrics import Metrics
+from resjax.training.plan import Plan
+from resjax.training.state import TrainState
 
 
 class Diverged(RuntimeError):
@@ -89,7 +89,9 @@ class Member:
         Raises:
           ConfigError: if one is of another run, or the data have changed since.
         """
-        whole = checkpoint.whole_checkpoints(self.directory, functools.partial(self.tell, "compiling"))
+        whole = checkpoint.whole_checkpoints(
+            self.directory, functools.partial(self.tell, "compiling")
+        )
         most = None if self.plan.lanes.several else 1
         found = []
         for path, facts in itertools.islice(whole, most):

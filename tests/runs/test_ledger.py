@@ -8,7 +8,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.runs import claims, doctor, rundir
-from resjax.runs.ledger import Ledger, read_ledger, known_total
+from resjax.runs.ledger import Ledger, known_total, read_ledger
 from resjax.runs.status import look
 from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Attempts

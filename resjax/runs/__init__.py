@@ -1,0 +1,1 @@
+"""Runs on disk: their files, claims, checkpoints and weights."""
