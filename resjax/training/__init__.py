@@ -1,1 +1,1 @@
-"""From a config to a trained network and its result."""
+"""Training of a network: from a config to its weights and its results."""

@@ -1,4 +1,4 @@
-"""The states in which the runs of a program begin: drawn, read, grown, or those of checkpoints."""
+"""Initial states of the runs of a program: drawn, read from weights, grown, or from checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ from resjax.training.plan import Plan
 from resjax.training.state import TrainState, begin_training, create_state
 
 IMAGES_TO_GROW_ON = 1024
-"""Training images whose statistics the new blocks of a grown network start with."""
+"""Number of training images on which growing measures the running statistics of new blocks."""
 
 PLACE = ("step", "evaluated", "grown")
-"""Fields of the facts of a checkpoint that tell where a run is."""
+"""Fields of a checkpoint's `Facts` that say how far the run has got."""
 
 
 def start_or_resume(
     plan: Plan, members: Sequence[Member], feed: Feed
 ) -> tuple[list[Member], TrainState]:
-    """The runs that can go on together, and the state of their lanes.
+    """Returns the runs that can go on together, and the state of all lanes.
 
-    It is that before the first step, or that of a checkpoint that is whole.
+    A run starts before its first step, or resumes from a checkpoint whose files all verify.
     """
     found = _of_one_step([hosts.on_first(member.checkpoints_found) for member in members])
     together, lanes = [members[number] for number in found], len(plan.lanes.seeds)
@@ -46,10 +46,9 @@ def start_or_resume(
 
 
 def grow_all(plan: Plan, states: Sequence[tuple[Member, TrainState]], feed: Feed) -> TrainState:
-    """The deep nets' states that compute what the shallow ones do.
+    """Grows each run's shallow network to the deep one, which computes the same function.
 
-    They have the parameters that are trained and not their averages; momentum and averages start
-    anew.
+    It copies the trained parameters, not their moving averages; momentum and averages start anew.
     """
     seen, grown = feed.first_examples("train", IMAGES_TO_GROW_ON).images, []
     for member, state in states:
@@ -76,17 +75,18 @@ def _started(plan: Plan, feed: Feed, drawn: TrainState, seed: int) -> TrainState
 
 
 def _stacked(plan: Plan, states: Sequence[tuple[Member, TrainState]]) -> TrainState:
-    """The state of all lanes; one that is no member's has that of the first."""
+    """Stacks the states by lane; a lane without a run gets the state of the first run."""
     by_lane, [(_, first), *_] = {member.lane: state for member, state in states}, states
     stacked = plan.lanes.stack([by_lane.get(n, first) for n in range(len(plan.lanes.seeds))])
     return plan.parallel.whole(stacked) if plan.lanes.several else stacked
 
 
 def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
-    """The runs that can go on together, by number, and the checkpoint from which each does.
+    """Selects the runs that can go on together: {number of a run: its checkpoint}.
 
-    They are the most that are at one step, at the latest such; None is a run's start. As all save
-    at the same steps these are all runs, unless checkpoints were lost.
+    These are the most runs that have a checkpoint of one step, or their start, which is None; if
+    several steps have as many, the latest wins. As all runs save at the same steps, all can go on
+    unless checkpoints were lost.
     """
     at: dict[tuple, dict[int, dict[str, Any] | None]] = {}
     for number, checkpoints in enumerate(found):

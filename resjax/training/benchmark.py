@@ -1,4 +1,4 @@
-"""How fast a network trains: compilation, steps, memory and arithmetic, measured."""
+"""Measures how fast a network trains: compilation, steps, memory and arithmetic."""
 
 import dataclasses
 import statistics
@@ -18,7 +18,7 @@ from resjax.training.plan import Plan, make_plan
 from resjax.training.state import create_state
 
 PASSES = 3
-"""Of a training step over the multiply-adds of a forward pass; two gradients take as many each."""
+"""Ratio of multiply-adds of a training step to a forward pass; two gradients take as many each."""
 
 LEAST_CALLS, MOST_CALLS = 5, 1000
 
@@ -28,17 +28,19 @@ class Measurement:
     """The speed of training one network.
 
     Attributes:
-      depth, batch_size, params, multiply_adds: of the network; multiply-adds are those of a forward
-        pass of one image.
-      compile_seconds: to trace and compile the training step, without any cache.
+      depth: `model.depth` of the network.
+      batch_size: images in a step.
+      params: number of parameters.
+      multiply_adds: multiply-adds of a forward pass of one image.
+      compile_seconds: time to trace and compile the training step, without any cache.
       step_ms: median time of a training step in milliseconds.
-      step_ms_spread: the 10th and the 90th percentile.
-      images_per_second: batch_size / step_ms.
-      peak_memory_bytes: of the compiled program at once: state, data and temporaries.
-      temporary_memory_bytes: of that, what lives only during a step.
+      step_ms_spread: 10th and 90th percentile of that time.
+      images_per_second: 1000 * batch_size / step_ms.
+      peak_memory_bytes: memory of the compiled program: state, data and temporaries together.
+      temporary_memory_bytes: the part of that memory which lives only during a step.
       flops_per_second: 2 * 3 * multiply_adds * images_per_second.
-      peak_flops_per_second: of a large matrix product on this device in the network's dtype.
-      device: its kind.
+      peak_flops_per_second: speed of a large matrix product on this device in the network's dtype.
+      device: kind of the device.
     """
 
     depth: int
@@ -57,7 +59,7 @@ class Measurement:
 
     @property
     def share_of_peak(self) -> float:
-        """The fraction of the matrix product's speed that is reached."""
+        """Fraction of the matrix product's speed that training reaches."""
         return self.flops_per_second / self.peak_flops_per_second
 
 
@@ -73,9 +75,9 @@ def measure_training(
 
     Args:
       config: as made by `default_config`.
-      seconds: to measure for, after two calls that are not counted.
+      seconds: time to measure for, after two calls that are not counted; 5 to 1000 calls are.
       trace: directory for a profile of three calls, to be opened in Perfetto or TensorBoard.
-      tell: is called with what is being done.
+      tell: called with the name of each phase: compiling, measuring.
 
     Raises:
       ConfigError: if the config cannot be run.
@@ -127,12 +129,12 @@ def measure_training(
 def training_memory(
     config: ConfigDict, classes: int, image_shape: tuple[int, ...], batch_size: int, remat: bool
 ) -> int:
-    """Bytes that live only during a training step, as it is compiled.
+    """Bytes of temporaries that a compiled training step needs.
 
     Args:
-      config: its network and optimiser are compiled, for other data.
-      classes: outputs of the network.
-      image_shape: `[H, W, C]`.
+      config: config of the network and the optimiser; its data are replaced.
+      classes: number of outputs of the network.
+      image_shape: `[H, W, C]` of one image.
       batch_size: images in a step.
       remat: value of `config.model.remat`.
     """
@@ -144,7 +146,7 @@ def training_memory(
 def on_made_up_images(
     config: ConfigDict, classes: int, image_shape: tuple[int, ...], batch_size: int
 ) -> ConfigDict:
-    """A copy of a config that trains its network on images `[H, W, C]` that need no files."""
+    """Copies a config, with generated images `[H, W, C]`, which need no files, for its data."""
     config = config.copy_and_resolve_references()
     config.train.batch_size = batch_size
     size = "x".join(map(str, image_shape))
@@ -153,7 +155,7 @@ def on_made_up_images(
 
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
-    """The training steps, arguments for them, and the seconds that their compilation took."""
+    """Compiles the training steps; returns them, arguments for a call, and the seconds it took."""
     config, feed = plan.config, make_feed(plan)
     drawn = [
         create_state(plan.model, plan.optimizer, seed, plan.image_shape, config.train.ema_decay)
@@ -172,7 +174,7 @@ def _profile(directory: Path | None) -> AbstractContextManager:
 
 
 def _matrix_product_speed(dtype: jnp.dtype) -> float:
-    """The most operations in a second that a product of square matrices reaches."""
+    """Floating-point operations per second of a product of square matrices, the fastest of 8."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a: a @ a)

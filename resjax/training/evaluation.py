@@ -1,4 +1,4 @@
-"""The clean evaluation of a whole split, and the statistics that it normalises by."""
+"""Evaluation of whole splits without augmentation, and the statistics that BatchNorm uses there."""
 
 import dataclasses
 import functools
@@ -18,17 +18,17 @@ from resjax.training.step import eval_step, measure_step
 
 
 def measuring(model: ResNet) -> ResNet:
-    """The network whose normalisations use the batch also in evaluation, and leave its moments."""
+    """Clones a network so that its norms use and return the batch's moments in evaluation, too."""
     norm = functools.partial(model.parts.norm, measuring=True)
     return model.clone(parts=dataclasses.replace(model.parts, norm=norm))
 
 
 class Evaluator:
-    """Metrics over batches of one size, on the devices.
+    """Compiled evaluation of a network on all devices: metrics over batches of one size.
 
-    It is compiled for variables like those given, and images of a shape `[H, W, C]`. The batch size
-    is rounded up to a multiple of the devices. Of several lanes, variables and metrics have the
-    axis of them, and the batches are common to all.
+    It is compiled for variables like those given and images of shape `[H, W, C]`. The batch size is
+    rounded up to a multiple of the number of devices. With several lanes, variables and metrics
+    have a leading axis of lanes, and the batches are common to all.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Evaluator:
         self.program = parallel.program(eval_step, (model,), arguments, (None, 0, 0), each=each)
 
     def __call__(self, variables: Any, batches: Iterable[tuple[Batch, Any]]) -> Metrics:
-        """The sums over the valid examples of all batches."""
+        """Sums the metrics over the valid examples of all batches."""
         metrics = (self.program(variables, batch, valid) for batch, valid in batches)
         return functools.reduce(operator.add, metrics)
 
 
 class Measurer:
-    """Precise statistics: those of a fixed network over many batches, as if they were one.
+    """Measures precise statistics: the moments of a fixed network over many batches, as if one.
 
-    A running average lags behind the parameters and forgets (Wu and Johnson 2021, section 3). It is
-    compiled as an `Evaluator` is, and each lane has batches of its own.
+    The running average lags behind the parameters and forgets (Wu and Johnson 2021, section 3). It
+    is compiled as an `Evaluator` is, and each lane has batches of its own.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Measurer:
         )
 
     def __call__(self, variables: Any, batches: Iterable[Batch]) -> Any:
-        """`batch_stats` over all batches."""
+        """Returns `batch_stats` measured over all batches."""
         return together(jax.device_get([self.program(variables, batch) for batch in batches]))
 
 
 def together(measured: list[Any]) -> Any:
-    """The moments of batches of one size as those of one; trees with leaves `mean` and `var`.
+    """Combines the moments of equal batches into those of their union; leaves are `mean` and `var`.
 
     mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
 

@@ -1,4 +1,4 @@
-"""How the images of a run get to its devices."""
+"""Feeds, which bring the images of a run to its devices."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -25,24 +25,25 @@ from resjax.training.parallel import Parallel
 from resjax.training.plan import Plan, views
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
-"""How XLA begins to say that the memory of a device is full."""
+"""Status in XLA's error message when the memory of a device is full."""
 
 CUT = 2
-"""The axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut."""
+"""Axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut over the devices."""
 
 
 class Feed(Protocol):
-    """What a run is fed by.
+    """Source of a run's batches, on its devices.
 
-    Of several lanes, pieces and training batches have one more axis, the first.
+    A call of the training steps takes its batches as pieces: numbers of examples where the images
+    are resident, the images themselves where they are streamed. With several lanes, pieces and
+    training batches have a leading axis of lanes.
 
     Attributes:
-      view: `view(data, pieces, seed)`, the batch of pieces `[N, ...]`, inside a compiled program;
-        equal views are one program.
-      data: what the view needs beside the pieces, on all devices.
-      evaluated: number of examples of each split that a clean evaluation is of.
-      left_out: by split, the images that could not be read until now: what each is found by, and
-        what is wrong with it.
+      view: function `view(data, pieces, seed)` that makes the batch of pieces `[N, ...]` inside a
+        compiled program; feeds whose views are equal share a program.
+      data: arrays that the view needs beside the pieces, whole on every device.
+      evaluated: {split: number of its examples that a clean evaluation uses}.
+      left_out: {split: {image: complaint}} of the images that could not be read so far.
     """
 
     view: Callable[[Any, Any, jax.Array], Batch]
@@ -51,63 +52,63 @@ class Feed(Protocol):
     left_out: dict[str, dict[str, str]]
 
     def pieces(self, steps: range, calls: int) -> Any:
-        """For the batches of some steps `[calls, micro_batches, N, ...]`, cut over the devices.
+        """Pieces `[calls, micro_batches, N, ...]` of some steps' batches, cut over the devices.
 
-        There may be more `calls` than steps; what is beyond is not used.
+        There may be more `calls` than steps; the pieces beyond the last step are not used.
         """
         ...
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
-        """The micro-batches of some steps as they are trained on, cut over the devices."""
+        """Yields the micro-batches of some steps as training sees them, cut over the devices."""
         ...
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
-        """The evaluated examples of a split, each once, with which `[size]` are valid.
+        """Yields each evaluated example of a split once, as (batch, `[size]` marks of valid ones).
 
-        They are cut over the devices.
+        Both are cut over the devices.
         """
         ...
 
     def skipped(self, split: str, size: int) -> int:
-        """Of the examples of the last such evaluation, those that could not be decoded."""
+        """Number of examples in the last such evaluation that could not be decoded."""
         ...
 
     def first_examples(self, split: str, number: int) -> Batch:
-        """The first examples of a split, as evaluation sees them, on all devices; at most all."""
+        """First examples of a split, at most all, as evaluation sees them, on all devices."""
         ...
 
     def get_state(self) -> dict[str, int]:
-        """What is not a function of the step: counts, as JSON can hold them."""
+        """Counts, for a checkpoint, that do not follow from the step; JSON can hold them."""
         ...
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from what `get_state` gave."""
+        """Restores what `get_state` returned."""
         ...
 
     def close(self) -> None:
-        """Ends what reads ahead."""
+        """Stops the workers that read ahead."""
         ...
 
 
 def make_feed(plan: Plan) -> Feed:
-    """That of the plan's source."""
+    """Makes the feed for the plan's source: resident or streaming."""
     return (ResidentFeed if isinstance(plan.source.train, Split) else StreamingFeed)(plan)
 
 
 def left_out(plan: Plan) -> dict[str, dict[str, str]]:
-    """By split, what the source left out when it was made."""
+    """Copies {split: {image: complaint}} of what the source left out when it was made."""
     return {name: dict(plan.source.left_out.get(name, {})) for name in plan.source.splits}
 
 
 def evaluated(plan: Plan) -> dict[str, int]:
-    """Number of examples of each split that a clean evaluation is of: the first ones."""
+    """Number of examples of each split that a clean evaluation uses, from the first on."""
     lengths = {name: len(split) for name, split in plan.source.splits.items()}
     most = plan.config.eval.train_examples or lengths["train"]
     return lengths | {"train": min(most, lengths["train"])}
 
 
 class ResidentFeed:
-    """Splits that every device has whole; the compiled step takes its examples itself.
+    """Feed of images that every device holds whole; the compiled step takes its examples itself.
 
     Raises:
       ConfigError: if a device has no room for them.
@@ -166,7 +167,7 @@ class ResidentFeed:
         pass
 
     def _order(self, step: int) -> np.ndarray:
-        """Which examples have the batch of a lane, and in which epoch, `[2, lanes, N]`."""
+        """Numbers of the examples in each lane's batch, and of their epochs, `[2, lanes, N]`."""
         size, examples = self.plan.config.train.batch_size, len(self.plan.source.train)
         epochs = training_epochs(step, size, examples)
         seeds = self.plan.lanes.seeds
@@ -174,7 +175,7 @@ class ResidentFeed:
         return np.stack([orders, [epochs] * len(seeds)])
 
     def _cut(self, parts: np.ndarray, axis: int) -> tuple:
-        """Of each of the parts, `[lanes, ...]`, the pieces along an axis of what a lane has."""
+        """Cuts each of the parts, `[lanes, ...]`, over the devices along `axis` of one lane."""
         lanes, pieces = self.plan.lanes, self.plan.parallel.pieces
         return tuple(pieces(lanes.stack(list(part)), axis + lanes.several) for part in parts)
 
@@ -186,25 +187,25 @@ def _taking(parallel: Parallel, view: Callable, each: tuple[bool, ...] = ()) -> 
 
 @functools.cache
 def _clean(parallel: Parallel) -> Callable:
-    """Apart from what evaluates, so that splits of different sizes share the large program."""
+    """Program that takes examples, apart from evaluation, whose program all splits then share."""
     return parallel.function(Resident.take, (None, 0), out=0)
 
 
 class Constants(NamedTuple):
-    """What a streamed image is standardised by, `[C]` each."""
+    """Mean and standard deviation that streamed images are standardised by, `[C]` each."""
 
     mean: jax.Array
     deviation: jax.Array
 
 
 def standardised(constants: Constants, batch: Batch, seed: jax.Array) -> Batch:
-    """(image - mean) / deviation in float32; the images are augmented already."""
+    """Standardises to (image - mean) / deviation in float32; the images are augmented already."""
     images = batch.images.astype(jnp.float32)
     return batch._replace(images=(images - constants.mean) / constants.deviation)
 
 
 class StreamingFeed:
-    """Images that are decoded when they are needed; each host reads its part of every batch."""
+    """Feed of images decoded when they are needed; each host reads its part of every batch."""
 
     view = staticmethod(standardised)
 
@@ -284,7 +285,7 @@ class StreamingFeed:
                 batches.close()
 
     def _pass(self, split: str, size: int) -> Any:
-        """Kept, since its workers read the start of the next pass ahead."""
+        """Feed of one evaluation, kept since its workers read ahead the start of the next pass."""
         if (split, size) not in self.passes:
             self.passes[split, size] = self.streaming.evaluation_feed(
                 First(self.plan.source.splits[split], self.evaluated[split]),
@@ -316,7 +317,7 @@ class StreamingFeed:
         return {"workers": data.workers, "on_bad": data.on_bad, "left_out": left_out}
 
     def _share(self) -> Fraction:
-        """Of a batch, that this host has."""
+        """Fraction of a batch that this host's devices take."""
         devices = self.plan.parallel.devices
         own = sum(device.process_index == jax.process_index() for device in devices)
         return Fraction(own, len(devices))

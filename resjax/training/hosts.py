@@ -1,7 +1,7 @@
-"""The processes of a run on several hosts: how they find each other, agree, and which one writes.
+"""Processes of a run on several hosts: how they find each other, agree, and which one writes.
 
-All take the same steps on their part of a batch. Process 0 alone reads and writes run directories;
-what it finds there, the others are told.
+All take the same steps on their part of a batch. Process 0 alone reads and writes run directories,
+and tells the others what it finds there.
 """
 
 import json
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 JOINING = "joining the other hosts"
 
 SECONDS_TO_LEAVE = 20
-"""That a process which ends waits for the others to end."""
+"""Most seconds that a process which ends waits for the others to end."""
 
 PLATFORMS = {
     # by --platform: what to do if there is none
@@ -49,7 +49,7 @@ ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
 
 
 def _on_tpu_vm() -> bool:
-    """Whether this is a TPU VM, whose metadata say whether it is one of several."""
+    """Recognises a TPU VM; JAX learns from its metadata whether it is one of several."""
     attached = any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
     return attached and find_spec("libtpu") is not None
 
@@ -60,15 +60,15 @@ def connect(
     process: int | None = None,
     timeout: int = 300,
 ) -> None:
-    """Joins the processes of a run, if there are several; to be called before JAX computes.
+    """Joins the processes of a run, if there are several; call it before JAX computes.
 
     On a plain machine it does nothing. Under Slurm, Open MPI and on TPU slices JAX finds the
     others; anywhere else the arguments say who they are.
 
     Args:
       coordinator: HOST:PORT of process 0, as the others reach it.
-      processes: how many there are.
-      process: the number of this one, from 0.
+      processes: number of processes.
+      process: number of this one, from 0.
       timeout: seconds to wait for the others.
 
     Raises:
@@ -92,7 +92,7 @@ def connect(
     if not 0 <= process < processes:
         raise ConfigError(f"--process={process} is none of 0 to {processes - 1}")
     if process:
-        # JAX ends the process if nobody answers; here there is a line that says so.
+        # JAX would end the process if nobody answers; this says so in one line.
         _await_answer(host.strip("[]"), int(port), timeout)
     settings = {
         "coordinator_address": coordinator, "num_processes": processes, "process_id": process,
@@ -102,7 +102,7 @@ def connect(
 
 
 def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
-    """Joins the others in a thread: JAX ends the whole process when its own time is over."""
+    """Joins the others in a thread, as JAX ends the whole process when its own timeout is over."""
     failed: list[Exception] = []
 
     def join() -> None:
@@ -128,12 +128,12 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
 
 
 def leave() -> None:
-    """Parts from the others once all are here; this process is alone from then on."""
+    """Disconnects from the others once all have called this; the process is alone from then on."""
     jax.distributed.shutdown()
 
 
 def joining() -> bool:
-    """Whether JAX still waits for the others; the process then cannot end in order."""
+    """Tells whether JAX still waits for the others; the process then cannot end in order."""
     return any(thread.name == JOINING for thread in threading.enumerate())
 
 
@@ -159,7 +159,7 @@ def _await_answer(host: str, port: int, timeout: int) -> None:
 
 
 def require_platform(platform: str | None) -> None:
-    """Makes sure that JAX computes on a kind of device, and not on the CPU in silence.
+    """Makes sure that JAX computes on the kind of device asked for, not silently on the CPU.
 
     Raises:
       ConfigError: if there is no such device.
@@ -177,7 +177,7 @@ def require_platform(platform: str | None) -> None:
 
 
 def no_device() -> ConfigError | None:
-    """Why JAX has nothing to compute on; None if it has."""
+    """Error that says why JAX has no device to compute on; None if it has one."""
     try:
         jax.default_backend()
     except (AssertionError, RuntimeError) as error:  # the former where there is no GPU at all
@@ -193,14 +193,14 @@ def no_device() -> ConfigError | None:
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which reads and writes for all."""
+    """Tells whether this is process 0, which reads and writes for all."""
     return jax.process_index() == 0
 
 
 def on_first(function: Callable[[], Value]) -> Value:
     """Calls a function on process 0 alone; all return its value, or raise its ConfigError.
 
-    The value is one that JSON can hold.
+    JSON must be able to hold the value.
     """
     if jax.process_count() == 1:
         return function()
@@ -240,15 +240,15 @@ MOST_CALLS_BETWEEN_AGREEMENTS = 1000
 
 
 class Agreement:
-    """What all hosts do next, alike: go on, save the state, or save it and leave.
+    """Decides what all hosts do next, alike: go on, save the state, or save it and leave.
 
-    They leave if any of them is asked to, and save by the clock of the first. Alone a host decides
-    at every call; several tell each other once a second, after a number of calls that the first one
-    chooses.
+    They leave if any of them is asked to, and save by the clock of the first. A host that is alone
+    decides at every call; several tell each other about once a second, after a number of calls
+    that the first one chooses.
 
     Args:
-      asked: whether this process is asked to leave.
-      seconds: from one saving to the next.
+      asked: returns whether this process is asked to leave.
+      seconds: time from one save to the next.
     """
 
     def __init__(self, asked: Callable[[], bool], seconds: float):
@@ -257,7 +257,10 @@ class Agreement:
         self.calls, self.calls_between = 0, 1
 
     def __call__(self, settle: Callable[[], Any]) -> str:
-        """To be called at the same places on every host; `settle` waits for what is under way."""
+        """Returns GO_ON, SAVE or LEAVE; every host must call it at the same places.
+
+        `settle` waits until the device has done what it was given.
+        """
         now = time.monotonic()
         asked, due = self.asked(), now - self.saved >= self.seconds
         if jax.process_count() > 1:
@@ -283,7 +286,7 @@ class Agreement:
 
 
 def _everyones(text: str) -> list[str]:
-    """The texts of all processes, on each of them."""
+    """Gathers the texts of all processes, on each of them."""
     from jax.experimental.multihost_utils import process_allgather
 
     own = np.frombuffer(text.encode(), np.uint8)

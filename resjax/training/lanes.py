@@ -1,7 +1,7 @@
-"""Runs that differ in their seed alone, side by side in one program: a lane for each.
+"""Lanes: runs that differ in their seed alone, side by side in one program.
 
-Arrays of several runs have a first axis, of the lanes; those of a run that is alone do not. What is
-computed in a lane depends on nothing that is in another.
+Arrays of several runs have a leading axis of lanes; those of a run that is alone do not. What is
+computed in one lane depends on no other.
 """
 
 import dataclasses
@@ -21,36 +21,36 @@ class Lanes:
 
     @property
     def several(self) -> bool:
-        """Whether there is an axis of lanes."""
+        """Tells whether there are several seeds, and so an axis of lanes."""
         return len(self.seeds) > 1
 
     def stack(self, values: list[Any]) -> Any:
-        """A tree of arrays of all lanes, from one of each, on the host; that of a run alone."""
+        """Stacks the lanes' trees along a leading axis, on the host; a lone one stays as is."""
         if not self.several:
             return values[0]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(values))
 
     def split(self, tree: Any) -> list[Any]:
-        """The trees of the lanes, on the host; the tree of a run alone."""
+        """Splits a tree into those of the lanes, on the host; that of a lone run stays as is."""
         if not self.several:
             return [tree]
         leaves, structure = jax.tree.flatten(jax.device_get(tree))
         return [structure.unflatten(own) for own in zip(*leaves, strict=True)]
 
     def each(self, *own: bool) -> tuple[bool, ...]:
-        """Which arguments of a program have the axis of lanes; none if there is none."""
+        """Marks a program's arguments that have the axis of lanes; none if there is one lane."""
         return tuple(self.several and its for its in own)
 
     def map(self, function: Callable) -> Callable:
-        """A function of what one lane has, for all of them."""
+        """Maps a function of one lane's arguments over all lanes."""
         return jax.vmap(function) if self.several else function
 
 
 ALONE = Lanes((0,))
-"""For what does not depend on the seed."""
+"""Lanes of a single run, for programs that do not depend on the seed."""
 
 
 def side_by_side(share: Callable, each: tuple[bool, ...], parts: tuple, *arguments: Any) -> Any:
-    """`share(*parts, *arguments)` in every lane; arguments that are not of `each` are common."""
+    """Computes `share(*parts, *arguments)` in every lane; arguments not in `each` are common."""
     axes = tuple(0 if own else None for own in each)
     return jax.vmap(functools.partial(share, *parts), axes)(*arguments)

@@ -29,16 +29,22 @@ from resjax.training.plan import Plan, make_plan
 from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
-"""Of which the host may run ahead of the device, the fewer steps; at least one call."""
+"""Most that the host dispatches ahead of the device: 16 steps or 0.5 s, whichever is less.
+
+It is one call at least.
+"""
 
 TELL_EVERY = 0.25
-"""Seconds between two reports of the progress, if no call takes longer."""
+"""Least seconds between two reports of the progress."""
 
 SECONDS_TO_AGREE = 20.0
-"""For several hosts, to agree on the step at which they leave; a single one saves for itself."""
+"""Seconds that several hosts have to agree on the step at which they leave.
+
+A single host needs no agreement and saves its state by itself.
+"""
 
 Ending = Summary | Diverged | Claimed
-"""Of a run: its result, why it failed, or that another process runs it."""
+"""Outcome of a run: its result, why it failed, or that another process runs it."""
 
 
 def train_and_evaluate(
@@ -49,13 +55,13 @@ def train_and_evaluate(
     """Trains one network and evaluates it, or reads the result of the run that did.
 
     A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
-    and ends with the same bits as one that was not. Asked to end by a signal it saves its
-    state and leaves.
+    and ends with the same bits as one that was not. If a signal asks it to end, it saves its state
+    and leaves.
 
     Args:
       config: as made by `default_config`.
       workdir: directory of this run; made if it does not exist.
-      observe: is called with the progress a few times a second.
+      observe: called with the progress a few times a second.
 
     Raises:
       ConfigError: before anything is written, if the config is wrong, `workdir` is another run's,
@@ -75,17 +81,17 @@ def train_and_evaluate(
 def train_side_by_side(
     runs: Mapping[Path, ConfigDict], observe: Callable[[Path, Progress], None]
 ) -> dict[Path, Ending]:
-    """As `train_and_evaluate`, for runs that differ in their seed alone, in one program.
+    """Trains runs that differ in their seed alone in one program; see `train_and_evaluate`.
 
     Each has its own files, as if it were alone, and the others go on if one diverges.
 
     Args:
       runs: {directory: config}, one group of `resjax.runs.groups.groups_of`.
-      observe: is called with the progress of each.
+      observe: called with the directory and the progress of each run.
 
     Returns:
-      What became of the runs, without those that cannot go on with the others: their checkpoints
-      are of other steps.
+      {directory: ending}, without the runs that cannot go on with the others because their
+      checkpoints are of other steps.
     """
     if not runs:
         return {}
@@ -132,11 +138,11 @@ def train_side_by_side(
 def _begin(
     directory: Path, config: ConfigDict, until_it_ends: ExitStack, claims: dict[Path, Claim]
 ) -> dict[str, Any]:
-    """Makes the directory this run's and claims it.
+    """Makes a directory that of the run, and claims it.
 
     Returns:
-      For all hosts: {"done": the result} if it is done already, {"claimed": by whom} if another
-      process runs it, or {}.
+      A dict for all hosts: {"done": the result} if the run is done already, {"claimed": by whom} if
+      another process runs it, or {}.
     """
     rundir.refuse_other_config(directory, config)
     if rundir.run_state(directory) != rundir.DONE:
@@ -153,10 +159,10 @@ def _begin(
 
 
 class _Training:
-    """Runs in the lanes of one program, from where they are to their ends.
+    """Training of the runs in the lanes of one program, from where they are to their ends.
 
-    All are at the same step. The lanes of seeds that no member has hold the state of another one;
-    so have those of members that have failed, whatever it is by then.
+    All runs are at the same step. A lane without a run computes on a copy of another's state; the
+    lane of a run that has failed keeps computing on whatever its state is by then.
     """
 
     def __init__(self, plan: Plan, members: list[Member], request: Request):
@@ -168,7 +174,10 @@ class _Training:
             request.rescue, request.patience = None, SECONDS_TO_AGREE
 
     def execute(self) -> dict[Path, Summary]:
-        """From the initial state, or the last checkpoint, to the results; writes all but those."""
+        """Trains from the initial state, or the last checkpoint, to the end; returns the results.
+
+        It writes all files of the runs but those of the results.
+        """
         self._tell("compiling")
         with ExitStack() as until_it_ends:
             self.feed = make_feed(self.plan)
@@ -217,16 +226,16 @@ class _Training:
 
     @property
     def at(self) -> Any:
-        """How far all are."""
+        """Position that all runs are at."""
         return self.members[0].at
 
     def _states(self) -> list[tuple[Member, TrainState]]:
-        """The members, each with its state; that of several on the host."""
+        """Pairs each run with its state, which is on the host if there are several."""
         states = self.plan.lanes.split(self.state)
         return [(member, states[member.lane]) for member in self.members]
 
     def _record_start(self, network: Network) -> None:
-        """What weights that were trained before are worth before the first step."""
+        """Evaluates and records, before the first step, the weights that the runs start from."""
         with self._timed("eval"):
             clean = network.evaluate(_without_average(self.state), 0)
         lines = [{"step": 0, "epoch": 0.0, **clean[member.lane]} for member in self.members]
@@ -242,7 +251,7 @@ class _Training:
         return Network(self.plan, model, self.state, self.feed, self._save_or_leave)
 
     def _recorder(self, member: Member) -> Any:
-        from resjax.probes.record import Recorder  # what is built upon training, where it is used
+        from resjax.probes.record import Recorder  # built upon training, so imported where used
 
         at = member.at.evaluated
         return Recorder(member.plan, member.directory, self.feed, at, self._save_or_leave)
@@ -272,7 +281,7 @@ class _Training:
         jax.block_until_ready(self.state)
 
     def _evaluate(self, network: Network, mark: int) -> Network:
-        """Evaluates, grows if it is time to, and records; the network that is trained on."""
+        """Evaluates, records, and grows if it is time to; returns the network to train on."""
         plan = self.plan
         self._look(Member.look_at)
         self._look(Member.refuse_divergence)
@@ -303,7 +312,7 @@ class _Training:
         return network
 
     def _look(self, look: Callable[[Member, Any], None]) -> None:
-        """Looks at the metrics of the members; one that has diverged is a member no more.
+        """Calls `look` with the metrics of each run, and drops the runs that have diverged.
 
         Raises:
           Diverged: if none is left.
@@ -322,7 +331,7 @@ class _Training:
     # -------------------------------------------------------------------------- saving and leaving
 
     def _save_or_leave(self) -> None:
-        """Between two calls of the device: saves the state, or leaves, if it is time to."""
+        """Saves the state, or saves and leaves, if it is time to; called between device calls."""
         settle = functools.partial(jax.block_until_ready, self.state.step)
         what = self.agreement(settle)
         if what == hosts.SAVE or any(member.checkpoints.failed() for member in self.members):
@@ -338,7 +347,7 @@ class _Training:
             self._write_checkpoints()
 
     def _rescue(self) -> None:
-        """Saves the state of runs that are about to end, if they have one, and waits for that."""
+        """Saves the state of runs that are about to end, if there is one, and waits for that."""
         if self.state is not None:
             self._write_checkpoints()
             for member in self.members:
@@ -358,7 +367,7 @@ class _Training:
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
-        """Counts the seconds spent inside for the runs, for each its share."""
+        """Counts the seconds spent inside, an equal share for each run."""
         with ExitStack() as until_it_ends:
             for member in self.members:
                 member.journal.share = 1 / len(self.members)
@@ -367,5 +376,5 @@ class _Training:
 
 
 def _without_average(state: TrainState) -> TrainState:
-    """The state whose parameters are evaluated; an average of no steps is nothing yet."""
+    """Drops the moving average, which has no steps yet, so that the parameters are evaluated."""
     return state.replace(average=None)

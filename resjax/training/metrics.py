@@ -1,4 +1,4 @@
-"""What is measured of a batch, as sums that add up over batches and devices."""
+"""Metrics of a batch, as sums that add up over batches and devices."""
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,14 @@ class Metrics:
 
     @classmethod
     def zero(cls, dtype: jnp.dtype) -> "Metrics":
-        """No examples; the loss is summed in `dtype`, the counts are integers."""
+        """Metrics of no examples; the loss is summed in `dtype`, the counts are integers."""
         return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
 
     def means(self) -> dict[str, float]:
-        """{"error": fraction of examples, "loss": mean over examples}."""
+        """Returns {"error": fraction of the examples, "loss": mean over them}."""
         examples = int(self.examples)
         return {"error": int(self.errors) / examples, "loss": float(self.loss) / examples}
 
@@ -43,9 +43,9 @@ def measure(
 ) -> Metrics:
     """Metrics of logits `[N, classes]` against labels `[N]`, counting the `valid` `[N]` ones.
 
-    A row of logits that is not finite is an error, whatever its label. Its loss makes that of a
-    training batch, of which all are valid, not finite either; in an evaluation, which says which
-    are `valid`, it adds nothing.
+    A row of logits that is not finite is an error, whatever its label. In training, where all are
+    valid and `valid` is None, its loss makes the sum not finite either; in an evaluation, which
+    gives `valid`, it adds nothing to the sum.
     """
     losses = loss(logits, labels)
     finite = jnp.isfinite(losses)

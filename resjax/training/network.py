@@ -1,4 +1,4 @@
-"""One network of a run on its devices: what is compiled of it, and how it is called."""
+"""One network of a run on its devices: its compiled programs, and how they are called."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,9 +17,9 @@ from resjax.training.step import train_steps
 
 
 def arguments_of_call(plan: Plan, feed: Feed, start: int, stop: int) -> tuple:
-    """What a call of the training steps is given beside the state, for `start` to before `stop`.
+    """Arguments, after the state, of one call of the training steps `start` to `stop - 1`.
 
-    At most as many steps as a call takes.
+    These are at most `plan.steps_per_call` steps.
     """
     k, pieces = plan.steps_per_call, plan.parallel.pieces
     rates = np.zeros(k, np.float32)
@@ -34,7 +34,7 @@ def arguments_of_call(plan: Plan, feed: Feed, start: int, stop: int) -> tuple:
 
 
 def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> Callable:
-    """The training steps of a network: `steps(state, *arguments)`; the state is used up."""
+    """Compiles a network's training steps: `steps(state, *arguments)`; the state is donated."""
     return plan.parallel.program(
         train_steps,
         (model, cross_entropy, plan.optimizer.update, feed.view, plan.config.train.on_nan),
@@ -46,7 +46,7 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
 
 
 class Network:
-    """The compiled programs of a network, for a state like that given.
+    """The compiled programs of a network, for a state like the one given.
 
     `between` is called before every batch of an evaluation.
     """
@@ -73,19 +73,19 @@ class Network:
             self.by_batch = Evaluator(measuring(model), variables, shape, size, devices, lanes)
 
     def arguments(self, start: int, stop: int) -> tuple:
-        """As `arguments_of_call`."""
+        """Arguments of a call of `steps` after the state; see `arguments_of_call`."""
         return arguments_of_call(self.plan, self.feed, start, stop)
 
     def evaluate(self, state: TrainState, step: int) -> list[dict[str, float]]:
-        """{"train_error", "train_loss", "test_error", ...} of every lane, and of all splits.
+        """Evaluates all splits: {"train_error", "train_loss", "test_error", ...} of every lane.
 
-        Statistics are those of `eval.statistics`. Precise ones are measured over the batches that
-        would be trained on from `step` on.
+        BatchNorm uses the statistics of `eval.statistics`. Precise ones are measured over the
+        batches that would be trained on from `step` on.
         """
         return self._on_all(self.evaluator, self.evaluated(state, step))
 
     def evaluated(self, state: TrainState, step: int) -> Any:
-        """The variables that `evaluate` is of."""
+        """Variables that `evaluate` uses: parameters or their averages, and the statistics."""
         variables = self.variables(state)
         if self.plan.config.eval.statistics == "precise":
             variables = self._precise(variables, step)
@@ -94,7 +94,10 @@ class Network:
     def compare_statistics(
         self, state: TrainState, step: int
     ) -> list[dict[str, dict[str, float]] | None]:
-        """The same by {"batch", "running", "precise"}; None unless precise ones are asked for."""
+        """Evaluates every lane with each kind of statistics: {"batch", "running", "precise"}.
+
+        It is None for every lane unless `eval.precise_batches` asks for precise statistics.
+        """
         if not self.plan.config.eval.precise_batches:
             return [None] * len(self.plan.lanes.seeds)
         running = self.variables(state)

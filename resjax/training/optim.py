@@ -20,7 +20,7 @@ CHOSEN: dict[str, Callable] = {
         lambda path, _: path[-1].key == "kernel", params
     ),
 }
-"""Which parameters something acts on: every one, or kernels alone; a tree of booleans."""
+"""Masks of the parameters that something acts on, as trees of booleans: all, or kernels alone."""
 
 
 def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -95,7 +95,7 @@ def _lars(
 def _ratio(
     gradient: jax.Array, w: jax.Array, decay: Any, coefficient: jax.Array, epsilon: jax.Array
 ) -> jax.Array:
-    """The r of `lars` for one layer."""
+    """Ratio r of `lars` for one layer."""
     weights, slope = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(gradient.ravel())
     sound = (weights > 0) & (slope > 0)
     length = jnp.where(sound, slope + decay * weights + epsilon, 1)
@@ -105,7 +105,7 @@ def _ratio(
 def _starting_with(
     rule: optax.GradientTransformationExtraArgs, numbers: dict[str, float]
 ) -> optax.GradientTransformationExtraArgs:
-    """The rule with these numbers in its initial state.
+    """Puts these numbers into the initial state of a rule.
 
     Its `update` is the rule's own and knows none of them, so one compiled program serves them all.
     """
@@ -123,7 +123,7 @@ OPTIMIZERS = {"sgd": sgd, "lars": lars}
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
-    """The learning rate all along."""
+    """Constant learning rate."""
     return optax.constant_schedule(optim.learning_rate)
 
 
@@ -133,7 +133,7 @@ def cosine(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
 
 
 def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
-    """Multiplied by `factor` at every milestone of the run (He et al. 2015, section 4.2)."""
+    """Steps: `factor` multiplies the rate at every milestone (He et al. 2015, section 4.2)."""
     before = clock.total_steps - steps
     milestones = [clock.steps(milestone) for milestone in optim.milestones]
     if milestones != sorted(set(milestones)):
@@ -177,7 +177,7 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
 
 @functools.lru_cache(64)
 def _learning_rates(optim: FrozenConfigDict, clock: Clock) -> np.ndarray:
-    """Kept, since the runs of a sweep have few schedules, and each takes longer than all else."""
+    """Caches `learning_rates`: runs of a sweep share few schedules, and each takes long."""
     warmup = clock.steps(optim.warmup)
     if warmup >= clock.total_steps:
         raise ConfigError(

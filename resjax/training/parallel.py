@@ -1,9 +1,9 @@
 """One device's share of a program, run on all of them: by jit over a mesh, or by pmap.
 
 A share is a function of arrays that every device has whole, and of arrays that are cut along an
-axis, of which a device has one piece of as many equal ones as there are devices, in their order. It
-reduces over the axis `resjax.ops.devices.DEVICES` whatever it returns whole. Nothing is left to
-XLA's partitioner: it would gather all activations for a gradient that it does not understand.
+axis into equal pieces, one for each device in their order. Whatever it returns whole it reduces
+over the axis `resjax.ops.devices.DEVICES`. Nothing is left to XLA's partitioner, which would gather
+all activations for a gradient that it does not understand.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from resjax.training.lanes import side_by_side
 from resjax.training.programs import program
 
 Cut = tuple[int | None, ...]
-"""For every argument the axis along which it is cut; None is whole on every device."""
+"""Axis along which each argument is cut over the devices; None is whole on every device."""
 
 
 def _by_mesh(
@@ -47,7 +47,7 @@ def _by_mesh(
 def _by_pmap(
     share: Callable, mesh: Mesh, cut: Cut, out: int | None, donate_argnums: tuple[int, ...]
 ) -> Callable:
-    """`out=None` returns device 0's value: a share reduces what it returns."""
+    """Runs a share by pmap; `out=None` is device 0's value, as a share reduces its result."""
     mapped = jax.pmap(
         _as_compiled(share, donate_argnums),
         DEVICES,
@@ -61,7 +61,10 @@ def _by_pmap(
 
 @dataclasses.dataclass
 class _CompiledWhenCalled:
-    """On several hosts pmap is called with a host's own pieces, and cannot be compiled for them."""
+    """Stand-in for lowering pmap on several hosts: it takes a host's own pieces when called.
+
+    A pmap of several hosts cannot be compiled ahead for the pieces of one.
+    """
 
     function: Callable
 
@@ -83,8 +86,8 @@ class Parallel:
     """The devices of a run, and how a program runs on all of them.
 
     Attributes:
-      devices: in the order of their shares.
-      style: key of `STYLES`; the result is the same.
+      devices: the devices, in the order of their shares.
+      style: key of `STYLES`, which does not change results.
     """
 
     devices: tuple[jax.Device, ...]
@@ -97,12 +100,12 @@ class Parallel:
 
     @property
     def hosts(self) -> int:
-        """Processes that have some of the devices."""
+        """Number of processes that have some of the devices."""
         return len({device.process_index for device in self.devices})
 
     @property
     def mesh(self) -> Mesh:
-        """The devices along the one axis."""
+        """Mesh of the devices along one axis."""
         return Mesh(np.array(self.devices), (DEVICES,))
 
     def program(
@@ -114,15 +117,15 @@ class Parallel:
         donate_argnums: tuple[int, ...] = (),
         each: tuple[bool, ...] = (),
     ) -> Callable:
-        """`share(*parts, *arguments)`, compiled; see `resjax.training.programs.program`.
+        """Compiles `share(*parts, *arguments)`; see `resjax.training.programs.program`.
 
         Args:
-          share: what one device computes; its result is whole.
+          share: function that one device computes; its result is whole.
           parts: constants of the program.
           arguments: arrays, or their shapes as `shape_of_pieces` gives them.
-          cut: for each argument, as it is in one lane.
-          donate_argnums: arguments whose memory the result takes.
-          each: which arguments have an axis of lanes; then the result has it.
+          cut: axis along which each argument is cut, not counting an axis of lanes.
+          donate_argnums: numbers of the arguments whose memory the result takes.
+          each: marks of the arguments that have an axis of lanes; if any has, so has the result.
         """
         if any(each):
             share, parts, cut = side_by_side, (share, each, parts), _behind_lanes(cut, each)
@@ -132,14 +135,14 @@ class Parallel:
     def function(
         self, share: Callable, cut: Cut, out: int | None = None, each: tuple[bool, ...] = ()
     ) -> Callable:
-        """The same, compiled when it is called; its result may be cut, along the axis `out`."""
+        """Wraps a share to be compiled when called; its result may be cut, along the axis `out`."""
         if any(each):
             share = functools.partial(side_by_side, share, each, ())
             cut, [out] = _behind_lanes(cut, each), _behind_lanes((out,), (True,))
         return STYLES[self.style](share, self.mesh, cut, out, ())
 
     def whole(self, tree: Any) -> Any:
-        """Arrays that every host has, on all devices."""
+        """Puts arrays that every host has on all devices, whole."""
         sharding = NamedSharding(self.mesh, PartitionSpec())
         if self.hosts == 1:
             return jax.device_put(tree, sharding)
@@ -151,9 +154,9 @@ class Parallel:
         return jax.tree.map(place, tree)
 
     def pieces(self, value: np.ndarray, axis: int | None = None) -> Any:
-        """An array that every host has, as an argument, cut along an axis or whole.
+        """Prepares an array that every host has as an argument, cut along an axis or whole.
 
-        Of a cut one each host takes its own pieces.
+        Each host takes its own pieces of an array that is cut.
 
         Raises:
           ValueError: if the axis cannot be cut into as many pieces as there are devices.
@@ -177,7 +180,7 @@ class Parallel:
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
     def own_pieces(self, value: np.ndarray, axis: int) -> Any:
-        """As `pieces`, of an array that has only what this host's devices take, in their order."""
+        """Prepares a cut array from the part that this host's devices take, in their order."""
         if self.style == "pmap":
             here = sum(device.process_index == jax.process_index() for device in self.devices)
             return value.reshape(*value.shape[:axis], here, -1, *value.shape[axis + 1 :])
@@ -186,7 +189,7 @@ class Parallel:
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)
 
     def shape_of_pieces(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:
-        """Of what `pieces` makes of an array; pmap has an axis of the devices."""
+        """Shape of what `pieces` makes of an array; pmap adds an axis of the devices."""
         shape = value.shape
         if self.style == "pmap":
             shape = (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])
@@ -194,12 +197,12 @@ class Parallel:
 
 
 def _as_compiled(share: Callable, donate_argnums: tuple[int, ...]) -> Callable:
-    """What XLA is given of a share: for CPUs with little elementwise work of its own."""
+    """Gathers a share's elementwise work in few native calls where the CPU kernels are in use."""
     return in_few_calls(share, donate_argnums) if native.in_use() else share
 
 
 def _behind_lanes(cut: Cut, each: tuple[bool, ...]) -> Cut:
-    """The axes along which arguments are cut, if some have one of lanes before all others."""
+    """Axes along which arguments are cut, one further for those with a leading axis of lanes."""
     pairs = zip(cut, each, strict=True)
     return tuple(axis if axis is None else axis + own for axis, own in pairs)
 

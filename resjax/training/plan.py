@@ -1,4 +1,4 @@
-"""What a config determines before the first compilation, or why it cannot be run."""
+"""Plan of a run: all that its config determines before compilation, or why it cannot be run."""
 
 import dataclasses
 from importlib.util import find_spec
@@ -54,11 +54,11 @@ class Plan:
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
       side_by_side: runs that are put into one program, if they differ in their seed alone.
-      parallel: the devices.
-      augmentation: of training images.
-      alone: whether it cannot share a program with others, whatever their seeds.
-      lanes: the seeds of the runs that are side by side in one program; `make_plan` gives that of
-        the config alone.
+      parallel: the devices, and how programs run on them.
+      augmentation: augmentation of resident training images.
+      alone: whether the run cannot share a program with others, whatever their seeds.
+      lanes: seeds of the runs that are side by side in one program; `make_plan` gives that of the
+        config alone.
     """
 
     config: ConfigDict
@@ -79,17 +79,17 @@ class Plan:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """`[H, W, C]` of what the network is given."""
+        """Shape `[H, W, C]` of the images that the network is given."""
         return image_shape(self.config.data, self.source)
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """As `resjax.models.summary.sizes`."""
+        """Numbers of parameters, and of multiply-adds of a forward pass of one image."""
         return sizes(self.model, self.image_shape)
 
     @property
     def batch_norm_examples(self) -> int | None:
-        """Examples that are normalised together; None without a normalisation."""
+        """Number of examples that are normalised together; None without normalisation."""
         config = self.config
         if config.norm.kind == "none":
             return None
@@ -123,7 +123,7 @@ def make_plan(config: ConfigDict) -> Plan:
             "eval.precise_batches=32 or so"
         )
     if config.eval.probes:
-        from resjax.probes.table import chosen  # what is built upon training, where it is used
+        from resjax.probes.table import chosen  # built upon training, so imported where used
 
         chosen(config.eval.probes, "eval.probes")
     for key in config.eval.tune:
@@ -210,7 +210,7 @@ def _side_by_side(config: ConfigDict, source: Source, parallel: Parallel) -> int
 
 
 def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:
-    """What keeps a run from being in one program with others; None if nothing does."""
+    """Reason why a run cannot be in one program with others; None if it can."""
     if config.train.side_by_side == 1:
         return "train.side_by_side=1"
     if not isinstance(source.train, Split):
@@ -249,7 +249,7 @@ def _load(data: ConfigDict) -> Source:
 
 
 def image_shape(data: ConfigDict, source: Source) -> tuple[int, int, int]:
-    """`[H, W, C]` of what the network is given."""
+    """Shape `[H, W, C]` of the images that the network is given."""
     train = source.train
     if isinstance(train, Split):
         return train.images.shape[1:]
@@ -257,7 +257,7 @@ def image_shape(data: ConfigDict, source: Source) -> tuple[int, int, int]:
 
 
 def views(data: ConfigDict) -> "tuple[View, View]":
-    """How streamed images are seen, in training and in evaluation.
+    """Views of streamed images for training and for evaluation.
 
     Raises:
       ValueError: for numbers that make no view.

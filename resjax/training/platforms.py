@@ -10,12 +10,12 @@ class Choices:
     """The values of keys that change the time of a run and not its result.
 
     Attributes:
-      steps_per_call: of `train.steps_per_call=0`: training steps in one compiled call, of images
-        that are resident. A call with streamed ones would hold those of all its steps.
-      side_by_side: of `train.side_by_side=0`: runs in one program that differ in their seed alone.
-      unroll: of `model.unroll=auto`: blocks in one iteration of a loop; None leaves it to the
+      steps_per_call: training steps in one compiled call, for `train.steps_per_call=0` and resident
+        images. A call with streamed ones would hold those of all its steps, so it is one step.
+      side_by_side: runs in one program that differ in their seed alone, for `train.side_by_side=0`.
+      unroll: blocks in one iteration of a loop, for `model.unroll=auto`; None leaves it to the
         network, as `resjax.models.resnet.Stage` does, or, on a CPU, to `resjax.training.unrolling`.
-      measured: the device and the day; None where nothing has been, and these are guesses.
+      measured: the device and the day of the measurement; None if the choices are guesses.
     """
 
     steps_per_call: int
@@ -29,15 +29,15 @@ PLATFORMS = {
     # ResNet-8 on digits 1.5 (tests/benchmarks/seeds.py). A CPU is its own host.
     "cpu": Choices(steps_per_call=1, side_by_side=1, unroll=None,
                    measured="2 cores of an AMD EPYC, 2026-11-23"),
-    # They would wait for the host between short steps; tests/benchmarks/accelerator.py measures it.
+    # Accelerators would wait for the host between short steps; tests/benchmarks/accelerator.py.
     "gpu": Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None),
     "tpu": Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None),
 }  # fmt: skip
 
 OTHERS = Choices(steps_per_call=1, side_by_side=1, unroll=None, measured=None)
-"""Those of a platform that is not in the table."""
+"""Choices for a platform that is not in the table."""
 
 
 def choices() -> Choices:
-    """The row of the platform that programs are traced for."""
+    """Choices for the platform that programs are traced for."""
     return PLATFORMS.get(platform(), OTHERS)

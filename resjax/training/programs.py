@@ -10,7 +10,7 @@ import jax
 from resjax.ops.value import by_value
 
 MOST_PROGRAMS = 24
-"""Programs that are kept, such as the three of each of eight networks: those used last."""
+"""Most programs that are kept, those used last: three for each of eight networks, for example."""
 
 
 def program(
@@ -20,19 +20,19 @@ def program(
     transform: Callable = jax.jit,
     **options: Any,
 ) -> Callable:
-    """`function(*parts, *arguments)`, compiled for given parts and for arguments of these shapes.
+    """Compiles `function(*parts, *arguments)` for given parts and for arguments of these shapes.
 
     Whatever may differ between runs that share a program is an argument: the seed, the learning
-    rate, the data. One that was compiled before is returned if it has the same function, and parts
-    and options that are equal by value; that the arguments and the settings of JAX, such as x64,
-    are the same as well, JAX itself sees to.
+    rate, the data. A program compiled before is returned if it has the same function, and parts and
+    options that are equal by value; JAX itself compares the arguments and its own settings, such as
+    x64.
 
     Args:
-      function: one of a module, since a closure equals no other.
+      function: a function of a module, since a closure equals no other.
       parts: constants of the program: networks, functions, numbers.
       arguments: arrays, or their shapes as `jax.ShapeDtypeStruct`.
-      transform: `jax.jit`, or another that makes what has a `lower` method.
-      options: of the transform; `donate_argnums` counts the arguments alone.
+      transform: `jax.jit`, or another whose result has a `lower` method.
+      options: options of the transform; `donate_argnums` counts the arguments alone.
     """
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
     values = by_value(parts), by_value(options)
@@ -42,9 +42,9 @@ def program(
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """What decides a program; runs that build their networks apart have equal ones.
+    """Cache key of a program; equal for equal networks, even if these were built separately.
 
-    `shapes` are here so that every recipe has one program: their number is what is bounded.
+    `shapes` are part of it so that every recipe has one program, and the bound holds for programs.
     """
 
     function: Callable
@@ -57,5 +57,5 @@ class _Recipe:
 
 @functools.lru_cache(MOST_PROGRAMS)
 def _transformed(recipe: _Recipe) -> Callable:
-    """JAX finds what it has compiled by this object, and forgets it when the object is dropped."""
+    """Applies the transform, cached: JAX keeps compiled code only as long as this object lives."""
     return recipe.transform(functools.partial(recipe.function, *recipe.parts), **recipe.options)

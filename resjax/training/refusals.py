@@ -1,4 +1,4 @@
-"""What a config is refused or warned for before compilation, though each of its values is sound."""
+"""Refusals and warnings, before compilation, of configs whose values are each sound."""
 
 import math
 import warnings
@@ -16,7 +16,7 @@ UNUSABLE = {
     "jax_numpy_rank_promotion": "raise",
     "jax_disable_jit": True,
 }
-"""Values of settings of JAX, for finding faults, with which networks cannot be computed."""
+"""Debugging settings of JAX, with the values under which networks cannot be computed."""
 
 
 def refuse_unusable_settings() -> None:
@@ -30,7 +30,7 @@ def refuse_unusable_settings() -> None:
 
 
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
-    """Warns of a BatchNorm that normalises one value by itself, which is zero whatever it is."""
+    """Warns of a BatchNorm that normalises each value by itself, which makes it zero."""
     examples = config.norm.examples or config.train.batch_size
     if config.norm.kind == "batch" and examples * model.spec.pixels(-1, size) == 1:
         warnings.warn(
@@ -42,7 +42,7 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
 
 
 def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
-    """Raises ConfigError for a batch that cannot be cut as the config says."""
+    """Raises ConfigError for a batch that cannot be cut into equal parts as the config says."""
     batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
     pieces = parts * devices
     if batch % pieces:

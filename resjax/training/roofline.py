@@ -1,4 +1,4 @@
-"""Estimates of the time of a training step on a device that is not here, from its program.
+"""Estimates, from its program, of the time of a training step on a device that is not at hand.
 
 A program is a series of kernels. One that convolves or multiplies matrices takes as long as its
 arithmetic at the peak of the device, or as long as its operands and its result take to and from
@@ -28,11 +28,11 @@ class Device:
     """An accelerator, or a slice of equal ones, by the figures of its maker.
 
     Attributes:
-      name: of the maker.
-      platform: as JAX calls it.
-      count: chips of the slice.
-      peak: {dtype of the operands: floating-point operations in a second}, of one chip, as XLA
-        multiplies by default.
+      name: the maker's name of it.
+      platform: JAX's name of its platform.
+      count: number of chips in the slice.
+      peak: {dtype of the operands: floating-point operations in a second} of one chip, with XLA's
+        default precision.
       bandwidth: bytes in a second to and from the memory of one chip.
       source: where the figures are from.
     """
@@ -51,7 +51,7 @@ def _gpu(half: float, single: float, bandwidth: float, **own: str) -> Device:
 
 
 def _tpu(count: int, peak: float, bandwidth: float, **own: str) -> Device:
-    peaks = {"bfloat16": peak, "float32": peak}  # which is multiplied as bfloat16
+    peaks = {"bfloat16": peak, "float32": peak}  # float32 is multiplied as bfloat16
     return Device(platform="tpu", count=count, peak=peaks, bandwidth=bandwidth, **own)
 
 
@@ -64,7 +64,7 @@ DEVICES = {
     "v4-8": _tpu(4, 275e12, 1.2e12, name="TPU v4-8", source="cloud.google.com/tpu/docs/v4"),
     "v5e-8": _tpu(8, 197e12, 0.819e12, name="TPU v5e-8", source="cloud.google.com/tpu/docs/v5e"),
 }  # fmt: skip
-"""By their usual names; the number of a TPU is that of its cores, of v5e that of its chips."""
+"""Devices by their usual names; the number of a TPU counts its cores, that of a v5e its chips."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Attained:
     """The part of its maker's figures that a platform attains.
 
     Attributes:
-      share: of the bandwidth and of the peak that kernels reach.
-      kernel_seconds: from the end of a kernel to the start of the next.
+      share: fraction of the bandwidth and of the peak that kernels reach.
+      kernel_seconds: seconds from the end of a kernel to the start of the next.
     """
 
     share: float
@@ -81,7 +81,7 @@ class Attained:
 
 
 ATTAINED = {"gpu": Attained(0.6, 3e-6), "tpu": Attained(1.0, 1e-6)}
-"""Chosen to bring ResNet-50 near the speeds of `PUBLISHED`.
+"""Values chosen to bring ResNet-50 near the speeds of `PUBLISHED`.
 
 XLA for TPUs fuses the sums of BatchNorm into convolutions, which saves passes over memory that are
 counted here.
@@ -90,7 +90,7 @@ counted here.
 
 @dataclasses.dataclass(frozen=True)
 class PublishedSpeed:
-    """A speed of training ResNet-50 on 224x224 images that somebody measured, and the source."""
+    """A published speed of training ResNet-50 on 224x224 images, and its source."""
 
     device: str
     dtype: str
@@ -112,13 +112,13 @@ class Estimate:
     """The time of a training step.
 
     Attributes:
-      device: that it is of.
-      step_seconds: of all chips together, for a whole batch.
-      images_per_second: of all chips.
-      seconds: of the step, by what takes longest in a kernel.
-      kernels: of a step.
-      flops: on one chip.
-      moved: bytes to and from the memory of one chip.
+      device: device that the estimate is for.
+      step_seconds: seconds of a step of the whole batch on all chips together.
+      images_per_second: images that all chips together train on in a second.
+      seconds: seconds of the step by what bounds its kernels: arithmetic, memory, starting kernels.
+      kernels: number of kernels in a step.
+      flops: floating-point operations of a step on one chip.
+      moved: bytes of a step to and from the memory of one chip.
     """
 
     device: Device
@@ -133,7 +133,7 @@ class Estimate:
 def estimate(plan: Plan, name: str) -> Estimate:
     """Estimates the time of a training step of a plan on `DEVICES[name]`.
 
-    Communication between chips and the input are not counted.
+    It counts neither communication between chips nor the input.
 
     Raises:
       ConfigError: for an unknown device, a dtype that has no peak there, or a batch that its chips

@@ -1,4 +1,4 @@
-"""What a run starts from, if it is not drawn: the weights of another run, grown if need be."""
+"""Weights that a run starts from instead of drawn ones: another run's, grown if need be."""
 
 import dataclasses
 from pathlib import Path
@@ -29,10 +29,10 @@ class Start:
     """The weights that a run starts from.
 
     Attributes:
-      path: of a run, or of its weights.
-      shallow: the network that they are of, if it is to be grown before the first step.
-      classes: outputs of the head that they have, if they are others and the head is drawn anew; 0
-        is none.
+      path: directory of a run, or file of weights.
+      shallow: network of the weights, if it is to be grown before the first step.
+      classes: number of outputs that the weights have, if it differs and the head is drawn anew; 0
+        if they have no head.
     """
 
     path: Path
@@ -40,13 +40,13 @@ class Start:
     classes: int | None = None
 
     def variables(self, drawn: Any, deep: ResNet, key: jax.Array, images: jax.Array | None) -> Any:
-        """{"params", "batch_stats"} of the network before the first step.
+        """Reads {"params", "batch_stats"} of the network before the first step.
 
         Args:
-          drawn: those that it would start with otherwise; a new head is taken from them.
-          deep: the network to grow to.
-          key: what new blocks are drawn from.
-          images: as for `grow`.
+          drawn: variables that it would start with otherwise; a new head is taken from them.
+          deep: network to grow to.
+          key: random key that new blocks are drawn from.
+          images: images to measure the statistics of new blocks on; see `grow`.
         """
         weights = read_weights(self.path)
         refuse_broken(weights, f"train.init_from={self.path}")
@@ -61,16 +61,16 @@ class Start:
 def find_start(
     path: Path, model: ResNet, image_shape: tuple[int, int, int], grown: bool = False
 ) -> Start:
-    """Looks whether a network can start from some weights, without reading the tensors.
+    """Checks that a network can start from some weights, without reading their tensors.
 
     Args:
-      path: of a run, or of its weights.
-      model: the network that has to have the same tensors, apart from those of the head.
-      image_shape: of its images.
-      grown: whether it will be grown before the first step.
+      path: directory of a run, or file of weights.
+      model: network that must have the same tensors, apart from those of the head.
+      image_shape: `[H, W, C]` of its images.
+      grown: whether `model` will be grown before the first step.
 
     Raises:
-      ConfigError: if they are of another network.
+      ConfigError: if the weights are of another network.
     """
     there = read_header(path)
     ours = {name: leaf.shape for name, leaf in paths(variable_shapes(model, image_shape)).items()}

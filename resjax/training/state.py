@@ -1,4 +1,4 @@
-"""The training state and how it begins."""
+"""The training state, and its value before the first step."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ class Average:
     average_t = sum over s of decay^(t - s) value_s / sum over s of decay^(t - s), for s = 1 ... t.
 
     Attributes:
-      decay: of the weight of a step from one to the next.
-      raw: the state of `optax.ema`, whose values do not yet have weights of 1 in all.
+      decay: factor by which the weight of a step falls with every later step.
+      raw: state of `optax.ema`, before its values are divided by the sum of the weights.
     """
 
     decay: jax.Array
@@ -30,16 +30,16 @@ class Average:
 
     @classmethod
     def start(cls, decay: float, variables: Any) -> "Average":
-        """Before the first step; variables are {"params", "batch_stats"}."""
+        """Average before the first step; `variables` are {"params", "batch_stats"}."""
         return cls(jnp.asarray(decay, jnp.float32), optax.ema(decay).init(variables))
 
     def moved_by(self, params: Any, batch_stats: Any) -> "Average":
-        """With the values of one more step."""
+        """Average with the values of one more step."""
         values = {"params": params, "batch_stats": batch_stats}
         return self.replace(raw=optax.ema(self.decay, debias=False).update(values, self.raw)[1])
 
     def variables(self) -> Any:
-        """{"params", "batch_stats"}, after at least one step."""
+        """Averaged {"params", "batch_stats"}; there must have been a step."""
         return optax.tree.bias_correction(self.raw.ema, self.decay, self.raw.count)
 
 
@@ -51,10 +51,10 @@ class TrainState:
       step: number of steps taken, int32.
       params: parameters of the model.
       batch_stats: running statistics of its BatchNorm layers.
-      opt_state: of the optimiser; `opt_state.hyperparams` holds its settings as arrays.
+      opt_state: state of the optimiser; `opt_state.hyperparams` holds its settings as arrays.
       metrics: sums over the training batches since they were last set to zero.
       skipped_updates: number of steps that left all else as it was, int32; see `train_step`.
-      average: of params and batch_stats, or None.
+      average: moving average of params and batch_stats, or None.
     """
 
     step: jax.Array
@@ -66,7 +66,7 @@ class TrainState:
     average: Average | None = None
 
     def evaluated(self) -> Any:
-        """The variables {"params", "batch_stats"} that evaluation is of: averages if there are."""
+        """Variables {"params", "batch_stats"} to evaluate: the moving averages if there are any."""
         if self.average is not None:
             return _averaged(self.average)
         return {"params": self.params, "batch_stats": self.batch_stats}
@@ -84,7 +84,8 @@ def create_state(
 ) -> TrainState:
     """The state before the first step, for images of shape `[H, W, C]`.
 
-    Parameters are drawn from the key `seed`. A decay above 0 is that of their moving average.
+    Parameters are drawn from the key `seed`. An `ema_decay` above 0 keeps a moving average of the
+    variables.
     """
     drawn = initial_variables(model, random_key(seed), image_shape)
     variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}

@@ -1,7 +1,7 @@
 """One step of training and of evaluation: pure functions, one device's share of each.
 
-Where a program names the axis of devices, a batch is its share of the whole one, and what is
-returned is reduced over all devices; where it does not, the share is everything.
+Where a program names the axis of devices, a batch is one device's share of the whole batch, and
+results are reduced over all devices; where it does not, the share is the whole batch.
 """
 
 import functools
@@ -133,12 +133,12 @@ def train_steps(
     steps: jax.Array,
     seed: jax.Array,
 ) -> TrainState:
-    """The first `steps` of k training steps.
+    """Takes the first `steps` of k training steps.
 
     Batches are what `view` makes of `data` and `pieces` `[k, micro_batches, N, ...]`; see
-    `resjax.training.feeds`. `learning_rates` are `[k]` and `seed` is that of the run. For k > 1 it
-    is a loop whose length is known when it runs, so that one program serves the fewer steps before
-    an evaluation, too. A single step is no loop.
+    `resjax.training.feeds`. `learning_rates` are `[k]` and `seed` is that of the run. With k > 1 it
+    is a loop whose length is known only when it runs, so that one program also serves the fewer
+    steps before an evaluation. A single step is no loop.
     """
     key = random_key(seed)
 
@@ -153,7 +153,7 @@ def train_steps(
 
 
 def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
-    """The batch of pieces `[micro_batches, N, ...]`, with both axes."""
+    """Applies the view to pieces `[micro_batches, N, ...]`; the batch has both axes, too."""
     shape = jax.tree.leaves(pieces)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pieces)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), view(data, flat, seed))
@@ -162,7 +162,7 @@ def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
 def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) -> Metrics:
     """Metrics of the `valid` `[N]` examples of a batch, on all devices.
 
-    They are normalised by the running statistics, or by their own if the model is `measuring`.
+    BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
     return total(measure(logits, batch.labels, valid))
@@ -171,15 +171,15 @@ def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:
     """The moments of a batch at every normalisation, in a tree like `batch_stats`.
 
-    `model` is `measuring`. They are those of all examples on all devices, whatever the groups that
-    were normalised together: var = mean(var_i) + mean((mean_i - mean)^2).
+    `model` is `measuring`. The moments are over all examples on all devices, whatever groups were
+    normalised together: var = mean(var_i) + mean((mean_i - mean)^2).
     """
     _, found = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
     return total_moments(found.get("batch_stats", {}))
 
 
 def total_moments(own: Any) -> Any:
-    """Moments over all devices, from those of each; a tree with leaves `mean` and `var`."""
+    """Combines the moments of all devices, in a tree with leaves `mean` and `var`."""
     devices = device_count()
     if "mean" not in own:
         return {name: total_moments(below) for name, below in own.items()}

@@ -1,4 +1,4 @@
-"""Whether the equal blocks of a network are straight-line code or loops: what saves more time.
+"""Choice between straight-line code and loops for the equal blocks of a network, by time saved.
 
 A loop compiles in the same time whatever the number of blocks, but copies what the gradient needs
 to stacked arrays and back; straight-line code compiles longer and takes shorter steps.
@@ -12,26 +12,26 @@ from resjax.training.platforms import choices
 
 # Measured on 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
 SECONDS_OF_LOOPS = 2.3
-"""To compile the loops of a training step, beyond what straight-line code takes as well."""
+"""Seconds to compile the loops of a training step, beyond what straight-line code needs as well."""
 
 SECONDS_OF_A_BLOCK = 0.06
-"""To compile a block of straight-line code."""
+"""Seconds to compile one block of straight-line code."""
 
 SHARE_OF_A_STEP = 0.2
-"""Of a step in loops that straight-line code saves."""
+"""Fraction of a step with loops that straight-line code saves."""
 
 MULTIPLY_ADDS_PER_SECOND = 3e10
-"""Of a training step."""
+"""Speed of a training step."""
 
 MOST_BLOCKS = 128
-"""That are straight-line code; more were not measured."""
+"""Most blocks that become straight-line code; more were not measured."""
 
 
 def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
-    """Blocks in one iteration of a loop, for so many steps on images of a size; see `Stage`.
+    """Blocks in one iteration of a loop, for a number of steps on images of a size; see `Stage`.
 
-    It depends on the arguments alone, so that a run that goes on is the same program. On
-    accelerators, and without kernels, it is what the platform says, whatever the arguments.
+    It depends on the arguments alone, so that a resumed run is the same program. On accelerators,
+    and where native kernels cannot be built, it is the platform's choice.
     """
     if platform() != "cpu" or not native.can_be_built():
         return choices().unroll
@@ -43,7 +43,7 @@ def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: 
 
 
 def multiply_adds_of_blocks(spec: Spec, size: tuple[int, int]) -> int:
-    """Those of the branches of all equal blocks, forward, for one image.
+    """Multiply-adds of a forward pass of one image in the residual branches of all equal blocks.
 
     >>> from resjax.models.networks import cifar
     >>> multiply_adds_of_blocks(cifar(20), (32, 32))
