@@ -18,7 +18,7 @@ from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
 
 SECONDS_BETWEEN_LINES = 1.0
-"""Between two looks at all runs."""
+"""Least seconds between two looks at all runs."""
 
 
 def sweep(
@@ -39,15 +39,15 @@ def sweep(
     Args:
       reference: `FILE` or `FILE:ARG` of the experiment.
       workdir: directory of the sweep.
-      axes: which runs, as `resjax.sweeps.grid.experiment_runs` takes it, and the next four.
-      seeds: a number of them.
-      added: further axes.
-      only: filters.
+      axes: axes of the experiment to multiply, such as "depth,shortcut"; all by default.
+      seeds: trains every network with seeds 0 to seeds - 1.
+      added: further axes, such as "train.batch_size=32,64".
+      only: filters of the runs, such as "depth=8,56"; see `resjax.sweeps.grid.experiment_runs`.
       settings: {dotted key: value} in place of what the experiment says.
-      retry: goes on with what failed before.
+      retry: goes on with runs that failed before.
 
     Raises:
-      ConfigError: before anything is trained, if a run cannot be; at the end if none is
+      ConfigError: before anything is trained, if a run cannot be trained; at the end if none is
         done, or another process writes the report just then.
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
@@ -62,13 +62,13 @@ def sweep(
 
 
 class Line:
-    """Says under a cell, in a line that is written over, how far runs are; then what failed.
+    """Shows under a cell, in a line that is written over, how far the runs are, and what failed.
 
     An observer of `resjax.sweeps.local.run_sweep`.
     """
 
     def __init__(self, runs: Mapping[Path, ConfigDict]):
-        from IPython.display import DisplayHandle  # which a notebook has
+        from IPython.display import DisplayHandle  # every notebook has it
 
         self.board = Board({run: config.model.depth for run, config in runs.items()})
         self.failures: list[str] = []

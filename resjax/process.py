@@ -1,6 +1,6 @@
-"""What a process takes of its machine: cores, memory, threads, and the cache of a user.
+"""Resources that a process takes of its machine: cores, memory, threads, and the user's cache.
 
-Importing resjax does nothing of it. What trains calls `set_up`; programs of one's own may, too.
+Importing resjax takes none of them. Whatever trains calls `set_up`; programs of one's own may, too.
 """
 
 import ctypes
@@ -15,10 +15,13 @@ CORES = "RESJAX_CORES"
 """Environment variable with the numbers of the cores that a process keeps to, such as 0,1."""
 
 THREADS_OF_A_DEVICE = 4
-"""For sums over simulated devices in which one may wait at the same time."""
+"""Threads for each simulated device, which may wait in several sums over devices at once."""
 
 SECONDS_WORTH_KEEPING = 0.03
-"""To compile a program; what a network begins with is a dozen of a tenth each."""
+"""Least compilation time of a program that is cached.
+
+Initialising a network takes a dozen programs of 0.1 s each, which are worth it.
+"""
 
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
@@ -35,8 +38,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 def set_up() -> None:
     """Prepares this process for training on a CPU: its cores, its memory and the threads of XLA.
 
-    It is without effect on accelerators, may be called more than once, and must be called before
-    JAX looks for devices.
+    It has no effect on accelerators, may be called more than once, and must be called before JAX
+    looks for devices.
     """
     if cores := os.environ.get(CORES):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
@@ -45,7 +48,7 @@ def set_up() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Has glibc keep what is freed; elsewhere it does nothing.
+    """Makes glibc keep freed memory; does nothing elsewhere.
 
     XLA takes the memory of a program anew in every call, some hundred megabytes for a training
     step. By default glibc fetches that much from Linux and returns it, and each page is cleared and
@@ -65,13 +68,13 @@ def _keep_freed_memory() -> None:
 
 
 def _start_enough_threads() -> None:
-    """Has XLA start four threads for every simulated device; elsewhere it does nothing.
+    """Makes XLA start four threads for every simulated device; does nothing elsewhere.
 
     By itself it starts as many as there are cores, or one for each device if those are more. A
     device holds a thread for every sum in which it waits for the others, and gradients may be
     summed while moments of a group of examples are: if all threads wait, the device that they wait
-    for has none, and XLA ends the process after a while. NPROC is what it takes for the number of
-    cores; one that is set stays.
+    for has none, and XLA ends the process after a while. XLA takes NPROC for the number of cores; a
+    value that is set stays.
     """
     devices = _simulated(os.environ.get("XLA_FLAGS", ""), os.environ.get("JAX_NUM_CPU_DEVICES", ""))
     if devices > 1:
@@ -85,9 +88,10 @@ def _simulated(flags: str, number: str) -> int:
 
 
 def cache_directory() -> Path:
-    """`resjax/` under XDG_CACHE_HOME, by default ~/.cache; that of the root if no home is known.
+    """Directory `resjax/` under XDG_CACHE_HOME, by default under ~/.cache.
 
-    The latter is a user whom a container does not know, and who may not write there either.
+    It is under /.cache if no home is known: a container may not know its user, who may not write
+    there either.
     """
     try:
         home = Path.home()
@@ -106,7 +110,7 @@ def enable_cache() -> None:
 
     If JAX_COMPILATION_CACHE_DIR names another directory, that is used as it is.
     """
-    import jax  # which most that is here does without
+    import jax  # most of this module does without it
 
     if jax.config.jax_compilation_cache_dir is None:
         directory = cache_directory() / "compiled" / cpu_kind()
