@@ -31,24 +31,24 @@ from resjax.training.parallel import Parallel
 DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
 
 BYTES_BESIDE = 1 << 20
-"""Of a checkpoint, beside the arrays; those of the files of a small one are mostly this."""
+"""Bytes that a checkpoint takes beside its arrays; a small one is mostly this."""
 
 _NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a run needs beside its training state to go on, as JSON can hold it.
+    """Facts that a run needs to go on, beside its training state; JSON can hold them.
 
     Attributes:
       run: name of the run, as `run_id` gives it.
-      step: steps taken.
+      step: number of steps taken.
       evaluated: steps that had been taken at the last evaluation; 0 before the first.
       grown: whether the network is the deep one already, if the run grows one.
-      lines: those of `metrics.jsonl`.
+      lines: the lines of `metrics.jsonl`.
       best: fields of the best evaluation, as in a summary; empty if none is selected.
-      seconds: spent until then, by what for.
-      data: {"fingerprint", "feed"}, of the source and the state of the feed.
+      seconds: {"compile", "train", "eval"}, the seconds spent until then.
+      data: {"fingerprint" of the source, "feed": the state of the feed}.
       execution: what the bits depend on beside the config; see `manifest.describe_execution`.
     """
 
@@ -78,12 +78,12 @@ def found(run: Path) -> list[Path]:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a process ended while it wrote or removed this checkpoint."""
+    """Tells whether a checkpoint is incomplete: being written or removed, or that was cut short."""
     return not (path / FACTS).exists()
 
 
 def verified(path: Path) -> Facts:
-    """The facts of a checkpoint all of whose files are as they were written.
+    """Reads the facts of a checkpoint, and verifies that all its files are as they were written.
 
     Raises:
       Damaged: naming the file that is not.
@@ -112,7 +112,7 @@ def verified(path: Path) -> Facts:
 def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
     """The newest checkpoint that verifies, its facts, and a line for each newer one that does not.
 
-    Partial ones are no checkpoints.
+    It ignores partial ones.
     """
     complaints: list[str] = []
     path, facts = next(whole_checkpoints(run, complaints.append), (None, None))
@@ -120,7 +120,7 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
 
 
 def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
-    """The checkpoints that verify, the newest first, and their facts; a line about any other."""
+    """Yields the checkpoints that verify, newest first, and their facts; complains of others."""
     for path in found(run):
         if is_partial(path):
             continue
@@ -131,13 +131,13 @@ def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tu
 
 
 def remove_partial(run: Path) -> None:
-    """Removes what no process is writing any more; for who holds the lock of the run."""
+    """Removes partial checkpoints; the caller holds the lock of the run, so nobody writes them."""
     for path in filter(is_partial, found(run)):
         shutil.rmtree(path)
 
 
 def remove(path: Path) -> None:
-    """Removes a checkpoint; should that be cut short, it is partial."""
+    """Removes a checkpoint; if that is cut short, a partial one is left."""
     (path / FACTS).unlink(missing_ok=True)
     shutil.rmtree(path)
 
@@ -169,12 +169,12 @@ class Checkpoints:
         self.saved: Facts | None = None
 
     def save(self, state: Any, facts: Facts) -> None:
-        """Copies the state and starts to write it, when the one before is written.
+        """Copies the state and starts to write it, once the checkpoint before is written.
 
-        One that was just saved is not saved again.
+        The position that was saved last is not saved again.
 
         Raises:
-          OSError: if the one before, or this one, could not be written.
+          OSError: if the checkpoint before, or this one, could not be written.
         """
         self.wait()
         if self.saved and _position(self.saved) == _position(facts):
@@ -189,7 +189,7 @@ class Checkpoints:
         self.saved = facts
 
     def wait(self) -> None:
-        """Until everything is written.
+        """Waits until everything is written.
 
         Raises:
           OSError: if that was not possible.
@@ -199,20 +199,20 @@ class Checkpoints:
             pending.result()
 
     def failed(self) -> bool:
-        """Whether what is being written cannot be; `wait` then says why."""
+        """Tells whether the checkpoint being written has failed; `wait` then raises the reason."""
         return bool(self.pending and self.pending.done() and self.pending.exception())
 
     def newest_step(self) -> int | None:
-        """Steps at the newest checkpoint, if there is one."""
+        """Number of steps at the newest checkpoint; None if there is none."""
         self.wait()
         whole = [path for path in found(self.run) if not is_partial(path)]
         return int(whole[0].name.partition(".")[0]) if whole else None
 
     def restore(self, path: Path, facts: Facts, like: Any) -> Any:
-        """The state of a verified checkpoint on the devices, of the structure and dtypes `like`.
+        """Restores a verified state on the devices, with the structure and the dtypes of `like`.
 
         Raises:
-          Damaged: if it is of another structure.
+          Damaged: if the state has another structure.
         """
         sharding = NamedSharding(self.parallel.mesh, PartitionSpec())
         shapes = jax.tree.map(
@@ -233,7 +233,7 @@ class Checkpoints:
         return state
 
     def close(self) -> None:
-        """Ends the threads; what was started is written, or not there."""
+        """Ends the threads; a checkpoint that was started is then whole, or removed."""
         self.finisher.shutdown()
         self.writer.close()
 
@@ -248,7 +248,7 @@ class Checkpoints:
             )
 
     def _copied(self, state: Any) -> Any:
-        """A state that stays what it is when the next step takes the memory of this one."""
+        """Copies a state, since the next step takes the memory of the original."""
         if self.parallel.hosts > 1:
             return self.parallel.whole(jax.device_get(state))
         return jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
@@ -263,7 +263,7 @@ class Checkpoints:
         return path
 
     def _finish(self, path: Path, facts: Facts) -> None:
-        """Waits until the state is written, seals it, and removes what is not kept any more."""
+        """Waits until the state is written, seals it, and removes checkpoints that are not kept."""
         with _or_nothing(path):
             self.writer.wait_until_finished()
             if not hosts.is_first():
@@ -285,7 +285,7 @@ def _position(facts: Facts) -> tuple[int, int, bool]:
 
 
 def _is_best(path: Path, newest: Facts) -> bool:
-    """Whether a checkpoint is of the step whose evaluation is the best so far."""
+    """Tells whether a checkpoint is of the step whose evaluation is the best so far."""
     return path.name.partition(".")[0] == str(newest.best.get("best_step"))
 
 

@@ -1,4 +1,4 @@
-"""Which process runs in a directory: one at a time, on all machines that share the storage.
+"""Claims of run directories: one process at a time, on all machines that share the storage.
 
 A lock of the operating system keeps out other processes of the machine and dies with its owner.
 Other machines see `claim.json`, which says who runs there and is touched every few seconds. A claim
@@ -25,7 +25,10 @@ FILE = "claim.json"
 SECONDS_BETWEEN_TOUCHES = 10.0
 
 SECONDS_TO_STALE = 60.0
-"""Without a touch, until a claim is taken over; clocks of machines are not compared."""
+"""Seconds without a touch after which a claim may be taken over.
+
+Clocks of machines are not compared.
+"""
 
 
 class Claimed(ConfigError):
@@ -36,7 +39,7 @@ class Claim:
     """A directory that this process runs in.
 
     Attributes:
-      lost: whether another process has taken it, since this one stood still for too long.
+      lost: whether another process has taken it over, as this one stood still for too long.
     """
 
     def __init__(self, directory: Path, token: str):
@@ -45,7 +48,7 @@ class Claim:
         self.ended = threading.Event()
 
     def stands(self) -> bool:
-        """Whether the file is this claim's still; who takes over puts a whole one in its place."""
+        """Tells whether the file is still this claim's; a process that takes over replaces it."""
         there = _read(self.path)
         return there is not None and there.get("token", self.token) == self.token
 
@@ -55,7 +58,7 @@ class Claim:
             if not self.stands():
                 self.lost = True
                 return
-            with contextlib.suppress(OSError):  # of a storage that is away for a moment
+            with contextlib.suppress(OSError):  # the storage may be away for a moment
                 os.utime(self.path)
 
 
@@ -85,7 +88,7 @@ def claimed(directory: Path) -> Iterator[Claim]:
 
 
 def owner(directory: Path) -> str | None:
-    """What runs in a directory, as far as can be seen from here; None if nothing does."""
+    """Names the process that runs in a directory, as far as this one can see; None if none does."""
     path = directory / FILE
     there = _read(path)
     if there is None or _is_stale(path):
@@ -103,7 +106,7 @@ def _named(claim: Mapping[str, Any]) -> str:
 
 
 def remove_stale(directory: Path) -> list[Path]:
-    """Removes what processes left that are gone; returns it."""
+    """Removes the files of claims whose processes are gone; returns their paths."""
     left = [] if owner(directory) else sorted(directory.glob(f"{FILE}*"))
     for path in left:
         path.unlink(missing_ok=True)
@@ -111,7 +114,7 @@ def remove_stale(directory: Path) -> list[Path]:
 
 
 def _lock(descriptor: int, directory: Path) -> bool:
-    """Whether other processes of this machine are kept out; a storage may have no locks."""
+    """Locks a directory against processes of this machine; False if its storage has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -124,9 +127,10 @@ def _lock(descriptor: int, directory: Path) -> bool:
 
 
 def _take(claim: Claim, locked: bool) -> None:
-    """Writes the claim, if there is none, or one of a process that is gone.
+    """Writes the claim, if there is none, or only that of a process that is gone.
 
-    Of several that find the same stale one, that wins which first makes the file named after it.
+    Of several processes that find the same stale claim, the one wins that is first to make the file
+    named after it.
     """
     try:
         _write(claim.path, claim.token)
@@ -154,14 +158,14 @@ def _take(claim: Claim, locked: bool) -> None:
 
 
 def _write(path: Path, token: str) -> None:
-    """Makes a file that was not there."""
+    """Writes a claim to a file that is not there yet."""
     content = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "token": token}
     with path.open("x", encoding="utf-8") as file:
         file.write(rundir.sealed_text(content))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The content of a claim, nothing of one that is damaged or being written; None without one."""
+    """Content of a claim, empty if it is damaged or being written; None if there is none."""
     try:
         return rundir.read_json(path)
     except ConfigError:
@@ -169,14 +173,14 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 _ahead: dict[Path, tuple[float, float]] = {}
-"""Claims that were touched in the future of their storage: when, and when that was first seen."""
+"""Claims touched in the future by the clock of their storage: {path: (touch, when first seen)}."""
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether nobody has touched a claim for long, or it is gone.
+    """Tells whether nobody has touched a claim for long, or it is gone.
 
-    Where its storage says that it will be touched only later, since some clock was put right in
-    between, what counts is for how long this process has seen it like that.
+    The touch may be in the future by the clock of the storage, as some clock was put right in
+    between; then it counts how long this process has seen that same touch.
     """
     age = _age(path)
     if age is None or age >= 0:
@@ -217,7 +221,7 @@ def _is_alive(pid: Any) -> bool:
 
 
 def _boot() -> str:
-    """Names this machine, since it was started."""
+    """Identifies this machine since its last start."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is the matter with the runs in a directory, and what to do about it."""
+"""Diagnosis of the runs in a directory: what is the matter with each, and what to do about it."""
 
 import dataclasses
 import shutil
@@ -19,16 +19,17 @@ class Finding:
     """A run as it is on disk.
 
     Attributes:
-      directory: of the run.
+      directory: directory of the run.
       state: done, failed, unfinished, imported, running, or damaged: a file is not what was
         written, or holds numbers that no network can have.
-      step: steps at the last thing that was noted, None before.
-      age: seconds since then.
+      step: number of steps at the last event that was noted; None before the first.
+      age: seconds since that event.
       why: why it is not done; empty if it is.
       size: bytes of all files.
       whole: names of the checkpoints that verify, the newest first.
-      damaged: a line for each that does not.
-      partial: what a process left that ended while it wrote; nobody ever reads it.
+      damaged: a line for each checkpoint that does not.
+      partial: files and directories left by processes that ended while they wrote; nobody ever
+        reads them.
       advice: what to do; empty if there is nothing to do.
     """
 
@@ -89,7 +90,7 @@ def examine(run: Path) -> Finding:
 
 
 def repair(finding: Finding) -> list[Path]:
-    """Removes what is partial, and nothing else; returns it.
+    """Removes partial files and checkpoints, and nothing else; returns their paths.
 
     Raises:
       Claimed: if the run has been started meanwhile.
@@ -103,7 +104,7 @@ def repair(finding: Finding) -> list[Path]:
 
 
 def _complaint(run: Path) -> str | None:
-    """About the first file that cannot be trusted; None if all can."""
+    """Complaint about the first file that cannot be trusted; None if all can."""
     try:
         rundir.read_config(run)
         for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
@@ -126,20 +127,20 @@ def _complaint(run: Path) -> str | None:
 
 
 def _refuse_incomplete(run: Path) -> None:
-    """Raises ConfigError if a file is not there, or not whole, that a run in its state has."""
+    """Raises ConfigError if a file that a run in its state must have is missing or incomplete."""
     state, sealed = rundir.run_state(run), {}
     if state == rundir.DONE and "metrics_sha256" in rundir.read_json(run / "result.json"):
-        # Without it, it is of an early version, which may have written none.
+        # A result without it is of an early version, which may have sealed no files.
         sealed = rundir.read_json(run / "manifest.json").get("files", {})
     if (weights.FILE in sealed or state == rundir.IMPORTED) and not (run / weights.FILE).exists():
         raise ConfigError(f"{run / weights.FILE} is missing")
     for name in sealed:
-        if (run / name).exists():  # of the times it may not be; see `_mend`
+        if (run / name).exists():  # timing.jsonl may be gone; see `_mend`
             rundir.refuse_other_file(run / name, sealed[name])
 
 
 def _refuse_cut(path: Path) -> None:
-    """Raises ConfigError if the last line of a file is not whole, as only that of a run may be."""
+    """Raises ConfigError if a file's last line is cut off, as only an unfinished run's may be."""
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         raise ConfigError(f"cannot read {path} (its last line is cut off)")
 
@@ -152,7 +153,7 @@ def _last_event(run: Path) -> dict:
 
 
 def _mend(run: Path, complaint: str, whole: list[str]) -> str:
-    """What to do about a file that is damaged or gone."""
+    """Advice on a file that is damaged or gone."""
     if weights.FILE in complaint and " values that are " in complaint:
         return "train it again with a lower optim.learning_rate, or import weights that are whole"
     if rundir.run_state(run) == rundir.IMPORTED:
@@ -205,4 +206,4 @@ DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
     rundir.IMPORTED: _imported,
     RUNNING: _running,
 }
-"""By state: why a run is in it, and what to do."""
+"""Functions, by the state of a run, that say why it is in that state and what to do."""

@@ -1,4 +1,4 @@
-"""What the runs of a grid will take, before any of them is trained."""
+"""Estimates of what the runs of a grid will take, before any of them is trained."""
 
 import dataclasses
 import json
@@ -20,11 +20,11 @@ Value = TypeVar("Value")
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Of one run.
+    """Work of one run.
 
     Attributes:
       params: number of parameters.
-      multiply_adds: of a forward pass of one image.
+      multiply_adds: multiply-adds of a forward pass of one image.
       total: multiply-adds of the whole training, forward and backward.
     """
 
@@ -49,7 +49,7 @@ def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
 
 
 def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:
-    """Seconds that each run takes, from the median speed of those that are done; None unless any.
+    """Seconds that each run takes, at the median speed of those that are done; None if none is.
 
     Runs that are done have their own.
     """
@@ -63,7 +63,7 @@ def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Pa
 
 
 def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float]:
-    """Seconds of the training steps of each run on a device that is not here.
+    """Seconds of the training steps of each run on a device that is not at hand.
 
     Raises:
       ConfigError: for an unknown device.

@@ -1,6 +1,6 @@
-"""The numbers of `metrics.jsonl` for tools that show them: TensorBoard, Weights & Biases.
+"""Writers of the numbers of `metrics.jsonl` for tools that show them: TensorBoard and others.
 
-The lines are the source: what such a tool has of a run is made from them.
+The lines are the source: whatever such a tool has of a run is made from them.
 """
 
 import sys
@@ -19,7 +19,7 @@ AXES = ("step", "epoch")
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line that are no axis."""
+    """Numbers of a line, without the axes: step and epoch."""
     return {
         name: value
         for name, value in line.items()
@@ -38,10 +38,10 @@ class Writer(Protocol):
 
 
 class TensorBoard:
-    """The event file of a run: scalars of its lines, histograms, figures. It is made anew."""
+    """The event file of a run, made anew: scalars of its lines, histograms, figures."""
 
     def __init__(self, directory: Path, config: ConfigDict | None = None):
-        # It would import PyTorch for the name of a type: a second and 200 MB in every process.
+        # tensorboardX would import PyTorch for the name of a type: a second and 200 MB a process.
         with hidden("torch"):
             from tensorboardX import SummaryWriter
 
@@ -73,10 +73,9 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases of the same name, which goes on if this one does.
+    """A run of Weights & Biases with the same name, which goes on if this one does.
 
-    Where it is sent, and whether at all, its own environment variables say: WANDB_MODE,
-    WANDB_PROJECT.
+    Its own environment variables, WANDB_MODE and WANDB_PROJECT, say whether and where it is sent.
     """
 
     def __init__(self, directory: Path, config: ConfigDict):
@@ -104,15 +103,15 @@ class WeightsAndBiases:
 
 
 WRITERS: dict[str, type[Writer]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
-"""By name, as in `log.writers`."""
+"""Writers by name, as in `log.writers`."""
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""What each needs."""
+"""Package that each writer needs."""
 
 
 @contextmanager
 def hidden(package: str) -> Iterator[None]:
-    """Imports in the block do not find a package, unless it is imported already."""
+    """Hides a package from imports in the block, unless it is imported already."""
     if package in sys.modules:
         yield
         return
@@ -124,7 +123,7 @@ def hidden(package: str) -> Iterator[None]:
 
 
 def as_arrays(variables: Any) -> dict[str, np.ndarray]:
-    """{path: array} of all leaves, finite ones alone: a histogram has no place for others."""
+    """Returns {path: array} of the leaves that are finite: a histogram has no place for others."""
     import jax
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(variables))

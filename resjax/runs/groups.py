@@ -1,7 +1,7 @@
-"""Which runs are trained side by side in one program: such as differ in their seed alone.
+"""Groups of runs that are trained side by side in one program, as they differ in their seed alone.
 
-A run that was begun in a group goes on in that group, whose program its bits are those of. The
-lanes of members that have ended, or are another process's, are computed along.
+A run that was begun in a group goes on in that group, on whose program its bits depend. The lanes
+of runs that have ended, or that another process trains, are computed along.
 """
 
 import json
@@ -19,17 +19,17 @@ Runs = dict[Path, ConfigDict]
 
 
 def kind_of(config: ConfigDict) -> str:
-    """What runs have in common that differ in their seed alone."""
+    """Key that is equal for runs that differ in their seed alone."""
     return json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
 
 
 def begun_with(directory: Path) -> tuple[int, ...] | None:
-    """The seeds in whose lanes a run was begun, its own among them; None if it was not begun.
+    """Seeds of the program in which a run was begun, its own among them; None if it was not begun.
 
-    A checkpoint says it, too, if the manifest is damaged.
+    If the manifest is damaged, a checkpoint tells them.
 
     Raises:
-      ConfigError: if its config is.
+      ConfigError: if the config of the run is damaged.
     """
     if rundir.run_state(directory) == rundir.ABSENT:
         return None
@@ -45,7 +45,7 @@ def begun_with(directory: Path) -> tuple[int, ...] | None:
 
 
 def groups_of(runs: Mapping[Path, ConfigDict]) -> list[Runs]:
-    """The runs that are trained together, in the order of their first members; each is in one."""
+    """Groups the runs that are trained together, each in one group, ordered by their first runs."""
     kinds: dict[str, Runs] = {}
     for directory, config in runs.items():
         kinds.setdefault(kind_of(config), {})[directory] = config
@@ -55,7 +55,7 @@ def groups_of(runs: Mapping[Path, ConfigDict]) -> list[Runs]:
 
 
 def _divided(alike: Runs) -> list[Runs]:
-    """The groups of runs of one kind: those in which runs were begun, and new ones of the rest."""
+    """Divides runs of one kind into groups: those in which they were begun, and new ones."""
     if len(alike) == 1 or (plan := make_plan(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
     ended = (rundir.DONE, rundir.FAILED)
@@ -83,5 +83,5 @@ def lanes_of(plan: Plan, runs: Mapping[Path, ConfigDict]) -> Lanes:
 
 
 def has_lane(lanes: Lanes, directory: Path, config: ConfigDict) -> bool:
-    """Whether a run has one; another process may have begun it in another group meanwhile."""
+    """Tells whether a run has a lane; another process may have begun it in another group."""
     return config.seed in lanes.seeds and begun_with(directory) in (None, lanes.seeds)

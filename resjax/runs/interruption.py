@@ -1,4 +1,4 @@
-"""What happens when a process is asked to end: by a person, a terminal that closes, a scheduler.
+"""Requests to end a process: by a person, a terminal that closes, or a scheduler.
 
 A run saves its state and leaves; anything else ends at once. Both say how to go on.
 """
@@ -15,41 +15,42 @@ INSISTENT = (signal.SIGINT, signal.SIGTERM)
 """Signals of which a second one ends a process at once."""
 
 SIGNALS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
-"""Those that ask it to end: the last two when a terminal is closed, and by Slurm's --signal=USR1.
+"""Signals that ask a process to end: SIGHUP when a terminal is closed, SIGUSR1 by Slurm's --signal.
 
-They may come more than once, or ahead of others, with time to save until the process is killed.
+These two may come more than once, or ahead of the others, with time to save until the process is
+killed.
 """
 
 SENT_TO_ALL = {*SIGNALS} - {signal.SIGTERM}
-"""Those that a terminal sends to all of its processes, and schedulers to all of a step."""
+"""Signals that a terminal sends to all of its processes, and schedulers to all of a step."""
 
 SECONDS_TO_LEAVE = 5.0
-"""For a run that has saved its state, to end what reads its data."""
+"""Most seconds for a run that has saved its state to end the workers that read its data."""
 
 SECONDS_TO_CLEAR = 1.0
-"""For what has drawn on a terminal, until the last words of the process are written over it."""
+"""Most seconds to clear what is drawn on a terminal, before the last words are written there."""
 
 SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run has left because a signal asked it to, and goes on where it was if started again."""
+    """A run has left because a signal asked it to; it goes on where it was if started again."""
 
 
 class Request:
-    """Whether this process has been asked to end.
+    """A request to end this process, which may or may not have come; calling it tells.
 
     Python handles a signal between two of its own instructions, so not while a network compiles.
     Then a thread, which the signal itself wakes, ends the process: at once, or after the `rescue`
     of a run.
 
     Attributes:
-      signal: the first that came, or None.
-      rescue: saves what would be lost; None if nothing would.
-      uncut: is held by a run while its state cannot be saved, or is being saved.
+      signal: number of the first signal that came, or None.
+      rescue: function that saves what would be lost; None if nothing would.
+      uncut: lock that a run holds while its state cannot be saved, or is being saved.
       leaving: whether the run has noticed, saved its state and is about to end.
-      patience: seconds until a thread steps in for a main one that does not notice, since it is
-        inside a compilation or an evaluation.
+      patience: seconds until a thread steps in for the main one, if that does not notice since it
+        is inside a compilation or an evaluation.
     """
 
     def __init__(self) -> None:
@@ -64,21 +65,21 @@ class Request:
 
     @property
     def name(self) -> str:
-        """That of the signal; another host's is not known here."""
+        """Name of the signal; that of another host is not known here."""
         return signal.Signals(self.signal).name if self() else "another host"
 
 
 _requests: list[Request] = []
-"""Those of the contexts that this process is in, the innermost last."""
+"""Requests of the contexts that this process is in, the innermost last."""
 
 
 _drawn: list[Callable[[], None]] = []
-"""What clears the rows of a terminal that are drawn again and again."""
+"""Functions that clear the rows of a terminal that are drawn again and again."""
 
 
 @contextmanager
 def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
-    """Calls `clear` before the last words, if the process is ended inside of this."""
+    """Calls `clear` before the last words, if the process is ended inside the block."""
     _drawn.append(clear)
     try:
         yield
@@ -87,14 +88,14 @@ def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
 
 
 def _heeded() -> list[signal.Signals]:
-    """The signals that this process hears; nohup has it ignore that its terminal is closed."""
+    """Signals that this process hears; under nohup it ignores that its terminal is closed."""
     ignored = {n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN} - {*INSISTENT}
     return [number for number in SIGNALS if number not in ignored]
 
 
 @contextmanager
 def interruptible(code: int, last_words: str) -> Iterator[None]:
-    """Ends the process with a code and a line if it is asked to end, wherever it is inside of this.
+    """Ends the process with a code and a line if it is asked to end, wherever in the block it is.
 
     A signal raises KeyboardInterrupt where no run has `deferred` it. A second one of `INSISTENT`
     ends the process at once.
@@ -166,9 +167,9 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[Request]:
-    """Signals are only noted in the request that this gives; who asks for it looks there.
+    """Only notes signals, in the request that it yields, where the caller looks.
 
-    Where no `interruptible` watches over the process, as in a notebook, that is all there is.
+    Where no `interruptible` watches over the process, as in a notebook, nothing else is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Request()
@@ -189,14 +190,14 @@ def deferred() -> Iterator[Request]:
 
 
 def leave_to_parent() -> None:
-    """Has a process that works for another pass over `SENT_TO_ALL`; the other ends it."""
+    """Makes a process that works for another ignore `SENT_TO_ALL`; the other ends it."""
     for number in SENT_TO_ALL:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Has the processes that are started inside of this pass over `SENT_TO_ALL` from the start."""
+    """Blocks `SENT_TO_ALL` from the start in processes that are started inside the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
     try:
         yield
@@ -205,7 +206,7 @@ def kept_from_children() -> Iterator[None]:
 
 
 def _write_nowhere(terminals: Iterable[int]) -> None:
-    """Has the descriptors of a terminal that is gone take anything, so that no writer fails."""
+    """Redirects the descriptors of a terminal that is gone to nowhere, so that no writer fails."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""What a run writes while it lasts, beside its checkpoints; only the first host does."""
+"""Journal of a run: what it writes while it lasts, beside its checkpoints, on the first host."""
 
 import dataclasses
 import threading
@@ -21,12 +21,12 @@ from resjax.training.plan import Plan
 from resjax.training.state import TrainState
 
 SECONDS_BETWEEN_PROGRESS = 2.0
-"""From one writing of `progress.json` to the next."""
+"""Least seconds from one writing of `progress.json` to the next."""
 
 
 @dataclasses.dataclass
 class Position:
-    """How far a run is, beside its training state: what is saved with every checkpoint.
+    """Position of a run, beside its training state; it is saved with every checkpoint.
 
     The fields are those of `resjax.runs.checkpoint.Facts`.
     """
@@ -41,7 +41,7 @@ class Position:
     )
 
     def go_on_from(self, facts: Facts) -> None:
-        """Takes the fields of a checkpoint."""
+        """Takes over the fields of a checkpoint."""
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(facts, field.name))
 
@@ -50,10 +50,10 @@ class Journal:
     """The files of a run that tell of it: metrics, times, events, progress and the manifest.
 
     Args:
-      plan: of the run.
-      directory: of the run.
+      plan: plan of the run.
+      directory: directory of the run.
       at: its position, which the run moves.
-      observe: is told of the progress.
+      observe: called with the progress.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Journal:
     ):
         self.plan, self.directory, self.at, self.observe = plan, directory, at, observe
         self.first = hosts.is_first()
-        self.spent = dict.fromkeys(at.seconds, 0.0)  # and counted, since the last note
+        self.spent = dict.fromkeys(at.seconds, 0.0)  # seconds counted since the last note
         self.timed_now: tuple[str, float] | None = None  # what, and since when it is not counted
         self.share = 1.0  # of the seconds, which runs that are side by side share
         self.clock = threading.Lock()  # a rescue is on a thread of its own
@@ -74,7 +74,7 @@ class Journal:
         self.sizes = {"params": params, "multiply_adds": multiply_adds}
 
     def begin(self) -> None:
-        """Makes the files those of the position, whatever an attempt before left in them."""
+        """Makes the files agree with the position, whatever an earlier attempt left in them."""
         if self.first:
             rundir.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
             self._note_death()
@@ -87,19 +87,19 @@ class Journal:
         self.write_manifest()
 
     def end(self) -> None:
-        """Notes that the run is done, and in the manifest what its files are then."""
+        """Notes that the run is done, and seals its files in the manifest."""
         self.note("done")
         names = ("timing.jsonl", weights.FILE) if self.first else ()
         files = {name: rundir.seal(self.directory / name) for name in names}
         self.write_manifest(seconds=self.at.seconds, files=files)
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         for writer in self.writers:
             writer.close()
 
     def add(self, line: dict[str, Any], state: TrainState) -> None:
-        """Adds an evaluation, which was of this state."""
+        """Adds the line of an evaluation, which was of this state."""
         if self.first:
             rundir.append_line(self.directory / "metrics.jsonl", line)
         arrays = as_arrays(state.evaluated()) if self.plan.config.log.histograms else {}
@@ -110,11 +110,12 @@ class Journal:
         self.note("evaluated")
 
     def note(self, event: str, **more: Any) -> None:
-        """What happened when, the seconds spent since the last note, and those that count so far.
+        """Notes an event: its time, the seconds spent since the last, and those that count so far.
 
-        What counts is what the result tells of. What an attempt did after the checkpoint from which
-        the next one goes on was spent and does not count, nor does starting again. So all that were
-        spent less those that count are lost to interruptions; see `resjax.runs.ledger`.
+        Those count that the result tells of. Seconds that an attempt took after the checkpoint from
+        which the next one goes on were spent and do not count, nor do those of starting again. So
+        all that were spent less those that count are lost to interruptions; see
+        `resjax.runs.ledger`.
         """
         with self.clock:
             spent = self._spent_until_now() if event == "stopped" else self.spent
@@ -126,9 +127,9 @@ class Journal:
             rundir.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
 
     def _note_death(self) -> None:
-        """Notes what the attempt before spent after its last note, if it ended without a word.
+        """Notes what the attempt before spent after its last note, if it was killed.
 
-        That is known until it last told its progress, and it may have lived longer.
+        It is known up to its last report of progress; the attempt may have lived longer.
         """
         last = self.left_by_last
         if not last.get("noted_at"):
@@ -142,7 +143,7 @@ class Journal:
             rundir.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
     def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
-        """Tells the observer how far the run is, and now and then who looks from outside."""
+        """Tells the observer how far the run is, and at times other processes: `progress.json`."""
         per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
         step, steps = self.at.step, self.plan.marks[-1]
         progress = Progress(phase, step, steps, step / per_epoch, steps / per_epoch, loss, note)
@@ -158,7 +159,7 @@ class Journal:
             rundir.write_progress(self.directory, told)
 
     def write_manifest(self, **more: Any) -> None:
-        """Writes what runs; see `resjax.runs.manifest`."""
+        """Writes `manifest.json`; see `resjax.runs.manifest`."""
         if not self.first:
             return
         config, source = self.plan.config, self.plan.source
@@ -181,7 +182,7 @@ class Journal:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Counts the share of the seconds spent inside when they are over."""
+        """Counts this run's share of the seconds spent in the block, when it ends."""
         self.timed_now = what, time.monotonic()
         try:
             yield
@@ -201,7 +202,7 @@ class Journal:
             self.spent[what] += seconds
 
     def _spent_until_now(self) -> dict[str, float]:
-        """Since the last note, with what is being timed."""
+        """Seconds spent since the last note, with those of what is being timed."""
         if self.timed_now is None:
             return dict(self.spent)
         what, since = self.timed_now

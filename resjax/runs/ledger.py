@@ -1,4 +1,4 @@
-"""What runs have cost, from the times that they note on disk: `timing.jsonl`."""
+"""Cost of runs, from the times that they note on disk: `timing.jsonl`."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from resjax.config import ConfigError
 from resjax.runs import claims, rundir
 
 DECIMALS = 6
-"""Of a second; sums of many lines are no more exact than that."""
+"""Decimals of a second that are kept; sums of many lines are no more exact than that."""
 
 DEFINITION = (
     "Device seconds are those of training and evaluation, times the devices of the process. Lost "
@@ -17,10 +17,10 @@ DEFINITION = (
     "was killed it is the least that was lost: what it did after it last told its progress, every "
     "2 s in training, is not known."
 )
-"""For readers of the numbers."""
+"""Definition of the numbers, for readers of a report."""
 
 CLOCKS_DIFFER = 0.1
-"""Seconds, at most, that count and that no line tells of; more are those of a line that is gone."""
+"""Most seconds by which those that count may exceed those noted; with more, a line is gone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Ledger:
     compilation. So `lost` is a lower bound where a process was killed, and exact otherwise.
 
     Attributes:
-      device_seconds: of training and evaluation in all attempts, times the devices of each.
-      compile_seconds: of all attempts, with what else it takes to start one.
-      lost_seconds: of the process, and so of all its devices.
-      interruptions: how often the run went on, or waits to: one that nobody is at work on and that
-        has not ended was interrupted once more than it went on.
+      device_seconds: seconds of training and evaluation in all attempts, times the devices of each.
+      compile_seconds: seconds of compilation, and of all else that starts an attempt, in all.
+      lost_seconds: seconds of the process, and so of all its devices, that were lost.
+      interruptions: number of times that the run went on, or waits to: one that nobody is at work
+        on and that has not ended was interrupted once more than it went on.
     """
 
     device_seconds: float = 0.0
@@ -81,10 +81,10 @@ def read_ledger(run: Path) -> Ledger | None:
 
 
 def _waits(run: Path) -> bool:
-    """Whether a run was begun, has not ended, and nobody is at work on it."""
+    """Tells whether a run was begun, has not ended, and nobody is at work on it."""
     return rundir.run_state(run) == rundir.UNFINISHED and claims.owner(run) is None
 
 
 def known_total(ledgers: Iterable[Ledger | None]) -> Ledger:
-    """The sum of those that are known."""
+    """Sum of the ledgers that are known."""
     return sum((ledger for ledger in ledgers if ledger), Ledger())

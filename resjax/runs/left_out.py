@@ -6,15 +6,15 @@ from pathlib import Path
 from resjax.runs import rundir
 
 FILE = "left_out.json"
-"""{split: {what an image is found by: what is wrong with it}}; it exists if there are any."""
+"""File with {split: {image: complaint}}; it exists if there are any."""
 
 
 def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> str | None:
-    """Adds what was found to the list of a run; a line about it, if it was not there yet.
+    """Adds images to the list of a run; returns a line about them if any was not listed yet.
 
     Args:
-      directory: of the run.
-      found: as `FILE` is.
+      directory: directory of the run.
+      found: {split: {image: complaint}}.
     """
     before = _listed(directory)
     listed = {split: before.get(split, {}) | dict(found[split]) for split in found}
@@ -31,7 +31,7 @@ def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> 
 
 
 def number_left_out(directory: Path) -> dict[str, dict[str, int]]:
-    """{"left_out": {split: number}} of a run, where there are any."""
+    """Counts {"left_out": {split: number}} of a run, where there are any."""
     numbers = {split: len(images) for split, images in _listed(directory).items()}
     return {"left_out": numbers} if numbers else {}
 

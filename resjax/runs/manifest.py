@@ -1,4 +1,4 @@
-"""What ran: enough to know, years later, where a number comes from."""
+"""Manifest of a run: enough to know, years later, where a number comes from."""
 
 import functools
 import importlib.metadata
@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that compute."""
+    """Versions of Python and of the packages that compute."""
     own = {"python": platform.python_version(), "resjax": resjax.__version__}
     return own | {name: _version(name) for name in PACKAGES}
 
@@ -48,16 +48,16 @@ def describe_machine() -> dict[str, Any]:
 
 
 GIT_STATE = "RESJAX_GIT_STATE"
-"""Environment variable with that of the tree of which this package is a copy, as JSON."""
+"""Environment variable with the git state of the tree that this package is a copy of, as JSON."""
 
 WITHOUT_EFFECT = frozenset(key for key, entry in KEYS.items() if entry.decides == "nothing")
-"""Keys of execution on which not a bit of a result depends."""
+"""Keys of `describe_execution` on which not a bit of a result depends."""
 
 
 def describe_execution(plan: Plan) -> dict[str, Any]:
-    """How a run is executed.
+    """Describes how a run is executed.
 
-    Runs of one config in which these are equal, `WITHOUT_EFFECT` aside, have the same bits.
+    Runs of one config whose descriptions are equal, `WITHOUT_EFFECT` aside, have the same bits.
     """
     config, model = flatten(plan.config), plan.model
     return {key: config[key] for key in sorted(KEYS) if KEYS[key].execution} | {
@@ -72,14 +72,14 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
         ],
         "kernels": "native" if native.in_use() else "xla",
         "matmul_precision": jax.config.jax_default_matmul_precision,
-        "x64": True if jax.config.jax_enable_x64 else None,  # as in runs before it was told
+        "x64": True if jax.config.jax_enable_x64 else None,  # None as in runs that did not tell
         "jax": importlib.metadata.version("jax"),
         "jaxlib": importlib.metadata.version("jaxlib"),
     }
 
 
 def _cpus() -> int | None:
-    """Of this process, as many as XLA has threads."""
+    """Number of CPUs that this process may use, as many as XLA has threads."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 

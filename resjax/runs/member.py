@@ -1,4 +1,4 @@
-"""One of the runs that a program trains: where it is, and what it writes."""
+"""One of the runs that a program trains: its position, and what it writes."""
 
 import dataclasses
 import functools
@@ -35,18 +35,18 @@ class Member:
     """A run among those that are trained side by side, or one that is alone.
 
     Args:
-      plan: of the run, with the lanes of all.
-      directory: of the run.
-      observe: is told of its progress.
-      claim: of the directory; other hosts than the first have none.
+      plan: plan of the run, with the lanes of all.
+      directory: directory of the run.
+      observe: called with its progress.
+      claim: claim of the directory; hosts other than the first have none.
 
     Attributes:
       lane: number of its lane.
-      at: how far it is.
-      loss: mean over the training batches since the last evaluation, as it was last told.
-      batch: the error and the loss over those batches.
-      failure: what ended it, if it has failed.
-      recorder: of its probes; see `resjax.probes.record`.
+      at: position of the run.
+      loss: mean loss over the training batches since the last evaluation, when last looked at.
+      batch: mean error and loss over those batches.
+      failure: error that ended it, if it has failed.
+      recorder: recorder of its probes; see `resjax.probes.record`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Member:
         self.finite = 0  # steps after which the loss was last seen to be a number
 
     def open(self, feed: Feed, until_it_ends: ExitStack) -> None:
-        """Makes what writes its checkpoints."""
+        """Opens the writer of its checkpoints; `until_it_ends` closes that and the journal."""
         self.feed = feed
         keep = self.plan.config.checkpoint.keep
         self.checkpoints = Checkpoints(self.directory, self.plan.parallel, keep)
@@ -76,15 +76,15 @@ class Member:
         until_it_ends.callback(self.journal.close)
 
     def tell(self, phase: str, note: str | None = None) -> None:
-        """Tells of its progress."""
+        """Reports its progress."""
         self.journal.tell(phase, self.loss, note)
 
     # ------------------------------------------------------------------------- where the run starts
 
     def checkpoints_found(self) -> list[dict[str, Any]]:
-        """The paths and the facts of the checkpoints to go on from, the newest first.
+        """Paths and facts of the checkpoints that it can go on from, the newest first.
 
-        A run that is alone needs no other than that.
+        A run that is alone needs only the newest.
 
         Raises:
           ConfigError: if one is of another run, or the data have changed since.
@@ -113,7 +113,7 @@ class Member:
             )
 
     def go_on_from(self, path: Path, facts: Facts, like: TrainState) -> TrainState:
-        """The state of a checkpoint, from which the run goes on; later ones are removed."""
+        """Restores the state of a checkpoint, from which the run goes on; removes later ones."""
         self.at.go_on_from(facts)
         self.finite = self.at.step
         state = self.checkpoints.restore(path, facts, like)
@@ -124,7 +124,7 @@ class Member:
         return state
 
     def _facts(self) -> Facts:
-        """Of the run as it is now."""
+        """Facts of the run as it is now."""
         return Facts(
             run=run_id(self.plan.config),
             data={
@@ -142,10 +142,10 @@ class Member:
     # ------------------------------------------------------------------------ whether it has failed
 
     def look_at(self, metrics: Metrics) -> None:
-        """Takes the means over the training batches since the last evaluation.
+        """Reads the mean error and loss over the training batches since the last evaluation.
 
         Raises:
-          Diverged: if all of them were left out.
+          Diverged: if the updates by all of them were skipped.
         """
         if not int(metrics.examples):
             raise Diverged(
@@ -201,7 +201,7 @@ class Member:
         self.journal.note("saved")
 
     def evaluated(self, step: int, clean: dict[str, float], state: TrainState) -> bool:
-        """Moves to after an evaluation of a state; whether that is the best so far."""
+        """Moves past an evaluation of a state; returns whether it is the best so far."""
         line = {
             "step": step,
             "epoch": step * self.plan.config.train.batch_size / len(self.plan.source.train),
@@ -226,7 +226,7 @@ class Member:
             self.tell("evaluating", news)
 
     def write_weights(self, variables: Any) -> None:
-        """The network of the last evaluation, for what comes after the run."""
+        """Writes the network of the last evaluation to the file of weights."""
         plan, data = self.plan, self.feed.data
         if hosts.is_first():
             names = plan.source.class_names
@@ -235,7 +235,7 @@ class Member:
             write_weights(self.directory / WEIGHTS_FILE, weights)
 
     def end(self, compared: dict[str, dict[str, float]] | None, state: TrainState) -> Summary:
-        """Writes all but the result, which is returned."""
+        """Ends the journal; returns the result, which alone is not written yet."""
         self.journal.end()
         return Summary(
             **self._last_evaluation(),
@@ -249,20 +249,20 @@ class Member:
         )
 
     def _skipped_updates(self, state: TrainState) -> dict[str, int]:
-        """Their number, where a run skips any."""
+        """Number of skipped updates, where a run may skip any."""
         if self.plan.config.train.on_nan != "skip":
             return {}
         return {"skipped_updates": int(state.skipped_updates)}
 
     def _last_evaluation(self) -> dict[str, float]:
-        """The errors and losses of the last line; null is what is not finite."""
+        """Errors and losses of the last line, where null stands for a number that is not finite."""
         names = [f"{split}_{what}" for split in self.feed.evaluated for what in ("error", "loss")]
         values = {name: self.at.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def _how_it_goes_on(facts: Facts, here: Facts) -> str:
-    """The line about a run that is resumed."""
+    """Line about a run that is resumed."""
     differing = differences(facts.execution, here.execution, "before", "now")
     return f"goes on from step {facts.step}" + (
         f"; the bits may be others, since {differing}" if differing else ""

@@ -38,7 +38,7 @@ from resjax.config.naming import deciding_keys
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
 IMPORTED = "imported"
-"""The state of a directory whose weights another framework trained; nothing is run in it."""
+"""State of a directory whose weights another framework trained; nothing is run in it."""
 
 IMPORTED_FILE = "imported.json"
 
@@ -48,16 +48,16 @@ LEFT_BY_RUNS = (
 """Files that only a run writes, and only after its config."""
 
 LAYOUT = 1
-"""Of the files of a run; raised when a version of resjax before could take them for others."""
+"""Version of a run's files; raised when an earlier version of resjax could misunderstand them."""
 
 DIGEST = "sha256"
-"""The key of an object's digest, and the algorithm of which it is the start."""
+"""Key of an object's digest, named after the algorithm of whose output that is the start."""
 
 DIGEST_LENGTH = 16
 
 
 def run_state(directory: Path) -> str:
-    """What a directory is.
+    """State of the run in a directory.
 
     DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
     """
@@ -74,12 +74,12 @@ def run_state(directory: Path) -> str:
 
 
 def is_run(directory: Path) -> bool:
-    """Whether a directory is a run's, or what is left of one."""
+    """Tells whether a directory is a run's, or what is left of one."""
     return directory.is_dir() and any((directory / name).exists() for name in LEFT_BY_RUNS)
 
 
 def runs_in(directory: Path) -> list[Path]:
-    """The runs in a directory, by name, or that directory if it is a run itself; or what is left.
+    """Runs in a directory, by name, or the directory if it is one itself; remains of runs count.
 
     Raises:
       ConfigError: if there is none.
@@ -93,7 +93,7 @@ def runs_in(directory: Path) -> list[Path]:
 
 
 def has_lost_config(directory: Path) -> bool:
-    """Whether the file that says what a run is of is gone, and others are there."""
+    """Tells whether the config of a run is gone while other files of it are there."""
     return run_state(directory) == ABSENT and is_run(directory)
 
 
@@ -117,7 +117,7 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
 
 
 def partial_files(directory: Path) -> list[Path]:
-    """What `write_json` and others left that ended while they wrote."""
+    """Files that processes left incomplete because they ended while they wrote."""
     return sorted(directory.glob(".*.partial"))
 
 
@@ -125,7 +125,7 @@ def make_directory(directory: Path) -> None:
     """Makes a directory that can be written to.
 
     Raises:
-      ConfigError: if that is not possible.
+      ConfigError: if it cannot be made, or written to.
     """
     probe = directory / f".writable.{os.getpid()}.partial"
     try:
@@ -179,7 +179,7 @@ def refuse_no_run(directory: Path) -> None:
 
 
 def _refuse_mixed(directory: Path) -> None:
-    """Runs are beside each other: a directory is a run or a sweep."""
+    """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
     if runs := len(list(directory.glob("*/config.json"))):
         raise ConfigError(
             f"{directory} is a sweep, of {runs} so far; give this run a directory of its own, such "
@@ -190,7 +190,7 @@ def _refuse_mixed(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """{dotted key: value} of a run, with today's default for keys that are younger than the run.
+    """Reads {dotted key: value} of a run; keys that are younger than the run have today's default.
 
     Raises:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
@@ -231,9 +231,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """The lines of a file, without what is left of a last one whose writing was cut off.
+    """Lines of a file, without the rest of a last one whose writing was cut off.
 
-    A whole object before another byte than a newline is no such rest: the newline was changed.
+    A whole object and one byte after it are no such rest: the newline was changed.
     """
     *lines, rest = content.split(b"\n")
     with contextlib.suppress(ValueError):
@@ -260,13 +260,13 @@ def mend_lines(path: Path, instead: dict[str, Any]) -> None:
 
 
 def write_result(directory: Path, result: dict[str, Any]) -> None:
-    """Writes `result.json`, which says what `metrics.jsonl` is: the run is done."""
+    """Writes `result.json`, with the digest of `metrics.jsonl`: the run is done."""
     seal = {"metrics_sha256": _file_digest(directory / "metrics.jsonl")}
     write_json(directory / "result.json", result | seal)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run; those of one that is done are as many as they were.
+    """Reads the evaluations of a run; if it is done, they must be those that its result tells of.
 
     Raises:
       ConfigError: if the file is missing or damaged.
@@ -280,7 +280,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def read_failure(directory: Path) -> str:
-    """Why a run failed, and the traceback if there was one: what its `error.txt` says."""
+    """Reads why a run failed, and the traceback if there was one, from its `error.txt`."""
     try:
         return (directory / "error.txt").read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
@@ -293,7 +293,7 @@ def seal(path: Path) -> dict[str, Any]:
 
 
 def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless a file begins with what it was when it was sealed."""
+    """Raises ConfigError unless a file begins with what was in it when it was sealed."""
     if _file_digest(path, sealed["bytes"]) != sealed[DIGEST]:
         raise _unreadable(path, ValueError("it is not what the run wrote"))
 
@@ -308,7 +308,7 @@ def _file_digest(path: Path, size: int = -1) -> str:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """An object with its digest, and with null for numbers that are not finite."""
+    """Adds its digest to an object, and puts null for numbers that are not finite."""
     content = _finite(content)
     return {**content, DIGEST: _digest(content)}
 
@@ -317,7 +317,7 @@ def opened(text: str | bytes) -> dict[str, Any]:
     """The object in a text, without its digest.
 
     Raises:
-      ValueError: if it is none, or if the digest is not its own.
+      ValueError: if the text is no object, or the digest is not the object's.
     """
     try:
         content = json.loads(text)
@@ -345,12 +345,12 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
 
 
 def write_progress(directory: Path, progress: dict[str, Any]) -> None:
-    """Writes how far a run is, for who looks at it from outside."""
+    """Writes how far a run is, for other processes to read."""
     write_text(directory / "progress.json", sealed_text(progress), durable=False)
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
-    """What was written last; nothing if that is not known."""
+    """Reads the progress that was written last; empty if it is missing or damaged."""
     try:
         return read_json(directory / "progress.json")
     except ConfigError:
@@ -368,12 +368,12 @@ def sealed_text(content: dict[str, Any]) -> str:
 
 
 def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
-    """Writes a JSON lines file likewise."""
+    """Writes a JSON lines file that is either whole or not there."""
     write_text(path, "".join(map(_line, contents)))
 
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one object to a JSON lines file; what a process that ended left of one is cut off."""
+    """Adds one object to a JSON lines file, in place of a last line whose writing was cut off."""
     with path.open("ab+") as file:
         _cut_last_line(file)
         file.write(_line(content).encode())
@@ -395,7 +395,7 @@ def _line(content: dict[str, Any]) -> str:
 
 
 def _cut_last_line(file: BinaryIO) -> None:
-    """Ends a file after its last newline; one that ends there is left as it is."""
+    """Cuts a file off after its last newline."""
     end = file.seek(0, os.SEEK_END)
     if not end:
         return

@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from their directories alone."""
+"""Status of the runs of a sweep, from their directories alone."""
 
 import dataclasses
 import statistics
@@ -21,17 +21,17 @@ class Status:
     """A run as it is seen from outside.
 
     Attributes:
-      directory: of the run.
+      directory: directory of the run.
       state: waiting, compiling, training, evaluating, interrupted, done, failed, imported.
-      step, steps: taken, and in all; None where that is not known.
+      step, steps: steps taken, and in all; None where that is not known.
       epoch, epochs: the same in passes over the training set.
-      loss: of the latest training batches.
-      seconds_left: at its speed since it was last begun.
-      resumed: how often it went on after an interruption.
-      seconds: spent, of a run that is done.
-      train_error, test_error: of a run that is done, as fractions.
-      why: of a run that failed, or what of another is not known.
-      owner: what is at work on it.
+      loss: mean loss of the latest training batches.
+      seconds_left: seconds until its end, at its speed since it was last begun.
+      resumed: number of times that it went on after an interruption.
+      seconds: seconds that a run that is done has taken.
+      train_error, test_error: errors of a run that is done, as fractions.
+      why: why a run has failed, or what is not known of another.
+      owner: process that is at work on it.
     """
 
     directory: Path
@@ -51,7 +51,7 @@ class Status:
 
 
 def look(directory: Path) -> Status:
-    """The status of a run; a damaged file makes it failed, with the reason."""
+    """Reads the status of a run; a damaged file makes it failed, with the reason."""
     try:
         return _LOOKS[rundir.run_state(directory)](directory)
     except ConfigError as error:
@@ -68,14 +68,14 @@ def look_in(directory: Path) -> list[Status]:
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
-    """Until all runs have ended, as far as their work tells; None if nothing does, or nobody works.
+    """Seconds until all runs have ended, by their work; None if unknown, or if nobody is at work.
 
-    What was done tells the speed of who did it, and so does what is under way: of one that has
-    several runs side by side, those of all together. Who is at work now shares what is left.
+    The speed of a process shows in the runs that are done, and in those under way; several that it
+    trains side by side add up. The processes at work now share what is left.
 
     Args:
-      statuses: of all runs.
-      weights: of the work of each, such as multiply-adds times images.
+      statuses: status of each run.
+      weights: {directory: work of the run}, such as multiply-adds times images.
     """
     statuses = list(statuses)
     speeds, left = [], 0.0
@@ -98,7 +98,7 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
 
 
 def count_states(statuses: Iterable[Status]) -> str:
-    """How many runs there are of each state, such as "3 done, 1 training"."""
+    """Counts the runs of each state, such as "3 done, 1 training"."""
     counts = Counter(status.state for status in statuses)
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
@@ -155,7 +155,7 @@ _LOOKS = {
 def _beside(
     path: Path, read: Callable[[Path], Iterable[Any]], complaints: list[str]
 ) -> Iterable[Any]:
-    """What a file tells beside the state of a run; nothing, and a complaint, of a damaged one."""
+    """Reads a file that does not decide a run's state; a damaged one is empty, with a complaint."""
     try:
         return read(path)
     except ConfigError as error:
@@ -169,8 +169,8 @@ def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _left(progress: Mapping[str, Any]) -> float | None:
-    """Seconds, at the speed since training was begun or went on."""
-    if "begun_at" not in progress:  # one that goes on, and compiles
+    """Seconds that are left, at the speed since training was begun or went on."""
+    if "begun_at" not in progress:  # a run that goes on, and still compiles
         return None
     taken = progress["step"] - progress["begun_step"]
     if taken <= 0:

@@ -1,4 +1,4 @@
-"""What a run tells: its progress while it lasts, and its outcome."""
+"""Progress of a run while it lasts, and its outcome."""
 
 import dataclasses
 from pathlib import Path
@@ -10,11 +10,11 @@ from resjax.runs import rundir
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a run is doing: told to the observer of `train_and_evaluate` a few times a second.
+    """Progress of a run, told to the observer of `train_and_evaluate` a few times a second.
 
     Attributes:
       phase: compiling, training or evaluating.
-      step, steps: taken, and in all.
+      step, steps: steps taken, and in all.
       epoch, epochs: the same in passes over the training set.
       loss: mean over the training batches since the last evaluation, None before the first.
       note: a line that a person should see, such as that the run goes on from a checkpoint.
@@ -34,18 +34,18 @@ class Summary:
     """The outcome of a run, as in `result.json`.
 
     Attributes:
-      train_error, train_loss, test_error, test_loss: of a clean evaluation of the whole split after
-        the last step; errors are fractions, losses nats per example.
+      train_error, train_loss, test_error, test_loss: results of a clean evaluation of the whole
+        split after the last step; errors are fractions, losses nats per example.
       params: number of parameters.
-      multiply_adds: of a forward pass of one image.
+      multiply_adds: multiply-adds of a forward pass of one image.
       steps: training steps taken.
       seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
         without what was lost, and compiled once.
-      validation_error, validation_loss: likewise, if a validation split was asked for.
+      validation_error, validation_loss: the same of the validation split, if there is one.
       selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
         with the lowest validation error (the first such).
       best_step: steps taken at the best evaluation; all with `best_` are None unless selected.
-      best_train_error, best_validation_error, best_test_error: of the best evaluation.
+      best_train_error, best_validation_error, best_test_error: errors of the best evaluation.
       statistics: where precise statistics were measured, the same errors and losses by what
         evaluation normalised by: {"batch", "running", "precise"}.
       skipped_updates: steps whose loss or gradient was not finite, with `train.on_nan=skip`.
@@ -70,7 +70,7 @@ class Summary:
     skipped_updates: int | None = None
 
     def recorded(self) -> dict[str, Any]:
-        """The fields that this run has."""
+        """Fields of this run, without those that are None."""
         fields = dataclasses.asdict(self)
         return {key: value for key, value in fields.items() if value is not None}
 

@@ -49,13 +49,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a network is, beside its variables.
+    """Description of a network, beside its variables.
 
     Attributes:
-      config: of its run.
-      class_names: one for each output; empty for a network without a head.
-      image_shape: `[H, W, C]` that it was trained on.
-      batches: that its running statistics have seen, if that is known.
+      config: config of its run.
+      class_names: a name for each output; empty for a network without a head.
+      image_shape: shape `[H, W, C]` of the images that it was trained on.
+      batches: number of batches that its running statistics have seen, if that is known.
     """
 
     config: ConfigDict
@@ -69,9 +69,9 @@ class Weights:
     """A trained network.
 
     Attributes:
-      about: what it is.
+      about: description of the network.
       variables: {"params", "batch_stats"}, as evaluated.
-      mean, deviation: what images are standardised by, `[C]`; the mean may be `[H, W, C]`.
+      mean, deviation: arrays that images are standardised by, `[C]`; the mean may be `[H, W, C]`.
     """
 
     about: About
@@ -81,14 +81,14 @@ class Weights:
 
 
 class Header(NamedTuple):
-    """What a file of weights says before its tensors are read: their shapes by path."""
+    """Header of a file of weights: what the network is, and its tensors' shapes by path."""
 
     about: About
     shapes: dict[str, tuple[int, ...]]
 
 
 def paths(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """{"params/stage1/first/conv1/kernel": leaf, ...} of a tree of variables.
+    """Flattens a tree of variables to {"params/stage1/first/conv1/kernel": leaf, ...}.
 
     They are in the order of the network, from the stem to the head.
     """
@@ -115,7 +115,7 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` with another name, and gives the file its own when it is on the disk."""
+    """Calls `write` with another name, and renames the file when it is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.touch()
@@ -131,7 +131,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def read_weights(path: Path | str) -> Weights:
-    """Those of a file, or of the directory of a run.
+    """Reads the weights of a file, or of the directory of a run.
 
     Raises:
       ConfigError: if there are none, or they are damaged.
@@ -154,7 +154,7 @@ def read_weights(path: Path | str) -> Weights:
 
 
 def read_header(path: Path) -> Header:
-    """The same without the tensors, at once.
+    """Reads the description of the network and the shapes of its tensors, but not the tensors.
 
     Raises:
       ConfigError: if there are none, or the file is cut off.
@@ -188,14 +188,14 @@ def locate(path: Path) -> Path:
 
 
 def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
-    """A safetensors file, to be used in a `with` statement.
+    """Opens a safetensors file, to be used in a `with` statement.
 
     Args:
       path: the file.
       remedy: the end of the message.
 
     Raises:
-      ConfigError: if it is none, or cut off.
+      ConfigError: if the file is no safetensors file, or cut off.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -216,7 +216,7 @@ def _open_own(path: Path) -> Any:
 
 
 def about_in(metadata: Mapping[str, str]) -> bool:
-    """Whether the metadata of a file say that resjax wrote it."""
+    """Tells whether the metadata of a file say that resjax wrote it."""
     return METADATA in metadata
 
 
@@ -224,9 +224,9 @@ def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str
     """Raises ConfigError if names or shapes differ, naming the first that do.
 
     Args:
-      found: {name: shape}.
-      expected: likewise, in the order of the network.
-      what: has been found, such as the name of a file.
+      found: {name: shape} of the tensors that were found.
+      expected: {name: shape}, in the order of the network.
+      what: name of what has been found, such as that of a file.
       remedy: the end of the message.
     """
     differing = [name for name in expected if found.get(name, expected[name]) != expected[name]]
@@ -254,7 +254,7 @@ def refuse_broken(weights: Weights, what: str) -> None:
 
     Args:
       weights: the network.
-      what: has them, such as the name of a file.
+      what: name of what has the numbers, such as that of a file.
     """
     tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
     for name, values in tensors.items():
@@ -291,7 +291,7 @@ def refuse_other_function(found: ResNet, expected: ResNet, what: str, remedy: st
 
 
 def computation(model: ResNet) -> dict[str, str]:
-    """What an evaluation depends on beside the tensors, by the key that says it."""
+    """Settings, by key, that the outputs of a network depend on beside its tensors."""
     spec, parts = model.spec, model.parts
     norm = parts.norm()
     said = {
@@ -316,7 +316,7 @@ def _kind(shortcut: functools.partial) -> str:
 
 
 def config_of(flat: Mapping[str, Any]) -> ConfigDict:
-    """The config of which `flatten` gives these keys; keys that are younger have their defaults.
+    """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
 
     Raises:
       ConfigError: for a key that this version does not know.
