@@ -1,1 +1,1 @@
-"""A sweep is a grid of runs; what is done is never run again."""
+"""Sweeps: grids of runs, of which none that is done is ever run again."""

@@ -34,11 +34,11 @@ from resjax.config.validation import refuse_value, validate
 MOST_SEEDS = 10_000
 
 Axis = list[dict[str, Any]]
-"""The points of an axis: what each sets, {dotted key: value}."""
+"""Points of an axis: the settings of each, {dotted key: value}."""
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
-    """The module and the config of `FILE` or `FILE:ARG`, where ARG is handed to `get_config`.
+    """Loads the module and the config of `FILE` or `FILE:ARG`; ARG is handed to `get_config`.
 
     Raises:
       ConfigError: if there is no such file, it cannot be imported, has no `get_config`, its
@@ -65,7 +65,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
 
 
 def load_module(path: Path) -> ModuleType:
-    """An experiment file, imported: what it adds to tables, such as a shortcut, is known then.
+    """Imports an experiment file; what it adds to tables, such as a shortcut, is known then.
 
     Raises:
       ConfigError: if there is no such file, it cannot be imported, or it gives the name of a
@@ -83,7 +83,7 @@ def load_module(path: Path) -> ModuleType:
 def as_refusal(
     what: str, tell: Callable[[BaseException], str] = type_and_message
 ) -> Iterator[None]:
-    """Has whatever an experiment raises, its own end included, be a refusal in one line."""
+    """Turns whatever an experiment raises, SystemExit too, into a ConfigError of one line."""
     try:
         yield
     except (ConfigError, KeyboardInterrupt):
@@ -97,12 +97,12 @@ _PREFIX = "resjax_experiment_"
 
 
 def with_place(error: BaseException) -> str:
-    """An error, with its place if it was raised in an experiment file."""
+    """Describes an error, with its place if it was raised in an experiment file."""
     return fault(error) or type_and_message(error)
 
 
 def fault(error: BaseException) -> str | None:
-    """The place in an experiment file where an error was raised, and the error; None elsewhere."""
+    """Place and message of an error that was raised in an experiment file; None for any other."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
     files = {*(module.__file__ for module in modules), *_modules_beside().values()}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -112,7 +112,7 @@ def fault(error: BaseException) -> str | None:
 
 
 def run_module(path: Path, text: str) -> ModuleType:
-    """The module of an experiment file, whose text may have come from another machine."""
+    """Runs the text of an experiment file, perhaps from another machine; returns the module."""
     module = ModuleType(f"{_PREFIX}{path.stem}")
     module.__file__ = str(path)
     with _importing_beside(path.resolve().parent), _adding_shortcuts(path):
@@ -122,7 +122,7 @@ def run_module(path: Path, text: str) -> ModuleType:
 
 
 class _Place(NamedTuple):
-    """The directory of an experiment, and the modules that there were before."""
+    """Directory of an experiment, and names of the modules that were loaded before it."""
 
     directory: Path
     known: frozenset[str]
@@ -136,8 +136,8 @@ _places: list[_Place] = []
 def _importing_beside(directory: Path) -> Iterator[None]:
     """Lets an experiment find the modules beside it first, as a script does.
 
-    Those beside an experiment of another directory may have the same names, and are forgotten. What
-    it imports when it is called is looked for there last: other packages import then, too.
+    Modules beside an experiment of another directory may have the same names, and are forgotten.
+    What it imports when it is called is looked for there last: other packages import then, too.
     """
     if not _places or _places[0].directory != directory:
         for name in _modules_beside():
@@ -156,7 +156,7 @@ def _importing_beside(directory: Path) -> Iterator[None]:
 
 
 def _modules_beside() -> dict[str, str]:
-    """{name: file} of what experiments have imported from beside them."""
+    """Returns {name: file} of the modules that experiments have imported from beside them."""
     return {name: file for place in _places for name, file in _modules_in(place).items()}
 
 
@@ -168,7 +168,7 @@ def _modules_in(place: _Place) -> dict[str, str]:
     }
 
     def lies_there(name: str) -> bool:
-        file = Path(files.get(name.partition(".")[0], ""))  # of the whole package
+        file = Path(files.get(name.partition(".")[0], ""))  # that of the whole package
         return place.directory in (
             file.parent,
             *(file.parents[1:2] if file.stem == "__init__" else ()),
@@ -178,16 +178,16 @@ def _modules_in(place: _Place) -> dict[str, str]:
 
 
 _ADDED: dict[type, Path] = {}
-"""The experiment files that added shortcuts to the table."""
+"""Experiment file that added each shortcut to the table."""
 
 
 @contextmanager
 def _adding_shortcuts(path: Path) -> Iterator[None]:
-    """Where an experiment file may add shortcuts to the table, and its own once more.
+    """Lets an experiment file add shortcuts to the table, and replace its own.
 
     Raises:
-      ConfigError: if it adds what is none, or replaces another one, after which runs are named; the
-        table is then what it was.
+      ConfigError: if it adds something else, or replaces another shortcut, after which runs are
+        named; the table is then what it was.
     """
     import flax.linen as nn
 
@@ -218,7 +218,7 @@ def _adding_shortcuts(path: Path) -> Iterator[None]:
 
 
 def _file_of(shortcut: type) -> Path | None:
-    """The file that has added a shortcut, or defines it; None if that is a notebook, or so."""
+    """File that has added a shortcut, or defines it; None if there is none, as in a notebook."""
     module = sys.modules.get(shortcut.__module__)
     file = _ADDED.get(shortcut) or getattr(module, "__file__", None)
     return Path(file).resolve() if file else None
@@ -238,7 +238,7 @@ def experiment_runs(
     Args:
       reference: `FILE` or `FILE:ARG`, see `load_experiment`.
       workdir: directory of the sweep.
-      axes: those of the experiment to multiply, such as "depth,shortcut"; all by default.
+      axes: axes of the experiment to multiply, such as "depth,shortcut"; all by default.
       seeds: runs every network with seeds 0 to seeds - 1.
       added: further axes such as "train.batch_size=32,64", see `axis_of_option`.
       only: filters such as "depth=8,56", see `keep_only`.
@@ -264,7 +264,7 @@ def select_runs(
     added: Iterable[str],
     only: Iterable[str],
 ) -> dict[Path, ConfigDict]:
-    """As `experiment_runs`, from an experiment and its config, whose `fixed` keys are set."""
+    """Selects runs like `experiment_runs`, from a loaded experiment whose `fixed` keys are set."""
     further = dict(axis_of_option(option, config) for option in added)
     chosen = select_axes(axes_of(module, config), axes, seeds, fixed, further)
     workdir = local(workdir)
@@ -275,10 +275,10 @@ def select_runs(
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     """The axes that an experiment names: its functions `sweep_NAME`, in the order of the file.
 
-    One that takes an argument is given the experiment's config.
+    A function that takes an argument is given the experiment's config.
 
     Raises:
-      ConfigError: if one fails, or yields anything but {dotted key: value}.
+      ConfigError: if a function fails, or yields anything but {dotted key: value}.
     """
     axes = {}
     for name, function in vars(module).items():
@@ -359,7 +359,7 @@ def _key_and_values(option: str, what: str, config: ConfigDict) -> tuple[str, li
 
 
 def _value(key: str, text: str, known: Any) -> Any:
-    """A value of the type that a key has."""
+    """Parses a value of the type that a key has."""
     if isinstance(known, str):
         return text
     try:
@@ -424,7 +424,7 @@ def select_axes(
 
 
 def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
-    """The axis of a name, or of several joined by +, whose points are taken side by side."""
+    """Axis of a name, or of several joined by +, whose points are taken side by side."""
     names = group.split("+")
     lengths = {name: len(axes[name]) for name in names}
     if len(set(lengths.values())) > 1:

@@ -28,12 +28,12 @@ from resjax.training.plan import Plan, make_plan
 RUNNING = "running"
 
 SECONDS_TO_LOOK_AGAIN = 2.0
-"""At runs that other processes have claimed, when nothing else is left."""
+"""Seconds until the next look at runs of other processes, when nothing else is left."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run of a sweep ended: a summary, or the error that stopped it.
+    """Outcome of a run of a sweep: a summary, or the error that stopped it.
 
     `skipped` is true if it had ended before this sweep, or by another process.
     """
@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Observer(Protocol):
-    """What a sweep tells while it works; a run is named by its directory."""
+    """Observer of a sweep, which calls it while it works; a run is named by its directory."""
 
     def started(self, directory: Path) -> None: ...
 
@@ -57,7 +57,7 @@ class Observer(Protocol):
 
 
 def check(runs: Mapping[Path, ConfigDict]) -> None:
-    """Refuses a grid in which a run cannot be run, before the first is; {directory: config}.
+    """Refuses a grid {directory: config} in which a run cannot be run, before the first is run.
 
     Raises:
       ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
@@ -93,17 +93,17 @@ def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:
 def run_sweep(
     runs: Mapping[Path, ConfigDict], observer: Observer, retry: bool = False
 ) -> list[Outcome]:
-    """Trains what has not ended yet; a run that fails is recorded and the rest go on.
+    """Trains the runs that have not ended yet; one that fails is recorded and the rest go on.
 
-    One that failed before would most likely do so again, and is left alone without `retry`.
+    A run that failed before would most likely do so again, and is left alone without `retry`.
 
     Args:
       runs: {directory: config}, as accepted by `check`.
-      observer: is told of everything.
-      retry: goes on with what failed before.
+      observer: called when a run starts, progresses or ends, or is waited for.
+      retry: goes on with runs that failed before.
 
     Raises:
-      ConfigError: if a run is refused that `check` could not see through.
+      ConfigError: if a run is refused for a reason that `check` cannot see.
       NoRoom: if the disk is full, or the quota used up.
     """
     if retry:
@@ -121,21 +121,21 @@ def run_sweep(
 
 
 def forget_failures(runs: Iterable[Path]) -> None:
-    """Makes runs that failed unfinished ones."""
+    """Marks runs that failed as unfinished."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
             (directory / "error.txt").unlink()
 
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
-    """How a run ended; None if another process is at it."""
+    """Trains one run and returns its outcome; None if another process is at it."""
     return next(iter(run_group({directory: config}, observer)), None)
 
 
 def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
-    """How runs ended that are trained together.
+    """Trains runs together in one program, and returns their outcomes.
 
-    Those are left out that another process is at, and those that wait for the others to end.
+    It leaves out runs that another process is at, and those that wait for the others to end.
     """
     ours, outcomes = {}, []
     for directory, config in runs.items():
@@ -175,7 +175,7 @@ def _crashed(directory: Path, error: BaseException) -> Outcome:
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:
-    """That of a run which is left alone."""
+    """Outcome of a run that failed before and is left alone."""
     return Outcome(directory, None, f"{reason}; --retry tries again", True)
 
 

@@ -35,17 +35,17 @@ and keeps two cores busy.
 """
 
 FEWEST_RUNS = 4
-"""For which a second process is worth its start."""
+"""Fewest runs for which a second process is worth its start."""
 
 MOST_JOBS = 4
-"""Processes that are started unasked; each takes about a gigabyte of memory."""
+"""Most processes that are started unasked; each takes about a gigabyte of memory."""
 
 
 def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
-    """Number of processes that are to share the runs if it was not asked for; the bits are equal.
+    """Number of processes to share the runs, if it was not asked for; the bits do not depend on it.
 
-    More than one where small networks would leave cores of a CPU idle, and this process has it for
-    itself: no other host, no simulated devices, no cores that it was given.
+    It is more than one where small networks would leave cores of a CPU idle, and this process has
+    the CPU for itself: no other host, no simulated devices, no cores that it was given.
     """
     devices = jax.devices()
     alone = jax.process_count() == len(devices) == 1 and CORES not in os.environ
@@ -58,12 +58,12 @@ def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
 
 
 def _cores() -> list[int]:
-    """The cores that this process may use, where that is known."""
+    """Cores that this process may use, where that is known."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
-    """What each of so many workers is told: its GPU, if there are any, or its share of the cores.
+    """Environment of each worker: its GPU, if there are any, or its share of the cores.
 
     Raises:
       ConfigError: for more jobs than there are GPUs, or cores.
@@ -83,7 +83,7 @@ def environments(jobs: int) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    """The names of the GPUs that a process may use, without a process that uses them."""
+    """Names of the GPUs that a process may use, found without a process that uses them."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in chosen.split(",") if name]
     if not shutil.which("nvidia-smi"):
@@ -95,16 +95,16 @@ def visible_gpus() -> list[str]:
 def run_workers(
     arguments: list[str], told: list[dict[str, str]], logs: Path, tell: Callable[[], None]
 ) -> list[int]:
-    """Runs the command once for each environment, at the same time; their exit codes.
+    """Runs the command once for each environment, at the same time; returns the exit codes.
 
     What they print goes to `logs/worker0.log` and so on. A signal is handed on to them, and they
     leave as they would alone.
 
     Args:
-      arguments: of the command.
-      told: the environments, added to that of this process.
-      logs: a directory that exists.
-      tell: is called a few times a second.
+      arguments: arguments of the command.
+      told: environments, each of which is added to that of this process.
+      logs: directory that exists.
+      tell: called a few times a second.
     """
     with contextlib.ExitStack() as until_it_ends:
         request = until_it_ends.enter_context(deferred())

@@ -17,10 +17,10 @@ from resjax.config import ConfigError, type_and_message
 from resjax.runs import manifest
 
 SECONDS_TO_ANSWER = 10.0
-"""For a cluster, until it counts as out of reach."""
+"""Seconds without an answer until a cluster counts as out of reach."""
 
 FRAME_HEADER, SETTINGS = 9, b"\x04"
-"""Of HTTP/2 (RFC 9113, sections 4.1 and 6.5): bytes, and the kind of the first frame."""
+"""Bytes of a frame's header in HTTP/2, and type of the first frame (RFC 9113, 4.1 and 6.5)."""
 
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 
@@ -28,12 +28,12 @@ SHIPPED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
 """Starts of the environment variables that a cluster's workers get from the driver."""
 
 SLICE, NUMBER_IN_SLICE = "ray.io/tpu-slice-name", "ray.io/tpu-worker-id"
-"""The labels by which Ray tells the nodes of a TPU slice."""
+"""Labels of a node in Ray: the name of its TPU slice, and its number there."""
 
 NOTHING = "nothing"
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a Ray that is started here; no more than configs and summaries pass through it."""
+"""Bytes of the object store of a Ray that is started here, for configs and summaries alone."""
 
 
 @contextlib.contextmanager
@@ -94,9 +94,9 @@ def _reachable(address: str) -> str:
 
 
 def _answer(host: str, port: int) -> bytes:
-    """The first bytes that a server says to a client of gRPC, which Ray's is: a frame of HTTP/2.
+    """First bytes that a server sends to a gRPC client, as Ray's is: a frame of HTTP/2.
 
-    Ray itself would wait for one that accepts a connection and says nothing, and go on waiting.
+    Ray itself would wait without end for a server that accepts a connection and sends nothing.
     """
     with (
         socket.create_connection((host, port), SECONDS_TO_ANSWER) as connection,
@@ -114,7 +114,7 @@ def _out_of_reach(address: str, reason: str) -> ConfigError:
 
 
 def _shipped() -> dict[str, Any]:
-    """What the workers of a cluster get: this package as it is here, and what JAX is told."""
+    """Runtime environment of a cluster's workers: this package as it is, and JAX's variables."""
     [package] = resjax.__path__
     told = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
     told[manifest.GIT_STATE] = json.dumps(manifest.git_state())
@@ -122,7 +122,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def needs(config: ConfigDict) -> dict[str, float]:
-    """What a run occupies on one node, as Ray names it; of a slice all chips of the node."""
+    """Resources that a run occupies on one node, as Ray names them; all chips of a slice's node."""
     resources = config.resources
     amounts = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
     if resources.tpu:
@@ -133,12 +133,12 @@ def needs(config: ConfigDict) -> dict[str, float]:
 
 
 def _offers() -> dict[str, dict[str, float]]:
-    """What each node has in all, {node: {resource: amount}}."""
+    """Resources that each node has in all, {node: {resource: amount}}."""
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def is_offered(amounts: Mapping[str, float]) -> bool:
-    """Whether a node has all of {resource: amount}, free or not."""
+    """Tells whether a node has all of {resource: amount}, free or not."""
     return any(
         all(node.get(name, 0.0) >= amount for name, amount in amounts.items())
         for node in _offers().values()
@@ -146,7 +146,7 @@ def is_offered(amounts: Mapping[str, float]) -> bool:
 
 
 def refuse_unoffered(config: ConfigDict) -> None:
-    """Raises ConfigError if no node could ever run this."""
+    """Raises ConfigError if no node could ever run a config."""
     needed = needs(config)
     if not is_offered(needed):
         kinds = {_listed(node) for node in _offers().values()} - {NOTHING}
@@ -168,19 +168,19 @@ def others_of_slice() -> list[str]:
 
 
 def _listed(resources: Mapping[str, float]) -> str:
-    """Such as "2 CPU, 1 GPU", without what Ray keeps for itself."""
+    """Text such as "2 CPU, 1 GPU", without what Ray keeps for itself."""
     own = ("node:", "memory", "object_store_memory", "accelerator_type:")
     shown = {name: amount for name, amount in resources.items() if not name.startswith(own)}
     return ", ".join(f"{amount:g} {name}" for name, amount in sorted(shown.items())) or NOTHING
 
 
 def task(function: Any, amounts: Mapping[str, float], node: str | None = None) -> Any:
-    """A function as Ray's task in a fresh process, which JAX needs for its devices, tried once.
+    """Makes a function Ray's task, tried once, in a fresh process, which JAX needs for its devices.
 
     Args:
-      function: what to call.
+      function: function to call.
       amounts: {resource: amount} that are reserved for it.
-      node: where it must be, if it matters.
+      node: node that it must be on, if it matters.
     """
     amounts = dict(amounts)
     cpus, gpus = amounts.pop("CPU", 0.0), amounts.pop("GPU", 0.0)

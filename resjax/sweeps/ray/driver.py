@@ -30,14 +30,14 @@ POLL = 0.2
 """Seconds between two looks at the tasks."""
 
 SECONDS_FOR_A_NODE = 300.0
-"""Until one comes back, if no node that is left has what a run needs."""
+"""Most seconds to wait for a node, if none that is left has what a run needs."""
 
 SECONDS_TO_LEAVE = 60.0
-"""For runs that were asked to save their state and end."""
+"""Most seconds for runs that were asked to end to save their state."""
 
 
 class ClusterObserver(Protocol):
-    """What a sweep tells while it works."""
+    """Observer of a sweep on a cluster, which calls it while it works."""
 
     def tell(self) -> None: ...
 
@@ -51,18 +51,18 @@ def run_on_cluster(
     platform: str | None = None,
     experiment: Path | None = None,
 ) -> list[Outcome]:
-    """Trains what has not ended yet on the cluster that this process is connected to.
+    """Trains the runs that have not ended yet on the cluster that this process is connected to.
 
     A run whose process or node dies is started again, `resources.retries` times, and goes on from
-    its last checkpoint; one that fails is recorded and the rest go on. Asked to end, this process
-    has the runs save their state first.
+    its last checkpoint; one that fails is recorded and the rest go on. If this process is asked to
+    end, it has the runs save their state first.
 
     Args:
       runs: {absolute directory: config}.
-      observer: is told of everything.
-      retry: goes on with what failed before.
-      platform: that JAX must see on the nodes.
-      experiment: the file that the runs are of; the nodes need not see it.
+      observer: called a few times a second, and with each outcome.
+      retry: goes on with runs that failed before.
+      platform: platform that JAX must see on the nodes.
+      experiment: file that defines the runs; the nodes need not see it.
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
@@ -100,7 +100,7 @@ class _Work:
         self.looked, self.offered = float("-inf"), time.monotonic()
 
     def check(self) -> None:
-        """Refuses a grid in which a run cannot be run, before the first is.
+        """Refuses a grid in which a run cannot be run, before the first is run.
 
         Raises:
           ConfigError: for the first run that is wrong, or has no node.
@@ -128,7 +128,7 @@ class _Work:
                 self._get(reference)
 
     def advance(self) -> None:
-        """Starts what may be started, and sees what has ended."""
+        """Starts runs that nobody is at, and collects the outcomes of tasks that have ended."""
         if time.monotonic() - self.looked > local.SECONDS_TO_LOOK_AGAIN:
             self._look()
             self.looked = time.monotonic()
@@ -152,7 +152,7 @@ class _Work:
         self.tasks.clear()
 
     def _look(self) -> None:
-        """Starts all runs that nobody is at, and takes over what is known of those that ended."""
+        """Starts all runs that nobody is at, and takes over the outcomes of those that ended."""
         at_work = set(self.tasks.values())
         for directory, config in self.runs.items():
             if directory in self.outcomes or directory in at_work:
@@ -173,7 +173,7 @@ class _Work:
             refuse_unoffered(self.runs[next(iter(self.tasks.values()))])
 
     def _ended(self) -> dict[ray.ObjectRef, Path]:
-        """The tasks that have ended since the last look, after a moment."""
+        """Waits a moment, and returns the tasks that have ended since the last look."""
         self.observer.tell()
         if not self.tasks:
             time.sleep(POLL)
@@ -203,7 +203,7 @@ class _Work:
             ) from None
 
     def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
-        """Of a run whose process is gone: None if it is tried again."""
+        """Outcome of a run whose process is gone; None if it is tried again."""
         self.deaths[directory] += 1
         retries = self.runs[directory].resources.retries
         if self.deaths[directory] <= retries:

@@ -1,4 +1,4 @@
-"""What happens in the process of a run on a node, and on the other hosts of its TPU slice."""
+"""Process of a run on a node, and those on the other hosts of its TPU slice."""
 
 import contextlib
 import dataclasses
@@ -24,13 +24,13 @@ from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
-"""What reserves a device of a kind."""
+"""Key of `config.resources`, and its value, that reserves a device of each kind."""
 
 SECONDS_TO_MEET = 120
-"""For the hosts of a slice, to start their processes."""
+"""Most seconds for the hosts of a slice to start their processes."""
 
 SECONDS_TO_NOTICE = 10
-"""For Ray, that the process of a host is gone, once the others cannot reach it."""
+"""Most seconds for Ray to notice that a host's process is gone, once the others cannot reach it."""
 
 
 class HostLost(RuntimeError):
@@ -39,14 +39,14 @@ class HostLost(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker must know beside the config.
+    """Settings that a worker needs beside the config.
 
     Attributes:
-      working_directory: where relative paths begin.
-      platform: that JAX must see.
+      working_directory: directory in which relative paths begin.
+      platform: platform that JAX must see.
       experiment: path and text of the experiment file, which may define a shortcut.
-      member: on the hosts of a slice that follow the first one, where that one is, how many they
-        are, and which this is.
+      member: on the hosts of a slice other than the first, HOST:PORT of the first one, the number
+        of all hosts, and the number of this one.
     """
 
     working_directory: str
@@ -58,10 +58,10 @@ class WorkerSettings:
     def entered(
         self, directory: Path, config: ConfigDict, function: Callable, *arguments: Any
     ) -> Iterator[list[ray.ObjectRef]]:
-        """Makes this process one in which a run can be, together with the hosts of its slice.
+        """Prepares this process for a run, together with the other hosts of its slice.
 
-        They call the function with their place and the arguments, as this process does; their tasks
-        are given to the first one.
+        They call the function with their settings and the arguments, as this process does; their
+        tasks are given to the first one.
 
         Raises:
           ConfigError: if the directory of the sweep is not seen from here, or the hosts of the
@@ -96,7 +96,7 @@ class WorkerSettings:
     def _met(
         self, config: ConfigDict, function: Callable, arguments: Any
     ) -> Iterator[list[ray.ObjectRef]]:
-        """With the hosts of a slice joined, whose first one starts the others."""
+        """Connects the hosts of a slice for the block; the first one starts the others."""
         others = others_of_slice() if config.resources.tpu and not self.member else []
         followers = []
         if not self.member and not others:
@@ -120,7 +120,7 @@ class WorkerSettings:
 
 
 def _raise_refusal(followers: list[ray.ObjectRef]) -> None:
-    """Raises what one of them was refused for, which is why it was not met."""
+    """Raises the refusal of another host, if that is why it was not met."""
     ended, _ = ray.wait(followers, num_returns=len(followers), timeout=SECONDS_TO_NOTICE)
     for follower in ended:
         try:
@@ -131,7 +131,7 @@ def _raise_refusal(followers: list[ray.ObjectRef]) -> None:
 
 
 def _is_lost(follower: ray.ObjectRef) -> bool:
-    """Whether its process is gone; one that raised an error has told so itself."""
+    """Tells whether the process of a task is gone; one that raised an error has told so itself."""
     try:
         ray.get(follower, timeout=0)
     except (exceptions.RayTaskError, exceptions.GetTimeoutError):
@@ -159,14 +159,14 @@ class _Notes:
 
 
 def check_there(place: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
-    """`resjax.sweeps.local.check` where the runs will be."""
+    """Calls `resjax.sweeps.local.check` on a node, where the runs will be."""
     configs = {directory: _config(flat) for directory, flat in runs.items()}
     with place.entered(*next(iter(configs.items())), check_there, runs):
         local.check(configs)
 
 
 def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
-    """How a run ended; None if another process is at it, or this one was asked to end.
+    """Trains a run on this node; None if another process is at it, or this one was asked to end.
 
     Ray cancels by SIGINT, and ends the processes of a node by SIGTERM. After both the run has saved
     its state.
