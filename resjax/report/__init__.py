@@ -1,1 +1,1 @@
-"""From the directories of runs to tables, figures and a page."""
+"""Reports: tables, figures and a page, from the directories of runs."""

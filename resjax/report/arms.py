@@ -1,4 +1,4 @@
-"""What is compared: tables of one protocol, their arms, and the runs of an arm at one depth.
+"""Comparisons: tables of one protocol, their arms, and the runs of an arm at one depth.
 
 An arm is a network but for its depth: what the keys of `model` and `norm` say, and from which
 network it is grown. The protocol is everything else that decides a result, but for the seed: data,
@@ -20,21 +20,21 @@ AXES = ("model.depth", "seed")
 """The keys over which an arm runs."""
 
 ARM_KEYS = ("model.", "norm.", "train.grow_")
-"""How the keys start that make the arms of a table."""
+"""Starts of the keys that make the arms of a table."""
 
 SELECTIONS = {"final": "final evaluation", "best": "evaluation with the lowest validation error"}
 
 
 def arm_keys(run: Run | Missing) -> dict[str, Any]:
-    """The keys of the network other than its depth that differ from their defaults."""
+    """Keys of the network, other than its depth, that differ from their defaults."""
     keys = run.keys.items()
     return {k: v for k, v in keys if k.startswith(ARM_KEYS) and k not in AXES}
 
 
 def protocol(run: Run | Missing) -> dict[str, Any]:
-    """The keys of the protocol that differ from their defaults, and the selection in any case.
+    """Keys of the protocol that differ from their defaults, and the data and selection in any case.
 
-    What is tuned for each network is not among them; see `resjax.report.tuning`.
+    Keys that are tuned for each network are not among them; see `resjax.report.tuning`.
     """
     keys, others = run.keys.items(), {*AXES, *run.config.get("eval.tune", [])}
     chosen = {k: v for k, v in keys if not k.startswith(ARM_KEYS) and k not in others}
@@ -50,8 +50,8 @@ def as_text(keys: dict[str, Any]) -> str:
 def value_of(run: Run, measure: str) -> float | None:
     """An error as a fraction, or a loss, of the evaluation that is the run's answer.
 
-    One that was not finite is inf; None for the loss of a selected evaluation, which is not
-    recorded.
+    A value that was not finite is inf. It is None for the loss of a selected evaluation, which is
+    not recorded.
     """
     field = measure if run.summary.selection == "final" else f"best_{measure}"
     if not hasattr(run.summary, field):
@@ -70,12 +70,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Such as `plain 56`."""
+        """Name of the cell, such as `plain 56`."""
         return f"{self.arm} {self.depth}"
 
     @property
     def selection(self) -> str:
-        """Which evaluation of a run its errors are of, the same in all runs of a table."""
+        """Key of `SELECTIONS`: the evaluation that errors are of, as in all runs of a table."""
         return self.runs[0].summary.selection
 
     def by_seed(self, measure: str) -> dict[int, float]:
@@ -95,7 +95,7 @@ class Cell:
         return dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
 
     def seconds(self, *of: str) -> float:
-        """The mean of those of the runs; see `Run.seconds`."""
+        """Mean seconds of its runs; see `Run.seconds`."""
         return statistics.fmean(run.seconds(*of) for run in self.runs)
 
 
@@ -126,27 +126,27 @@ class Table:
 
     @property
     def cells(self) -> list[Cell]:
-        """Of all arms."""
+        """Cells of all arms."""
         return [cell for arm in self.arms for cell in arm.cells]
 
     @property
     def runs(self) -> list[Run]:
-        """Of all cells."""
+        """Runs of all cells."""
         return [run for cell in self.cells for run in cell.runs]
 
     @property
     def selection(self) -> str:
-        """Which evaluation of a run its errors are of."""
+        """Key of `SELECTIONS`: the evaluation of a run that errors are of."""
         return self.cells[0].selection
 
 
 def label(shortcut: str) -> str:
-    """What a shortcut is called: the net without one is the plain net."""
+    """Name of a shortcut in a report; the network without one is called plain."""
     return {"none": "plain"}.get(shortcut, shortcut)
 
 
 def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[Table]:
-    """The runs in tables of equal protocol, the largest first."""
+    """Groups the runs in tables of equal protocol, the largest first."""
     groups = _grouped(runs, lambda run: as_text(protocol(run)))
     lost = _grouped(missing, lambda run: as_text(protocol(run)))
     keys = sorted(groups, key=lambda key: -len(groups[key]))
@@ -164,7 +164,7 @@ def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[
 
 
 def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The keys whose values differ, or that only some have."""
+    """Keys whose values differ between configs, or that only some have."""
     keys = sorted({key for keys in configs for key in keys})
     return [key for key in keys if len({str(keys.get(key)) for keys in configs}) > 1]
 
@@ -205,11 +205,11 @@ class Comparison:
     """Two arms at one depth, paired by seed: the error of the first less that of the second.
 
     Attributes:
-      depth, first, second: what is compared.
+      depth, first, second: depth at which they are compared, and names of the two arms.
       measure: "train_error" or "test_error".
-      difference: over the seeds that both have.
-      p: of the test, corrected over all comparisons of this measure in the table (Holm); None
-        where there is one seed.
+      difference: difference of the error over the seeds that both have.
+      p: p value of the test, corrected over all comparisons of this measure in the table (Holm);
+        None where there is one seed.
     """
 
     depth: int
@@ -221,7 +221,7 @@ class Comparison:
 
 
 def compare(table: Table, measure: str) -> list[Comparison]:
-    """Every two arms at every depth that they share with a seed."""
+    """Compares every two arms at every depth at which they share a seed."""
     found = []
     cells = {(arm.name, cell.depth): cell for arm in table.arms for cell in arm.cells}
     names = [arm.name for arm in table.arms]

@@ -1,4 +1,4 @@
-"""The numbers that the charts of the page draw."""
+"""Numbers that the charts of the page draw."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -47,5 +47,5 @@ def _points(arm: Arm, measure: str) -> dict[str, list]:
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """With five digits, which are more than a chart shows; None where not finite."""
+    """Rounds to five digits, which are more than a chart shows; None for numbers not finite."""
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values]

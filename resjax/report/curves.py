@@ -1,4 +1,4 @@
-"""The errors of a cell's runs over training, as mean and range over seeds."""
+"""Errors of a cell's runs over training, as mean and range over seeds."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from resjax.report.arms import Cell
 
 MOST_POINTS = 300
-"""Of a curve that is drawn; of longer ones every n-th point and the last."""
+"""Most points of a curve that is drawn; of longer ones every n-th point and the last are."""
 
 
 @dataclasses.dataclass(frozen=True)

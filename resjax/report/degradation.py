@@ -1,4 +1,4 @@
-"""Whether the nets of an arm degrade with depth, and the sentences that say so."""
+"""Verdicts on whether the nets of an arm degrade with depth, and the sentences that say so."""
 
 import dataclasses
 import math
@@ -22,14 +22,14 @@ TOLERANCE = 0.01
 class Gap:
     """The degradation gap: training error of the deepest net less that of the best shallower one.
 
-    Which one is best is told by what is compared, so the deepest net is compared with every
-    shallower one, paired by seed, by intervals that hold all the true differences at once
-    (Bonferroni). The gap is the largest of these differences, so the largest of the lower ends and
-    the largest of the upper ends bound it, and it is above zero where Holm's test of this family
-    finds any of them to be.
+    The same errors that are compared also tell which net is best, so the deepest net is compared
+    with every shallower one, paired by seed, by intervals that hold all the true differences at
+    once (Bonferroni). The gap is the largest of these differences, so the largest of the lower ends
+    and the largest of the upper ends bound it, and it is above zero where Holm's test of this
+    family finds any of them to be.
 
     Attributes:
-      seeds: those that both depths have; the errors are over them.
+      seeds: seeds that both depths have; the errors are over them.
       deepest, best: depths; `best` has the lowest mean error among the shallower.
       deepest_error, best_error: mean training errors.
       interval: 95 % interval of the gap; None with a single seed.
@@ -55,10 +55,10 @@ class Gap:
 
 
 def degradation(cells: Sequence[Cell]) -> Gap | None:
-    """The gap of an arm's cells, from shallow to deep.
+    """The gap of an arm's cells, which are given from shallow to deep.
 
-    None unless the deepest shares a seed with another. Where it shares several seeds with some
-    depths, those with which it shares one are left out.
+    It is None unless the deepest cell shares a seed with another. Where it shares several seeds
+    with some depths, those with which it shares one are left out.
     """
     if not cells:
         return None
@@ -88,7 +88,7 @@ def _shared_seeds(first: Cell, second: Cell) -> tuple[int, ...]:
 
 
 def _bounds(deepest: Cell, cell: Cell, compared: int) -> tuple[float, float]:
-    """The interval of a difference, one of so many; with one seed, by the error of counting."""
+    """Interval of one of `compared` differences; with a single seed, by the error of counting."""
     found = difference_of(deepest, cell, "train_error", compared)
     if found.interval is not None:
         return found.interval
@@ -114,13 +114,13 @@ def _shared_error(cell: Cell, other: Cell) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is said of an arm.
+    """Verdict on an arm.
 
     Attributes:
-      arm: its name.
-      gap: None if there is no verdict.
+      arm: name of the arm.
+      gap: the gap that was judged; None if there is no verdict.
       said: the verdict in words.
-      numbers: that it rests on, or why there is none.
+      numbers: numbers that it rests on, or why there is none.
     """
 
     arm: str
@@ -130,7 +130,7 @@ class Verdict:
 
     @property
     def degrades(self) -> bool:
-        """Whether there is a verdict and it is that."""
+        """Tells whether the verdict is that the nets degrade."""
         return self.gap is not None and self.gap.verdict == DEGRADES
 
     @property
@@ -140,7 +140,7 @@ class Verdict:
 
 
 def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verdict:
-    """Whether the nets of an arm degrade.
+    """Judges whether the nets of an arm degrade with depth.
 
     There is no verdict if runs of this arm `failed`, since those that did not are a selection.
     """
@@ -169,7 +169,7 @@ def _finite(cell: Cell) -> bool:
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """Of every arm, also of those of which no run is done; none if there is but one depth."""
+    """Verdicts on all arms, also those without a run that is done; none for a single depth."""
     if len({cell.depth for arm in table.arms for cell in arm.cells}) < 2 and not table.missing:
         return []
     failed: dict[str, list[str]] = {}

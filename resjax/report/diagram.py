@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#e8e8e8", "#c9bde0", "#b9dcb4", "#f2c4bd", "#bcd7ec")
-"""Of the stem and the stages, as pale as black text needs; further stages start again."""
+"""Colours of the stem and the stages, as pale as black text needs; further stages start again."""
 
 WIDTH, HEIGHT, GAP, BLOCK_GAP = 3.0, 0.55, 0.18, 0.3
 
@@ -25,11 +25,11 @@ class Group:
 
     Attributes:
       boxes: a text for each layer.
-      color: of the boxes.
-      times: how many blocks the group stands for.
+      color: colour of the boxes.
+      times: number of blocks that the group stands for.
       arc: "none" in a plain net, "dotted" where the shape changes, else "solid".
-      note: what is on the arc, such as "1x1" for a projection; nothing for x as it is.
-      output: shape behind the group, for one image.
+      note: text on the arc, such as "1x1" for a projection; empty if it carries x as it is.
+      output: shape of the group's output for one image.
     """
 
     boxes: tuple[str, ...]
@@ -41,7 +41,7 @@ class Group:
 
 
 def groups(model: ResNet, image_shape: tuple[int, int, int]) -> list[Group]:
-    """What `draw` draws, from stem to head, for images of shape `[H, W, C]`."""
+    """Groups that `draw` draws, from stem to head, for images of shape `[H, W, C]`."""
     records = layer_records(model, image_shape)
     branches = [record for record in records if not record.in_shortcut]
 
@@ -94,7 +94,7 @@ def _text(record: LayerRecord) -> str:
 
 
 def draw(model: ResNet, image_shape: tuple[int, int, int], title: str) -> "Figure":
-    """Boxes for layers from top to bottom, arcs for shortcuts; equal blocks are drawn once.
+    """Draws boxes for layers from top to bottom, and arcs for shortcuts; equal blocks once.
 
     An arc is solid where the shortcut carries x as it is and dotted where the shape changes; a
     plain net has none.
@@ -160,7 +160,7 @@ def _arrow(axes: "Axes", start: float, end: float) -> None:
 
 
 def _arc(axes: "Axes", top: float, bottom: float, group: Group) -> None:
-    """The shortcut of a group at its right side, and how often the group is there."""
+    """Draws the shortcut of a group at its right side, and how often the group is there."""
     from matplotlib.patches import FancyArrowPatch
 
     side = WIDTH / 2 + 0.75

@@ -45,7 +45,7 @@ def _in_style(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
 
 @_in_style
 def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) -> "Figure":
-    """Error against epoch, a panel for each arm and a line for each depth.
+    """Draws error against epoch, a panel for each arm and a line for each depth.
 
     The comparison is that of He et al. 2015, figure 6: plain nets first. A line is the mean over
     seeds of the clean error on the whole set; the band spans the seeds.
@@ -89,7 +89,7 @@ def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int]) -> N
 
 @_in_style
 def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
-    """Training and test error against depth, a line for each arm.
+    """Draws training and test error against depth, a line for each arm.
 
     Points are means over seeds, bars their 95 % intervals.
     """
@@ -141,7 +141,7 @@ def _finish(panel: "Axes") -> None:
 
 
 def _legend(figure: "Figure", names: Sequence[str]) -> None:
-    """One legend below all panels; a name that no panel has is left out."""
+    """Draws one legend below all panels, without names that no panel has."""
     handles = {}
     for panel in figure.axes:
         found, labels = panel.get_legend_handles_labels()

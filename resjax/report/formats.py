@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing]) -> str:
-    """Every section: its verdicts, errors, paired differences, published figures and cost."""
+    """Writes every section: verdicts, errors, paired differences, published figures and cost."""
     parts = []
     for section in sections:
         of_errors, of_differences = tables.captions(section.table)
@@ -47,7 +47,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
 
 
 def latex_document(sections: "Iterable[Section]") -> str:
-    """The errors and the paired differences of every section as `tabular`, verdicts as comments."""
+    """Writes errors and paired differences of every section as `tabular`, verdicts as comments."""
     parts = []
     for section in sections:
         captions = tables.captions(section.table)
@@ -63,7 +63,7 @@ def latex_document(sections: "Iterable[Section]") -> str:
 
 
 def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A GitHub table."""
+    """Formats a table as GitHub's Markdown does."""
 
     def line(values: Iterable[str]) -> str:
         return "| " + " | ".join(map(_markdown_text, values)) + " |"
@@ -73,12 +73,12 @@ def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def _left(header: Sequence[str]) -> list[bool]:
-    """Whether a column begins at its left side: the first one, and those of text."""
+    """Marks the columns that are aligned to the left: the first one, and those of text."""
     return [not place or name in tables.TEXT for place, name in enumerate(header)]
 
 
 def _markdown_text(text: str) -> str:
-    """Text in which Markdown finds no HTML, emphasis, code, link or column."""
+    """Escapes a text so that Markdown finds no HTML, emphasis, code, link or column in it."""
     escaped = html.escape(_one_line(text), quote=False)
     return "".join(f"\\{sign}" if sign in r"\`*_[]|" else sign for sign in escaped)
 
@@ -91,7 +91,7 @@ _LATEX = {
 
 
 def latex(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A `tabular` that needs the package booktabs."""
+    """Formats a table as a `tabular` that needs the package booktabs."""
 
     def line(values: Iterable[str]) -> str:
         return " & ".join(map(latex_text, values)) + r" \\"
@@ -102,16 +102,16 @@ def latex(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text in which LaTeX takes nothing for a command; what is not ASCII becomes a question mark.
+    """Escapes a text for LaTeX; a sign that is not ASCII becomes a question mark.
 
-    The signs of these tables are kept.
+    The signs of these tables, such as ±, are kept.
     """
     kept = (_LATEX.get(sign) or (sign if sign.isascii() else "?") for sign in _one_line(text))
     return _MINUS.sub("$-$", "".join(kept))
 
 
 _MINUS = re.compile(r"(?<!\S)-(?=[\s\d])")
-"""A hyphen that is a sign: that of a number, or between two networks."""
+"""Pattern of a hyphen that is a sign: that of a number, or between two networks."""
 
 
 def _one_line(text: str) -> str:
@@ -119,10 +119,10 @@ def _one_line(text: str) -> str:
 
 
 def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
-    """A line for each run: its state, every key of its config, its result, then what it cost.
+    """Writes a CSV line for each run: state, every key of its config, its result, and its cost.
 
     Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
-    result have none; `resjax.runs.ledger` says what the cost is of.
+    result have none; `resjax.runs.ledger` says what counts as cost.
     """
     records: list[Mapping] = []
     for run in runs:

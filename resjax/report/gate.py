@@ -12,7 +12,7 @@ from resjax.report.stats import CONFIDENCE, Sample
 AGREES, LOWER, HIGHER = "agrees", "lower than published", "higher than published"
 
 NOT_THE_RECIPE = ("seed", "eval.every", "eval.select", "eval.train_examples")
-"""Keys in which a run may differ from a recipe: they do not decide its final test error."""
+"""Keys in which a run may differ from a recipe, as they do not decide its final test error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Row:
       cell: our runs of the same net and data.
       published: the published figure.
       ours: the same statistic of our runs, as a fraction.
-      differs: how the protocols differ; empty if they are the same as far as is known.
-      z: the difference in standard errors of it; None where no spread over runs is known, or the
-        protocols differ.
+      differs: differences of the protocols in words; empty if none is known.
+      z: the difference in units of its standard error; None where no spread over runs is known,
+        or the protocols differ.
       verdict: AGREES where the difference is within its 95 % interval, LOWER, HIGHER; None
         without z.
     """
@@ -39,12 +39,12 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Ours less theirs, as a fraction."""
+        """Our error less the published one, as a fraction."""
         return self.ours - self.published.error
 
 
 def reference_gate(table: Table) -> list[Row]:
-    """A row for every published error of a net and data that the table has."""
+    """Rows that compare the table's errors with every published one of the same net and data."""
     found = []
     for cell in table.cells:
         data, net = cell.runs[0].config["data.name"], _net(cell.runs[0].keys)
@@ -88,7 +88,7 @@ def _differences(cell: Cell, figure: Published) -> str:
 def standard_score(
     sample: Sample, ours: float, figure: Published
 ) -> tuple[float | None, float | None]:
-    """The difference in standard errors, and the score that 95 % of equal recipes stay below.
+    """Difference in standard errors, and the score that 95 % of equal recipes stay below.
 
     Runs of one recipe have one spread s, estimated from all runs whose spread is known:
     z = (ours - theirs) / (s sqrt(f_n^2 / n + f_m^2 / m)) for n and m runs, with f = 1 for means, so

@@ -1,4 +1,4 @@
-"""The page of a report: one file that needs nothing else."""
+"""The page of a report: one HTML file that needs no other."""
 
 import json
 from collections import Counter
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from resjax.report.report import Report, Section
 
 SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
-"""Beside a verdict, so that it is told by more than its colour."""
+"""Signs beside a verdict, so that it is told by more than its colour."""
 
 RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
         "test error %", "time (s)", *tables.LEDGER[2:], "settings", "why")  # fmt: skip
-"""Of the table of runs; some only where they say something."""
+"""Columns of the table of runs; some are left out where they say nothing."""
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
-"""Of a manifest, what is of a single run by nature."""
+"""Entries of a manifest that differ from run to run by nature."""
 
 
 BEGINNING = 2048
-"""Characters of a page that say what it is of."""
+"""Characters at the start of a page, among which is the digest of its runs."""
 
 
 def is_of(page: Path, digest: str) -> bool:
-    """Whether a page is there and of the runs of this digest."""
+    """Tells whether a page is there and shows the runs of this digest."""
     try:
         with page.open(encoding="utf-8") as file:
             return f'content="{digest}"' in file.read(BEGINNING)
@@ -46,7 +46,7 @@ def is_of(page: Path, digest: str) -> bool:
 
 
 def render(report: "Report", workdir: Path, digest: str) -> str:
-    """The page as text: tables and numbers in HTML, charts from the data that it carries."""
+    """Renders the page: tables and numbers in HTML, charts from the data that it carries."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -99,13 +99,13 @@ def _asset(name: str) -> str:
 
 
 def _paper(mode: str, colors: Sequence[str]) -> str:
-    """The declarations of CSS for the paper and the arms on it."""
+    """CSS declarations of the colours of the paper and of the arms on it."""
     arms = (f"--arm{place}: {color};" for place, color in enumerate(colors))
     return " ".join((f"--paper: {styles.PAPER[mode]};", *arms))
 
 
 def _embedded(content: Any) -> str:
-    """JSON that can stand inside a script element."""
+    """Formats JSON so that it can stand inside a script element."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
 
@@ -166,12 +166,12 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
 
 
 def _unbroken(text: str) -> str:
-    """Text in which no percent sign starts a line."""
+    """Replaces spaces before percent signs, so that none of these starts a line."""
     return text.replace(" %", "\u00a0%")
 
 
 def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
-    """Where each gap, its interval's ends and zero are, in percent of a width that all share."""
+    """Places each gap, its interval's ends and zero, in percent of a width that all share."""
     gaps = [verdict.gap for verdict in verdicts]
     ends = [(g.gap, g.gap) if g.interval is None else g.interval for g in gaps if g is not None]
     low = min((end for end, _ in ends), default=0.0)
@@ -194,7 +194,7 @@ def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
 
 
 def _settings(report: "Report") -> list[str]:
-    """The keys in which runs differ, but for those that have a column."""
+    """Keys in which runs differ, without those that have a column."""
     differing = differing_keys([run.keys for run in (*report.missing, *report.runs) if run.config])
     return [key for key in differing if key not in ("model.depth", "model.shortcut", "seed")]
 
@@ -241,14 +241,14 @@ def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[di
 
 
 def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The keys that all runs share and that differ from their defaults."""
+    """Keys, with their values, that all runs share and that differ from their defaults."""
     keys = [run.keys for run in runs]
     same = keys[0].keys() - set(differing_keys(keys)) - {"model.depth", "seed"}
     return [(key, str(runs[0].config[key])) for key in sorted(same)]
 
 
 def _manifest(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """What ran: each entry of the manifests, with every value that it has and how often."""
+    """Entries of the manifests, each with every value that it has and how often."""
     counted: dict[str, dict[str, int]] = {}
     for run in runs:
         kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}

@@ -1,4 +1,4 @@
-"""What probes have found of a network, as files and figures."""
+"""Files and figures of what probes have found in a network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE_RANGE = 30
-"""From this ratio of the largest to the smallest value on, an axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which on an axis is logarithmic."""
 
 CONTOURS, SMALLEST_LOSS = 15, 1e-8
 
@@ -38,15 +38,15 @@ def write_probed(probed: Probed, directory: Path) -> list[Path]:
 
 
 def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a probe that have a row for every block; none of a probe that has no such."""
+    """Arrays of a probe that have a row for every block; none if the probe has no such."""
     arrays = probed.found[name] if PROBES[name].by_block else {}
     return {name: array for name, array in arrays.items() if np.ndim(array)}
 
 
 def by_block(probed: Probed, name: str) -> "Figure":
-    """A panel for each array against the number of the block; grey lines divide the stages.
+    """Draws a panel for each array against the number of the block; grey lines divide the stages.
 
-    A dotted line is the network as it is, where blocks of it are changed.
+    Where a probe changes blocks, a dotted line is the network as it is.
     """
     arrays = arrays_by_block(probed, name)
     figure, panels = _panels(probed, name, len(arrays))
@@ -62,7 +62,7 @@ def by_block(probed: Probed, name: str) -> "Figure":
 
 
 def loss_surface(probed: Probed, name: str) -> "Figure":
-    """Contours of the loss along two directions, in equal ratios; the network is in the middle."""
+    """Draws contours of the loss along two directions, in equal ratios, around the network."""
     from matplotlib.colors import LogNorm
 
     arrays = probed.found[name]

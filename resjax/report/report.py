@@ -16,19 +16,19 @@ from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.runs import rundir
 
 MOST_DRAWN = 8
-"""Tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
+"""Most tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What is said of the runs of one protocol.
+    """Part of a report about the runs of one protocol.
 
     Attributes:
       table: the runs.
       headline: the verdicts in one sentence.
-      verdicts: of each arm.
-      differences: {"train_error", "test_error"}: the paired differences of its arms.
-      gate: its errors beside published ones.
+      verdicts: a verdict on each arm.
+      differences: {"train_error", "test_error"}, the paired differences of the arms.
+      gate: errors of the table beside published ones.
       notes: a line for each cell whose runs were chosen by tuning, or compared the statistics of
         evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
@@ -45,7 +45,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was written: the directory, a section for each protocol, all runs."""
+    """A report that was written: its directory, a section for each protocol, and all runs."""
 
     directory: Path
     sections: list[Section]
@@ -56,8 +56,8 @@ class Report:
 def write_report(workdir: Path, again: bool = True) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
-    The same runs give the same files. The page says which runs it is of and is written last, so
-    that without `again` nothing is written if it is there and of these runs.
+    The same runs give the same files. The page is written last and says which runs it shows, so
+    without `again` nothing is written if it is there and shows these runs.
 
     Raises:
       ConfigError: if no run is done.
@@ -108,7 +108,7 @@ FIGURES = {
     "test_error": lambda arms, title: figures.error_curves(arms, "test_error", title),
     "error_by_depth": lambda arms, title: figures.error_by_depth(arms, title),
 }
-"""Of a table, by the names of their files."""
+"""Figures of a table, by the names of their files."""
 
 
 def _draw(table: Table, title: str | None, stems: list[Path]) -> None:
@@ -118,7 +118,7 @@ def _draw(table: Table, title: str | None, stems: list[Path]) -> None:
 
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
-    """Of all that a report depends on."""
+    """Digest of all that a report depends on."""
     read = [resjax.__version__, workdir.resolve().name, runs, missing]
     return hashlib.sha256(json.dumps(read, default=vars).encode()).hexdigest()
 

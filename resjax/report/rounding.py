@@ -1,9 +1,9 @@
-"""Numbers as text, rounded to what is known of them."""
+"""Numbers as text, rounded to the digits that are known."""
 
 import math
 
 DECIMALS_OF_A_PERCENT = 2
-"""Of an error in percent whose uncertainty is not known, or zero."""
+"""Decimals of an error in percent whose uncertainty is not known, or zero."""
 
 
 def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) -> int:
@@ -21,7 +21,7 @@ def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) 
 
 
 def number(value: float | None, places: int, sign: bool = False) -> str:
-    """A number with so many decimals, and never a negative zero; "-" for none."""
+    """Formats a number with so many decimals, and never a negative zero; "-" for none."""
     if value is None:
         return "-"
     if not math.isfinite(value):
@@ -31,7 +31,7 @@ def number(value: float | None, places: int, sign: bool = False) -> str:
 
 
 def with_deviation(mean: float | None, deviation: float | None, otherwise: int) -> str:
-    """Such as "6.61 ± 0.16"; the mean alone where there is no deviation.
+    """Text such as "6.61 ± 0.16"; the mean alone where there is no deviation.
 
     >>> with_deviation(6.6132, 0.1603, otherwise=2)
     '6.61 ± 0.16'
@@ -43,17 +43,17 @@ def with_deviation(mean: float | None, deviation: float | None, otherwise: int) 
 
 
 def interval(ends: tuple[float, float] | None, otherwise: int, sign: bool = False) -> str:
-    """Such as "6.41 to 6.81", rounded to half its width; "-" for none."""
+    """Text such as "6.41 to 6.81", rounded to half its width; "-" for none."""
     return span(ends, decimals(ends and (ends[1] - ends[0]) / 2, otherwise), sign)
 
 
 def span(ends: tuple[float, float] | None, places: int, sign: bool = False) -> str:
-    """Two numbers with so many decimals; "-" for none."""
+    """Formats two numbers with so many decimals; "-" for none."""
     return "-" if ends is None else " to ".join(number(end, places, sign) for end in ends)
 
 
 def probability(p: float | None) -> str:
-    """A p value with two digits, "< 0.0001" below that; "-" for none."""
+    """Formats a p value with two digits, or as "< 0.0001" below that; "-" for none."""
     if p is None:
         return "-"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.995 else "1"

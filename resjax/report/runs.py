@@ -17,12 +17,12 @@ class Run:
     """A run that is done.
 
     Attributes:
-      name: of its directory.
+      name: name of its directory.
       config: {dotted key: value}.
-      keys: those that decide the result and differ from their defaults.
+      keys: keys of `config` that decide the result and differ from their defaults.
       summary: its result.
       curve: the lines of `metrics.jsonl`.
-      manifest: what ran.
+      manifest: content of `manifest.json`.
       ledger: what it cost, None if that is not known.
     """
 
@@ -36,21 +36,21 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Of the config."""
+        """Seed of the run."""
         return self.config["seed"]
 
     @property
     def depth(self) -> int:
-        """Weighted layers."""
+        """Number of weighted layers."""
         return self.config["model.depth"]
 
     @property
     def shortcut(self) -> str:
-        """Key of `SHORTCUTS`."""
+        """Key of `SHORTCUTS` that the run has."""
         return self.config["model.shortcut"]
 
     def seconds(self, *of: str) -> float:
-        """Spent on "compile", "train" or "eval", or on all of them if none is named."""
+        """Seconds spent on "compile", "train" or "eval", or on all of them if none is named."""
         spent = self.summary.seconds
         return sum(spent.get(what, 0.0) for what in of) if of else sum(spent.values())
 
@@ -65,9 +65,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A run that has no result: as `Run`, and its state and why it failed.
+    """A run that has no result: its state, why it failed, and else the fields of a `Run`.
 
-    The config is empty of one whose file with that is gone, of which nothing is known.
+    The config is empty if its file is gone; then nothing is known of the run.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Missing:
 
 
 def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
-    """The runs below a directory that are done, and those that are not.
+    """Reads the runs below a directory: those that are done, and those that are not.
 
     A directory that is a run itself is read as that run. A run of an earlier version may lack a
     manifest or a curve.

@@ -12,7 +12,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 BOOTSTRAP_FROM = 20
-"""The sample size from which on an interval is bootstrapped.
+"""Sample size from which on an interval is bootstrapped.
 
 A bootstrap only knows the values it was given: at n = 3 its percentiles hold the mean in 74 % of
 samples instead of 95 %.
@@ -21,16 +21,16 @@ samples instead of 95 %.
 RESAMPLES = 9_999
 
 MOST_INTERVALS = 1024
-"""That are kept; the tables and figures of a report ask for the same ones."""
+"""Most intervals that are kept; the tables and figures of a report ask for the same ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What some numbers say together.
+    """Statistics of some numbers.
 
     Attributes:
-      n: how many there are.
-      mean, median: infinite if one of the numbers is not finite.
+      n: number of the numbers.
+      mean, median: their mean and median; infinite if one of the numbers is not finite.
       deviation: sample standard deviation; None for one number, infinite if one is not finite.
       interval: 95 % interval of the mean; None for one number, or if one is not finite.
     """
@@ -48,9 +48,9 @@ class Difference:
 
     Attributes:
       n: number of pairs.
-      mean: of the differences.
+      mean: mean of the differences.
       interval: t interval of the mean; None for one pair.
-      p: of the two-sided paired t test; None for one pair.
+      p: p value of the two-sided paired t test; None for one pair.
     """
 
     n: int
@@ -104,7 +104,7 @@ def _t_interval(
 
 @functools.lru_cache(MOST_INTERVALS)
 def _bootstrap_t(numbers: tuple[float, ...]) -> tuple[float, float] | None:
-    """The same interval for the same values; None if a resample has equal values only."""
+    """Bootstrap-t interval, the same for equal numbers; None if a resample has no spread."""
     values = np.asarray(numbers, float)
     resamples = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     errors = resamples.std(axis=1, ddof=1)
@@ -132,10 +132,10 @@ def paired(
     Args:
       first: numbers, one of each pair.
       second: the others, in the same order.
-      least_variance: of a difference; the sample's own variance may be larger, and where a few
-        equal seeds make it smaller this one is used.
-      comparisons: intervals of so many differences hold all of their means at once in at least
-        95 % of samples (Bonferroni). The test is not corrected.
+      least_variance: variance of a difference that is used where the sample's own is smaller,
+        since a few seeds have equal errors.
+      comparisons: number of differences whose intervals hold all of their means at once in at
+        least 95 % of samples (Bonferroni). The test is not corrected.
     """
     differences = [a - b for a, b in zip(first, second, strict=True)]
     n, mean = len(differences), statistics.fmean(differences)

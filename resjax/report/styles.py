@@ -9,7 +9,7 @@ LIGHT = ("#d55e00", "#0072b2", "#009e73", "#b0508a", "#333311", "#9933ff", "#440
          "#660066")  # fmt: skip
 DARK = ("#ff8a3d", "#4fb0ea", "#5fd068", "#e08fbd", "#8833ff", "#dd0044", "#ccee99", "#4466aa",
         "#eedd00")  # fmt: skip
-"""Of arms on light and on dark paper; further arms start again."""
+"""Colours of arms on light and on dark paper; further arms start again."""
 
 PAPER = {"light": "#ffffff", "dark": "#14171b"}
 
@@ -17,9 +17,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 PLOTLY_MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x",
                   "triangle-left", "triangle-right")  # fmt: skip
 SIGNS = "●■▲◆▼✚✖◀▶"
-"""Of arms, as matplotlib, Plotly and text say them."""
+"""Markers of arms, as matplotlib, Plotly and text say them."""
 
 MATPLOTLIB_LINES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
 PLOTLY_LINES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SVG_LINES = ("", "5 3", "1.5 2.5", "5 2.5 1.5 2.5", "9 3", "9 3 1.5 3")
-"""Of depths, as matplotlib, Plotly and SVG say them."""
+"""Lines of depths, as matplotlib, Plotly and SVG say them."""

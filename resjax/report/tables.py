@@ -21,10 +21,10 @@ HEADER = (
     "parameters",
     "time (s)",
 )
-"""Of the table on the screen; the time is without compilation."""
+"""Columns of the table on the screen; the time is without compilation."""
 
 TIMED = ("train", "eval")
-"""What the time of a run is spent on; compilation is in the tables of cost."""
+"""Phases that the time of a run counts; compilation is in the tables of cost."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
 """Columns of words, which begin at their left side."""
@@ -33,21 +33,21 @@ DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
     "test error %", "test interval", "test median", "train loss",
 )  # fmt: skip
-"""Of the table on the page and in Markdown; an interval is of the mean, in percent."""
+"""Columns of the table on the page and in Markdown; an interval is of the mean, in percent."""
 
 PAPER = ("shortcut", "depth", "seeds", "train error %", "train interval", "test error %",
          "test interval")  # fmt: skip
-"""Of the table in LaTeX."""
+"""Columns of the table in LaTeX."""
 
 DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "train p (Holm)",
                "test difference", "test interval", "test p (Holm)")  # fmt: skip
-"""Of the paired differences, in points of a percent."""
+"""Columns of the paired differences, in points of a percent."""
 
 COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
          "eval (s)", "all runs (s)")  # fmt: skip
 
 LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
-"""Of what the runs of a network have cost, with those that have no result."""
+"""Columns of what the runs of a network have cost, with those that have no result."""
 
 REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
 
@@ -99,7 +99,7 @@ def difference_rows(train: Sequence[Comparison], test: Sequence[Comparison]) -> 
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[tuple[str, str, str]]:
-    """Mean, interval and p of each; all with the decimals of the narrowest interval."""
+    """Mean, interval and p of each comparison, all with the decimals of the narrowest interval."""
     samples = [comparison.difference for comparison in comparisons]
     ends = [_percent(found.interval) for found in samples]
     halves = [(high - low) / 2 for low, high in filter(None, ends)]
@@ -121,7 +121,7 @@ def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
 def told(
     header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A table without the columns that are dashes in all rows, such as intervals of one seed."""
+    """Drops the columns that are dashes in all rows, such as intervals of one seed."""
     kept = [n for n in range(len(header)) if not rows or any(row[n] != "-" for row in rows)]
     return tuple(header[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
@@ -163,7 +163,7 @@ def ledger_rows(table: Table) -> list[tuple[str, ...]]:
 
 
 def _known(ledgers: list[Ledger | None]) -> str:
-    """How many there are, and of how many the cost is not known."""
+    """Number of runs, and of how many of them the cost is not known."""
     unknown = ledgers.count(None)
     return str(len(ledgers)) + (f", {unknown} not known" if unknown else "")
 
@@ -208,7 +208,7 @@ def _runs(statistic: str, number: int) -> str:
 
 
 def captions(table: Table) -> tuple[str, str]:
-    """What the numbers of a table are, and what its differences are."""
+    """Captions of a table's errors and of its differences."""
     seeds = {len(cell.runs) for cell in table.cells}
     of = SELECTIONS.get(table.selection, table.selection)
     if seeds == {1}:

@@ -1,1 +1,1 @@
-"""What the papers report."""
+"""Figures that papers report."""

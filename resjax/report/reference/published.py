@@ -1,4 +1,4 @@
-"""The figures that published work reports, each with its recipe: `published.json`."""
+"""Figures that published work reports, each with its recipe: `published.json`."""
 
 import dataclasses
 import functools
@@ -15,15 +15,17 @@ class Published:
     """An error that a paper reports.
 
     Attributes:
-      source: who reports it, as a sentence; `where` in it.
+      source: sentence that says who reports it.
+      where: place in the source, such as a table.
       config: {dotted key: value} of the net and its recipe, every key of a config.
-      keys: those that decide the result and differ from their defaults.
+      keys: keys of `config` that decide the result and differ from their defaults.
       measure: "test_error" or "train_error".
-      error: as a fraction.
-      statistic: of the runs, "mean" or "median"; `runs` is their number.
+      error: the error as a fraction.
+      statistic: statistic of the runs that the error is, "mean" or "median".
+      runs: number of runs.
       deviation: sample standard deviation over the runs, if it is reported.
-      selection: which evaluation of a run counts: "final", or others in words.
-      beyond: what else the recipe has, that no key of a config says; empty if nothing is known of.
+      selection: evaluation of a run that counts: "final", or another in words.
+      beyond: what is known of the recipe that no key of a config says; empty if nothing is.
     """
 
     source: str
@@ -41,7 +43,7 @@ class Published:
 
 @functools.cache
 def published() -> tuple[Published, ...]:
-    """All figures, in the order of the file."""
+    """All published figures, in the order of the file."""
     text = resources.files("resjax.report.reference").joinpath("published.json").read_text("utf-8")
     content = json.loads(text)
     defaults = flatten(default_config())
