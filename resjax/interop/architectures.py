@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
 """Letters after a depth: the variants of He et al. 2019 (Bag of Tricks), table 5."""
 
 GENERAL = ("resnet",)
-"""Names of Python classes that scripts write and that are of every ResNet."""
+"""Names of Python classes that scripts write, and that any ResNet may have."""
 
 COMPARED = ("name", "depth", "stem", "shortcut", "groups", "bottleneck_width", "order", "opening")
 """Keys of config.model that a name decides."""
@@ -34,9 +34,9 @@ def refuse_other_architecture(name: str, found: Recognised, what: str) -> None:
     """Raises ConfigError for a name that is not known to be that of a recognised network.
 
     Args:
-      name: of torchvision, timm or akamaster, such as "resnet50d.ra2_in1k".
-      found: the network whose tensors are there.
-      what: says the name, for errors.
+      name: name in torchvision, timm or akamaster's code, such as "resnet50d.ra2_in1k".
+      found: network that the tensors show.
+      what: file that says the name, for errors.
     """
     if name.lower() in GENERAL:
         return

@@ -1,4 +1,4 @@
-"""What is written beside a file of weights: the JSON files of transformers and timm."""
+"""JSON files of transformers and timm that lie beside a file of weights."""
 
 import dataclasses
 import json
@@ -12,41 +12,41 @@ from resjax.config import ConfigError
 from resjax.data.resident import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 MOST_BYTES = 1 << 24
-"""Of such a file; 1,000 names of classes take 40 KiB."""
+"""Most bytes of such a file; 1,000 names of classes take 40 KiB."""
 
 MOST_PIXELS = 1 << 14
-"""Of a side, as of the keys data.size and data.resize."""
+"""Most pixels of a side, as for the keys data.size and data.resize."""
 
 LEAST_DEVIATION = 1e-6
-"""Of the values of pixels, in the units of JSON, in which they are from 0 to 1 in most files."""
+"""Least deviation of the values of pixels in the units of the JSON, mostly from 0 to 1."""
 
 HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "pretrained"}
-"""Arguments of timm that change no function that the tensors do not show."""
+"""Arguments of timm that change nothing of the function but what the tensors show."""
 
 MOVE = "move the JSON files away if they are not of these weights"
 
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
-"""By the numbers of Pillow, which transformers writes."""
+"""Interpolations by the numbers of Pillow, which transformers writes."""
 
 SQUEEZED = 384
-"""The side from which transformers makes images square without cutting off a part of them."""
+"""Least side for which transformers makes images square without cutting off a part of them."""
 
 OF_TIMM = {"input_size", "crop_pct", "interpolation", "mean", "std"}
-"""What timm says of images: under `pretrained_cfg`, and earlier versions among all the rest."""
+"""Keys of what timm says of images: under `pretrained_cfg`, and in earlier versions at the top."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """What was found.
+    """Content of the JSON files beside some weights.
 
     Attributes:
       settings: {dotted key: value} of a config.
-      class_names: one for each output; empty if there are none.
-      statistics: mean and deviation of the images, as of `Weights`; None if they are not said.
+      class_names: a name for each output; empty if there are none.
+      statistics: mean and deviation of the images, as in `Weights`; None if they are not said.
       image_shape: `[H, W, C]` that the network was trained on; None if it is not said.
       preprocessing: whether it was said how images are prepared.
-      notes: to be told.
-      architecture: the name of the network; empty if it has none.
+      notes: lines to be told.
+      architecture: name of the network; empty if it has none.
       function: whether it was said what the network computes, beside such a name.
     """
 
@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _architecture(config: Mapping[str, Any], path: Path) -> str:
-    """The name that timm gives a network; its file says what differs from the network of it."""
+    """Name that timm gives a network; arguments that change that network are refused."""
     kind = config.get("model_type", "resnet")
     if kind not in ("resnet", "timm_wrapper", "timm_backbone"):
         raise ValueError(f"{path.name} is of a model_type {_short(kind)}, which resjax has not")
@@ -142,7 +142,7 @@ def _function(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings, and what is to be told.
+    """Settings of images by transformers, and lines to be told.
 
     Some of its processors resize the shorter side to `size` and cut `crop_size` out. Those of its
     ResNets resize it to `size / crop_pct` and cut `size` out, or squeeze images that large.
@@ -173,7 +173,7 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
 
 
 def _cut(size: Any, resize: Any) -> dict[str, Any]:
-    """The side of the square that is cut out, and the shorter side before."""
+    """Settings of the side of the square that is cut out, and of the shorter side before."""
     for side, key in ((size, "crop_size"), (resize, "size")):
         if _number(side, key, 1, MOST_PIXELS) != int(side):
             raise ValueError(f"{key}={side} is no number of pixels")
@@ -183,7 +183,7 @@ def _cut(size: Any, resize: Any) -> dict[str, Any]:
 
 
 def _unit(images: Mapping[str, Any]) -> float:
-    """Levels of a file in the unit in which transformers says mean and deviation; 255 as a rule."""
+    """Levels of a file in transformers' unit of mean and deviation; 255 as a rule."""
     if not _flag(images, "do_rescale"):
         return 1.0
     factor = _number(images.get("rescale_factor", 1 / 255), "rescale_factor", 1e-6, 1e3)
@@ -191,7 +191,7 @@ def _unit(images: Mapping[str, Any]) -> float:
 
 
 def _flag(said: Mapping[str, Any], key: str, allowed: tuple[bool, ...] = (True, False)) -> bool:
-    """A switch of transformers; one that is null is as if it was not there."""
+    """Value of a switch of transformers; null is as if it was not there."""
     return _choice({key: allowed[0]} if said.get(key) is None else said, key, allowed)
 
 
@@ -214,7 +214,7 @@ def _not_squeezed(size: int) -> str:
 
 
 def _of_timm(timm: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings, and what is to be told."""
+    """Settings of images by timm, and lines to be told."""
     sizes = _sizes(_square(timm["input_size"], "input_size"), timm["crop_pct"])
     notes = []
     mode = timm.get("crop_mode") or "center"
@@ -242,7 +242,7 @@ def _square(shape: Any, key: str) -> Any:
 
 
 def _sizes(size: Any, crop: Any) -> dict[str, Any]:
-    """The side of the square that is cut out, and the shorter side before."""
+    """Settings of the side of the square that is cut out, and of the shorter side before."""
     size, crop = (
         _number(size, "the size of images", 1, MOST_PIXELS),
         _number(crop, "crop_pct", 0, 1),
@@ -255,7 +255,7 @@ def _sizes(size: Any, crop: Any) -> dict[str, Any]:
 def _statistics(
     said: Mapping[str, Any], *keys: str, unit: float = 255
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation in the units of files, of which JSON has `unit` in one of its own."""
+    """Mean and deviation in the units of files, `unit` of which are one in the JSON."""
     both, most = [], 255 / unit
     for key, least in zip(keys, (0, LEAST_DEVIATION), strict=True):
         values = said[key]
@@ -274,7 +274,7 @@ def _number(value: Any, what: str, least: float, most: float) -> int | float:
 
 
 def _choice(said: Mapping[str, Any], key: str, allowed: tuple, default: Any = None) -> Any:
-    """One of the values that a key may have; 1 is not True."""
+    """Value of a key that is one of those allowed; 1 is not True."""
     value = said[key] if default is None else said.get(key, default)
     for each in allowed:
         if type(value) is type(each) and value == each:
@@ -298,7 +298,7 @@ def _short(value: Any) -> str:
 
 
 def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
-    """Of `resjax.data.resident.STATISTICS`, with these numbers; None if there is none."""
+    """Key of `resjax.data.resident.STATISTICS` with these numbers; None if there is none."""
     known = {"imagenet": (IMAGENET_MEAN, IMAGENET_DEVIATION), "half": ((127.5,) * 3,) * 2}
     for key, (ours, spread) in known.items():
         if np.allclose(mean, ours, atol=1e-3) and np.allclose(deviation, spread, atol=1e-3):
@@ -307,7 +307,7 @@ def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """In the order of the outputs: `id2label` of transformers, `label_names` of timm."""
+    """Names of the classes by output: `id2label` of transformers, `label_names` of timm."""
     labels = _mapping(config, "id2label")
     if labels:
         numbers = [str(number) for number in range(len(labels))]

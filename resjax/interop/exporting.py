@@ -1,4 +1,4 @@
-"""Weights for others: under the names of another framework, or as a function."""
+"""Export of weights: under the names of another framework, or as a function."""
 
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def export(
     """Writes a file in the format that its suffix says, and says what was written.
 
     Args:
-      weights: ours.
-      path: of a .safetensors file or a .stablehlo one.
-      names: of the tensors, key of `NAMINGS`; for .safetensors alone.
+      weights: weights of a network of resjax.
+      path: file that ends with .safetensors or .stablehlo.
+      names: key of `NAMINGS`, names of the tensors; for .safetensors alone.
       folded: whether normalisations are put into layers; for .stablehlo alone.
 
     Raises:
@@ -58,13 +58,13 @@ def export(
 
 
 def export_file(weights: Weights, path: Path, names: str) -> int:
-    """Writes a .safetensors file that the other framework loads, and returns its tensors' number.
+    """Writes a .safetensors file that the other framework loads; returns the number of tensors.
 
     What is read from it again is the same network, bit for bit, with the same images and classes.
 
     Args:
-      weights: ours.
-      path: of the file.
+      weights: weights of a network of resjax.
+      path: the file.
       names: key of `NAMINGS`.
 
     Raises:
@@ -80,7 +80,7 @@ def export_file(weights: Weights, path: Path, names: str) -> int:
 
 
 def named_tensors(weights: Weights, names: str) -> dict[str, np.ndarray]:
-    """The same without a file: {name: tensor}.
+    """Returns {name: tensor} by the names of another framework, as `export_file` writes them.
 
     Raises:
       ConfigError: as `export_file`.

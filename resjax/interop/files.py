@@ -17,7 +17,7 @@ from resjax.runs.weights import about_in, open_tensors
 SAFETENSORS = ".safetensors"
 
 SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt")
-"""Those that files of weights usually have."""
+"""Suffixes that files of weights usually have."""
 
 FOREIGN = {
     b"version https://git-lfs": "is a pointer of Git LFS: git lfs pull fetches the file itself",
@@ -32,7 +32,7 @@ ARCHITECTURE = ("arch", "architecture", "model_name")
 """Keys under which a training script says beside the tensors which network they are of."""
 
 AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
-"""Words of the places of averages of weights over the steps of a training."""
+"""Words in the places of averages of weights over the steps of a training."""
 
 COUNTER = "n_averaged"
 """The name of the counter that PyTorch's AveragedModel keeps beside the averages."""
@@ -46,23 +46,23 @@ PARTS = {
     ".original1": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
     ".original": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
 }
-"""Ends of the names of tensors of which a weight is computed, and what makes one tensor of them."""
+"""Ends of names of tensors that a weight is computed from, and calls that make it one tensor."""
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+$|\.index\.json$")
-"""The name of a part of the weights that transformers has cut, or of the list of its parts."""
+"""Name of a part of the weights that transformers has cut, or of the list of its parts."""
 
 CONVERTED = ("float16", "bfloat16", "float64")
 
 
 class Content(NamedTuple):
-    """A file, whatever its format.
+    """Content of a file, whatever its format.
 
     Attributes:
       tables: {place: {name: tensor}}, of every mapping of names to tensors; "" is the outermost.
-      keys: those of the outermost mapping.
-      metadata: of a .safetensors file; a pickle has none.
-      architecture: what the file calls the network; empty if it does not.
-      notes: what was passed over, to be told.
+      keys: keys of the outermost mapping.
+      metadata: metadata of a .safetensors file; a pickle has none.
+      architecture: name that the file gives the network; empty if it gives none.
+      notes: lines to be told about what was passed over.
     """
 
     tables: Mapping[str, Mapping[str, Tensor]]
@@ -76,10 +76,10 @@ class FoundNetwork(NamedTuple):
     """The tensors of one network in a file.
 
     Attributes:
-      place: where they are: the place of their mapping, and what is before all of their names.
-      prefix: the latter.
-      tensors: by their names without it.
-      others: names in the same mapping that have it not.
+      place: place of their mapping, followed by the prefix.
+      prefix: start that all of their names have.
+      tensors: {name without the prefix: tensor}.
+      others: names in the same mapping that do not have the prefix.
       average: whether it is an average of weights over a training.
     """
 
@@ -94,11 +94,11 @@ class Tensors:
     """The tensors of a network by name, each read when it is asked for, as float32.
 
     Attributes:
-      shapes: {name: shape} of those that are floats, in the order of the file.
-      batches: that the running statistics have seen; None if the file does not say.
-      metadata: of a .safetensors file; a pickle has none.
-      architecture: what the file calls the network; empty if it does not.
-      notes: what was changed of what the file says, to be told.
+      shapes: {name: shape} of the tensors of floats, in the order of the file.
+      batches: number of batches that the running statistics have seen; None if it is not said.
+      metadata: metadata of a .safetensors file; a pickle has none.
+      architecture: name that the file gives the network; empty if it gives none.
+      notes: lines to be told about what differs from the file.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], content: Content, what: str, size: int):
@@ -150,16 +150,16 @@ class Tensors:
 
 @contextlib.contextmanager
 def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
-    """The tensors of a safetensors file or of a checkpoint of PyTorch, which runs no code.
+    """Opens the tensors of a safetensors file or of a checkpoint of PyTorch, and runs no code.
 
-    What a file is its first bytes say, and not its suffix.
+    The first bytes of a file say what it is, and not its suffix.
 
     Args:
       path: the file.
-      choice: which of several networks in it; empty is the only one that is no average.
+      choice: network to take of several; empty takes the only one that is no average.
 
     Raises:
-      ConfigError: if it is neither, is cut off, or has no such network.
+      ConfigError: if the file is neither, is cut off, or has no such network.
     """
     if (shard := SHARD.search(path.name)) and shard[2] not in ("1", "00001"):
         raise ConfigError(
@@ -186,7 +186,7 @@ def _refuse_parts(network: FoundNetwork, what: str) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether it is a file of weights that resjax wrote."""
+    """Tells whether a path is a file of weights that resjax wrote."""
     if not _is_safetensors(path):
         return False
     with open_tensors(path) as file:
@@ -238,7 +238,7 @@ def _lazily(file: Any, name: str) -> Tensor:
 
 
 def refuse_directory(path: Path) -> None:
-    """Raises ConfigError for a directory with files of weights in it, as a download is; by name."""
+    """Raises ConfigError for a directory with files of weights, such as a download; names one."""
     found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES)
     if found:
         raise ConfigError(f"{path} is a directory; name the file of weights in it, as {found[0]}")
@@ -256,7 +256,7 @@ def _start(path: Path) -> bytes:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins like safetensors, or has that suffix and begins like nothing else."""
+    """Tells whether a file begins like safetensors, or has the suffix and no other known start."""
     start = _start(path)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
         return True
@@ -288,7 +288,7 @@ def _networks(content: Content) -> list[FoundNetwork]:
 
 
 def _choose(content: Content, choice: str, what: str) -> FoundNetwork:
-    """The network of a file that is wanted."""
+    """Chooses the network of a file that is wanted."""
     found = _networks(content)
     if not found:
         return _unknown(content, what)
@@ -310,7 +310,7 @@ def _choose(content: Content, choice: str, what: str) -> FoundNetwork:
 
 
 def _unknown(content: Content, what: str) -> FoundNetwork:
-    """All tensors of the largest mapping, for `recognise` to say what is wrong with them."""
+    """Takes all tensors of the largest mapping, for `recognise` to say what is wrong with them."""
     if not any(content.tables.values()) and content.keys:
         raise ConfigError(
             f"{what} holds no tensors by name, but {_listed(content.keys)}; write the state_dict "

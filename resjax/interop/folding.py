@@ -1,4 +1,4 @@
-"""Normalisations put into the layers before them: the same function with fewer operations."""
+"""Folding of normalisations into the layers before them: an equal function, fewer operations."""
 
 import dataclasses
 from typing import Any
@@ -14,13 +14,13 @@ from resjax.runs.weights import Weights, paths, unflatten
 
 
 def fold(weights: Weights) -> Weights:
-    """The weights of a network without normalisation that evaluates to the same.
+    """Folds normalisations into layers; the network without them evaluates to the same.
 
-    norm(W x + b) = (W f) x + (b - mean) f + bias, with f = scale / sqrt(var + epsilon). Equal to
-    rounding; there are no running statistics any more, so it is for evaluation.
+    norm(W x + b) = (W f) x + (b - mean) f + bias, with f = scale / sqrt(var + epsilon). Outputs are
+    equal to rounding. There are no running statistics any more, so it is for evaluation.
 
     Raises:
-      ConfigError: if something that is no layer is normalised, as the sums of pre-activation nets.
+      ConfigError: if more than layers is normalised, as the sums of pre-activation nets are.
     """
     model, config = network(weights), weights.about.config.copy_and_resolve_references()
     order = model.parts.order
@@ -46,7 +46,7 @@ def fold(weights: Weights) -> Weights:
 
 
 def _folded(path: str, ours: dict[str, np.ndarray], epsilon: float) -> Any:
-    """A leaf of the folded network, of the leaves of the other one."""
+    """Computes a leaf of the folded network from the leaves of the other one."""
     _, *modules, leaf = path.split("/")
     norm = "/".join(_after(modules))
     value = ours.get(path, np.zeros(()))
@@ -56,13 +56,13 @@ def _folded(path: str, ours: dict[str, np.ndarray], epsilon: float) -> Any:
     factor = ours.get(f"params/{norm}/scale", 1.0) / np.sqrt(var + epsilon)
     if leaf == "bias":
         return (value - mean) * factor + ours.get(f"params/{norm}/bias", 0.0)
-    # Of the blocks of a stage's rest there is a factor each.
+    # Stacked blocks, those of a stage's rest, have a factor each.
     axes = (1,) * (value.ndim - factor.ndim)
     return value * factor.reshape(*factor.shape[:-1], *axes, factor.shape[-1])
 
 
 def _after(modules: list[str]) -> list[str]:
-    """The path of the normalisation that would follow a layer."""
+    """Path of the normalisation that would follow a layer."""
     *outer, layer = modules
     if layer == "projection":
         return [*outer, "norm"]

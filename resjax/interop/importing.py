@@ -1,4 +1,4 @@
-"""Files of other frameworks as weights of resjax, and as directories of runs."""
+"""Import of files of other frameworks, as weights of resjax and as directories of runs."""
 
 import ast
 import codecs
@@ -42,13 +42,13 @@ from resjax.training.plan import STREAMED_STATISTICS
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What was read from a file.
+    """Weights that were read from a file.
 
     Attributes:
-      weights: ours.
+      weights: the weights, as of a network of resjax.
       naming: key of `NAMINGS`, or "resjax".
-      tensors: number of those that were read.
-      notes: what was changed or assumed, to be told.
+      tensors: number of tensors that were read.
+      notes: lines to be told about what was changed or assumed.
     """
 
     weights: Weights
@@ -58,7 +58,7 @@ class Imported:
 
 
 Override = Callable[[ConfigDict], list[str]]
-"""Changes a config and returns the keys that it changed."""
+"""Function that changes a config and returns the keys that it changed."""
 
 
 def import_file(
@@ -74,11 +74,11 @@ def import_file(
         `preprocessor_config.json` beside it, as transformers and timm write them, say what the
         tensors do not.
       override: changes the config that was found.
-      class_names: instead of those that are said there.
-      choice: which of several networks in the file, as "ema".
+      class_names: names of the classes in place of those that are said there.
+      choice: network to take of several in the file, such as "ema".
 
     Raises:
-      ConfigError: if it cannot be read, or is no such network.
+      ConfigError: if the file cannot be read, or holds no such network.
     """
     with open_file(path, choice) as tensors:
         if about_in(tensors.metadata):
@@ -119,12 +119,12 @@ def import_file(
 
 
 def read_any(path: Path, override: Override = lambda config: [], choice: str = "") -> Imported:
-    """The weights of a run, of a file of resjax, or of one of another framework.
+    """Reads the weights of a run, of a file of resjax, or of a file of another framework.
 
     Args:
-      path: of a run or a file.
-      override: as for `import_file`.
-      choice: likewise.
+      path: a run or a file.
+      override: changes the config that was found.
+      choice: network to take of several in a file of another framework, such as "ema".
 
     Raises:
       ConfigError: if it is none of them, or `override` would make another network of a run's.
@@ -151,14 +151,14 @@ def read_any(path: Path, override: Override = lambda config: [], choice: str = "
 def expected(
     found: Recognised, config: ConfigDict, image_shape: tuple[int, int, int]
 ) -> dict[str, Place]:
-    """The tensors that a recognised network has under its names."""
+    """Returns {name: place} of the tensors that a recognised network must have."""
     model = build_model(config, found.classes)
     shapes = {path: leaf.shape for path, leaf in paths(variable_shapes(model, image_shape)).items()}
     return places(NAMINGS[found.naming], found.stem, config.model.shortcut, shapes)
 
 
 def in_words(config: ConfigDict) -> str:
-    """A network in a few words, such as "imagenet-50, projection, 32 groups"."""
+    """Describes a network in a few words, such as "imagenet-50, projection, 32 groups"."""
     model, parts = config.model, []
     if model.groups > 1:
         parts.append(f"{model.groups} groups")
@@ -196,7 +196,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
 
 
 def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> list[str]:
-    """Notes on a network that nothing names; a name must be that of the network."""
+    """Checks a network against its names; returns a note if it has none."""
     for name, what in ((named, path), (beside.architecture, path.parent / "config.json")):
         if name:
             refuse_other_architecture(name, found, str(what))
@@ -209,7 +209,7 @@ def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> 
 
 
 def _set_data(config: ConfigDict, found: Recognised) -> None:
-    """What the networks of a codebase were trained on, and how it evaluates them."""
+    """Sets what the networks of a codebase were trained on, and how it evaluates them."""
     naming, data = NAMINGS[found.naming], config.data
     data.standardise, data.flip = naming.standardise, True
     if naming.family == "imagenet":
@@ -226,7 +226,7 @@ def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
 
 
 def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any]:
-    """Our tree, whose leaves are filled tensor by tensor."""
+    """Reads the tensors one by one into the leaves of a tree of variables."""
     rows: dict[str, int] = {}
     for place in table.values():
         rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
@@ -273,10 +273,10 @@ def _sha256(path: Path) -> str:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The lines of a file without the blanks around them, and without empty ones at its end.
+    """Reads a name from each line of a file, without blanks around it or empty lines at the end.
 
-    They are in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write. A list or a
-    mapping of numbers to names, as Python or JSON writes it, is taken for what it holds.
+    The file is in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write. A list
+    of names or a mapping of numbers to names, as Python or JSON writes it, is read, too.
 
     Raises:
       ConfigError: if it cannot be read.
@@ -293,7 +293,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def _listed(text: str, path: Path) -> tuple[str, ...]:
-    """Names of classes in `[name, ...]`, `{0: name, ...}` or `{"0": [WordNet's, name], ...}`."""
+    """Parses class names in `[name, ...]`, `{0: name, ...}` or `{"0": [WordNet's, name], ...}`."""
     try:
         content = ast.literal_eval(text.strip())
         if isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""How a network's images are prepared, in the metadata of the file that it is exported to.
+"""Metadata of a file of exported weights that say how the network's images are prepared.
 
 Other frameworks pass over it; `resjax import` reads it, so that a run comes back as it went.
 """
@@ -14,7 +14,7 @@ from resjax.interop.beside import Beside
 from resjax.runs.weights import Weights, config_of
 
 IMAGES = "resjax.images"
-"""Key of the metadata."""
+"""Key of these metadata."""
 
 SETTINGS = (
     "data.name",
@@ -44,14 +44,14 @@ def write_metadata(weights: Weights) -> dict[str, str]:
 
 
 def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
-    """What `write_metadata` says in them; None if they do not have it.
+    """Reads what `write_metadata` wrote; None if it is not in the metadata.
 
     Args:
-      metadata: of a file.
-      what: the file, for errors.
+      metadata: metadata of a file.
+      what: name of the file, for errors.
 
     Raises:
-      ConfigError: if it is damaged.
+      ConfigError: if what it wrote is damaged.
     """
     if IMAGES not in metadata:
         return None

@@ -1,7 +1,7 @@
-"""How other codebases call the tensors of a residual network, and how theirs are turned to ours.
+"""Names that other codebases give the tensors of a residual network, and their layouts.
 
-One table for each, read in both directions: `places` pairs every tensor of a network, by the name
-that it has there, with a leaf of our tree of variables or a row of one.
+There is one table for each, read in both directions: `places` pairs every tensor of a network, by
+the name that it has there, with a leaf of our tree of variables or a row of one.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runnin
           "var": "running_var"}  # fmt: skip
 
 BATCHES = "num_batches_tracked"
-"""A counter that PyTorch keeps beside running statistics, and evaluates nothing by."""
+"""Counter that PyTorch keeps beside running statistics, and evaluates nothing by."""
 
 Modules = tuple[str, ...]
 
@@ -27,20 +27,22 @@ Modules = tuple[str, ...]
 class Naming:
     """The names of one codebase.
 
-    In those of blocks, {stage} and {layer} count from 1 and {stage0}, {layer0} and {block} from 0.
+    In the names of modules in blocks, {stage} and {layer} count from 1, and {stage0}, {layer0} and
+    {block} from 0.
 
     Attributes:
-      family: key of `resjax.models.networks.FAMILIES`, of the networks that it has.
+      family: key of `resjax.models.networks.FAMILIES`, the family of its networks.
       stems: {key of STEMS: (names of the layers, names of the normalisations)}.
-      layer, norm: of the branch of a block.
+      layer, norm: names of a layer and of its normalisation in the residual branch of a block.
       shortcuts: {key of SHORTCUTS: (name of the projection, that of its normalisation)}.
-      head: of the dense layer.
-      head_axes: of its weight; 4 for a convolution of 1x1.
+      head: name of the dense layer.
+      head_axes: number of axes of its weight; 4 for a convolution of 1x1.
       last: name of the normalisation ahead of the head; empty if there is none.
       settings: keys of config.model that all of its networks share.
       standardise: key of `resjax.data.resident.STATISTICS`, of most of its networks.
-      interpolation: key of `resjax.data.transforms.INTERPOLATIONS`, likewise.
-      unprojected: those of a network that has no projection at all; none if it has no such.
+      interpolation: key of `resjax.data.transforms.INTERPOLATIONS`, of most of its networks.
+      unprojected: keys of config.model of a network without any projection; empty if it has no
+        such network.
     """
 
     family: str
@@ -161,13 +163,13 @@ NAMINGS: dict[str, Naming] = {
 
 
 class Place(NamedTuple):
-    """Where a tensor of theirs belongs, and its shape there.
+    """Place of a tensor of another codebase among our variables, and its shape there.
 
     Attributes:
-      path: of a leaf of our variables.
-      row: of that leaf; None is all of it.
-      shape: theirs.
-      axes: of ours.
+      path: path of a leaf of our variables.
+      row: row of that leaf that the tensor is; None is all of it.
+      shape: shape of the tensor in the other codebase.
+      axes: number of axes of the tensor in our layout.
     """
 
     path: str
@@ -179,16 +181,16 @@ class Place(NamedTuple):
 def places(
     naming: Naming, stem: str, shortcut: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Place]:
-    """{their name: place} of every leaf `shapes` {path: shape} of a network.
+    """Returns {name in a codebase: place} for every leaf of a network.
 
     Args:
-      naming: how they call it.
+      naming: names of the codebase.
       stem: key of STEMS.
       shortcut: key of SHORTCUTS.
-      shapes: ours.
+      shapes: {path: shape} of our leaves.
 
     Raises:
-      ConfigError: for a leaf that they have no name for.
+      ConfigError: for a leaf that the codebase has no name for.
     """
     found = {}
     for path, shape in shapes.items():
@@ -201,14 +203,14 @@ def places(
 
 
 def to_ours(tensor: np.ndarray, axes: int) -> np.ndarray:
-    """A tensor of theirs in our layout: `[O, I, H, W]` to `[H, W, I, O]`, `[O, I]` to `[I, O]`."""
+    """Converts a tensor to our layout: `[O, I, H, W]` to `[H, W, I, O]`, `[O, I]` to `[I, O]`."""
     if axes == 4:
         return tensor.transpose(2, 3, 1, 0)
     return tensor.reshape(tensor.shape[:axes]).T
 
 
 def to_theirs(leaf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse, in a shape of theirs."""
+    """Converts a leaf to the layout and the shape of another codebase; the inverse of `to_ours`."""
     axes = (3, 2, 0, 1) if leaf.ndim == 4 else None
     return np.ascontiguousarray(leaf.transpose(axes)).reshape(shape)
 
@@ -253,7 +255,7 @@ def _module(naming: Naming, stem: str, shortcut: str, modules: list[str], block:
 
 
 def _numbered(name: str) -> tuple[str, int]:
-    """The parts of a name such as conv2."""
+    """Splits a name such as conv2 into its word and its number."""
     match = re.fullmatch(r"([a-z]+)([0-9]+)", name)
     if not match:
         raise KeyError(name)

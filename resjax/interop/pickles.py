@@ -46,25 +46,25 @@ STORAGES: dict[str, Any] = {
 STORED_IN = ("torch", "torch.cuda", "torch.storage")
 
 MOST_UNPACKED = 10
-"""Times its own size that an archive may unpack to; `torch.save` does not compress."""
+"""Most times its own size that an archive may unpack to; `torch.save` does not compress."""
 
 LONGEST_NAME, DEEPEST, MOST_TABLES = 256, 16, 10_000
-"""Letters of a key, mappings in each other, and mappings of tensors that are read of a file."""
+"""Most letters of a key, nested mappings, and mappings of tensors that are read from a file."""
 
 MALICE = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib")
 """Modules that no checkpoint has a use for."""
 
 MALICIOUS = ("eval", "exec", "compile", "__import__")
-"""Functions of `builtins`, likewise."""
+"""Functions of `builtins` that no checkpoint has a use for."""
 
 
 class Tensor(NamedTuple):
     """A tensor in a file.
 
     Attributes:
-      shape: in the order of the file.
-      dtype: its name in NumPy, or what else it is, such as "sparse".
-      read: reads its values; None if there is nothing that NumPy can hold.
+      shape: its shape, with the axes in the order of the file.
+      dtype: name of its dtype in NumPy, or another kind of tensor, such as "sparse".
+      read: function that reads its values; None if there is nothing that NumPy can hold.
     """
 
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ class Tensor(NamedTuple):
 
 
 class Unread:
-    """Stands for an object that is no tensor, whatever is done to it; nothing of it is kept."""
+    """Stand-in for an object that is no tensor; it takes whatever is done to it, without effect."""
 
     label = ""
 
@@ -90,7 +90,7 @@ class Unread:
 
 
 class Storage(NamedTuple):
-    """Numbers in a file: their dtype and number, and what reads them."""
+    """Numbers in a file: their dtype, how many they are, and a function that reads them."""
 
     dtype: np.dtype
     count: int
@@ -106,10 +106,11 @@ class Checkpoint(NamedTuple):
 
 @contextlib.contextmanager
 def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
-    """The content of a file that `torch.save` wrote; tensors are read while it is open.
+    """Opens a file that `torch.save` wrote; its tensors can be read while it is open.
 
     Raises:
-      ConfigError: for a file that is another or cut off, or names what a checkpoint never does.
+      ConfigError: for a file of another kind, one that is cut off, or one that names what no
+        checkpoint does.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -335,10 +336,10 @@ _HOLDS = (dict, list, tuple)  # of which `Tensor` is one
 
 
 def tables_in(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping of names to tensors in nested mappings and lists, with its dotted place.
+    """Yields every mapping of names to tensors in nested mappings and lists, by its dotted place.
 
-    The outermost come first. Those that lie deeper than `DEEPEST`, and more than `MOST_TABLES`, are
-    left out.
+    The outermost come first. Mappings deeper than `DEEPEST`, and those after the first
+    `MOST_TABLES`, are left out.
     """
     found, seen = 0, set()
     waiting: collections.deque[tuple[tuple[str, ...], Any]] = collections.deque([((), content)])

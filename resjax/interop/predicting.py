@@ -1,4 +1,4 @@
-"""Logits of images, from weights alone; and what a network takes a single image for."""
+"""Predictions from weights alone: logits of images, and the most probable classes of files."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ class Prediction:
 class Logits:
     """A network with its weights as a function of images `[N, H, W, C]` in the units of files.
 
-    N is a multiple of the devices.
+    N must be a multiple of the number of devices.
     """
 
     def __init__(self, weights: Weights, parallel: Parallel):
@@ -45,20 +45,20 @@ class Logits:
         self.share = parallel.function(share, (None, 0), out=0)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """`[N, classes]`."""
+        """Computes logits `[N, classes]`."""
         logits = self.share(self.arguments, self.parallel.pieces(images, 0))
         return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
 
 
 def network(weights: Weights) -> ResNet:
-    """The network that the weights are of."""
+    """Builds the network that the weights are of."""
     return build_model(weights.about.config, len(weights.about.class_names))
 
 
 def logits_of(
     model: ResNet, variables: Any, mean: Any, deviation: Any, images: jax.Array
 ) -> jax.Array:
-    """The whole function: images `[N, H, W, C]` in the units of files to logits `[N, classes]`."""
+    """Standardises images `[N, H, W, C]` in the units of files; computes logits `[N, classes]`."""
     standardised = (images.astype(jnp.float32) - mean) / deviation
     return model.apply(variables, standardised, train=False)
 
@@ -89,13 +89,13 @@ def check_images(weights: Weights, image_shape: tuple[int, ...]) -> None:
 def predict(
     weights: Weights, data: ConfigDict, images: list[Path], top: int = 5
 ) -> list[Prediction]:
-    """The most probable classes of images in files.
+    """Predicts the most probable classes of images in files.
 
     They are prepared as in the evaluation of a run: `data` says how. Where the run's images were
     resident, the centre of an image is resized to the size of those.
 
     Raises:
-      ConfigError: if a file is no image, or the network was trained on none of files.
+      ConfigError: if a file is no image, or the network was not trained on what files can hold.
     """
     refuse_unknown(data, "data")
     if data.name == "digits":

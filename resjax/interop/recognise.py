@@ -1,4 +1,4 @@
-"""Which network some tensors are, by their names and shapes alone."""
+"""Recognition of a network by the names and shapes of its tensors alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class Recognised(NamedTuple):
     Attributes:
       naming: key of `NAMINGS`.
       stem: key of `resjax.models.networks.STEMS`.
-      config: its `model` and `norm` make the network.
-      classes: outputs of its head; 0 is a network without one.
-      channels: of its images.
+      config: config whose `model` and `norm` make the network.
+      classes: number of outputs of its head; 0 is a network without one.
+      channels: number of channels of its images.
     """
 
     naming: str
@@ -32,14 +32,14 @@ class Recognised(NamedTuple):
 
 
 def recognise(shapes: Shapes, what: str) -> Recognised:
-    """The network that has tensors {name: shape}; `what` has them, for errors.
+    """Recognises the network that has tensors {name: shape}; `what` is their file, for errors.
 
     What leaves no trace in names and shapes is as usual: the stride of a bottleneck in its 3x3
-    layer (v1.5), relu, and the epsilon and momentum of PyTorch. Whether the shapes fit each other
-    is not looked at.
+    layer (v1.5), relu, and the epsilon and momentum of PyTorch. It does not check whether the
+    shapes fit each other.
 
     Raises:
-      ConfigError: if it is none that resjax has.
+      ConfigError: if the network is none that resjax has.
     """
     name, stem = _naming(shapes, what)
     naming = NAMINGS[name]
@@ -83,7 +83,7 @@ def recognise(shapes: Shapes, what: str) -> Recognised:
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """Prefixes of the names of each network that is there, such as "module.".
+    """Prefixes, such as "module.", of the names of each network among the tensors.
 
     >>> prefixes(["net.conv1.weight", "net.layer1.0.conv1.weight", "loss.weight"])
     ['net.']
@@ -98,9 +98,9 @@ def prefixes(names: Iterable[str]) -> list[str]:
 
 
 def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
-    """The key of the first naming that has a stem and a block there, and of the stem.
+    """Keys of the first naming that has a stem and a block among the tensors, and of the stem.
 
-    One that has a head there, too, comes before others.
+    A naming that has a head among them, too, comes before others.
     """
     partly, headless = "", None
     for name, naming in NAMINGS.items():
@@ -127,7 +127,7 @@ def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
 
 
 def _projections(naming: Naming, shapes: Shapes) -> list[str]:
-    """Kinds of shortcuts whose projection is there in some first block; or the one without."""
+    """Kinds of shortcuts whose projection some first block has; else the kind without."""
     found = [
         kind for kind, (projection, _) in naming.shortcuts.items()
         if any(
@@ -146,7 +146,7 @@ def _shortcut(naming: Naming, shapes: Shapes, stages: int, what: str) -> Mapping
 
 
 def _stages(naming: Naming, shapes: Shapes) -> tuple[int, ...]:
-    """Blocks of every stage."""
+    """Number of blocks in every stage."""
     stages: list[int] = []
     while f"{in_block(naming.layer, len(stages) + 1, 0)}.weight" in shapes:
         blocks = 1

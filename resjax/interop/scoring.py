@@ -1,4 +1,4 @@
-"""What a network is worth on a split: errors, loss, calibration, and all of it by class."""
+"""Scores of a network on a split: errors, loss, calibration, and errors by class."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ from resjax.training.parallel import Parallel
 from resjax.training.plan import views
 
 BINS = 15
-"""Of confidences, in the calibration error."""
+"""Number of bins of confidences in the calibration error."""
 
 TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """A class in an evaluation.
+    """Score of a class in an evaluation.
 
     Attributes:
-      name: as the network calls it.
+      name: the network's name of it.
       examples: number of its examples.
-      errors: of them, those that are taken for another class.
-      mistaken_for: the class that most of those are taken for; None without any.
+      errors: number of these that are taken for another class.
+      mistaken_for: class that most of them are taken for; None without any.
     """
 
     name: str
@@ -43,11 +43,11 @@ class ClassScore:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """An evaluation.
+    """Scores of an evaluation.
 
     Attributes:
-      examples: that were evaluated.
-      skipped: that could not be decoded and are counted nowhere.
+      examples: number of examples that were evaluated.
+      skipped: number of examples that could not be decoded and are counted nowhere.
       top1, top5: fraction of examples whose class has the largest logit, or one of the five
         largest; the latter None with no more classes than that. Of equal logits the first is
         larger, as in training.
@@ -55,7 +55,7 @@ class Scores:
       calibration_error: mean over examples of |accuracy - confidence| in their bin, of 15 equal
         ones of the probability of the predicted class (Guo et al. 2017, equation 3).
       by_name: whether the classes of the set were found by name, and not by position.
-      classes: every class that has examples.
+      classes: score of every class that has examples.
     """
 
     examples: int
@@ -69,11 +69,11 @@ class Scores:
 
 
 class Outcomes(NamedTuple):
-    """What is kept of every example, `[N]` each.
+    """Outcomes of examples, `[N]` each, from which scores are computed.
 
     Attributes:
       labels, predictions: numbers of classes.
-      ranks: of the label, 0 if its logit is the largest.
+      ranks: ranks of the labels' logits, 0 for the largest.
       losses: cross-entropies.
       confidences: probabilities of the predictions.
     """
@@ -88,11 +88,11 @@ class Outcomes(NamedTuple):
 def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool = False) -> Scores:
     """Evaluates on the split `data.test` of the set `data.name`, on all devices.
 
-    Where that says none and the set has none to test on, it is all of the set, or without what a
-    run took to train on if the network was `trained` on this set.
+    If that names no split and the set has none to test on, it takes all of the set, or if the
+    network was `trained` on this set, what its run did not take to train on.
 
     Images are prepared as `data` says, with the channels of the network, and standardised as the
-    network's were. Which class is which output, `matched` says.
+    network's were. `matched` says which class is which output.
 
     Raises:
       ConfigError: if the set cannot be read, or its images or classes are not the network's.
@@ -121,7 +121,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
 
 
 def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
-    """Of logits `[N, classes]` and labels `[N]`, in float64."""
+    """Computes outcomes from logits `[N, classes]` and labels `[N]`, in float64."""
     logits = np.float64(logits)
     shifted = logits - logits.max(-1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -136,7 +136,7 @@ def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
 def summarise_scores(
     found: Outcomes, names: tuple[str, ...], by_name: bool = True, skipped: int = 0
 ) -> Scores:
-    """Means over examples, and counts by class."""
+    """Computes means over examples, and counts by class."""
     right = found.ranks == 0
     classes = []
     for label in np.unique(found.labels):
@@ -170,10 +170,11 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
-    """The output of the network for every label of a set, `[classes of the set]`.
+    """Output of the network for every label of a set, `[classes of the set]`.
 
-    It is found by name, if each class there has the name of one output, and of one alone. If not,
-    and there are as many, by position; of classes that are called by numbers by their order.
+    It is found by name, if each class of the set has the name of exactly one output. If not, and
+    there are as many classes as outputs, it is found by position; if all classes of the set are
+    called by numbers, in the order of these.
 
     >>> matched(("1", "10", "2"), ("cat", "dog", "owl"), "folder")
     array([0, 2, 1])
@@ -202,7 +203,7 @@ def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.nda
 
 
 def _ranks(there: tuple[str, ...]) -> np.ndarray:
-    """Their positions; if all are numbers their ranks, as 10 comes before 2 in text."""
+    """Positions of the classes; if all are numbers their ranks, as 10 comes before 2 in text."""
     if not all(map(str.isdecimal, there)):
         return np.arange(len(there))
     return np.argsort(np.argsort([int(name) for name in there], kind="stable"))
@@ -216,7 +217,7 @@ def _image_shape(data: ConfigDict, source: Source) -> tuple[int, ...]:
 def _batches(
     split: Split | Encoded, data: ConfigDict, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Images, labels and validity of batches of one size; the last is filled up."""
+    """Yields images, labels and validity of batches of one size; the last is filled up."""
     if isinstance(split, Split):
         for start in range(0, len(split), size):
             index = np.arange(start, start + size)

@@ -25,7 +25,7 @@ def write_stablehlo(weights: Weights, path: Path) -> None:
     The images are in the units of files, such as 0 to 255; they are standardised inside.
     """
     config = weights.about.config.copy_and_resolve_references()
-    config.model.conv = "xla"  # what other programs know
+    config.model.conv = "xla"  # which other programs can run
     about = dataclasses.replace(weights.about, config=config)
     model = network(dataclasses.replace(weights, about=about))
 
@@ -39,10 +39,10 @@ def write_stablehlo(weights: Weights, path: Path) -> None:
 
 
 def load_stablehlo(path: Path | str) -> Callable[[np.ndarray], jax.Array]:
-    """The function in a file, as `write_stablehlo` says, compiled once for every number of images.
+    """Loads the function that `write_stablehlo` wrote; it compiles once for every number of images.
 
     Raises:
-      ConfigError: if it is no such file.
+      ConfigError: if the file is no such one.
     """
     try:
         exported = export.deserialize(bytearray(Path(path).read_bytes()))
