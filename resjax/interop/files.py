@@ -29,7 +29,7 @@ FOREIGN = {
 """First bytes of files that people often have instead, and what to do about them."""
 
 ARCHITECTURE = ("arch", "architecture", "model_name")
-"""Keys under which a training script says beside the tensors which network they are of."""
+"""Keys under which training scripts name the network beside its tensors."""
 
 AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
 """Words in the places of averages of weights over the steps of a training."""

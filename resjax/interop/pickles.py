@@ -269,8 +269,8 @@ class _Unpickler(pickle._Unpickler):
 def _put(table: Any, items: list[Any]) -> Any:
     """Fills a mapping with keys and values that follow each other, and returns it.
 
-    Only names and numbers are keys of what is wanted. To hash others, such as tuples of tuples, may
-    take for ever or more of the stack than there is.
+    Mappings that are wanted have names and numbers alone as keys. To hash others, such as tuples of
+    tuples, may take for ever or overflow the stack.
     """
     for key, value in zip(items[::2], items[1::2], strict=True):
         is_name = isinstance(key, str) and len(key) <= LONGEST_NAME

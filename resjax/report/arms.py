@@ -17,7 +17,7 @@ from resjax.report import stats
 from resjax.report.runs import Missing, Run
 
 AXES = ("model.depth", "seed")
-"""The keys over which an arm runs."""
+"""Keys that vary within an arm."""
 
 ARM_KEYS = ("model.", "norm.", "train.grow_")
 """Starts of the keys that make the arms of a table."""
@@ -43,7 +43,7 @@ def protocol(run: Run | Missing) -> dict[str, Any]:
 
 
 def as_text(keys: dict[str, Any]) -> str:
-    """Keys as text to group by."""
+    """Formats keys as a text to group by."""
     return json.dumps(keys, sort_keys=True)
 
 
@@ -79,7 +79,7 @@ class Cell:
         return self.runs[0].summary.selection
 
     def by_seed(self, measure: str) -> dict[int, float]:
-        """{seed: value} of a measure such as "train_error"; empty if it was not measured."""
+        """Returns {seed: value} of a measure such as "train_error"; empty if not measured."""
         found = {run.seed: value_of(run, measure) for run in self.runs}
         return {} if None in found.values() else found
 

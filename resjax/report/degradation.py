@@ -217,7 +217,7 @@ def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "")
 
 
 def by_statistics(cell: Cell) -> str | None:
-    """One line: the errors by what evaluation normalised by; None if a run did not compare them."""
+    """Line of a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
     compared = [run.summary.statistics for run in cell.runs]
     if None in compared:
         return None

@@ -23,7 +23,7 @@ class Run:
       summary: its result.
       curve: the lines of `metrics.jsonl`.
       manifest: content of `manifest.json`.
-      ledger: what it cost, None if that is not known.
+      ledger: its cost; None if that is not known.
     """
 
     name: str

@@ -27,7 +27,7 @@ TIMED = ("train", "eval")
 """Phases that the time of a run counts; compilation is in the tables of cost."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
-"""Columns of words, which begin at their left side."""
+"""Columns of words, which are aligned to the left."""
 
 DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
@@ -177,7 +177,7 @@ def costs(ledger: Ledger | None) -> tuple[str, ...]:
 
 
 def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
-    """A row for each published figure; where protocols differ, how they do is the verdict."""
+    """A row for each published figure; where protocols differ, the verdict says how."""
     return [
         (
             f"{row.cell.name}, {row.published.measure.replace('_', ' ')}",

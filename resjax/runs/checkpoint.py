@@ -49,7 +49,8 @@ class Facts:
       best: fields of the best evaluation, as in a summary; empty if none is selected.
       seconds: {"compile", "train", "eval"}, the seconds spent until then.
       data: {"fingerprint" of the source, "feed": the state of the feed}.
-      execution: what the bits depend on beside the config; see `manifest.describe_execution`.
+      execution: {key: value} that the bits depend on beside the config; see
+        `manifest.describe_execution`.
     """
 
     run: str
@@ -238,7 +239,7 @@ class Checkpoints:
         self.writer.close()
 
     def _refuse_full_disk(self, state: Any) -> None:
-        """Raises OSError if there is no room, before Orbax finds out and has a lot to say."""
+        """Raises OSError in one line if there is no room, before Orbax finds out."""
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
         if free < needed:
@@ -254,7 +255,7 @@ class Checkpoints:
         return jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
 
     def _place(self, step: int) -> Path:
-        """A new directory for a checkpoint of a step."""
+        """Makes a new directory for a checkpoint of a step."""
         names = itertools.chain([str(step)], (f"{step}.{n}" for n in itertools.count(2)))
         path = next(
             path for path in (self.run / DIRECTORY / name for name in names) if not path.exists()

@@ -24,13 +24,13 @@ class Finding:
         written, or holds numbers that no network can have.
       step: number of steps at the last event that was noted; None before the first.
       age: seconds since that event.
-      why: why it is not done; empty if it is.
+      why: reason why it is not done; empty if it is.
       size: bytes of all files.
       whole: names of the checkpoints that verify, the newest first.
       damaged: a line for each checkpoint that does not.
       partial: files and directories left by processes that ended while they wrote; nobody ever
         reads them.
-      advice: what to do; empty if there is nothing to do.
+      advice: advice on what to do; empty if there is nothing to do.
     """
 
     directory: Path

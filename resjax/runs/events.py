@@ -28,7 +28,7 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Writer(Protocol):
-    """Shows the lines of a run elsewhere."""
+    """Writer of a run's lines for a tool that shows them."""
 
     def add(self, line: Mapping[str, Any]) -> None: ...
 

@@ -167,7 +167,7 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[Request]:
-    """Only notes signals, in the request that it yields, where the caller looks.
+    """Notes signals, and no more, in the request that it yields, for the caller to look at.
 
     Where no `interruptible` watches over the process, as in a notebook, nothing else is done.
     """

@@ -363,7 +363,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def sealed_text(content: dict[str, Any]) -> str:
-    """A JSON object with its digest."""
+    """Formats an object with its digest as JSON."""
     return json.dumps(sealed(content), indent=2, allow_nan=False) + "\n"
 
 
@@ -380,7 +380,7 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Writes a file that is either whole or not there; `durable` if the machine may go down."""
+    """Writes a file that is either whole or not there; `durable` even if the machine goes down."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)

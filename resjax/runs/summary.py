@@ -42,12 +42,12 @@ class Summary:
       seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
         without what was lost, and compiled once.
       validation_error, validation_loss: the same of the validation split, if there is one.
-      selection: which evaluation is the run's answer, as `eval.select` says: final, or best, that
+      selection: evaluation that is the run's answer, as `eval.select` says: final, or best, that
         with the lowest validation error (the first such).
       best_step: steps taken at the best evaluation; all with `best_` are None unless selected.
       best_train_error, best_validation_error, best_test_error: errors of the best evaluation.
-      statistics: where precise statistics were measured, the same errors and losses by what
-        evaluation normalised by: {"batch", "running", "precise"}.
+      statistics: the same errors and losses by the statistics that BatchNorm used, {"batch",
+        "running", "precise"}; None unless precise ones were measured.
       skipped_updates: steps whose loss or gradient was not finite, with `train.on_nan=skip`.
     """
 

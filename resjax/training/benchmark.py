@@ -74,7 +74,7 @@ def measure_training(
     The data, the step and the number of steps in a call are those that `resjax train` would use.
 
     Args:
-      config: as made by `default_config`.
+      config: config, as made by `default_config`.
       seconds: time to measure for, after two calls that are not counted; 5 to 1000 calls are.
       trace: directory for a profile of three calls, to be opened in Perfetto or TensorBoard.
       tell: called with the name of each phase: compiling, measuring.

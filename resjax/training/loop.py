@@ -59,7 +59,7 @@ def train_and_evaluate(
     and leaves.
 
     Args:
-      config: as made by `default_config`.
+      config: config of the run, as made by `default_config`.
       workdir: directory of this run; made if it does not exist.
       observe: called with the progress a few times a second.
 

@@ -34,7 +34,7 @@ class Device:
       peak: {dtype of the operands: floating-point operations in a second} of one chip, with XLA's
         default precision.
       bandwidth: bytes in a second to and from the memory of one chip.
-      source: where the figures are from.
+      source: source of the figures.
     """
 
     name: str

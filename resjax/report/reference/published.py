@@ -25,7 +25,7 @@ class Published:
       runs: number of runs.
       deviation: sample standard deviation over the runs, if it is reported.
       selection: evaluation of a run that counts: "final", or another in words.
-      beyond: what is known of the recipe that no key of a config says; empty if nothing is.
+      beyond: known parts of the recipe that no key of a config says; empty if there are none.
     """
 
     source: str
