@@ -60,7 +60,7 @@ def export(
 def export_file(weights: Weights, path: Path, names: str) -> int:
     """Writes a .safetensors file that the other framework loads; returns the number of tensors.
 
-    What is read from it again is the same network, bit for bit, with the same images and classes.
+    Reading it again gives the same network, bit for bit, with the same images and classes.
 
     Args:
       weights: weights of a network of resjax.

@@ -174,7 +174,7 @@ def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.nda
 
     It is found by name, if each class of the set has the name of exactly one output. If not, and
     there are as many classes as outputs, it is found by position; if all classes of the set are
-    called by numbers, in the order of these.
+    called by numbers, in the order of these numbers.
 
     >>> matched(("1", "10", "2"), ("cat", "dog", "owl"), "folder")
     array([0, 2, 1])

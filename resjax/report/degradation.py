@@ -142,7 +142,7 @@ class Verdict:
 def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verdict:
     """Judges whether the nets of an arm degrade with depth.
 
-    There is no verdict if runs of this arm `failed`, since those that did not are a selection.
+    There is no verdict if runs of this arm `failed`, since the others are a biased selection.
     """
     lost = [cell.name for cell in cells if not _finite(cell)]
     reasons = [f"{name} failed" for name in failed] + [

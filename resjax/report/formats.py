@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing]) -> str:
-    """Writes every section: verdicts, errors, paired differences, published figures and cost."""
+    """Formats every section: verdicts, errors, paired differences, published figures and cost."""
     parts = []
     for section in sections:
         of_errors, of_differences = tables.captions(section.table)
@@ -47,7 +47,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
 
 
 def latex_document(sections: "Iterable[Section]") -> str:
-    """Writes errors and paired differences of every section as `tabular`, verdicts as comments."""
+    """Formats errors and paired differences of every section as `tabular`, verdicts as comments."""
     parts = []
     for section in sections:
         captions = tables.captions(section.table)
@@ -119,7 +119,7 @@ def _one_line(text: str) -> str:
 
 
 def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
-    """Writes a CSV line for each run: state, every key of its config, its result, and its cost.
+    """Formats a CSV line for each run: state, every key of its config, its result, and its cost.
 
     Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
     result have none; `resjax.runs.ledger` says what counts as cost.

@@ -55,7 +55,7 @@ def shared_keys(run: Run | Missing) -> tuple[str, str, int]:
 def choose_tuned(
     runs: Iterable[Run], missing: Iterable[Missing]
 ) -> tuple[list[Run], list[Missing], dict[tuple[str, str, int], Choice]]:
-    """Drops the candidates that were not chosen, and returns the choices by `shared_keys`.
+    """Drops candidates that were not chosen; returns what stays, and the choices by `shared_keys`.
 
     A candidate that lacks a seed that another one has, since it failed or is not done, is not
     chosen.

@@ -112,9 +112,9 @@ class Journal:
     def note(self, event: str, **more: Any) -> None:
         """Notes an event: its time, the seconds spent since the last, and those that count so far.
 
-        Those count that the result tells of. Seconds that an attempt took after the checkpoint from
-        which the next one goes on were spent and do not count, nor do those of starting again. So
-        all that were spent less those that count are lost to interruptions; see
+        Seconds count if the result tells of them. Those that an attempt took after the checkpoint
+        from which the next one goes on were spent and do not count, nor do those of starting again.
+        So all that were spent less those that count are lost to interruptions; see
         `resjax.runs.ledger`.
         """
         with self.clock:

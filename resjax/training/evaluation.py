@@ -80,7 +80,7 @@ class Measurer:
 
 
 def together(measured: list[Any]) -> Any:
-    """Combines the moments of equal batches into those of their union; leaves are `mean` and `var`.
+    """Combines the moments of batches of one size into those of all; leaves are `mean` and `var`.
 
     mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
 
