@@ -150,7 +150,7 @@ def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
     if command.overrides:
         group.add_argument(
             KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
-            help="set a key; all: python -m resjax.cli.config_reference",
+            help="set a key; all: python -m resjax.cli.reference",
         )  # fmt: skip
 
 

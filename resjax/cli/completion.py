@@ -72,7 +72,7 @@ class Finder(CompletionFinder):
 
 def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     """The names that a key of a config takes, or else its default."""
-    from resjax.cli.config_reference import entries
+    from resjax.cli.reference import entries
 
     entry = entries()[key]
     own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []

@@ -112,5 +112,7 @@ def _error(run: Run) -> float:
 
 
 def _is_extreme(key: str, value: Any, runs: list[Run]) -> bool:
+    if type(value) not in (int, float):  # names, and lists such as milestones, have no ends
+        return False
     tried = sorted({run.config[key] for run in runs})
     return len(tried) > 2 and value in (tried[0], tried[-1])

@@ -1,7 +1,6 @@
 """Estimates of what the runs of a grid will take, before any of them is trained."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TypeVar
 
 from ml_collections import ConfigDict
 
-from resjax.config import flatten
+from resjax.runs.groups import kind_of
 from resjax.runs.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import Plan, make_plan
@@ -78,7 +77,7 @@ def _by_kind(
     kinds: dict[str, Value] = {}
     found = {}
     for directory, config in runs.items():
-        kind = json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+        kind = kind_of(config)
         if kind not in kinds:
             kinds[kind] = compute(make_plan(config))
         found[directory] = kinds[kind]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli.config_reference import entries, reference_page
+from resjax.cli.reference import entries, reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
@@ -26,7 +26,7 @@ def test_every_key_has_a_meaning_and_a_place():
 
 
 def test_the_page_is_up_to_date():
-    remedy = "python -m resjax.cli.config_reference > docs/config.md"
+    remedy = "python -m resjax.cli.reference > docs/config.md"
     assert PAGE.read_text(encoding="utf-8") == reference_page(), remedy
 
 

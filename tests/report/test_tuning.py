@@ -79,3 +79,20 @@ def test_tuning_does_not_change_the_name_of_a_run(tiny):
     before = run_id(tiny)
     tiny.eval.tune = ("optim.learning_rate",)
     assert run_id(tiny) == before
+
+
+def test_lists_and_names_may_be_tuned_and_have_no_ends(tmp_path):
+    """Milestones come as lists from the config of a run."""
+    for number, (milestones, schedule) in enumerate(
+        [(("1 epochs",), "step"), (("2 epochs",), "cosine"), (("3 epochs",), "constant")]
+    ):
+        directory = write_run(
+            tmp_path, f"run{number}", 0.1, optim__milestones=milestones, optim__schedule=schedule,
+            **(KEYS | {"eval__tune": ("optim.milestones", "optim.schedule")}),
+        )  # fmt: skip
+        result = rundir.read_json(directory / "result.json")
+        more = {"validation_error": 0.1 + number, "validation_loss": 1.0}
+        rundir.write_result(directory, result | more)
+    [section] = write_report(tmp_path).sections
+    [line] = section.notes
+    assert line.endswith("of 3, validation error 10.00 %")

@@ -1,6 +1,6 @@
 """Every key of a config with its default, its meaning and the values that it takes.
 
-python -m resjax.cli.config_reference > docs/config.md
+python -m resjax.cli.reference > docs/config.md
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ INTRODUCTION = """\
 hide-toc: true
 ---
 
-<!-- Written by python -m resjax.cli.config_reference; change resjax/config/keys.py instead. -->
+<!-- Written by python -m resjax.cli.reference; change resjax/config/keys.py instead. -->
 
 # Keys of a config
 
