@@ -204,7 +204,7 @@ def test_what_a_name_holds_is_shown_and_not_obeyed(name):
     assert (line, row.rstrip()) == (f"the class {shown}", shown.rstrip())
 
 
-@pytest.mark.parametrize("length", [201, 10_000, 200_000])
+@pytest.mark.parametrize("length", [201, 10_000, pytest.param(200_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("word", ["x", "x ", "é'", "\n", "[red]"])
 def test_a_message_quotes_no_more_than_a_person_reads(length, word, capsys):
     text = (length * word)[:length]

@@ -319,8 +319,8 @@ def test_bfloat16_computes_in_bfloat16():
     ("kind", "variance"),
     [
         ("he_normal", 2 / (9 * 64)),
-        ("he_normal_fan_in", 2 / (9 * 32)),
-        ("lecun_normal", 1 / (9 * 32)),
+        pytest.param("he_normal_fan_in", 2 / (9 * 32), marks=pytest.mark.slow),
+        pytest.param("lecun_normal", 1 / (9 * 32), marks=pytest.mark.slow),
     ],
 )
 def test_variances_of_the_initialisers(kind, variance):

@@ -171,7 +171,7 @@ def multiply_adds_of_program(jaxpr):
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-@pytest.mark.parametrize("block", ["single", "bottleneck"])
+@pytest.mark.parametrize("block", ["single", pytest.param("bottleneck", marks=pytest.mark.slow)])
 def test_layers_and_program_agree_on_the_multiply_adds(block, shortcut):
     config = default_config()
     config.model.update({"shortcut": shortcut, "block": block, "width": 8, "conv": "xla"})

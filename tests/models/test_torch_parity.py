@@ -132,12 +132,13 @@ def test_a_net_of_the_imagenet_family():
     compare(IMAGENET | {"depth": 18, "shortcut": "projection"}, (33, 32, 3))
 
 
+@pytest.mark.slow
 def test_without_normalisation_layers_have_a_bias():
     compare(CIFAR, (8, 8, 3), norm={"kind": "none"})
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("size", [7, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("block", "stride_in"), [("basic", "3x3"), ("bottleneck", "3x3"),
                                                   ("bottleneck", "1x1")])  # fmt: skip
 def test_single_blocks(block, stride_in, size, train):

@@ -163,6 +163,7 @@ def test_arguments_that_are_not_given_away_are_kept():
     np.testing.assert_array_equal(x, np.arange(8.0))
 
 
+@pytest.mark.slow
 def test_convolutions_that_are_mapped_are_the_same_with_their_gradients():
     """Their operands are reshaped with their axes permuted."""
     with jax.enable_x64(True):

@@ -23,6 +23,7 @@ def test_it_is_the_reduction_of_xla_with_its_gradient_on_ties_too(shape, kernels
     np.testing.assert_array_equal(*pull_ours(cotangent), *pull_theirs(cotangent))
 
 
+@pytest.mark.slow
 def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders():
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 6, 3)), jnp.float32)
     with jax.enable_x64(True):

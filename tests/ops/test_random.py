@@ -45,6 +45,7 @@ def default():
     return list(map(np.asarray, numbers(jax.random.key(7))))
 
 
+@pytest.mark.slow
 def test_no_setting_changes_a_number(default, setting):
     for ours, expected in zip(numbers(random_key(7)), default, strict=True):
         np.testing.assert_array_equal(ours, expected)

@@ -53,7 +53,11 @@ def test_all_of_it_comes_through_the_only_path_there_is():
 
 @pytest.mark.parametrize(
     ("order", "shortcut"),
-    [("post", "exclusive_gate"), ("preact", "projection_all"), ("preact", "shortcut_gate")],
+    [
+        ("post", "exclusive_gate"),
+        pytest.param("preact", "projection_all", marks=pytest.mark.slow),
+        pytest.param("preact", "shortcut_gate", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.usefixtures("double")
 def test_both_paths_together_are_the_gradient(order, shortcut):

@@ -89,6 +89,7 @@ def test_intervals_of_a_few_seeds_hold_the_mean_in_95_of_100_sweeps(n):
 
 
 @pytest.mark.parametrize("distribution", ["normal", "exponential"])
+@pytest.mark.slow
 def test_bootstrapped_intervals_hold_the_mean_in_95_of_100_sweeps(monkeypatch, distribution):
     monkeypatch.setattr(stats, "RESAMPLES", 999)
     draw = {"normal": lambda r: r.normal(1, 0.2, 20), "exponential": lambda r: r.exponential(1, 20)}

@@ -92,6 +92,7 @@ def test_what_failed_is_tried_again_if_asked_for(tiny, tmp_path):
     assert not run_sweep(runs, Recorder(), retry=True)[0].skipped
 
 
+@pytest.mark.slow
 def test_runs_of_other_processes_are_left_to_them_and_waited_for(tiny, tmp_path, monkeypatch):
     runs, recorder = grid_of_two(tiny, tmp_path), Recorder()
     (tmp_path / "identity").mkdir()

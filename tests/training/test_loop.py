@@ -102,6 +102,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
         train_and_evaluate(tiny, tmp_path)
 
 
+@pytest.mark.slow
 def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     tiny.model.unroll = "1"

@@ -105,6 +105,7 @@ def test_describe_says_what_an_estimate_is(capsys):
     assert "It was not measured there" in output
 
 
+@pytest.mark.slow
 def test_unknown_devices_and_options_without_effect_are_refused(capsys, tmp_path):
     assert main(["describe", "resnet18", "--device=v9"]) == 2
     assert "unknown --device 'v9'; choose one of: a100, h100" in capsys.readouterr().err
@@ -134,6 +135,7 @@ def test_the_help_names_every_device(capsys):
     assert all(name in line for name in DEVICES)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_sum_of_the_steps_of_its_runs(capsys, tmp_path):
     words = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}", "--dry-run",
              "--only=shortcut=none", "--only=depth=8", "--device=a100"]  # fmt: skip
