@@ -75,12 +75,13 @@ def test_every_command_says_in_a_line_that_jax_finds_no_device(zygote, tiny, tmp
     image = tmp_path / "image.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
     run, experiment = str(tmp_path / "run"), "--config=experiments/degradation.py"
-    for words in (
+    every = (
         ["train", experiment], ["sweep", experiment], ["sweep", experiment, "--dry-run"],
         ["sweep", experiment, "--jobs=2"], ["bench", experiment], ["describe", "resnet18"],
         ["describe", experiment], ["predict", run, image], ["evaluate", run], ["probe", run],
         ["export", run, f"--out={tmp_path / 'net.stablehlo'}"],
-    ):  # fmt: skip
+    )  # fmt: skip
+    for words in every if platforms == "cuda" else every[:1]:
         done = zygote.run("-m", "resjax.cli", *words, environment={"JAX_PLATFORMS": platforms})
         assert (done.returncode, done.stdout) == (2, ""), (words, done)
         assert done.stderr.startswith("resjax: JAX finds no device"), (words, done)
