@@ -16,6 +16,7 @@ from resjax.runs.claims import claimed
 from resjax.runs.summary import Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.training.plans import Plans
 
 SECONDS_BETWEEN_LINES = 1.0
 """Least seconds between two looks at all runs."""
@@ -53,9 +54,10 @@ def sweep(
     """
     set_up()
     runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
-    check(runs)
+    plans = Plans()
+    check(runs, plans)
     enable_cache()
-    run_sweep(runs, Line(runs), retry)
+    run_sweep(runs, Line(runs), retry, plans)
     workdir = local(workdir)
     with claimed(workdir):
         return write_report(workdir)

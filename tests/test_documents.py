@@ -53,7 +53,7 @@ def test_python_runs(code, tmp_path, monkeypatch, shortcuts):
 def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
-    monkeypatch.setattr(running, "execute", lambda runs, _: checked.append(runs) or 0)
+    monkeypatch.setattr(running, "execute", lambda runs, *_: checked.append(runs) or 0)
     for launcher in ("_work_on_ray", "_work_side_by_side"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
     monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_))

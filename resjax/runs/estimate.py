@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from ml_collections import ConfigDict
 
-from resjax.runs.groups import kind_of
 from resjax.runs.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import Plan, make_plan
+from resjax.training.plans import kind_of
 from resjax.training.roofline import estimate
 
 Value = TypeVar("Value")

@@ -4,23 +4,18 @@ A run that was begun in a group goes on in that group, on whose program its bits
 of runs that have ended, or that another process trains, are computed along.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, flatten
+from resjax.config import ConfigError
 from resjax.runs import checkpoint, rundir
 from resjax.training.lanes import Lanes
-from resjax.training.plan import Plan, make_plan
+from resjax.training.plan import Plan
+from resjax.training.plans import Plans, kind_of
 
 Runs = dict[Path, ConfigDict]
-
-
-def kind_of(config: ConfigDict) -> str:
-    """Key that is equal for runs that differ in their seed alone."""
-    return json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
 
 
 def begun_with(directory: Path) -> tuple[int, ...] | None:
@@ -44,19 +39,20 @@ def begun_with(directory: Path) -> tuple[int, ...] | None:
     return tuple(execution.get("side_by_side") or (seed,))
 
 
-def groups_of(runs: Mapping[Path, ConfigDict]) -> list[Runs]:
+def groups_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> list[Runs]:
     """Groups the runs that are trained together, each in one group, ordered by their first runs."""
+    plans = plans or Plans()
     kinds: dict[str, Runs] = {}
     for directory, config in runs.items():
         kinds.setdefault(kind_of(config), {})[directory] = config
-    groups = [group for alike in kinds.values() for group in _divided(alike)]
+    groups = [group for alike in kinds.values() for group in _divided(alike, plans)]
     order = {directory: number for number, directory in enumerate(runs)}
     return sorted(groups, key=lambda group: order[next(iter(group))])
 
 
-def _divided(alike: Runs) -> list[Runs]:
+def _divided(alike: Runs, plans: Plans) -> list[Runs]:
     """Divides runs of one kind into groups: those in which they were begun, and new ones."""
-    if len(alike) == 1 or (plan := make_plan(next(iter(alike.values())))).alone:
+    if len(alike) == 1 or (plan := plans.of(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
     ended = (rundir.DONE, rundir.FAILED)
     begun = {run: begun_with(run) for run in alike if rundir.run_state(run) not in ended}

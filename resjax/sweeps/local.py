@@ -18,12 +18,13 @@ from resjax.config import ConfigError, type_and_message
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.runs import claims, room, rundir
 from resjax.runs.claims import Claimed
-from resjax.runs.groups import groups_of, kind_of
+from resjax.runs.groups import groups_of
 from resjax.runs.summary import Progress, Summary, read_summary
 from resjax.sweeps.grid import as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.loop import Diverged, train_side_by_side
-from resjax.training.plan import Plan, make_plan
+from resjax.training.plan import Plan
+from resjax.training.plans import Plans, kind_of
 
 RUNNING = "running"
 
@@ -56,18 +57,18 @@ class Observer(Protocol):
     def waiting(self, directories: list[Path]) -> None: ...
 
 
-def check(runs: Mapping[Path, ConfigDict]) -> None:
+def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
     """Refuses a grid {directory: config} in which a run cannot be run, before the first is run.
 
     Raises:
       ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
     """
-    seen = set()
+    plans, seen = plans or Plans(), set()
     for config in runs.values():
         # Runs that differ in their seed alone are right or wrong together.
         kind = kind_of(config)
         if kind not in seen:
-            _refuse_broken_shortcut(make_plan(config))
+            _refuse_broken_shortcut(plans.of(config))
             seen.add(kind)
     hosts.on_first(lambda: _check_directories(runs))
 
@@ -91,7 +92,10 @@ def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:
 
 
 def run_sweep(
-    runs: Mapping[Path, ConfigDict], observer: Observer, retry: bool = False
+    runs: Mapping[Path, ConfigDict],
+    observer: Observer,
+    retry: bool = False,
+    plans: Plans | None = None,
 ) -> list[Outcome]:
     """Trains the runs that have not ended yet; one that fails is recorded and the rest go on.
 
@@ -101,17 +105,19 @@ def run_sweep(
       runs: {directory: config}, as accepted by `check`.
       observer: called when a run starts, progresses or ends, or is waited for.
       retry: goes on with runs that failed before.
+      plans: those that `check` made, which need not be made again.
 
     Raises:
       ConfigError: if a run is refused for a reason that `check` cannot see.
       NoRoom: if the disk is full, or the quota used up.
     """
+    plans = plans or Plans()
     if retry:
         hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
     while waiting := [directory for directory in runs if directory not in outcomes]:
-        for group in groups_of({directory: runs[directory] for directory in waiting}):
-            for outcome in run_group(group, observer):
+        for group in groups_of({run: runs[run] for run in waiting}, plans):
+            for outcome in run_group(group, observer, plans):
                 outcomes[outcome.directory] = outcome
                 observer.finished(outcome)
         if all(directory not in outcomes for directory in waiting):
@@ -129,10 +135,10 @@ def forget_failures(runs: Iterable[Path]) -> None:
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """Trains one run and returns its outcome; None if another process is at it."""
-    return next(iter(run_group({directory: config}, observer)), None)
+    return next(iter(run_group({directory: config}, observer, Plans())), None)
 
 
-def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outcome]:
+def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans) -> list[Outcome]:
     """Trains runs together in one program, and returns their outcomes.
 
     It leaves out runs that another process is at, and those that wait for the others to end.
@@ -151,7 +157,7 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer) -> list[Outco
         observer.started(directory)
     try:
         with room.refused(next(iter(ours), Path()), "what a run writes did not fit"):
-            ended = train_side_by_side(ours, observer.progressed)
+            ended = train_side_by_side(ours, observer.progressed, plans)
     except Claimed:
         return outcomes
     except (ConfigError, room.NoRoom):

@@ -20,7 +20,7 @@ from resjax.config import ConfigError
 from resjax.process import CORES
 from resjax.runs.interruption import deferred
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.training.plan import make_plan
+from resjax.training.plans import Plans
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
@@ -41,7 +41,7 @@ MOST_JOBS = 4
 """Most processes that are started unasked; each takes about a gigabyte of memory."""
 
 
-def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
+def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
     """Number of processes to share the runs, if it was not asked for; the bits do not depend on it.
 
     It is more than one where small networks would leave cores of a CPU idle, and this process has
@@ -52,7 +52,7 @@ def jobs_for(runs: Mapping[Path, ConfigDict]) -> int:
     waiting = [config for run, config in runs.items() if run_state(run) not in (DONE, FAILED)]
     if devices[0].platform != "cpu" or not alone or len(waiting) < FEWEST_RUNS:
         return 1
-    height, width, _ = make_plan(waiting[0]).image_shape
+    height, width, _ = plans.of(waiting[0]).image_shape
     largest = max(config.train.batch_size for config in waiting) * height * width
     return min(MOST_JOBS, len(_cores()), len(waiting) // 2) if largest <= SMALL_BATCH else 1
 

@@ -25,7 +25,8 @@ from resjax.training import hosts
 from resjax.training.begin import grow_all, start_or_resume
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network
-from resjax.training.plan import Plan, make_plan
+from resjax.training.plan import Plan
+from resjax.training.plans import Plans
 from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
@@ -79,7 +80,9 @@ def train_and_evaluate(
 
 
 def train_side_by_side(
-    runs: Mapping[Path, ConfigDict], observe: Callable[[Path, Progress], None]
+    runs: Mapping[Path, ConfigDict],
+    observe: Callable[[Path, Progress], None],
+    plans: Plans | None = None,
 ) -> dict[Path, Ending]:
     """Trains runs that differ in their seed alone in one program; see `train_and_evaluate`.
 
@@ -88,6 +91,7 @@ def train_side_by_side(
     Args:
       runs: {directory: config}, one group of `resjax.runs.groups.groups_of`.
       observe: called with the directory and the progress of each run.
+      plans: those that are made already.
 
     Returns:
       {directory: ending}, without the runs that cannot go on with the others because their
@@ -100,7 +104,7 @@ def train_side_by_side(
     process.set_up()
     first = next(iter(runs.values()))
     hosts.refuse_different(flatten(first) | versions())
-    plan, outcomes = make_plan(first), {}
+    plan, outcomes = (plans or Plans()).of(first), {}
     with ExitStack() as until_it_ends:
         claims: dict[Path, Claim] = {}
         for directory, config in runs.items():

@@ -97,7 +97,7 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
 ):
     trained = []
 
-    def train(runs, observe):
+    def train(runs, observe, plans):
         [(directory, config)] = runs.items()
         trained.append(directory)
         if config.seed:

@@ -188,7 +188,7 @@ def test_runs_of_an_experiment_are_those_of_the_command(tmp_path, monkeypatch):
     (tmp_path / "one.py").write_text(EXPERIMENT)
     monkeypatch.chdir(tmp_path)
     commanded = []
-    monkeypatch.setattr(running, "execute", lambda runs, _: commanded.append(runs) or 0)
+    monkeypatch.setattr(running, "execute", lambda runs, *_: commanded.append(runs) or 0)
     words = ["--config=one.py:2", "--workdir=w", "--seeds=2", "--only", "depth=20", "--axis"]
     words += ["train.batch_size=32,64", "--config.optim.momentum=0.5", "--jobs=1"]
     assert cli.main(["sweep", *words]) == 0

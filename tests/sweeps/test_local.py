@@ -67,13 +67,13 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
 ):
     runs = grid_of_two(tiny, tmp_path)
 
-    def train(runs, observe):
+    def train(runs, observe, plans):
         [directory] = runs
         if directory.name == "identity":
             directory.mkdir()
             rundir.write_json(directory / "config.json", {})
             raise ZeroDivisionError("in the\nmiddle")
-        return train_side_by_side(runs, observe)
+        return train_side_by_side(runs, observe, plans)
 
     monkeypatch.setattr("resjax.sweeps.local.train_side_by_side", train)
     outcomes = run_sweep(runs, Recorder())

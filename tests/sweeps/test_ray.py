@@ -260,7 +260,7 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
     def run(place, directory, flat):  # in a worker
         import resjax.sweeps.local
 
-        def train(runs, observe):
+        def train(runs, observe, plans):
             [(directory, config)] = runs.items()
             directory.mkdir(exist_ok=True)
             rundir.begin_run(directory, config)

@@ -51,7 +51,7 @@ def test_a_sweep_of_which_all_is_done_trains_nothing_and_prepares_no_seed_on_its
 ):
     write_all(tmp_path)
     prepared = counting(monkeypatch, local, "prepare")
-    monkeypatch.setattr(local, "train_side_by_side", lambda runs, _: {} if not runs else None)
+    monkeypatch.setattr(local, "train_side_by_side", lambda runs, *_: {} if not runs else None)
     read = counting(monkeypatch, local, "read_summary")
     assert main(words) == 0
     assert len(prepared) == SHORTCUTS * DEPTHS

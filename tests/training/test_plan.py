@@ -5,11 +5,13 @@ import warnings
 import jax
 import pytest
 
+from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs.manifest import describe_execution
 from resjax.runs.rundir import read_metrics
 from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import make_plan
+from resjax.training.plans import MOST_PLANS, Plans
 
 
 @pytest.mark.parametrize(("keys", "warned"), [
@@ -65,3 +67,28 @@ def test_settings_that_nothing_can_be_computed_with_are_refused(tiny, setting, v
             make_plan(tiny)
     finally:
         jax.config.update(setting, before)
+
+
+def test_a_training_makes_one_plan(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("resjax.training.plan.validate", made.append)
+    words = ["--config.model.depth=8", "--config.model.width=2", "--config.train.duration=1 steps"]
+    experiment = "--config=experiments/degradation.py"
+    assert main(["train", experiment, *words, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert len(made) == 1
+
+
+def test_runs_that_differ_in_their_seed_share_a_plan_and_few_are_kept(tiny):
+    plans = Plans()
+    tiny.seed = 3
+    first = plans.of(tiny)
+    tiny.seed = 5
+    second = plans.of(tiny)
+    assert first.source is second.source
+    assert first.model is second.model
+    assert (first.lanes.seeds, second.lanes.seeds) == ((3,), (5,))
+    for depth in range(14, 14 + 6 * MOST_PLANS, 6):
+        tiny.model.depth = depth
+        plans.of(tiny)
+    tiny.model.depth = 8
+    assert plans.of(tiny).model is not first.model

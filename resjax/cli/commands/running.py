@@ -3,12 +3,16 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from resjax.cli.exits import EXIT_FAILED
 from resjax.cli.parsing import count, filled, whole
 from resjax.config import flatten
+
+if TYPE_CHECKING:
+    from resjax.training.plans import Plans
 
 UNFINISHED = """\
 A run saves its state every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP and
@@ -55,7 +59,7 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
     hosts.refuse_different(flatten(config) | told)
 
 
-def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
+def execute(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
     """Trains runs that passed `check`, in this process, and shows them; returns an exit code."""
     from resjax.cli.terminal.live import Display
     from resjax.process import enable_cache
@@ -64,5 +68,5 @@ def execute(runs: Mapping[Path, ConfigDict], retry: bool) -> int:
 
     enable_cache()
     with Display(runs, silent=not hosts.is_first()) as display:
-        outcomes = run_sweep(runs, display, retry)
+        outcomes = run_sweep(runs, display, retry, plans)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0

@@ -70,6 +70,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.sweeps import grid, workers
     from resjax.sweeps.local import check
     from resjax.training import hosts
+    from resjax.training.plans import Plans
 
     name, module, config, overridden = read_experiment(rest)
     _refuse_mixed_options(options)
@@ -91,12 +92,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return _dry_run(runs, options)
     jobs = options.jobs
     if here:
-        check(runs)
-        jobs = jobs or workers.jobs_for(runs)
+        plans = Plans()
+        check(runs, plans)
+        jobs = jobs or workers.jobs_for(runs, plans)
     if options.launcher == "ray":
         code = _work_on_ray(runs, options, Path(module.__file__))
     elif jobs == 1:
-        code = running.execute(runs, options.retry)
+        code = running.execute(runs, options.retry, plans)
     else:
         code = _work_side_by_side(runs, workdir, options.words, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.

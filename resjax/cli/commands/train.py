@@ -28,16 +28,17 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.cli.terminal.plans import print_plan
     from resjax.sweeps.local import check
     from resjax.training import hosts
-    from resjax.training.plan import make_plan
+    from resjax.training.plans import Plans
 
     name, _, config, _ = read_experiment(rest)
     running.join(options, config)
     directory = options.workdir or Path("runs", name, run_id(config))
     runs = {directory: config}
-    check(runs)
+    plans = Plans()
+    check(runs, plans)
     if hosts.is_first():
-        print_plan(make_plan(config))
-    code = running.execute(runs, options.retry)
+        print_plan(plans.of(config))
+    code = running.execute(runs, options.retry, plans)
     if hosts.is_first():
         tell(f"run: {directory}", sys.stdout)
     return code

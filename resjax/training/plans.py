@@ -1,0 +1,41 @@
+"""Plans of several runs, each made once."""
+
+import dataclasses
+import json
+from collections import OrderedDict
+
+from ml_collections import ConfigDict
+
+from resjax.config import flatten
+from resjax.training.lanes import Lanes
+from resjax.training.plan import Plan, make_plan
+
+MOST_PLANS = 8
+"""Plans that are kept, the last used ones: each has the rates of all steps, and its images."""
+
+
+def kind_of(config: ConfigDict) -> str:
+    """Key that is equal for runs that differ in their seed alone."""
+    return json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
+
+
+class Plans:
+    """Maker of plans; runs that differ in their seed alone share all but the seed of one."""
+
+    def __init__(self):
+        self._made: OrderedDict[str, Plan] = OrderedDict()
+
+    def of(self, config: ConfigDict) -> Plan:
+        """Plan of a run.
+
+        Raises:
+          ConfigError: as `make_plan`.
+        """
+        kind = kind_of(config)
+        if kind not in self._made:
+            self._made[kind] = make_plan(config)
+        self._made.move_to_end(kind)
+        if len(self._made) > MOST_PLANS:
+            self._made.popitem(last=False)
+        made = self._made[kind]
+        return dataclasses.replace(made, config=config, lanes=Lanes((config.seed,)))
