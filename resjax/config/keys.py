@@ -159,7 +159,11 @@ KEYS: dict[str, Key] = {
         decides="bits"),
 
     # ----------------------------------------------------------------------------------------- norm
-    "norm.kind": Key("batch", "What normalises: `batch`, or `none`, with biases instead."),
+    "norm.kind": Key("batch",
+        "What normalises: `batch`, over examples and pixels, with running statistics for "
+        "evaluation; `group`, each example by groups of channels; `layer`, by all of them; "
+        "`filter_response`, which divides each channel of an example by its mean square; or "
+        "`none`, with biases instead."),
     "norm.position": Key("before", "Whether it stands `before` or `after` the activation."),
     "norm.momentum": Key(0.9,
         "Fraction of the running statistics that is kept at a step.",
@@ -171,6 +175,10 @@ KEYS: dict[str, Key] = {
         "Consecutive examples that are normalised together; `0` is the whole batch, on all devices "
         "and hosts.",
         (0, 2**31 - 1), "a number of examples, such as 32, or 0 for the whole batch"),
+    "norm.groups": Key(8,
+        "Groups of channels of `norm.kind=group`, which has 32 in its paper; they divide the "
+        "channels of all layers.",
+        (1, 65536), "a number of groups, such as 8"),
     "norm.unbiased_running_var": Key(False,
         "Let the running variance be that of a sample, n / (n - 1) times the biased one, as "
         "PyTorch has it."),
@@ -456,7 +464,9 @@ NAMES: dict[str, dict[str, str]] = {
         "fp64": "float64", "double": "float64", "fp16": "bfloat16", "float16": "bfloat16",
         "half": "bfloat16",
     },
-    "norm.kind": {"bn": "batch", "batchnorm": "batch", "batch_norm": "batch", "no": "none"},
+    "norm.kind": {"bn": "batch", "batchnorm": "batch", "batch_norm": "batch", "no": "none",
+        "gn": "group", "groupnorm": "group", "ln": "layer", "layernorm": "layer",
+        "instance": "group, with as many norm.groups as channels", "frn": "filter_response"},
     "data.name": {"cifar": "cifar10", "imagenet": "imagenet2012", "mnist": "tfds:mnist"},
     "data.standardise": {"mean_std": "channel"},
     "optim.name": dict.fromkeys(

@@ -24,8 +24,11 @@ def fold(weights: Weights) -> Weights:
     """
     model, config = network(weights), weights.about.config.copy_and_resolve_references()
     order = model.parts.order
-    if config.norm.kind == "none":
-        raise ConfigError("norm.kind=none: there is no normalisation to fold")
+    if config.norm.kind != "batch":
+        raise ConfigError(
+            f"norm.kind={config.norm.kind}: there are no running statistics to fold into layers; "
+            "export it unfolded"
+        )
     follows = NORM not in (*order.before, *order.joined) and all(
         steps[:1] != (ACTIVATION,) for steps in (order.between, order.after)
     )

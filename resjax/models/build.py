@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -95,6 +96,7 @@ def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICE
     _refuse_unsound(config, order)
     spec, init = make_spec(model), INITIALISERS[model.kernel_init]
     _refuse_fewer_channels(model, spec)
+    _refuse_uneven_groups(config, spec)
     return (ResidualMLP if spec.stem == "dense" else ResNet)(
         spec=spec,
         classes=classes,
@@ -258,6 +260,22 @@ def _refuse_fewer_channels(model: ConfigDict, spec: Spec) -> None:
         before = after
 
 
+def _refuse_uneven_groups(config: ConfigDict, spec: Spec) -> None:
+    """Raises ConfigError if groups of channels do not divide those of every normalisation."""
+    if config.norm.kind != "group":
+        return
+    stages = range(len(spec.stages))
+    layers = STEMS[spec.stem](spec.stem_channels).layers
+    widths = {layer.channels for layer in layers}
+    widths |= {*map(spec.output, stages), *map(spec.inner, stages)}
+    for channels in sorted(widths):
+        if channels % config.norm.groups:
+            raise ConfigError(
+                f"norm.groups={config.norm.groups} does not divide the {channels} channels of a "
+                f"layer; set norm.groups={math.gcd(*widths, config.norm.groups)}"
+            )
+
+
 def _refuse_unsound(config: ConfigDict, order: Order) -> None:
     """Raises ConfigError for choices that leave a net dead or contradict each other."""
     model, normalised = config.model, config.norm.kind != "none"
@@ -311,6 +329,10 @@ def _refuse_unsound(config: ConfigDict, order: Order) -> None:
             plain and model.stochastic_depth > 0,
             f"model.stochastic_depth={model.stochastic_depth:g} drops whole branches, {otherwise} "
             "use 0",
+        ),
+        (
+            config.norm.kind == "filter_response" and model.name == "mlp",
+            "norm.kind=filter_response is over pixels, which dense layers have not; use layer",
         ),
         (
             model.kernel_init == "zeros",

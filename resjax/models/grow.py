@@ -116,6 +116,10 @@ def _refuse_norm_that_stays(deep: ResNet) -> None:
     """Raises ValueError if a normalisation of a new block can be neither undone nor made zero."""
     norm, shortcut = deep.parts.norm(), deep.parts.shortcut
     if not isinstance(norm, BatchNorm):
+        if isinstance(norm, nn.Module):
+            raise ValueError(
+                "a new block is the identity with norm.kind=batch or none; choose one of these"
+            )
         return
     normalised = shortcut.func is ProjectionAll and shortcut.keywords["projection_norm"] == "always"
     undone = shortcut.func is Plain or normalised

@@ -1,4 +1,4 @@
-"""Batch normalisation over the last axis, with running statistics in `batch_stats`."""
+"""Normalisations: by the batch, with running statistics in `batch_stats`, or of single examples."""
 
 import functools
 from collections.abc import Callable
@@ -129,6 +129,87 @@ def _bessel(values: int) -> float:
     return values / (values - 1)
 
 
+class GroupNorm(nn.Module):
+    """Normalises every example by the statistics of groups of its channels (Wu and He 2018).
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, where the moments of an example are over
+    all pixels and the channels of a group, in training and in evaluation alike. Nothing of it is
+    kept in `batch_stats`. With one group it is their layer normalisation.
+
+    Attributes:
+      groups: number of equal groups of consecutive channels.
+      epsilon: added to the variance.
+      use_scale, use_bias: whether there is a scale, and a bias; without they are 1 and 0.
+      zero_scale: whether the scale starts at zero instead of one.
+      measuring: without effect; see `BatchNorm`.
+      dtype: of the output; moments, scale and bias have `promote_types(dtype, float32)`.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    zero_scale: bool = False
+    measuring: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[N, ..., C]` to the same shape.
+
+        Raises:
+          ValueError: if the groups do not divide the channels.
+        """
+        if x.shape[-1] % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide {x.shape[-1]} channels")
+        exact = jnp.promote_types(self.dtype, jnp.float32)
+        grouped = x.astype(exact).reshape(len(x), -1, self.groups, x.shape[-1] // self.groups)
+        mean = grouped.mean((1, 3), keepdims=True)
+        centred = grouped - mean
+        var = jnp.square(centred).mean((1, 3), keepdims=True)
+        y = (centred * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        return _scaled(self, y, exact).astype(self.dtype)
+
+
+class FilterResponseNorm(nn.Module):
+    """Divides every channel of an example by its mean square (Singh and Krishnan 2020, equation 1).
+
+    y = scale * x / sqrt(mean(x^2) + epsilon) + bias, where the mean of an example's channel is over
+    its pixels. The thresholded activation of the paper is not part of it.
+
+    Attributes:
+      epsilon: added to the mean square.
+      use_scale, use_bias, zero_scale, measuring, dtype: as of `GroupNorm`.
+    """
+
+    epsilon: float = 1e-6
+    use_scale: bool = True
+    use_bias: bool = True
+    zero_scale: bool = False
+    measuring: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[N, H, W, C]` to the same shape."""
+        exact = jnp.promote_types(self.dtype, jnp.float32)
+        precise = x.astype(exact)
+        square = jnp.square(precise).mean((1, 2), keepdims=True)
+        y = precise * jax.lax.rsqrt(square + self.epsilon)
+        return _scaled(self, y, exact).astype(self.dtype)
+
+
+def _scaled(norm: nn.Module, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Scales and shifts what a normalisation has made, by parameters of that module."""
+    shape = (y.shape[-1],)
+    if norm.use_scale:
+        start = nn.initializers.zeros if norm.zero_scale else nn.initializers.ones
+        y = y * norm.param("scale", start, shape, dtype)
+    if norm.use_bias:
+        y = y + norm.param("bias", nn.initializers.zeros, shape, dtype)
+    return y
+
+
 def no_norm(
     name: str | None = None, zero_scale: bool = False, measuring: bool = False
 ) -> Callable[..., jax.Array]:
@@ -147,6 +228,15 @@ NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
         use_bias=norm.use_bias,
         axis_name=axis_name,
         dtype=dtype,
+    ),
+    "group": lambda norm, dtype, axis_name: functools.partial(
+        GroupNorm, norm.groups, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
+    ),
+    "layer": lambda norm, dtype, axis_name: functools.partial(
+        GroupNorm, 1, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
+    ),
+    "filter_response": lambda norm, dtype, axis_name: functools.partial(
+        FilterResponseNorm, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
     ),
     "none": lambda norm, dtype, axis_name: no_norm,
 }

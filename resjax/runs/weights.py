@@ -28,7 +28,6 @@ from resjax.config import (
     message_of,
     refuse_unknown,
 )
-from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
 from resjax.runs import room, rundir
 
@@ -300,7 +299,9 @@ def computation(model: ResNet) -> dict[str, str]:
         "model.activation": parts.activation,
         "model.shortcut": _kind(parts.shortcut),
         "model.residual_scale": parts.residual_scale,
-        "norm.epsilon": norm.epsilon if isinstance(norm, BatchNorm) else None,
+        "norm.kind": type(norm),
+        "norm.epsilon": getattr(norm, "epsilon", None),
+        "norm.groups": getattr(norm, "groups", None),
     }
     said |= {"model.stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
     return {key: getattr(value, "__name__", str(value)) for key, value in said.items()}

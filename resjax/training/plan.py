@@ -91,7 +91,7 @@ class Plan:
     def batch_norm_examples(self) -> int | None:
         """Number of examples that are normalised together; None without normalisation."""
         config = self.config
-        if config.norm.kind == "none":
+        if config.norm.kind != "batch":
             return None
         return config.norm.examples or config.train.batch_size
 

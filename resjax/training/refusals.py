@@ -58,7 +58,7 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
             f"{', '.join(map(str, near))}; or change "
             + ("the number of hosts" if parallel.hosts > 1 else "train.devices")
         )
-    if config.norm.kind == "none":
+    if config.norm.kind != "batch":
         return
     together, whole = config.norm.examples, batch // parts
     if not together and parts > 1:
