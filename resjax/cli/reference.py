@@ -114,6 +114,7 @@ def _choices() -> dict[str, tuple[str, ...]]:
     from resjax.models.networks import BLOCKS, FAMILIES, STEMS
     from resjax.probes.table import PROBES
     from resjax.runs.events import WRITERS
+    from resjax.training.losses import LOSSES
     from resjax.training.optim import CHOSEN, OPTIMIZERS, SCHEDULES, WARMUPS
     from resjax.training.parallel import STYLES
 
@@ -132,6 +133,7 @@ def _choices() -> dict[str, tuple[str, ...]]:
             "optim.adapted": CHOSEN,
             "optim.schedule": SCHEDULES,
             "optim.warmup_shape": WARMUPS,
+            "train.loss": LOSSES,
             "train.parallel": STYLES,
             "log.writers": WRITERS,
             "eval.probes": PROBES,

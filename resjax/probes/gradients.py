@@ -8,9 +8,12 @@ from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.probes.walk import Bound, backward, norm
 from resjax.training.evaluation import measuring
+from resjax.training.losses import Loss, cross_entropy
 
 
-def gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+def gradients(
+    model: ResNet, variables: Any, batch: Batch, loss: Loss = cross_entropy
+) -> dict[str, jax.Array]:
     """Norms of the gradient of the mean loss, with the statistics of the batch as in training.
 
     A net whose gradient vanishes or explodes with depth has a ratio far from 1.
@@ -28,5 +31,5 @@ def gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
         of_params, of_input = pull(gradient)
         return of_input, {"input": norm(of_input), "parameters": norm(of_params)}
 
-    norms = backward(measuring(model), variables, batch, visit)
+    norms = backward(measuring(model), variables, batch, visit, loss)
     return norms | {f"{name}_ratio": values[0] / values[-1] for name, values in norms.items()}

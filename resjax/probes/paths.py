@@ -8,9 +8,12 @@ from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.probes.walk import Bound, backward, norm
 from resjax.training.evaluation import measuring
+from resjax.training.losses import Loss, cross_entropy
 
 
-def path_gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+def path_gradients(
+    model: ResNet, variables: Any, batch: Batch, loss: Loss = cross_entropy
+) -> dict[str, jax.Array]:
     """The gradient that arrives at a block's input through its shortcut, and through its branch.
 
     A block joins x and F(x) to J(x, F(x)), so the gradient at x is the sum of two terms,
@@ -35,5 +38,5 @@ def path_gradients(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax
         total = arrived["through_shortcut"] + arrived["through_branch"]
         return total, {name: norm(value) for name, value in arrived.items()}
 
-    norms = backward(measuring(model), variables, batch, visit)
+    norms = backward(measuring(model), variables, batch, visit, loss)
     return norms | {"shortcut_share": norms["through_shortcut"] / sum(norms.values())}

@@ -19,6 +19,7 @@ from resjax.runs import checkpoint, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
 from resjax.training import hosts
 from resjax.training.feeds import Feed, make_feed
+from resjax.training.losses import Loss
 from resjax.training.plan import Plan, make_plan
 from resjax.training.programs import program
 from resjax.training.state import TrainState, begin_training, create_state
@@ -62,8 +63,11 @@ def compute_probes(
     variables: Any,
     batches: dict[str, Batch],
     begin: Callable[[str], None],
+    loss: Loss,
 ) -> Arrays:
-    """Computes probes by name; `batches` are by split, `begin(name)` is called before each probe.
+    """Computes probes by name, of the loss that the run trains with.
+
+    `batches` are by split, and `begin(name)` is called before each probe.
 
     Probes that have no result for the network are left out.
     """
@@ -71,10 +75,17 @@ def compute_probes(
     for name in names:
         begin(name)
         arguments = variables, batches[PROBES[name].split]
-        arrays = program(PROBES[name].measure, (model,), arguments)(*arguments)
+        parts = PROBES[name].measure, PROBES[name].of_loss, loss, model
+        arrays = program(_measured, parts, arguments)(*arguments)
         if arrays:
             found[name] = jax.device_get(arrays)
     return found
+
+
+def _measured(
+    measure: Callable, of_loss: bool, loss: Loss, model: ResNet, variables: Any, batch: Batch
+) -> dict[str, jax.Array]:
+    return measure(model, variables, batch, **({"loss": loss} if of_loss else {}))
 
 
 def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
@@ -109,7 +120,7 @@ class Recorder:
         between: Callable[[], None],
     ):
         self.names = chosen(plan.config.eval.probes, "eval.probes")
-        self.path, self.between = directory / FILE, between
+        self.path, self.between, self.loss = directory / FILE, between, plan.loss
         if self.names:
             self.batches = _batches(self.names, feed, plan.config.eval.probe_examples)
         if hosts.is_first() and self.path.exists():
@@ -121,7 +132,9 @@ class Recorder:
         if not self.names:
             return
         variables = jax.device_get(state.evaluated())
-        found = compute_probes(self.names, model, variables, self.batches, lambda _: self.between())
+        found = compute_probes(
+            self.names, model, variables, self.batches, lambda _: self.between(), self.loss
+        )
         if hosts.is_first():
             rundir.append_line(self.path, {"step": step, **as_lists(found)})
 
@@ -182,7 +195,9 @@ def probe_run(
         batches = _batches(names, feed, examples)
     finally:
         feed.close()
-    found = compute_probes(names, model, jax.device_get(state.evaluated()), batches, tell)
+    found = compute_probes(
+        names, model, jax.device_get(state.evaluated()), batches, tell, plan.loss
+    )
     return Probed(
         run=run_id(config),
         shortcut=config.model.shortcut,

@@ -9,6 +9,7 @@ from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet, is_stacked
 from resjax.ops.random import random_key
 from resjax.probes.walk import mean_loss
+from resjax.training.losses import Loss, cross_entropy
 
 POINTS, REACH = 15, 1.0
 """Points of the grid along each direction, and its half-width in units of the filters' norms."""
@@ -21,6 +22,7 @@ def surface(
     points: int = POINTS,
     reach: float = REACH,
     seed: int = 0,
+    loss: Loss = cross_entropy,
 ) -> dict[str, jax.Array]:
     """The mean loss at params + a d1 + b d2, in evaluation mode (Li et al. 2018, section 4).
 
@@ -41,7 +43,7 @@ def surface(
         a, b = place
         params = jax.tree.map(lambda p, d, e: p + a * d + b * e, variables["params"], first, second)
         logits = model.apply({**variables, "params": params}, batch.images, train=False)
-        return mean_loss(logits, batch.labels)
+        return mean_loss(logits, batch.labels, loss)
 
     places = jnp.meshgrid(offset, offset, indexing="ij")
     losses = jax.lax.map(loss_at, tuple(place.reshape(-1) for place in places))

@@ -23,26 +23,28 @@ class Probe(NamedTuple):
       measure: `measure(model, variables, batch)`, a pure function to {name: array}. The first axis
         of an array is that of the blocks, in the order of the network; a scalar is for the whole
         network. The result is {} if the network has nothing of the kind.
+      of_loss: whether it depends on the loss of the run, which it then takes as `loss=`.
       split: the split that the images are taken from.
       by_block: whether there are arrays by block at all.
       quantity: the quantity that all arrays hold, with its unit; empty if they differ.
     """
 
     measure: Callable[..., dict[str, jax.Array]]
+    of_loss: bool = False
     split: str = "train"
     by_block: bool = True
     quantity: str = ""
 
 
 PROBES: dict[str, Probe] = {
-    "gradients": Probe(gradients),
-    "paths": Probe(path_gradients),
+    "gradients": Probe(gradients, of_loss=True),
+    "paths": Probe(path_gradients, of_loss=True),
     "responses": Probe(responses),
     "branches": Probe(branches),
     "gates": Probe(gates),
     "lesions": Probe(lesions, split="test", quantity="test error (fraction)"),
     "normalisation": Probe(normalisation),
-    "surface": Probe(surface, by_block=False),
+    "surface": Probe(surface, of_loss=True, by_block=False),
 }
 
 

@@ -17,6 +17,7 @@ from resjax.models.blocks import Block
 from resjax.models.resnet import STACKED, ResNet, Stage
 from resjax.models.shortcuts import Identity, Shortcut
 from resjax.models.trace import intercepting
+from resjax.training.losses import Loss, cross_entropy
 from resjax.training.metrics import measure
 
 
@@ -92,7 +93,9 @@ def forward(
     return logits, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
 
 
-def backward(model: ResNet, variables: Any, batch: Batch, visit: Visit) -> Any:
+def backward(
+    model: ResNet, variables: Any, batch: Batch, visit: Visit, loss: Loss = cross_entropy
+) -> Any:
     """Takes the gradient of the batch's mean loss back through the network, from the last block.
 
     `visit(block, x, gradient)` gets the input of a block and the gradient at its output, and
@@ -111,11 +114,11 @@ def backward(model: ResNet, variables: Any, batch: Batch, visit: Visit) -> Any:
 
     _with_stages(model, variables, batch.images, stage)
 
-    def loss(last: jax.Array) -> jax.Array:
+    def mean(last: jax.Array) -> jax.Array:
         logits = _with_stages(model, variables, batch.images, lambda module, x: last)
-        return mean_loss(logits, batch.labels)
+        return mean_loss(logits, batch.labels, loss)
 
-    gradient, kept = jax.grad(loss)(last), []
+    gradient, kept = jax.grad(mean)(last), []
     for segment, inputs in reversed(passed):
         gradient, found = segment.scan(
             lambda block, gradient, x: visit(block, x, gradient), gradient, inputs, reverse=True
@@ -124,9 +127,9 @@ def backward(model: ResNet, variables: Any, batch: Batch, visit: Visit) -> Any:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *reversed(kept))
 
 
-def mean_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean cross-entropy in nats."""
-    return measure(logits, labels).loss / len(labels)
+def mean_loss(logits: jax.Array, labels: jax.Array, loss: Loss) -> jax.Array:
+    """The mean of a loss over the examples."""
+    return measure(logits, labels, loss=loss).loss / len(labels)
 
 
 def mean_error(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -35,7 +35,7 @@ class Summary:
 
     Attributes:
       train_error, train_loss, test_error, test_loss: results of a clean evaluation of the whole
-        split after the last step; errors are fractions, losses nats per example.
+        split after the last step; errors are fractions, losses means over examples.
       params: number of parameters.
       multiply_adds: multiply-adds of a forward pass of one image.
       steps: training steps taken.

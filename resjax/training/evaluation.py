@@ -12,6 +12,7 @@ import numpy as np
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.training.lanes import ALONE, Lanes
+from resjax.training.losses import Loss
 from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
 from resjax.training.step import eval_step, measure_step
@@ -34,6 +35,7 @@ class Evaluator:
     def __init__(
         self,
         model: ResNet,
+        loss: Loss,
         variables: Any,
         image_shape: tuple[int, ...],
         batch_size: int,
@@ -45,7 +47,9 @@ class Evaluator:
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
         arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
         each = lanes.each(True, False, False)
-        self.program = parallel.program(eval_step, (model,), arguments, (None, 0, 0), each=each)
+        self.program = parallel.program(
+            eval_step, (model, loss), arguments, (None, 0, 0), each=each
+        )
 
     def __call__(self, variables: Any, batches: Iterable[tuple[Batch, Any]]) -> Metrics:
         """Sums the metrics over the valid examples of all batches."""

@@ -1,10 +1,14 @@
 """Losses of single examples: functions of logits `[N, classes]` and labels `[N]` to `[N]`."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
+
+from resjax.config import ConfigError, choose
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -32,3 +36,29 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return jnp.square(logits - targets).mean(-1)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": squared_error}
+"""Losses by `train.loss`."""
+
+
+def training_loss(train: ConfigDict) -> Loss:
+    """Loss that the section `train` of a config trains with.
+
+    Raises:
+      ConfigError: for a name that is not in `LOSSES`, or smoothing of a loss that has none.
+    """
+    loss = clean_loss(train)
+    if not train.label_smoothing:
+        return loss
+    if loss is not cross_entropy:
+        raise ConfigError(
+            f"train.label_smoothing={train.label_smoothing} is of train.loss=cross_entropy; set it "
+            "to 0"
+        )
+    return functools.partial(cross_entropy, smoothing=train.label_smoothing)
+
+
+def clean_loss(train: ConfigDict) -> Loss:
+    """Loss that evaluation reports: that of training without smoothing."""
+    return choose(LOSSES, train.loss, "train.loss")

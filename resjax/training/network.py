@@ -10,7 +10,6 @@ from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
 from resjax.training.feeds import CUT, Feed
-from resjax.training.losses import cross_entropy
 from resjax.training.plan import Plan
 from resjax.training.state import TrainState
 from resjax.training.step import train_steps
@@ -37,7 +36,7 @@ def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> C
     """Compiles a network's training steps: `steps(state, *arguments)`; the state is donated."""
     return plan.parallel.program(
         train_steps,
-        (model, cross_entropy, plan.optimizer.update, feed.view, plan.config.train.on_nan),
+        (model, plan.loss, plan.optimizer.update, feed.view, plan.config.train.on_nan),
         (state, *arguments_of_call(plan, feed, 0, 0)),
         cut=(None, None, CUT, None, None, None),
         donate_argnums=(0,),
@@ -66,11 +65,13 @@ class Network:
         self.variables = lanes.map(TrainState.evaluated)
         variables = jax.eval_shape(self.variables, state)
         size = min(config.eval.batch_size, max(feed.evaluated.values()))
-        self.evaluator = Evaluator(model, variables, shape, size, devices, lanes)
+        self.evaluator = Evaluator(model, plan.clean_loss, variables, shape, size, devices, lanes)
         if config.eval.precise_batches:
             size = config.train.batch_size // config.train.micro_batches
             self.measurer = Measurer(model, variables, shape, size, devices, lanes)
-            self.by_batch = Evaluator(measuring(model), variables, shape, size, devices, lanes)
+            self.by_batch = Evaluator(
+                measuring(model), plan.clean_loss, variables, shape, size, devices, lanes
+            )
 
     def arguments(self, start: int, stop: int) -> tuple:
         """Arguments of a call of `steps` after the state; see `arguments_of_call`."""

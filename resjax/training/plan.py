@@ -25,6 +25,7 @@ from resjax.models.summary import sizes
 from resjax.runs.events import PACKAGES, WRITERS
 from resjax.training import unrolling
 from resjax.training.lanes import Lanes
+from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
 from resjax.training.platforms import choices
@@ -50,6 +51,8 @@ class Plan:
       shallow: the network to train first, if the run grows one.
       grow_at: number of steps after which it is grown to `model`.
       start: the weights to start from, if they are not drawn.
+      loss: function of logits and labels that is minimised.
+      clean_loss: function that evaluation reports, without smoothing of labels.
       rates: learning rate of every step, `[steps]` float32.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
@@ -67,6 +70,8 @@ class Plan:
     shallow: ResNet | None
     grow_at: int | None
     start: Start | None
+    loss: Loss
+    clean_loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
     rates: np.ndarray
     marks: list[int]
@@ -186,6 +191,8 @@ def make_plan(config: ConfigDict) -> Plan:
         shallow=shallow and unrolled(shallow),
         grow_at=grow_at,
         start=start,
+        loss=training_loss(config.train),
+        clean_loss=clean_loss(config.train),
         optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,

@@ -17,7 +17,6 @@ from resjax.data.resident import Batch
 from resjax.ops.cost import kernels_of
 from resjax.ops.platform import traced_for
 from resjax.ops.random import random_key
-from resjax.training.losses import cross_entropy
 from resjax.training.plan import Plan
 from resjax.training.state import create_state
 from resjax.training.step import train_step
@@ -179,5 +178,5 @@ def step_on_a_chip(plan: Plan, device: Device) -> Jaxpr:
             jax.ShapeDtypeStruct((micro_batches, images, *plan.image_shape), jnp.float32),
             jax.ShapeDtypeStruct((micro_batches, images), jnp.int32),
         )
-        step = functools.partial(train_step, plan.model, cross_entropy, plan.optimizer.update)
+        step = functools.partial(train_step, plan.model, plan.loss, plan.optimizer.update)
         return jax.make_jaxpr(step)(state, batch, random_key(0), jnp.float32(0)).jaxpr

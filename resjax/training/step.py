@@ -159,13 +159,15 @@ def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), view(data, flat, seed))
 
 
-def eval_step(model: nn.Module, variables: Any, batch: Batch, valid: jax.Array) -> Metrics:
+def eval_step(
+    model: nn.Module, loss: Loss, variables: Any, batch: Batch, valid: jax.Array
+) -> Metrics:
     """Metrics of the `valid` `[N]` examples of a batch, on all devices.
 
     BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total(measure(logits, batch.labels, valid))
+    return total(measure(logits, batch.labels, valid, loss))
 
 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:

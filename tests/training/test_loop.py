@@ -332,7 +332,9 @@ def test_evaluation_uses_the_running_statistics(tiny):
 
     def evaluate(images):
         batch = Batch(images, jnp.zeros(len(images), int))
-        return eval_step(plan.model, state.evaluated(), batch, jnp.ones(len(images), bool))
+        return eval_step(
+            plan.model, cross_entropy, state.evaluated(), batch, jnp.ones(len(images), bool)
+        )
 
     whole, single = evaluate(images), [evaluate(images[i : i + 1]) for i in range(6)]
     assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in single), rel=1e-9)
