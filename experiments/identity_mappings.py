@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.sweeps.grid import load_experiment
+from resjax.sweeps.experiment import load_experiment
 
 RECIPE = Path(__file__).with_name("degradation.py")
 

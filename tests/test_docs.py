@@ -14,7 +14,7 @@ import yaml
 import resjax
 from resjax.cli.reference import entries
 from resjax.models.networks import named
-from resjax.sweeps.grid import load_experiment
+from resjax.sweeps.experiment import load_experiment
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

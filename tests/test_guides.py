@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.sweeps import grid
+from resjax.sweeps import experiment, grid
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +91,7 @@ def test_an_experiment_is_one_file(tmp_path):
     [code] = blocks("add-an-experiment.md", "python")
     path = tmp_path / "width.py"
     path.write_text(code, encoding="utf-8")
-    module, config = grid.load_experiment(str(path))
+    module, config = experiment.load_experiment(str(path))
     axes = grid.axes_of(module, config)
     assert list(axes) == ["width", "shortcut"]
     runs = grid.expand(config, grid.select_axes(axes, None, None)).values()

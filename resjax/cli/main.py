@@ -63,8 +63,8 @@ def _run(arguments: list[str]) -> int:
 
 def _not_ours(error: BaseException) -> object:
     """The line for an error in an experiment, or of JAX without a device; None for other errors."""
-    grid = sys.modules.get("resjax.sweeps.grid")  # imported if an experiment is
-    if grid and (reason := grid.fault(error)):
+    experiment = sys.modules.get("resjax.sweeps.experiment")  # imported if an experiment is
+    if experiment and (reason := experiment.fault(error)):
         return reason
     if "jax" in sys.modules and isinstance(error, AssertionError | RuntimeError):
         from resjax.training.hosts import no_device

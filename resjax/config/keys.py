@@ -293,7 +293,8 @@ KEYS: dict[str, Key] = {
         "What is minimised: `cross_entropy` of the softmax, or `mse`, the mean over classes of the "
         "squared distance from 1 for the label and 0 for others."),
     "train.label_smoothing": Key(0.0,
-        "Share of a label that is spread over all classes, in `cross_entropy` while training.",
+        "Share of a label that is spread over all classes, with `train.loss=cross_entropy`, while "
+        "training.",
         (0.0, 0.999), "a share from 0 to below 1, such as 0.1"),
     "train.duration": Key("15 epochs", "Length of the run.", duration=True),
     "train.batch_size": Key(128,

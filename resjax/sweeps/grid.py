@@ -2,20 +2,15 @@
 
 import ast
 import copy
-import importlib
 import inspect
 import itertools
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.util import decode_source
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from resjax.config import (
     ConfigError,
@@ -28,200 +23,14 @@ from resjax.config import (
 )
 from resjax.config.keys import KEYS
 from resjax.config.naming import run_id
-from resjax.config.paths import experiment_file, local
+from resjax.config.paths import local
 from resjax.config.validation import refuse_value, validate
+from resjax.sweeps.experiment import as_refusal, load_experiment
 
 MOST_SEEDS = 10_000
 
 Axis = list[dict[str, Any]]
 """Points of an axis: the settings of each, {dotted key: value}."""
-
-
-def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
-    """Loads the module and the config of `FILE` or `FILE:ARG`; ARG is handed to `get_config`.
-
-    Raises:
-      ConfigError: if there is no such file, it cannot be imported, has no `get_config`, its
-        `get_config` refuses ARG, or it gives the name of a shortcut another meaning.
-    """
-    filename, arg = experiment_file(reference)
-    module = load_module(filename)
-    if not callable(getattr(module, "get_config", None)):
-        raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
-    with (
-        as_refusal(f"get_config({arg!r}) of {filename}"),
-        _adding_shortcuts(filename),
-        _importing_beside(filename.resolve().parent),
-    ):
-        config = module.get_config(arg) if arg else module.get_config()
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(
-            f"get_config of {filename} returned no ConfigDict; start from default_config()"
-        )
-    if isinstance(config, FrozenConfigDict):
-        config = ConfigDict(config)
-    use_own_values(config)
-    return module, config
-
-
-def load_module(path: Path) -> ModuleType:
-    """Imports an experiment file; what it adds to tables, such as a shortcut, is known then.
-
-    Raises:
-      ConfigError: if there is no such file, it cannot be imported, or it gives the name of a
-        shortcut another meaning.
-    """
-    if not path.is_file():
-        raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
-    if path.suffix != ".py":
-        raise ConfigError(f"{path} is not a Python file")
-    with as_refusal(f"{path} cannot be imported"):
-        return run_module(path, decode_source(path.read_bytes()))
-
-
-@contextmanager
-def as_refusal(
-    what: str, tell: Callable[[BaseException], str] = type_and_message
-) -> Iterator[None]:
-    """Turns whatever an experiment raises, SystemExit too, into a ConfigError of one line."""
-    try:
-        yield
-    except (ConfigError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise ConfigError(f"{what}: {tell(error)}") from error
-
-
-_PREFIX = "resjax_experiment_"
-"""The start of the name of a module that is an experiment file."""
-
-
-def with_place(error: BaseException) -> str:
-    """Describes an error, with its place if it was raised in an experiment file."""
-    return fault(error) or type_and_message(error)
-
-
-def fault(error: BaseException) -> str | None:
-    """Place and message of an error that was raised in an experiment file; None for any other."""
-    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
-    files = {*(module.__file__ for module in modules), *_modules_beside().values()}
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if frame.f_code.co_filename in files:
-            return f"{frame.f_code.co_filename}, line {line}: {type_and_message(error)}"
-    return None
-
-
-def run_module(path: Path, text: str) -> ModuleType:
-    """Runs the text of an experiment file, perhaps from another machine; returns the module."""
-    module = ModuleType(f"{_PREFIX}{path.stem}")
-    module.__file__ = str(path)
-    with _importing_beside(path.resolve().parent), _adding_shortcuts(path):
-        sys.modules[module.__name__] = module  # where dataclasses look for names in annotations
-        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
-    return module
-
-
-class _Place(NamedTuple):
-    """Directory of an experiment, and names of the modules that were loaded before it."""
-
-    directory: Path
-    known: frozenset[str]
-
-
-_places: list[_Place] = []
-"""The place of the experiment that was loaded last, if there was one."""
-
-
-@contextmanager
-def _importing_beside(directory: Path) -> Iterator[None]:
-    """Lets an experiment find the modules beside it first, as a script does.
-
-    Modules beside an experiment of another directory may have the same names, and are forgotten.
-    What it imports when it is called is looked for there last: other packages import then, too.
-    """
-    if not _places or _places[0].directory != directory:
-        for name in _modules_beside():
-            del sys.modules[name]
-        for place in _places:
-            if str(place.directory) in sys.path:  # or somebody else has taken it away
-                sys.path.remove(str(place.directory))
-        _places[:] = [_Place(directory, frozenset(sys.modules))]
-        sys.path.append(str(directory))
-    importlib.invalidate_caches()  # what is imported may just have been written
-    sys.path.insert(0, str(directory))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(directory))
-
-
-def _modules_beside() -> dict[str, str]:
-    """Returns {name: file} of the modules that experiments have imported from beside them."""
-    return {name: file for place in _places for name, file in _modules_in(place).items()}
-
-
-def _modules_in(place: _Place) -> dict[str, str]:
-    files = {
-        name: getattr(module, "__file__", None) or ""
-        for name, module in sys.modules.items()
-        if name not in place.known and not name.startswith(_PREFIX)
-    }
-
-    def lies_there(name: str) -> bool:
-        file = Path(files.get(name.partition(".")[0], ""))  # that of the whole package
-        return place.directory in (
-            file.parent,
-            *(file.parents[1:2] if file.stem == "__init__" else ()),
-        )
-
-    return {name: files[name] for name in filter(lies_there, files)}
-
-
-_ADDED: dict[type, Path] = {}
-"""Experiment file that added each shortcut to the table."""
-
-
-@contextmanager
-def _adding_shortcuts(path: Path) -> Iterator[None]:
-    """Lets an experiment file add shortcuts to the table, and replace its own.
-
-    Raises:
-      ConfigError: if it adds something else, or replaces another shortcut, after which runs are
-        named; the table is then what it was.
-    """
-    import flax.linen as nn
-
-    from resjax.models.shortcuts import SHORTCUTS
-
-    known = dict(SHORTCUTS)
-    try:
-        yield
-        for name, shortcut in SHORTCUTS.items():
-            if name in known and shortcut is known[name]:
-                continue
-            is_module = isinstance(shortcut, type) and issubclass(shortcut, nn.Module)
-            if not is_module or not isinstance(name, str):
-                raise ConfigError(
-                    f"{path} adds {shortcut!r} to SHORTCUTS as {name!r}, and not a Flax module by "
-                    "its name; derive a class from Identity, as resjax init NAME shows"
-                )
-            if name in known and (file := _file_of(known[name])) != path.resolve():
-                raise ConfigError(
-                    f"{path} replaces shortcut {name!r} of {file or 'this process'}, after which "
-                    f"runs are named; give its own another name, such as my_{name}"
-                )
-            _ADDED[shortcut] = path.resolve()
-    except BaseException:
-        SHORTCUTS.clear()
-        SHORTCUTS.update(known)
-        raise
-
-
-def _file_of(shortcut: type) -> Path | None:
-    """File that has added a shortcut, or defines it; None if there is none, as in a notebook."""
-    module = sys.modules.get(shortcut.__module__)
-    file = _ADDED.get(shortcut) or getattr(module, "__file__", None)
-    return Path(file).resolve() if file else None
 
 
 def experiment_runs(

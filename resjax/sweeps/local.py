@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, type_and_message
-from resjax.models.shortcuts import SHORTCUTS
 from resjax.runs import claims, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of
 from resjax.runs.summary import Progress, Summary, read_summary
-from resjax.sweeps.grid import as_refusal, with_place
+from resjax.sweeps.experiment import added_parts, as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.loop import Diverged, train_side_by_side
 from resjax.training.plan import Plan
@@ -68,18 +69,25 @@ def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
         # Runs that differ in their seed alone are right or wrong together.
         kind = kind_of(config)
         if kind not in seen:
-            _refuse_broken_shortcut(plans.of(config))
+            _refuse_broken_parts(plans.of(config))
             seen.add(kind)
     hosts.on_first(lambda: _check_directories(runs))
 
 
-def _refuse_broken_shortcut(plan: Plan) -> None:
-    """Raises ConfigError if a shortcut that an experiment defines makes no network."""
-    kind = plan.config.model.shortcut
-    if SHORTCUTS[kind].__module__.startswith("resjax."):
+def _refuse_broken_parts(plan: Plan) -> None:
+    """Raises ConfigError if parts that an experiment defines make no network, or no loss."""
+    if not (parts := added_parts(plan.config)):
         return
-    with as_refusal(f"model.shortcut={kind}", with_place):
+    with as_refusal(", ".join(parts), with_place):
         plan.sizes  # noqa: B018 - it is traced
+        logits = jax.ShapeDtypeStruct((4, plan.model.classes), np.float32)
+        labels = jax.ShapeDtypeStruct((4,), np.int32)
+        shape = jax.eval_shape(plan.loss, logits, labels).shape
+        if shape != (4,):
+            raise ConfigError(
+                f"train.loss={plan.config.train.loss} gives 4 examples losses of shape {shape}; "
+                "return one for each, of shape (4,)"
+            )
 
 
 def _check_directories(runs: Mapping[Path, ConfigDict]) -> None:

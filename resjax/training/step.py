@@ -45,8 +45,8 @@ def train_step(
       state: of `resjax.training.state.create_state`.
       batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these.
       key: of all that is random in a run.
-      learning_rate: of this step, so that one compiled program serves every schedule; the optimiser
-        is one of `optax.inject_hyperparams`. With None it has its own.
+      learning_rate: of this step, so that one compiled program serves every schedule. An optimiser
+        that is not of `optax.inject_hyperparams`, or any with None, has its own.
       on_nan: with "skip" a step whose loss or gradient is not finite changes nothing, and is
         counted.
 
@@ -82,8 +82,8 @@ def train_step(
 
     gradients, metrics, batch_stats = total(_sum_over(share, batch))
     opt_state = state.opt_state
-    if learning_rate is not None:
-        hyperparams = opt_state.hyperparams
+    hyperparams = getattr(opt_state, "hyperparams", {})
+    if learning_rate is not None and "learning_rate" in hyperparams:
         rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
         opt_state = opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
     updates, opt_state = update(gradients, opt_state, state.params)

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from resjax.config.naming import run_id
 from resjax.runs import rundir
-from resjax.sweeps import grid
+from resjax.sweeps import experiment, grid
 from resjax.training.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -43,7 +43,7 @@ def of_grid(runs: int) -> list[str]:
 
 def configs_of_grid(runs: int) -> dict[str, ConfigDict]:
     """{run id: config} of that grid."""
-    module, config = grid.load_experiment(str(EXPERIMENT))
+    module, config = experiment.load_experiment(str(EXPERIMENT))
     name, points = grid.axis_of_option(DEPTHS, config)
     axes = grid.axes_of(module, config)
     return grid.expand(
@@ -54,7 +54,7 @@ def configs_of_grid(runs: int) -> dict[str, ConfigDict]:
 def write_grid(workdir: Path, runs: int) -> None:
     """The directories of runs that are done; what does not depend on the config is linked."""
     workdir.mkdir(parents=True, exist_ok=True)
-    _, config = grid.load_experiment(str(EXPERIMENT))
+    _, config = experiment.load_experiment(str(EXPERIMENT))
     config.model.update({"depth": 8, "width": 2})
     with tempfile.TemporaryDirectory(dir=workdir.parent) as directory:
         real = Path(directory, "run")

@@ -12,7 +12,8 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.sweeps.grid import axes_of, load_experiment
+from resjax.sweeps.experiment import load_experiment
+from resjax.sweeps.grid import axes_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from resjax.config import ConfigError
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.summary import read_summary
 from resjax.sweeps import local
-from resjax.sweeps.grid import load_experiment
+from resjax.sweeps.experiment import load_experiment
 from tests.report.fabricate import begin_run, write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -197,7 +197,7 @@ def test_a_file_that_makes_a_known_shortcut_another_one_is_refused(
     told = refused([f"--config={path}", f"--workdir={tmp_path / 'runs'}"], capsys)
     assert "identity" in told
     if "raise" not in line:
-        assert f"{path} replaces shortcut 'identity' of " in told
+        assert f"{path} replaces model.shortcut='identity' of " in told
         assert told.endswith("give its own another name, such as my_identity\n")
     assert shortcuts == before
     assert not (tmp_path / "runs").exists()
@@ -222,7 +222,7 @@ def test_a_file_may_add_its_shortcut_again_and_another_file_may_not(tmp_path, sh
     for _ in range(2):
         module, _ = load_experiment(str(first))
         assert shortcuts["mine"] is module.Mine
-    with pytest.raises(ConfigError, match=f"b/mine.py replaces shortcut 'mine' of {first}"):
+    with pytest.raises(ConfigError, match=f"b/mine.py replaces model.shortcut='mine' of {first}"):
         load_experiment(str(second))
     assert shortcuts["mine"] is module.Mine
     experiment(second, "SHORTCUTS['yours'] = Mine")

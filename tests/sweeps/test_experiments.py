@@ -6,14 +6,14 @@ import pytest
 
 from resjax.cli.commands.experiment import read_experiment
 from resjax.config import flatten
-from resjax.sweeps import grid
+from resjax.sweeps import experiment, grid
 from resjax.training.plan import make_plan
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def runs_of(reference):
-    module, config = grid.load_experiment(str(EXPERIMENTS / reference))
+    module, config = experiment.load_experiment(str(EXPERIMENTS / reference))
     axes = grid.select_axes(grid.axes_of(module, config), None, None)
     return list(grid.expand(config, axes).values())
 

@@ -16,7 +16,8 @@ from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.runs import checkpoint, claims, manifest, rundir
 from resjax.sweeps import local
-from resjax.sweeps.grid import expand, load_experiment
+from resjax.sweeps.experiment import load_experiment
+from resjax.sweeps.grid import expand
 
 pytest.importorskip("ray")
 

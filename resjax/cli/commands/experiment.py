@@ -18,7 +18,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
     Returns the name of the experiment, its module, its config and the overridden keys.
     """
-    from resjax.sweeps.grid import load_experiment
+    from resjax.sweeps.experiment import load_experiment
 
     files, overrides = _files(words)
     if len(files) != 1:
@@ -38,7 +38,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     Raises:
       ConfigError: for a shortcut that nothing defines, with that option as the remedy.
     """
-    from resjax.sweeps.grid import load_module
+    from resjax.sweeps.experiment import load_module
 
     files, overrides = _files(words)
     for file in files:

@@ -18,7 +18,7 @@ from resjax.config import ConfigError, default_config
 from resjax.process import enable_cache, set_up
 from resjax.runs.interruption import deferred, interruptible
 from resjax.runs.summary import Progress
-from resjax.sweeps import grid, local
+from resjax.sweeps import experiment, local
 from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
@@ -88,7 +88,7 @@ class WorkerSettings:
             # Ray hides no devices from a run that has reserved none, and other runs are on them.
             hosts.require_platform(self.platform if reserved else "cpu")
             if self.experiment:
-                grid.run_module(*self.experiment)
+                experiment.run_module(*self.experiment)
             enable_cache()
             yield followers
 

@@ -1,0 +1,132 @@
+"""An experiment file brings norms, losses, optimisers, schedules and orders of its own."""
+
+import pytest
+
+from resjax.cli.main import main
+from resjax.config import ConfigError
+from resjax.models.norm import NORMS
+from resjax.runs.rundir import read_config, read_metrics
+from resjax.sweeps.experiment import load_experiment, open_tables
+from resjax.sweeps.grid import axes_of, expand
+from resjax.sweeps.local import check
+
+FILE = """
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from resjax.config import default_config
+from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order
+from resjax.models.norm import NORMS, GroupNorm
+from resjax.training.losses import LOSSES, cross_entropy
+from resjax.training.optim import OPTIMIZERS, SCHEDULES
+
+
+def focal(logits, labels):
+    right = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], -1)[:, 0]
+    return (1 - right) ** 2 * cross_entropy(logits, labels)
+
+
+NORMS["pairs"] = lambda norm, dtype, axis_name: functools.partial(GroupNorm, 2, dtype=dtype)
+LOSSES["focal"] = focal
+OPTIMIZERS["adamw"] = lambda optim: optax.adamw(optim.learning_rate, weight_decay=1e-4)
+SCHEDULES["root"] = lambda optim, *_: lambda step: optim.learning_rate / jnp.sqrt(1 + step)
+ORDERS["both"] = Order(before=(NORM,), after=(NORM,), joined=(ACTIVATION,))
+
+
+def get_config():
+    config = default_config()
+    config.model.update({"depth": 8, "width": 4, "order": "both"})
+    config.norm.kind = "pairs"
+    config.train.update({"loss": "focal", "duration": "4 steps", "batch_size": 32})
+    config.optim.update({"name": "adamw", "schedule": "root", "learning_rate": 0.01})
+    config.log.writers = ()
+    return config
+
+
+def sweep_norm():
+    yield {"norm.kind": "pairs"}
+    yield {"norm.kind": "batch"}
+"""
+
+
+@pytest.fixture
+def tables():
+    """The tables, which are afterwards what they were."""
+    found = {table.key: table.entries for table in open_tables().values()}
+    before = {key: dict(entries) for key, entries in found.items()}
+    yield found
+    for key, entries in found.items():
+        entries.clear()
+        entries.update(before[key])
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch, tables):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_with_all_of_them_and_goes_on(mine):
+    words = ["train", "--config=mine.py", "--workdir=run"]
+    assert main(words) == 0
+    assert read_config(mine / "run")["train.loss"] == "focal"
+    [line] = read_metrics(mine / "run")
+    assert line["learning_rate"] == pytest.approx(0.01 / 2)
+    assert main(words) == 0  # it is done, and read
+    assert main(["evaluate", "run", "--config=mine.py"]) == 0
+
+
+def test_a_grid_over_them_passes_the_checks(mine):
+    module, config = load_experiment("mine.py")
+    runs = expand(config, [axes_of(module, config)["norm"]])
+    assert [run.norm.kind for run in runs.values()] == ["pairs", "batch"]
+    check({mine / "runs" / name: run for name, run in runs.items()})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("NORMS['batch'] = lambda *_: None", r"mine.py replaces norm.kind='batch' of .*norm.py"),
+        ("LOSSES['mse'] = focal", r"replaces train.loss='mse' of .*losses.py.*my_mse"),
+        ("LOSSES['none'] = 3", r"adds 3 to LOSSES as 'none', and not a function of logits"),
+        ("ORDERS[7] = ORDERS['post']", r"to ORDERS as 7, and not an Order"),
+        ("OPTIMIZERS['x'] = 'sgd'", r"adds 'sgd' to OPTIMIZERS as 'x', and not a function"),
+    ],
+)
+def test_what_is_taken_or_is_no_entry_is_refused_and_leaves_the_tables(mine, tables, line, message):
+    (mine / "mine.py").write_text(f"{FILE}\n{line}\n")
+    before = {key: dict(entries) for key, entries in tables.items()}
+    with pytest.raises(ConfigError, match=message):
+        load_experiment("mine.py")
+    assert tables == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("(1 - right) ** 2 *", "(1 - right).mean() *", None),
+        ("return (1 - right) ** 2 *", "return jnp.mean(right) -", None),
+        (
+            "return (1 - right) ** 2 * cross_entropy(logits, labels)",
+            "return cross_entropy(logits, labels).mean()",
+            r"train.loss=focal gives 4 examples losses of shape \(\); return one for each",
+        ),
+        ("jax.nn.softmax(logits)", "logits.oops", "train.loss=focal.*line 16.*oops"),
+        ("GroupNorm, 2, dtype", "GroupNorm, 3, dtype", "norm.kind=pairs.*3 groups do not divide"),
+    ],
+)
+def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, message):
+    assert old in FILE
+    (mine / "mine.py").write_text(FILE.replace(old, new))
+    _, config = load_experiment("mine.py")
+    if message is None:
+        check({mine / "run": config})
+        return
+    with pytest.raises(ConfigError, match=message):
+        check({mine / "run": config})
+    assert "pairs" in NORMS
