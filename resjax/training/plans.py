@@ -10,7 +10,7 @@ from resjax.config import flatten
 from resjax.training.lanes import Lanes
 from resjax.training.plan import Plan, make_plan
 
-MOST_PLANS = 8
+MOST_PLANS = 32
 """Plans that are kept, the last used ones: each has the rates of all steps, and its images."""
 
 

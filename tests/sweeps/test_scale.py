@@ -10,6 +10,7 @@ from resjax.models import trace
 from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand, select_axes
+from resjax.training import plans
 from tests.report.fabricate import write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
@@ -47,15 +48,15 @@ def test_a_network_is_counted_once_for_all_its_seeds_and_learning_rates(words, c
 
 
 @pytest.mark.slow
-def test_a_sweep_of_which_all_is_done_trains_nothing_and_prepares_no_seed_on_its_own(
+def test_a_sweep_of_which_all_is_done_trains_nothing_and_plans_no_seed_on_its_own(
     words, tmp_path, monkeypatch, capsys
 ):
     write_all(tmp_path)
-    prepared = counting(monkeypatch, local, "prepare")
+    planned = counting(monkeypatch, plans, "make_plan")
     monkeypatch.setattr(local, "train_side_by_side", lambda runs, *_: {} if not runs else None)
     read = counting(monkeypatch, local, "read_summary")
     assert main(words) == 0
-    assert len(prepared) == SHORTCUTS * DEPTHS
+    assert len(planned) == SHORTCUTS * DEPTHS
     runs = SHORTCUTS * DEPTHS * SEEDS
     assert len(read) == 2 * runs  # before the first run, and where it would be trained
     assert capsys.readouterr().err.count("done before") == runs
