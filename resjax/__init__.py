@@ -18,7 +18,9 @@ PUBLIC = {
     "features": "resjax.models.features.features",
     "load_weights": "resjax.runs.weights.read_weights",
     "named_model": "resjax.models.build.named_model",
+    "read_sweep": "resjax.report.report.read_sweep",
     "set_up": "resjax.process.set_up",
+    "sweep": "resjax.notebook.sweep",
     "train": "resjax.training.loop.train_and_evaluate",
     "train_step": "resjax.training.step.train_step",
 }

@@ -1,21 +1,23 @@
-"""A sweep in a notebook: one call trains what is missing and returns the report."""
+"""A sweep from Python, in a notebook or a script: one call trains what is missing, and reports."""
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from resjax.cli.terminal.lines import shortened
-from resjax.cli.terminal.live import Board
+from resjax.cli.terminal.live import Board, Display
 from resjax.config.paths import local
 from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
 from resjax.runs.summary import Progress
 from resjax.sweeps.grid import experiment_runs
-from resjax.sweeps.local import Outcome, check, run_sweep
+from resjax.sweeps.local import Observer, Outcome, check, run_sweep
 from resjax.training.plans import Plans
 
 SECONDS_BETWEEN_LINES = 1.0
@@ -34,8 +36,9 @@ def sweep(
 ) -> Report:
     """Trains the runs of an experiment that are not done, one after another, and reports on all.
 
-    A line under the cell says how far they are. When the cell is run again, what is done is not
-    trained again, and what was interrupted goes on where it was.
+    A line under the cell of a notebook, or a board on the terminal, says how far they are. When it
+    is called again, what is done is not trained again, and what was interrupted goes on where it
+    was. The report has a `table` of pandas and `verdicts`.
 
     Args:
       reference: `FILE` or `FILE:ARG` of the experiment.
@@ -57,10 +60,16 @@ def sweep(
     plans = Plans()
     check(runs, plans)
     enable_cache()
-    run_sweep(runs, Line(runs), retry, plans)
+    with _watching(runs) as observer:
+        run_sweep(runs, observer, retry, plans)
     workdir = local(workdir)
     with claimed(workdir):
         return write_report(workdir)
+
+
+def _watching(runs: Mapping[Path, ConfigDict]) -> AbstractContextManager[Observer]:
+    """Makes the observer that shows a sweep where this program is run."""
+    return nullcontext(Line(runs)) if "ipykernel" in sys.modules else Display(runs)
 
 
 class Line:

@@ -1,10 +1,15 @@
 """One call of a notebook trains what is missing, says how far it is, and returns the report."""
 
+import csv
+import sys
+
 import pytest
 
+import resjax
 from resjax.config import ConfigError
 from resjax.notebook import sweep
 from resjax.runs import rundir
+from tests.report.fabricate import write_sweep
 
 EXPERIMENT = """
 from resjax.config import default_config
@@ -40,6 +45,7 @@ def lines(monkeypatch):
         update = display
 
     monkeypatch.setattr("IPython.display.DisplayHandle", Handle)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)  # as in a kernel
     return said
 
 
@@ -73,3 +79,40 @@ def test_a_run_that_cannot_be_is_refused_before_any_is_trained(experiment, tmp_p
         sweep(experiment, tmp_path / "runs", settings={"model.depth": 57})
     assert not lines
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_script_is_told_on_the_terminal_and_has_a_table_and_verdicts(
+    experiment, tmp_path, monkeypatch, capsys
+):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    report = resjax.sweep(experiment, tmp_path / "runs")
+    assert "2 done" in capsys.readouterr().err
+    table = report.table
+    with (tmp_path / "runs" / "report" / "results.csv").open() as file:
+        [head, *rows] = csv.reader(file)
+    assert [table.index.name, *table.columns] == head
+    assert list(table.index) == [row[0] for row in rows]
+    pandas.testing.assert_series_equal(
+        table["train_error"], pandas.read_csv(tmp_path / "runs" / "report" / "results.csv",
+                                              index_col="run")["train_error"],
+    )  # fmt: skip
+    read = resjax.read_sweep(str(tmp_path / "runs"))
+    pandas.testing.assert_frame_equal(read.table, table)
+    assert read.verdicts == report.verdicts
+
+
+def test_a_sweep_is_read_without_writing(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.1], ("none", 56): [0.4, 0.41]})
+    before = sorted(tmp_path.rglob("*"))
+    [verdict] = resjax.read_sweep(tmp_path).verdicts
+    assert "degrades with depth" in verdict.line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):
+    write_sweep(tmp_path, {("none", 8): [0.1]})
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match=r"pip install 'resjax\[pandas\]'"):
+        resjax.read_sweep(tmp_path).table  # noqa: B018 - it is made

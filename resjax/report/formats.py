@@ -5,8 +5,8 @@ import dataclasses
 import html
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from resjax.config import flatten
 from resjax.report import tables
@@ -118,23 +118,29 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
-    """Formats a CSV line for each run: state, every key of its config, its result, and its cost.
+def records(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[dict[str, Any]]:
+    """Collects for each run its name, state, every key of its config, its result, and its cost.
 
     Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
     result have none; `resjax.runs.ledger` says what counts as cost.
     """
-    records: list[Mapping] = []
+    found = []
     for run in runs:
         result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
-        records.append({"run": run.name, "state": DONE, **run.config, **result, **_cost(run)})
+        found.append({"run": run.name, "state": DONE, **run.config, **result, **_cost(run)})
     for run in missing:
-        records.append({"run": run.name, "state": run.state, **run.config, **_cost(run)})
-    fields = list(dict.fromkeys(key for record in records for key in record))
+        found.append({"run": run.name, "state": run.state, **run.config, **_cost(run)})
+    return found
+
+
+def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
+    """Formats the `records` of runs as CSV."""
+    found = records(runs, missing)
+    fields = list(dict.fromkeys(key for record in found for key in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(found)
     return text.getvalue()
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import resjax
 from resjax.config import ConfigError
+from resjax.config.paths import local
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, Table, compare, tables
 from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
@@ -14,6 +16,9 @@ from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.runs import rundir
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MOST_DRAWN = 8
 """Most tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
@@ -45,23 +50,39 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A report that was written: its directory, a section for each protocol, and all runs."""
+    """A report on a sweep: its directory, a section for each protocol, and all runs."""
 
     directory: Path
     sections: list[Section]
     runs: list[Run]
     missing: list[Missing]
 
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Verdicts of all sections."""
+        return [verdict for section in self.sections for verdict in section.verdicts]
 
-def write_report(workdir: Path, again: bool = True) -> Report:
-    """Writes `workdir/report/` from the runs below `workdir`.
+    @property
+    def table(self) -> "DataFrame":
+        """Table of pandas with a row for each run and the columns of `results.csv`.
 
-    The same runs give the same files. The page is written last and says which runs it shows, so
-    without `again` nothing is written if it is there and shows these runs.
+        Raises:
+          ConfigError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            raise ConfigError("tables of runs need pandas: pip install 'resjax[pandas]'") from None
+        return pandas.DataFrame(formats.records(self.runs, self.missing)).set_index("run")
+
+
+def read_sweep(workdir: Path | str) -> Report:
+    """Reads the runs of a sweep, or a run, and what they show; nothing is written.
 
     Raises:
-      ConfigError: if no run is done.
+      ConfigError: if no run is done, or a file of one is damaged.
     """
+    workdir = local(workdir)
     runs, missing = read_runs(workdir)
     if not runs and missing:
         raise ConfigError(
@@ -71,29 +92,39 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     if not runs:
         raise ConfigError(f"no run in {workdir}; start with resjax train or resjax sweep")
     directory = workdir / "report"
-    digest = _digest(workdir, runs, missing)
-    write = again or not page.is_of(directory / "index.html", digest)
-    if write:
-        rundir.make_directory(directory / "figures")
-        for stale in (directory / "figures").iterdir():
-            stale.unlink()
     chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
-    found = tables(chosen, missed)
-    sections = []
-    for place, table in enumerate(found):
-        number, drawn = str(place + 1) if place else "", []
-        if place < MOST_DRAWN:
-            drawn = [directory / "figures" / f"{name}{number}" for name in FIGURES]
-        if drawn and write:
-            _draw(table, table.title if len(found) > 1 else None, drawn)
-        sections.append(_section(table, choices, drawn))
-    report = Report(directory, sections, runs, missing)
-    if not write:
+    sections = [
+        _section(table, choices, _stems(directory, place))
+        for place, table in enumerate(tables(chosen, missed))
+    ]
+    return Report(directory, sections, runs, missing)
+
+
+def write_report(workdir: Path, again: bool = True) -> Report:
+    """Writes `workdir/report/` from the runs below `workdir`.
+
+    The same runs give the same files. The page is written last and says which runs it shows, so
+    without `again` nothing is written if it is there and shows these runs.
+
+    Raises:
+      ConfigError: as `read_sweep`.
+    """
+    report = read_sweep(workdir)
+    directory, sections, missing = report.directory, report.sections, report.missing
+    digest = _digest(workdir, report.runs, missing)
+    if not again and page.is_of(directory / "index.html", digest):
         return report
+    rundir.make_directory(directory / "figures")
+    for stale in (directory / "figures").iterdir():
+        stale.unlink()
+    for section in sections:
+        if section.figures:
+            title = section.table.title if len(sections) > 1 else None
+            _draw(section.table, title, section.figures)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
         "table.tex": formats.latex_document(sections),
-        "results.csv": formats.comma_separated(runs, missing),
+        "results.csv": formats.comma_separated(report.runs, missing),
         "index.html": page.render(report, workdir, digest),
     }
     for name, text in texts.items():
@@ -109,6 +140,13 @@ FIGURES = {
     "error_by_depth": lambda arms, title: figures.error_by_depth(arms, title),
 }
 """Figures of a table, by the names of their files."""
+
+
+def _stems(directory: Path, place: int) -> list[Path]:
+    """Stems of the files with the figures of a table, by its place."""
+    if place >= MOST_DRAWN:
+        return []
+    return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
 
 
 def _draw(table: Table, title: str | None, stems: list[Path]) -> None:
