@@ -68,7 +68,7 @@ def run_all(page, directory):
 def test_a_shortcut_is_one_class_and_one_line_and_its_option_one_entry(checkout):
     above, line, entry = blocks("add-a-shortcut.md", "python")
     insert(checkout / "resjax" / "models" / "shortcuts.py", "SHORTCUTS", above, line)
-    insert(checkout / "resjax" / "keys.py", "KEYS", "", entry)
+    insert(checkout / "resjax" / "config" / "keys.py", "KEYS", "", entry)
     told = run_all("add-a-shortcut.md", checkout)
     # The 853,018 parameters of ResNet-56 (0.85 million: He et al. 2015, table 6), and 27 scales.
     assert "853,045" in told
