@@ -88,7 +88,7 @@ def test_a_script_is_told_on_the_terminal_and_has_a_table_and_verdicts(
     pandas = pytest.importorskip("pandas")
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     report = resjax.sweep(experiment, tmp_path / "runs")
-    assert "2 done" in capsys.readouterr().err
+    assert "2/2 identity-8-seed0" in capsys.readouterr().err
     table = report.table
     with (tmp_path / "runs" / "report" / "results.csv").open() as file:
         [head, *rows] = csv.reader(file)
