@@ -162,7 +162,7 @@ def probe_run(
       directory: the directory of the run.
       names: the names of the probes; all by default.
       step: the step of the checkpoint, or 0 for the network before its first step, which the seed
-        decides; by default the newest checkpoint that verifies.
+        decides; by default the newest checkpoint.
       examples: number of images; by default that of the run's config.
       data: the `data.name` to probe imported weights on; by default that of their config.
       tell: called with the name of each probe when it begins.
@@ -261,6 +261,11 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
         if path is None:
             damage = f" ({'; '.join(complaints)})" if complaints else ""
             raise ConfigError(f"{directory} has no checkpoint to probe{damage}; {remedy}")
+        if complaints:
+            raise ConfigError(
+                f"{directory}: {complaints[0]}; --checkpoint={path.name.partition('.')[0]} probes "
+                "the newest that is whole"
+            )
     else:
         path = next((path for path in steps if path.name.partition(".")[0] == str(step)), None)
         if path is None:

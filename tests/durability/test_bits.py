@@ -14,6 +14,7 @@ from resjax.config import ConfigError, default_config, flatten
 from resjax.interop.importing import Imported, read_any, write_run
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
+from resjax.probes import record
 from resjax.report.runs import read_runs
 from resjax.runs import checkpoint, claims, doctor, left_out, rundir, weights
 from resjax.runs.groups import begun_with
@@ -21,6 +22,7 @@ from resjax.runs.ledger import read_ledger
 from resjax.runs.status import look
 from resjax.runs.summary import read_summary
 from resjax.training.loop import train_and_evaluate
+from resjax.training.plan import make_plan
 from tests.durability.attempts import TINY
 from tests.durability.test_corruption import stop_at
 
@@ -162,6 +164,15 @@ def newest(run):
     return path, facts
 
 
+@functools.cache
+def plan():
+    return make_plan(config_of({"checkpoint.seconds": 0.0}))
+
+
+def probed(run):
+    return record._checkpoint(run, plan(), None)
+
+
 def lines(name):
     return lambda run: rundir.read_lines(run / name)
 
@@ -203,7 +214,7 @@ TRUST = {
         header,
     ),
     claims.FILE: (owner, held, taken),
-    checkpoint.DIRECTORY: (checkpoints, newest),
+    checkpoint.DIRECTORY: (checkpoints, newest, probed),
 }
 """What reads each file of a run, or those in a directory; it raises ConfigError if it refuses."""
 

@@ -161,7 +161,15 @@ def test_what_cannot_be_probed_is_refused_in_one_line(dense, tmp_path, capsys):
     assert main(["probe", str(tmp_path)]) == 2
     said = f"{tmp_path} is a sweep; name one of its runs, such as {tmp_path / 'run'}"
     assert said in capsys.readouterr().err
-    for path in (tmp_path / "run" / "checkpoints").rglob("*"):
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.copytree(checkpoints / "20", checkpoints / "21")
+    damaged = checkpoints / "21" / "checkpoint.json"
+    damaged.write_bytes(damaged.read_bytes().replace(b"grown", b"groan"))
+    assert main(["probe", str(tmp_path / "run")]) == 2  # and not of another step without a word
+    told = capsys.readouterr().err
+    assert "checkpoint 21 is damaged" in told
+    assert "; --checkpoint=20 probes the newest that is whole" in told
+    for path in checkpoints.rglob("*"):
         if path.is_file() and path.name != "checkpoint.json":
             path.write_bytes(b"x" + path.read_bytes())
     assert main(["probe", str(tmp_path / "run")]) == 2
