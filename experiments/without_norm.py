@@ -7,7 +7,7 @@ networks with BatchNorm and without (biases instead) at three depths.
 
     resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
 
-It takes 2 minutes on 2 CPU cores. With BatchNorm plain-32 trains, but worse than plain-20, and
+It takes a minute on 2 CPU cores. With BatchNorm plain-32 trains, but worse than plain-20, and
 identity-32 to 0 %. Without it plain networks of 20 layers and more stay at chance, identity-20
 trains and identity-32 does not, since its sums grow with every block.
 """
