@@ -10,9 +10,9 @@ paired by seed. The argument is the data, with the recipe of degradation.py:
     resjax sweep --config=experiments/identity_vs_projection.py:shapes --workdir=runs/abc-shapes
     resjax sweep --config=experiments/identity_vs_projection.py:cifar10 --workdir=runs/abc-cifar10
 
-digits (the default): 36 runs, 5 min on 2 CPU cores that had other work. A trains to 0.00 % at
-every depth and B to 0.02 % or less; C is no better, and degrades: 0.00, 0.02, 0.07 and 9.1 %
-(+7.8 to +10.6 points, 3 seeds). shapes and cifar10 are for accelerators, and not run here.
+digits (the default): 36 runs, 3 min on 2 CPU cores. A trains to 0.00 % at every depth and B to
+0.02 % or less; C is no better, and degrades: 0.00, 0.02, 0.07 and 8.6 % (+2 to +15 points, 3
+seeds). shapes and cifar10 are for accelerators, and not run here.
 """
 
 from collections.abc import Iterator
