@@ -21,10 +21,10 @@ PUBLIC = {
     "read_sweep": "resjax.report.report.read_sweep",
     "set_up": "resjax.process.set_up",
     "sweep": "resjax.notebook.sweep",
-    "train": "resjax.training.loop.train_and_evaluate",
+    "train": "resjax.runs.loop.train_and_evaluate",
     "train_step": "resjax.training.step.train_step",
 }
-"""What programs of one's own begin with, by its name here."""
+"""Names for programs of one's own, and the places where they are defined."""
 
 
 def __getattr__(name: str) -> Any:

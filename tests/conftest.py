@@ -27,7 +27,7 @@ def pytest_configure(config):
 LONGEST = (
     "sweeps/test_ray.py", "training/test_parallel.py", "test_notebooks.py", "test_docs.py",
     "durability/", "training/test_side_by_side.py", "training/test_hosts.py",
-    "training/test_programs.py", "training/test_loop.py", "sweeps/", "runs/", "training/",
+    "training/test_programs.py", "runs/test_loop.py", "sweeps/", "runs/", "training/",
     "models/",
 )  # fmt: skip
 """Files and directories of tests, those that take longest first."""

@@ -63,3 +63,40 @@ def test_a_public_name_is_there_when_it_is_used(name):
 def test_another_name_is_none_of_resjax():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         resjax.trian  # noqa: B018 - it is looked up
+
+
+LAYERS = (
+    ("config", "process", "exits", "interruption"), ("ops",), ("models", "data"), ("training",),
+    ("runs",), ("interop", "probes"), ("sweeps",), ("report",), ("cli",), ("notebook",),
+)  # fmt: skip
+"""Packages and modules, those first that the others are built upon."""
+
+UPWARDS = {
+    # A plan is refused where what it names is not there: weights to start from, and writers.
+    ("training.start", "runs.weights"),
+    ("training.plan", "runs.events"),
+}
+
+
+def test_modules_import_what_they_are_built_upon_and_nothing_else():
+    rank = {name: number for number, names in enumerate(LAYERS) for name in names}
+    found = set()
+    for module, tree in MODULES.items():
+        if module == "__init__":
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("resjax."):
+                imported = node.module.removeprefix("resjax.")
+                if rank[imported.split(".")[0]] > rank[module.split(".")[0]]:
+                    found.add((module, imported))
+    assert found == UPWARDS
+
+
+def test_files_are_of_one_subject():
+    """Except for tables, and the network that a paper's names make."""
+    long = {
+        name
+        for name in MODULES
+        if len((PACKAGE / f"{name.replace('.', '/')}.py").read_text().splitlines()) > 350
+    }
+    assert long <= {"config.keys", "models.networks"}

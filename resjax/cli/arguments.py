@@ -8,10 +8,10 @@ from functools import partial
 import resjax
 from resjax.cli.commands import COMMANDS, GROUPS
 from resjax.cli.commands.command import Command
-from resjax.cli.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
 from resjax.cli.parsing import Help, Parser
 from resjax.config import ConfigError, nearest
 from resjax.config.keys import KEYS, WORDS
+from resjax.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
 
 ABOUT = """\
 A laboratory for deep residual learning in JAX: what does the shortcut do as

@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 
 from resjax.cli.arguments import parse, split
 from resjax.cli.commands import COMMANDS
-from resjax.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.cli.terminal.lines import complain, shortened
 from resjax.config import ConfigError, Notice
+from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.interruption import how_to_go_on, interruptible
 from resjax.process import set_up
-from resjax.runs.interruption import how_to_go_on, interruptible
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command, and returns an exit code of `resjax.cli.exits`."""
+    """Runs one command, and returns an exit code of `resjax.exits`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     set_up()
     for stream in (sys.stdout, sys.stderr):

@@ -25,7 +25,7 @@ from resjax.config import ConfigError, message_of, type_and_message
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
 from resjax.data.source import Encoded
 from resjax.data.transforms import ImageKey, View
-from resjax.runs.interruption import kept_from_children, leave_to_parent
+from resjax.interruption import kept_from_children, leave_to_parent
 
 
 class HostBatch(NamedTuple):

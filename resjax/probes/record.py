@@ -24,9 +24,6 @@ from resjax.training.plan import Plan, make_plan
 from resjax.training.programs import program
 from resjax.training.state import TrainState, begin_training, create_state
 
-FILE = "probes.jsonl"
-"""Name of the file in the directory of a run that is probed at its evaluations."""
-
 Arrays = dict[str, dict[str, np.ndarray]]
 """Results of probes, {probe: {name: array}}."""
 
@@ -120,7 +117,7 @@ class Recorder:
         between: Callable[[], None],
     ):
         self.names = chosen(plan.config.eval.probes, "eval.probes")
-        self.path, self.between, self.loss = directory / FILE, between, plan.loss
+        self.path, self.between, self.loss = directory / rundir.PROBES_FILE, between, plan.loss
         if self.names:
             self.batches = _batches(self.names, feed, plan.config.eval.probe_examples)
         if hosts.is_first() and self.path.exists():

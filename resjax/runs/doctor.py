@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.probes.record import FILE as PROBES_FILE
 from resjax.runs import checkpoint, claims, rundir, weights
+from resjax.runs.rundir import PROBES_FILE
 from resjax.runs.summary import read_summary
 
 RUNNING, DAMAGED = "running", "damaged"

@@ -42,6 +42,8 @@ IMPORTED = "imported"
 
 IMPORTED_FILE = "imported.json"
 
+PROBES_FILE = "probes.jsonl"
+
 LEFT_BY_RUNS = (
     "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoints",
 )  # fmt: skip

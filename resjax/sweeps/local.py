@@ -20,10 +20,10 @@ from resjax.config import ConfigError, type_and_message
 from resjax.runs import claims, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of
+from resjax.runs.loop import Diverged, train_side_by_side
 from resjax.runs.summary import Progress, Summary, read_summary
 from resjax.sweeps.experiment import added_parts, as_refusal, with_place
 from resjax.training import hosts
-from resjax.training.loop import Diverged, train_side_by_side
 from resjax.training.plan import Plan
 from resjax.training.plans import Plans, kind_of
 

@@ -17,8 +17,8 @@ import jax
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
+from resjax.interruption import deferred
 from resjax.process import CORES
-from resjax.runs.interruption import deferred
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.training.plans import Plans
 

@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 
 from resjax.config.naming import run_id
 from resjax.runs import rundir
+from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import experiment, grid
-from resjax.training.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
 

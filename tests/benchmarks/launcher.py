@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 from resjax.config import default_config
 from resjax.process import enable_cache
 from resjax.runs import rundir
+from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import local
-from resjax.training.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import resjax
-from resjax.cli import exits
+from resjax import exits
 from resjax.cli.arguments import command_parser, make_parser
 from resjax.cli.commands import COMMANDS
 from resjax.cli.main import main
@@ -211,7 +211,7 @@ def test_a_refusal_has_its_exit_code_where_no_errors_are_heard(tmp_path):
 
 def test_a_signal_ends_a_process_where_no_errors_are_heard():
     code = (
-        "import os, signal, time; from resjax.runs.interruption import deferred, interruptible\n"
+        "import os, signal, time; from resjax.interruption import deferred, interruptible\n"
         "with interruptible(75, 'the end'), deferred():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(60)"

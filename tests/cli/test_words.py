@@ -11,9 +11,9 @@ from resjax.config import default_config
 from resjax.config.keys import KEYS, NAMES, WORDS
 from resjax.config.naming import run_id
 from resjax.models.build import named_model
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.rundir import read_config
 from resjax.sweeps.grid import experiment_runs
-from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
 EXPERIMENT = "--config=experiments/degradation.py"

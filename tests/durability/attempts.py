@@ -71,13 +71,13 @@ def run(job: dict) -> int:
     import jax
 
     import resjax.runs.journal
-    import resjax.training.loop
-    from resjax.cli.exits import EXIT_UNFINISHED
+    import resjax.runs.loop
     from resjax.config import default_config
-    from resjax.runs.interruption import interruptible
-    from resjax.training.loop import Diverged, train_and_evaluate
+    from resjax.exits import EXIT_UNFINISHED
+    from resjax.interruption import interruptible
+    from resjax.runs.loop import Diverged, train_and_evaluate
 
-    resjax.training.loop.TELL_EVERY = job.get("tell_every", -1.0)
+    resjax.runs.loop.TELL_EVERY = job.get("tell_every", -1.0)
     if "write_every" in job:
         resjax.runs.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
     if "die" in job:

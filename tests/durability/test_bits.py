@@ -19,9 +19,9 @@ from resjax.report.runs import read_runs
 from resjax.runs import checkpoint, claims, doctor, left_out, rundir, weights
 from resjax.runs.groups import begun_with
 from resjax.runs.ledger import read_ledger
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
 from resjax.runs.summary import read_summary
-from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 from tests.durability.attempts import TINY
 from tests.durability.test_corruption import stop_at
@@ -63,7 +63,7 @@ def make_runs(directory):
     runs = {kind: directory / kind for kind in FILES}
     train_and_evaluate(config_of({}), runs["done"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+        patch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
         patch.setattr("resjax.runs.journal.SECONDS_BETWEEN_PROGRESS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config_of({"checkpoint.seconds": 0.0}), runs["cut"], stop_at(15))

@@ -7,7 +7,7 @@ import pytest
 
 from resjax.config import ConfigError, default_config
 from resjax.runs import checkpoint, doctor, rundir
-from resjax.training.loop import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from tests.durability.attempts import TINY
 
 CORRUPTIONS = 200
@@ -64,7 +64,7 @@ def runs(tmp_path_factory, config):
     often = config.copy_and_resolve_references()
     often.checkpoint.seconds = 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+        patch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(often, cut, stop_at(15))
     assert len(checkpoint.found(cut)) == 2

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from resjax.runs import checkpoint, rundir
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.room import NoRoom
 from resjax.sweeps.local import run_sweep
-from resjax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
 

@@ -158,7 +158,7 @@ def assert_close(got, expected):
 def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, expected):
     code = (
         "import os, signal, sys, time\n"
-        "from resjax.runs.interruption import cleared_at_the_end, deferred, interruptible\n"
+        "from resjax.interruption import cleared_at_the_end, deferred, interruptible\n"
         f"with interruptible(75, 'last words'), cleared_at_the_end(lambda: {clear}):\n"
         "    with deferred():\n"
         "        for _ in range(2): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)\n"
@@ -173,7 +173,7 @@ def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, e
 
 ASKED = (
     "import os, signal, time\n"
-    "from resjax.runs.interruption import deferred, interruptible\n"
+    "from resjax.interruption import deferred, interruptible\n"
     "with interruptible(75, 'last words'):\n"
     "    with deferred() as request:\n"
     "        request.patience = 30\n"
@@ -212,7 +212,7 @@ def test_a_terminal_that_is_gone_fails_nobody():
     code = (
         "import fcntl, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # its own terminal
-        "from resjax.runs.interruption import deferred, interruptible\n"
+        "from resjax.interruption import deferred, interruptible\n"
         "with interruptible(75, 'last words'):\n"
         "    with deferred() as request:\n"
         "        print('ready', flush=True)\n"

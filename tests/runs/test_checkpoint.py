@@ -7,8 +7,8 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, rundir
 from resjax.runs.checkpoint import Checkpoints, Facts
+from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.training import hosts
-from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.parallel import Parallel
 
 
@@ -119,7 +119,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(checkpoints, tmp_path
 
 def stopped_at(step, config, run, monkeypatch):
     """A run that was ended after some steps, with a checkpoint of each."""
-    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
 
     def observe(progress):
         if progress.step >= step and progress.phase == "training":

@@ -5,8 +5,8 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs import claims, doctor, rundir
+from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.sweeps import local
-from resjax.training.loop import Diverged, train_and_evaluate
 from tests.report.fabricate import write_run
 
 

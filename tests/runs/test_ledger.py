@@ -9,8 +9,8 @@ import pytest
 from resjax.cli.main import main
 from resjax.runs import claims, doctor, rundir
 from resjax.runs.ledger import Ledger, known_total, read_ledger
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
-from resjax.training.loop import train_and_evaluate
 from tests.durability.attempts import Attempts
 
 
@@ -122,7 +122,7 @@ def test_seconds_that_count_and_that_no_line_tells_of_are_no_ledger(tmp_path):
 @pytest.fixture
 def cut(tiny, tmp_path, monkeypatch):
     """A run that was ended at step 15, with a checkpoint of about that."""
-    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
     tiny.checkpoint.seconds = 0.0
 
     def observe(progress):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from resjax.data.resident import Batch, training_order
+from resjax.runs.loop import train_and_evaluate
 from resjax.training.evaluation import Measurer, together
 from resjax.training.feeds import ResidentFeed
-from resjax.training.loop import train_and_evaluate
 from resjax.training.losses import cross_entropy
 from resjax.training.plan import make_plan
 from resjax.training.state import Average, create_state

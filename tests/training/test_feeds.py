@@ -16,9 +16,9 @@ from resjax.data.resident import refuse_no_room
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.runs import rundir
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
-from resjax.training.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
 COLOURS = {"green": (60, 200, 60), "red": (200, 60, 60)}

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
+from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
-from resjax.training.loop import train_and_evaluate
 
 FLAGS = "--xla_force_host_platform_device_count=2"
 

@@ -15,8 +15,8 @@ from resjax.models.blocks import ORDERS
 from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.value import by_value
+from resjax.runs.loop import train_and_evaluate
 from resjax.training import programs
-from resjax.training.loop import train_and_evaluate
 from resjax.training.programs import program
 
 

@@ -10,10 +10,10 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, claims, rundir
 from resjax.runs.groups import groups_of
+from resjax.runs.loop import train_and_evaluate, train_side_by_side
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
 from resjax.training.lanes import Lanes
-from resjax.training.loop import train_and_evaluate, train_side_by_side
 from resjax.training.network import Network
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
@@ -143,7 +143,7 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
 
 def stopped_at(step, runs, monkeypatch):
     """A group that was ended after some steps, with checkpoints of each step."""
-    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
 
     def observe(directory, progress):
         if progress.step >= step and progress.phase == "training":
@@ -240,7 +240,7 @@ def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
         factor = np.nan if seed == 5 else 1.0
         return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
 
-    monkeypatch.setattr("resjax.training.begin.create_state", lost)
+    monkeypatch.setattr("resjax.runs.begin.create_state", lost)
     runs = group(tiny, tmp_path / "cut")
     ended = train_side_by_side(runs, unobserved)
     assert [type(end).__name__ for end in ended.values()] == ["Summary", "Diverged", "Summary"]

@@ -5,9 +5,9 @@ import dataclasses
 import json
 
 from resjax.cli.commands.command import Command
-from resjax.cli.exits import EXIT_FAILED
 from resjax.cli.parsing import path
 from resjax.config.overrides import refuse
+from resjax.exits import EXIT_FAILED
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

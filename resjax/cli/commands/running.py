@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from resjax.cli.exits import EXIT_FAILED
 from resjax.cli.parsing import count, filled, whole
 from resjax.config import flatten
+from resjax.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
     from resjax.training.plans import Plans

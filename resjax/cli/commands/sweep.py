@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.cli.parsing import filled, path, whole, without
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 
 

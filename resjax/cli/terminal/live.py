@@ -15,7 +15,7 @@ from rich.text import Text
 
 from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import fit, literal, several
-from resjax.runs.interruption import cleared_at_the_end
+from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
 from resjax.runs.summary import Progress

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from ray import exceptions
 
 from resjax.config import ConfigError, flatten, type_and_message
+from resjax.interruption import deferred
 from resjax.runs import claims, rundir
-from resjax.runs.interruption import deferred
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import read_summary
 from resjax.sweeps import local

@@ -13,10 +13,10 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
-from resjax.cli.exits import EXIT_UNFINISHED
 from resjax.config import ConfigError, default_config
+from resjax.exits import EXIT_UNFINISHED
+from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
-from resjax.runs.interruption import deferred, interruptible
 from resjax.runs.summary import Progress
 from resjax.sweeps import experiment, local
 from resjax.sweeps.local import Outcome

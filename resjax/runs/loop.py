@@ -15,14 +15,14 @@ from ml_collections import ConfigDict
 
 from resjax import process
 from resjax.config import flatten, use_own_values
+from resjax.interruption import Interrupted, Request, deferred
 from resjax.runs import checkpoint, groups, rundir
+from resjax.runs.begin import grow_all, start_or_resume
 from resjax.runs.claims import Claim, Claimed, claimed
-from resjax.runs.interruption import Interrupted, Request, deferred
 from resjax.runs.manifest import versions
 from resjax.runs.member import Diverged, Member
 from resjax.runs.summary import Progress, Summary, read_summary
 from resjax.training import hosts
-from resjax.training.begin import grow_all, start_or_resume
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network
 from resjax.training.plan import Plan

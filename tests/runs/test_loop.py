@@ -15,9 +15,9 @@ from resjax.data.source import Split
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
 from resjax.runs import rundir
+from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.runs.manifest import describe_execution
 from resjax.runs.weights import read_weights, write_weights
-from resjax.training.loop import Diverged, train_and_evaluate
 from resjax.training.losses import cross_entropy
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import make_plan
@@ -79,7 +79,7 @@ def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
 @pytest.mark.slow
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
-    monkeypatch.setattr("resjax.training.loop._Training", None)
+    monkeypatch.setattr("resjax.runs.loop._Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -106,7 +106,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
 def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     tiny.model.unroll = "1"
-    monkeypatch.setattr("resjax.training.loop._Training", None)
+    monkeypatch.setattr("resjax.runs.loop._Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -271,7 +271,7 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
 
 @pytest.mark.slow
 def test_progress_is_told_after_every_call(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("resjax.training.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
     tiny.train.steps_per_call = 4
     told = []
     train_and_evaluate(tiny, tmp_path, told.append)
@@ -418,7 +418,7 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
 @pytest.mark.slow
 def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
     tiny.train.on_nan = "skip"
-    monkeypatch.setattr("resjax.training.begin.create_state", with_lost_parameters)
+    monkeypatch.setattr("resjax.runs.begin.create_state", with_lost_parameters)
     with pytest.raises(Diverged, match="no update between steps 1 and 10 had a finite loss"):
         train_and_evaluate(tiny, tmp_path)
 
