@@ -10,7 +10,8 @@ from resjax.cli.commands import COMMANDS, GROUPS
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import Help, Parser
 from resjax.config import ConfigError, nearest
-from resjax.config.keys import KEYS, WORDS
+from resjax.config.keys import KEYS
+from resjax.config.words import WORDS
 from resjax.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
 
 ABOUT = """\

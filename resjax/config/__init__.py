@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config.keys import KEYS, NAMES, WORDS
+from resjax.config.keys import KEYS
+from resjax.config.words import NAMES, WORDS
 
 
 class ConfigError(ValueError):

@@ -8,8 +8,9 @@ from resjax.cli.arguments import split
 from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.main import main
 from resjax.config import default_config
-from resjax.config.keys import KEYS, NAMES, WORDS
+from resjax.config.keys import KEYS
 from resjax.config.naming import run_id
+from resjax.config.words import NAMES, WORDS
 from resjax.models.build import named_model
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.rundir import read_config
