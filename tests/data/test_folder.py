@@ -14,7 +14,8 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.decode import decode
-from resjax.data.folder import folder, look_at_image
+from resjax.data.folder import folder
+from resjax.data.scan import look_at_image
 from resjax.data.slices import Splits
 
 OWN = Splits()

@@ -1,0 +1,134 @@
+"""Directories of images: which folders are splits, and which are classes."""
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from resjax.config import ConfigError, Notice
+from resjax.config.naming import composed
+from resjax.data.slices import OWN_TEST, Splits
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "valid": "valid",
+    "val": "val",
+}
+"""Names of folders with splits, in lower case, and the names of the splits in slices."""
+
+
+OWN_SPLIT = {"train": "train[:80%]", "test": "train[80%:]"}
+"""Slices to train and test on where there is no folder to test on. Every slice has its share of
+each class, in the order of the hashes of the names: adding an image changes no other's place."""
+
+
+LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that operating systems and archives leave beside those of classes."""
+
+
+def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
+    """The directory with the class folders of each split; one is `train`, unless `test_only`.
+
+    A folder `train` without folders in it is a class, of trains. A folder with the name of a split
+    is no split if its only folder is none of the classes, such as one of unlabelled images.
+    """
+    if not path.is_dir():
+        raise ConfigError(
+            f"{path} is not a directory; name one with a folder of images for each class"
+        )
+    found: dict[str, list[str]] = {}
+    for name in folders_in(path):
+        if name.lower() in SPLIT_NAMES and folders_in(path / name):
+            found.setdefault(SPLIT_NAMES[name.lower()], []).append(name)
+    roots = {}
+    for split, names in found.items():
+        if len(names) > 1 and split not in names:
+            raise ConfigError(f"{path} has {' and '.join(names)}; rename one of them to {split}")
+        roots[split] = path / (split if split in names else names[0])
+    if "train" in roots:
+        classes = folders_in(roots["train"])
+        return {
+            split: root
+            for split, root in roots.items()
+            if len(classes) == 1 or len(inside := folders_in(root)) > 1 or inside[0] in classes
+        }
+    if test_only and roots:
+        return roots
+    _refuse_other_layouts(path)
+    return {"train": path}
+
+
+def _refuse_other_layouts(path: Path) -> None:
+    """Raises ConfigError for a directory that cannot have a folder for each class."""
+    classes = folders_in(path)
+    if not classes:
+        raise ConfigError(
+            f"{path} has no class folders; put images in {path}/CLASS or {path}/train/CLASS"
+        )
+    inside = folders_in(path / classes[0])
+    if len(classes) == 1 and inside:
+        raise ConfigError(
+            f"{path} has one folder, which has folders; name that: folder:{path / classes[0]}"
+        )
+    shared = set(inside).intersection(*(folders_in(path / name) for name in classes if inside))
+    if len(shared) > 1:
+        raise ConfigError(
+            f"all folders of {path} have folders {', '.join(sorted(shared)[:2])}; if these are "
+            f"the classes, rename {' and '.join(classes[:2])} to train and test"
+        )
+
+
+def with_test_split(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
+    """The splits that were asked for, or `OWN_SPLIT` if there is nothing else to test on."""
+    evaluated = splits.test_only and not splits.trained
+    if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
+        return splits
+    if not splits.test_only:
+        beside = [] if path in roots.values() else folders_in(path)
+        unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
+            root.name for root in roots.values()
+        }
+        where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
+        warnings.warn(
+            f"{path} has no folders of classes to test on{where}: a fifth of each class of "
+            f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
+            f"data.test={OWN_SPLIT['test']!r} say",
+            Notice,
+            stacklevel=3,
+        )
+    return splits._replace(**OWN_SPLIT)
+
+
+def folders_in(root: Path) -> list[str]:
+    """Names of the folders in a directory, in order; none if it is not a directory."""
+    if not root.is_dir():
+        return []
+    with os.scandir(root) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if not is_left_behind(entry.name)
+            # Of a link that leads to itself, `is_dir` of the entry would raise.
+            and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+        )
+
+
+def is_left_behind(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or made by an operating system or archive."""
+    return name[0] == "." or name in LEFT_BEHIND or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def refuse_equal_names(root: Path, names: Iterable[str]) -> None:
+    """Raises ConfigError for two folders whose names differ only in their Unicode spelling."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if composed(name) in seen:
+            raise ConfigError(
+                f"{root} has two folders {composed(name)}, which Unicode spells in two ways "
+                f"({seen[composed(name)]!a} and {name!a}); put them together"
+            )
+        seen[composed(name)] = name

@@ -1,0 +1,199 @@
+"""Files of a split in the folders of its classes: which are images, and in what order."""
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from resjax.config import ConfigError, nearest
+from resjax.config.naming import composed
+from resjax.data.layout import folders_in, is_left_behind, refuse_equal_names
+
+ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
+"""Last bytes of a whole file by format; a file that ends so need not be decoded to be checked."""
+
+
+END_BYTES = 4096
+"""Bytes at the end of a file that are searched; zeros may pad it, as cameras write in blocks."""
+
+
+READERS = 16
+"""Number of threads that check files, which hides the latency of network disks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """The files of a split that are images, in the order in which they are read.
+
+    The folders are those of the classes, by label; their names may be spelt by other characters of
+    Unicode than in the training split. `bad` has the images that cannot be read, and `others` the
+    files that are no images: {path: what is wrong}.
+    """
+
+    root: Path
+    folders: tuple[str, ...]
+    names: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
+    grey: np.ndarray
+    bad: dict[str, str]
+    others: dict[str, str]
+
+
+def scan_split(root: Path, class_names: tuple[str, ...]) -> Scan:
+    """Checks all files of a split; the labels are the positions of the classes in `class_names`.
+
+    Raises:
+      ConfigError: for a folder that is none of the classes, or cannot be read.
+    """
+    labels = {composed(name): label for label, name in enumerate(class_names)}
+    files, others, folders = [], {}, list(class_names)
+    found = folders_in(root)
+    refuse_equal_names(root, found)
+    for name in found:
+        if composed(name) not in labels:
+            raise ConfigError(
+                f"{root / name} is of a class that is not trained on; {nearest(name, [*labels])}"
+            )
+        folders[labels[composed(name)]] = name
+        files += [(name, file) for file in sorted(_images(root / name, others))]
+    with ThreadPoolExecutor(READERS) as pool:
+        seen = list(pool.map(lambda file: look_at_image(root.joinpath(*file)), files, chunksize=64))
+    good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
+    bad = {
+        str(root.absolute().joinpath(*file)): result
+        for file, result in zip(files, seen, strict=True)
+        if isinstance(result, str)
+    }
+    order = [good[number] for number in _spread([files[number] for number in good])]
+    return Scan(
+        root,
+        tuple(folders),
+        np.array([os.fsencode(files[number][1]) for number in order], np.bytes_),
+        np.array([labels[composed(files[number][0])] for number in order], np.int32),
+        np.array([seen[number][0] for number in order], np.int64),
+        np.array([seen[number][1] for number in order], bool),
+        bad,
+        others | _beside(root),
+    )
+
+
+def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
+    """Paths within a directory of the files that have the suffix of an image.
+
+    Args:
+      directory: the folder of a class; folders in it are searched too, each once, whatever links
+        there are.
+      others: receives the files that are not taken, {path: what each is instead}.
+    """
+    from resjax.data.decode import suffixes
+
+    seen, top = set(), str(directory.absolute())
+    for place, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            others[place] = "a link to a folder that is read already"
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_left_behind(name))
+        for name in sorted(files):
+            path, suffix = os.path.join(place, name), os.path.splitext(name)[1].lower()
+            if suffix in suffixes() and not is_left_behind(name):
+                yield path[len(top) + 1 :]
+            elif suffix in suffixes() and not name.startswith("._"):
+                others[path] = "hidden"
+            elif not is_left_behind(name):
+                others[path] = f"with suffix {suffix}" if suffix else "without a suffix"
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise ConfigError(f"cannot read {error.filename}: {error.strerror}; make it readable")
+
+
+def _beside(root: Path) -> dict[str, str]:
+    """Images and dangling links beside the class folders, {path: why it is not read}."""
+    from resjax.data.decode import suffixes
+
+    found = {}
+    for path in sorted(root.absolute().iterdir()):
+        if is_left_behind(path.name) or path.is_dir():
+            continue
+        if path.suffix.lower() in suffixes():
+            found[str(path)] = "in no class folder"
+        elif path.is_symlink() and not path.exists():
+            found[str(path)] = _nowhere(path)
+    return found
+
+
+def _nowhere(path: Path) -> str:
+    return f"a link that leads nowhere (to {os.readlink(path)})"
+
+
+def _spread(files: list[tuple[str, str]]) -> list[int]:
+    """An order of (class, name) in which every class is spread evenly.
+
+    Example k of the n in a class, by the hash of its name, comes at (k + 1/2) / n of the whole.
+    """
+    classes: dict[str, list[tuple[bytes, int]]] = {}
+    for number, (name, file) in enumerate(files):
+        digest = hashlib.sha256(os.fsencode(f"{name}/{file}")).digest()
+        classes.setdefault(name, []).append((digest, number))
+    places = []
+    for name, members in classes.items():
+        for place, (_, number) in enumerate(sorted(members)):
+            places.append(((place + 0.5) / len(members), name, number))
+    return [number for _, _, number in sorted(places)]
+
+
+def look_at_image(path: Path) -> tuple[int, bool] | str:
+    """Checks a file: its bytes and whether it is grey, by its header; or else what is wrong."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"  # to open a pipe would wait
+        with open(path, "rb") as file:
+            return _look(file)
+    except FileNotFoundError:
+        return _nowhere(path)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def _look(file: BinaryIO) -> tuple[int, bool] | str:
+    from PIL import Image
+
+    from resjax.data.decode import (
+        MOST_PIXELS,
+        TooManyPixels,
+        decode,
+        open_image,
+        refuse_too_many_pixels,
+    )
+
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return "empty"
+    file.seek(0)
+    try:
+        image = open_image(file)
+        refuse_too_many_pixels(image.height, image.width)
+    except TooManyPixels:
+        return f"more than {MOST_PIXELS} pixels"
+    except ValueError:
+        return "not an image"
+    # The header is read by now; it may hold a smaller image, with an end of its own.
+    file.seek(max(size - END_BYTES, file.tell()))
+    end = ENDS.get(image.format)
+    if end is None or not file.read().rstrip(b"\0").endswith(end):
+        file.seek(0)
+        try:
+            decode(file.read(), 3)
+        except ValueError:
+            return "truncated"
+    return size, Image.getmodebase(image.mode) == "L"
