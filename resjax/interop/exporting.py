@@ -11,14 +11,9 @@ from resjax.interop.metadata import write_metadata
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
+from resjax.runs.matching import refuse_other_function, refuse_other_tensors
 from resjax.runs.rundir import make_directory
-from resjax.runs.weights import (
-    Weights,
-    paths,
-    refuse_other_function,
-    refuse_other_tensors,
-    write_whole,
-)
+from resjax.runs.weights import Weights, paths, write_whole
 
 STABLEHLO = ".stablehlo"
 

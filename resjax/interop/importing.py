@@ -24,16 +24,14 @@ from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
 from resjax.runs import claims, rundir
+from resjax.runs.matching import broken, refuse_broken, refuse_other_tensors
 from resjax.runs.weights import (
     FILE,
     About,
     Weights,
     about_in,
-    broken,
     paths,
     read_weights,
-    refuse_broken,
-    refuse_other_tensors,
     unflatten,
     write_weights,
 )

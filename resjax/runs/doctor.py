@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, rundir, weights
+from resjax.runs import checkpoint, claims, matching, rundir, weights
 from resjax.runs.rundir import PROBES_FILE
 from resjax.runs.summary import read_summary
 
@@ -120,7 +120,7 @@ def _complaint(run: Path) -> str | None:
             _refuse_cut(run / PROBES_FILE)
         _refuse_incomplete(run)
         if (run / weights.FILE).exists():
-            weights.refuse_broken(weights.read_weights(run), str(run / weights.FILE))
+            matching.refuse_broken(weights.read_weights(run), str(run / weights.FILE))
     except ConfigError as error:
         return str(error).partition("; ")[0]
     return None

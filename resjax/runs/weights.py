@@ -7,7 +7,6 @@ whole one, nor for another network.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -23,12 +22,10 @@ from ml_collections import ConfigDict
 from resjax.config import (
     ConfigError,
     default_config,
-    differences,
     flatten,
     message_of,
     refuse_unknown,
 )
-from resjax.models.resnet import ResNet
 from resjax.runs import room, rundir
 
 FILE = "weights.safetensors"
@@ -219,103 +216,6 @@ def about_in(metadata: Mapping[str, str]) -> bool:
     return METADATA in metadata
 
 
-def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str) -> None:
-    """Raises ConfigError if names or shapes differ, naming the first that do.
-
-    Args:
-      found: {name: shape} of the tensors that were found.
-      expected: {name: shape}, in the order of the network.
-      what: name of what has been found, such as that of a file.
-      remedy: the end of the message.
-    """
-    differing = [name for name in expected if found.get(name, expected[name]) != expected[name]]
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    if differing:
-        tensors = ", ".join(
-            f"{name!r} is {_by(found[name])} there, {_by(expected[name])} here"
-            for name in differing[:3]
-        )
-        raise ConfigError(
-            f"{what} is another network: {tensors}{_more(len(differing) - 3)}; {remedy}"
-        )
-    for names, verb in ((missing, "lacks"), (extra, "has beside the network's")):
-        if names:
-            listed = ", ".join(map(repr, names[:3]))
-            raise ConfigError(f"{what} {verb} {listed}{_more(len(names) - 3)}; {remedy}")
-
-
-def refuse_broken(weights: Weights, what: str) -> None:
-    """Raises ConfigError if a network has numbers that no training leaves, naming the first.
-
-    Such are values that are not finite and variances below zero. A network can hide them: the
-    maximum of zero and what is not a number is zero to some compilers.
-
-    Args:
-      weights: the network.
-      what: name of what has the numbers, such as that of a file.
-    """
-    tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
-    for name, values in tensors.items():
-        if wrong := broken(name, np.asarray(values), variance=name.endswith("/var")):
-            raise ConfigError(f"{what}: {wrong}; {BROKEN}")
-
-
-BROKEN = "its training diverged, or the file was damaged before it was sealed"
-
-
-def broken(name: str, values: np.ndarray, variance: bool) -> str:
-    """A complaint about the numbers of a tensor; empty if they are sound.
-
-    >>> broken("bn1.running_var", np.array([1.0, -2.0]), variance=True)
-    "'bn1.running_var' has 1 of 2 values that are no variances, the first -2.0 at 1"
-    """
-    wrong = ~np.isfinite(values)
-    kind = "not finite" if wrong.any() else "no variances"
-    wrong |= variance & (values < 0)
-    if not wrong.any():
-        return ""
-    first = np.unravel_index(wrong.argmax(), wrong.shape)
-    return (
-        f"{name!r} has {wrong.sum()} of {wrong.size} values that are {kind}, the first "
-        f"{float(values[first])} at {', '.join(map(str, first))}"
-    )
-
-
-def refuse_other_function(found: ResNet, expected: ResNet, what: str, remedy: str) -> None:
-    """Raises ConfigError if two networks with equal tensors compute differently from them."""
-    there, here = computation(found), computation(expected)
-    if differing := differences(there, here, "there", "here"):
-        raise ConfigError(f"{what} is another network: {differing}; {remedy}")
-
-
-def computation(model: ResNet) -> dict[str, str]:
-    """Settings, by key, that the outputs of a network depend on beside its tensors."""
-    spec, parts = model.spec, model.parts
-    norm = parts.norm()
-    said = {
-        "model.opening": spec.opening,
-        "model.order": parts.order,
-        "model.activation": parts.activation,
-        "model.shortcut": _kind(parts.shortcut),
-        "model.residual_scale": parts.residual_scale,
-        "norm.kind": type(norm),
-        "norm.epsilon": getattr(norm, "epsilon", None),
-        "norm.groups": getattr(norm, "groups", None),
-    }
-    said |= {"model.stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
-    return {key: getattr(value, "__name__", str(value)) for key, value in said.items()}
-
-
-def _kind(shortcut: functools.partial) -> str:
-    options = ", ".join(
-        f"{name}={_kind(value) if isinstance(value, functools.partial) else value}"
-        for name, value in sorted(shortcut.keywords.items())
-        if name != "name"
-    )
-    return f"{shortcut.func.__name__}({options})"
-
-
 def config_of(flat: Mapping[str, Any]) -> ConfigDict:
     """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
 
@@ -364,11 +264,3 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}\0{tensors[name].dtype}{tensors[name].shape}\n".encode())
         digest.update(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
     return digest.hexdigest()
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a number"
-
-
-def _more(number: int) -> str:
-    return f" and {number} more" if number > 0 else ""

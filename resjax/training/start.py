@@ -11,15 +11,8 @@ from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
 from resjax.models.summary import variable_shapes
-from resjax.runs.weights import (
-    Header,
-    paths,
-    read_header,
-    read_weights,
-    refuse_broken,
-    refuse_other_function,
-    refuse_other_tensors,
-)
+from resjax.runs.matching import refuse_broken, refuse_other_function, refuse_other_tensors
+from resjax.runs.weights import Header, paths, read_header, read_weights
 
 HEAD = "params/head/"
 

@@ -16,7 +16,7 @@ from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.probes import record
 from resjax.report.runs import read_runs
-from resjax.runs import checkpoint, claims, doctor, left_out, rundir, weights
+from resjax.runs import checkpoint, claims, doctor, left_out, matching, rundir, weights
 from resjax.runs.groups import begun_with
 from resjax.runs.ledger import read_ledger
 from resjax.runs.loop import train_and_evaluate
@@ -148,7 +148,7 @@ def shapes():
 def header(run):
     """As a run looks at it that is to start from these weights."""
     found = weights.read_header(run)
-    weights.refuse_other_tensors(found.shapes, shapes(), "it", "fetch it again")
+    matching.refuse_other_tensors(found.shapes, shapes(), "it", "fetch it again")
     about = dataclasses.replace(found.about, config=None)
     return flatten(found.about.config), about, found.shapes
 
