@@ -23,7 +23,7 @@ from resjax.interop.recognise import Recognised, recognise
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk, rundir
 from resjax.runs.matching import broken, refuse_broken, refuse_other_tensors
 from resjax.runs.weights import (
     FILE,
@@ -189,7 +189,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
             "tensors": imported.tensors,
             "notes": list(imported.notes),
         }
-        rundir.write_json(directory / rundir.IMPORTED_FILE, said)
+        disk.write_json(directory / rundir.IMPORTED_FILE, said)
         rundir.begin_run(directory, config)
 
 

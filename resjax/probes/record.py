@@ -15,7 +15,7 @@ from resjax.config.naming import run_id
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.probes.table import PROBES, chosen
-from resjax.runs import checkpoint, rundir, weights
+from resjax.runs import checkpoint, disk, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
 from resjax.training import hosts
 from resjax.training.feeds import Feed, make_feed
@@ -122,7 +122,7 @@ class Recorder:
             self.batches = _batches(self.names, feed, plan.config.eval.probe_examples)
         if hosts.is_first() and self.path.exists():
             kept = (line for line in self._lines() if line["step"] <= evaluated)
-            rundir.write_lines(self.path, kept)
+            disk.write_lines(self.path, kept)
 
     def record(self, model: ResNet, state: TrainState, step: int) -> None:
         """Probes the network that was just evaluated; every host does, and the first one writes."""
@@ -133,11 +133,11 @@ class Recorder:
             self.names, model, variables, self.batches, lambda _: self.between(), self.loss
         )
         if hosts.is_first():
-            rundir.append_line(self.path, {"step": step, **as_lists(found)})
+            disk.append_line(self.path, {"step": step, **as_lists(found)})
 
     def _lines(self) -> list[dict[str, Any]]:
         try:
-            return rundir.read_lines(self.path)
+            return disk.read_lines(self.path)
         except ConfigError as error:
             reason = str(error).partition("; ")[0]
             raise ConfigError(f"{reason}; remove it, and the run goes on without it") from None

@@ -10,7 +10,7 @@ from resjax.probes.table import PROBES
 from resjax.report.arms import label
 from resjax.report.figures import save
 from resjax.report.styles import LIGHT, MATPLOTLIB_LINES
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def write_probed(probed: Probed, directory: Path) -> list[Path]:
     for name in probed.found:
         draw = by_block if PROBES[name].by_block else loss_surface
         figures += save(draw(probed, name), directory / name)
-    rundir.write_json(directory / "probes.json", probed.recorded())
+    disk.write_json(directory / "probes.json", probed.recorded())
     return figures
 
 

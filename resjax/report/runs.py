@@ -7,7 +7,7 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.config.naming import deciding_keys
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.runs.ledger import Ledger, read_ledger
 from resjax.runs.summary import Summary, read_summary
 
@@ -115,7 +115,7 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
                     keys,
                     read_summary(directory),
                     rundir.read_metrics(directory) if curve.exists() else [],
-                    rundir.read_json(manifest) if manifest.exists() else {},
+                    disk.read_json(manifest) if manifest.exists() else {},
                     ledger,
                 )
             )

@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from resjax.config import ConfigError
-from resjax.runs import room, rundir
+from resjax.runs import disk, room
 from resjax.training import hosts
 from resjax.training.parallel import Parallel
 
@@ -90,7 +90,7 @@ def verified(path: Path) -> Facts:
       Damaged: naming the file that is not.
     """
     try:
-        content = rundir.read_json(path / FACTS)
+        content = disk.read_json(path / FACTS)
         written = content.pop("files")
         facts = Facts(**content)
     except ConfigError as error:
@@ -271,7 +271,7 @@ class Checkpoints:
                 return
             files = sorted(file for file in path.rglob("*") if file.is_file())
             digests = {file.relative_to(path).as_posix(): _sha256(file) for file in files}
-            rundir.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})
+            disk.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})
         self._prune(facts)
 
     def _prune(self, newest: Facts) -> None:

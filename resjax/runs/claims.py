@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.runs import rundir
+from resjax.runs import disk
 
 FILE = "claim.json"
 
@@ -161,13 +161,13 @@ def _write(path: Path, token: str) -> None:
     """Writes a claim to a file that is not there yet."""
     content = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "token": token}
     with path.open("x", encoding="utf-8") as file:
-        file.write(rundir.sealed_text(content))
+        file.write(disk.sealed_text(content))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     """Content of a claim, empty if it is damaged or being written; None if there is none."""
     try:
-        return rundir.read_json(path)
+        return disk.read_json(path)
     except ConfigError:
         return {} if path.exists() else None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, matching, rundir, weights
+from resjax.runs import checkpoint, claims, disk, matching, rundir, weights
 from resjax.runs.rundir import PROBES_FILE
 from resjax.runs.summary import read_summary
 
@@ -109,13 +109,13 @@ def _complaint(run: Path) -> str | None:
         rundir.read_config(run)
         for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
             if (run / name).exists():
-                rundir.read_json(run / name)
+                disk.read_json(run / name)
         if (run / "result.json").exists():
             read_summary(run)
             rundir.read_metrics(run)
         for name in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
             if (run / name).exists():
-                rundir.read_lines(run / name)
+                disk.read_lines(run / name)
         if rundir.run_state(run) == rundir.DONE:
             _refuse_cut(run / PROBES_FILE)
         _refuse_incomplete(run)
@@ -129,14 +129,14 @@ def _complaint(run: Path) -> str | None:
 def _refuse_incomplete(run: Path) -> None:
     """Raises ConfigError if a file that a run in its state must have is missing or incomplete."""
     state, sealed = rundir.run_state(run), {}
-    if state == rundir.DONE and "metrics_sha256" in rundir.read_json(run / "result.json"):
+    if state == rundir.DONE and "metrics_sha256" in disk.read_json(run / "result.json"):
         # A result without it is of an early version, which may have sealed no files.
-        sealed = rundir.read_json(run / "manifest.json").get("files", {})
+        sealed = disk.read_json(run / "manifest.json").get("files", {})
     if (weights.FILE in sealed or state == rundir.IMPORTED) and not (run / weights.FILE).exists():
         raise ConfigError(f"{run / weights.FILE} is missing")
     for name in sealed:
         if (run / name).exists():  # timing.jsonl may be gone; see `_mend`
-            rundir.refuse_other_file(run / name, sealed[name])
+            disk.refuse_other_file(run / name, sealed[name])
 
 
 def _refuse_cut(path: Path) -> None:
@@ -147,7 +147,7 @@ def _refuse_cut(path: Path) -> None:
 
 def _last_event(run: Path) -> dict:
     try:
-        return (rundir.read_lines(run / "timing.jsonl") or [{}])[-1]
+        return (disk.read_lines(run / "timing.jsonl") or [{}])[-1]
     except ConfigError:
         return {}
 

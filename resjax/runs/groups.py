@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk, rundir
 from resjax.training.lanes import Lanes
 from resjax.training.plan import Plan
 from resjax.training.plans import Plans, kind_of
@@ -30,7 +30,7 @@ def begun_with(directory: Path) -> tuple[int, ...] | None:
         return None
     seed = rundir.read_config(directory)["seed"]
     try:
-        execution = rundir.read_json(directory / "manifest.json").get("execution", {})
+        execution = disk.read_json(directory / "manifest.json").get("execution", {})
     except ConfigError:
         _, facts, _ = checkpoint.newest(directory)
         if facts is None:

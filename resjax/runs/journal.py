@@ -10,7 +10,7 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.runs import rundir, weights
+from resjax.runs import disk, rundir, weights
 from resjax.runs.checkpoint import Facts
 from resjax.runs.events import WRITERS, Writer, as_arrays
 from resjax.runs.left_out import number_left_out
@@ -76,9 +76,9 @@ class Journal:
     def begin(self) -> None:
         """Makes the files agree with the position, whatever an earlier attempt left in them."""
         if self.first:
-            rundir.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
+            disk.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
             self._note_death()
-            rundir.write_lines(self.directory / "metrics.jsonl", self.at.lines)
+            disk.write_lines(self.directory / "metrics.jsonl", self.at.lines)
             for name in self.plan.config.log.writers:
                 self.writers.append(WRITERS[name](self.directory, self.plan.config))
                 for line in self.at.lines:
@@ -90,7 +90,7 @@ class Journal:
         """Notes that the run is done, and seals its files in the manifest."""
         self.note("done")
         names = ("timing.jsonl", weights.FILE) if self.first else ()
-        files = {name: rundir.seal(self.directory / name) for name in names}
+        files = {name: disk.seal(self.directory / name) for name in names}
         self.write_manifest(seconds=self.at.seconds, files=files)
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Journal:
     def add(self, line: dict[str, Any], state: TrainState) -> None:
         """Adds the line of an evaluation, which was of this state."""
         if self.first:
-            rundir.append_line(self.directory / "metrics.jsonl", line)
+            disk.append_line(self.directory / "metrics.jsonl", line)
         arrays = as_arrays(state.evaluated()) if self.plan.config.log.histograms else {}
         for writer in self.writers:
             writer.add(line)
@@ -124,7 +124,7 @@ class Journal:
         line = {"event": event, "at": self.noted_at, "step": self.at.step, **spent}
         if self.first:
             counted = sum(self.at.seconds.values())
-            rundir.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
+            disk.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
 
     def _note_death(self) -> None:
         """Notes what the attempt before spent after its last note, if it was killed.
@@ -135,12 +135,12 @@ class Journal:
         if not last.get("noted_at"):
             return
         try:
-            line = (rundir.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
+            line = (disk.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
         except ConfigError:  # there is none
             return
         if line.get("at") == last["noted_at"] and line["event"] != "stopped":
             seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
-            rundir.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
+            disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
     def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
         """Tells the observer how far the run is, and at times other processes: `progress.json`."""
@@ -178,7 +178,7 @@ class Journal:
             **self.sizes,
             **more,
         }
-        rundir.write_json(self.directory / "manifest.json", manifest)
+        disk.write_json(self.directory / "manifest.json", manifest)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

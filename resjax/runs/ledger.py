@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk, rundir
 
 DECIMALS = 6
 """Decimals of a second that are kept; sums of many lines are no more exact than that."""
@@ -58,7 +58,7 @@ class Ledger:
 def read_ledger(run: Path) -> Ledger | None:
     """The cost of a run, whatever its state; None if its times are not all on disk, or damaged."""
     try:
-        lines = rundir.read_lines(run / "timing.jsonl")
+        lines = disk.read_lines(run / "timing.jsonl")
     except ConfigError:
         return None
     begun = [line for line in lines if line["event"] == "begun"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from resjax.runs import rundir
+from resjax.runs import disk
 
 FILE = "left_out.json"
 """File with {split: {image: complaint}}; it exists if there are any."""
@@ -21,7 +21,7 @@ def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> 
     listed = {split: images for split, images in listed.items() if images}
     if listed == before:
         return None
-    rundir.write_json(directory / FILE, listed)
+    disk.write_json(directory / FILE, listed)
     counts = " and ".join(f"{len(images)} of {split}" for split, images in listed.items())
     name, why = next(iter(next(iter(listed.values())).items()))
     return (
@@ -38,4 +38,4 @@ def number_left_out(directory: Path) -> dict[str, dict[str, int]]:
 
 def _listed(directory: Path) -> dict[str, dict[str, str]]:
     path = directory / FILE
-    return rundir.read_json(path) if path.exists() else {}
+    return disk.read_json(path) if path.exists() else {}

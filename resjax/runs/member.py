@@ -11,7 +11,7 @@ from typing import Any
 
 from resjax.config import ConfigError, differences, message_of
 from resjax.config.naming import run_id
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk
 from resjax.runs.checkpoint import Checkpoints, Facts
 from resjax.runs.claims import Claim, Claimed
 from resjax.runs.journal import Journal, Position
@@ -177,7 +177,7 @@ class Member:
         self.failure = failure
         self.stopped(failure)
         if hosts.is_first():
-            rundir.write_text(self.directory / "error.txt", f"{failure}\n")
+            disk.write_text(self.directory / "error.txt", f"{failure}\n")
 
     def stopped(self, error: Exception) -> None:
         """Notes what ended the run."""

@@ -19,14 +19,9 @@ result.json    written last and atomically: it exists only if the run is done
 Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
-import contextlib
-import hashlib
-import json
-import math
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ml_collections import ConfigDict
 from packaging.version import Version
@@ -34,6 +29,7 @@ from packaging.version import Version
 import resjax
 from resjax.config import ConfigError, defaults, differences, flatten
 from resjax.config.naming import deciding_keys
+from resjax.runs import disk
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
@@ -51,11 +47,6 @@ LEFT_BY_RUNS = (
 
 LAYOUT = 1
 """Version of a run's files; raised when an earlier version of resjax could misunderstand them."""
-
-DIGEST = "sha256"
-"""Key of an object's digest, named after the algorithm of whose output that is the start."""
-
-DIGEST_LENGTH = 16
 
 
 def run_state(directory: Path) -> str:
@@ -113,7 +104,7 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
     (directory / "error.txt").unlink(missing_ok=True)
     if run_state(directory) == ABSENT:
         made_by = {"layout": LAYOUT, "resjax": resjax.__version__}
-        write_json(directory / "config.json", made_by | flatten(config))
+        disk.write_json(directory / "config.json", made_by | flatten(config))
     for partial in partial_files(directory):
         partial.unlink()
 
@@ -198,7 +189,7 @@ def read_config(directory: Path) -> dict[str, Any]:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
     """
     path = directory / "config.json"
-    content = read_json(path)
+    content = disk.read_json(path)
     layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
     if layout > LAYOUT or Version(made_by) > Version(resjax.__version__):
         raise ConfigError(
@@ -208,63 +199,10 @@ def read_config(directory: Path) -> dict[str, Any]:
     return defaults() | content
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-      ConfigError: if it is missing or damaged.
-    """
-    try:
-        return opened(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file; a last line that was cut off is left out.
-
-    Raises:
-      ConfigError: if the file is missing or damaged.
-    """
-    try:
-        return list(map(opened, _lines(path.read_bytes())))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _lines(content: bytes) -> list[bytes]:
-    """Lines of a file, without the rest of a last one whose writing was cut off.
-
-    A whole object and one byte after it are no such rest: the newline was changed.
-    """
-    *lines, rest = content.split(b"\n")
-    with contextlib.suppress(ValueError):
-        opened(rest[:-1])
-        lines.append(rest)
-    return lines
-
-
-def mend_lines(path: Path, instead: dict[str, Any]) -> None:
-    """Puts an object in the place of each damaged line of a JSON lines file, if there are any."""
-    try:
-        lines = _lines(path.read_bytes())
-    except FileNotFoundError:
-        return
-    kept, damaged = [], False
-    for line in lines:
-        try:
-            kept.append(opened(line))
-        except ValueError:
-            kept.append(instead)
-            damaged = True
-    if damaged:
-        write_lines(path, kept)
-
-
 def write_result(directory: Path, result: dict[str, Any]) -> None:
     """Writes `result.json`, with the digest of `metrics.jsonl`: the run is done."""
-    seal = {"metrics_sha256": _file_digest(directory / "metrics.jsonl")}
-    write_json(directory / "result.json", result | seal)
+    seal = {"metrics_sha256": disk.file_digest(directory / "metrics.jsonl")}
+    disk.write_json(directory / "result.json", result | seal)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
@@ -273,11 +211,11 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     Raises:
       ConfigError: if the file is missing or damaged.
     """
-    path, lines = directory / "metrics.jsonl", read_lines(directory / "metrics.jsonl")
+    path, lines = directory / "metrics.jsonl", disk.read_lines(directory / "metrics.jsonl")
     if run_state(directory) == DONE:
-        expected = read_json(directory / "result.json").get("metrics_sha256")
-        if expected and _file_digest(path) != expected:
-            raise _unreadable(path, ValueError("it is not that of result.json"))
+        expected = disk.read_json(directory / "result.json").get("metrics_sha256")
+        if expected and disk.file_digest(path) != expected:
+            raise disk.unreadable(path, ValueError("it is not that of result.json"))
     return lines
 
 
@@ -289,127 +227,14 @@ def read_failure(directory: Path) -> str:
         return f"error.txt cannot be read: {error.strerror}"
 
 
-def seal(path: Path) -> dict[str, Any]:
-    """The size and digest of a file, for `refuse_other_file` to compare it with."""
-    return {"bytes": path.stat().st_size, DIGEST: _file_digest(path)}
-
-
-def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless a file begins with what was in it when it was sealed."""
-    if _file_digest(path, sealed["bytes"]) != sealed[DIGEST]:
-        raise _unreadable(path, ValueError("it is not what the run wrote"))
-
-
-def _file_digest(path: Path, size: int = -1) -> str:
-    """The SHA-256 of a file, or of its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(size)).hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """Adds its digest to an object, and puts null for numbers that are not finite."""
-    content = _finite(content)
-    return {**content, DIGEST: _digest(content)}
-
-
-def opened(text: str | bytes) -> dict[str, Any]:
-    """The object in a text, without its digest.
-
-    Raises:
-      ValueError: if the text is no object, or the digest is not the object's.
-    """
-    try:
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-        if DIGEST not in content:
-            raise ValueError("it has no digest, as those of early versions have none")
-        if content.pop(DIGEST) != _digest(content):
-            raise ValueError("its digest is not that of its content")
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    return content
-
-
-def _digest(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
-
-
-def _unreadable(path: Path, error: Exception) -> ConfigError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return ConfigError(
-        f"cannot read {path} ({reason}); resjax doctor {path.parent} says what to do"
-    )
-
-
 def write_progress(directory: Path, progress: dict[str, Any]) -> None:
     """Writes how far a run is, for other processes to read."""
-    write_text(directory / "progress.json", sealed_text(progress), durable=False)
+    disk.write_text(directory / "progress.json", disk.sealed_text(progress), durable=False)
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
     """Reads the progress that was written last; empty if it is missing or damaged."""
     try:
-        return read_json(directory / "progress.json")
+        return disk.read_json(directory / "progress.json")
     except ConfigError:
         return {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is either whole or not there; numbers that are not finite become null."""
-    write_text(path, sealed_text(content))
-
-
-def sealed_text(content: dict[str, Any]) -> str:
-    """Formats an object with its digest as JSON."""
-    return json.dumps(sealed(content), indent=2, allow_nan=False) + "\n"
-
-
-def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
-    """Writes a JSON lines file that is either whole or not there."""
-    write_text(path, "".join(map(_line, contents)))
-
-
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one object to a JSON lines file, in place of a last line whose writing was cut off."""
-    with path.open("ab+") as file:
-        _cut_last_line(file)
-        file.write(_line(content).encode())
-
-
-def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Writes a file that is either whole or not there; `durable` even if the machine goes down."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _line(content: dict[str, Any]) -> str:
-    return json.dumps(sealed(content), allow_nan=False) + "\n"
-
-
-def _cut_last_line(file: BinaryIO) -> None:
-    """Cuts a file off after its last newline."""
-    end = file.seek(0, os.SEEK_END)
-    if not end:
-        return
-    file.seek(end - 1)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

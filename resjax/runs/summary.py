@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.runs import rundir
+from resjax.runs import disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_summary(directory: Path) -> Summary:
       ConfigError: if it is damaged.
     """
     path = directory / "result.json"
-    content = rundir.read_json(path)
+    content = disk.read_json(path)
     fields = dataclasses.fields(Summary)
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     if missing := ", ".join(sorted(needed - content.keys())):

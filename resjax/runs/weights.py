@@ -26,7 +26,7 @@ from resjax.config import (
     message_of,
     refuse_unknown,
 )
-from resjax.runs import room, rundir
+from resjax.runs import disk, room, rundir
 
 FILE = "weights.safetensors"
 
@@ -106,7 +106,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
     tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
     about = dataclasses.asdict(weights.about) | {"config": flatten(weights.about.config)}
-    metadata = {METADATA: json.dumps(rundir.sealed(about | {TENSORS: _digest(tensors)}))}
+    metadata = {METADATA: json.dumps(disk.sealed(about | {TENSORS: _digest(tensors)}))}
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
 
 
@@ -142,7 +142,7 @@ def read_weights(path: Path | str) -> Weights:
             raise ConfigError(f"{path} is damaged: {message_of(error)}") from None
     fields = json.loads(metadata[METADATA])
     # Early versions had a digest of the tensors alone, the earliest beside the rest.
-    digest = fields.get(TENSORS) or metadata.get(rundir.DIGEST) or fields.get(rundir.DIGEST)
+    digest = fields.get(TENSORS) or metadata.get(disk.DIGEST) or fields.get(disk.DIGEST)
     if _digest(tensors) != digest:
         raise ConfigError(f"{path} is damaged: its tensors have not the SHA-256 that it says")
     mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
@@ -234,7 +234,7 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
     try:
         fields = json.loads(metadata[METADATA])
         if TENSORS in fields:
-            fields = rundir.opened(metadata[METADATA])
+            fields = disk.opened(metadata[METADATA])
         return About(
             config_of(fields["config"]),
             tuple(map(str, fields["class_names"])),

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, type_and_message
-from resjax.runs import claims, room, rundir
+from resjax.runs import claims, disk, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of
 from resjax.runs.loop import Diverged, train_side_by_side
@@ -184,7 +184,7 @@ def _crashed(directory: Path, error: BaseException) -> Outcome:
     reason = type_and_message(error)
     if hosts.is_first():
         trace = "".join(traceback.format_exception(error))
-        rundir.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+        disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
     return Outcome(directory, None, reason)
 
 

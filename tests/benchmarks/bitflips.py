@@ -18,7 +18,7 @@ from typing import Any
 
 from resjax.cli.main import main as resjax
 from resjax.config import ConfigError
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.runs.loop import train_and_evaluate
 from tests.durability.test_bits import FILES, TRUST, config_of, examined, make_runs, outcomes
 
@@ -51,7 +51,7 @@ def go_on(run: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         copy = Path(directory, "run")
         shutil.copytree(run, copy)
         train_and_evaluate(config_of({}), copy)
-        result = rundir.read_json(copy / "result.json")
+        result = disk.read_json(copy / "result.json")
         del result["seconds"]
         return result, rundir.read_metrics(copy)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resjax.config.naming import run_id
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import experiment, grid
 
@@ -60,7 +60,7 @@ def write_grid(workdir: Path, runs: int) -> None:
         real = Path(directory, "run")
         train_and_evaluate(config, real)
         rewritten = shutil.ignore_patterns("config.json")
-        manifest, result = (rundir.read_json(real / f"{n}.json") for n in ("manifest", "result"))
+        manifest, result = (disk.read_json(real / f"{n}.json") for n in ("manifest", "result"))
         lines, chance = rundir.read_metrics(real), random.Random(0)
         for name, own in configs_of_grid(runs).items():
             target = workdir / name
@@ -68,8 +68,8 @@ def write_grid(workdir: Path, runs: int) -> None:
             (target / "result.json").unlink()
             factor = chance.uniform(0.5, 1.0) * own.model.depth / 56
             rundir.begin_run(target, own)
-            rundir.write_json(target / "manifest.json", manifest | {"run": run_id(own)})
-            rundir.write_lines(
+            disk.write_json(target / "manifest.json", manifest | {"run": run_id(own)})
+            disk.write_lines(
                 target / "metrics.jsonl", [line | _scaled(line, factor) for line in lines]
             )
             rundir.write_result(target, result | _scaled(result, factor))

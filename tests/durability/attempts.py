@@ -141,7 +141,7 @@ INSTANTS = {
         "resjax.runs.checkpoint.Checkpoints.save", lambda *_: True, "after",
     ),
     "a state is written and not sealed": (
-        "resjax.runs.rundir.write_json", lambda path, _: path.name == FACTS, "before",
+        "resjax.runs.disk.write_json", lambda path, _: path.name == FACTS, "before",
     ),
     "a seal is written and not in its place": (
         "pathlib.Path.replace", lambda _, target: target.name == FACTS, "before",
@@ -153,7 +153,7 @@ INSTANTS = {
         "shutil.rmtree", lambda path, *_: Path(path).parent.name == DIRECTORY, "before",
     ),
     "a line is half written": (
-        "resjax.runs.rundir.append_line", lambda path, _: path.name == METRICS, "within",
+        "resjax.runs.disk.append_line", lambda path, _: path.name == METRICS, "within",
     ),
     "a result is written and not in its place": (
         "pathlib.Path.replace", lambda _, target: target.name == "result.json", "before",

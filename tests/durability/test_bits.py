@@ -16,7 +16,7 @@ from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.probes import record
 from resjax.report.runs import read_runs
-from resjax.runs import checkpoint, claims, doctor, left_out, matching, rundir, weights
+from resjax.runs import checkpoint, claims, disk, doctor, left_out, matching, rundir, weights
 from resjax.runs.groups import begun_with
 from resjax.runs.ledger import read_ledger
 from resjax.runs.loop import train_and_evaluate
@@ -78,11 +78,11 @@ def make_runs(directory):
         shutil.copytree(runs["cut"], runs[kind])
     told = [path.relative_to(runs["cut"]) / checkpoint.FACTS for path in found]
     for path in (runs["beside"] / name for name in ("manifest.json", *told)):
-        content = rundir.read_json(path)
+        content = disk.read_json(path)
         content["execution"]["side_by_side"] = [0, 1]
-        rundir.write_json(path, content)
+        disk.write_json(path, content)
     claim = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
-    rundir.write_json(runs["claimed"] / claims.FILE, claim)
+    disk.write_json(runs["claimed"] / claims.FILE, claim)
     return runs
 
 
@@ -174,7 +174,7 @@ def probed(run):
 
 
 def lines(name):
-    return lambda run: rundir.read_lines(run / name)
+    return lambda run: disk.read_lines(run / name)
 
 
 def owner(run):
@@ -191,7 +191,7 @@ def held(run):
 def taken(run):
     """Without locks, as on a storage that has none."""
     claims._take(claims.Claim(run, "ours"), locked=False)
-    return rundir.read_json(run / claims.FILE)
+    return disk.read_json(run / claims.FILE)
 
 
 def same_config(run):

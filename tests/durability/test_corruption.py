@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.runs import checkpoint, doctor, rundir
+from resjax.runs import checkpoint, disk, doctor, rundir
 from resjax.runs.loop import train_and_evaluate
 from tests.durability.attempts import TINY
 
@@ -42,7 +42,7 @@ def corrupt(run, chance):
 
 
 def outcome(run):
-    result = rundir.read_json(run / "result.json")
+    result = disk.read_json(run / "result.json")
     del result["seconds"]
     return result, rundir.read_metrics(run)
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from tests.durability.attempts import Attempts
 from tests.durability.test_kill import arrays
 from tests.training.test_hosts import free_port, resjax
@@ -60,13 +60,13 @@ def test_two_hosts_of_which_one_is_asked_to_end_leave_at_the_same_step_and_go_on
     assert [code for *_, code in ended] == [75, 75], ended
     assert all("go on with: resjax sweep" in error for _, error, _ in ended)
     run = next(tmp_path.glob("*/config.json")).parent
-    stopped = rundir.read_lines(run / "timing.jsonl")[-1]
+    stopped = disk.read_lines(run / "timing.jsonl")[-1]
     assert (stopped["event"], stopped["why"]) == ("stopped", "another host")
     assert stopped["step"] < STEPS
     for process in (again := start()):
         process.communicate(timeout=300)
     assert [process.returncode for process in again] == [0, 0]
-    begun = [line["step"] for line in rundir.read_lines(run / "timing.jsonl")
+    begun = [line["step"] for line in disk.read_lines(run / "timing.jsonl")
              if line["event"] == "begun"]  # fmt: skip
     assert begun == [0, stopped["step"]]
     steps = [line["step"] for line in rundir.read_metrics(run)]

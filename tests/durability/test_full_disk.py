@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk, rundir
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.room import NoRoom
 from resjax.sweeps.local import run_sweep
@@ -66,14 +66,14 @@ class Silent:
 
 def lines(number, monkeypatch):
     """A lack of room as the system tells it, where a line is written."""
-    append = rundir.append_line
+    append = disk.append_line
 
     def fail(path, content):
         if content.get("event") == "evaluated":
             raise OSError(number, os.strerror(number))
         append(path, content)
 
-    monkeypatch.setattr(rundir, "append_line", fail)
+    monkeypatch.setattr(disk, "append_line", fail)
 
 
 def tensors(number, monkeypatch):

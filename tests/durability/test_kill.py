@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk, rundir
 from tests.data.pictures import picture
 from tests.durability.attempts import INSTANTS, Attempts
 
@@ -62,7 +62,7 @@ def assert_same_end(run, expected):
     for name, array in state.items():
         np.testing.assert_array_equal(array, expected_state[name], name)
     assert (run / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
-    results = [rundir.read_json(path / "result.json") for path in (run, expected)]
+    results = [disk.read_json(path / "result.json") for path in (run, expected)]
     for result in results:
         del result["seconds"]
     assert results[0] == results[1]
@@ -91,7 +91,7 @@ def killed(attempt, keys, run, kill, **options):
 
 def begun(run):
     """The steps at which a run was begun."""
-    lines = rundir.read_lines(run / "timing.jsonl")
+    lines = disk.read_lines(run / "timing.jsonl")
     return [line["step"] for line in lines if line["event"] == "begun"]
 
 
@@ -146,5 +146,5 @@ def test_a_group_killed_between_its_runs_ends_with_the_same_bits(zygote, tmp_pat
     assert status == 0, told[-1]
     for seed in SEEDS:
         assert_same_end(cut / str(seed), whole / str(seed))
-        manifest = rundir.read_json(cut / str(seed) / "manifest.json")
+        manifest = disk.read_json(cut / str(seed) / "manifest.json")
         assert manifest["execution"]["side_by_side"] == SEEDS

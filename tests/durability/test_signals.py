@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk, rundir
 from tests.durability.attempts import Attempts
 from tests.durability.test_kill import TWO_DEVICES, assert_same_end
 
@@ -61,7 +61,7 @@ def test_a_signal_ends_a_run_within_seconds_and_loses_no_step(
     assert status == UNFINISHED, told[-1]
     assert time.monotonic() - seen[0] < 10
     assert rundir.run_state(run) == rundir.UNFINISHED
-    last = rundir.read_lines(run / "timing.jsonl")[-1]
+    last = disk.read_lines(run / "timing.jsonl")[-1]
     assert (last["event"], last["why"]) == ("stopped", signal.Signals(number).name)
     assert step <= last["step"] < 30
     status, told = attempt(KEYS, run)
@@ -118,7 +118,7 @@ def test_a_group_on_two_devices_that_is_asked_to_end_loses_no_step_of_any_run(zy
         assert status == UNFINISHED, told[-1]
         runs = [cut / str(seed) for seed in PAIR]
         assert {rundir.run_state(run) for run in runs} == {rundir.UNFINISHED}
-        stops = [rundir.read_lines(run / "timing.jsonl")[-1] for run in runs]
+        stops = [disk.read_lines(run / "timing.jsonl")[-1] for run in runs]
         assert {(stop["event"], stop["why"]) for stop in stops} == {("stopped", "SIGTERM")}
         [reached] = {stop["step"] for stop in stops}
         assert step <= reached < 20
@@ -133,10 +133,10 @@ def test_a_group_on_two_devices_that_is_asked_to_end_loses_no_step_of_any_run(zy
         assert_same_end(cut / str(seed), whole / str(seed))
         probes = [(run / str(seed) / "probes.jsonl").read_bytes() for run in (cut, whole)]
         assert probes[0] == probes[1]
-        execution = rundir.read_json(cut / str(seed) / "manifest.json")["execution"]
+        execution = disk.read_json(cut / str(seed) / "manifest.json")["execution"]
         assert (execution["devices"], execution["side_by_side"]) == (2, PAIR)
     for name in ("metrics.jsonl", "probes.jsonl"):  # after 10 steps
-        got, expected = (rundir.read_lines(run / name)[0] for run in (whole / str(PAIR[1]), alone))
+        got, expected = (disk.read_lines(run / name)[0] for run in (whole / str(PAIR[1]), alone))
         assert_close(got, expected)
 
 

@@ -10,7 +10,8 @@ from resjax.config import ConfigError, default_config
 from resjax.interop.importing import import_file
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.runs.rundir import begin_run, write_json
+from resjax.runs.disk import write_json
+from resjax.runs.rundir import begin_run
 from resjax.runs.weights import About, Weights, paths, unflatten, write_weights
 from tests.interop.peers import ForCifar, randomised, torch
 

@@ -13,7 +13,7 @@ from resjax.config.naming import run_id
 from resjax.probes.gradients import gradients
 from resjax.probes.record import probe_run
 from resjax.probes.table import PROBES
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk
 from resjax.runs.loop import train_and_evaluate
 from resjax.training.feeds import make_feed
 from resjax.training.plan import make_plan
@@ -38,7 +38,7 @@ def test_a_run_that_is_probed_has_the_bits_and_the_name_of_one_that_is_not(dense
     files = [tmp_path / run / "metrics.jsonl" for run in ("without", "with")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert not (tmp_path / "without" / "probes.jsonl").exists()
-    lines = rundir.read_lines(tmp_path / "with" / "probes.jsonl")
+    lines = disk.read_lines(tmp_path / "with" / "probes.jsonl")
     assert [line["step"] for line in lines] == [10, 20]
     assert set(lines[0]) == {"step", "gradients", "branches"}  # there are no gates
     assert len(lines[0]["gradients"]["input"]) == 4
@@ -53,7 +53,7 @@ def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatc
     train_and_evaluate(dense, tmp_path / "whole")
     dense.checkpoint.seconds = 0.0
 
-    append = rundir.append_line
+    append = disk.append_line
 
     def append_and_end(path, line):
         """The process ends when the last evaluation is made and does not count yet."""
@@ -61,13 +61,13 @@ def test_lines_beyond_the_checkpoint_are_not_doubled(dense, tmp_path, monkeypatc
         if path.name == "probes.jsonl" and line["step"] == 20:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(rundir, "append_line", append_and_end)
+    monkeypatch.setattr(disk, "append_line", append_and_end)
     with pytest.raises(KeyboardInterrupt):
         train_and_evaluate(dense, tmp_path / "cut")
-    left = rundir.read_lines(tmp_path / "cut" / "probes.jsonl")
+    left = disk.read_lines(tmp_path / "cut" / "probes.jsonl")
     assert [line["step"] for line in left] == [10, 20]
     assert checkpoint.newest(tmp_path / "cut")[1].evaluated == 10
-    monkeypatch.setattr(rundir, "append_line", append)
+    monkeypatch.setattr(disk, "append_line", append)
     train_and_evaluate(dense, tmp_path / "cut")
     files = [tmp_path / run / "probes.jsonl" for run in ("whole", "cut")]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -89,7 +89,7 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert "at step 20: 4 blocks, by the first 40 examples" in out
     assert any(line.split()[:2] == ["gradients", "input"] for line in out.splitlines())
     directory = tmp_path / "run" / "probes" / "20"
-    content = rundir.read_json(directory / "probes.json")
+    content = disk.read_json(directory / "probes.json")
     drawn = set(PROBES) - {"gates"}
     assert set(content["probes"]) == drawn
     assert {path.stem for path in directory.glob("*.svg")} == drawn

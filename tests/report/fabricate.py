@@ -3,7 +3,7 @@
 import numpy as np
 
 from resjax.config import default_config
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 
 SHORTCUTS = ("none", "identity", "projection_all")
 
@@ -13,7 +13,7 @@ def write_run(workdir, name, error, epochs=3, **keys):
     directory = begin_run(workdir, name, **keys)
     for epoch in range(1, epochs + 1):
         train = 1 - epoch * (1 - error) / epochs
-        rundir.append_line(
+        disk.append_line(
             directory / "metrics.jsonl",
             {"step": epoch, "epoch": epoch, "train_error": train, "test_error": train + 0.01},
         )
@@ -34,7 +34,7 @@ def begin_run(workdir, name, **keys):
         "devices": {"platform": "cpu", "kind": "cpu", "count": 1},
         "data": {"name": config.data.name, "fingerprint": "f00d", "train": 1437, "test": 360},
     }
-    rundir.write_json(directory / "manifest.json", manifest)
+    disk.write_json(directory / "manifest.json", manifest)
     note(directory, "begun", counted=0.0, devices=1)
     return directory
 
@@ -43,13 +43,13 @@ def end_run(directory, content):
     """Its result, whose seconds are all that it has spent."""
     seconds = content["seconds"]
     note(directory, "done", sum(seconds.values()), **seconds)
-    rundir.write_json(directory / "result.json", content)
+    disk.write_json(directory / "result.json", content)
 
 
 def note(directory, event, counted, **more):
     """Adds a line to the times of a run."""
     line = {"event": event, "compile": 0.0, "train": 0.0, "eval": 0.0, "counted": counted, **more}
-    rundir.append_line(directory / "timing.jsonl", line)
+    disk.append_line(directory / "timing.jsonl", line)
 
 
 def result(error):
@@ -107,7 +107,7 @@ def _write_smooth_run(workdir, name, final, epochs, random, **keys):
         error = min(0.9, final + (0.9 - final) * left * (epoch < epochs))
         test = min(0.9, error + 0.025 + 0.004 * random.standard_normal())
         line = {"step": 23 * epoch, "epoch": epoch, "train_error": error, "test_error": test}
-        rundir.append_line(directory / "metrics.jsonl", line)
+        disk.append_line(directory / "metrics.jsonl", line)
     depth = keys["model__depth"]
     end_run(
         directory,

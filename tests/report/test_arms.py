@@ -4,7 +4,7 @@ from scipy import stats as scipy_stats
 
 from resjax.report.arms import compare, tables
 from resjax.report.runs import read_runs
-from resjax.runs import rundir
+from resjax.runs import disk
 from tests.report.fabricate import begin_run, write_run, write_sweep
 
 
@@ -42,7 +42,7 @@ def test_a_table_never_mixes_final_and_selected_numbers(tmp_path):
     best = {"selection": "best", "best_step": 2, "best_train_error": 0.3, "best_test_error": 0.4,
             "best_validation_error": 0.5, "validation_error": 0.6}  # fmt: skip
     path = directory / "result.json"
-    rundir.write_json(path, rundir.read_json(path) | best)
+    disk.write_json(path, disk.read_json(path) | best)
     found = {table.title: table.cells[0] for table in read(tmp_path)}
     assert set(found) == {"digits, eval.select=final", "digits, eval.select=best"}
     final, best = found["digits, eval.select=final"], found["digits, eval.select=best"]
@@ -58,7 +58,7 @@ def test_a_result_and_not_the_config_says_what_was_selected(tmp_path):
     directory = write_run(tmp_path, "b", 0.2, seed=1)
     path = directory / "result.json"
     more = {"selection": "best", "best_train_error": 0.3, "best_test_error": 0.4}
-    rundir.write_json(path, rundir.read_json(path) | more)
+    disk.write_json(path, disk.read_json(path) | more)
     assert len(read(tmp_path)) == 2
 
 

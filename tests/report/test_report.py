@@ -17,7 +17,7 @@ from resjax.cli.main import main
 from resjax.report import arms, figures, page, report, tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
-from resjax.runs import rundir
+from resjax.runs import disk
 from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
 
 VOID = {"meta", "link", "br", "line", "circle"}
@@ -143,8 +143,8 @@ def test_names_with_html_in_them_are_escaped(tmp_path):
     data = "fake:</script><script>alert(1)"
     directory = write_run(workdir, "<i>run", 0.1, data__name=data)
     write_run(workdir, "b", 0.1, data__name=data, model__activation="</script><script>alert(2)")
-    manifest = rundir.read_json(directory / "manifest.json")
-    rundir.write_json(directory / "manifest.json", manifest | {"<u>": "<s>"})
+    manifest = disk.read_json(directory / "manifest.json")
+    disk.write_json(directory / "manifest.json", manifest | {"<u>": "<s>"})
     page, _ = page_of(write_report(workdir))
     for wrong in ("<i>run", "<script>alert", "<u>", "<s>", "<b>&"):
         assert wrong not in page
@@ -267,8 +267,8 @@ def test_a_run_of_its_own_has_a_report(tmp_path):
 def test_a_manifest_tells_what_differs_between_runs(tmp_path):
     for seed, version in enumerate(("0.10.0", "0.10.2", "0.10.2")):
         directory = write_run(tmp_path, f"a{seed}", 0.1, seed=seed)
-        manifest = rundir.read_json(directory / "manifest.json")
-        rundir.write_json(directory / "manifest.json", manifest | {"versions": {"jax": version}})
+        manifest = disk.read_json(directory / "manifest.json")
+        disk.write_json(directory / "manifest.json", manifest | {"versions": {"jax": version}})
     page, _ = page_of(write_report(tmp_path))
     assert "0.10.0 (1 of 3 runs)<br>0.10.2 (2 of 3 runs)" in page
     assert "f00d" in page
@@ -310,7 +310,7 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
         compared = {
             kind: {"train_error": error / 2, "test_error": error} for kind, error in errors.items()
         }
-        rundir.write_json(path, rundir.read_json(path) | {"statistics": compared})
+        disk.write_json(path, disk.read_json(path) | {"statistics": compared})
     written = write_report(tmp_path)
     line = (
         "identity 20: train / test error % by statistics, "

@@ -8,7 +8,7 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 
@@ -60,10 +60,10 @@ def test_a_run_whose_config_is_gone_is_told_and_in_no_table(tmp_path, capsys):
 def test_a_result_of_a_later_version_is_read_and_one_that_lacks_a_field_refused(tmp_path):
     write_run(tmp_path, "a", 0.1)
     path = tmp_path / "a" / "result.json"
-    content = rundir.read_json(path)
-    rundir.write_json(path, content | {"invented_later": 0.1})
+    content = disk.read_json(path)
+    disk.write_json(path, content | {"invented_later": 0.1})
     assert read_runs(tmp_path)[0][0].summary.train_error == 0.1
-    rundir.write_json(path, {"train_error": 0.1})
+    disk.write_json(path, {"train_error": 0.1})
     with pytest.raises(ConfigError, match=r"lacks multiply_adds, params.*run it again"):
         read_runs(tmp_path)
 
@@ -73,11 +73,11 @@ def test_a_run_of_an_older_layout_is_reported(tmp_path):
     for seed in (0, 1):
         directory = write_run(tmp_path, f"a{seed}", 0.1, model__depth=20, seed=seed)
         config = {"model.depth": 20, "seed": seed, "model.gone": 3}
-        rundir.write_json(directory / "config.json", config)
+        disk.write_json(directory / "config.json", config)
         (directory / "manifest.json").unlink()
         (directory / "metrics.jsonl").unlink()
     write_run(tmp_path, "deep", 0.3, model__depth=56)
-    rundir.write_json(tmp_path / "deep" / "manifest.json", {"data": "digits"})
+    disk.write_json(tmp_path / "deep" / "manifest.json", {"data": "digits"})
     assert [run.examples("train") for run in read_runs(tmp_path)[0]] == [None] * 3
     report = write_report(tmp_path)
     assert len(report.runs) == 3
@@ -95,10 +95,10 @@ def test_metrics_that_are_not_finite_are_shown_and_leave_no_verdict(tmp_path):
         for seed in (0, 1):
             name = f"{depth}-{seed}"
             write_run(tmp_path, name, 0.1, model__depth=depth, seed=seed, model__shortcut="none")
-            content = rundir.read_json(tmp_path / name / "result.json")
-            rundir.write_json(tmp_path / name / "result.json", content | {"train_error": error})
+            content = disk.read_json(tmp_path / name / "result.json")
+            disk.write_json(tmp_path / name / "result.json", content | {"train_error": error})
             line = {"step": 4, "epoch": 4, "train_error": error, "test_error": math.nan}
-            rundir.append_line(tmp_path / name / "metrics.jsonl", line)
+            disk.append_line(tmp_path / name / "metrics.jsonl", line)
     report = write_report(tmp_path)
     assert report.sections[0].verdicts[0].line == (
         "plain: no verdict, plain 20 has no finite error"

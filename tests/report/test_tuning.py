@@ -4,7 +4,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.report.report import write_report
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.training.plan import make_plan
 from tests.report.fabricate import begin_run, fail_run, write_run
 
@@ -19,7 +19,7 @@ def candidate(workdir, shortcut, depth, rate, validation, test, seed=0):
         workdir, name, test, model__shortcut=shortcut, model__depth=depth,
         optim__learning_rate=rate, seed=seed, **KEYS,
     )  # fmt: skip
-    result = rundir.read_json(directory / "result.json")
+    result = disk.read_json(directory / "result.json")
     more = {"validation_error": validation, "validation_loss": 1.0}
     rundir.write_result(directory, result | more)
     return directory
@@ -90,7 +90,7 @@ def test_lists_and_names_may_be_tuned_and_have_no_ends(tmp_path):
             tmp_path, f"run{number}", 0.1, optim__milestones=milestones, optim__schedule=schedule,
             **(KEYS | {"eval__tune": ("optim.milestones", "optim.schedule")}),
         )  # fmt: skip
-        result = rundir.read_json(directory / "result.json")
+        result = disk.read_json(directory / "result.json")
         more = {"validation_error": 0.1 + number, "validation_loss": 1.0}
         rundir.write_result(directory, result | more)
     [section] = write_report(tmp_path).sections

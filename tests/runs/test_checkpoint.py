@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, rundir
+from resjax.runs import checkpoint, disk
 from resjax.runs.checkpoint import Checkpoints, Facts
 from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.training import hosts
@@ -93,8 +93,8 @@ def test_a_checkpoint_names_no_file_outside_of_it(checkpoints, tmp_path):
     (tmp_path / "secret").write_text("not yours")
     save(checkpoints, 10)
     path = tmp_path / "checkpoints/10/checkpoint.json"
-    content = rundir.read_json(path)
-    rundir.write_json(path, content | {"files": {"../../secret": "0" * 64}})
+    content = disk.read_json(path)
+    disk.write_json(path, content | {"files": {"../../secret": "0" * 64}})
     with pytest.raises(checkpoint.Damaged, match=r"\.\./\.\./secret is outside of"):
         checkpoint.verified(path.parent)
 
@@ -158,9 +158,9 @@ def test_a_grown_run_goes_on_from_before_and_from_after_it_grew(tiny, tmp_path, 
 def test_data_that_have_changed_since_are_refused(tiny, tmp_path, monkeypatch):
     stopped_at(5, tiny, tmp_path, monkeypatch)
     path, *_ = checkpoint.newest(tmp_path)
-    content = rundir.read_json(path / "checkpoint.json")
+    content = disk.read_json(path / "checkpoint.json")
     content["data"]["fingerprint"] = "of other data"
-    rundir.write_json(path / "checkpoint.json", content)
+    disk.write_json(path / "checkpoint.json", content)
     with pytest.raises(ConfigError, match=r"the data of digits have changed since .* was begun"):
         train_and_evaluate(tiny, tmp_path)
 
@@ -176,9 +176,9 @@ def test_checkpoints_of_another_run_are_refused(tiny, tmp_path, monkeypatch):
 def test_a_run_of_a_later_resjax_is_refused(tiny, tmp_path):
     train_and_evaluate(tiny, tmp_path)
     path = tmp_path / "config.json"
-    content = rundir.read_json(path)
+    content = disk.read_json(path)
     for later in ({"resjax": "99.0"}, {"layout": 99}):
-        rundir.write_json(path, content | later)
+        disk.write_json(path, content | later)
         with pytest.raises(ConfigError, match=r"is of resjax .*, and this is .*; use that version"):
             train_and_evaluate(tiny, tmp_path)
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk
 from resjax.runs.claims import Claimed, claimed
 
 CODE = """
@@ -22,7 +22,7 @@ def of_another_machine(directory, age=0.0):
     """A claim as a process elsewhere would have made it, touched some seconds ago."""
     path = directory / claims.FILE
     content = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
-    path.write_text(rundir.sealed_text(content))
+    path.write_text(disk.sealed_text(content))
     touched = path.stat().st_mtime - age
     os.utime(path, (touched, touched))
     return path
@@ -63,7 +63,7 @@ def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
     now += 2
     assert claims.owner(tmp_path) is None
     with claimed(tmp_path) as claim:
-        assert rundir.read_json(tmp_path / claims.FILE)["token"] == claim.token
+        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +76,7 @@ def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
     of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
     assert claims.owner(tmp_path) is None
     with claimed(tmp_path) as claim:
-        assert rundir.read_json(tmp_path / claims.FILE)["token"] == claim.token
+        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +101,7 @@ def test_of_many_that_find_a_stale_claim_one_takes_it(tmp_path):
         for thread in threads:
             thread.join()
         assert len(taken) == 1
-        assert rundir.read_json(tmp_path / claims.FILE)["token"] == taken[0]
+        assert disk.read_json(tmp_path / claims.FILE)["token"] == taken[0]
         (tmp_path / claims.FILE).unlink()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.runs import claims, doctor, rundir
+from resjax.runs import claims, disk, doctor
 from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.sweeps import local
 from tests.report.fabricate import write_run
@@ -41,7 +41,7 @@ def test_a_run_that_was_killed_or_stopped_says_so_and_from_where_it_goes_on(done
         "unfinished", "start it again: it goes on from checkpoint 20",
     )  # fmt: skip
     assert found.why.startswith("ended without a word")
-    rundir.append_line(done / "timing.jsonl", {"event": "stopped", "at": 0, "why": "SIGTERM"})
+    disk.append_line(done / "timing.jsonl", {"event": "stopped", "at": 0, "why": "SIGTERM"})
     assert doctor.examine(done).why == "stopped by SIGTERM"
 
 

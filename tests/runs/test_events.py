@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.runs.events import TensorBoard, hidden
 from resjax.runs.loop import train_and_evaluate
 from resjax.training.plan import make_plan
@@ -117,7 +117,7 @@ def test_weights_and_biases_has_the_run(tiny, tmp_path):
     environment = os.environ | {"WANDB_MODE": "offline"}
     subprocess.run(words, cwd=ROOT, env=environment, check=True, capture_output=True)
     [stored] = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
-    name = rundir.read_json(tmp_path / "run" / "manifest.json")["run"]
+    name = disk.read_json(tmp_path / "run" / "manifest.json")["run"]
     assert stored.name == f"run-{name}.wandb"
     content = stored.read_bytes()
     for part in (b"train_error", b"params/head/kernel", b"model.shortcut"):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from resjax.cli.main import main
-from resjax.runs import claims, doctor, rundir
+from resjax.runs import claims, disk, doctor, rundir
 from resjax.runs.ledger import Ledger, known_total, read_ledger
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
@@ -46,14 +46,14 @@ def test_a_run_that_was_killed_lost_what_its_result_does_not_count(zygote, tmp_p
     kill, attempt = (signal.SIGKILL, "training", 120, 0.0), Attempts(zygote)
     assert attempt(keys, run, send=kill, write_every=0.0)[0] == -9
     assert attempt(keys, run)[0] == 0
-    events = [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
+    events = [line["event"] for line in disk.read_lines(run / "timing.jsonl")]
     assert events[events.index("killed") + 1] == "begun"
     ledger = read_ledger(run)
     in_vain = spent(run, "compile", "train", "eval") - counted(run)
     assert ledger.interruptions == 1
     assert ledger.lost_seconds == pytest.approx(in_vain, abs=1e-5)
     # There was no checkpoint: all of the first attempt is lost, which two evaluations are part of.
-    lines = rundir.read_lines(run / "timing.jsonl")
+    lines = disk.read_lines(run / "timing.jsonl")
     first = lines[: events.index("killed") + 1]
     assert sum(line["event"] == "evaluated" for line in first) >= 2
     whole = sum(line[kind] for line in first for kind in ("compile", "train", "eval"))
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_lost_only_starting_again(zygote, tmp_path):
     attempt = Attempts(zygote)
     assert attempt(keys, run, send=(signal.SIGTERM, "training", 60, 0.0))[0] == 75
     assert attempt(keys, run)[0] == 0
-    lines = rundir.read_lines(run / "timing.jsonl")
+    lines = disk.read_lines(run / "timing.jsonl")
     [stop] = [n for n, line in enumerate(lines) if line["event"] == "stopped"]
     assert lines[stop]["step"] == lines[stop + 1]["step"] > 0
     again = next(line["compile"] for line in lines[stop + 2 :] if line["compile"])
@@ -78,13 +78,13 @@ def test_a_run_that_was_stopped_lost_only_starting_again(zygote, tmp_path):
     waiting = lines[stop]["train"]  # until the state that was saved was on the disk
     assert read_ledger(run).lost_seconds == pytest.approx(starting + waiting, abs=1e-5)
     assert starting > 0
-    trained = rundir.read_json(run / "result.json")["seconds"]["train"]
+    trained = disk.read_json(run / "result.json")["seconds"]["train"]
     assert trained == pytest.approx(spent(run, "train") - waiting, abs=1e-5)
 
 
 def note(run, event, train, counted, **more):
     seconds = {"compile": 1.0, "train": train, "eval": 0.0, "counted": counted}
-    rundir.append_line(run / "timing.jsonl", {"event": event, **seconds, **more})
+    disk.append_line(run / "timing.jsonl", {"event": event, **seconds, **more})
 
 
 def test_an_interruption_counts_before_the_run_goes_on(tiny, tmp_path):
@@ -135,7 +135,7 @@ def cut(tiny, tmp_path, monkeypatch):
 
 
 def events(run):
-    return [line["event"] for line in rundir.read_lines(run / "timing.jsonl")]
+    return [line["event"] for line in disk.read_lines(run / "timing.jsonl")]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-from resjax.runs import rundir
+from resjax.runs import disk
 from resjax.runs.left_out import FILE, number_left_out, record_left_out
 
 FOUND = {"train": {"dog/3.jpg": "truncated"}, "test": {}}
@@ -12,7 +12,7 @@ def test_what_is_left_out_is_listed_and_only_what_is_new_is_told(tmp_path):
     assert record_left_out(tmp_path, FOUND) is None
     line = record_left_out(tmp_path, FOUND | {"test": {"cat/1.jpg": "empty"}})
     assert "1 of train and 1 of test" in line
-    assert rundir.read_json(tmp_path / FILE) == {
+    assert disk.read_json(tmp_path / FILE) == {
         "train": {"dog/3.jpg": "truncated"}, "test": {"cat/1.jpg": "empty"},
     }  # fmt: skip
 

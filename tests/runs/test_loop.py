@@ -14,7 +14,7 @@ from resjax.data.resident import Batch, no_statistics, to_device, training_order
 from resjax.data.source import Split
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.runs.loop import Diverged, train_and_evaluate
 from resjax.runs.manifest import describe_execution
 from resjax.runs.weights import read_weights, write_weights
@@ -27,7 +27,7 @@ from tests.drawn import normal
 
 
 def lines(path):
-    return rundir.read_lines(path)
+    return disk.read_lines(path)
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     assert (first.train_error, first.train_loss) == (second.train_error, second.train_loss)
     assert [line["step"] for line in lines(tmp_path / "first" / "metrics.jsonl")] == [10, 20]
     assert first.steps == 20
-    manifest = rundir.read_json(tmp_path / "first" / "manifest.json")
+    manifest = disk.read_json(tmp_path / "first" / "manifest.json")
     assert manifest["params"] == first.params
     assert manifest["devices"]["platform"] == jax.default_backend()
     execution = manifest["execution"]

@@ -3,66 +3,66 @@ import math
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
-    rundir.write_json(path, {"a": 1})
+    disk.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        rundir.write_json(path, {"a": object()})
-    assert rundir.read_json(path) == {"a": 1}
+        disk.write_json(path, {"a": object()})
+    assert disk.read_json(path) == {"a": 1}
     monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        rundir.write_json(path, {"a": 2})
-    assert rundir.read_json(path) == {"a": 1}
+        disk.write_json(path, {"a": 2})
+    assert disk.read_json(path) == {"a": 1}
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
-    rundir.append_line(tmp_path / "m.jsonl", {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}})
-    assert rundir.read_lines(tmp_path / "m.jsonl") == [{"a": None, "b": {"c": None, "d": 0.5}}]
+    disk.append_line(tmp_path / "m.jsonl", {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}})
+    assert disk.read_lines(tmp_path / "m.jsonl") == [{"a": None, "b": {"c": None, "d": 0.5}}]
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "m.jsonl"
-    rundir.write_lines(path, [{"step": 1}, {"step": 2}])
+    disk.write_lines(path, [{"step": 1}, {"step": 2}])
     with path.open("a") as file:
         file.write('{"st')
-    assert rundir.read_lines(path) == [{"step": 1}, {"step": 2}]
-    rundir.append_line(path, {"step": 3})
-    assert rundir.read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
+    assert disk.read_lines(path) == [{"step": 1}, {"step": 2}]
+    disk.append_line(path, {"step": 3})
+    assert disk.read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
 @pytest.mark.parametrize("end", [b"\x0b", b"\x8a", b"J"])
 def test_a_last_line_whose_end_is_another_byte_is_damaged_and_not_cut_off(tmp_path, end):
     path = tmp_path / "m.jsonl"
-    rundir.write_lines(path, [{"step": 1}, {"step": 2}])
+    disk.write_lines(path, [{"step": 1}, {"step": 2}])
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + end)
     with pytest.raises(ConfigError, match="resjax doctor"):
-        rundir.read_lines(path)
-    rundir.mend_lines(path, {"event": "damaged"})
-    assert rundir.read_lines(path) == [{"step": 1}, {"event": "damaged"}]
+        disk.read_lines(path)
+    disk.mend_lines(path, {"event": "damaged"})
+    assert disk.read_lines(path) == [{"step": 1}, {"event": "damaged"}]
     path.write_bytes(whole[:-1])
-    assert rundir.read_lines(path) == [{"step": 1}]
+    assert disk.read_lines(path) == [{"step": 1}]
 
 
 def test_a_changed_value_or_a_missing_digest_is_refused(tmp_path):
     path = tmp_path / "result.json"
-    rundir.write_json(path, {"train_error": 0.125, "text": "é"})
+    disk.write_json(path, {"train_error": 0.125, "text": "é"})
     for old, new in (("0.125", "0.126"), ("sha256", "sha257"), ("train", "trait")):
-        rundir.write_json(path, {"train_error": 0.125, "text": "é"})
+        disk.write_json(path, {"train_error": 0.125, "text": "é"})
         path.write_text(path.read_text().replace(old, new))
         with pytest.raises(ConfigError, match=r"digest.*resjax doctor .* says what to do"):
-            rundir.read_json(path)
+            disk.read_json(path)
 
 
 def test_the_metrics_of_a_run_that_is_done_are_all_there(tmp_path):
-    rundir.write_json(tmp_path / "config.json", {})
-    rundir.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    disk.write_json(tmp_path / "config.json", {})
+    disk.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
     rundir.write_result(tmp_path, {"train_error": 0.1})
     assert len(rundir.read_metrics(tmp_path)) == 2
-    rundir.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}])
+    disk.write_lines(tmp_path / "metrics.jsonl", [{"step": 1}])
     with pytest.raises(ConfigError, match=r"it is not that of result.json"):
         rundir.read_metrics(tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 from resjax.cli.main import main
 from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
 from resjax.config import ConfigError
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import Status, count_states, look, look_in, seconds_left
@@ -19,7 +19,7 @@ def begun(tmp_path, tiny, name="run", events=("begun",)):
     run.mkdir()
     rundir.begin_run(run, tiny)
     for event in events:
-        rundir.append_line(run / "timing.jsonl", {"event": event, "at": time.time(), "step": 0})
+        disk.append_line(run / "timing.jsonl", {"event": event, "at": time.time(), "step": 0})
     progress = {
         "at": time.time(), "begun_at": time.time() - 10, "begun_step": 0, "phase": "training",
         "step": 5, "steps": 20, "epoch": 0.5, "epochs": 2.0, "loss": 1.25, "note": None,

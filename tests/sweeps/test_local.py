@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from resjax.config import ConfigError
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
 from resjax.runs.loop import train_side_by_side
 from resjax.runs.status import look
@@ -71,7 +71,7 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
         [directory] = runs
         if directory.name == "identity":
             directory.mkdir()
-            rundir.write_json(directory / "config.json", {})
+            disk.write_json(directory / "config.json", {})
             raise ZeroDivisionError("in the\nmiddle")
         return train_side_by_side(runs, observe, plans)
 
@@ -136,7 +136,7 @@ def test_seeds_are_trained_side_by_side_and_each_is_a_run_of_its_own(tiny, tmp_p
     assert [outcome.directory for outcome in outcomes] == list(runs)
     assert {status.state for status in map(look, runs)} == {"done"}
     assert {finding.state for finding in map(examine, runs)} == {rundir.DONE}
-    groups = [rundir.read_json(run / "manifest.json")["execution"]["side_by_side"] for run in runs]
+    groups = [disk.read_json(run / "manifest.json")["execution"]["side_by_side"] for run in runs]
     assert groups == [[0, 1], [0, 1], None]
     losses = {outcome.summary.train_loss for outcome in outcomes}
     assert len(losses) == 3

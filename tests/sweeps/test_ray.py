@@ -14,7 +14,7 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.runs import checkpoint, claims, manifest, rundir
+from resjax.runs import checkpoint, claims, disk, manifest, rundir
 from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import expand
@@ -125,7 +125,7 @@ def runs_in(workdir):
 
 
 def events(run, *kinds):
-    lines = rundir.read_lines(run / "timing.jsonl") if (run / "timing.jsonl").exists() else []
+    lines = disk.read_lines(run / "timing.jsonl") if (run / "timing.jsonl").exists() else []
     return [line for line in lines if line["event"] in kinds]
 
 
@@ -152,7 +152,7 @@ def held(workdir):
     """A run at work that has a checkpoint and is not near its end; its process stands still."""
     for run in at_work(workdir):
         with contextlib.suppress(ConfigError, ProcessLookupError):  # it has ended meanwhile
-            process = rundir.read_json(run / claims.FILE)["pid"]
+            process = disk.read_json(run / claims.FILE)["pid"]
             os.kill(process, signal.SIGSTOP)
             if run in at_work(workdir) and rundir.read_progress(run).get("step", STEPS) < STEPS / 2:
                 return run
@@ -162,12 +162,12 @@ def held(workdir):
 
 def process_of(run):
     """Of the run, and of the node that it is on."""
-    worker = rundir.read_json(run / claims.FILE)["pid"]
+    worker = disk.read_json(run / claims.FILE)["pid"]
     return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def result(run):
-    content = rundir.read_json(run / "result.json")
+    content = disk.read_json(run / "result.json")
     del content["seconds"]
     return content, (run / "metrics.jsonl").read_bytes()
 
@@ -325,7 +325,7 @@ def test_the_hosts_of_a_slice_train_a_run_together(a_slice, drive, tmp_path):
     code, output = ended(drive(tmp_path, *words, runs=2))
     assert code == 0, output
     for run in done(tmp_path):
-        execution = rundir.read_json(run / "manifest.json")["execution"]
+        execution = disk.read_json(run / "manifest.json")["execution"]
         assert (execution["hosts"], execution["devices"]) == (2, 2)
         assert [line["step"] for line in rundir.read_metrics(run)] == [20, 40]
     assert len(done(tmp_path)) == 2

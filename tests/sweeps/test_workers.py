@@ -6,7 +6,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.process import CORES
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.sweeps import workers
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def steps_and_begins(directory):
     """Of every run, the steps of its evaluations and those at which it was begun."""
     found = {}
     for run in sorted(path.parent for path in directory.glob("*/config.json")):
-        events = rundir.read_lines(run / "timing.jsonl")
+        events = disk.read_lines(run / "timing.jsonl")
         found[run.name] = (
             [line["step"] for line in rundir.read_metrics(run)],
             [event["step"] for event in events if event["event"] == "begun"],
@@ -59,7 +59,7 @@ def test_four_processes_with_the_same_command_of_which_one_is_killed_train_each_
         assert time.monotonic() < deadline
         time.sleep(0.05)
     run = next(tmp_path.glob("*/checkpoints/*/checkpoint.json")).parents[2]
-    victim = rundir.read_json(run / "claim.json")["pid"]
+    victim = disk.read_json(run / "claim.json")["pid"]
     next(process for process in processes if process.pid == victim).kill()
     ended = {
         process.pid: (process.communicate(timeout=300)[1], process.returncode)
@@ -84,7 +84,7 @@ def test_jobs_share_the_runs_and_tell_how_they_ended(zygote, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 done" in zygote.run("-m", "resjax.cli", "status", tmp_path).stdout
     assert "report: " in done.stdout
-    cores = {rundir.read_json(p)["execution"]["cpus"] for p in tmp_path.glob("*/manifest.json")}
+    cores = {disk.read_json(p)["execution"]["cpus"] for p in tmp_path.glob("*/manifest.json")}
     assert cores == {len(os.sched_getaffinity(0)) // 2}
     wrong = [*words, "--jobs=2", "--config.model.order=none"]
     refused = zygote.run(*wrong)

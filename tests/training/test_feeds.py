@@ -15,7 +15,7 @@ from resjax.data.decode import decode
 from resjax.data.resident import refuse_no_room
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
-from resjax.runs import rundir
+from resjax.runs import disk
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
@@ -165,7 +165,7 @@ def test_damaged_images_end_the_run_with_their_path_or_are_counted_nowhere_and_l
     assert re.search(message, told[0])
     for error, whole in ((summary.train_error, 38), (summary.test_error, 13)):
         assert error * whole == pytest.approx(round(error * whole))
-    listed = rundir.read_json(tmp_path / "skipped" / "left_out.json")
+    listed = disk.read_json(tmp_path / "skipped" / "left_out.json")
     assert {split: sorted(found) for split, found in listed.items()} == {
         "train": [f"{root}/train/green/7.jpg", f"{root}/train/red/3.jpg"],
         "test": [f"{root}/test/red/0.jpg"],

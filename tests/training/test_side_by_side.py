@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, rundir
+from resjax.runs import checkpoint, claims, disk, rundir
 from resjax.runs.groups import groups_of
 from resjax.runs.loop import train_and_evaluate, train_side_by_side
 from resjax.runs.weights import read_weights
@@ -118,13 +118,13 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
     assert names(run) == names(tmp_path / "alone")
     assert summaries[run].best_step == alone.best_step
     for name in ("metrics.jsonl", "timing.jsonl"):
-        got, expected = (rundir.read_lines(path / name) for path in (run, tmp_path / "alone"))
+        got, expected = (disk.read_lines(path / name) for path in (run, tmp_path / "alone"))
         assert [line.keys() for line in got] == [line.keys() for line in expected]
         if name == "metrics.jsonl":
             for line, other in zip(got, expected, strict=True):
                 assert line == pytest.approx(other, rel=1e-9)
     for got, expected in zip(
-        *(rundir.read_lines(path / "probes.jsonl") for path in (run, tmp_path / "alone")),
+        *(disk.read_lines(path / "probes.jsonl") for path in (run, tmp_path / "alone")),
         strict=True,
     ):
         assert got.keys() == expected.keys()
@@ -134,9 +134,9 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
                   for line in (got, expected))
             )  # fmt: skip
     for name in ("config.json", "manifest.json", "result.json"):
-        got, expected = (rundir.read_json(path / name) for path in (run, tmp_path / "alone"))
+        got, expected = (disk.read_json(path / name) for path in (run, tmp_path / "alone"))
         assert got.keys() == expected.keys()
-    assert rundir.read_json(run / "manifest.json")["execution"]["side_by_side"] == list(SEEDS)
+    assert disk.read_json(run / "manifest.json")["execution"]["side_by_side"] == list(SEEDS)
     got, expected = (read_weights(path).variables for path in (run, tmp_path / "alone"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-6), got, expected)
 
@@ -171,20 +171,20 @@ def test_a_group_that_ends_between_the_probes_of_two_runs_has_a_line_for_each_ev
 ):
     tiny.eval.probes, tiny.eval.probe_examples = "branches", 64
     train_side_by_side(group(tiny, tmp_path / "whole"), unobserved)
-    runs, append = group(tiny, tmp_path / "cut"), rundir.append_line
+    runs, append = group(tiny, tmp_path / "cut"), disk.append_line
 
     def append_or_end(path, line):
         if path == tmp_path / "cut" / "5" / "probes.jsonl" and line["step"] == 20:
             raise KeyboardInterrupt
         append(path, line)
 
-    monkeypatch.setattr(rundir, "append_line", append_or_end)
+    monkeypatch.setattr(disk, "append_line", append_or_end)
     for config in runs.values():
         config.checkpoint.seconds = 0.0
     with pytest.raises(KeyboardInterrupt):
         train_side_by_side(runs, unobserved)
-    monkeypatch.setattr(rundir, "append_line", append)
-    steps = [[line["step"] for line in rundir.read_lines(run / "probes.jsonl")] for run in runs]
+    monkeypatch.setattr(disk, "append_line", append)
+    steps = [[line["step"] for line in disk.read_lines(run / "probes.jsonl")] for run in runs]
     assert steps == [[10, 20], [10], [10]]
     train_side_by_side(runs, unobserved)
     assert_same_ends(runs, tmp_path / "whole")
@@ -257,7 +257,7 @@ def test_directories_of_other_processes_are_left_out(tiny, tmp_path):
     with claims.claimed(other):
         ended = train_side_by_side(runs, unobserved)
     assert [type(end).__name__ for end in ended.values()] == ["Summary", "Claimed", "Summary"]
-    manifest = rundir.read_json(tmp_path / "0" / "manifest.json")
+    manifest = disk.read_json(tmp_path / "0" / "manifest.json")
     assert manifest["execution"]["side_by_side"] == [0, 2]
 
 
@@ -277,7 +277,7 @@ def test_groups_grow_as_their_runs_would(tiny, tmp_path, start):
         for run, config in runs.items():
             train_and_evaluate(config, tmp_path / f"alone{run.name}")
             got, expected = (
-                rundir.read_lines(path / "metrics.jsonl")
+                disk.read_lines(path / "metrics.jsonl")
                 for path in (run, tmp_path / f"alone{run.name}")
             )
             assert got == [pytest.approx(line, rel=1e-9) for line in expected]
@@ -293,7 +293,7 @@ def test_new_groups_are_of_what_was_not_begun_and_old_ones_stay(tiny, tmp_path):
         directory = tmp_path / str(seed)
         directory.mkdir()
         rundir.begin_run(directory, runs[directory])
-        rundir.write_json(directory / "manifest.json", {"execution": {"side_by_side": together}})
+        disk.write_json(directory / "manifest.json", {"execution": {"side_by_side": together}})
     found = [[int(run.name) for run in runs] for runs in groups_of(runs)]
     assert found == [[0, 2], [1, 3], [4], [5, 6]]
     for config in runs.values():

@@ -22,7 +22,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.runs.rundir import make_directory, write_text
+    from resjax.runs.disk import write_text
+    from resjax.runs.rundir import make_directory
 
     refuse(rest)
     file = options.name if options.name.suffix == ".py" else Path(f"{options.name}.py")

@@ -18,7 +18,7 @@ from ray import exceptions
 
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.interruption import deferred
-from resjax.runs import claims, rundir
+from resjax.runs import claims, disk, rundir
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import read_summary
 from resjax.sweeps import local
@@ -214,7 +214,7 @@ class _Work:
             f"often than resources.retries={retries} allows"
         )
         if rundir.run_state(directory) == rundir.UNFINISHED and not claims.owner(directory):
-            rundir.write_text(directory / "error.txt", f"{reason}\n\n{error}\n")
+            disk.write_text(directory / "error.txt", f"{reason}\n\n{error}\n")
         return Outcome(directory, None, reason)
 
     def _end(self, outcome: Outcome) -> None:

@@ -1,0 +1,185 @@
+"""Files with digests: JSON objects and lines of them, each whole or refused."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from resjax.config import ConfigError
+
+DIGEST = "sha256"
+"""Key of an object's digest, named after the algorithm of whose output that is the start."""
+
+
+DIGEST_LENGTH = 16
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      ConfigError: if it is missing or damaged.
+    """
+    try:
+        return opened(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON lines file; a last line that was cut off is left out.
+
+    Raises:
+      ConfigError: if the file is missing or damaged.
+    """
+    try:
+        return list(map(opened, _lines(path.read_bytes())))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Lines of a file, without the rest of a last one whose writing was cut off.
+
+    A whole object and one byte after it are no such rest: the newline was changed.
+    """
+    *lines, rest = content.split(b"\n")
+    with contextlib.suppress(ValueError):
+        opened(rest[:-1])
+        lines.append(rest)
+    return lines
+
+
+def mend_lines(path: Path, instead: dict[str, Any]) -> None:
+    """Puts an object in the place of each damaged line of a JSON lines file, if there are any."""
+    try:
+        lines = _lines(path.read_bytes())
+    except FileNotFoundError:
+        return
+    kept, damaged = [], False
+    for line in lines:
+        try:
+            kept.append(opened(line))
+        except ValueError:
+            kept.append(instead)
+            damaged = True
+    if damaged:
+        write_lines(path, kept)
+
+
+def seal(path: Path) -> dict[str, Any]:
+    """The size and digest of a file, for `refuse_other_file` to compare it with."""
+    return {"bytes": path.stat().st_size, DIGEST: file_digest(path)}
+
+
+def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless a file begins with what was in it when it was sealed."""
+    if file_digest(path, sealed["bytes"]) != sealed[DIGEST]:
+        raise unreadable(path, ValueError("it is not what the run wrote"))
+
+
+def file_digest(path: Path, size: int = -1) -> str:
+    """The SHA-256 of a file, or of its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(size)).hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Adds its digest to an object, and puts null for numbers that are not finite."""
+    content = _finite(content)
+    return {**content, DIGEST: _digest(content)}
+
+
+def opened(text: str | bytes) -> dict[str, Any]:
+    """The object in a text, without its digest.
+
+    Raises:
+      ValueError: if the text is no object, or the digest is not the object's.
+    """
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        if DIGEST not in content:
+            raise ValueError("it has no digest, as those of early versions have none")
+        if content.pop(DIGEST) != _digest(content):
+            raise ValueError("its digest is not that of its content")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def unreadable(path: Path, error: Exception) -> ConfigError:
+    """Makes the error about a file that cannot be read, or is not what was written."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(
+        f"cannot read {path} ({reason}); resjax doctor {path.parent} says what to do"
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file that is either whole or not there; numbers that are not finite become null."""
+    write_text(path, sealed_text(content))
+
+
+def sealed_text(content: dict[str, Any]) -> str:
+    """Formats an object with its digest as JSON."""
+    return json.dumps(sealed(content), indent=2, allow_nan=False) + "\n"
+
+
+def write_lines(path: Path, contents: Iterable[dict[str, Any]]) -> None:
+    """Writes a JSON lines file that is either whole or not there."""
+    write_text(path, "".join(map(_line, contents)))
+
+
+def append_line(path: Path, content: dict[str, Any]) -> None:
+    """Adds one object to a JSON lines file, in place of a last line whose writing was cut off."""
+    with path.open("ab+") as file:
+        _cut_last_line(file)
+        file.write(_line(content).encode())
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Writes a file that is either whole or not there; `durable` even if the machine goes down."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(sealed(content), allow_nan=False) + "\n"
+
+
+def _cut_last_line(file: BinaryIO) -> None:
+    """Cuts a file off after its last newline."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
