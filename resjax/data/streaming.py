@@ -3,17 +3,12 @@
 Grain is slow to import: import this module where a split is streamed.
 """
 
-import contextlib
 import dataclasses
-import math
 import multiprocessing
 import os
 import sys
 import threading
-import time
-import weakref
 from collections.abc import Iterator
-from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +18,7 @@ from absl import flags
 
 from resjax.config import ConfigError, message_of, type_and_message
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
+from resjax.data.ring import MOST_PIECES, Ring, pieces_that_fit
 from resjax.data.source import Encoded
 from resjax.data.transforms import ImageKey, View
 from resjax.interruption import kept_from_children, leave_to_parent
@@ -76,7 +72,7 @@ class _Reader:
     order: ExampleOrder
     parts: list[np.ndarray]
     on_bad: str
-    ring: "_Ring | None" = None
+    ring: Ring | None = None
 
     def __call__(self, number: int) -> "_Facts | _Failure":
         step, part = divmod(number, len(self.parts))
@@ -141,8 +137,6 @@ ON_BAD = ("refuse", "skip")
 PIECE = 32
 """Most rows of a piece that a worker reads at once, so that all workers share the next batch."""
 
-MOST_PIECES = 10**15
-
 
 class HostBatches:
     """An iterator of `HostBatch`, whose whole state is the number of the next step.
@@ -195,7 +189,7 @@ class HostBatches:
         self.left_out = {} if left_out is None else left_out
         self._reader = _Reader(encoded, view, order, np.array_split(rows, parts), on_bad)
         self._pieces: grain.DatasetIterator | None = None
-        self._ring: _Ring | None = None
+        self._ring: Ring | None = None
 
     def get_state(self) -> dict[str, int]:
         """The next step, and the number of bad examples skipped before it in this pass."""
@@ -280,93 +274,14 @@ class HostBatches:
         shape = (len(reader.parts[0]), *(reader.view.size,) * 2, reader.encoded.channels)
         # Grain holds as many pieces of a worker again in this process, beside one that is written,
         # one on its way and one that is copied.
-        room = _room(shape, 5 * self.workers)
+        room = pieces_that_fit(shape, 5 * self.workers)
         ahead = min(-(-self.ahead * parts // (2 * self.workers)), (room // self.workers - 3) // 2)
         with kept_from_children():  # multiprocessing has one that keeps track of such memory
-            self._ring = _Ring((2 * ahead + 3) * self.workers, shape)
+            self._ring = Ring((2 * ahead + 3) * self.workers, shape)
         pieces = numbers.map(dataclasses.replace(reader, ring=self._ring))
         return pieces.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
             grain.MultiprocessingOptions(self.workers, ahead), _end_with_parent
         )
-
-
-class _Ring:
-    """Memory that workers share with this process: pieces `[slots, *shape]` uint8, used in turn.
-
-    New memory for every piece of a batch can cost a sixth of the time that it takes to fill it. A
-    piece takes the slot of the piece with a number smaller by `slots`, once that is copied. If
-    `slots` is a multiple of the workers, one worker makes both, and none ever waits for another.
-    """
-
-    FREE = -1
-
-    def __init__(self, slots: int, shape: tuple[int, ...]):
-        size = slots * (8 + math.prod(shape))
-        self._memory = shared_memory.SharedMemory(create=True, size=size)
-        self._attach(slots, shape)
-        self.free()
-        self._end = weakref.finalize(self, _unlink, self._memory)
-
-    def _attach(self, slots: int, shape: tuple[int, ...]) -> None:
-        self._numbers = np.ndarray(slots, np.int64, self._memory.buf)
-        self._pieces = np.ndarray((slots, *shape), np.uint8, self._memory.buf, 8 * slots)
-
-    def __getstate__(self) -> tuple[str, tuple[int, ...]]:
-        return self._memory.name, self._pieces.shape
-
-    def __setstate__(self, state: tuple[str, tuple[int, ...]]) -> None:
-        self._memory = shared_memory.SharedMemory(state[0])
-        self._attach(state[1][0], state[1][1:])
-
-    def begin(self, number: int) -> np.ndarray:
-        """The memory in which a worker writes the piece with a number, once its slot is free."""
-        slot = number % len(self._numbers)
-        while self._numbers[slot] != self.FREE:
-            time.sleep(0.001)  # rare: there are slots for all pieces that Grain holds
-        self._numbers[slot] = number
-        return self._pieces[slot]
-
-    def copy(self, number: int, out: np.ndarray) -> None:
-        """Copies a piece, or as many of its rows as `out` has, and frees its slot."""
-        slot = number % len(self._numbers)
-        out[:] = self._pieces[slot, : len(out)]
-        self._numbers[slot] = self.FREE
-
-    def free(self) -> None:
-        """Frees all slots, so that no worker waits any more."""
-        self._numbers[:] = self.FREE
-
-    def close(self) -> None:
-        """Gives the memory back."""
-        self._numbers = self._pieces = None
-        self._end()
-
-
-def _unlink(memory: shared_memory.SharedMemory) -> None:
-    memory.unlink()
-    with contextlib.suppress(BufferError):  # at exit, arrays may still be there
-        memory.close()
-
-
-def _room(shape: tuple[int, ...], least: int) -> int:
-    """Number of pieces that fit into the memory shared with workers; containers have little.
-
-    Raises:
-      ValueError: if fewer than `least` fit.
-    """
-    if not os.path.isdir(SHARED_MEMORY):
-        return MOST_PIECES
-    disk, size = os.statvfs(SHARED_MEMORY), 8 + math.prod(shape)
-    room = disk.f_bavail * disk.f_frsize // size
-    if room < least:
-        raise ValueError(
-            f"workers need {least * size / 2**20:.0f} MiB in {SHARED_MEMORY}, which has "
-            f"{room * size / 2**20:.0f}; use fewer or start the container with a larger --shm-size"
-        )
-    return room
-
-
-SHARED_MEMORY = "/dev/shm"
 
 
 GUARDS = ("__name__", "parent_process", "current_process")

@@ -20,8 +20,9 @@ from resjax.config import ConfigError, type_and_message
 from resjax.runs import claims, disk, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of
-from resjax.runs.loop import Diverged, train_side_by_side
+from resjax.runs.loop import Diverged
 from resjax.runs.summary import Progress, Summary, read_summary
+from resjax.runs.train import train_side_by_side
 from resjax.sweeps.experiment import added_parts, as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.plan import Plan

@@ -184,7 +184,7 @@ def test_workers_change_nothing(workers, monkeypatch):
 @pytest.mark.slow
 def test_memory_shared_with_workers_is_used_again(monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 1)
-    monkeypatch.setattr(streaming, "_room", lambda shape, least: least)
+    monkeypatch.setattr(streaming, "pieces_that_fit", lambda shape, least: least)
     feed = training_feed(blank(50), Recorder(), 1, 5, workers=2)
     batches, memory = [], set()
     for _ in range(200):
@@ -202,7 +202,7 @@ def shared_memory_of_workers():
 
 
 def test_a_piece_is_not_written_over_before_it_was_copied():
-    ring, out = streaming._Ring(3, (2, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
+    ring, out = streaming.Ring(3, (2, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
     ring.begin(4)[:] = 7
     worker = threading.Thread(target=lambda: ring.begin(7).fill(9))
     worker.start()

@@ -7,7 +7,8 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, disk
 from resjax.runs.checkpoint import Checkpoints, Facts
-from resjax.runs.loop import Diverged, train_and_evaluate
+from resjax.runs.loop import Diverged
+from resjax.runs.train import train_and_evaluate
 from resjax.training import hosts
 from resjax.training.parallel import Parallel
 

@@ -5,7 +5,8 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, doctor
-from resjax.runs.loop import Diverged, train_and_evaluate
+from resjax.runs.loop import Diverged
+from resjax.runs.train import train_and_evaluate
 from resjax.sweeps import local
 from tests.report.fabricate import write_run
 

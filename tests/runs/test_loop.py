@@ -15,8 +15,9 @@ from resjax.data.source import Split
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
 from resjax.runs import disk, rundir
-from resjax.runs.loop import Diverged, train_and_evaluate
+from resjax.runs.loop import Diverged
 from resjax.runs.manifest import describe_execution
+from resjax.runs.train import train_and_evaluate
 from resjax.runs.weights import read_weights, write_weights
 from resjax.training.losses import cross_entropy
 from resjax.training.metrics import Metrics, measure
@@ -79,7 +80,7 @@ def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
 @pytest.mark.slow
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
-    monkeypatch.setattr("resjax.runs.loop._Training", None)
+    monkeypatch.setattr("resjax.runs.loop.Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -106,7 +107,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
 def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     tiny.model.unroll = "1"
-    monkeypatch.setattr("resjax.runs.loop._Training", None)
+    monkeypatch.setattr("resjax.runs.loop.Training", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 

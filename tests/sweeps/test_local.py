@@ -7,8 +7,8 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
-from resjax.runs.loop import train_side_by_side
 from resjax.runs.status import look
+from resjax.runs.train import train_side_by_side
 from resjax.sweeps.local import Outcome, run_sweep
 from resjax.training import hosts
 

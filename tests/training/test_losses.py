@@ -12,8 +12,8 @@ from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.probes.gradients import gradients
 from resjax.runs.disk import read_lines
-from resjax.runs.loop import train_and_evaluate
 from resjax.runs.rundir import read_metrics
+from resjax.runs.train import train_and_evaluate
 from resjax.training.evaluation import measuring
 from resjax.training.losses import cross_entropy, squared_error
 from resjax.training.metrics import measure

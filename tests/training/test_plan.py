@@ -7,9 +7,9 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.runs.loop import train_and_evaluate
 from resjax.runs.manifest import describe_execution
 from resjax.runs.rundir import read_metrics
+from resjax.runs.train import train_and_evaluate
 from resjax.training.plan import make_plan
 from resjax.training.plans import MOST_PLANS, Plans
 

@@ -10,7 +10,7 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, claims, disk, rundir
 from resjax.runs.groups import groups_of
-from resjax.runs.loop import train_and_evaluate, train_side_by_side
+from resjax.runs.train import train_and_evaluate, train_side_by_side
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
 from resjax.training.lanes import Lanes
