@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resjax.config import ConfigError, type_and_message
-from resjax.interop.pickles import PICKLED, ZIPPED, Tensor, open_checkpoint, tables_in
+from resjax.interop.pickles import PICKLED, ZIPPED, open_checkpoint, tables_in
+from resjax.interop.rebuilding import Tensor
 from resjax.interop.recognise import prefixes
 from resjax.runs.weights import about_in, open_tensors
 

@@ -12,14 +12,14 @@ import contextlib
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError, type_and_message
+from resjax.interop.rebuilding import KNOWN, STORAGES, Storage, Tensor, Unread, put, sizes_of
 
 ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
 """The first bytes of a file of PyTorch 1.6 and later, and of an earlier one."""
@@ -27,74 +27,20 @@ ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first object in a file of PyTorch before 1.6."""
 
-STORAGES: dict[str, Any] = {
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "DoubleStorage": np.float64,
-    "BFloat16Storage": jnp.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "UntypedStorage": np.uint8,
-    "BoolStorage": np.bool_,
-    "ComplexFloatStorage": np.complex64,
-    "ComplexDoubleStorage": np.complex128,
-}
 
 STORED_IN = ("torch", "torch.cuda", "torch.storage")
 
 MOST_UNPACKED = 10
 """Most times its own size that an archive may unpack to; `torch.save` does not compress."""
 
-LONGEST_NAME, DEEPEST, MOST_TABLES = 256, 16, 10_000
-"""Most letters of a key, nested mappings, and mappings of tensors that are read from a file."""
+DEEPEST, MOST_TABLES = 16, 10_000
+"""Most nested mappings, and most mappings of tensors, that are read from a file."""
 
 MALICE = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib")
 """Modules that no checkpoint has a use for."""
 
 MALICIOUS = ("eval", "exec", "compile", "__import__")
 """Functions of `builtins` that no checkpoint has a use for."""
-
-
-class Tensor(NamedTuple):
-    """A tensor in a file.
-
-    Attributes:
-      shape: its shape, with the axes in the order of the file.
-      dtype: name of its dtype in NumPy, or another kind of tensor, such as "sparse".
-      read: function that reads its values; None if there is nothing that NumPy can hold.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], np.ndarray] | None
-
-
-class Unread:
-    """Stand-in for an object that is no tensor; it takes whatever is done to it, without effect."""
-
-    label = ""
-
-    def __new__(cls, *arguments: Any, **named: Any):
-        return super().__new__(cls)
-
-    def __init__(self, *arguments: Any, **named: Any):
-        pass
-
-    def _pass_over(self, *arguments: Any, **named: Any) -> "Unread":
-        return self
-
-    __setstate__ = __setitem__ = __call__ = append = extend = add = _pass_over
-
-
-class Storage(NamedTuple):
-    """Numbers in a file: their dtype, how many they are, and a function that reads them."""
-
-    dtype: np.dtype
-    count: int
-    read: Callable[[], np.ndarray]
 
 
 class Checkpoint(NamedTuple):
@@ -223,18 +169,18 @@ class _Unpickler(pickle._Unpickler):
             raise ValueError("a storage of numbers that NumPy has not")
         if not isinstance(key, str):
             raise ValueError("a storage without a name")
-        return self.storage(dtype, key, *_sizes([count]))
+        return self.storage(dtype, key, *sizes_of([count]))
 
     def _put_one(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _put(self.stack[-1], [key, value])
+        put(self.stack[-1], [key, value])
 
     def _put_many(self) -> None:
         items = self.pop_mark()
-        _put(self.stack[-1], items)
+        put(self.stack[-1], items)
 
     def _make_dict(self) -> None:
-        self.append(_put({}, self.pop_mark()))
+        self.append(put({}, self.pop_mark()))
 
     def _make_set(self) -> None:
         self.append(Unread())  # its elements would be hashed
@@ -264,72 +210,6 @@ class _Unpickler(pickle._Unpickler):
         **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
         **dict.fromkeys((pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]), _refuse),
     }
-
-
-def _put(table: Any, items: list[Any]) -> Any:
-    """Fills a mapping with keys and values that follow each other, and returns it.
-
-    Mappings that are wanted have names and numbers alone as keys. To hash others, such as tuples of
-    tuples, may take for ever or overflow the stack.
-    """
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        is_name = isinstance(key, str) and len(key) <= LONGEST_NAME
-        if is_name or (type(key) is int and abs(key) < 1 << 63):
-            table[key] = value
-    return table
-
-
-def _mapping(pairs: Iterable[Any] = (), *_: Any) -> dict[Any, Any]:
-    return _put({}, [part for pair in pairs for part in pair])
-
-
-def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
-    sizes = tuple(numbers)
-    if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
-        raise ValueError("a size that is none")
-    return sizes
-
-
-def _tensor(storage: Storage, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    (offset,), shape, strides = _sizes([offset]), _sizes(shape), _sizes(strides)
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if 0 not in shape and last >= storage.count:
-        raise ValueError("a tensor that is not in its storage")
-
-    def read() -> np.ndarray:
-        values = storage.read()[offset:] if 0 not in shape else np.zeros(1, storage.dtype)
-        steps = [stride * storage.dtype.itemsize for stride in strides]
-        return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
-
-    return Tensor(shape, storage.dtype.name, read)
-
-
-def _of_dtype(storage: Any, offset: Any, shape: Any, *others: Any) -> Tensor:
-    dtype = next((one for one in others if isinstance(one, type)), Unread)
-    return Tensor(_sizes(shape), getattr(dtype, "label", "").removeprefix("torch."), None)
-
-
-KNOWN: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _mapping,
-    "collections.defaultdict": lambda *arguments: {},
-    "torch.Size": tuple,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _of_dtype,
-    "torch._utils._rebuild_parameter": lambda tensor, *others: tensor,
-    "torch._utils._rebuild_parameter_with_state": lambda tensor, *others: tensor,
-    "torch._tensor._rebuild_from_type_v2": lambda make, kind, parts, state: make(*parts),
-    "torch._utils._rebuild_sparse_tensor": lambda layout, data: Tensor(
-        _sizes(data[2]) if len(data) > 2 else (), "sparse", None
-    ),
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, shape, *others: Tensor(
-        _sizes(shape), "meta, without values", None
-    ),
-    "torch._utils._rebuild_qtensor": lambda storage, offset, shape, *others: Tensor(
-        _sizes(shape), "quantised", None
-    ),
-}
-"""Functions that make tensors and mappings, by the names that pickles give them."""
 
 
 _HOLDS = (dict, list, tuple)  # of which `Tensor` is one

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -129,29 +130,52 @@ def _bessel(values: int) -> float:
     return values / (values - 1)
 
 
-class GroupNorm(nn.Module):
-    """Normalises every example by the statistics of groups of its channels (Wu and He 2018).
+class ExampleNorm(nn.Module):
+    """What normalisations of single examples share: settings, and a scale and bias by channel.
 
-    y = scale * (x - mean) / sqrt(var + epsilon) + bias, where the moments of an example are over
-    all pixels and the channels of a group, in training and in evaluation alike. Nothing of it is
-    kept in `batch_stats`. With one group it is their layer normalisation.
+    Nothing of it is kept in `batch_stats`; training and evaluation are alike.
 
     Attributes:
-      groups: number of equal groups of consecutive channels.
-      epsilon: added to the variance.
+      epsilon: added to the variance or mean square.
       use_scale, use_bias: whether there is a scale, and a bias; without they are 1 and 0.
       zero_scale: whether the scale starts at zero instead of one.
       measuring: without effect; see `BatchNorm`.
       dtype: of the output; moments, scale and bias have `promote_types(dtype, float32)`.
     """
 
-    groups: int = 32
     epsilon: float = 1e-5
     use_scale: bool = True
     use_bias: bool = True
     zero_scale: bool = False
     measuring: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    def exact(self, x: jax.Array) -> jax.Array:
+        """Returns x in the dtype that it is normalised in."""
+        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
+
+    def scaled(self, y: jax.Array) -> jax.Array:
+        """Returns scale * y + bias, by parameters of this module `[C]`."""
+        shape = (y.shape[-1],)
+        if self.use_scale:
+            start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+            y = y * self.param("scale", start, shape, y.dtype)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, shape, y.dtype)
+        return y.astype(self.dtype)
+
+
+class GroupNorm(ExampleNorm):
+    """Normalises every example by the statistics of groups of its channels (Wu and He 2018).
+
+    y = scale * (x - mean) / sqrt(var + epsilon) + bias, where the moments of an example are over
+    all pixels and the channels of a group. With one group it is their layer normalisation.
+
+    Attributes:
+      groups: number of equal groups of consecutive channels.
+    """
+
+    groups: int = 32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -162,52 +186,25 @@ class GroupNorm(nn.Module):
         """
         if x.shape[-1] % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {x.shape[-1]} channels")
-        exact = jnp.promote_types(self.dtype, jnp.float32)
-        grouped = x.astype(exact).reshape(len(x), -1, self.groups, x.shape[-1] // self.groups)
-        mean = grouped.mean((1, 3), keepdims=True)
-        centred = grouped - mean
+        grouped = self.exact(x).reshape(len(x), -1, self.groups, x.shape[-1] // self.groups)
+        centred = grouped - grouped.mean((1, 3), keepdims=True)
         var = jnp.square(centred).mean((1, 3), keepdims=True)
-        y = (centred * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
-        return _scaled(self, y, exact).astype(self.dtype)
+        return self.scaled((centred * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape))
 
 
-class FilterResponseNorm(nn.Module):
+class FilterResponseNorm(ExampleNorm):
     """Divides every channel of an example by its mean square (Singh and Krishnan 2020, equation 1).
 
     y = scale * x / sqrt(mean(x^2) + epsilon) + bias, where the mean of an example's channel is over
     its pixels. The thresholded activation of the paper is not part of it.
-
-    Attributes:
-      epsilon: added to the mean square.
-      use_scale, use_bias, zero_scale, measuring, dtype: as of `GroupNorm`.
     """
-
-    epsilon: float = 1e-6
-    use_scale: bool = True
-    use_bias: bool = True
-    zero_scale: bool = False
-    measuring: bool = False
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[N, H, W, C]` to the same shape."""
-        exact = jnp.promote_types(self.dtype, jnp.float32)
-        precise = x.astype(exact)
-        square = jnp.square(precise).mean((1, 2), keepdims=True)
-        y = precise * jax.lax.rsqrt(square + self.epsilon)
-        return _scaled(self, y, exact).astype(self.dtype)
-
-
-def _scaled(norm: nn.Module, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Scales and shifts what a normalisation has made, by parameters of that module."""
-    shape = (y.shape[-1],)
-    if norm.use_scale:
-        start = nn.initializers.zeros if norm.zero_scale else nn.initializers.ones
-        y = y * norm.param("scale", start, shape, dtype)
-    if norm.use_bias:
-        y = y + norm.param("bias", nn.initializers.zeros, shape, dtype)
-    return y
+        exact = self.exact(x)
+        square = jnp.square(exact).mean((1, 2), keepdims=True)
+        return self.scaled(exact * jax.lax.rsqrt(square + self.epsilon))
 
 
 def no_norm(
@@ -215,6 +212,12 @@ def no_norm(
 ) -> Callable[..., jax.Array]:
     """A function in place of a normalisation, which leaves its input as it is."""
     return lambda x, train: x
+
+
+def _of_examples(make: type[ExampleNorm], norm: ConfigDict, **options: Any) -> Callable:
+    return functools.partial(
+        make, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias, **options
+    )
 
 
 NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
@@ -229,14 +232,12 @@ NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
         axis_name=axis_name,
         dtype=dtype,
     ),
-    "group": lambda norm, dtype, axis_name: functools.partial(
-        GroupNorm, norm.groups, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
+    "group": lambda norm, dtype, axis_name: _of_examples(
+        GroupNorm, norm, groups=norm.groups, dtype=dtype
     ),
-    "layer": lambda norm, dtype, axis_name: functools.partial(
-        GroupNorm, 1, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
-    ),
-    "filter_response": lambda norm, dtype, axis_name: functools.partial(
-        FilterResponseNorm, norm.epsilon, norm.use_scale, norm.use_bias, dtype=dtype
+    "layer": lambda norm, dtype, axis_name: _of_examples(GroupNorm, norm, groups=1, dtype=dtype),
+    "filter_response": lambda norm, dtype, axis_name: _of_examples(
+        FilterResponseNorm, norm, dtype=dtype
     ),
     "none": lambda norm, dtype, axis_name: no_norm,
 }

@@ -34,7 +34,7 @@ def test_group_norm_is_that_of_flax(shape, groups):
     x, scale, bias = 3 * normal(0, shape) + 1, normal(1, (12,)), normal(2, (12,))
     variables = {"params": {"scale": scale, "bias": bias}}
     flax = nn.GroupNorm(groups, epsilon=1e-5, use_fast_variance=False)
-    ours = GroupNorm(groups, dtype=jnp.float64)
+    ours = GroupNorm(groups=groups, dtype=jnp.float64)
     for train in (True, False):
         close(ours.apply(variables, x, train), flax.apply(variables, x))
 
@@ -47,7 +47,7 @@ def test_group_norm_is_that_of_torch():
         torch.from_numpy(np.array(x)).permute(0, 3, 1, 2), 3,
         torch.from_numpy(np.array(scale)), torch.from_numpy(np.array(bias)),
     )  # fmt: skip
-    ours = GroupNorm(3, dtype=jnp.float64).apply(
+    ours = GroupNorm(groups=3, dtype=jnp.float64).apply(
         {"params": {"scale": scale, "bias": bias}}, x, True
     )
     close(ours, theirs.permute(0, 2, 3, 1).numpy())
@@ -58,7 +58,7 @@ def test_filter_response_norm_is_its_equation():
     x, scale, bias = 3 * normal(0, SHAPES[1]) + 1, normal(1, (12,)), normal(2, (12,))
     nu = np.mean(np.square(np.array(x)), (1, 2), keepdims=True)
     expected = np.array(scale) * np.array(x) / np.sqrt(nu + 1e-6) + np.array(bias)
-    norm = FilterResponseNorm(dtype=jnp.float64)
+    norm = FilterResponseNorm(epsilon=1e-6, dtype=jnp.float64)
     close(norm.apply({"params": {"scale": scale, "bias": bias}}, x, True), expected)
 
 

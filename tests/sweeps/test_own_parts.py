@@ -29,7 +29,7 @@ def focal(logits, labels):
     return (1 - right) ** 2 * cross_entropy(logits, labels)
 
 
-NORMS["pairs"] = lambda norm, dtype, axis_name: functools.partial(GroupNorm, 2, dtype=dtype)
+NORMS["pairs"] = lambda norm, dtype, axis_name: functools.partial(GroupNorm, groups=2, dtype=dtype)
 LOSSES["focal"] = focal
 OPTIMIZERS["adamw"] = lambda optim: optax.adamw(optim.learning_rate, weight_decay=1e-4)
 SCHEDULES["root"] = lambda optim, *_: lambda step: optim.learning_rate / jnp.sqrt(1 + step)
@@ -117,7 +117,7 @@ def test_what_is_taken_or_is_no_entry_is_refused_and_leaves_the_tables(mine, tab
             r"train.loss=focal gives 4 examples losses of shape \(\); return one for each",
         ),
         ("jax.nn.softmax(logits)", "logits.oops", "train.loss=focal.*line 16.*oops"),
-        ("GroupNorm, 2, dtype", "GroupNorm, 3, dtype", "norm.kind=pairs.*3 groups do not divide"),
+        ("groups=2, dtype", "groups=3, dtype", "norm.kind=pairs.*3 groups do not divide"),
     ],
 )
 def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, message):
