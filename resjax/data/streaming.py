@@ -289,8 +289,14 @@ GUARDS = ("__name__", "parent_process", "current_process")
 
 
 def _refuse_unguarded(workers: int) -> None:
-    """Raises ReadError if each worker would run the whole script of this process again."""
-    script = getattr(sys.modules["__main__"], "__file__", None)
+    """Raises ReadError if each worker would run the whole script of this process again.
+
+    multiprocessing leaves out the `__main__` of a package, as of `python -m resjax.cli`.
+    """
+    main = sys.modules["__main__"]
+    if getattr(getattr(main, "__spec__", None), "name", "").endswith(".__main__"):
+        return
+    script = getattr(main, "__file__", None)
     try:
         text = Path(script).read_text(encoding="utf-8", errors="replace") if script else GUARDS[0]
     except OSError:

@@ -404,9 +404,31 @@ def test_workers_that_would_run_a_script_again_are_refused(
     if script:
         path.write_text(script)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(path), raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     if not runs_again:
         streaming._refuse_unguarded(2)
         return
     feed = training_feed(blank(5), Recorder(), 0, 4, workers=2)
     with pytest.raises(ReadError, match=rf"runs {path} again.*if __name__ == '__main__':"):
         next(feed)
+
+
+@pytest.mark.slow
+def test_a_package_that_is_run_as_a_program_has_workers(tmp_path):
+    """As every process of `resjax sweep --jobs` is, by `python -m resjax.cli`."""
+    package = tmp_path / "streams"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(
+        "from resjax.data.streaming import training_feed\n"
+        "from tests.data.test_streaming import Recorder, blank\n"
+        "feed = training_feed(blank(5), Recorder(), 0, 4, workers=1)\n"
+        "print(len(next(feed).labels))\n"
+        "feed.close()\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.getcwd()])
+    done = subprocess.run(
+        [sys.executable, "-m", "streams"], env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "4\n", done.stderr
