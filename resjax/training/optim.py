@@ -172,18 +172,21 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """
     refuse_unknown(optim, "optim")
-    return _learning_rates(FrozenConfigDict(optim), clock)
+    make = choose(SCHEDULES, optim.schedule, "optim.schedule")
+    return _learning_rates(FrozenConfigDict(optim), clock, make)
 
 
 @functools.lru_cache(64)
-def _learning_rates(optim: FrozenConfigDict, clock: Clock) -> np.ndarray:
-    """Caches `learning_rates`: runs of a sweep share few schedules, and each takes long."""
+def _learning_rates(optim: FrozenConfigDict, clock: Clock, make: Callable) -> np.ndarray:
+    """Caches `learning_rates`: runs of a sweep share few schedules, and each takes long.
+
+    `make` is the entry of `SCHEDULES`, which an experiment file that is loaded again may replace.
+    """
     warmup = clock.steps(optim.warmup)
     if warmup >= clock.total_steps:
         raise ConfigError(
             f"optim.warmup={optim.warmup!r} is {warmup} steps of {clock.total_steps}; shorten it"
         )
-    make = choose(SCHEDULES, optim.schedule, "optim.schedule")
     schedule = make(optim, clock, clock.total_steps - warmup)
     shape = choose(WARMUPS, optim.warmup_shape, "optim.warmup_shape")
     if warmup:

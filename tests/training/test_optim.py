@@ -8,7 +8,7 @@ from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.models.build import named_model
 from resjax.models.trace import initial_variables
-from resjax.training.optim import OPTIMIZERS, learning_rates
+from resjax.training.optim import OPTIMIZERS, SCHEDULES, learning_rates
 from tests.rounding import bound
 
 
@@ -37,6 +37,13 @@ def test_step_schedule_divides_at_its_milestones():
     got = rates(64_000, schedule="step", milestones=("32000 steps", "75%"))
     np.testing.assert_allclose(got[[0, 31_999, 32_000, 47_999, 48_000, 63_999]],
                                [0.4, 0.4, 0.04, 0.04, 0.004, 0.004], rtol=ROUNDED)  # fmt: skip
+
+
+def test_a_schedule_that_was_changed_is_not_taken_for_what_it_was(monkeypatch):
+    for value in (0.25, 0.5):  # as a notebook loads an experiment file again
+        own = optax.constant_schedule(value)
+        monkeypatch.setitem(SCHEDULES, "own", lambda optim, clock, steps, own=own: own)
+        assert rates(schedule="own").tolist() == [value] * 100
 
 
 def test_warmup_comes_before_the_schedule_and_milestones_count_from_the_start():
