@@ -2,6 +2,7 @@
 
 import pytest
 
+from resjax.cli.commands.experiment import definitions
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.models.norm import NORMS
@@ -9,6 +10,7 @@ from resjax.runs.rundir import read_config, read_metrics
 from resjax.sweeps.experiment import load_experiment, open_tables
 from resjax.sweeps.grid import axes_of, expand
 from resjax.sweeps.local import check
+from resjax.training.plan import make_plan
 
 FILE = """
 import functools
@@ -130,3 +132,11 @@ def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, 
     with pytest.raises(ConfigError, match=message):
         check({mine / "run": config})
     assert "pairs" in NORMS
+
+
+@pytest.mark.parametrize("key", [table.key for table in open_tables().values()])
+def test_where_a_part_is_unknown_the_remedy_is_to_name_the_file(key, tiny):
+    tiny.update_from_flattened_dict({key: "lost"})
+    remedy = f"unknown {key} 'lost'; .*, or name the experiment file that defines it by --config="
+    with pytest.raises(ConfigError, match=remedy), definitions([]):
+        make_plan(tiny)

@@ -37,4 +37,4 @@ class Command:
 
 EXPERIMENT = "Python file with get_config(ARG)"
 
-DEFINITIONS = "experiment file that defines the run's shortcut"
+DEFINITIONS = "experiment file that defines parts of the run"

@@ -31,14 +31,14 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
 @contextmanager
 def definitions(words: list[str]) -> Iterator[list[str]]:
-    """A context in which a run may use shortcuts that files of `--config=FILE` define.
+    """A context in which a run may use parts, such as shortcuts, that `--config=FILE` defines.
 
     It gives the other words.
 
     Raises:
-      ConfigError: for a shortcut that nothing defines, with that option as the remedy.
+      ConfigError: for a part that nothing defines, with that option as the remedy.
     """
-    from resjax.sweeps.experiment import load_module
+    from resjax.sweeps.experiment import load_module, open_tables
 
     files, overrides = _files(words)
     for file in files:
@@ -46,7 +46,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     try:
         yield overrides
     except UnknownName as error:
-        if error.key not in ("model.shortcut", "model.shortcut_base"):
+        if error.key not in {"model.shortcut_base", *(t.key for t in open_tables().values())}:
             raise
         raise ConfigError(
             f"{error}, or name the experiment file that defines it by --config=FILE"
