@@ -253,13 +253,21 @@ def _refuse_other_entries(path: Path, name: str, table: _Table, known: dict[str,
 
 
 def added_parts(config: ConfigDict) -> list[str]:
-    """Keys of a config, with their values, that choose what an experiment file has added."""
+    """Keys of a config, with their values, that choose what resjax itself has not.
+
+    An experiment file has added it, or a notebook.
+    """
     flat = flatten(config)
     return [
         f"{table.key}={flat[table.key]}"
         for table in open_tables().values()
-        if id(table.entries.get(flat[table.key])) in _ADDED
+        if _is_added(table.entries.get(flat[table.key]))
     ]
+
+
+def _is_added(entry: Any) -> bool:
+    """Tells whether an entry is of an experiment file, or of a module that is not of resjax."""
+    return id(entry) in _ADDED or not (entry.__module__ or "").startswith("resjax.")
 
 
 def _file_of(entry: Any) -> Path | None:

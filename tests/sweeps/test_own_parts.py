@@ -1,11 +1,14 @@
 """An experiment file brings norms, losses, optimisers, schedules and orders of its own."""
 
+import functools
+from pathlib import Path
+
 import pytest
 
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.models.norm import NORMS
+from resjax.models.norm import NORMS, GroupNorm
 from resjax.runs.rundir import read_config, read_metrics
 from resjax.sweeps.experiment import load_experiment, open_tables
 from resjax.sweeps.grid import axes_of, expand
@@ -132,6 +135,18 @@ def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, 
     with pytest.raises(ConfigError, match=message):
         check({mine / "run": config})
     assert "pairs" in NORMS
+
+
+def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(tiny, tables):
+    """They are added by no experiment file, but by what calls `resjax.sweep`."""
+    tables["norm.kind"]["thirds"] = lambda norm, dtype, _: functools.partial(GroupNorm, 3)
+    tables["train.loss"]["whole"] = lambda logits, labels: (logits[:, 0] - labels).mean()
+    tiny.norm.kind = "thirds"
+    with pytest.raises(ConfigError, match=r"norm.kind=thirds.*3 groups do not divide"):
+        check({Path("run"): tiny})
+    tiny.norm.kind, tiny.train.loss = "batch", "whole"
+    with pytest.raises(ConfigError, match=r"train.loss=whole gives 4 examples losses of shape"):
+        check({Path("run"): tiny})
 
 
 @pytest.mark.parametrize("key", [table.key for table in open_tables().values()])
