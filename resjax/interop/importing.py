@@ -297,6 +297,8 @@ def _listed(text: str, path: Path) -> tuple[str, ...]:
         if isinstance(content, dict):
             numbered = {int(number): each for number, each in content.items()}
             content = [numbered[number] for number in range(len(content))]
+        elif isinstance(content, set):
+            raise TypeError("the members of a set have no order")
         names = [each[-1] if isinstance(each, list | tuple) else each for each in content]
     except (IndexError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         names = [None]

@@ -44,8 +44,12 @@ def test_names_may_be_listed_as_python_and_json_write_them(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1, 2]", "{'a': 'b'}", "{1: 'b'}", "[[]]", "{'tench': 0}", "[" * 10_000]
-)
+    "text",
+    [
+        "{", "[1, 2]", "{'a': 'b'}", "{1: 'b'}", "[[]]", "{'tench': 0}", "{'tench', 'goldfish'}",
+        "[" * 10_000,
+    ],
+)  # fmt: skip
 def test_what_is_no_list_of_names_is_refused(text, tmp_path):
     path = tmp_path / "names.json"
     path.write_text(text)
