@@ -95,6 +95,7 @@ def test_a_scale_may_start_at_zero(norm):
         ({"norm.kind": "group", "norm.groups": 3}, r"groups=3 does not divide the 8.*groups=1"),
         ({"norm.kind": "group", "norm.groups": 16}, r"groups=16 does not divide the 8.*groups=8"),
         ({"norm.kind": "filter_response", "model.name": "mlp"}, "dense layers have not; use layer"),
+        ({"norm.kind": "instance"}, "choose one of: [^;]*$"),  # no norm.groups suits all widths
         ({"norm.kind": "gropu"}, "choose one of: batch, group, layer, filter_response, none"),
     ],
 )
