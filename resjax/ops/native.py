@@ -173,7 +173,7 @@ def _opened(compiler: tuple[str, ...]) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError:
-        if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        if os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):  # which macOS does not tell
             raise
         path.unlink(missing_ok=True)
         return ctypes.CDLL(str(_build(compiler)))

@@ -63,6 +63,21 @@ def test_a_damaged_library_is_built_again(fresh, monkeypatch):
     assert len(path.read_bytes()) == len(whole)
 
 
+def test_a_damaged_library_is_built_again_where_mounts_are_not_told(monkeypatch, tmp_path):
+    built = []
+
+    def build(compiler):
+        (tmp_path / "kernels.so").write_bytes(b"damaged")
+        built.append(compiler)
+        return tmp_path / "kernels.so"
+
+    monkeypatch.delattr(os, "ST_NOEXEC")
+    monkeypatch.setattr(native, "_build", build)
+    with pytest.raises(OSError, match=r"kernels\.so"):
+        native._opened(("c++",))
+    assert built == [("c++",)] * 2
+
+
 def test_what_systems_leave_among_the_sources_is_none_of_them(fresh, monkeypatch):
     compiler = (shutil.which("g++") or shutil.which("c++"),)
     library, _ = native._library(compiler)
