@@ -129,7 +129,3 @@ def _but_for_echoes(unraisable: Any) -> None:
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
     """The line for a warning, without its place in the code, which concerns developers alone."""
     return f"warning: {shortened(' '.join(str(message).split()))}\n"
-
-
-if __name__ == "__main__":
-    command()
