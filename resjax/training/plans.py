@@ -10,8 +10,11 @@ from resjax.config import flatten
 from resjax.training.lanes import Lanes
 from resjax.training.plan import Plan, make_plan
 
-MOST_PLANS = 32
-"""Plans that are kept, the last used ones: each has the rates of all steps, and its images."""
+MOST_PLANS, MOST_BYTES = 32, 1 << 30
+"""Plans that are kept, the last used ones, and the bytes of the images in memory of all of them.
+
+The last one is kept, whatever it has.
+"""
 
 
 def kind_of(config: ConfigDict) -> str:
@@ -35,7 +38,12 @@ class Plans:
         if kind not in self._made:
             self._made[kind] = make_plan(config)
         self._made.move_to_end(kind)
-        if len(self._made) > MOST_PLANS:
+        while len(self._made) > 1 and (len(self._made) > MOST_PLANS or self._bytes() > MOST_BYTES):
             self._made.popitem(last=False)
         made = self._made[kind]
         return dataclasses.replace(made, config=config, lanes=Lanes((config.seed,)))
+
+    def _bytes(self) -> int:
+        """Bytes of the images in memory, of every source once."""
+        sources = {id(plan.source): plan.source for plan in self._made.values()}
+        return sum(source.image_bytes for source in sources.values())

@@ -92,3 +92,13 @@ def test_runs_that_differ_in_their_seed_share_a_plan_and_few_are_kept(tiny):
         plans.of(tiny)
     tiny.model.depth = 8
     assert plans.of(tiny).model is not first.model
+
+
+def test_plans_keep_few_images_and_those_of_the_last_run_whatever_they_are(tiny, monkeypatch):
+    plans, config = Plans(), tiny.copy_and_resolve_references()
+    config.data.train = "train[:50%]"
+    half, whole = plans.of(config), plans.of(tiny)
+    assert plans.of(config).source is half.source
+    monkeypatch.setattr("resjax.training.plans.MOST_BYTES", half.source.image_bytes)
+    assert plans.of(tiny).source is whole.source
+    assert plans.of(config).source is not half.source
