@@ -242,4 +242,4 @@ NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
     "none": lambda norm, dtype, axis_name: no_norm,
 }
 """Kinds of normalisation by `norm.kind`: (config.norm, dtype, name of the axis of devices) to a
-function that makes one, `make(name=, zero_scale=)`."""
+function that makes one, `make(name=, zero_scale=, measuring=)`; see `BatchNorm`."""
