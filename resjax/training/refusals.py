@@ -30,12 +30,19 @@ def refuse_unusable_settings() -> None:
 
 
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
-    """Warns of a BatchNorm that normalises each value by itself, which makes it zero."""
-    examples = config.norm.examples or config.train.batch_size
-    if config.norm.kind == "batch" and examples * model.spec.pixels(-1, size) == 1:
+    """Warns of a normalisation of each value by itself, which makes it zero."""
+    if model.spec.pixels(-1, size) > 1:
+        return
+    norm, told = config.norm, {}
+    if (norm.examples or config.train.batch_size) == 1:
+        told["batch"] = "BatchNorm over one example of one pixel", "take larger batches"
+    if norm.groups == model.spec.output(-1):  # as many as an MLP has units
+        told["group"] = "GroupNorm over one channel of one pixel", "set fewer norm.groups"
+    if norm.kind in told:
+        what, remedy = told[norm.kind]
         warnings.warn(
-            "BatchNorm over one example of one pixel: every value is its own mean, and nothing but "
-            "the bias comes out; take larger batches, or norm.kind=none",
+            f"{what}: every value is its own mean, and nothing but the bias comes out; {remedy}, "
+            "or norm.kind=none",
             Notice,
             stacklevel=2,
         )

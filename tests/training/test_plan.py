@@ -20,6 +20,9 @@ from resjax.training.plans import MOST_PLANS, Plans
     ({"norm.examples": 1}, True),
     ({"train.batch_size": 1, "norm.kind": "none"}, False),
     ({"train.batch_size": 1, "data.name": "fake:16x16x1:3:8"}, False),
+    ({"norm.kind": "group", "norm.groups": 2}, False),
+    ({"norm.kind": "group", "norm.groups": 2, "model.name": "mlp"}, True),
+    ({"norm.kind": "group", "norm.groups": 1, "model.name": "mlp"}, False),
 ])  # fmt: skip
 def test_a_normalisation_of_single_values_is_warned_of(tiny, keys, warned):
     tiny.data.name = "fake:4x4x1:3:8"
@@ -28,7 +31,8 @@ def test_a_normalisation_of_single_values_is_warned_of(tiny, keys, warned):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         make_plan(tiny)
-    assert [str(each.message).startswith("BatchNorm over one") for each in told] == [True] * warned
+    kind = "GroupNorm" if tiny.norm.kind == "group" else "BatchNorm"
+    assert [str(each.message).startswith(f"{kind} over one") for each in told] == [True] * warned
 
 
 @pytest.mark.slow
