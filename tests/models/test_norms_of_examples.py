@@ -62,6 +62,40 @@ def test_filter_response_norm_is_its_equation():
     close(norm.apply({"params": {"scale": scale, "bias": bias}}, x, True), expected)
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("scaled", "shifted"), [(True, False), (False, True)])
+def test_a_kind_has_what_its_keys_say(kind, scaled, shifted):
+    keys = default_config().norm
+    keys.update({"groups": 3, "epsilon": 0.5, "use_scale": scaled, "use_bias": shifted})
+    x, value = normal(0, SHAPES[1]), 2 + normal(1, (12,))
+    variables = {"params": {"scale": value} if scaled else {"bias": value}}
+    if kind == "filter_response":
+        plain = x / np.sqrt(np.square(x).mean((1, 2), keepdims=True) + 0.5)
+    else:
+        groups = {"group": 3, "layer": 1}[kind]
+        flax = nn.GroupNorm(groups, epsilon=0.5, use_fast_variance=False)
+        plain = flax.apply({"params": {"scale": np.ones(12), "bias": np.zeros(12)}}, x)
+    norm = NORMS[kind](keys, jnp.float64, None)()
+    assert set(norm.init(jax.random.key(0), x, True)["params"]) == set(variables["params"])
+    close(norm.apply(variables, x, True), plain * value if scaled else plain + value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_moments_are_in_float32_and_the_output_in_the_dtype(kind):
+    keys = default_config().norm
+    keys.groups = 3
+    x = (100 + normal(0, SHAPES[1], jnp.float32)).astype(jnp.bfloat16)
+    exact, ours = (NORMS[kind](keys, dtype, None)() for dtype in (jnp.float32, jnp.bfloat16))
+    variables = exact.init(jax.random.key(0), x, True)
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours.init(jax.random.key(0), x, True))} == {
+        jnp.dtype(jnp.float32)
+    }
+    y = ours.apply(variables, x, True)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, exact.apply(variables, x, True).astype(jnp.bfloat16))
+
+
 def small(kind, **keys):
     config = default_config()
     config.model.update({"depth": 8, "width": 8} | keys)
@@ -94,6 +128,21 @@ def test_a_scale_may_start_at_zero(norm):
     [
         ({"norm.kind": "group", "norm.groups": 3}, r"groups=3 does not divide the 8.*groups=1"),
         ({"norm.kind": "group", "norm.groups": 16}, r"groups=16 does not divide the 8.*groups=8"),
+        (  # inner layers have 4, 9 and 18 channels, all others a multiple of 12
+            {
+                "norm.kind": "group",
+                "norm.groups": 12,
+                "model.block": "bottleneck",
+                "model.depth": 11,
+                "model.width": 12,
+                "model.bottleneck_width": 0.375,
+            },
+            "groups=12 does not divide the 4 channels of a layer; set norm.groups=1",
+        ),
+        (
+            {"norm.kind": "group", "norm.groups": 8, "model.stem": "deep"},
+            "groups=8 does not divide the 4 channels of a layer; set norm.groups=4",
+        ),
         ({"norm.kind": "filter_response", "model.name": "mlp"}, "dense layers have not; use layer"),
         ({"norm.kind": "instance"}, "choose one of: [^;]*$"),  # no norm.groups suits all widths
         ({"norm.kind": "gropu"}, "choose one of: batch, group, layer, filter_response, none"),
