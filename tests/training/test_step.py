@@ -1,0 +1,110 @@
+"""A training step alone, with any optimiser, as a program of one's own takes it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import resjax
+from tests.drawn import normal
+from tests.models.compiled import quick
+
+EXAMPLES, CLASSES = 6, 3
+
+
+def parts(optimizer, **keys):
+    """A small network, its state, and the step of them."""
+    model = resjax.named_model(
+        "cifar-resnet8", classes=CLASSES, depth=5, block="single", width=2, **keys
+    )
+    state = resjax.create_state(model, optimizer, seed=0, image_shape=(4, 4, 1))
+    step = functools.partial(resjax.train_step, model, resjax.cross_entropy, optimizer.update)
+    return model, state, step
+
+
+def drawn():
+    return normal(1, (EXAMPLES, 4, 4, 1)), jnp.arange(EXAMPLES) % CLASSES
+
+
+def differ(one, other):
+    """Whether any array of a tree is another one."""
+    return not all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+def gradient_and_logits(model, state, batch):
+    """The gradient of the mean loss of the parameters of a state, and their logits."""
+    images, labels = batch
+
+    def mean(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return -jax.nn.log_softmax(logits)[jnp.arange(EXAMPLES), labels].mean(), logits
+
+    return quick(jax.grad(mean, has_aux=True))(state.params)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_a_step_is_that_of_the_optimiser_and_its_metrics_are_of_the_parameters_before():
+    optimizer = optax.adamw(0.1)
+    model, state, step = parts(optimizer, dtype="float64")
+    batch = drawn()
+    for number in range(2):
+        gradient, logits = gradient_and_logits(model, state, batch)
+        updates, _ = optimizer.update(gradient, state.opt_state, state.params)
+        after, metrics = quick(step)(state, batch, jax.random.key(0))
+        expected = optax.apply_updates(state.params, updates)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-9, 1e-9), after.params, expected
+        )
+        own = -np.array(jax.nn.log_softmax(logits))[range(EXAMPLES), batch[1]]
+        assert metrics.means()["loss"] == pytest.approx(own.mean(), rel=1e-9)
+        assert metrics.means()["error"] == np.mean(logits.argmax(-1) != batch[1])
+        assert int(after.step) == number + 1
+        state = after
+
+
+@pytest.mark.slow
+def test_a_rate_is_that_of_its_step_where_the_optimiser_takes_one():
+    batch, key = drawn(), jax.random.key(0)
+
+    def moved(optimizer, *rate):
+        _, state, step = parts(optimizer)
+        return quick(step)(state, batch, key, *rate)[0].params
+
+    injected = optax.inject_hyperparams(optax.sgd)
+    other = moved(optax.sgd(0.5))
+    assert not differ(moved(injected(0.1), 0.5), other)
+    assert differ(moved(injected(0.1)), other)
+    assert not differ(moved(optax.sgd(0.5), 0.1), other)
+
+
+@pytest.mark.slow
+def test_a_step_that_is_skipped_counts_no_example_and_the_next_goes_on_from_before_it():
+    images, labels = drawn()
+    _, state, step = parts(optax.adamw(0.1))
+    step = quick(functools.partial(step, on_nan="skip"))
+    key = jax.random.key(0)
+    skipped, metrics = step(state, (images.at[2].set(jnp.nan), labels), key)
+    assert [float(leaf) for leaf in jax.tree.leaves(metrics)] == [0, 0, 0]
+    assert (int(skipped.step), int(skipped.skipped_updates)) == (1, 1)
+    assert not differ(skipped.replace(step=0, skipped_updates=0), state)
+    after, metrics = step(skipped, (images, labels), key)
+    expected, _ = step(state, (images, labels), key)
+    assert not differ(after.params, expected.params)
+    assert (int(metrics.examples), int(after.skipped_updates)) == (EXAMPLES, 1)
+
+
+@pytest.mark.slow
+def test_what_is_random_changes_from_step_to_step_and_with_the_key():
+    batch = drawn()
+    _, state, step = parts(optax.sgd(0.0), shortcut="dropout", shortcut_dropout=0.5)
+    step = quick(step)
+    losses = {
+        float(step(state.replace(step=jnp.int32(number)), batch, jax.random.key(seed))[1].loss)
+        for number, seed in ((0, 0), (1, 0), (0, 1), (0, 0))
+    }
+    assert len(losses) == 3
