@@ -1,6 +1,7 @@
 """One call of a notebook trains what is missing, says how far it is, and returns the report."""
 
 import csv
+import os
 import sys
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 import resjax
 from resjax.config import ConfigError
 from resjax.notebook import sweep
-from resjax.runs import rundir
-from tests.report.fabricate import write_sweep
+from resjax.runs import claims, rundir
+from tests.report.fabricate import begin_run, write_run, write_sweep
 
 EXPERIMENT = """
 from resjax.config import default_config
@@ -81,6 +82,36 @@ def test_a_run_that_cannot_be_is_refused_before_any_is_trained(experiment, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_is_asked_for_is_what_is_run_and_reported_in_a_claim(
+    experiment, tmp_path, lines, monkeypatch
+):
+    asked, prepared = [], []
+    monkeypatch.setattr("resjax.notebook.run_sweep", lambda *arguments: asked.append(arguments))
+    for name in ("set_up", "enable_cache"):
+        monkeypatch.setattr(f"resjax.notebook.{name}", lambda name=name: prepared.append(name))
+    monkeypatch.setattr("resjax.notebook.write_report", claims.owner)
+
+    def swept(**options):
+        assert str(os.getpid()) in sweep(experiment, tmp_path, **options)
+        runs, _, retry, _ = asked.pop()
+        return retry, sorted(
+            (run.model.shortcut, run.train.batch_size, run.model.width, run.seed)
+            for run in runs.values()
+        )
+
+    with open(experiment, "a") as file:
+        file.write("\ndef sweep_width():\n    yield {'model.width': 4}\n")
+    assert swept() == (False, [("identity", 100, 4, 0), ("none", 100, 4, 0)])
+    assert prepared == ["set_up", "enable_cache"]
+    assert swept(axes="shortcut", retry=True) == (
+        True, [("identity", 100, 2, 0), ("none", 100, 2, 0)]
+    )  # fmt: skip
+    assert swept(
+        axes="width", added=["train.batch_size=20,30"], seeds=2, only=["seed=1"],
+        settings={"model.shortcut": "none"},
+    ) == (False, [("none", 20, 4, 1), ("none", 30, 4, 1)])  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_script_is_told_on_the_terminal_and_has_a_table_and_verdicts(
     experiment, tmp_path, monkeypatch, capsys
@@ -109,6 +140,20 @@ def test_a_sweep_is_read_without_writing(tmp_path):
     [verdict] = resjax.read_sweep(tmp_path).verdicts
     assert "degrades with depth" in verdict.line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_report_has_the_verdicts_of_all_protocols_and_the_runs_without_a_result(tmp_path):
+    pytest.importorskip("pandas")
+    for size in (32, 64):
+        for depth, error in ((8, 0.1), (56, 0.4)):
+            keys = {"model__depth": depth, "train__batch_size": size}
+            write_run(tmp_path, f"{size}-{depth}", error, model__shortcut="none", **keys)
+    begin_run(tmp_path, "begun", model__shortcut="none", train__batch_size=32)
+    report = resjax.read_sweep(tmp_path)
+    assert len(report.sections) == len(report.verdicts) == 2
+    assert sorted(report.table.index) == ["32-56", "32-8", "64-56", "64-8", "begun"]
+    assert list(report.table.index[report.table.train_error.isna()]) == ["begun"]
+    assert report.table.state["begun"] == rundir.UNFINISHED
 
 
 def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from resjax import process
-from resjax.process import cpu_kind, enable_cache
+from resjax.process import CORES, SECONDS_WORTH_KEEPING, cpu_kind, enable_cache, set_up
 
 MEMORY = """
 import resource
@@ -80,6 +80,38 @@ def test_every_simulated_device_has_four_threads(environment, devices, threads, 
     assert found[0] == str(devices)
     assert int(found[1]) >= threads
     assert found[2] == told
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        ({"XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {FLAG}"}, 8),
+        ({"XLA_FLAGS": FLAG, "JAX_NUM_CPU_DEVICES": "3"}, 3),
+        ({"XLA_FLAGS": FLAG, "JAX_NUM_CPU_DEVICES": ""}, 8),
+        ({"XLA_FLAGS": "--xla_backend_optimization_level=0"}, None),
+    ],
+)
+def test_threads_are_for_as_many_devices_as_jax_makes(monkeypatch, environment, devices):
+    """The last flag counts, and the setting of JAX before any."""
+    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "NPROC"):
+        monkeypatch.setenv(name, "")  # so that what is set is taken back
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    set_up()
+    assert os.environ.get("NPROC") == (None if devices is None else str(4 * devices))
+
+
+def test_a_process_keeps_to_its_cores(monkeypatch):
+    kept = []
+    monkeypatch.setattr("os.sched_setaffinity", lambda *arguments: kept.append(arguments))
+    monkeypatch.delenv(CORES, raising=False)
+    set_up()
+    assert not kept
+    monkeypatch.setenv(CORES, "1,3")
+    set_up()
+    assert kept == [(0, {1, 3})]
 
 
 X86 = """\
@@ -176,5 +208,7 @@ def test_each_kind_of_cpu_has_a_directory_of_its_own(machine, cache_dir, monkeyp
 
 def test_a_directory_that_was_chosen_is_used_as_it_is(cache_dir, tmp_path):
     cache_dir(str(tmp_path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)  # JAX's own
     enable_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == SECONDS_WORTH_KEEPING

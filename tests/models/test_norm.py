@@ -160,6 +160,9 @@ def test_a_scope_is_groups_of_a_device_or_whole_devices():
     assert find_scope(8, 8, 4) == Scope()
     assert find_scope(16, 8, 4) == Scope(axis="devices", teams=((0, 1), (2, 3)))
     assert find_scope(None, 8, 4) == find_scope(32, 8, 4) == Scope(axis="devices")
+    assert find_scope(16, 8, 4, "batch") == Scope(axis="batch", teams=((0, 1), (2, 3)))
+    assert find_scope(None, 8, 4, "batch") == Scope(axis="batch")
+    assert find_scope(2, 8, 4, "batch") == Scope(groups=4)
     for examples in (12, 24, 64):
         with pytest.raises(ValueError, match=f"groups of {examples} examples"):
             find_scope(examples, 8, 4)

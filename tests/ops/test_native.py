@@ -86,6 +86,37 @@ def test_what_systems_leave_among_the_sources_is_none_of_them(fresh, monkeypatch
         (copied / name).write_bytes(b"\xff\x00")
     monkeypatch.setattr(native, "SOURCES", copied)
     assert native._library(compiler)[0] == library
+    compiled = fresh / "compiler"
+    compiled.write_text(
+        '#!/bin/sh\ncat >> "$0.told"\nfor result; do :; done\ntouch "$result"\n'  # the last word
+    )
+    compiled.chmod(0o755)
+    native._compile([str(compiled)], fresh / "kernels.so")
+    told = sorted((fresh / "compiler.told").read_text().splitlines())
+    names = {"conv", *(path.stem for path in sorted(copied.glob("[a-z]*.cc")))}
+    assert told == sorted(f'#include "{copied / name}.cc"' for name in names)
+
+
+@pytest.mark.parametrize("other", ["CPU", "jaxlib", "compiler", "sources", "flags"])
+def test_another_machine_compiler_or_source_has_another_library(fresh, monkeypatch, other):
+    compiler = fresh / "compiler"
+    compiler.write_text("#!/bin/sh\necho 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(native, "SOURCES", shutil.copytree(native.SOURCES, fresh / "kernels"))
+    library, _ = native._library((str(compiler),))
+    assert native._library((str(compiler),))[0] == library
+    if other == "CPU":
+        monkeypatch.setattr(native, "cpu_kind", lambda: "x86_64-0")
+    elif other == "jaxlib":
+        monkeypatch.setattr(native, "version", lambda _: "0.0.0")
+    elif other == "compiler":
+        compiler.write_text("#!/bin/sh\necho 2\n")
+    elif other == "sources":
+        with next((fresh / "kernels").glob("*.cc")).open("a") as source:
+            source.write("\n")
+    else:
+        monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-DOTHER"))
+    assert native._library((str(compiler),))[0] != library
 
 
 @pytest.mark.slow

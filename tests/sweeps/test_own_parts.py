@@ -100,6 +100,9 @@ def test_a_grid_over_them_passes_the_checks(mine):
         ("LOSSES['mse'] = focal", r"replaces train.loss='mse' of .*losses.py.*my_mse"),
         ("LOSSES['none'] = 3", r"adds 3 to LOSSES as 'none', and not a function of logits"),
         ("ORDERS[7] = ORDERS['post']", r"to ORDERS as 7, and not an Order"),
+        ("ORDERS['x'] = NORM", r"to ORDERS as 'x', and not an Order"),
+        ("NORMS['x'] = 'batch'", r"adds 'batch' to NORMS as 'x', and not a function of config"),
+        ("SCHEDULES['x'] = 0.1", r"adds 0.1 to SCHEDULES as 'x', and not a function of config"),
         ("OPTIMIZERS['x'] = 'sgd'", r"adds 'sgd' to OPTIMIZERS as 'x', and not a function"),
     ],
 )
@@ -155,3 +158,14 @@ def test_where_a_part_is_unknown_the_remedy_is_to_name_the_file(key, tiny):
     remedy = f"unknown {key} 'lost'; .*, or name the experiment file that defines it by --config="
     with pytest.raises(ConfigError, match=remedy), definitions([]):
         make_plan(tiny)
+
+
+def test_every_run_of_a_grid_is_tried_whatever_its_place(mine):
+    text = FILE.replace("GroupNorm, 2, dtype", "GroupNorm, 3, dtype")
+    (mine / "mine.py").write_text(text)
+    _, config = load_experiment("mine.py")
+    whole = config.copy_and_resolve_references()
+    whole.norm.kind = "batch"
+    check({mine / "whole": whole})
+    with pytest.raises(ConfigError, match=r"norm.kind=pairs.*3 groups do not divide"):
+        check({mine / "whole": whole, mine / "broken": config})

@@ -1,5 +1,7 @@
 """Losses by name: equal to those of PyTorch, and at home in training, evaluation and probes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +13,14 @@ from resjax.data.resident import Batch
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.probes.gradients import gradients
+from resjax.probes.record import compute_probes, probe_run
+from resjax.probes.table import PROBES
 from resjax.runs.disk import read_lines
 from resjax.runs.rundir import read_metrics
 from resjax.runs.train import train_and_evaluate
+from resjax.runs.weights import read_weights
 from resjax.training.evaluation import measuring
+from resjax.training.feeds import make_feed
 from resjax.training.losses import cross_entropy, squared_error
 from resjax.training.metrics import measure
 from resjax.training.plan import make_plan
@@ -78,12 +84,35 @@ def test_a_probe_has_the_gradient_of_the_loss_that_is_trained(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_the_probes_of_a_loss_are_of_the_one_they_are_told(tiny):
+    """In a plain net all of the gradient comes through the branch."""
+    tiny.model.update({"dtype": "float64", "shortcut": "none"})
+    model = build_model(tiny, 10)
+    variables = scrambled(variable_shapes(model, (8, 8, 1)))
+    batch = Batch(normal(0, (6, 8, 8, 1)), jnp.arange(6))
+    names = [name for name, probe in PROBES.items() if probe.of_loss]
+    assert set(names) == {"gradients", "paths", "surface"}
+    found = compute_probes(names, model, variables, {"train": batch}, lambda _: None, squared_error)
+    expected = quick(lambda v, b: gradients(model, v, b, loss=squared_error))(variables, batch)
+    np.testing.assert_allclose(found["gradients"]["input"], expected["input"], 1e-9)
+    np.testing.assert_allclose(found["paths"]["through_branch"], expected["input"], 1e-9)
+    logits = quick(lambda v, x: model.apply(v, x, train=False))(variables, batch.images)
+    losses = found["surface"]["loss"]
+    middle = losses[tuple(size // 2 for size in losses.shape)]
+    assert middle == pytest.approx(float(squared_error(logits, batch.labels).mean()), rel=1e-9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [{"train.loss": "mse"}, {"train.label_smoothing": 0.2}], ids=["mse", "smoothed"]
 )
 def test_a_run_trains_by_its_loss_and_evaluates_it_without_smoothing(tiny, tmp_path, keys):
     plain = train_and_evaluate(tiny, tmp_path / "plain")
-    tiny.update_from_flattened_dict(keys | {"eval.probes": "gradients", "eval.probe_examples": 20})
+    tiny.update_from_flattened_dict(keys | {
+        "eval.probes": "gradients", "eval.probe_examples": 20,
+        "eval.precise_batches": 2, "eval.batch_size": 360,
+    })  # fmt: skip
     run = tmp_path / "run"
     summary = train_and_evaluate(tiny, run)
     assert summary.train_error < 0.91
@@ -93,5 +122,21 @@ def test_a_run_trains_by_its_loss_and_evaluates_it_without_smoothing(tiny, tmp_p
         assert summary.train_loss < 1
     else:  # what is spread over the classes adds to the loss of a batch
         assert line["batch_loss"] > line["train_loss"]
-    assert len(read_lines(run / "probes.jsonl")) == 2
+    plan, variables = make_plan(tiny), read_weights(run).variables
+    feed = make_feed(plan)
+    own = squared_error if "train.loss" in keys else functools.partial(cross_entropy, smoothing=0.2)
+    probed = quick(lambda v, b: gradients(plan.model, v, b, loss=own))(
+        variables, feed.first_examples("train", 20)
+    )
+    _, recorded = read_lines(run / "probes.jsonl")
+    later = probe_run(run, ["gradients"], examples=20).found["gradients"]["input"]
+    for found in (recorded["gradients"]["input"], later):
+        np.testing.assert_allclose(found, probed["input"], 1e-3)
+    batch = feed.first_examples("test", 360)
+    logits, _ = quick(
+        lambda v, x: measuring(plan.model).apply(v, x, train=False, mutable=["batch_stats"])
+    )(variables, batch.images)
+    clean = squared_error if "train.loss" in keys else cross_entropy
+    expected = float(clean(logits, batch.labels).mean())
+    assert summary.statistics["batch"]["test_loss"] == pytest.approx(expected, rel=1e-3)
     assert main(["evaluate", str(run)]) == 0

@@ -91,6 +91,7 @@ def test_runs_that_differ_in_their_seed_share_a_plan_and_few_are_kept(tiny):
     assert first.source is second.source
     assert first.model is second.model
     assert (first.lanes.seeds, second.lanes.seeds) == ((3,), (5,))
+    assert second.config.seed == 5
     for depth in range(14, 14 + 6 * MOST_PLANS, 6):
         tiny.model.depth = depth
         plans.of(tiny)
@@ -106,3 +107,16 @@ def test_plans_keep_few_images_and_those_of_the_last_run_whatever_they_are(tiny,
     monkeypatch.setattr("resjax.training.plans.MOST_BYTES", half.source.image_bytes)
     assert plans.of(tiny).source is whole.source
     assert plans.of(config).source is not half.source
+
+
+def test_the_plan_that_was_not_used_for_longest_is_dropped(tiny, monkeypatch):
+    made = []
+    monkeypatch.setattr("resjax.training.plans.MOST_PLANS", 2)
+    monkeypatch.setattr(
+        "resjax.training.plans.make_plan", lambda config: made.append(0) or make_plan(config)
+    )
+    plans = Plans()
+    for depth, expected in ((8, 1), (14, 2), (8, 2), (20, 3), (8, 3), (14, 4)):
+        tiny.model.depth = depth
+        plans.of(tiny)
+        assert len(made) == expected, depth
