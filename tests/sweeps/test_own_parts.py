@@ -142,7 +142,7 @@ def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, 
 
 def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(tiny, tables):
     """They are added by no experiment file, but by what calls `resjax.sweep`."""
-    tables["norm.kind"]["thirds"] = lambda norm, dtype, _: functools.partial(GroupNorm, 3)
+    tables["norm.kind"]["thirds"] = lambda norm, dtype, _: functools.partial(GroupNorm, groups=3)
     tables["train.loss"]["whole"] = lambda logits, labels: (logits[:, 0] - labels).mean()
     tiny.norm.kind = "thirds"
     with pytest.raises(ConfigError, match=r"norm.kind=thirds.*3 groups do not divide"):
@@ -161,7 +161,7 @@ def test_where_a_part_is_unknown_the_remedy_is_to_name_the_file(key, tiny):
 
 
 def test_every_run_of_a_grid_is_tried_whatever_its_place(mine):
-    text = FILE.replace("GroupNorm, 2, dtype", "GroupNorm, 3, dtype")
+    text = FILE.replace("GroupNorm, groups=2, dtype", "GroupNorm, groups=3, dtype")
     (mine / "mine.py").write_text(text)
     _, config = load_experiment("mine.py")
     whole = config.copy_and_resolve_references()
