@@ -21,7 +21,7 @@ PUBLIC = {
     "read_sweep": "resjax.report.report.read_sweep",
     "set_up": "resjax.process.set_up",
     "sweep": "resjax.notebook.sweep",
-    "train": "resjax.runs.train.train_and_evaluate",
+    "train": "resjax.runs.loop.train_and_evaluate",
     "train_step": "resjax.training.step.train_step",
 }
 """Names for programs of one's own, and the places where they are defined."""

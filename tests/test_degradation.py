@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "degradation.py"
 

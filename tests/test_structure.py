@@ -5,12 +5,15 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 import resjax
+from resjax.cli.main import main
+from resjax.training.losses import LOSSES, cross_entropy
 
 PACKAGE = Path(resjax.__file__).parent
 
@@ -101,3 +104,26 @@ def test_files_are_of_one_subject():
         if len((PACKAGE / f"{name.replace('.', '/')}.py").read_text().splitlines()) > 350
     }
     assert long <= {"config.keys", "models.networks"}
+
+
+@pytest.mark.slow
+def test_the_way_from_the_command_to_the_loss_is_short(tmp_path, monkeypatch):
+    """A step of training is traced through few functions of ours; XLA alone needs one less."""
+    ways = []
+
+    def loss(logits, labels):
+        ways.append([
+            (Path(frame.filename).relative_to(PACKAGE), frame.name)
+            for frame in traceback.extract_stack()
+            if Path(frame.filename).is_relative_to(PACKAGE)
+        ])  # fmt: skip
+        return cross_entropy(logits, labels)
+
+    monkeypatch.setitem(LOSSES, "cross_entropy", loss)
+    words = ["model.depth=8", "model.width=2", "train.duration=1 steps"]
+    command = ["train", "--config=experiments/degradation.py", f"--workdir={tmp_path / 'run'}"]
+    assert main([*command, *(f"--config.{word}" for word in words)]) == 0
+    way = next(way for way in ways if way[-1][1] == "loss_of")
+    assert way[0] == (Path("cli/main.py"), "main")
+    assert len(way) + 1 <= 12  # with the loss itself
+    assert len({file for file, _ in way}) + 1 <= 8

@@ -211,7 +211,7 @@ def import_all() -> None:
     import sklearn.datasets  # noqa: F401
     import tensorboardX  # noqa: F401
 
-    import resjax.runs.train  # noqa: F401
+    import resjax.runs.loop  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -18,18 +18,16 @@ from resjax.process import set_up
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command, and returns an exit code of `resjax.exits`."""
+    """Runs one command; prints errors of the user's in one line.
+
+    Returns:
+      An exit code of `resjax.exits`.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     set_up()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names may have letters that it cannot encode
-    with _drawing_into_files():
-        return _run(arguments)
-
-
-def _run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code; prints errors of the user's in one line."""
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
@@ -38,7 +36,7 @@ def _run(arguments: list[str]) -> int:
         command = COMMANDS[options.command]
         if command.goes_on:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
-        with interruptible(*interrupted):
+        with _drawing_into_files(), interruptible(*interrupted):
             return command.run(options, experiment)
     except ConfigError as error:
         complain(error)

@@ -1,7 +1,6 @@
 """Durations: steps, epochs, examples, or a share of the run."""
 
 import dataclasses
-import functools
 import math
 import re
 from fractions import Fraction
@@ -88,8 +87,7 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
     return parsed
 
 
-@functools.lru_cache
 def _parsed(text: str) -> tuple[Fraction, str] | None:
-    """Parses a duration, or gives None; cached, as all runs of a grid have the same few."""
+    """Parses a duration, or gives None."""
     match = _DURATION.fullmatch(text.strip())
     return (Fraction(match[1]), match[2]) if match else None

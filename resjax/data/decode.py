@@ -251,7 +251,6 @@ def open_image(file: BinaryIO) -> Image.Image:
         raise ValueError(f"broken image: {error}; fetch it again") from error
 
 
-@functools.cache
 def _formats() -> tuple[str, ...]:
     """The formats of `FORMATS` that this Pillow was built with."""
     Image.init()

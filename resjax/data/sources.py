@@ -1,7 +1,6 @@
 """The sources of images, by name."""
 
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Callable
@@ -173,9 +172,8 @@ def _prepared(request: DataRequest, name: str) -> Source:
     return tfds_source(name, directory, request.splits)
 
 
-@functools.lru_cache(maxsize=1)
 def load(name: str, request: DataRequest = EVERYTHING) -> Source:
-    """The source with a name such as "digits" or "fake:32x32x3:10"; the last one is cached.
+    """The source with a name such as "digits" or "fake:32x32x3:10".
 
     Raises:
       ConfigError: if there is no source of this name, or it cannot meet the request.

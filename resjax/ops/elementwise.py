@@ -46,15 +46,13 @@ def in_few_calls(function: Callable, donate_argnums: Sequence[int] = ()) -> Call
     """
 
     def called(*arguments: Any) -> Any:
-        leaves, structure = jax.tree.flatten(arguments)
-        flat = lambda *leaves: function(*structure.unflatten(leaves))  # noqa: E731
-        traced, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
+        traced, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
         spare = [
             number in donate_argnums
             for number, argument in enumerate(arguments)
             for _ in jax.tree.leaves(argument)
         ]
-        results = _Walk().results(traced, leaves, spare)
+        results = _Walk().results(traced, jax.tree.leaves(arguments), spare)
         return jax.tree.unflatten(jax.tree.structure(shape), results)
 
     named = function.func if isinstance(function, functools.partial) else function

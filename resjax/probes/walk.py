@@ -129,12 +129,12 @@ def backward(
 
 def mean_loss(logits: jax.Array, labels: jax.Array, loss: Loss) -> jax.Array:
     """The mean of a loss over the examples."""
-    return measure(logits, labels, loss=loss).loss / len(labels)
+    return measure(loss(logits, labels), logits, labels).loss / len(labels)
 
 
 def mean_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The fraction of the examples that are classified wrongly."""
-    return measure(logits, labels).errors / len(labels)
+    return measure(cross_entropy(logits, labels), logits, labels).errors / len(labels)
 
 
 def norm(x: Any) -> jax.Array:

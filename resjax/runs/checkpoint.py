@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from resjax.config import ConfigError
 from resjax.runs import disk, room
+from resjax.runs.position import Position
 from resjax.training import hosts
 from resjax.training.parallel import Parallel
 
@@ -36,30 +37,18 @@ BYTES_BESIDE = 1 << 20
 _NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
+@dataclasses.dataclass(kw_only=True)
+class Facts(Position):
     """Facts that a run needs to go on, beside its training state; JSON can hold them.
 
     Attributes:
       run: name of the run, as `run_id` gives it.
-      step: number of steps taken.
-      evaluated: steps that had been taken at the last evaluation; 0 before the first.
-      grown: whether the network is the deep one already, if the run grows one.
-      lines: the lines of `metrics.jsonl`.
-      best: fields of the best evaluation, as in a summary; empty if none is selected.
-      seconds: {"compile", "train", "eval"}, the seconds spent until then.
       data: {"fingerprint" of the source, "feed": the state of the feed}.
       execution: {key: value} that the bits depend on beside the config; see
         `manifest.describe_execution`.
     """
 
     run: str
-    step: int
-    evaluated: int
-    grown: bool
-    lines: list[dict[str, Any]]
-    best: dict[str, float]
-    seconds: dict[str, float]
     data: dict[str, Any]
     execution: dict[str, Any]
 

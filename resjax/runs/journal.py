@@ -11,10 +11,10 @@ from typing import Any
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.runs import disk, rundir, weights
-from resjax.runs.checkpoint import Facts
 from resjax.runs.events import WRITERS, Writer, as_arrays
 from resjax.runs.left_out import number_left_out
 from resjax.runs.manifest import describe_execution, describe_machine
+from resjax.runs.position import Position
 from resjax.runs.summary import Progress
 from resjax.training import hosts
 from resjax.training.plan import Plan
@@ -22,28 +22,6 @@ from resjax.training.state import TrainState
 
 SECONDS_BETWEEN_PROGRESS = 2.0
 """Least seconds from one writing of `progress.json` to the next."""
-
-
-@dataclasses.dataclass
-class Position:
-    """Position of a run, beside its training state; it is saved with every checkpoint.
-
-    The fields are those of `resjax.runs.checkpoint.Facts`.
-    """
-
-    step: int = 0
-    evaluated: int = 0
-    grown: bool = False
-    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best: dict[str, float] = dataclasses.field(default_factory=dict)
-    seconds: dict[str, float] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(("compile", "train", "eval"), 0.0)
-    )
-
-    def go_on_from(self, facts: Facts) -> None:
-        """Takes over the fields of a checkpoint."""
-        for field in dataclasses.fields(self):
-            setattr(self, field.name, getattr(facts, field.name))
 
 
 class Journal:

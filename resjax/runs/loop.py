@@ -1,24 +1,30 @@
-"""The loop of a run: trains, evaluates, saves, and leaves when it is asked to."""
+"""Training of a run from its config to its result: the loop, and the order of what it does.
 
-import contextlib
-import functools
+From evaluation to evaluation the state is moved by calls of some steps each; after an evaluation
+come its line, probes, growth if it is due, and a checkpoint if it was the best.
+"""
+
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from resjax.interruption import Interrupted, Request
-from resjax.runs.begin import grow_all, start_or_resume
-from resjax.runs.member import Diverged, Member
-from resjax.runs.summary import Summary
+from resjax import process
+from resjax.config import flatten, use_own_values
+from resjax.interruption import deferred
+from resjax.runs.group import RunGroup, run_of
+from resjax.runs.keeper import Keeper
+from resjax.runs.manifest import versions
+from resjax.runs.opening import open_directory
+from resjax.runs.run import OpenRun
+from resjax.runs.summary import Progress, Summary
 from resjax.training import hosts
-from resjax.training.feeds import make_feed
 from resjax.training.network import Network
 from resjax.training.plan import Plan
+from resjax.training.plans import Plans
 from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
@@ -30,228 +36,129 @@ It is one call at least.
 TELL_EVERY = 0.25
 """Least seconds between two reports of the progress."""
 
-SECONDS_TO_AGREE = 20.0
-"""Seconds that several hosts have to agree on the step at which they leave.
 
-A single host needs no agreement and saves its state by itself.
-"""
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path | str,
+    observe: Callable[[Progress], None] = lambda progress: None,
+    plans: Plans | None = None,
+) -> Summary:
+    """Trains one network and evaluates it, or reads the result of the run that did.
 
+    A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
+    and ends with the same bits as one that was not. If a signal asks it to end, it saves its state
+    and leaves.
 
-class Training:
-    """Training of the runs in the lanes of one program, from where they are to their ends.
+    Args:
+      config: config of the run, as made by `default_config`.
+      workdir: directory of this run; made if it does not exist.
+      observe: called with the progress a few times a second.
+      plans: those that are made already.
 
-    All runs are at the same step. A lane without a run computes on a copy of another's state; the
-    lane of a run that has failed keeps computing on whatever its state is by then.
+    Raises:
+      ConfigError: before anything is written, if the config is wrong, `workdir` is another run's,
+        or its data have changed since the run began.
+      Claimed: if another process runs in `workdir`; a ConfigError.
+      Diverged: if the training loss stops being finite; the directory then says so.
+      Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
+      NoRoom: if the disk is full, or the quota used up; the checkpoints until then are kept.
     """
+    plan, directory = plan_of(config, plans or Plans()), Path(workdir)
+    with open_directory(directory, config, observe) as opened:
+        return opened.result or fit(run_of(plan, [opened]))[directory]
 
-    def __init__(self, plan: Plan, members: list[Member], request: Request):
-        self.plan, self.members, self.request = plan, members, request
-        self.agreement = hosts.Agreement(request, plan.config.checkpoint.seconds)
-        self.state: TrainState | None = None
-        request.rescue = self._rescue
-        if plan.parallel.hosts > 1:
-            request.rescue, request.patience = None, SECONDS_TO_AGREE
 
-    def execute(self) -> dict[Path, Summary]:
-        """Trains from the initial state, or the last checkpoint, to the end; returns the results.
+def plan_of(config: ConfigDict, plans: Plans) -> Plan:
+    """Plan of a run that is about to start in this process, on every host the same."""
+    use_own_values(config)
+    process.set_up()
+    hosts.refuse_different(flatten(config) | versions())
+    return plans.of(config)
 
-        It writes all files of the runs but those of the results.
-        """
-        self._tell("compiling")
-        with ExitStack() as until_it_ends:
-            self.feed = make_feed(self.plan)
-            until_it_ends.callback(self.feed.close)
-            for member in self.members:
-                member.open(self.feed, until_it_ends)
-            try:
-                return self._execute()
-            except Diverged:
-                return {}
-            except Exception as error:
-                with contextlib.suppress(OSError):  # the disk may be full
-                    for member in self.members:
-                        member.stopped(error)
-                raise
 
-    def _execute(self) -> dict[Path, Summary]:
-        with self._timed("compile"):
-            self.members, self.state = start_or_resume(self.plan, self.members, self.feed)
-            compiled = [member.at.seconds["compile"] for member in self.members]
-            for member in self.members:
-                member.journal.begin()
-            network = self._network()
-            for member in self.members:
-                member.recorder = self._recorder(member)
-        for member, before in zip(self.members, compiled, strict=True):
-            if before:  # it counts once
-                member.at.seconds["compile"] = before
-        if self.plan.start and not self.at.step and not self.at.lines:
-            self._record_start(network)
-        for mark in self.plan.marks:
-            if mark > self.at.evaluated:
-                with self._timed("train"):
-                    self._train(network, mark)
-                network = self._evaluate(network, mark)
-        with self._timed("eval"):
-            compared = network.compare_statistics(self.state, self.at.step)
-            variables = self.plan.lanes.split(network.evaluated(self.state, self.at.step))
-        self._save()
-        summaries = {}
-        for member, state in self._states():
-            member.checkpoints.wait()
-            member.write_weights(variables[member.lane])
-            summaries[member.directory] = member.end(compared[member.lane], state)
-        return summaries
+def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
+    """Trains a run, or several side by side, from where they are to the end.
 
-    @property
-    def at(self) -> Any:
-        """Position that all runs are at."""
-        return self.members[0].at
+    Returns:
+      {directory: result}, which is also written, of each that has not failed.
 
-    def _states(self) -> list[tuple[Member, TrainState]]:
-        """Pairs each run with its state, which is on the host if there are several."""
-        states = self.plan.lanes.split(self.state)
-        return [(member, states[member.lane]) for member in self.members]
+    Raises:
+      Diverged: if all have failed.
+    """
+    plan = run.plan
+    with deferred() as request, run.opened() as feed:
+        keeper = Keeper(run, request)
+        with run.starting():
+            keeper.state = run.start(keeper.save_or_leave)
+            model = plan.shallow if plan.shallow and not run.at.grown else plan.model
+            network = Network(plan, model, keeper.state, feed, keeper.save_or_leave)
+            network.compile_evaluation()
+        if plan.start and not run.at.step and not run.at.lines:
+            with run.timed("eval"):
+                found = network.evaluate(_without_average(keeper.state), 0)
+            with request.uncut:
+                run.begun_with(found)
+            run.write_line(keeper.state)
+        for mark in plan.marks:
+            if mark > run.at.evaluated:
+                with run.timed("train"):
+                    _train(run, network, keeper, mark)
+                network = _evaluate(run, network, keeper, mark)
+        with run.timed("eval"):
+            compared = network.compare_statistics(keeper.state, run.at.step)
+            variables = network.evaluated(keeper.state, run.at.step)
+        keeper.save()
+        results = run.end(keeper.state, variables, compared)
+    run.write_results(results)
+    return results
 
-    def _record_start(self, network: Network) -> None:
-        """Evaluates and records, before the first step, the weights that the runs start from."""
-        with self._timed("eval"):
-            clean = network.evaluate(_without_average(self.state), 0)
-        lines = [{"step": 0, "epoch": 0.0, **clean[member.lane]} for member in self.members]
-        with self.request.uncut:
-            for member, line in zip(self.members, lines, strict=True):
-                member.at.lines.append(line)
-        for (member, state), line in zip(self._states(), lines, strict=True):
-            member.add(line, state)
 
-    def _network(self) -> Network:
-        shallow = self.plan.shallow is not None and not self.at.grown
-        model = self.plan.shallow if shallow else self.plan.model
-        return Network(self.plan, model, self.state, self.feed, self._save_or_leave)
+def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int) -> None:
+    """Takes training steps until `stop` have been taken."""
+    ahead, reached, since = 1, run.at.step, time.monotonic()
+    told = since
+    while (start := run.at.step) < stop:
+        end = min(start + run.plan.steps_per_call, stop)
+        keeper.save_or_leave()
+        given = network.arguments(start, end)  # while the device is at work
+        if start - reached >= ahead:
+            jax.block_until_ready(keeper.state.step)
+            each = (time.monotonic() - since) / (start - reached)
+            ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
+            reached, since = start, time.monotonic()
+        keeper.move(lambda state, given=given: network.steps(state, *given), end)
+        if time.monotonic() - told > TELL_EVERY:
+            run.look_at(keeper.state.metrics)
+            run.tell("training")
+            told = time.monotonic()
+    jax.block_until_ready(keeper.state)
 
-    def _recorder(self, member: Member) -> Any:
-        from resjax.probes.record import Recorder  # built upon training, so imported where used
 
-        at = member.at.evaluated
-        return Recorder(member.plan, member.directory, self.feed, at, self._save_or_leave)
-
-    # ------------------------------------------------------------------------ training, evaluating
-
-    def _train(self, network: Network, stop: int) -> None:
-        ahead, reached, since = 1, self.at.step, time.monotonic()
-        told = since
-        while (start := self.at.step) < stop:
-            end = min(start + self.plan.steps_per_call, stop)
-            self._save_or_leave()
-            given = network.arguments(start, end)  # while the device is at work
-            if start - reached >= ahead:
-                jax.block_until_ready(self.state.step)
-                each = (time.monotonic() - since) / (start - reached)
-                ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
-                reached, since = start, time.monotonic()
-            with self.request.uncut:
-                self.state = network.steps(self.state, *given)
-                for member in self.members:
-                    member.at.step = end
-            if time.monotonic() - told > TELL_EVERY:
-                self._look(Member.look_at)
-                self._tell("training")
-                told = time.monotonic()
-        jax.block_until_ready(self.state)
-
-    def _evaluate(self, network: Network, mark: int) -> Network:
-        """Evaluates, records, and grows if it is time to; returns the network to train on."""
-        plan = self.plan
-        self._look(Member.look_at)
-        self._look(Member.refuse_divergence)
-        self._tell("evaluating")
-        with self._timed("eval"):
-            clean = network.evaluate(self.state, mark)
-            for member, state in self._states():
-                member.recorder.record(network.model, state, mark)
-        state = self.state
-        if mark == plan.grow_at:
-            with self._timed("compile"):
-                state = grow_all(plan, self._states(), self.feed)
-                network = Network(plan, plan.model, state, self.feed, self._save_or_leave)
-            with self._timed("eval"):
-                grown = network.evaluate(_without_average(state), mark)
-                for own, after in zip(clean, grown, strict=True):
-                    own |= {f"grown_{name}": value for name, value in after.items()}
-        state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
-        improved = False
-        with self.request.uncut:
-            for member, own in self._states():
-                improved |= member.evaluated(mark, clean[member.lane], own)
-            self.state = state
-        for member, own in self._states():
-            member.add(member.at.lines[-1], own)
-        if improved:
-            self._save()
-        return network
-
-    def _look(self, look: Callable[[Member, Any], None]) -> None:
-        """Calls `look` with the metrics of each run, and drops the runs that have diverged.
-
-        Raises:
-          Diverged: if none is left.
-        """
-        metrics = self.plan.lanes.split(self.state.metrics)
-        for member in list(self.members):
-            try:
-                look(member, metrics[member.lane])
-            except Diverged as error:
-                member.fail(error)
-                left = [other for other in self.members if other is not member]
-                if not left:
-                    raise
-                self.members = left
-
-    # -------------------------------------------------------------------------- saving and leaving
-
-    def _save_or_leave(self) -> None:
-        """Saves the state, or saves and leaves, if it is time to; called between device calls."""
-        settle = functools.partial(jax.block_until_ready, self.state.step)
-        what = self.agreement(settle)
-        if what == hosts.SAVE or any(member.checkpoints.failed() for member in self.members):
-            self._save()
-        if what == hosts.LEAVE:
-            with self.request.uncut:
-                self._rescue()
-                self.request.leaving = True
-            raise Interrupted
-
-    def _save(self) -> None:
-        with self.request.uncut:
-            self._write_checkpoints()
-
-    def _rescue(self) -> None:
-        """Saves the state of runs that are about to end, if there is one, and waits for that."""
-        if self.state is not None:
-            self._write_checkpoints()
-            for member in self.members:
-                member.checkpoints.wait()
-        for member in self.members:
-            member.journal.note("stopped", why=self.request.name)
-
-    def _write_checkpoints(self) -> None:
-        if self.at.step > self.at.evaluated:
-            self._look(Member.refuse_divergence)
-        for member, state in self._states():
-            member.save(state)
-
-    def _tell(self, phase: str) -> None:
-        for member in self.members:
-            member.tell(phase)
-
-    @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        """Counts the seconds spent inside, an equal share for each run."""
-        with ExitStack() as until_it_ends:
-            for member in self.members:
-                member.journal.share = 1 / len(self.members)
-                until_it_ends.enter_context(member.journal.timed(what))
-            yield
+def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: int) -> Network:
+    """Evaluates, records, and grows if it is time to; returns the network to train on."""
+    plan, state = run.plan, keeper.state
+    run.look_at(state.metrics)
+    run.refuse_divergence(state.metrics)
+    run.tell("evaluating")
+    with run.timed("eval"):
+        found = network.evaluate(state, mark)
+        run.probe(network.model, state)
+    if mark == plan.grow_at:
+        with run.timed("compile"):
+            state = run.grow(state)
+            network = Network(plan, plan.model, state, network.feed, keeper.save_or_leave)
+            network.compile_evaluation()
+        with run.timed("eval"):
+            grown = network.evaluate(_without_average(state), mark)
+            found |= {f"grown_{name}": value for name, value in grown.items()}
+    state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
+    with keeper.request.uncut:
+        improved = run.evaluated(found, state)
+        keeper.state = state
+    run.write_line(state)
+    if improved:
+        keeper.save()
+    return network
 
 
 def _without_average(state: TrainState) -> TrainState:

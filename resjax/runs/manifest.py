@@ -64,7 +64,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
         "steps_per_call": plan.steps_per_call,
         "devices": plan.parallel.count,
         "hosts": plan.parallel.hosts,
-        "side_by_side": list(plan.lanes.seeds) if plan.lanes.several else None,
+        "side_by_side": plan.seed.tolist() if plan.seed.ndim else None,
         "device": plan.parallel.devices[0].device_kind,
         "cpus": _cpus(),
         "blocks_per_iteration": [

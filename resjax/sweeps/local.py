@@ -5,10 +5,10 @@ takes what nobody else is running, and none ends before all runs have.
 """
 
 import dataclasses
-import functools
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +19,9 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, type_and_message
 from resjax.runs import claims, disk, room, rundir
 from resjax.runs.claims import Claimed
-from resjax.runs.groups import groups_of
-from resjax.runs.loop import Diverged
+from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Progress, Summary, read_summary
-from resjax.runs.train import train_side_by_side
+from resjax.runs.together import groups_of, train_side_by_side
 from resjax.sweeps.experiment import added_parts, as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.plan import Plan
@@ -154,25 +153,20 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans)
     """
     ours, outcomes = {}, []
     for directory, config in runs.items():
-        state, reason = hosts.on_first(functools.partial(before, directory))
-        if state == rundir.DONE:
-            result = hosts.on_first(lambda run=directory: read_summary(run).recorded())
-            outcomes.append(Outcome(directory, Summary(**result), skipped=True))
-        elif state == rundir.FAILED:
-            outcomes.append(failed_before(directory, reason))
+        state, outcome = before(directory)
+        if outcome:
+            outcomes.append(outcome)
         elif state != RUNNING:
             ours[directory] = config
     for directory in ours:
         observer.started(directory)
     try:
-        with room.refused(next(iter(ours), Path()), "what a run writes did not fit"):
+        with crashes_recorded(ours):
             ended = train_side_by_side(ours, observer.progressed, plans)
     except Claimed:
         return outcomes
-    except (ConfigError, room.NoRoom):
-        raise
-    except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
-        return outcomes + [_crashed(directory, error) for directory in ours]
+    except Crashed as error:
+        return outcomes + [Outcome(directory, None, str(error)) for directory in ours]
     for directory, end in ended.items():
         if isinstance(end, Diverged):
             outcomes.append(Outcome(directory, None, str(end)))
@@ -181,12 +175,30 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans)
     return outcomes
 
 
-def _crashed(directory: Path, error: BaseException) -> Outcome:
-    reason = type_and_message(error)
-    if hosts.is_first():
-        trace = "".join(traceback.format_exception(error))
-        disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
-    return Outcome(directory, None, reason)
+class Crashed(RuntimeError):
+    """A run was ended by an error of the program or of an experiment; its `error.txt` has it."""
+
+
+@contextmanager
+def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
+    """Records an error that ends the runs in the block, other than one of the user or the disk.
+
+    Raises:
+      Crashed: with the error in a line.
+      NoRoom: if what a run writes did not fit.
+    """
+    try:
+        with room.refused(next(iter(directories), Path()), "what a run writes did not fit"):
+            yield
+    except (ConfigError, Diverged, room.NoRoom):
+        raise
+    except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
+        reason = type_and_message(error)
+        if hosts.is_first():
+            trace = "".join(traceback.format_exception(error))
+            for directory in directories:
+                disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+        raise Crashed(reason) from error
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:
@@ -194,7 +206,26 @@ def failed_before(directory: Path, reason: str) -> Outcome:
     return Outcome(directory, None, f"{reason}; --retry tries again", True)
 
 
-def before(directory: Path) -> tuple[str, str]:
+def before(directory: Path) -> tuple[str, Outcome | None]:
+    """The state of a run on all hosts, RUNNING if a process is at it, and its outcome if ended."""
+    state, reason = hosts.on_first(lambda: state_and_reason(directory))
+    if state == rundir.DONE:
+        result = hosts.on_first(lambda: read_summary(directory).recorded())
+        return state, Outcome(directory, Summary(**result), skipped=True)
+    if state == rundir.FAILED:
+        return state, failed_before(directory, reason)
+    return state, None
+
+
+def wait_for(directory: Path, observer: Observer) -> Outcome | None:
+    """Waits while another process is at a run; returns the outcome if the run has ended by then."""
+    while (now := before(directory))[0] == RUNNING:
+        observer.waiting([directory])
+        time.sleep(SECONDS_TO_LOOK_AGAIN)
+    return now[1]
+
+
+def state_and_reason(directory: Path) -> tuple[str, str]:
     """The state of a run, RUNNING if a process is at it, and the reason if it failed."""
     state = rundir.run_state(directory)
     if state in (rundir.DONE, rundir.ABSENT):

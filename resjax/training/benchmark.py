@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from resjax.models.summary import count_multiply_adds, count_parameters
-from resjax.training.feeds import make_feed
-from resjax.training.network import arguments_of_call, compile_steps
+from resjax.training.feeds import Feed, make_feed
+from resjax.training.initial import drawn_state
+from resjax.training.network import Network
 from resjax.training.plan import Plan, make_plan
-from resjax.training.state import create_state
+from resjax.training.state import TrainState
 
 PASSES = 3
 """Ratio of multiply-adds of a training step to a forward pass; two gradients take as many each."""
@@ -156,17 +157,19 @@ def on_made_up_images(
 
 def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
     """Compiles the training steps; returns them, arguments for a call, and the seconds it took."""
-    config, feed = plan.config, make_feed(plan)
-    drawn = [
-        create_state(plan.model, plan.optimizer, seed, plan.image_shape, config.train.ema_decay)
-        for seed in plan.lanes.seeds
-    ]
-    state = plan.parallel.whole(plan.lanes.stack(drawn))
-    k = min(plan.steps_per_call, len(plan.rates))
-    arguments = (state, *arguments_of_call(plan, feed, 0, k))
+    state = plan.parallel.whole(drawn_state(plan, grown=True))
+    return compile_steps(plan, state, make_feed(plan))
+
+
+def compile_steps(
+    plan: Plan, state: TrainState, feed: Feed
+) -> tuple[jax.stages.Compiled, tuple, float]:
+    """Compiles the training steps for a state; returns what `compile_training` does."""
     start = time.perf_counter()
-    steps = compile_steps(plan, plan.model, state, feed)
-    return steps, arguments, time.perf_counter() - start
+    network = Network(plan, plan.model, state, feed)
+    seconds = time.perf_counter() - start
+    k = min(plan.steps_per_call, len(plan.rates))
+    return network.steps, (state, *network.arguments(0, k)), seconds
 
 
 def _profile(directory: Path | None) -> AbstractContextManager:

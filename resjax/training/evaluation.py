@@ -11,10 +11,10 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.training.lanes import ALONE, Lanes
 from resjax.training.losses import Loss
 from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
+from resjax.training.programs import program
 from resjax.training.step import eval_step, measure_step
 
 
@@ -28,8 +28,7 @@ class Evaluator:
     """Compiled evaluation of a network on all devices: metrics over batches of one size.
 
     It is compiled for variables like those given and images of shape `[H, W, C]`. The batch size is
-    rounded up to a multiple of the number of devices. With several lanes, variables and metrics
-    have a leading axis of lanes, and the batches are common to all.
+    rounded up to a multiple of the number of devices.
     """
 
     def __init__(
@@ -40,16 +39,13 @@ class Evaluator:
         image_shape: tuple[int, ...],
         batch_size: int,
         parallel: Parallel,
-        lanes: Lanes = ALONE,
     ):
         self.batch_size = -(-batch_size // parallel.count) * parallel.count
         batch = _batch_shape(image_shape, self.batch_size, parallel)
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
         arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
-        each = lanes.each(True, False, False)
-        self.program = parallel.program(
-            eval_step, (model, loss), arguments, (None, 0, 0), each=each
-        )
+        across = parallel.across((None, 0, 0), own=(True, False, False))
+        self.program = program(eval_step, (model, loss), arguments, **across)
 
     def __call__(self, variables: Any, batches: Iterable[tuple[Batch, Any]]) -> Metrics:
         """Sums the metrics over the valid examples of all batches."""
@@ -61,7 +57,7 @@ class Measurer:
     """Measures precise statistics: the moments of a fixed network over many batches, as if one.
 
     The running average lags behind the parameters and forgets (Wu and Johnson 2021, section 3). It
-    is compiled as an `Evaluator` is, and each lane has batches of its own.
+    is compiled as an `Evaluator` is.
     """
 
     def __init__(
@@ -71,12 +67,11 @@ class Measurer:
         image_shape: tuple[int, ...],
         batch_size: int,
         parallel: Parallel,
-        lanes: Lanes = ALONE,
     ):
-        arguments = (variables, _batch_shape(image_shape, batch_size, parallel, lanes))
-        self.program = parallel.program(
-            measure_step, (measuring(model),), arguments, (None, 0), each=lanes.each(True, True)
-        )
+        batch = _batch_shape(image_shape, batch_size, parallel)
+        arguments = (variables, Batch(*map(parallel.shape_of_own, batch)))
+        across = parallel.across((None, 0), own=(True, True))
+        self.program = program(measure_step, (measuring(model),), arguments, **across)
 
     def __call__(self, variables: Any, batches: Iterable[Batch]) -> Any:
         """Returns `batch_stats` measured over all batches."""
@@ -101,10 +96,7 @@ def together(measured: list[Any]) -> Any:
     return {"mean": exact.mean(0).astype(means.dtype), "var": var.astype(means.dtype)}
 
 
-def _batch_shape(
-    image_shape: tuple[int, ...], batch_size: int, parallel: Parallel, lanes: Lanes = ALONE
-) -> Batch:
-    before = (len(lanes.seeds),) if lanes.several else ()
-    images = jax.ShapeDtypeStruct((*before, batch_size, *image_shape), np.float32)
-    labels = jax.ShapeDtypeStruct((*before, batch_size), np.int32)
-    return Batch(*(parallel.shape_of_pieces(part, lanes.several) for part in (images, labels)))
+def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
+    images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    return Batch(*(parallel.shape_of_pieces(part, 0) for part in (images, labels)))

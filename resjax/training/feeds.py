@@ -1,6 +1,5 @@
 """Feeds, which bring the images of a run to its devices."""
 
-import functools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +22,7 @@ from resjax.data.resident import (
 from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
 from resjax.training.plan import Plan, views
+from resjax.training.programs import program
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
 """Status in XLA's error message when the memory of a device is full."""
@@ -35,8 +35,7 @@ class Feed(Protocol):
     """Source of a run's batches, on its devices.
 
     A call of the training steps takes its batches as pieces: numbers of examples where the images
-    are resident, the images themselves where they are streamed. With several lanes, pieces and
-    training batches have a leading axis of lanes.
+    are resident, the images themselves where they are streamed.
 
     Attributes:
       view: function `view(data, pieces, seed)` that makes the batch of pieces `[N, ...]` inside a
@@ -131,25 +130,34 @@ class ResidentFeed:
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 
     def pieces(self, steps: range, calls: int) -> Any:
-        lanes, train = self.plan.lanes, self.plan.config.train
-        order = np.zeros((2, len(lanes.seeds), calls, train.batch_size), np.int32)
+        return self.pieces_of(self.plan.config.seed, steps, calls)
+
+    def pieces_of(self, seed: int, steps: range, calls: int) -> Any:
+        """Pieces as those of `Feed.pieces`, of the run of a seed."""
+        train = self.plan.config.train
+        order = np.zeros((2, calls, train.batch_size), np.int32)
         for row, step in enumerate(steps):
-            order[:, :, row] = self._order(step)
-        return self._cut(order.reshape(*order.shape[:3], train.micro_batches, -1), CUT)
+            order[:, row] = self._order(seed, step)
+        return self._cut(order.reshape(2, calls, train.micro_batches, -1), CUT)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
-        parallel, lanes = self.plan.parallel, self.plan.lanes
-        seed = parallel.pieces(lanes.stack(list(map(np.uint32, lanes.seeds))))
-        take = _taking(parallel, self.view, lanes.each(False, True, True))
+        return self.training_batches_of(self.plan.config.seed, steps)
+
+    def training_batches_of(self, seed: int, steps: range) -> Iterator[Batch]:
+        """Yields batches as those of `Feed.training_batches`, of the run of a seed."""
+        parallel = self.plan.parallel
+        own = parallel.pieces(np.uint32(seed))
         for step in steps:
-            for part in np.split(self._order(step), self.plan.config.train.micro_batches, -1):
-                yield take(self.data, self._cut(part, 0), seed)
+            for part in np.split(self._order(seed, step), self.plan.config.train.micro_batches, -1):
+                yield _viewed(parallel, self.view, self.data, self._cut(part, 0), own)
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
         for index, valid in evaluation_batches(self.evaluated[split], size):
-            batch = _clean(parallel)(self.splits[split], parallel.pieces(index, 0))
-            yield batch, parallel.pieces(valid, 0)
+            arguments = self.splits[split], parallel.pieces(index, 0)
+            # Apart from the evaluation, whose program all splits then share.
+            take = program(Resident.take, (), arguments, **parallel.across((None, 0), out=0))
+            yield take(*arguments), parallel.pieces(valid, 0)
 
     def first_examples(self, split: str, number: int) -> Batch:
         return self.splits[split].take(np.arange(min(number, len(self.plan.source.splits[split]))))
@@ -166,29 +174,15 @@ class ResidentFeed:
     def close(self) -> None:
         pass
 
-    def _order(self, step: int) -> np.ndarray:
-        """Numbers of the examples in each lane's batch, and of their epochs, `[2, lanes, N]`."""
+    def _order(self, seed: int, step: int) -> np.ndarray:
+        """Numbers of the examples in a batch, and of their epochs, `[2, N]`."""
         size, examples = self.plan.config.train.batch_size, len(self.plan.source.train)
-        epochs = training_epochs(step, size, examples)
-        seeds = self.plan.lanes.seeds
-        orders = [training_order(seed, step, size, examples) for seed in seeds]
-        return np.stack([orders, [epochs] * len(seeds)])
+        order = training_order(seed, step, size, examples)
+        return np.stack([order, training_epochs(step, size, examples)])
 
     def _cut(self, parts: np.ndarray, axis: int) -> tuple:
-        """Cuts each of the parts, `[lanes, ...]`, over the devices along `axis` of one lane."""
-        lanes, pieces = self.plan.lanes, self.plan.parallel.pieces
-        return tuple(pieces(lanes.stack(list(part)), axis + lanes.several) for part in parts)
-
-
-@functools.cache
-def _taking(parallel: Parallel, view: Callable, each: tuple[bool, ...] = ()) -> Callable:
-    return parallel.function(view, (None, 0, None), out=0, each=each)
-
-
-@functools.cache
-def _clean(parallel: Parallel) -> Callable:
-    """Program that takes examples, apart from evaluation, whose program all splits then share."""
-    return parallel.function(Resident.take, (None, 0), out=0)
+        """Cuts each of the parts over the devices along an axis."""
+        return tuple(self.plan.parallel.pieces(part, axis) for part in parts)
 
 
 class Constants(NamedTuple):
@@ -325,4 +319,9 @@ class StreamingFeed:
     def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
         parallel = self.plan.parallel
         pieces = Batch(parallel.own_pieces(images, 0), parallel.own_pieces(labels, 0))
-        return _taking(parallel, self.view)(self.data, pieces, parallel.pieces(np.uint32(0)))
+        return _viewed(parallel, self.view, self.data, pieces, parallel.pieces(np.uint32(0)))
+
+
+def _viewed(parallel: Parallel, view: Callable, *arguments: Any) -> Batch:
+    """The batch that a view makes of data, pieces and a seed, cut over the devices as these are."""
+    return program(view, (), arguments, **parallel.across((None, 0, None), out=0))(*arguments)

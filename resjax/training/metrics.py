@@ -2,9 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-
-from resjax.training.losses import Loss, cross_entropy
 
 
 @struct.dataclass
@@ -29,25 +28,21 @@ class Metrics:
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
 
-    def means(self) -> dict[str, float]:
-        """Returns {"error": fraction of the examples, "loss": mean over them}."""
-        examples = int(self.examples)
-        return {"error": int(self.errors) / examples, "loss": float(self.loss) / examples}
+    def means(self) -> dict[str, np.ndarray]:
+        """Returns {"error": fraction of the examples, "loss": mean over them}, in float64."""
+        loss, errors, examples = map(np.float64, (self.loss, self.errors, self.examples))
+        return {"error": errors / examples, "loss": loss / examples}
 
 
 def measure(
-    logits: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array | None = None,
-    loss: Loss = cross_entropy,
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, valid: jax.Array | None = None
 ) -> Metrics:
     """Metrics of logits `[N, classes]` against labels `[N]`, counting the `valid` `[N]` ones.
 
-    A row of logits that is not finite is an error, whatever its label. In training, where all are
-    valid and `valid` is None, its loss makes the sum not finite either; in an evaluation, which
-    gives `valid`, it adds nothing to the sum.
+    A row of logits whose loss, of `losses` `[N]`, is not finite is an error, whatever its label. In
+    training, where all are valid and `valid` is None, its loss makes the sum not finite either; in
+    an evaluation, which gives `valid`, it adds nothing to the sum.
     """
-    losses = loss(logits, labels)
     finite = jnp.isfinite(losses)
     wrong = (logits.argmax(-1) != labels) | ~finite
     if valid is None:

@@ -1,5 +1,6 @@
 """One network of a run on its devices: its compiled programs, and how they are called."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,43 +12,24 @@ from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
 from resjax.training.feeds import CUT, Feed
 from resjax.training.plan import Plan
+from resjax.training.programs import program
 from resjax.training.state import TrainState
 from resjax.training.step import train_steps
 
 
-def arguments_of_call(plan: Plan, feed: Feed, start: int, stop: int) -> tuple:
-    """Arguments, after the state, of one call of the training steps `start` to `stop - 1`.
-
-    These are at most `plan.steps_per_call` steps.
-    """
-    k, pieces = plan.steps_per_call, plan.parallel.pieces
-    rates = np.zeros(k, np.float32)
-    rates[: stop - start] = plan.rates[start:stop]
-    return (
-        feed.data,
-        feed.pieces(range(start, stop), k),
-        pieces(rates),
-        pieces(np.int32(stop - start)),
-        pieces(plan.lanes.stack(list(map(np.uint32, plan.lanes.seeds)))),
-    )
-
-
-def compile_steps(plan: Plan, model: ResNet, state: TrainState, feed: Feed) -> Callable:
-    """Compiles a network's training steps: `steps(state, *arguments)`; the state is donated."""
-    return plan.parallel.program(
-        train_steps,
-        (model, plan.loss, plan.optimizer.update, feed.view, plan.config.train.on_nan),
-        (state, *arguments_of_call(plan, feed, 0, 0)),
-        cut=(None, None, CUT, None, None, None),
-        donate_argnums=(0,),
-        each=plan.lanes.each(True, False, True, False, False, True),
-    )
-
-
 class Network:
-    """The compiled programs of a network, for a state like the one given.
+    """A network of a run, with the compiled programs that train and evaluate it.
 
-    `between` is called before every batch of an evaluation.
+    Args:
+      plan: plan of the run.
+      model: the network, which is not the plan's as long as the run has not grown.
+      state: a state like those that it is trained from.
+      feed: images of the run.
+      between: called before every batch of an evaluation.
+
+    Attributes:
+      steps: the training steps, `steps(state, *arguments)`, which donate the state; `arguments`
+        makes the others.
     """
 
     def __init__(
@@ -59,26 +41,68 @@ class Network:
         between: Callable[[], None] = lambda: None,
     ):
         self.plan, self.model, self.feed, self.between = plan, model, feed, between
-        self.steps = compile_steps(plan, model, state, feed)
-        config, shape = plan.config, plan.image_shape
-        devices, lanes = plan.parallel, plan.lanes
-        self.variables = lanes.map(TrainState.evaluated)
-        variables = jax.eval_shape(self.variables, state)
-        size = min(config.eval.batch_size, max(feed.evaluated.values()))
-        self.evaluator = Evaluator(model, plan.clean_loss, variables, shape, size, devices, lanes)
-        if config.eval.precise_batches:
-            size = config.train.batch_size // config.train.micro_batches
-            self.measurer = Measurer(model, variables, shape, size, devices, lanes)
-            self.by_batch = Evaluator(
-                measuring(model), plan.clean_loss, variables, shape, size, devices, lanes
-            )
+        self.variables = plan.parallel.of_each(TrainState.evaluated)
+        self.shapes = jax.eval_shape(self.variables, state)
+        across = plan.parallel.across(
+            cut=(None, None, CUT, None, None, None),
+            own=(True, False, True, False, False, True),
+            donate_argnums=(0,),
+        )
+        parts = (model, plan.loss, plan.optimizer.update, feed.view, plan.config.train.on_nan)
+        self.steps = program(train_steps, parts, (state, *self.arguments(0, 0)), **across)
 
     def arguments(self, start: int, stop: int) -> tuple:
-        """Arguments of a call of `steps` after the state; see `arguments_of_call`."""
-        return arguments_of_call(self.plan, self.feed, start, stop)
+        """Arguments, after the state, of one call of the training steps `start` to `stop - 1`.
 
-    def evaluate(self, state: TrainState, step: int) -> list[dict[str, float]]:
-        """Evaluates all splits: {"train_error", "train_loss", "test_error", ...} of every lane.
+        These are at most `plan.steps_per_call` steps.
+        """
+        plan, pieces = self.plan, self.plan.parallel.pieces
+        rates = np.zeros(plan.steps_per_call, np.float32)
+        rates[: stop - start] = plan.rates[start:stop]
+        return (
+            self.feed.data,
+            self.feed.pieces(range(start, stop), plan.steps_per_call),
+            pieces(rates),
+            pieces(np.int32(stop - start)),
+            pieces(plan.seed),
+        )
+
+    # ------------------------------------------------------------------------------- evaluation
+
+    def compile_evaluation(self) -> None:
+        """Compiles what evaluations of the run need, which else is done when it is used."""
+        self.evaluator  # noqa: B018 - it is compiled
+        if self.plan.config.eval.precise_batches:
+            self.measurer, self.by_batch  # noqa: B018
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluation by the statistics that the variables have."""
+        size = min(self.plan.config.eval.batch_size, max(self.feed.evaluated.values()))
+        return self._evaluator(self.model, size)
+
+    @functools.cached_property
+    def by_batch(self) -> Evaluator:
+        """Evaluation by the statistics of every batch."""
+        return self._evaluator(measuring(self.model), self._micro_batch)
+
+    @functools.cached_property
+    def measurer(self) -> Measurer:
+        """Measurement of precise statistics."""
+        plan = self.plan
+        return Measurer(self.model, self.shapes, plan.image_shape, self._micro_batch, plan.parallel)
+
+    @property
+    def _micro_batch(self) -> int:
+        """Number of examples that training normalises together, at most."""
+        return self.plan.config.train.batch_size // self.plan.config.train.micro_batches
+
+    def _evaluator(self, model: ResNet, size: int) -> Evaluator:
+        plan = self.plan
+        return Evaluator(model, plan.clean_loss, self.shapes, plan.image_shape, size, plan.parallel)
+
+    def evaluate(self, state: TrainState, step: int) -> dict[str, np.ndarray]:
+        """Evaluates all splits: {"train_error", "train_loss", "test_error", ...}.
 
         BatchNorm uses the statistics of `eval.statistics`. Precise ones are measured over the
         batches that would be trained on from `step` on.
@@ -92,40 +116,34 @@ class Network:
             variables = self._precise(variables, step)
         return variables
 
-    def compare_statistics(
-        self, state: TrainState, step: int
-    ) -> list[dict[str, dict[str, float]] | None]:
-        """Evaluates every lane with each kind of statistics: {"batch", "running", "precise"}.
+    def compare_statistics(self, state: TrainState, step: int) -> dict[str, dict[str, np.ndarray]]:
+        """Evaluates with each kind of statistics: {"batch", "running", "precise"}.
 
-        It is None for every lane unless `eval.precise_batches` asks for precise statistics.
+        It is empty unless `eval.precise_batches` asks for precise statistics.
         """
         if not self.plan.config.eval.precise_batches:
-            return [None] * len(self.plan.lanes.seeds)
+            return {}
         running = self.variables(state)
-        compared = {
+        return {
             "batch": self._on_all(self.by_batch, running),
             "running": self._on_all(self.evaluator, running),
             "precise": self._on_all(self.evaluator, self._precise(running, step)),
         }
-        return [
-            dict(zip(compared, own, strict=True)) for own in zip(*compared.values(), strict=True)
-        ]
 
     def _precise(self, variables: Any, step: int) -> Any:
         steps = range(step, step + self.plan.config.eval.precise_batches)
         measured = self.measurer(variables, self._watched(self.feed.training_batches(steps)))
         return {**variables, "batch_stats": self.plan.parallel.whole(measured)}
 
-    def _on_all(self, evaluate: Evaluator, variables: Any) -> list[dict[str, float]]:
-        lanes = self.plan.lanes
-        means: list[dict[str, float]] = [{} for _ in lanes.seeds]
+    def _on_all(self, evaluate: Evaluator, variables: Any) -> dict[str, np.ndarray]:
+        means = {}
         for split, examples in self.feed.evaluated.items():
             batches = self.feed.evaluation_batches(split, evaluate.batch_size)
-            metrics = lanes.split(evaluate(variables, self._watched(batches)))
-            skipped, counted = self.feed.skipped(split, evaluate.batch_size), metrics[0].examples
-            if int(counted) + skipped != examples:
+            metrics = jax.device_get(evaluate(variables, self._watched(batches)))
+            skipped = self.feed.skipped(split, evaluate.batch_size)
+            if (metrics.examples + skipped != examples).any():
                 raise RuntimeError(
-                    f"evaluated {int(counted)} examples of {examples} in {split}, and skipped "
+                    f"evaluated {metrics.examples} examples of {examples} in {split}, and skipped "
                     f"{skipped}"
                 )
             if skipped == examples:
@@ -133,8 +151,7 @@ class Network:
                     f"none of the {examples} images of {split} that are evaluated can be decoded; "
                     "fetch them again"
                 )
-            for own, sums in zip(means, metrics, strict=True):
-                own |= {f"{split}_{name}": value for name, value in sums.means().items()}
+            means |= {f"{split}_{name}": value for name, value in metrics.means().items()}
         return means
 
     def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:

@@ -7,7 +7,6 @@ all activations for a gradient that it does not understand.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +17,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from resjax.ops import native
 from resjax.ops.devices import DEVICES
 from resjax.ops.elementwise import in_few_calls
-from resjax.training.lanes import side_by_side
-from resjax.training.programs import program
 
 Cut = tuple[int | None, ...]
 """Axis along which each argument is cut over the devices; None is whole on every device."""
@@ -108,38 +105,39 @@ class Parallel:
         """Mesh of the devices along one axis."""
         return Mesh(np.array(self.devices), (DEVICES,))
 
-    def program(
+    def across(
         self,
-        share: Callable,
-        parts: tuple,
-        arguments: tuple,
         cut: Cut,
+        own: tuple[bool, ...] = (),
+        out: int | None = None,
         donate_argnums: tuple[int, ...] = (),
-        each: tuple[bool, ...] = (),
-    ) -> Callable:
-        """Compiles `share(*parts, *arguments)`; see `resjax.training.programs.program`.
+    ) -> dict[str, Any]:
+        """Options of `resjax.training.programs.program` that run a share on all devices.
 
         Args:
-          share: function that one device computes; its result is whole.
-          parts: constants of the program.
-          arguments: arrays, or their shapes as `shape_of_pieces` gives them.
-          cut: axis along which each argument is cut, not counting an axis of lanes.
+          cut: axis along which each argument is cut.
+          own: marks of the arguments that are a run's own, not common to the runs of a program that
+            computes several; see `resjax.training.seeds.SideBySide`.
+          out: axis along which the result is cut; None if it is whole.
           donate_argnums: numbers of the arguments whose memory the result takes.
-          each: marks of the arguments that have an axis of lanes; if any has, so has the result.
         """
-        if any(each):
-            share, parts, cut = side_by_side, (share, each, parts), _behind_lanes(cut, each)
-        options = {"mesh": self.mesh, "cut": cut, "out": None, "donate_argnums": donate_argnums}
-        return program(share, parts, arguments, STYLES[self.style], **options)
+        options = {"mesh": self.mesh, "cut": cut, "out": out, "donate_argnums": donate_argnums}
+        return {"transform": STYLES[self.style], **options}
 
     def function(
-        self, share: Callable, cut: Cut, out: int | None = None, each: tuple[bool, ...] = ()
+        self, share: Callable, cut: Cut, own: tuple[bool, ...] = (), out: int | None = None
     ) -> Callable:
-        """Wraps a share to be compiled when called; its result may be cut, along the axis `out`."""
-        if any(each):
-            share = functools.partial(side_by_side, share, each, ())
-            cut, [out] = _behind_lanes(cut, each), _behind_lanes((out,), (True,))
-        return STYLES[self.style](share, self.mesh, cut, out, ())
+        """Wraps a share to be compiled when called; the arguments are those of `across`."""
+        options = self.across(cut, own, out)
+        return options.pop("transform")(share, **options)
+
+    def of_each(self, function: Callable) -> Callable:
+        """The same function; on devices that compute several runs at once, that of each of them."""
+        return function
+
+    def shape_of_own(self, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """Shape of an argument that is a run's own, which is that of one run."""
+        return shape
 
     def whole(self, tree: Any) -> Any:
         """Puts arrays that every host has on all devices, whole."""
@@ -199,12 +197,6 @@ class Parallel:
 def _as_compiled(share: Callable, donate_argnums: tuple[int, ...]) -> Callable:
     """Gathers a share's elementwise work in few native calls where the CPU kernels are in use."""
     return in_few_calls(share, donate_argnums) if native.in_use() else share
-
-
-def _behind_lanes(cut: Cut, each: tuple[bool, ...]) -> Cut:
-    """Axes along which arguments are cut, one further for those with a leading axis of lanes."""
-    pairs = zip(cut, each, strict=True)
-    return tuple(axis if axis is None else axis + own for axis, own in pairs)
 
 
 def _spec(axis: int | None) -> PartitionSpec:

@@ -1,6 +1,7 @@
 """Plan of a run: all that its config determines before compilation, or why it cannot be run."""
 
 import dataclasses
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
 from resjax.runs.events import PACKAGES, WRITERS
 from resjax.training import unrolling
-from resjax.training.lanes import Lanes
 from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
 from resjax.training.parallel import STYLES, Parallel
@@ -60,8 +60,7 @@ class Plan:
       parallel: the devices, and how programs run on them.
       augmentation: augmentation of resident training images.
       alone: whether the run cannot share a program with others, whatever their seeds.
-      lanes: seeds of the runs that are side by side in one program; `make_plan` gives that of the
-        config alone.
+      seed: that of the config, uint32; those of several runs that are side by side in one program.
     """
 
     config: ConfigDict
@@ -80,7 +79,7 @@ class Plan:
     parallel: Parallel
     augmentation: Augmentation
     alone: bool
-    lanes: Lanes
+    seed: np.ndarray
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -101,15 +100,19 @@ class Plan:
         return config.norm.examples or config.train.batch_size
 
 
-def make_plan(config: ConfigDict) -> Plan:
+def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
     """Resolves every name, duration and number of a config.
+
+    Args:
+      config: config of the run.
+      load: function that loads a source, as `resjax.data.sources.load`.
 
     Raises:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     refuse_unusable_settings()
     validate(config)
-    source = _load(config.data)
+    source = _load(config.data, load)
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(
@@ -201,7 +204,7 @@ def make_plan(config: ConfigDict) -> Plan:
         parallel=parallel,
         augmentation=Augmentation(config.data.pad, config.data.flip),
         alone=_why_alone(config, source, parallel) is not None,
-        lanes=Lanes((config.seed,)),
+        seed=np.uint32(config.seed),
     )
 
 
@@ -229,7 +232,7 @@ def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | 
     return None
 
 
-def _load(data: ConfigDict) -> Source:
+def _load(data: ConfigDict, load: Callable[..., Source]) -> Source:
     splits = Splits(data.train, data.validation, data.test)
     source = load(data.name, requested(data, splits))
     choose(STATISTICS, data.standardise, "data.standardise")

@@ -1,13 +1,15 @@
 """Plans of several runs, each made once."""
 
 import dataclasses
+import functools
 import json
 from collections import OrderedDict
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.training.lanes import Lanes
+from resjax.data.sources import load
 from resjax.training.plan import Plan, make_plan
 
 MOST_PLANS, MOST_BYTES = 32, 1 << 30
@@ -27,6 +29,7 @@ class Plans:
 
     def __init__(self):
         self._made: OrderedDict[str, Plan] = OrderedDict()
+        self._load = functools.lru_cache(1)(load)  # most runs of a grid have the same data
 
     def of(self, config: ConfigDict) -> Plan:
         """Plan of a run.
@@ -36,12 +39,12 @@ class Plans:
         """
         kind = kind_of(config)
         if kind not in self._made:
-            self._made[kind] = make_plan(config)
+            self._made[kind] = make_plan(config, self._load)
         self._made.move_to_end(kind)
         while len(self._made) > 1 and (len(self._made) > MOST_PLANS or self._bytes() > MOST_BYTES):
             self._made.popitem(last=False)
         made = self._made[kind]
-        return dataclasses.replace(made, config=config, lanes=Lanes((config.seed,)))
+        return dataclasses.replace(made, config=config, seed=np.uint32(config.seed))
 
     def _bytes(self) -> int:
         """Bytes of the images in memory, of every source once."""

@@ -9,8 +9,8 @@ import jax
 
 from resjax.ops.value import by_value
 
-MOST_PROGRAMS = 24
-"""Most programs that are kept, those used last: three for each of eight networks, for example."""
+MOST_PROGRAMS = 32
+"""Most programs that are kept, those used last: four for each of eight networks, for example."""
 
 
 def program(

@@ -61,26 +61,26 @@ def train_step(
     shares = micro_batches * device_count()
     key = jax.random.fold_in(key, state.step)
 
-    def share(number: jax.Array | int, batch: Batch) -> tuple[Any, Metrics, Any]:
-        """Gradients, metrics and running statistics of one micro-batch on this device."""
+    def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
+        """Loss of one micro-batch on this device, with its metrics and running statistics."""
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.images,
+            train=True,
+            first=(number * device_count() + device_index()) * own,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        metrics = measure(loss(logits, batch.labels), logits, batch.labels)
+        mean = metrics.loss / (metrics.examples * shares)
+        return mean, (metrics, updates.get("batch_stats", {}))
 
-        def loss_of(params):
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                batch.images,
-                train=True,
-                first=(number * device_count() + device_index()) * own,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-            metrics = measure(logits, batch.labels, loss=loss)
-            mean = metrics.loss / (metrics.examples * shares)
-            return mean, (metrics, updates.get("batch_stats", {}))
-
-        gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
-        return gradients, metrics, batch_stats
-
-    gradients, metrics, batch_stats = total(_sum_over(share, batch))
+    differentiate = functools.partial(jax.grad(loss_of, has_aux=True), state.params)
+    if micro_batches == 1:
+        sums = differentiate(0, jax.tree.map(lambda leaf: leaf[0], batch))
+    else:
+        sums = _sum_over(differentiate, batch)
+    gradients, (metrics, batch_stats) = total(sums)
     opt_state = state.opt_state
     hyperparams = getattr(opt_state, "hyperparams", {})
     if learning_rate is not None and "learning_rate" in hyperparams:
@@ -106,18 +106,15 @@ def train_step(
     return jax.tree.map(functools.partial(jnp.where, finite), (moved, metrics), (unmoved, none))
 
 
-def _sum_over(share, batch: Batch) -> Any:
-    """The sum of `share(number, micro-batch)` over the micro-batches; one needs no loop."""
-    micro_batches = len(batch.labels)
-    first = jax.tree.map(lambda leaf: leaf[0], batch)
-    if micro_batches == 1:
-        return share(0, first)
+def _sum_over(function: Callable, batch: Batch) -> Any:
+    """The sum of `function(number, micro-batch)` over the micro-batches."""
 
     def add(sums: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, share(*numbered)), None
+        return jax.tree.map(jnp.add, sums, function(*numbered)), None
 
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(share, 0, first))
-    return jax.lax.scan(add, zeros, (jnp.arange(micro_batches), batch))[0]
+    first = jax.tree.map(lambda leaf: leaf[0], batch)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, 0, first))
+    return jax.lax.scan(add, zeros, (jnp.arange(len(batch.labels)), batch))[0]
 
 
 def train_steps(
@@ -167,7 +164,7 @@ def eval_step(
     BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total(measure(logits, batch.labels, valid, loss))
+    return total(measure(loss(logits, batch.labels), logits, batch.labels, valid))
 
 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:

@@ -12,7 +12,6 @@ nor, but for the sweeps, orbax, and compares with PyTorch where it is installed.
 """
 
 import argparse
-import dataclasses
 import datetime
 import functools
 import json
@@ -130,6 +129,7 @@ def gradients(dtype: str, device: Any, keys: Row) -> Any:
     from resjax.config import default_config
     from resjax.models.build import build_model
     from resjax.models.trace import initial_variables
+    from resjax.training.losses import cross_entropy
     from resjax.training.metrics import measure
 
     config = default_config()
@@ -153,7 +153,7 @@ def gradients(dtype: str, device: Any, keys: Row) -> Any:
         def loss_of(params, batch_stats, images):
             variables = {"params": params, "batch_stats": batch_stats}
             logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            return measure(logits, labels).loss / len(labels), new
+            return measure(cross_entropy(logits, labels), logits, labels).loss / len(labels), new
 
         result = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(
             variables["params"], variables["batch_stats"], jnp.asarray(images, dtype)
@@ -257,7 +257,6 @@ def cifar(small: bool) -> Iterator[Row]:
 def seeds(small: bool) -> Iterator[Row]:
     """Runs that differ in their seed, in one program: all their images in a second."""
     from resjax.config import default_config
-    from resjax.training.lanes import Lanes
     from resjax.training.plan import make_plan
     from tests.benchmarks.seeds import caller
 
@@ -267,11 +266,12 @@ def seeds(small: bool) -> Iterator[Row]:
         config.model.depth, config.train.batch_size, config.train.devices = depth, 128, 1
         plan, alone = make_plan(config), None
         for runs in (1, 8, 32, 4, 16, 2):
-            lanes = dataclasses.replace(plan, lanes=Lanes(tuple(range(runs))))
             if small and runs > 2:
                 continue
             images = 128 * plan.steps_per_call * runs
-            row = timed(lambda lanes=lanes: caller(lanes)[0], images, 0.5 if small else 2.0)
+            row = timed(
+                lambda plan=plan, runs=runs: caller(plan, runs)[0], images, 0.5 if small else 2.0
+            )
             row["step ms"] /= plan.steps_per_call
             alone = alone or row["images/s"]
             yield {"what": f"ResNet-{depth}, runs: {runs}", **row,

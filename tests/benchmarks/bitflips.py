@@ -19,7 +19,7 @@ from typing import Any
 from resjax.cli.main import main as resjax
 from resjax.config import ConfigError
 from resjax.runs import disk, rundir
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from tests.durability.test_bits import FILES, TRUST, config_of, examined, make_runs, outcomes
 
 CLOCKS = re.compile(r"\d+ (?:d|h|min|s) ago|just now|\d+\.\d MB")

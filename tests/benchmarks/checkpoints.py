@@ -46,7 +46,10 @@ def measure(depth: int, rounds: int) -> tuple[float, float, float, float]:
             for n in range(steps):
                 state = jax.block_until_ready(step(state, *rest))
                 if number % 2 and n == 0:
-                    facts = Facts("run", number, 0, False, [], {}, {}, {}, {})
+                    facts = Facts(
+                        run="run", data={}, execution={}, step=number, evaluated=0, grown=False,
+                        lines=[], best={}, seconds={},
+                    )  # fmt: skip
                     began = time.perf_counter()
                     checkpoints.save(state, facts)
                     held.append(time.perf_counter() - began)

@@ -19,7 +19,7 @@ import numpy as np
 from resjax.config import default_config
 from resjax.data.resident import Batch
 from resjax.training.feeds import ResidentFeed
-from resjax.training.network import arguments_of_call, compile_steps
+from resjax.training.network import Network
 from resjax.training.plan import Plan, make_plan
 from resjax.training.state import create_state
 
@@ -45,11 +45,11 @@ class OnDevice(ResidentFeed):
 def stepper(plan: Plan, feed: ResidentFeed) -> Callable[[int], None]:
     """A function that takes a training step and waits for it."""
     state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
-    steps = compile_steps(plan, plan.model, state, feed)
+    network = Network(plan, plan.model, state, feed)
 
     def take(step: int) -> None:
         nonlocal state
-        state = jax.block_until_ready(steps(state, *arguments_of_call(plan, feed, step, step + 1)))
+        state = jax.block_until_ready(network.steps(state, *network.arguments(step, step + 1)))
 
     return take
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from resjax.config.naming import run_id
 from resjax.runs import disk, rundir
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import experiment, grid
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from resjax.config import default_config
 from resjax.process import enable_cache
 from resjax.runs import rundir
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import local
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"

@@ -10,7 +10,6 @@ ratio `resjax.training.platforms.PLATFORMS` should decide.
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
@@ -19,14 +18,21 @@ from collections.abc import Callable
 import jax
 
 from resjax.config import default_config
-from resjax.training.benchmark import compile_training
-from resjax.training.lanes import Lanes
+from resjax.training.benchmark import compile_steps, compile_training
+from resjax.training.initial import drawn_state
 from resjax.training.plan import Plan, make_plan
+from resjax.training.seeds import FeedSideBySide, side_by_side, stack_runs
 
 
-def caller(plan: Plan) -> tuple[Callable[[], None], float]:
+def caller(plan: Plan, runs: int) -> tuple[Callable[[], None], float]:
     """A function that makes one call of the training steps and waits, and seconds to compile it."""
-    steps, (state, *rest), compile_seconds = compile_training(plan)
+    if runs == 1:
+        steps, (state, *rest), compile_seconds = compile_training(plan)
+    else:
+        drawn = stack_runs([drawn_state(plan, grown=True)] * runs)
+        plan = side_by_side(plan, tuple(range(runs)))
+        state, feed = plan.parallel.whole(drawn), FeedSideBySide(plan)
+        steps, (state, *rest), compile_seconds = compile_steps(plan, state, feed)
 
     def call() -> None:
         nonlocal state
@@ -58,9 +64,7 @@ def main() -> None:
     config.train.steps_per_call, config.train.devices = options.steps_per_call, 1
     plan = make_plan(config)
     numbers = [1, *map(int, options.seeds.split(","))]
-    programs = {
-        runs: caller(dataclasses.replace(plan, lanes=Lanes(tuple(range(runs))))) for runs in numbers
-    }
+    programs = {runs: caller(plan, runs) for runs in numbers}
     times = {runs: [] for runs in numbers}
     for call, _ in programs.values():
         call(), call()

@@ -12,8 +12,8 @@ from resjax.config.keys import KEYS
 from resjax.config.naming import run_id
 from resjax.config.words import NAMES, WORDS
 from resjax.models.build import named_model
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.rundir import read_config
-from resjax.runs.train import train_and_evaluate
 from resjax.sweeps.grid import experiment_runs
 from resjax.training.plan import make_plan
 

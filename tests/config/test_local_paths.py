@@ -12,7 +12,7 @@ from resjax.config import ConfigError, default_config
 from resjax.config.paths import local
 from resjax.data.sources import DataRequest, load
 from resjax.process import cache_directory
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
 EXPERIMENT = "from resjax.config import default_config as get_config\n"

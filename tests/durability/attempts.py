@@ -75,8 +75,8 @@ def run(job: dict) -> int:
     from resjax.config import default_config
     from resjax.exits import EXIT_UNFINISHED
     from resjax.interruption import interruptible
-    from resjax.runs.loop import Diverged
-    from resjax.runs.train import train_and_evaluate
+    from resjax.runs.divergence import Diverged
+    from resjax.runs.loop import train_and_evaluate
 
     resjax.runs.loop.TELL_EVERY = job.get("tell_every", -1.0)
     if "write_every" in job:

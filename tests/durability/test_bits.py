@@ -17,11 +17,11 @@ from resjax.models.summary import variable_shapes
 from resjax.probes import record
 from resjax.report.runs import read_runs
 from resjax.runs import checkpoint, claims, disk, doctor, left_out, matching, rundir, weights
-from resjax.runs.groups import begun_with
+from resjax.runs.group import begun_with
 from resjax.runs.ledger import read_ledger
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
 from resjax.runs.summary import read_summary
-from resjax.runs.train import train_and_evaluate
 from resjax.training.plan import make_plan
 from tests.durability.attempts import TINY
 from tests.durability.test_corruption import stop_at

@@ -7,7 +7,7 @@ import pytest
 
 from resjax.config import ConfigError, default_config
 from resjax.runs import checkpoint, disk, doctor, rundir
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from tests.durability.attempts import TINY
 
 CORRUPTIONS = 200

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from resjax.runs import checkpoint, disk, rundir
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.room import NoRoom
-from resjax.runs.train import train_and_evaluate
 from resjax.sweeps.local import run_sweep
 
 ROOT = Path(__file__).parents[2]

@@ -173,7 +173,7 @@ def test_the_table_of_classes_fits_80_columns(run, folder, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
-    from resjax.runs.train import train_and_evaluate
+    from resjax.runs.loop import train_and_evaluate
 
     summary = train_and_evaluate(tiny, tmp_path / "run")
     assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
@@ -333,7 +333,7 @@ def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):
 def test_a_run_that_is_exported_and_imported_evaluates_as_before(
     standardise, tiny, tmp_path, capsys
 ):
-    from resjax.runs.train import train_and_evaluate
+    from resjax.runs.loop import train_and_evaluate
 
     tiny.model.shortcut, tiny.data.standardise = "projection", standardise
     run, file, back = tmp_path / "run", tmp_path / "net.safetensors", tmp_path / "back"

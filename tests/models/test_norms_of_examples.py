@@ -13,7 +13,7 @@ from resjax.interop.folding import fold
 from resjax.models.build import build_model, named_model
 from resjax.models.norm import NORMS, FilterResponseNorm, GroupNorm
 from resjax.models.summary import variable_shapes
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from tests.drawn import normal
 from tests.models.compiled import quick, scrambled

@@ -8,6 +8,7 @@ import pytest
 from resjax.models.grow import grow
 from resjax.probes.lesions import lesions
 from resjax.probes.surface import direction, surface
+from resjax.training.losses import cross_entropy
 from resjax.training.metrics import measure
 from tests.models.compiled import quick
 from tests.probes.networks import BATCH, IMAGES, built, of_blocks, probed
@@ -107,7 +108,7 @@ def test_the_middle_of_a_surface_is_the_loss_of_evaluation():
 
     def loss(params):
         logits = model.apply({**variables, "params": params}, IMAGES, train=False)
-        return measure(logits, BATCH.labels).means()["loss"]
+        return measure(cross_entropy(logits, BATCH.labels), logits, BATCH.labels).means()["loss"]
 
     assert found["loss"][1, 1] == pytest.approx(loss(variables["params"]), rel=1e-9)
     keys = jax.random.split(jax.random.key(0))

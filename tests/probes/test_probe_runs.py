@@ -14,7 +14,7 @@ from resjax.probes.gradients import gradients
 from resjax.probes.record import probe_run
 from resjax.probes.table import PROBES
 from resjax.runs import checkpoint, disk
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training.feeds import make_feed
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state

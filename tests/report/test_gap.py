@@ -9,7 +9,7 @@ from resjax.report.arms import Cell, tables
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
 from resjax.report.report import write_report
 from resjax.report.runs import Run, read_runs
-from resjax.runs.loop import Summary
+from resjax.runs.summary import Summary
 from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
 
 

@@ -15,8 +15,8 @@ from resjax.config import default_config
 from resjax.config.naming import run_id
 from resjax.report.runs import read_runs
 from resjax.runs import doctor
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.summary import read_summary
-from resjax.runs.train import train_and_evaluate
 from resjax.runs.weights import paths, read_weights
 from tests.durability.attempts import TINY
 

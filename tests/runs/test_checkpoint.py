@@ -7,8 +7,8 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, disk
 from resjax.runs.checkpoint import Checkpoints, Facts
-from resjax.runs.loop import Diverged
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.divergence import Diverged
+from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
 from resjax.training.parallel import Parallel
 
@@ -23,7 +23,10 @@ def checkpoints(tmp_path):
 
 
 def facts(step, evaluated=0, best=None):
-    return Facts("run", step, evaluated, False, [], best or {}, {}, {}, {})
+    return Facts(
+        run="run", data={}, execution={}, step=step, evaluated=evaluated, grown=False, lines=[],
+        best=best or {}, seconds={},
+    )  # fmt: skip
 
 
 STATE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": {"c": np.int32(7)}}

@@ -5,8 +5,8 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, doctor
-from resjax.runs.loop import Diverged
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.divergence import Diverged
+from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import local
 from tests.report.fabricate import write_run
 
@@ -124,9 +124,9 @@ def test_no_file_of_a_run_is_a_traceback(tmp_path, name, content, ended, capsys,
     assert "Traceback" not in capsys.readouterr().err
     states = ("done", "failed", "unfinished", "imported")
     if name == claims.FILE and not ended:  # a damaged claim stands until it is stale
-        assert local.before(run)[0] == local.RUNNING
+        assert local.state_and_reason(run)[0] == local.RUNNING
         os.utime(run / name, (0, 0))
-    assert local.before(run)[0] in states
+    assert local.state_and_reason(run)[0] in states
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import disk, rundir
 from resjax.runs.events import TensorBoard, hidden
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 from resjax.cli.main import main
 from resjax.runs import claims, disk, doctor, rundir
 from resjax.runs.ledger import Ledger, known_total, read_ledger
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
-from resjax.runs.train import train_and_evaluate
 from tests.durability.attempts import Attempts
 
 

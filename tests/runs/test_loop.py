@@ -15,9 +15,9 @@ from resjax.data.source import Split
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
 from resjax.runs import disk, rundir
-from resjax.runs.loop import Diverged
+from resjax.runs.divergence import Diverged
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.manifest import describe_execution
-from resjax.runs.train import train_and_evaluate
 from resjax.runs.weights import read_weights, write_weights
 from resjax.training.losses import cross_entropy
 from resjax.training.metrics import Metrics, measure
@@ -80,7 +80,7 @@ def test_the_precision_of_products_is_part_of_how_a_run_is_executed(tiny):
 @pytest.mark.slow
 def test_a_done_run_is_read_and_not_trained(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
-    monkeypatch.setattr("resjax.runs.loop.Training", None)
+    monkeypatch.setattr("resjax.runs.loop.fit", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -107,7 +107,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tmp_path):
 def test_execution_settings_do_not_make_another_run(tiny, tmp_path, monkeypatch):
     summary = train_and_evaluate(tiny, tmp_path)
     tiny.model.unroll = "1"
-    monkeypatch.setattr("resjax.runs.loop.Training", None)
+    monkeypatch.setattr("resjax.runs.loop.fit", None)
     assert train_and_evaluate(tiny, tmp_path) == summary
 
 
@@ -306,9 +306,11 @@ def test_evaluation_does_not_depend_on_the_batch_size(tiny, tmp_path):
 def test_metrics_count_the_valid_examples():
     logits = jnp.array([[2.0, 0.0], [2.0, 0.0], [jnp.nan, 0.0], [0.0, 0.0]])
     valid = jnp.array([True, True, True, False])
-    metrics = measure(logits, jnp.array([0, 1, 0, 1]), valid)
+    labels = jnp.array([0, 1, 0, 1])
+    losses = cross_entropy(logits, labels)
+    metrics = measure(losses, logits, labels, valid)
     assert (int(metrics.errors), int(metrics.examples)) == (2, 3)
-    ones = measure(logits[:2], jnp.array([0, 1]))
+    ones = measure(losses[:2], logits[:2], labels[:2])
     twice = (ones + ones + Metrics.zero(jnp.float32)).means()
     assert twice["error"] == 0.5
     # Of two float32 that are rounded a few times, by 6e-8 of 2.
@@ -386,7 +388,7 @@ def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
     images = np.float32(whole.train.images)
     images[5] = np.nan
     damaged = dataclasses.replace(whole, train=Split(images, whole.train.labels))
-    monkeypatch.setattr("resjax.training.plan.load", lambda *_: damaged)
+    monkeypatch.setattr("resjax.training.plans.load", lambda *_: damaged)
     tiny.data.standardise, tiny.train.on_nan = "none", "skip"
     summary = train_and_evaluate(tiny, tmp_path)
     with_it = [5 in training_order(0, step, 100, 1437) for step in range(20)]
@@ -419,7 +421,7 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
 @pytest.mark.slow
 def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
     tiny.train.on_nan = "skip"
-    monkeypatch.setattr("resjax.runs.begin.create_state", with_lost_parameters)
+    monkeypatch.setattr("resjax.training.initial.create_state", with_lost_parameters)
     with pytest.raises(Diverged, match="no update between steps 1 and 10 had a finite loss"):
         train_and_evaluate(tiny, tmp_path)
 

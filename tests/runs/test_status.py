@@ -9,8 +9,8 @@ from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import Status, count_states, look, look_in, seconds_left
-from resjax.runs.train import train_and_evaluate
 
 
 def begun(tmp_path, tiny, name="run", events=("begun",)):

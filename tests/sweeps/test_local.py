@@ -8,7 +8,7 @@ from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
 from resjax.runs.status import look
-from resjax.runs.train import train_side_by_side
+from resjax.runs.together import train_side_by_side
 from resjax.sweeps.local import Outcome, run_sweep
 from resjax.training import hosts
 
@@ -165,7 +165,7 @@ def test_one_seed_that_diverges_fails_alone(tiny, tmp_path, monkeypatch):
         state = create_state(model, optimizer, seed, *options)
         return state if seed else state.replace(params=jax.tree.map(jnp.log, state.params))
 
-    monkeypatch.setattr("resjax.runs.begin.create_state", lost)
+    monkeypatch.setattr("resjax.training.initial.create_state", lost)
     runs = seeds_side_by_side(tiny, tmp_path)
     outcomes = run_sweep(runs, Recorder())
     assert [bool(outcome.error) for outcome in outcomes] == [True, False, False]

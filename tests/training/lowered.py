@@ -13,9 +13,9 @@ from jax.extend.core import jaxprs_in_params
 
 from resjax.config import default_config
 from resjax.ops.platform import traced_for
-from resjax.training import parallel
+from resjax.training import network, parallel
 from resjax.training.feeds import make_feed
-from resjax.training.network import compile_steps
+from resjax.training.network import Network
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 
@@ -33,7 +33,7 @@ def lowered(platform, style):
     with traced_for(PLATFORMS[platform]):
         plan = make_plan(config)
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
-        function, arguments = compile_steps(plan, plan.model, state, make_feed(plan))
+        function, arguments = Network(plan, plan.model, state, make_feed(plan)).steps
         if style == "pmap":  # which of itself is lowered for the devices that are here
             function = jax.jit(function)
         traced = function.trace(*arguments)
@@ -72,7 +72,7 @@ def instead(share, parts, arguments, transform, **options):
 
 
 def main():
-    parallel.program = instead
+    network.program = instead
     for platform in PLATFORMS:
         for style in parallel.STYLES:
             print(json.dumps(lowered(platform, style)))

@@ -21,7 +21,7 @@ if "COORDINATOR" in os.environ:
 
 from resjax.config import default_config
 from resjax.training.feeds import make_feed
-from resjax.training.network import Network, arguments_of_call, compile_steps
+from resjax.training.network import Network
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
 
@@ -39,13 +39,12 @@ def train(keys: dict) -> dict[str, np.ndarray]:
     plan = make_plan(config)
     state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, config.train.ema_decay)
     state, feed = plan.parallel.whole(state), make_feed(plan)
-    program = compile_steps(plan, plan.model, state, feed)
+    network = Network(plan, plan.model, state, feed)
     for step in range(0, STEPS, plan.steps_per_call):
         end = min(step + plan.steps_per_call, STEPS)
-        state = program(state, *arguments_of_call(plan, feed, step, end))
+        state = network.steps(state, *network.arguments(step, end))
     found = {"metrics": state.metrics, "variables": state.evaluated()}
     if config.eval.precise_batches:
-        network = Network(plan, plan.model, state, feed)
         found["compared"] = network.compare_statistics(state, STEPS)
     feed.close()
     leaves, _ = jax.tree_util.tree_flatten_with_path(found)

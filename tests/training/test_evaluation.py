@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resjax.data.resident import Batch, training_order
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training.evaluation import Measurer, together
 from resjax.training.feeds import ResidentFeed
 from resjax.training.losses import cross_entropy

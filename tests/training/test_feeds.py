@@ -16,7 +16,7 @@ from resjax.data.resident import refuse_no_room
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.runs import disk
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
 from resjax.training.plan import make_plan

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
 
 FLAGS = "--xla_force_host_platform_device_count=2"

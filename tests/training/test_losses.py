@@ -16,8 +16,8 @@ from resjax.probes.gradients import gradients
 from resjax.probes.record import compute_probes, probe_run
 from resjax.probes.table import PROBES
 from resjax.runs.disk import read_lines
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.rundir import read_metrics
-from resjax.runs.train import train_and_evaluate
 from resjax.runs.weights import read_weights
 from resjax.training.evaluation import measuring
 from resjax.training.feeds import make_feed
@@ -75,7 +75,7 @@ def test_a_probe_has_the_gradient_of_the_loss_that_is_trained(tiny):
         logits, _ = measuring(model).apply(
             variables | {"params": params}, batch.images, train=False, mutable=["batch_stats"]
         )
-        return measure(logits, batch.labels, loss=squared_error).loss / 6
+        return measure(squared_error(logits, batch.labels), logits, batch.labels).loss / 6
 
     expected = quick(jax.grad(mean))(variables["params"])["stage3"]["first"]
     norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(expected)))

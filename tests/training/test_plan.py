@@ -7,9 +7,9 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.manifest import describe_execution
 from resjax.runs.rundir import read_metrics
-from resjax.runs.train import train_and_evaluate
 from resjax.training.plan import make_plan
 from resjax.training.plans import MOST_PLANS, Plans
 
@@ -90,7 +90,7 @@ def test_runs_that_differ_in_their_seed_share_a_plan_and_few_are_kept(tiny):
     second = plans.of(tiny)
     assert first.source is second.source
     assert first.model is second.model
-    assert (first.lanes.seeds, second.lanes.seeds) == ((3,), (5,))
+    assert (first.seed, second.seed) == (3, 5)
     assert second.config.seed == 5
     for depth in range(14, 14 + 6 * MOST_PLANS, 6):
         tiny.model.depth = depth

@@ -15,7 +15,7 @@ from resjax.models.blocks import ORDERS
 from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.value import by_value
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.training import programs
 from resjax.training.programs import program
 

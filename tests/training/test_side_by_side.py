@@ -1,6 +1,5 @@
 """Runs that differ in their seed alone, in one program: each is as it would be alone."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -9,13 +8,13 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, claims, disk, rundir
-from resjax.runs.groups import groups_of
-from resjax.runs.train import train_and_evaluate, train_side_by_side
+from resjax.runs.loop import train_and_evaluate
+from resjax.runs.together import groups_of, train_side_by_side
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
-from resjax.training.lanes import Lanes
 from resjax.training.network import Network
 from resjax.training.plan import make_plan
+from resjax.training.seeds import FeedSideBySide, side_by_side, split_runs, stack_runs
 from resjax.training.state import create_state
 from tests.durability.test_kill import assert_same_end
 
@@ -28,16 +27,22 @@ RANDOM = {
 
 def trained(config, seeds, steps=20):
     """The states of the lanes after some steps, and what the clean evaluations of them found."""
-    plan = dataclasses.replace(make_plan(config), lanes=Lanes(seeds))
+    plan = make_plan(config)
     options = plan.image_shape, config.train.ema_decay
     drawn = [create_state(plan.model, plan.optimizer, seed, *options) for seed in seeds]
-    state, feed = plan.parallel.whole(plan.lanes.stack(drawn)), make_feed(plan)
+    if len(seeds) > 1:
+        plan = side_by_side(plan, seeds)
+        state, feed = plan.parallel.whole(stack_runs(drawn)), FeedSideBySide(plan)
+    else:
+        state, feed = plan.parallel.whole(drawn[0]), make_feed(plan)
     network = Network(plan, plan.model, state, feed)
     for step in range(0, steps, plan.steps_per_call):
         end = min(step + plan.steps_per_call, steps)
         state = network.steps(state, *network.arguments(step, end))
     found = [network.evaluate(state, steps), network.compare_statistics(state, steps)]
-    return plan.lanes.split(state), list(zip(*found, strict=True))
+    if len(seeds) > 1:
+        return split_runs(state, len(seeds)), split_runs(found, len(seeds))
+    return [state], [found]
 
 
 def assert_equal(got, expected):
@@ -240,7 +245,7 @@ def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
         factor = np.nan if seed == 5 else 1.0
         return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
 
-    monkeypatch.setattr("resjax.runs.begin.create_state", lost)
+    monkeypatch.setattr("resjax.training.initial.create_state", lost)
     runs = group(tiny, tmp_path / "cut")
     ended = train_side_by_side(runs, unobserved)
     assert [type(end).__name__ for end in ended.values()] == ["Summary", "Diverged", "Summary"]

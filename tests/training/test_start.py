@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from resjax.config import ConfigError
-from resjax.runs.train import train_and_evaluate
+from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import FILE, paths, read_header, read_weights
 from resjax.training.plan import make_plan
 

@@ -1,18 +1,15 @@
-"""Options and work that commands which run networks share: hosts, platform, execution."""
+"""Options that commands which run networks share: hosts, and the platform."""
 
 import argparse
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from resjax.cli.parsing import count, filled, whole
 from resjax.config import flatten
-from resjax.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
-    from resjax.training.plans import Plans
+    pass
 
 UNFINISHED = """\
 A run saves its state every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP and
@@ -57,16 +54,3 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
     own = {"coordinator", "processes", "process", "connect_timeout", "workdir", "words"}
     told = {f"--{key}": value for key, value in vars(options).items() if key not in own}
     hosts.refuse_different(flatten(config) | told)
-
-
-def execute(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
-    """Trains runs that passed `check`, in this process, and shows them; returns an exit code."""
-    from resjax.cli.terminal.live import Display
-    from resjax.process import enable_cache
-    from resjax.sweeps.local import run_sweep
-    from resjax.training import hosts
-
-    enable_cache()
-    with Display(runs, silent=not hosts.is_first()) as display:
-        outcomes = run_sweep(runs, display, retry, plans)
-    return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0

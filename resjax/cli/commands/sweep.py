@@ -5,6 +5,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -16,6 +17,10 @@ from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
+from resjax.process import enable_cache
+
+if TYPE_CHECKING:
+    from resjax.training.plans import Plans
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +103,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.launcher == "ray":
         code = _work_on_ray(runs, options, Path(module.__file__))
     elif jobs == 1:
-        code = running.execute(runs, options.retry, plans)
+        code = _work_here(runs, options.retry, plans)
     else:
         code = _work_side_by_side(runs, workdir, options.words, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.
@@ -129,6 +134,18 @@ def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> in
     else:
         print_dry_run(runs, statuses, work, seconds, speed)
     return 0
+
+
+def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
+    """Trains runs that passed `check`, in this process, and shows them; returns an exit code."""
+    from resjax.cli.terminal.live import Display
+    from resjax.sweeps.local import run_sweep
+    from resjax.training import hosts
+
+    enable_cache()
+    with Display(runs, silent=not hosts.is_first()) as display:
+        outcomes = run_sweep(runs, display, retry, plans)
+    return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
 def _work_side_by_side(

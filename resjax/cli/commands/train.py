@@ -1,6 +1,7 @@
 """`resjax train`: the training of one network."""
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.parsing import path
 from resjax.cli.terminal.lines import tell
 from resjax.config.naming import run_id
+from resjax.exits import EXIT_FAILED
 from resjax.ops import native
+from resjax.process import enable_cache
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,23 +28,38 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     native.start_building()  # while JAX is imported and the run is looked at
+    from resjax.cli.terminal.live import Display
     from resjax.cli.terminal.plans import print_plan
-    from resjax.sweeps.local import check
+    from resjax.runs.divergence import Diverged
+    from resjax.runs.loop import train_and_evaluate
+    from resjax.sweeps import local
     from resjax.training import hosts
     from resjax.training.plans import Plans
 
     name, _, config, _ = read_experiment(rest)
     running.join(options, config)
     directory = options.workdir or Path("runs", name, run_id(config))
-    runs = {directory: config}
-    plans = Plans()
-    check(runs, plans)
+    runs, plans = {directory: config}, Plans()
+    local.check(runs, plans)
     if hosts.is_first():
         print_plan(plans.of(config))
-    code = running.execute(runs, options.retry, plans)
+    enable_cache()
+    if options.retry:
+        hosts.on_first(lambda: local.forget_failures(runs))
+    with Display(runs, silent=not hosts.is_first()) as display:
+        outcome = local.wait_for(directory, display)
+        if outcome is None:
+            observe = functools.partial(display.progressed, directory)
+            try:
+                with local.crashes_recorded(runs):
+                    summary = train_and_evaluate(config, directory, observe, plans)
+                outcome = local.Outcome(directory, summary)
+            except (Diverged, local.Crashed) as error:
+                outcome = local.Outcome(directory, None, str(error))
+        display.finished(outcome)
     if hosts.is_first():
         tell(f"run: {directory}", sys.stdout)
-    return code
+    return EXIT_FAILED if outcome.error else 0
 
 
 TRAIN = Command(

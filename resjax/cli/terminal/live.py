@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import fit, literal, several
+from resjax.cli.terminal.tables import fit_to_terminal, literal, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
@@ -58,7 +58,7 @@ class Board:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         statuses = self.look()
         table = status_rows(shown(statuses))
-        fit(console, table, "ellipsis")
+        fit_to_terminal(console, table, "ellipsis")
         yield table
         yield Text(self.line(statuses))
 

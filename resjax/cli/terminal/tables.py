@@ -21,7 +21,7 @@ def literal(name: str) -> Text:
     return Text(printable(name))
 
 
-def fit(console: Console, table: Table, overflow: str = "fold") -> None:
+def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> None:
     """Narrows the first column of a table, the names, to fit a terminal; numbers are never cut.
 
     Args:
@@ -41,7 +41,7 @@ def fit(console: Console, table: Table, overflow: str = "fold") -> None:
 def print_whole(console: Console, table: Table) -> None:
     """Prints a table as wide as it needs to be, even on a narrower console: no number is cut."""
     if console.is_terminal:
-        fit(console, table)
+        fit_to_terminal(console, table)
     before = console.width
     console.width = max(before, _needs(console, table))
     console.print(table, crop=False)

@@ -157,7 +157,7 @@ class _Work:
         for directory, config in self.runs.items():
             if directory in self.outcomes or directory in at_work:
                 continue
-            state, reason = local.before(directory)
+            state, reason = local.state_and_reason(directory)
             if state == rundir.DONE:
                 self._end(Outcome(directory, read_summary(directory), skipped=True))
             elif state == rundir.FAILED:

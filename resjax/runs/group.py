@@ -1,0 +1,264 @@
+"""Runs that are trained side by side in one program, as they differ in their seed alone."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resjax.config import ConfigError
+from resjax.models.resnet import ResNet
+from resjax.runs import checkpoint, disk, rundir
+from resjax.runs.divergence import Diverged
+from resjax.runs.opening import OpenDirectory
+from resjax.runs.position import Position
+from resjax.runs.run import OpenRun
+from resjax.runs.summary import Summary
+from resjax.training.feeds import Feed
+from resjax.training.metrics import Metrics
+from resjax.training.plan import Plan
+from resjax.training.seeds import FeedSideBySide, side_by_side, split_runs, stack_runs
+from resjax.training.state import TrainState
+
+PLACE = ("step", "evaluated", "grown")
+"""Fields of a checkpoint's `Facts` that say how far the run has got."""
+
+
+def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
+    """The run in a directory, or the group of those in several, or that a run was begun in.
+
+    A run without a place in the program of the others, as it was begun in another one, is left out.
+
+    Args:
+      plan: plan of one of them.
+      opened: their directories.
+    """
+    directories = () if plan.alone else (each.directory for each in opened)
+    begun = [seeds for directory in directories if (seeds := begun_with(directory))]
+    seeds = begun[0] if begun else tuple(each.config.seed for each in opened)
+    if len(seeds) > 1:
+        plan = side_by_side(plan, seeds)
+    else:
+        plan = dataclasses.replace(plan, seed=np.uint32(seeds[0]))
+    runs = [
+        OpenRun(dataclasses.replace(plan, config=each.config), each)
+        for each in opened
+        if len(opened) == 1 or _has_place(seeds, each)
+    ]
+    return RunGroup(plan, runs) if len(seeds) > 1 else runs[0]
+
+
+def _has_place(seeds: tuple[int, ...], opened: OpenDirectory) -> bool:
+    """Tells whether a program has a place for a run, which may have been begun in another."""
+    return opened.config.seed in seeds and begun_with(opened.directory) in (None, seeds)
+
+
+def begun_with(directory: Path) -> tuple[int, ...] | None:
+    """Seeds of the program in which a run was begun, its own among them; None if it was not begun.
+
+    If the manifest is damaged, a checkpoint tells them.
+
+    Raises:
+      ConfigError: if the config of the run is damaged.
+    """
+    if rundir.run_state(directory) == rundir.ABSENT:
+        return None
+    seed = rundir.read_config(directory)["seed"]
+    try:
+        execution = disk.read_json(directory / "manifest.json").get("execution", {})
+    except ConfigError:
+        _, facts, _ = checkpoint.newest(directory)
+        if facts is None:
+            return None
+        execution = facts.execution
+    return tuple(execution.get("side_by_side") or (seed,))
+
+
+class RunGroup:
+    """Runs that are trained side by side in one program; to the loop they are one run.
+
+    All are at the same step. A seed without a run computes on a copy of another's state; the seed
+    of a run that has failed keeps computing on whatever its state is by then.
+
+    Args:
+      plan: plan of the program.
+      runs: runs of some of its seeds.
+    """
+
+    def __init__(self, plan: Plan, runs: list[OpenRun]):
+        self.plan, self.runs, self.opened_runs = plan, runs, runs
+        self.seeds: list[int] = plan.seed.tolist()
+
+    @property
+    def at(self) -> Position:
+        """Position that all runs are at."""
+        return self.runs[0].at
+
+    def _each(self, *trees: Any) -> Iterator[tuple[Any, ...]]:
+        """Yields each run with its own parts of trees that have an axis of runs, on the host."""
+        parts = [split_runs(tree, len(self.seeds)) for tree in trees]
+        for run in self.runs:
+            place = self.seeds.index(run.plan.config.seed)
+            yield run, *(own[place] for own in parts)
+
+    @contextmanager
+    def opened(self) -> Iterator[Feed]:
+        """Opens what the runs read and write, until the block ends; see `OpenRun.opened`."""
+        with closing(FeedSideBySide(self.plan)) as feed, ExitStack() as stack:
+            for run in self.opened_runs:
+                stack.enter_context(run.opened(feed))
+            yield feed
+
+    def start(self, between: Callable[[], None]) -> TrainState:
+        """Returns the state of all that can go on together; the others are left to another time."""
+        found = _of_one_step([run.checkpoints_found() for run in self.runs])
+        for run in self.runs:
+            run.idle = True
+        self.runs = [self.runs[number] for number in found]
+        for run in self.runs:
+            run.idle = False
+        if empty := len(self.seeds) - len(self.runs):
+            self.runs[0].tell("compiling", _empty_places(empty, len(self.seeds)))
+        states = {
+            run.plan.config.seed: run.state_of(there)
+            for run, there in zip(self.runs, found.values(), strict=True)
+        }
+        for run in self.runs:
+            run.begin(between)
+        return self._stacked(states)
+
+    def grow(self, state: TrainState) -> TrainState:
+        """Grows each run's shallow network to the deep one."""
+        each = self._each(state)
+        return self._stacked({run.plan.config.seed: run.grow(own) for run, own in each})
+
+    def _stacked(self, states: dict[int, TrainState]) -> TrainState:
+        """Stacks the states by seed; a seed without a run gets the state of the first run."""
+        first = next(iter(states.values()))
+        return self.plan.parallel.whole(
+            stack_runs([states.get(seed, first) for seed in self.seeds])
+        )
+
+    def at_step(self, step: int) -> None:
+        """Moves past training steps, after which `step` have been taken."""
+        for run in self.runs:
+            run.at_step(step)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Counts the seconds spent in the block, an equal share for each run."""
+        with ExitStack() as stack:
+            for run in self.runs:
+                stack.enter_context(run.timed(what, 1 / len(self.runs)))
+            yield
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Counts the seconds until the first step; see `OpenRun.starting`."""
+        with ExitStack() as stack:
+            for run in self.runs:
+                stack.enter_context(run.starting(1 / len(self.runs)))
+            yield
+
+    def tell(self, phase: str) -> None:
+        """Reports the progress of each run."""
+        for run in self.runs:
+            run.tell(phase)
+
+    def note(self, event: str, **more: Any) -> None:
+        """Notes an event of all runs."""
+        for run in self.runs:
+            run.note(event, **more)
+
+    def look_at(self, metrics: Metrics) -> None:
+        """Reads the metrics of each run, and drops those that have diverged."""
+        self._left_by(OpenRun.look_at, metrics)
+
+    def refuse_divergence(self, metrics: Metrics) -> None:
+        """Drops the runs whose loss is not finite; raises Diverged if none is left."""
+        self._left_by(OpenRun.refuse_divergence, metrics)
+
+    def _left_by(self, look: Callable[[OpenRun, Metrics], None], metrics: Metrics) -> None:
+        left = []
+        for run, own in self._each(metrics):
+            try:
+                look(run, own)
+                left.append(run)
+            except Diverged:
+                if not left and run is self.runs[-1]:
+                    raise
+        self.runs = left
+
+    def failed_to_save(self) -> bool:
+        """Tells whether a checkpoint that is being written has failed."""
+        return any(run.failed_to_save() for run in self.runs)
+
+    def save(self, state: TrainState) -> None:
+        """Starts to write a checkpoint of each run."""
+        for run, own in self._each(state):
+            run.save(own)
+
+    def wait(self) -> None:
+        """Waits until the last checkpoints are written."""
+        for run in self.runs:
+            run.wait()
+
+    def begun_with(self, found: dict[str, np.ndarray]) -> None:
+        """Adds the lines of the weights that the runs start from; see `OpenRun.begun_with`."""
+        for run, own in self._each(found):
+            run.begun_with(own)
+
+    def probe(self, model: ResNet, state: TrainState) -> None:
+        """Records the probes of the networks that were just evaluated."""
+        for run, own in self._each(state):
+            run.probe(model, own)
+
+    def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
+        """Moves past an evaluation; returns whether it is the best of a run so far."""
+        improved = [run.evaluated(own, its) for run, own, its in self._each(found, state)]
+        return any(improved)
+
+    def write_line(self, state: TrainState) -> None:
+        """Writes the lines of the last evaluation, which was of this state."""
+        for run, own in self._each(state):
+            run.write_line(own)
+
+    def end(
+        self, state: TrainState, variables: Any, compared: dict[str, dict[str, np.ndarray]]
+    ) -> dict[Path, Summary]:
+        """Writes all that is left but the results, which it returns; see `OpenRun.end`."""
+        ended = [run.end(*own) for run, *own in self._each(state, variables, compared)]
+        return {directory: result for one in ended for directory, result in one.items()}
+
+    def write_results(self, summaries: dict[Path, Summary]) -> None:
+        """Writes the results, with which the runs are done."""
+        for run in self.runs:
+            run.write_results(summaries)
+
+    def failures(self) -> dict[Path, Diverged]:
+        """Returns {directory: error} of the runs that have failed."""
+        return {run.directory: run.failure for run in self.opened_runs if run.failure}
+
+
+def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
+    """Selects the runs that can go on together: {number of a run: its checkpoint}.
+
+    These are the most runs that have a checkpoint of one step, or their start, which is None; if
+    several steps have as many, the latest wins. As all runs save at the same steps, all can go on
+    unless checkpoints were lost.
+    """
+    at: dict[tuple, dict[int, dict[str, Any] | None]] = {}
+    for number, checkpoints in enumerate(found):
+        for one in checkpoints or [None]:
+            place = tuple(one["facts"][key] for key in PLACE) if one else (0, 0, False)
+            at.setdefault(place, {}).setdefault(number, one)
+    return at[max(at, key=lambda place: (len(at[place]), place))]
+
+
+def _empty_places(empty: int, seeds: int) -> str:
+    return (
+        f"{empty} of the {seeds} runs that were begun together are not trained now, and computed "
+        "along for the sake of the bits; train.side_by_side=1 goes on without them"
+    )

@@ -1,0 +1,80 @@
+"""Keeping of a run's state while it trains: saved from time to time, and before the run leaves."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+
+from resjax.interruption import Interrupted, Request
+from resjax.training import hosts
+from resjax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from resjax.runs.group import RunGroup
+    from resjax.runs.run import OpenRun
+
+SECONDS_TO_AGREE = 20.0
+"""Seconds that several hosts have to agree on the step at which they leave.
+
+A single host needs no agreement and saves its state by itself.
+"""
+
+
+class Keeper:
+    """The state that a run has got to, and the decision when it is saved.
+
+    Args:
+      run: the run, or several side by side.
+      request: request to end the process, whose `rescue` saves the state.
+
+    Attributes:
+      state: the state, None before the run has one; it agrees with `run.at`.
+    """
+
+    def __init__(self, run: "OpenRun | RunGroup", request: Request):
+        self.run, self.request = run, request
+        self.state: TrainState | None = None
+        self.agreement = hosts.Agreement(request, run.plan.config.checkpoint.seconds)
+        request.rescue = self._rescue
+        if run.plan.parallel.hosts > 1:
+            request.rescue, request.patience = None, SECONDS_TO_AGREE
+
+    def move(self, step: Callable[[TrainState], TrainState], stop: int) -> None:
+        """Moves the state by a call of the training steps, after which `stop` have been taken."""
+        with self.request.uncut:
+            self.state = step(self.state)
+            self.run.at_step(stop)
+
+    def save_or_leave(self) -> None:
+        """Saves the state, or saves and leaves, if it is time to; called between device calls.
+
+        Raises:
+          Interrupted: if the run is asked to leave.
+        """
+        settle = functools.partial(jax.block_until_ready, self.state.step)
+        what = self.agreement(settle)
+        if what == hosts.SAVE or self.run.failed_to_save():
+            self.save()
+        if what == hosts.LEAVE:
+            with self.request.uncut:
+                self._rescue()
+                self.request.leaving = True
+            raise Interrupted
+
+    def save(self) -> None:
+        """Starts to write a checkpoint of the state."""
+        with self.request.uncut:
+            self._write()
+
+    def _rescue(self) -> None:
+        """Saves the state of a run that is about to end, if there is one, and waits for that."""
+        if self.state is not None:
+            self._write()
+            self.run.wait()
+        self.run.note("stopped", why=self.request.name)
+
+    def _write(self) -> None:
+        if self.run.at.step > self.run.at.evaluated:
+            self.run.refuse_divergence(self.state.metrics)
+        self.run.save(self.state)

@@ -1,0 +1,67 @@
+"""Opening of the directory in which a run is about to train."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resjax.runs import checkpoint, rundir
+from resjax.runs.claims import Claim, Claimed, claimed
+from resjax.runs.summary import Progress, Summary, read_summary
+from resjax.training import hosts
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenDirectory:
+    """A directory that is open for a run.
+
+    Attributes:
+      config: config of the run.
+      observe: called with its progress.
+      claim: claim of the directory; hosts other than the first have none.
+      result: the result, if the run is done.
+    """
+
+    directory: Path
+    config: ConfigDict
+    observe: Callable[[Progress], None]
+    claim: Claim | None
+    result: Summary | None
+
+
+@contextmanager
+def open_directory(
+    directory: Path, config: ConfigDict, observe: Callable[[Progress], None]
+) -> Iterator[OpenDirectory]:
+    """Makes a directory that of a run and claims it, on the first host; every host calls it.
+
+    Raises:
+      ConfigError: before anything is written, if the directory is another run's.
+      Claimed: if another process runs there.
+    """
+    with ExitStack() as stack:
+        claims: list[Claim] = []
+
+        def begin() -> dict[str, Any]:
+            """Opens it; returns for all hosts {"done": the result}, {"claimed": by whom}, or {}."""
+            rundir.refuse_other_config(directory, config)
+            if rundir.run_state(directory) != rundir.DONE:
+                rundir.make_directory(directory)
+                try:
+                    claims.append(stack.enter_context(claimed(directory)))
+                except Claimed as error:
+                    return {"claimed": str(error)}
+            if rundir.run_state(directory) == rundir.DONE:  # also by who had the lock before
+                return {"done": read_summary(directory).recorded()}
+            rundir.begin_run(directory, config)
+            checkpoint.remove_partial(directory)
+            return {}
+
+        begun = hosts.on_first(begin)
+        if "claimed" in begun:
+            raise Claimed(begun["claimed"])
+        result = Summary(**begun["done"]) if "done" in begun else None
+        yield OpenDirectory(directory, config, observe, claims[0] if claims else None, result)

@@ -1,0 +1,69 @@
+"""Position of a run: how far it is, beside its training state."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, Self
+
+
+@dataclasses.dataclass(kw_only=True)
+class Position:
+    """How far a run is; a checkpoint holds all of it.
+
+    Attributes:
+      step: number of steps taken.
+      evaluated: steps that had been taken at the last evaluation; 0 before the first.
+      grown: whether the network is the deep one already, if the run grows one.
+      lines: the lines of `metrics.jsonl`.
+      best: fields of the best evaluation, as in a summary; empty if none is selected.
+      seconds: {"compile", "train", "eval"}, the seconds spent until then.
+    """
+
+    step: int
+    evaluated: int
+    grown: bool
+    lines: list[dict[str, Any]]
+    best: dict[str, float]
+    seconds: dict[str, float]
+
+    @classmethod
+    def start(cls) -> Self:
+        """Position before the first step."""
+        seconds = dict.fromkeys(("compile", "train", "eval"), 0.0)
+        return cls(step=0, evaluated=0, grown=False, lines=[], best={}, seconds=seconds)
+
+    def go_on_from(self, other: "Position") -> None:
+        """Takes over what another position has."""
+        for field in dataclasses.fields(Position):
+            setattr(self, field.name, getattr(other, field.name))
+
+    def pass_evaluation(self, line: dict[str, Any], select: str, grow_at: int | None) -> bool:
+        """Moves past an evaluation; returns whether it is the best so far.
+
+        Args:
+          line: that of `metrics.jsonl`.
+          select: `eval.select`; only with "best" an evaluation is the best.
+          grow_at: step after whose evaluation the network is the deep one.
+        """
+        before = self.best
+        if select == "best":
+            self.best = _better(before, line)
+        self.lines.append(line)
+        self.evaluated = self.step
+        self.grown = self.grown or self.step == grow_at
+        return self.best != before
+
+    def last_evaluation(self, splits: Iterable[str]) -> dict[str, float]:
+        """Errors and losses of the last line, where null stands for a number that is not finite."""
+        names = [f"{split}_{what}" for split in splits for what in ("error", "loss")]
+        values = {name: self.lines[-1][name] for name in names}
+        return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _better(best: dict[str, float], line: dict[str, Any]) -> dict[str, float]:
+    """The evaluation with the lower validation error, as fields of a summary; first is best."""
+    if best and best["best_validation_error"] <= line["validation_error"]:
+        return best
+    names = (f"{split}_error" for split in ("train", "validation", "test"))
+    errors = {f"best_{name}": line[name] for name in names if name in line}
+    return {"best_step": line["step"], **errors}

@@ -1,0 +1,102 @@
+"""Groups of runs that are trained side by side in one program, as they differ in their seed alone.
+
+A run that was begun in a group goes on in that group, on whose program its bits depend. The places
+of runs that have ended, or that another process trains, are computed along.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.runs import rundir
+from resjax.runs.claims import Claimed
+from resjax.runs.divergence import Diverged
+from resjax.runs.group import begun_with, run_of
+from resjax.runs.loop import fit, plan_of
+from resjax.runs.opening import open_directory
+from resjax.runs.summary import Progress, Summary
+from resjax.training.plans import Plans, kind_of
+
+Runs = dict[Path, ConfigDict]
+
+Ending = Summary | Diverged | Claimed
+"""Outcome of a run: its result, why it failed, or that another process runs it."""
+
+
+def groups_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> list[Runs]:
+    """Groups the runs that are trained together, each in one group, ordered by their first runs."""
+    plans = plans or Plans()
+    kinds: dict[str, Runs] = {}
+    for directory, config in runs.items():
+        kinds.setdefault(kind_of(config), {})[directory] = config
+    groups = [group for alike in kinds.values() for group in _divided(alike, plans)]
+    order = {directory: number for number, directory in enumerate(runs)}
+    return sorted(groups, key=lambda group: order[next(iter(group))])
+
+
+def _divided(alike: Runs, plans: Plans) -> list[Runs]:
+    """Divides runs of one kind into groups: those in which they were begun, and new ones."""
+    if len(alike) == 1 or (plan := plans.of(next(iter(alike.values())))).alone:
+        return [{directory: config} for directory, config in alike.items()]
+    ended = (rundir.DONE, rundir.FAILED)
+    begun = {run: begun_with(run) for run in alike if rundir.run_state(run) not in ended}
+    groups: dict[tuple[int, ...], Runs] = {seeds: {} for seeds in begun.values() if seeds}
+    single, fresh = [], {}
+    for directory, config in alike.items():
+        if directory not in begun:
+            single.append({directory: config})
+        elif seeds := begun[directory] or next((g for g in groups if config.seed in g), None):
+            groups[seeds][directory] = config
+        else:
+            fresh[directory] = config
+    new = [
+        dict(list(fresh.items())[start : start + plan.side_by_side])
+        for start in range(0, len(fresh), plan.side_by_side)
+    ]
+    return [*single, *groups.values(), *new]
+
+
+def train_side_by_side(
+    runs: Mapping[Path, ConfigDict],
+    observe: Callable[[Path, Progress], None],
+    plans: Plans | None = None,
+) -> dict[Path, Ending]:
+    """Trains runs that differ in their seed alone in one program; see `train_and_evaluate`.
+
+    Each has its own files, as if it were alone, and the others go on if one diverges.
+
+    Args:
+      runs: {directory: config}, one group of `groups_of`.
+      observe: called with the directory and the progress of each run.
+      plans: those that are made already.
+
+    Returns:
+      {directory: ending}, without the runs that cannot go on with the others because their
+      checkpoints are of other steps, or they were begun with others meanwhile.
+    """
+    if not runs:
+        return {}
+    plan = plan_of(next(iter(runs.values())), plans or Plans())
+    endings: dict[Path, Ending] = {}
+    with ExitStack() as stack:
+        ours = []
+        for directory, config in runs.items():
+            tell = functools.partial(observe, directory)
+            try:
+                opened = stack.enter_context(open_directory(directory, config, tell))
+            except Claimed as error:
+                endings[directory] = error
+                continue
+            if opened.result:
+                endings[directory] = opened.result
+            else:
+                ours.append(opened)
+        if ours:
+            run = run_of(plan, ours)
+            with suppress(Diverged):
+                endings |= fit(run)
+            endings |= run.failures()
+    return {directory: endings[directory] for directory in runs if directory in endings}

@@ -1,0 +1,103 @@
+"""Runs that differ in their seed alone, side by side in one program.
+
+Arrays that are a run's own, such as its training state, have a leading axis of runs there. What is
+computed for one run depends on no other. Everything else is written for one run, and says with
+`own` which arguments of a program these are.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resjax.data.resident import Batch
+from resjax.training.feeds import ResidentFeed
+from resjax.training.parallel import STYLES, Cut, Parallel
+from resjax.training.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class SideBySide(Parallel):
+    """Devices that compute each program for several runs at once.
+
+    Attributes:
+      runs: number of runs.
+    """
+
+    runs: int = 1
+
+    def across(
+        self,
+        cut: Cut,
+        own: tuple[bool, ...] = (),
+        out: int | None = None,
+        donate_argnums: tuple[int, ...] = (),
+    ) -> dict[str, Any]:
+        """Options of a program, as `Parallel.across`; with own arguments it has an own result."""
+        options = super().across(cut, own, out, donate_argnums)
+        if not any(own):
+            return options
+        further = tuple(
+            axis if axis is None else axis + its for axis, its in zip(cut, own, strict=True)
+        )
+        behind = None if out is None else out + 1
+        return options | {
+            "transform": _by_run, "style": self.style, "own": own, "cut": further, "out": behind,
+        }  # fmt: skip
+
+    def of_each(self, function: Callable) -> Callable:
+        """Maps a function of one run's arguments over the runs."""
+        return jax.vmap(function)
+
+    def shape_of_own(self, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """Shape of an argument that every run has its own of, with the axis of runs."""
+        return jax.ShapeDtypeStruct((self.runs, *shape.shape), shape.dtype)
+
+
+def _by_run(share: Callable, style: str, own: tuple[bool, ...], **options: Any) -> Callable:
+    """Runs a share for every run, on all devices, by a style of `STYLES`."""
+    axes = tuple(0 if its else None for its in own)
+    return STYLES[style](jax.vmap(share, axes), **options)
+
+
+def side_by_side(plan: Plan, seeds: tuple[int, ...]) -> Plan:
+    """Plan of the runs of some seeds in one program, from that of one of them."""
+    devices = SideBySide(plan.parallel.devices, plan.parallel.style, len(seeds))
+    return dataclasses.replace(plan, parallel=devices, seed=np.array(seeds, np.uint32))
+
+
+def stack_runs(values: list[Any]) -> Any:
+    """Stacks the trees of the runs along a leading axis, on the host."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(values))
+
+
+def split_runs(tree: Any, runs: int) -> list[Any]:
+    """Splits a tree of arrays with an axis of runs into those of each run, on the host."""
+    there = jax.device_get(tree)
+    return [jax.tree.map(operator.itemgetter(place), there) for place in range(runs)]
+
+
+class FeedSideBySide(ResidentFeed):
+    """Feed of several runs, which share the images and have an order of them each.
+
+    What is trained on has a leading axis of runs; what is evaluated is common to all.
+
+    Args:
+      plan: plan of `side_by_side`.
+    """
+
+    def __init__(self, plan: Plan):
+        super().__init__(plan)
+        self.seeds = plan.seed.tolist()
+
+    def pieces(self, steps: range, calls: int) -> Any:
+        return stack_runs([self.pieces_of(seed, steps, calls) for seed in self.seeds])
+
+    def training_batches(self, steps: range) -> Iterator[Batch]:
+        own = [self.training_batches_of(seed, steps) for seed in self.seeds]
+        for batches in zip(*own, strict=True):
+            yield jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
