@@ -205,6 +205,10 @@ def _library(compiler: tuple[str, ...]) -> tuple[Path, list[str]]:
     return cache_directory() / "native" / f"{name}.so", command
 
 
+SECONDS_TO_COMPILE = 900.0
+"""Seconds after which a compiler is given up, which takes 10 on an idle machine, or 60 at first."""
+
+
 def _compile(command: list[str], library: Path) -> None:
     """Compiles the sources to a library: the largest, and the others together, side by side.
 
@@ -217,7 +221,7 @@ def _compile(command: list[str], library: Path) -> None:
             result = str(Path(partial) / name)
             subprocess.run(
                 [*command, *words, "-o", result],
-                input=text, capture_output=True, text=True, check=True, timeout=300,
+                input=text, capture_output=True, text=True, check=True, timeout=SECONDS_TO_COMPILE,
             )  # fmt: skip
             return result
 

@@ -181,5 +181,5 @@ def test_where_the_system_has_no_compiler_that_of_a_package_builds_the_kernels(t
         [sys.executable, "-W", "error", "-c", AGAINST_XLA, "float32"],
         env=environment,
         check=True,
-        timeout=600,
+        timeout=1800,
     )
