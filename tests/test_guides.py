@@ -36,11 +36,11 @@ def checkout(tmp_path):
 
 
 def insert(path, table, above, line):
-    """Puts some code above a table and a line at its end."""
+    """Puts some code above a table and a line at the end of its entries."""
     text = path.read_text(encoding="utf-8")
-    start = text.index(f"\n{table}: dict")
-    end = text.index("\n}", start) + 1
-    path.write_text(f"{text[:start]}\n{above}\n{text[start:end]}{line}{text[end:]}", "utf-8")
+    start = re.search(rf"^{table}\b.*$", text, re.MULTILINE).start()
+    end = re.compile(r"^(?:    )?\}", re.MULTILINE).search(text, start).start()
+    path.write_text(f"{text[:start]}{above}\n\n{text[start:end]}{line}{text[end:]}", "utf-8")
 
 
 RUN_ALL = """

@@ -22,11 +22,8 @@ from resjax.config.paths import experiment_file
 START = "--config."
 """The start of the options that set a key of a config."""
 
-OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
-"""Pattern of the line by which an experiment file adds a shortcut to the table."""
-
-OWN_NAMES = {"model.shortcut": OWN_SHORTCUT, "model.shortcut_base": OWN_SHORTCUT}
-"""Keys that take names which an experiment file defines, and the patterns that find these."""
+ADDED = r"""^(?:\w+\.)*{table}\[["']([\w.]+)["']\] *="""
+"""Pattern of the line by which an experiment file adds to a table."""
 
 
 def complete() -> None:
@@ -72,11 +69,9 @@ class Finder(CompletionFinder):
 
 def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     """The names that a key of a config takes, or else its default."""
-    from resjax.cli.reference import entries
-
-    entry = entries()[key]
-    own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []
-    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.said.default)]
+    entry, table = KEYS[key], KEYS[key].table.partition(":")[2]
+    own = _found(ADDED.format(table=table), parsed_args) if table else []
+    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.default)]
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError
 from resjax.config.paths import local
+from resjax.config.tables import Table
 from resjax.data.digits import digits
-from resjax.data.folder import ON_BAD, folder
+from resjax.data.folder import folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
@@ -127,43 +128,62 @@ def _made(make: Callable[..., Source]) -> Callable[..., Source]:
 
 _NUMBER = "([1-9][0-9]{0,8})"
 
-SOURCES: dict[str, Kind] = {
-    "digits": Kind("digits", "digits", _made(digits)),
-    "shapes": Kind(
-        "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
-        f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
-        _made(
-            lambda difficulty, examples: shapes(
-                float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
-            )
+
+class Sources(Table[Kind]):
+    """The kinds of sources, by the first words of their names."""
+
+    def names_in(self, value: str) -> list[str]:
+        return [value.partition(":")[0]]
+
+    def choices(self) -> tuple[str, ...]:
+        return ()
+
+    def described(self) -> str:
+        return "; ".join(kind.form for kind in self.values())
+
+
+SOURCES = Sources(
+    "data.name",
+    {
+        "digits": Kind("digits", "digits", _made(digits)),
+        "shapes": Kind(
+            "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
+            f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
+            _made(
+                lambda difficulty, examples: shapes(
+                    float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
+                )
+            ),
         ),
-    ),
-    "fake": Kind(
-        "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
-        f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
-        _made(
-            lambda h, w, c, classes, examples: fake(
-                (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
-            )
+        "fake": Kind(
+            "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
+            f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
+            _made(
+                lambda h, w, c, classes, examples: fake(
+                    (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
+                )
+            ),
         ),
-    ),
-    **{
-        name: Kind(name, f"({name})", lambda request, name: _prepared(request, name))
-        for name in ("cifar10", "cifar100", "imagenet2012")
+        **{
+            name: Kind(name, f"({name})", lambda request, name: _prepared(request, name))
+            for name in ("cifar10", "cifar100", "imagenet2012")
+        },
+        "tfds": Kind(
+            "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
+            "tfds:(.+)",
+            lambda request, name: _prepared(request, name),
+        ),
+        "folder": Kind(
+            "folder:PATH, a directory with a folder of images for each class",
+            "folder:(.+)",
+            lambda request, path: folder(
+                local(path, "data.name=folder:"), request.splits, request.on_bad
+            ),
+        ),
     },
-    "tfds": Kind(
-        "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
-        "tfds:(.+)",
-        lambda request, name: _prepared(request, name),
-    ),
-    "folder": Kind(
-        "folder:PATH, a directory with a folder of images for each class",
-        "folder:(.+)",
-        lambda request, path: folder(
-            local(path, "data.name=folder:"), request.splits, request.on_bad
-        ),
-    ),
-}
+    entry="a Kind of source",
+    fits=lambda entry: isinstance(entry, Kind),
+)
 
 
 def _prepared(request: DataRequest, name: str) -> Source:
@@ -173,18 +193,22 @@ def _prepared(request: DataRequest, name: str) -> Source:
     return tfds_source(name, directory, request.splits)
 
 
-@functools.lru_cache(maxsize=1)
 def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     """The source with a name such as "digits" or "fake:32x32x3:10"; the last one is cached.
 
     Raises:
       ConfigError: if there is no source of this name, or it cannot meet the request.
     """
-    kind = choose(SOURCES, name.partition(":")[0], "data.name")
+    [kind] = SOURCES.names_in(name)
+    return _load(SOURCES.choose(kind), name, request)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(kind: Kind, name: str, request: DataRequest) -> Source:
+    """Caches `load`; an experiment file that is loaded again may replace its own kind."""
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    choose(ON_BAD, request.on_bad, "data.on_bad")
     source = kind.make(request, *match.groups())
     return _as_fed(name, with_channels(source, request.channels), request)
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError
+from resjax.config.tables import Table
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,7 +39,11 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.square(logits - targets).mean(-1)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": squared_error}
+LOSSES = Table(
+    "train.loss",
+    {"cross_entropy": cross_entropy, "mse": squared_error},
+    entry="a function of logits and labels to losses of examples",
+)
 """Losses by `train.loss`."""
 
 
@@ -61,4 +66,4 @@ def training_loss(train: ConfigDict) -> Loss:
 
 def clean_loss(train: ConfigDict) -> Loss:
     """Loss that evaluation reports: that of training without smoothing."""
-    return choose(LOSSES, train.loss, "train.loss")
+    return LOSSES.choose(train.loss)
