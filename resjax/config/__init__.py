@@ -1,6 +1,7 @@
 """Configs: their defaults, their differences, and the refusal of unknown names."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -22,6 +23,7 @@ __all__ = [
     "Notice",
     "UnknownName",
     "choose",
+    "config_of",
     "default_config",
     "defaults",
     "differences",
@@ -29,6 +31,7 @@ __all__ = [
     "message_of",
     "nearest",
     "nearest_key",
+    "nested",
     "of_python",
     "refuse_unknown",
     "type_and_message",
@@ -38,10 +41,20 @@ __all__ = [
 
 def default_config() -> ConfigDict:
     """A config with the default of every key, for an experiment file to start from."""
+    return nested({key: entry.default for key, entry in KEYS.items()})
+
+
+def nested(flat: Mapping[str, Any]) -> ConfigDict:
+    """A config of {dotted key: value}, whatever the keys; the inverse of `flatten`.
+
+    >>> nested({"model.depth": 56, "seed": 0}).model.depth
+    56
+    """
     values: dict[str, Any] = {}
-    for key, entry in KEYS.items():
+    for key, value in flat.items():
         section, _, name = key.rpartition(".")
-        (values.setdefault(section, {}) if section else values)[name] = entry.default
+        place = values.setdefault(section, {}) if section else values
+        place[name] = tuple(value) if isinstance(value, list) else value
     return ConfigDict(values)
 
 
@@ -51,6 +64,8 @@ def defaults() -> dict[str, Any]:
 
 
 _NESTED = (ConfigDict, dict)
+
+_NO_KEYS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -71,6 +86,31 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     """A value as JSON has it, with lists for tuples."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def config_of(
+    flat: Mapping[str, Any], added: Mapping[str, Mapping[str, Any]] = _NO_KEYS
+) -> ConfigDict:
+    """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
+
+    Args:
+      flat: {dotted key: value}.
+      added: keys that an experiment file had added, as `KEYS.added()` gave them.
+
+    Raises:
+      ConfigError: for a key that is not known, with the file that defines it if it was added.
+    """
+    for key in added:
+        if key in flat and key not in KEYS:
+            file = added[key]["file"]
+            remedy = f"name it by --config={file}" if file else "add it to KEYS, as that did"
+            raise ConfigError(f"{key} is a key of {file or 'a program'}; {remedy}")
+    refuse_unknown(flat)
+    config = default_config()
+    config.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+    )
+    return config
 
 
 def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:

@@ -5,6 +5,8 @@ that is added later has a default that keeps the old behaviour: the keys that di
 """
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal
 
@@ -96,6 +98,27 @@ class Keys(Table[Key]):
                 f"a config key has a section and a name, as model.alpha, and not {name!r}; the "
                 f"sections are {sections}"
             )
+
+    def added(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Describes the keys of a config that are not of resjax, for who reads it without them.
+
+        These are {key: {"default", "decides", "file"}}; the file is empty if a program added it.
+        """
+        return {
+            key: {
+                "default": self[key].default,
+                "decides": self[key].decides,
+                "file": _from_here(file) if file else "",
+            }
+            for key, file in self.files.items()
+            if key in flat
+        }
+
+
+def _from_here(path: Path) -> str:
+    """A path as one writes it: relative, if it is below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _is_key(entry: Any) -> bool:

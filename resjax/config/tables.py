@@ -132,7 +132,7 @@ def snapshot() -> Callable[[], None]:
 
     def restore() -> None:
         for table in TABLES:  # and those that were not there yet
-            table.data, table.files = before.get(id(table), (dict(table.original), {}))
+            table.data, table.files = map(dict, before.get(id(table), (table.original, {})))
 
     return restore
 

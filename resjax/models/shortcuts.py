@@ -246,6 +246,10 @@ SHORTCUTS: Table[type[Shortcut]] = Table(
 )
 
 
+SHARED = {field.name for field in dataclasses.fields(Shortcut)}
+"""Fields that a block fills, whatever the keys of a config."""
+
+
 def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
     """A function that makes a block's shortcut: its class, with the options that are its fields.
 
@@ -255,7 +259,7 @@ def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[
       base: the kind that a modified shortcut modifies.
     """
     shortcut = SHORTCUTS[kind]
-    own = {field.name for field in dataclasses.fields(shortcut)}
+    own = {field.name for field in dataclasses.fields(shortcut)} - SHARED
     chosen = {name: value for name, value in options.items() if name in own}
     if "base" in own:
         chosen["base"] = make_shortcut(base, options)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.config import ConfigError, default_config
+from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
@@ -168,8 +168,7 @@ def probe_run(
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
     """
     rundir.refuse_no_run(directory)
-    config = default_config()
-    config.update_from_flattened_dict(rundir.read_config(directory))
+    config = rundir.rebuild_config(directory)
     config.train.devices, config.train.parallel = 1, "jit"
     imported = step is None and not checkpoint.found(directory)
     if data is not None:

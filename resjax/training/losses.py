@@ -1,6 +1,7 @@
 """Losses of single examples: functions of logits `[N, classes]` and labels `[N]` to `[N]`."""
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -65,5 +66,11 @@ def training_loss(train: ConfigDict) -> Loss:
 
 
 def clean_loss(train: ConfigDict) -> Loss:
-    """Loss that evaluation reports: that of training without smoothing."""
-    return LOSSES.choose(train.loss)
+    """Loss that evaluation reports: that of training without smoothing.
+
+    Its arguments after the logits and labels are the keys of `config.train` of the same names.
+    """
+    loss = LOSSES.choose(train.loss)
+    names = list(inspect.signature(loss).parameters)[2:]
+    options = {name: train[name] for name in names if name in train}
+    return functools.partial(loss, **options) if options else loss
