@@ -5,7 +5,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -121,9 +121,17 @@ def requested(data: ConfigDict, splits: Splits) -> DataRequest:
     )
 
 
-def _made(make: Callable[..., Source]) -> Callable[..., Source]:
+def sliced(make: Callable[..., Source]) -> Callable[..., Source]:
     """A function that makes a whole source in memory, and then slices it."""
-    return lambda request, *arguments: cut(make(*arguments), request.splits)
+    return lambda request, *arguments: cut(_source_of(make, *arguments), request.splits)
+
+
+def _source_of(make: Callable[..., Source], *arguments: Any) -> Source:
+    """Calls what makes a source; ConfigError if it makes something else."""
+    made = make(*arguments)
+    if not isinstance(made, Source):
+        raise ConfigError(f"{make.__name__} gives {type(made).__name__}; return a Source")
+    return made
 
 
 _NUMBER = "([1-9][0-9]{0,8})"
@@ -145,11 +153,11 @@ class Sources(Table[Kind]):
 SOURCES = Sources(
     "data.name",
     {
-        "digits": Kind("digits", "digits", _made(digits)),
+        "digits": Kind("digits", "digits", sliced(digits)),
         "shapes": Kind(
             "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
             f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
-            _made(
+            sliced(
                 lambda difficulty, examples: shapes(
                     float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
                 )
@@ -158,7 +166,7 @@ SOURCES = Sources(
         "fake": Kind(
             "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
             f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
-            _made(
+            sliced(
                 lambda h, w, c, classes, examples: fake(
                     (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
                 )
@@ -209,8 +217,27 @@ def _load(kind: Kind, name: str, request: DataRequest) -> Source:
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    source = kind.make(request, *match.groups())
+    source = _source_of(kind.make, request, *match.groups())
+    _refuse_malformed(name, source)
     return _as_fed(name, with_channels(source, request.channels), request)
+
+
+def _refuse_malformed(name: str, source: Source) -> None:
+    """Raises ConfigError for splits in memory that are not images with labels of the classes."""
+    for key, split in source.splits.items():
+        if not isinstance(split, Split):
+            continue
+        images, labels, classes = split.images, split.labels, len(source.class_names)
+        if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise ConfigError(
+                f"data.name={name}: the split {key} has images {images.shape} and labels "
+                f"{labels.shape} {labels.dtype}; they are [n, H, W, C], and [n] of int32"
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ConfigError(
+                f"data.name={name}: the split {key} has labels from {labels.min()} to "
+                f"{labels.max()}, and there are {classes} class names; name all of them"
+            )
 
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
