@@ -15,7 +15,8 @@ def reference_page() -> str:
         for name, key in KEYS.items():
             if name.rpartition(".")[0] == section:
                 mark = " (e)" if key.execution else ""
-                values = ", ".join(f"`{choice}`" for choice in key.choices) or key.described
+                names = () if key.form == "name:argument" else key.choices
+                values = ", ".join(f"`{choice}`" for choice in names) or key.described
                 lines.append(f"| `{name}`{mark} | `{key.default!r}` | {key.meaning} | {values} |")
     return "\n".join(lines) + "\n"
 

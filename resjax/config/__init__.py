@@ -165,6 +165,4 @@ def use_own_values(config: ConfigDict) -> None:
             config.update_from_flattened_dict(found)
     model = config.get("model", {})
     if model.get("shortcut") == PLAIN:
-        from resjax.models.shortcuts import SHORTCUTS  # with JAX
-
-        model.shortcut = PLAIN if PLAIN in SHORTCUTS else "none"
+        model.shortcut = PLAIN if PLAIN in KEYS["model.shortcut"].choices else "none"

@@ -5,13 +5,13 @@ that is added later has a default that keeps the old behaviour: the keys that di
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Literal
 
 from resjax.config.errors import ConfigError
-from resjax.config.tables import Table
+from resjax.config.tables import Table, names_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Key:
       within: the lowest and the highest value of a number, both included.
       pair: the lowest and the highest value in a tuple of two numbers, the lower one first.
       names: the names that the key takes, apart from those of its table.
-      table: `MODULE:TABLE`, the table in the code whose names the key takes; it is imported when
-        it is asked for, as most are of modules that load JAX.
+      table: `MODULE:TABLE`, the table in the code whose names the key takes.
+      form: the form of a value that names entries of the table: a `name`, a `name:argument`, or
+        several names with commas, `name,name`.
       expected: a description of its values, where neither their type nor their names say it.
       duration: whether the value is a duration, or a tuple of durations.
       decides: what depends on the key: the `result` of a run, its last `bits` alone, as where equal
@@ -41,6 +42,7 @@ class Key:
     pair: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
     table: str = ""
+    form: Literal["name", "name:argument", "name,name"] = "name"
 
     @property
     def execution(self) -> bool:
@@ -49,13 +51,22 @@ class Key:
 
     @property
     def entries(self) -> Table | None:
-        """The table whose names the key takes; None if there is none."""
+        """The table whose names the key takes, with the module that it is of; None without one."""
         return resolve_name(self.table) if self.table else None
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that the key takes; empty if its values are not names."""
-        return (*self.names, *(self.entries.choices() if self.table else ()))
+        """The names that the key takes, or that its values begin with; empty if there are none."""
+        return (*self.names, *(names_of(self.table) if self.table else ()))
+
+    def names_in(self, value: str | Sequence[str]) -> list[str]:
+        """The names in a value, in their order and each once."""
+        if self.form == "name,name":
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        texts = [value] if isinstance(value, str) else value
+        if self.form == "name:argument":
+            texts = [text.partition(":")[0] for text in texts]
+        return list(dict.fromkeys(texts))
 
     @property
     def described(self) -> str:
@@ -64,10 +75,10 @@ class Key:
             return self.expected
         if self.duration:
             return "a duration"
+        if self.form == "name:argument":
+            return "; ".join(kind.form for kind in self.entries.values())
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        if self.table:
-            return self.entries.described()
         if self.within:
             return "a number from {:g} to {:g}".format(*self.within)
         return DESCRIBED[type(self.default)]
@@ -292,7 +303,7 @@ KEYS = Keys({
     # ----------------------------------------------------------------------------------------- data
     "data.name": Key("digits",
         "The source of images. Sets of TFDS are prepared once, by resjax prepare.",
-        table="resjax.data.sources:SOURCES"),
+        table="resjax.data.sources:SOURCES", form="name:argument"),
     "data.dir": Key("",
         "Directory of prepared sets; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets.",
         decides="nothing"),
@@ -507,7 +518,7 @@ KEYS = Keys({
         "Probes to record at every evaluation, with commas between them, such as "
         "gradients,responses; empty is none.",
         decides="nothing",
-        table="resjax.probes.table:PROBES"),
+        table="resjax.probes.table:PROBES", form="name,name"),
     "eval.probe_examples": Key(512,
         "First images of a split that probes are computed on.",
         (1, 2**31 - 1), "a positive number of examples, such as 512", decides="nothing"),

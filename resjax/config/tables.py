@@ -1,11 +1,14 @@
 """Tables: what a key of a config chooses from by name, and what experiment files add to it."""
 
+import ast
 import difflib
+import functools
 import sys
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,17 +103,28 @@ class Table(UserDict[str, Entry]):
         """What other programs mean by a name, as it is called here; empty if that is not known."""
         return _meant(name, key)
 
-    def names_in(self, value: str) -> list[str]:
-        """The names in a value of the key; it is a single name unless the table says otherwise."""
-        return [value]
 
-    def choices(self) -> tuple[str, ...]:
-        """All values that the key takes from the table; empty if they are more than its names."""
-        return tuple(self)
+def names_of(reference: str) -> tuple[str, ...]:
+    """Names in the table `MODULE:TABLE`.
 
-    def described(self) -> str:
-        """A description of the values that the key takes from the table."""
-        return "one of " + ", ".join(self)
+    Most tables are of modules that load JAX. As long as that of a table is not loaded nobody can
+    have added to it, and its names are read in the source.
+    """
+    module, _, name = reference.partition(":")
+    return tuple(getattr(sys.modules.get(module), name, None) or _names_written(module, name))
+
+
+@functools.cache  # a grid asks for the names at every point
+def _names_written(module: str, table: str) -> tuple[str, ...]:
+    """Names of a table that are written in the source of its module, in its first dict."""
+    package, *rest = module.split(".")
+    source = files(package).joinpath(*rest[:-1], f"{rest[-1]}.py").read_text("utf-8")
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == table for target in targets):
+            entries = next(each for each in ast.walk(node.value) if isinstance(each, ast.Dict))
+            return tuple(key.value for key in entries.keys)
+    raise LookupError(f"{module} has no table {table}")
 
 
 @contextmanager

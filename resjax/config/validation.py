@@ -63,20 +63,12 @@ def refuse_value(key: str, value: Any) -> None:
 
 
 def _refuse_unknown_names(key: str, entry: Key, value: Any) -> None:
-    """Raises UnknownName for a name that neither the key nor its table has.
-
-    The default is one, for which no module of a table need be imported.
-    """
-    if value == entry.default:
-        return
-    for text in value if isinstance(value, tuple) else [value]:
-        if not entry.table:
-            choose(dict.fromkeys(entry.names), text, key)
-        elif text not in entry.names:
-            table = entry.entries
-            for name in table.names_in(text):
-                if name not in table:
-                    raise table.unknown(name, key, entry.names)
+    """Raises UnknownName for a name that neither the key nor its table has."""
+    for name in entry.names_in(value):
+        if name not in entry.choices:
+            if entry.table:
+                raise entry.entries.unknown(name, key, entry.names)
+            choose(dict.fromkeys(entry.names), name, key)
 
 
 def _is_within(number: float, bounds: tuple[float, float] | None) -> bool:

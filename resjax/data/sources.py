@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
+from resjax.config.keys import KEYS
 from resjax.config.paths import local
 from resjax.config.tables import Table
 from resjax.data.digits import digits
@@ -137,20 +138,11 @@ def _source_of(make: Callable[..., Source], *arguments: Any) -> Source:
 _NUMBER = "([1-9][0-9]{0,8})"
 
 
-class Sources(Table[Kind]):
-    """The kinds of sources, by the first words of their names."""
-
-    def names_in(self, value: str) -> list[str]:
-        return [value.partition(":")[0]]
-
-    def choices(self) -> tuple[str, ...]:
-        return ()
-
-    def described(self) -> str:
-        return "; ".join(kind.form for kind in self.values())
+def _of_tfds(name: str) -> Kind:
+    return Kind(name, f"({name})", lambda request, name: _prepared(request, name))
 
 
-SOURCES = Sources(
+SOURCES = Table(
     "data.name",
     {
         "digits": Kind("digits", "digits", sliced(digits)),
@@ -172,10 +164,9 @@ SOURCES = Sources(
                 )
             ),
         ),
-        **{
-            name: Kind(name, f"({name})", lambda request, name: _prepared(request, name))
-            for name in ("cifar10", "cifar100", "imagenet2012")
-        },
+        "cifar10": _of_tfds("cifar10"),
+        "cifar100": _of_tfds("cifar100"),
+        "imagenet2012": _of_tfds("imagenet2012"),
         "tfds": Kind(
             "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
             "tfds:(.+)",
@@ -207,7 +198,7 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     Raises:
       ConfigError: if there is no source of this name, or it cannot meet the request.
     """
-    [kind] = SOURCES.names_in(name)
+    [kind] = KEYS["data.name"].names_in(name)
     return _load(SOURCES.choose(kind), name, request)
 
 

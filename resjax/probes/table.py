@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 
+from resjax.config.keys import KEYS
 from resjax.config.tables import Table
 from resjax.probes.branches import branches
 from resjax.probes.gates import gates
@@ -36,14 +37,7 @@ class Probe(NamedTuple):
     quantity: str = ""
 
 
-class Probes(Table[Probe]):
-    """The probes by name, of which `eval.probes` has several with commas between them."""
-
-    def names_in(self, value: str) -> list[str]:
-        return list(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
-
-
-PROBES = Probes(
+PROBES = Table(
     "eval.probes",
     {
         "gradients": Probe(gradients, of_loss=True),
@@ -66,7 +60,7 @@ def chosen(names: str, what: str) -> list[str]:
     Raises:
       ConfigError: for a name that is not in the table; `what` says where it comes from.
     """
-    found = PROBES.names_in(names)
+    found = KEYS["eval.probes"].names_in(names)
     for name in found:
         PROBES.choose(name, what)
     return found

@@ -167,6 +167,5 @@ def added_parts(config: ConfigDict) -> list[str]:
         f"{key}={value}"
         for key, value in flatten(config).items()
         if (table := KEYS[key].entries) is not None
-        for text in (value if isinstance(value, list) else [value])
-        if any(name in table.files for name in table.names_in(text))
+        if any(name in table.files for name in KEYS[key].names_in(value))
     ]

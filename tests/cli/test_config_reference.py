@@ -9,6 +9,7 @@ from resjax.cli.reference import reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
+from resjax.config.tables import _names_written
 from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
 from resjax.report.arms import SELECTIONS
@@ -68,6 +69,12 @@ def test_every_value_of_a_choice_is_one_that_a_config_takes():
             config = default_config()
             config.update_from_flattened_dict({key: name})
             validate(config)
+
+
+@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.table])
+def test_names_are_read_in_the_source_of_a_table_as_they_are_in_it(key):
+    entry = KEYS[key]
+    assert _names_written(*entry.table.split(":")) == tuple(entry.entries.original)
 
 
 def test_names_of_an_entry_are_those_of_what_they_name():
