@@ -26,7 +26,7 @@ class Table(UserDict[str, Entry]):
     """Entries by the names that a key of a config takes.
 
     An experiment file or a notebook adds an entry by `TABLE[name] = entry`, and may replace its
-    own. Another one keeps its meaning, since runs are named after it.
+    own. That of another is replaced by nothing but its equal, since runs are named after it.
 
     Args:
       key: the key.
@@ -56,7 +56,7 @@ class Table(UserDict[str, Entry]):
         Raises:
           ConfigError: if it is none, or the name is taken, with the remedy.
         """
-        if not any(name in known and known[name] is entry for known in (self.data, self.original)):
+        if not any(name in known and known[name] == entry for known in (self.data, self.original)):
             self.refuse(name, entry)
             self.files[name] = _file_of(entry)
         self.data[name] = entry
@@ -211,7 +211,8 @@ def _meant(name: str, key: str) -> str:
 
 
 def _file_of(entry: Any) -> Path | None:
-    """The experiment file that is being loaded, or that of the entry's module; None if none is."""
-    module = sys.modules.get(getattr(entry, "__module__", None) or "")
+    """The experiment file that is being loaded, or that of a class or function; None if none is."""
+    defined = hasattr(entry, "__qualname__")  # an object has the module of its class
+    module = sys.modules.get(entry.__module__ or "") if defined else None
     file = _loading.get() or getattr(module, "__file__", None)
     return Path(file).resolve() if file else None

@@ -5,7 +5,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError, default_config, flatten
-from resjax.config.keys import KEYS
+from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
 from resjax.config.tables import snapshot
 from resjax.models.build import build_model
@@ -123,6 +123,20 @@ def test_a_key_of_another_file_is_taken_and_one_of_its_own_is_not(mine):
         ConfigError, match=r"yours.py replaces config key 'model.alpha' of .*mine.py"
     ):
         load_experiment("yours.py")
+
+
+def test_a_key_that_a_program_has_added_is_known_as_such_and_may_be_added_alike(mine):
+    KEYS["model.alpha"] = Key(0.5, "Share of its input that a block keeps.", within=(0.0, 1.0))
+    assert KEYS.added({"model.alpha": 0.5})["model.alpha"]["file"] == ""
+    load_experiment("mine.py")  # it adds the same
+    (mine / "yours.py").write_text(FILE.replace("Key(0.5", "Key(0.75").replace("leaky", "yours"))
+    with pytest.raises(ConfigError, match=r"replaces config key 'model.alpha' of this program"):
+        load_experiment("yours.py")
+
+
+def test_what_every_shortcut_is_given_by_its_block_is_filled_from_no_key(mine):
+    KEYS["model.parent"] = Key("nobody", "It is no parent of a Flax module.")
+    assert "parent" not in build_model(default_config(), 10).parts.shortcut.keywords
 
 
 def test_a_config_that_was_made_before_has_no_need_of_the_key(mine, tiny):
