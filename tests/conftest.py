@@ -105,11 +105,18 @@ def tiny():
 
 
 @pytest.fixture
-def shortcuts():
-    """The table of shortcuts; what an experiment file adds to it is taken back."""
-    from resjax.models.shortcuts import SHORTCUTS
+def tables():
+    """All tables by the names in a Key; what an experiment file adds to them is taken back."""
+    from resjax.config.keys import KEYS
+    from resjax.config.tables import snapshot
 
-    before = dict(SHORTCUTS)
-    yield SHORTCUTS
-    SHORTCUTS.clear()
-    SHORTCUTS.update(before)
+    found = {key.table.partition(":")[2]: key.entries for key in KEYS.values() if key.table}
+    restore = snapshot()
+    yield {**found, "KEYS": KEYS}
+    restore()
+
+
+@pytest.fixture
+def shortcuts(tables):
+    """The table of shortcuts; what an experiment file adds to it is taken back."""
+    return tables["SHORTCUTS"]

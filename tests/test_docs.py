@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import resjax
-from resjax.cli.reference import entries
+from resjax.config.keys import KEYS
 from resjax.models.networks import named
 from resjax.sweeps.experiment import load_experiment
 
@@ -36,12 +36,12 @@ def is_function(name):
 
 def is_key_with_value(text):
     key, equals, value = text.partition("=")
-    if not equals or key not in entries():
+    if not equals or key not in KEYS:
         return False
-    entry = entries()[key]
+    entry = KEYS[key]
     if entry.choices:
         return value in entry.choices
-    kind = type(entry.said.default)
+    kind = type(entry.default)
     return key == "data.name" or isinstance(kind(value), kind)
 
 
@@ -136,7 +136,7 @@ def test_the_pages_are_built_without_a_warning_and_ask_other_hosts_for_nothing(t
         if path.suffix in (".html", ".css"):
             assert not re.search(loaded, path.read_text(encoding="utf-8")), path
     config = (built / "config.html").read_text(encoding="utf-8")
-    assert all(key in config for key in entries())
+    assert all(key in config for key in KEYS)
     told = {
         "models": ("resjax.models.shortcuts.Identity", "Adds no parameters and no multiply-adds."),
         "training": ("r = trust_coefficient * |w| / (|gradient| + weight_decay * |w|",),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from resjax.models.build import build_model
 from resjax.sweeps import experiment, grid
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +37,11 @@ def checkout(tmp_path):
 
 
 def insert(path, table, above, line):
-    """Puts some code above a table and a line at its end."""
+    """Puts some code above a table and a line at the end of its entries."""
     text = path.read_text(encoding="utf-8")
-    start = text.index(f"\n{table}: dict")
-    end = text.index("\n}", start) + 1
-    path.write_text(f"{text[:start]}\n{above}\n{text[start:end]}{line}{text[end:]}", "utf-8")
+    start = re.search(rf"^{table}\b.*$", text, re.MULTILINE).start()
+    end = re.compile(r"^(?:    )?\}", re.MULTILINE).search(text, start).start()
+    path.write_text(f"{text[:start]}{above}\n\n{text[start:end]}{line}{text[end:]}", "utf-8")
 
 
 RUN_ALL = """
@@ -88,7 +89,7 @@ def test_a_data_set_is_one_function_and_one_line(checkout):
 
 
 def test_an_experiment_is_one_file(tmp_path):
-    [code] = blocks("add-an-experiment.md", "python")
+    code, _ = blocks("add-an-experiment.md", "python")
     path = tmp_path / "width.py"
     path.write_text(code, encoding="utf-8")
     module, config = experiment.load_experiment(str(path))
@@ -100,9 +101,26 @@ def test_an_experiment_is_one_file(tmp_path):
     }
 
 
+def test_a_number_of_its_own_is_a_class_a_key_and_a_line(tmp_path, tables):
+    _, code = blocks("add-an-experiment.md", "python")
+    path = tmp_path / "leaky.py"
+    path.write_text(code, encoding="utf-8")
+    module, config = experiment.load_experiment(str(path))
+    runs = grid.expand(config, [grid.axes_of(module, config)["alpha"]])
+    assert len(runs) == 3
+    for run in runs.values():
+        assert build_model(run, 10).parts.shortcut.keywords["alpha"] == run.model.alpha
+
+
+def test_the_tables_of_the_guide_are_all_that_take_entries(tables):
+    text = (ROOT / "docs" / "add-an-experiment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `resjax[.\w]+\.([A-Z]+)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(name for name, table in tables.items() if table.entry)
+
+
 @pytest.mark.slow
 def test_the_commands_of_an_experiment_run(checkout):
-    [code] = blocks("add-an-experiment.md", "python")
+    code, _ = blocks("add-an-experiment.md", "python")
     (checkout / "experiments" / "width.py").write_text(code, encoding="utf-8")
     run_all("add-an-experiment.md", checkout)
     results = list((checkout / "runs" / "width").glob("*/result.json"))

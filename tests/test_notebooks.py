@@ -12,7 +12,9 @@ MOST_BYTES = 400_000
 SHARED = ("install", "device", "results")
 """Ids of the cells with which every notebook begins, the same in all."""
 
-NAMES = ["batchnorm", "degradation", "residual_learning", "shortcuts", "tpu_pod"]
+NAMES = [
+    "batchnorm", "degradation", "residual_learning", "shortcuts", "tpu_pod", "training_loop",
+]  # fmt: skip
 
 
 def read(path):
@@ -73,6 +75,15 @@ def test_a_notebook_installs_resjax_first_and_sets_its_devices_up_before_jax(pat
     assert notebook.metadata.kernelspec == first.metadata.kernelspec
     text = "\n".join(cell.source for cell in cells)
     assert text.index("XLA_PYTHON_CLIENT_PREALLOCATE") < text.index("\nimport jax")
+
+
+def test_a_loop_of_ones_own_is_15_lines_and_5_more_for_all_devices():
+    [path] = (path for path in NOTEBOOKS if path.stem == "training_loop")
+    cells = {cell.id: cell.source.splitlines() for cell in code_of(read(path))}
+    assert len(cells["loop"]) <= 15
+    assert any("jax.jit(step)" in line for line in cells["loop"])
+    assert len(cells["mapped"]) <= 5
+    assert "jax.pmap(step" in cells["mapped"][0]
 
 
 @pytest.mark.slow

@@ -57,6 +57,17 @@ def test_runs_are_read_by_few_modules_and_without_jax():
     assert "jax" not in loaded
 
 
+def test_names_of_tables_are_known_without_jax():
+    loaded = loaded_by(
+        "from resjax.config.keys import KEYS; from resjax.config import default_config; "
+        "from resjax.config.validation import validate; "
+        "config = default_config(); config.model.shortcut = 'plain'; config.norm.kind = 'group'; "
+        "config.eval.probes = 'paths, gates'; config.data.name = 'folder:x'; validate(config); "
+        "assert 'scaled' in KEYS['model.shortcut'].choices"
+    )
+    assert not {"jax", "numpy", "resjax.models"} & set(loaded)
+
+
 @pytest.mark.parametrize("name", sorted(resjax.PUBLIC))
 def test_a_public_name_is_there_when_it_is_used(name):
     assert getattr(resjax, name).__doc__

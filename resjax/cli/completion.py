@@ -5,6 +5,7 @@ commands, and so fit the version that is installed.
 """
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,11 +23,8 @@ from resjax.config.paths import experiment_file
 START = "--config."
 """The start of the options that set a key of a config."""
 
-OWN_SHORTCUT = r"""^(?:\w+\.)*SHORTCUTS\[["'](\w+)["']\] *="""
-"""Pattern of the line by which an experiment file adds a shortcut to the table."""
-
-OWN_NAMES = {"model.shortcut": OWN_SHORTCUT, "model.shortcut_base": OWN_SHORTCUT}
-"""Keys that take names which an experiment file defines, and the patterns that find these."""
+ADDED = r"""^(?:\w+\.)*{table}\[["']([\w.]+)["']\] *="""
+"""Pattern of the line by which an experiment file adds to a table."""
 
 
 def complete() -> None:
@@ -43,8 +41,9 @@ def completing_parser() -> argparse.ArgumentParser:
             if action.metavar in COMPLETERS:
                 action.completer = COMPLETERS[action.metavar]
         if command.overrides:
-            for key in sorted(KEYS):
-                about = KEYS[key].meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
+            for key in sorted({*KEYS, *_added_keys()}):
+                meaning = KEYS[key].meaning if key in KEYS else ""
+                about = meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
                 own.add_argument(f"{START}{key}", help=about).completer = partial(_values, key)
     return parser
 
@@ -70,13 +69,21 @@ class Finder(CompletionFinder):
         return f"{word}="
 
 
+def _added_keys() -> list[str]:
+    """Keys that the experiment file on the line adds."""
+    line = os.environ.get("COMP_LINE", "")
+    named = re.search(r"--config[= ]([^\s=]+)", line)
+    added = ADDED.format(table="KEYS")
+    return _found(added, argparse.Namespace(config=named[1])) if named else []
+
+
 def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     """The names that a key of a config takes, or else its default."""
-    from resjax.cli.reference import entries
-
-    entry = entries()[key]
-    own = _found(OWN_NAMES[key], parsed_args) if key in OWN_NAMES else []
-    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.said.default)]
+    if key not in KEYS:
+        return []
+    entry, table = KEYS[key], KEYS[key].table.partition(":")[2]
+    own = _found(ADDED.format(table=table), parsed_args) if table else []
+    return list(dict.fromkeys([*entry.choices, *own])) or [str(entry.default)]
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
@@ -115,7 +122,7 @@ def _probes(**_: Any) -> Iterable[str]:
 
 
 def _settings(**_: Any) -> list[str]:
-    return [f"{key}=" for key in sorted(KEYS)]
+    return [f"{key}=" for key in sorted({*KEYS, *_added_keys()})]
 
 
 COMPLETERS: dict[str, Any] = {

@@ -1,70 +1,71 @@
 """Configs: their defaults, their differences, and the refusal of unknown names."""
 
-import difflib
-import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from resjax.config.errors import (
+    ConfigError,
+    Notice,
+    UnknownName,
+    message_of,
+    type_and_message,
+)
 from resjax.config.keys import KEYS
-from resjax.config.words import NAMES, WORDS
+from resjax.config.tables import choose, nearest, nearest_key
 
-
-class ConfigError(ValueError):
-    """An experiment that cannot be run as it is written: one line with the value and the remedy."""
-
-
-class Notice(UserWarning):
-    """A warning that a person is to read, of a run that goes on all the same.
-
-    The command prints it whatever the environment says of warnings.
-    """
-
-
-class UnknownName(ConfigError):
-    """A name that is not in the table of its key; the key is `key`."""
-
-    def __init__(self, key: str, message: str):
-        super().__init__(message)
-        self.key = key
-
-
-def message_of(error: BaseException) -> str:
-    """The message of an exception, in one line; empty if it has none, or fails to give one."""
-    try:
-        return " ".join(str(error).split())
-    except Exception:
-        return ""
-
-
-def type_and_message(error: BaseException) -> str:
-    r"""The type of an exception and its message, in one line.
-
-    >>> type_and_message(ValueError("a\nb")), type_and_message(KeyError())
-    ('ValueError: a b', 'KeyError')
-    """
-    text = message_of(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+__all__ = [
+    "KEYS",
+    "PLAIN",
+    "ConfigError",
+    "Notice",
+    "UnknownName",
+    "choose",
+    "config_of",
+    "default_config",
+    "defaults",
+    "differences",
+    "flatten",
+    "message_of",
+    "nearest",
+    "nearest_key",
+    "nested",
+    "of_python",
+    "refuse_unknown",
+    "type_and_message",
+    "use_own_values",
+]
 
 
 def default_config() -> ConfigDict:
     """A config with the default of every key, for an experiment file to start from."""
+    return nested({key: entry.default for key, entry in KEYS.items()})
+
+
+def nested(flat: Mapping[str, Any]) -> ConfigDict:
+    """A config of {dotted key: value}, whatever the keys; the inverse of `flatten`.
+
+    >>> nested({"model.depth": 56, "seed": 0}).model.depth
+    56
+    """
     values: dict[str, Any] = {}
-    for key, entry in KEYS.items():
+    for key, value in flat.items():
         section, _, name = key.rpartition(".")
-        (values.setdefault(section, {}) if section else values)[name] = entry.default
+        place = values.setdefault(section, {}) if section else values
+        place[name] = tuple(value) if isinstance(value, list) else value
     return ConfigDict(values)
 
 
-@functools.cache
-def defaults() -> Mapping[str, Any]:
-    """The defaults as {dotted key: value}."""
-    return MappingProxyType(flatten(default_config()))
+def defaults() -> dict[str, Any]:
+    """The defaults as {dotted key: value}, in alphabetical order."""
+    return {key: _listed(KEYS[key].default) for key in sorted(KEYS)}
 
 
 _NESTED = (ConfigDict, dict)
+
+_NO_KEYS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -78,8 +79,38 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, _NESTED):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+            flat[prefix + key] = _listed(value)
     return flat
+
+
+def _listed(value: Any) -> Any:
+    """A value as JSON has it, with lists for tuples."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def config_of(
+    flat: Mapping[str, Any], added: Mapping[str, Mapping[str, Any]] = _NO_KEYS
+) -> ConfigDict:
+    """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
+
+    Args:
+      flat: {dotted key: value}.
+      added: keys that an experiment file had added, as `KEYS.added()` gave them.
+
+    Raises:
+      ConfigError: for a key that is not known, with the file that defines it if it was added.
+    """
+    for key in added:
+        if key in flat and key not in KEYS:
+            file = added[key]["file"]
+            remedy = f"name it by --config={file}" if file else "add it to KEYS, as that did"
+            raise ConfigError(f"{key} is a key of {file or 'a program'}; {remedy}")
+    refuse_unknown(flat)
+    config = default_config()
+    config.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+    )
+    return config
 
 
 def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
@@ -89,10 +120,9 @@ def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
       config: a config, or a section of one.
       section: the name of the section; empty for a whole config.
     """
-    known = defaults()
     for key in flatten(config, section and f"{section}."):
-        if key not in known:
-            raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(known))}")
+        if key not in KEYS:
+            raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(KEYS))}")
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
@@ -103,46 +133,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) 
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     )
-
-
-MOST_LISTED = 30
-"""Most names that a message lists; of more, it gives the most similar ones."""
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """The remedy for an unknown name: the most similar known ones, or all if they are few.
-
-    >>> nearest("learning_rte", ["optim.name", "optim.learning_rate"])
-    'nearest: optim.learning_rate'
-    """
-    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if not matches:
-        last = {other.split(".")[-1]: other for other in reversed(known)}
-        close = difflib.get_close_matches(name.split(".")[-1], list(last), n=3, cutoff=0.6)
-        matches = [last[other] for other in close]
-    if not matches and len(known) <= MOST_LISTED:
-        return f"known: {', '.join(known)}"
-    matches = matches or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-    return f"nearest: {', '.join(matches)}"
-
-
-def nearest_key(key: str, known: list[str]) -> str:
-    """The remedy for an unknown key: its name in resjax if other programs use it, or `nearest`.
-
-    >>> nearest_key("train.epochs", ["train.duration"])
-    "use train.duration='30 epochs'"
-    """
-    word = WORDS.get(key.rpartition(".")[2].lower().replace("-", "_"))
-    return f"use {word}" if word else nearest(key, known)
-
-
-def choose(table: Mapping[str, Any], name: str, what: str) -> Any:
-    """Looks a name up in a table; raises UnknownName, which lists the names, if it is not there."""
-    if name not in table:
-        meant = NAMES.get(what, {}).get(name.lower())
-        message = f"unknown {what} {name!r}; choose one of: {', '.join(table)}"
-        raise UnknownName(what, message + (f"; here it is {meant}" if meant else ""))
-    return table[name]
 
 
 def _of_numpy(value: Any) -> bool:
@@ -175,6 +165,4 @@ def use_own_values(config: ConfigDict) -> None:
             config.update_from_flattened_dict(found)
     model = config.get("model", {})
     if model.get("shortcut") == PLAIN:
-        from resjax.models.shortcuts import SHORTCUTS  # with JAX
-
-        model.shortcut = PLAIN if PLAIN in SHORTCUTS else "none"
+        model.shortcut = PLAIN if PLAIN in KEYS["model.shortcut"].choices else "none"

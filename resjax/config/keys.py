@@ -5,7 +5,13 @@ that is added later has a default that keeps the old behaviour: the keys that di
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
+
+from resjax.config.errors import ConfigError
+from resjax.config.tables import Table, names_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +23,11 @@ class Key:
       meaning: the meaning of the key, in Markdown; values in backticks are values that it takes.
       within: the lowest and the highest value of a number, both included.
       pair: the lowest and the highest value in a tuple of two numbers, the lower one first.
-      names: the names that the key takes, if no table in the code has them.
-      expected: a description of its values, where neither their type nor a table of names says it.
+      names: the names that the key takes, apart from those of its table.
+      table: `MODULE:TABLE`, the table in the code whose names the key takes.
+      form: the form of a value that names entries of the table: a `name`, a `name:argument`, or
+        several names with commas, `name,name`.
+      expected: a description of its values, where neither their type nor their names say it.
       duration: whether the value is a duration, or a tuple of durations.
       decides: what depends on the key: the `result` of a run, its last `bits` alone, as where equal
         sums are taken in another order, or `nothing` of it.
@@ -32,11 +41,99 @@ class Key:
     decides: Literal["result", "bits", "nothing"] = "result"
     pair: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
+    table: str = ""
+    form: Literal["name", "name:argument", "name,name"] = "name"
 
     @property
     def execution(self) -> bool:
         """Tells whether the key decides only how a run is executed; it is then in no run's name."""
         return self.decides != "result"
+
+    @property
+    def entries(self) -> Table | None:
+        """The table whose names the key takes, with the module that it is of; None without one."""
+        return resolve_name(self.table) if self.table else None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names that the key takes, or that its values begin with; empty if there are none."""
+        return (*self.names, *(names_of(self.table) if self.table else ()))
+
+    def names_in(self, value: str | Sequence[str]) -> list[str]:
+        """The names in a value, in their order and each once."""
+        if self.form == "name,name":
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        texts = [value] if isinstance(value, str) else value
+        if self.form == "name:argument":
+            texts = [text.partition(":")[0] for text in texts]
+        return list(dict.fromkeys(texts))
+
+    @property
+    def described(self) -> str:
+        """A description of the values."""
+        if self.expected:
+            return self.expected
+        if self.duration:
+            return "a duration"
+        if self.form == "name:argument":
+            return "; ".join(kind.form for kind in self.entries.values())
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.within:
+            return "a number from {:g} to {:g}".format(*self.within)
+        return DESCRIBED[type(self.default)]
+
+
+DESCRIBED = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    tuple: "a tuple, such as ('50%', '75%')",
+}
+"""Descriptions of values by their type."""
+
+
+class Keys(Table[Key]):
+    """The keys of a config by their dotted names; an experiment file may add its own."""
+
+    def __init__(self, entries: dict[str, Key]):
+        super().__init__("config key", entries, 'a Key, such as Key(0.5, "The meaning.")', _is_key)
+
+    def refuse(self, name: str, entry: Any) -> None:
+        super().refuse(name, entry)
+        section, _, last = name.rpartition(".")
+        if section not in SECTIONS or not section or not last.isidentifier():
+            sections = ", ".join(filter(None, SECTIONS))
+            raise ConfigError(
+                f"a config key has a section and a name, as model.alpha, and not {name!r}; the "
+                f"sections are {sections}"
+            )
+
+    def added(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Describes the keys of a config that are not of resjax, for who reads it without them.
+
+        These are {key: {"default", "decides", "file"}}; the file is empty if a program added it.
+        """
+        return {
+            key: {
+                "default": self[key].default,
+                "decides": self[key].decides,
+                "file": _from_here(file) if file else "",
+            }
+            for key, file in self.files.items()
+            if key in flat
+        }
+
+
+def _from_here(path: Path) -> str:
+    """A path as one writes it: relative, if it is below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _is_key(entry: Any) -> bool:
+    return isinstance(entry, Key) and type(entry.default) in DESCRIBED
 
 
 SECTIONS: dict[str, str] = {
@@ -53,7 +150,7 @@ SECTIONS: dict[str, str] = {
 }
 """The subject of the keys in each section of a config, in the order of the reference."""
 
-KEYS: dict[str, Key] = {
+KEYS = Keys({
     "seed": Key(0,
         "Initial values, order of examples, augmentation and dropout are drawn from it. Two "
         "networks with one seed start equal in what they share and see the same batches.",
@@ -62,7 +159,8 @@ KEYS: dict[str, Key] = {
     # ---------------------------------------------------------------------------------------- model
     "model.name": Key("cifar",
         "The family: `cifar` (He et al. 2015, section 4.2), `imagenet` (table 1), `wrn` (wide "
-        "nets, Zagoruyko and Komodakis 2016), or `mlp` (dense layers)."),
+        "nets, Zagoruyko and Komodakis 2016), or `mlp` (dense layers).",
+        table="resjax.models.networks:FAMILIES"),
     "model.depth": Key(20,
         "Weighted layers as the papers count them: 6n+2 in the cifar family (9n+2 with "
         "bottlenecks, 3n+2 with single layers), 18 to 200 of imagenet, 6n+4 of wrn.",
@@ -73,11 +171,13 @@ KEYS: dict[str, Key] = {
         (0, 2**14), "a number of channels, such as 16, or 0 for the family's own"),
     "model.block": Key("auto",
         "Layers of a residual branch: `single` has one, `basic` two, `bottleneck` three; `auto` is "
-        "the family's own."),
+        "the family's own.",
+        names=("auto",), table="resjax.models.networks:BLOCKS"),
     "model.stem": Key("auto",
         "Layers before the first block: `imagenet` (7x7 of stride 2 and a max-pool), `deep` (three "
         "of 3x3 and a max-pool), `small` (one of 3x3), `dense` (of an MLP); `auto` is the family's "
-        "own."),
+        "own.",
+        names=("auto",), table="resjax.models.networks:STEMS"),
     "model.groups": Key(1,
         "Groups of channels in the 3x3 layer of a bottleneck (ResNeXt).",
         (1, 2**20), "a positive number, such as 32"),
@@ -86,27 +186,34 @@ KEYS: dict[str, Key] = {
         (1e-6, 1e6), "a positive factor, such as 2.0"),
     "model.stride_in": Key("3x3",
         "Layer of a bottleneck that has the stride: `3x3` as in torchvision, or `1x1` as in the "
-        "paper."),
+        "paper.",
+        names=("3x3", "1x1")),
     "model.order": Key("post",
         "Order of normalisation, activation and sum in a block (He et al. 2016, figure 4): `post` "
-        "(a), `bn_after_add` (b), `relu_before_add` (c), `relu_preact` (d), `preact` (e)."),
+        "(a), `bn_after_add` (b), `relu_before_add` (c), `relu_preact` (d), `preact` (e).",
+        table="resjax.models.blocks:ORDERS"),
     "model.opening": Key("stem",
         "With `model.order=preact`, what normalises for the first block: the `stem`, as in the "
-        "paper's appendix, or the `block` itself, as in timm."),
+        "paper's appendix, or the `block` itself, as in timm.",
+        names=("stem", "block")),
     "model.shortcut": Key("identity",
         "How the input of a block meets its branch: `none` (a plain net), `identity` (A: zero "
         "channels where the shape changes), `projection` (B: a 1x1 convolution there), "
         "`projection_all` (C: one in every block), `avgpool_projection` (B with the stride in a "
-        "pool), and of He et al. 2016 `scaled`, `exclusive_gate`, `shortcut_gate` and `dropout`."),
+        "pool), and of He et al. 2016 `scaled`, `exclusive_gate`, `shortcut_gate` and `dropout`.",
+        table="resjax.models.shortcuts:SHORTCUTS"),
     "model.identity_pad": Key("end",
         "Where an identity shortcut adds zero channels: at the `end`, or half of them on `both` "
-        "sides."),
+        "sides.",
+        names=("end", "both")),
     "model.projection_norm": Key("auto",
         "Whether a projection is normalised: `always`, `never`, or `auto`, which is `never` where "
-        "blocks begin with a normalisation."),
+        "blocks begin with a normalisation.",
+        names=("auto", "always", "never")),
     "model.shortcut_base": Key("identity",
         "The shortcut that scaling, gates and dropout modify; not `none`, nor one that modifies "
-        "another itself."),
+        "another itself.",
+        table="resjax.models.shortcuts:SHORTCUTS"),
     "model.shortcut_scale": Key(0.5,
         "With `model.shortcut=scaled`: the constant on the shortcut.",
         (-1e6, 1e6), "a finite number, such as 0.5"),
@@ -122,15 +229,19 @@ KEYS: dict[str, Key] = {
         (0.0, 1.0), "a probability from 0 to 1, such as 0.5"),
     "model.bias": Key("auto",
         "Whether layers have a bias: `always`, `never`, or `auto`, which is only where nothing "
-        "normalises."),
-    "model.activation": Key("relu", "The elementwise function after a normalisation."),
+        "normalises.",
+        names=("auto", "always", "never")),
+    "model.activation": Key("relu", "The elementwise function after a normalisation.",
+        table="resjax.models.build:ACTIVATIONS"),
     "model.kernel_init": Key("he_normal",
         "How kernels are drawn: `he_normal` (variance 2 / fan-out), `he_normal_fan_in`, "
         "`lecun_normal`, `orthogonal`, `fixup` (branches scaled by their number, the last layer "
-        "zero). `zeros` is for the head alone."),
+        "zero). `zeros` is for the head alone.",
+        table="resjax.models.initialisers:INITIALISERS"),
     "model.head_init": Key("lecun_normal",
         "How the kernel of the head is drawn; `zeros` starts with equal logits, and `fixup` is for "
-        "branches alone."),
+        "branches alone.",
+        table="resjax.models.initialisers:INITIALISERS"),
     "model.zero_last_gamma": Key(False,
         "Start every branch at zero, by the scale gamma of its last normalisation (Goyal et al. "
         "2017)."),
@@ -145,7 +256,8 @@ KEYS: dict[str, Key] = {
         (0.0, 0.999), "a probability from 0 to below 1, such as 0.5"),
     "model.dtype": Key("float32",
         "Precision of the computation: `float32`, `bfloat16`, or `float64`, which needs "
-        "JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`."),
+        "JAX_ENABLE_X64=1. Parameters, statistics, logits and loss have at least `float32`.",
+        table="resjax.models.build:DTYPES"),
     "model.unroll": Key("auto",
         "Equal blocks in one iteration of a stage's loop: a number, `all` for straight-line code, "
         "or `auto`, which saves the most time in compilation and steps together.",
@@ -156,15 +268,18 @@ KEYS: dict[str, Key] = {
     "model.conv": Key("auto",
         "The convolution: `auto` is the fastest for the device, `xla` is XLA's with its own "
         "gradients everywhere.",
-        decides="bits"),
+        decides="bits",
+        table="resjax.ops.conv:IMPLEMENTATIONS"),
 
     # ----------------------------------------------------------------------------------------- norm
     "norm.kind": Key("batch",
         "What normalises: `batch`, over examples and pixels, with running statistics for "
         "evaluation; `group`, each example by groups of channels; `layer`, by all of them; "
         "`filter_response`, which divides each channel of an example by its mean square; or "
-        "`none`, with biases instead."),
-    "norm.position": Key("before", "Whether it stands `before` or `after` the activation."),
+        "`none`, with biases instead.",
+        table="resjax.models.norm:NORMS"),
+    "norm.position": Key("before", "Whether it stands `before` or `after` the activation.",
+        names=("before", "after")),
     "norm.momentum": Key(0.9,
         "Fraction of the running statistics that is kept at a step.",
         (0.0, 1.0), "a fraction from 0 to 1, 0.9 by default"),
@@ -187,7 +302,8 @@ KEYS: dict[str, Key] = {
 
     # ----------------------------------------------------------------------------------------- data
     "data.name": Key("digits",
-        "The source of images. Sets of TFDS are prepared once, by resjax prepare."),
+        "The source of images. Sets of TFDS are prepared once, by resjax prepare.",
+        table="resjax.data.sources:SOURCES", form="name:argument"),
     "data.dir": Key("",
         "Directory of prepared sets; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets.",
         decides="nothing"),
@@ -196,7 +312,8 @@ KEYS: dict[str, Key] = {
     "data.test": Key("", "Slice to test on; empty is the source's own."),
     "data.on_bad": Key("refuse",
         "What is done about images that cannot be read: `refuse` ends the run with their names, "
-        "`skip` leaves them out and lists them."),
+        "`skip` leaves them out and lists them.",
+        table="resjax.data.folder:ON_BAD"),
     "data.feed": Key("auto",
         "How images reach the device: `resident` holds them there, `streaming` decodes them when "
         "they are needed; `auto` streams where `data.size` is set.",
@@ -213,7 +330,8 @@ KEYS: dict[str, Key] = {
         "torchvision does not."),
     "data.standardise": Key("channel",
         "What is subtracted and divided by: moments of each `channel`, the mean `pixel` of the "
-        "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`."),
+        "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`.",
+        table="resjax.data.resident:STATISTICS"),
     "data.flip": Key(False, "Mirror half of the training images."),
     "data.pad": Key(0,
         "Resident images: zeros around one, from which a window of its size is cut at random.",
@@ -252,7 +370,8 @@ KEYS: dict[str, Key] = {
         (0, 1024), "a number of processes, or 0 for a thread of this one", decides="nothing"),
 
     # ---------------------------------------------------------------------------------------- optim
-    "optim.name": Key("sgd", "The rule: `sgd` with momentum, or `lars` for large batches."),
+    "optim.name": Key("sgd", "The rule: `sgd` with momentum, or `lars` for large batches.",
+        table="resjax.training.optim:OPTIMIZERS"),
     "optim.learning_rate": Key(0.1,
         "The highest learning rate, which the schedule starts from.",
         (1e-30, 1e30), "a positive finite number, such as 0.1"),
@@ -263,7 +382,8 @@ KEYS: dict[str, Key] = {
     "optim.weight_decay": Key(1e-4,
         "Times the parameters, added to their gradient.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-4"),
-    "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone."),
+    "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone.",
+        table="resjax.training.optim:CHOSEN"),
     "optim.trust_coefficient": Key(0.001,
         "With `optim.name=lars`: share of a layer's norm that a step has.",
         (1e-30, 1e30), "a positive finite number, such as 0.001"),
@@ -271,10 +391,12 @@ KEYS: dict[str, Key] = {
         "With `optim.name=lars`: added to what the norm of the weights is divided by.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-8"),
     "optim.adapted": Key("kernels",
-        "With `optim.name=lars`: parameters with a ratio of their own, `kernels` or `all`."),
+        "With `optim.name=lars`: parameters with a ratio of their own, `kernels` or `all`.",
+        table="resjax.training.optim:CHOSEN"),
     "optim.schedule": Key("cosine",
         "The learning rate over the run: `constant`, `cosine` to zero, or `step`, multiplied at "
-        "milestones."),
+        "milestones.",
+        table="resjax.training.optim:SCHEDULES"),
     "optim.milestones": Key(("50%", "75%"),
         "With `optim.schedule=step`: durations from the start of the run.",
         expected="a tuple of durations", duration=True),
@@ -283,7 +405,8 @@ KEYS: dict[str, Key] = {
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
     "optim.warmup": Key("0 steps", "Time before the schedule starts.", duration=True),
     "optim.warmup_shape": Key("linear",
-        "The learning rate until then: `linear` growth, or `constant`."),
+        "The learning rate until then: `linear` growth, or `constant`.",
+        table="resjax.training.optim:WARMUPS"),
     "optim.warmup_factor": Key(0.1,
         "Share of the learning rate that the warm-up starts at.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
@@ -291,7 +414,8 @@ KEYS: dict[str, Key] = {
     # ---------------------------------------------------------------------------------------- train
     "train.loss": Key("cross_entropy",
         "What is minimised: `cross_entropy` of the softmax, or `mse`, the mean over classes of the "
-        "squared distance from 1 for the label and 0 for others."),
+        "squared distance from 1 for the label and 0 for others.",
+        table="resjax.training.losses:LOSSES"),
     "train.label_smoothing": Key(0.0,
         "Share of a label that is spread over all classes, with `train.loss=cross_entropy`, while "
         "training.",
@@ -312,7 +436,8 @@ KEYS: dict[str, Key] = {
         (0, 2**20), "a number of devices, or 0 for all there are", decides="bits"),
     "train.parallel": Key("jit",
         "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
-        decides="bits"),
+        decides="bits",
+        names=("jit", "pmap")),
     # Which seeds came together decides the bits, and is recorded by itself.
     "train.side_by_side": Key(0,
         "Runs that differ in their seed alone, in one program; `0` is what was measured to be "
@@ -344,7 +469,8 @@ KEYS: dict[str, Key] = {
     # ------------------------------------------------------------------------------------------ log
     "log.writers": Key(("tensorboard",),
         "What shows the numbers of metrics.jsonl elsewhere: `tensorboard`, `wandb`, both or none.",
-        decides="nothing"),
+        decides="nothing",
+        table="resjax.runs.events:WRITERS"),
     "log.histograms": Key(False,
         "Write distributions of parameters and running statistics, too, at every evaluation.",
         decides="nothing"),
@@ -391,9 +517,10 @@ KEYS: dict[str, Key] = {
     "eval.probes": Key("",
         "Probes to record at every evaluation, with commas between them, such as "
         "gradients,responses; empty is none.",
-        decides="nothing"),
+        decides="nothing",
+        table="resjax.probes.table:PROBES", form="name,name"),
     "eval.probe_examples": Key(512,
         "First images of a split that probes are computed on.",
         (1, 2**31 - 1), "a positive number of examples, such as 512", decides="nothing"),
-}  # fmt: skip
+})  # fmt: skip
 """All keys by their dotted names, in the order of the reference."""

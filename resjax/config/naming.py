@@ -26,12 +26,12 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> deciding_keys({"model": {"depth": 56, "width": 0, "remat": True}})
     {'model.depth': 56}
     """
-    chosen = {}
+    chosen, default_of = {}, defaults()
     for key, value in flatten(config).items():
         if key not in KEYS:
             chosen[key] = value
         elif not KEYS[key].execution:
-            default = defaults()[key]
+            default = default_of[key]
             value = _in_one_spelling(key, value, default)
             if value != _in_one_spelling(key, default, default):
                 chosen[key] = value

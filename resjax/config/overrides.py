@@ -5,8 +5,8 @@ import re
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from resjax.config import ConfigError, flatten, nearest_key, use_own_values
-from resjax.config.keys import KEYS
+from resjax.config import ConfigError, flatten, nearest_key
+from resjax.config.keys import DESCRIBED, KEYS
 from resjax.config.validation import validate
 
 
@@ -34,7 +34,6 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         raise ConfigError("a value of --config.KEY=VALUE is nested too deeply") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_refusal(overridden, overrides, str(error))) from None
-    use_own_values(config)
     validate(config)
     return overridden
 
@@ -44,12 +43,8 @@ def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
     for key, word in zip(keys, overrides, strict=True):
         if key in KEYS and said.startswith(f"flag {word}: "):
             entry, value = KEYS[key], word.partition("=")[2]
-            return f"{key}={value} is not {entry.expected or WORDS[type(entry.default)]}"
+            return f"{key}={value} is not {entry.expected or DESCRIBED[type(entry.default)]}"
     return " ".join(said.split())
-
-
-WORDS = {bool: "True or False", tuple: "a tuple, such as ('50%', '75%')"}
-"""Descriptions of values, by the type of a key's default, for keys whose `expected` is empty."""
 
 
 def refuse(words: list[str]) -> None:

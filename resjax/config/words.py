@@ -81,7 +81,7 @@ NAMES: dict[str, dict[str, str]] = {
     "data.standardise": {"mean_std": "channel"},
     "optim.name": dict.fromkeys(
         ("adam", "adamw", "rmsprop", "lamb", "adagrad", "nadam"),
-        "sgd, the rule of the papers; adaptive ones there are not",
+        "sgd, the rule of the papers; an experiment file may add others to OPTIMIZERS",
     ) | {"momentum": "sgd, with optim.momentum", "nesterov": "sgd, with optim.nesterov=True"},
     "optim.schedule": {
         "multistep": "step", "multisteplr": "step", "steplr": "step", "piecewise": "step",

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from resjax.config import ConfigError, Notice, choose
+from resjax.config import ConfigError, Notice
+from resjax.config.tables import Table
 from resjax.data.layout import find_roots, folders_in, refuse_equal_names, with_test_split
 from resjax.data.scan import Scan, scan_split
 from resjax.data.slices import Splits, resolve, slices_of
@@ -78,7 +79,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
       ConfigError: for a directory without classes, a class without images, and images that cannot
         be read.
     """
-    tell = choose(ON_BAD, on_bad, "data.on_bad")
+    tell = ON_BAD.choose(on_bad)
     roots = find_roots(path, splits.test_only)
     splits = with_test_split(path, roots, splits)
     slices = slices_of(splits, list(roots))
@@ -119,7 +120,7 @@ def _skip(path: Path, scans: Iterable[Scan]) -> None:
     """Does nothing: `_warn` counts bad files among all that are left out."""
 
 
-ON_BAD = {"refuse": _refuse, "skip": _skip}
+ON_BAD = Table("data.on_bad", {"refuse": _refuse, "skip": _skip})
 
 
 def _warn(path: Path, scans: Iterable[Scan]) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError
+from resjax.config.tables import Table
 from resjax.data.source import Encoded, Split
 
 
@@ -93,13 +94,16 @@ def half_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.full(images.shape[-1], 127.5), np.full(images.shape[-1], 127.5)
 
 
-STATISTICS = {
-    "none": no_statistics,
-    "half": half_statistics,
-    "channel": channel_statistics,
-    "pixel": pixel_statistics,
-    "imagenet": imagenet_statistics,
-}
+STATISTICS = Table(
+    "data.standardise",
+    {
+        "none": no_statistics,
+        "half": half_statistics,
+        "channel": channel_statistics,
+        "pixel": pixel_statistics,
+        "imagenet": imagenet_statistics,
+    },
+)
 
 
 def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:

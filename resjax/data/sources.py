@@ -4,15 +4,17 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError
+from resjax.config.keys import KEYS
 from resjax.config.paths import local
+from resjax.config.tables import Table
 from resjax.data.digits import digits
-from resjax.data.folder import ON_BAD, folder
+from resjax.data.folder import folder
 from resjax.data.resident import in_memory, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, cut
@@ -119,50 +121,67 @@ def requested(data: ConfigDict, splits: Splits) -> DataRequest:
     )
 
 
-def _made(make: Callable[..., Source]) -> Callable[..., Source]:
+def sliced(make: Callable[..., Source]) -> Callable[..., Source]:
     """A function that makes a whole source in memory, and then slices it."""
-    return lambda request, *arguments: cut(make(*arguments), request.splits)
+    return lambda request, *arguments: cut(_source_of(make, *arguments), request.splits)
+
+
+def _source_of(make: Callable[..., Source], *arguments: Any) -> Source:
+    """Calls what makes a source; ConfigError if it makes something else."""
+    made = make(*arguments)
+    if not isinstance(made, Source):
+        raise ConfigError(f"{make.__name__} gives {type(made).__name__}; return a Source")
+    return made
 
 
 _NUMBER = "([1-9][0-9]{0,8})"
 
-SOURCES: dict[str, Kind] = {
-    "digits": Kind("digits", "digits", _made(digits)),
-    "shapes": Kind(
-        "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
-        f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
-        _made(
-            lambda difficulty, examples: shapes(
-                float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
-            )
+
+def _of_tfds(name: str) -> Kind:
+    return Kind(name, f"({name})", lambda request, name: _prepared(request, name))
+
+
+SOURCES = Table(
+    "data.name",
+    {
+        "digits": Kind("digits", "digits", sliced(digits)),
+        "shapes": Kind(
+            "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
+            f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",
+            sliced(
+                lambda difficulty, examples: shapes(
+                    float(difficulty or DIFFICULTY), int(examples or EXAMPLES)
+                )
+            ),
         ),
-    ),
-    "fake": Kind(
-        "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
-        f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
-        _made(
-            lambda h, w, c, classes, examples: fake(
-                (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
-            )
+        "fake": Kind(
+            "fake:HxWxC:CLASSES or fake:HxWxC:CLASSES:EXAMPLES, such as fake:32x32x3:10",
+            f"fake:{_NUMBER}x{_NUMBER}x{_NUMBER}:{_NUMBER}(?::{_NUMBER})?",
+            sliced(
+                lambda h, w, c, classes, examples: fake(
+                    (int(h), int(w), int(c)), int(classes), int(examples or FAKE_EXAMPLES)
+                )
+            ),
         ),
-    ),
-    **{
-        name: Kind(name, f"({name})", lambda request, name: _prepared(request, name))
-        for name in ("cifar10", "cifar100", "imagenet2012")
+        "cifar10": _of_tfds("cifar10"),
+        "cifar100": _of_tfds("cifar100"),
+        "imagenet2012": _of_tfds("imagenet2012"),
+        "tfds": Kind(
+            "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
+            "tfds:(.+)",
+            lambda request, name: _prepared(request, name),
+        ),
+        "folder": Kind(
+            "folder:PATH, a directory with a folder of images for each class",
+            "folder:(.+)",
+            lambda request, path: folder(
+                local(path, "data.name=folder:"), request.splits, request.on_bad
+            ),
+        ),
     },
-    "tfds": Kind(
-        "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
-        "tfds:(.+)",
-        lambda request, name: _prepared(request, name),
-    ),
-    "folder": Kind(
-        "folder:PATH, a directory with a folder of images for each class",
-        "folder:(.+)",
-        lambda request, path: folder(
-            local(path, "data.name=folder:"), request.splits, request.on_bad
-        ),
-    ),
-}
+    entry="a Kind of source",
+    fits=lambda entry: isinstance(entry, Kind),
+)
 
 
 def _prepared(request: DataRequest, name: str) -> Source:
@@ -178,13 +197,37 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     Raises:
       ConfigError: if there is no source of this name, or it cannot meet the request.
     """
-    kind = choose(SOURCES, name.partition(":")[0], "data.name")
+    [kind] = KEYS["data.name"].names_in(name)
+    return _load(SOURCES.choose(kind), name, request)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(kind: Kind, name: str, request: DataRequest) -> Source:
+    """Caches `load`; an experiment file that is loaded again may replace its own kind."""
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
-    choose(ON_BAD, request.on_bad, "data.on_bad")
-    source = kind.make(request, *match.groups())
+    source = _source_of(kind.make, request, *match.groups())
+    _refuse_malformed(name, source)
     return _as_fed(name, with_channels(source, request.channels), request)
+
+
+def _refuse_malformed(name: str, source: Source) -> None:
+    """Raises ConfigError for splits in memory that are not images with labels of the classes."""
+    for key, split in source.splits.items():
+        if not isinstance(split, Split):
+            continue
+        images, labels, classes = split.images, split.labels, len(source.class_names)
+        if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise ConfigError(
+                f"data.name={name}: the split {key} has images {images.shape} and labels "
+                f"{labels.shape} {labels.dtype}; they are [n, H, W, C], and [n] of int32"
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ConfigError(
+                f"data.name={name}: the split {key} has labels from {labels.min()} to "
+                f"{labels.max()}, and there are {classes} class names; name all of them"
+            )
 
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from resjax.config import ConfigError, flatten
+from resjax.config import ConfigError, config_of, flatten
 from resjax.config.validation import validate
 from resjax.interop.beside import Beside
-from resjax.runs.weights import Weights, config_of
+from resjax.runs.weights import Weights
 
 IMAGES = "resjax.images"
 """Key of these metadata."""

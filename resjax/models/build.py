@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -13,14 +12,14 @@ from ml_collections import ConfigDict
 
 from resjax.config import (
     ConfigError,
-    UnknownName,
-    choose,
     default_config,
+    flatten,
     nearest,
     refuse_unknown,
     use_own_values,
 )
-from resjax.config.validation import validate
+from resjax.config.tables import Table
+from resjax.config.validation import refuse_value, validate
 from resjax.models.blocks import NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
@@ -28,45 +27,31 @@ from resjax.models.mlp import ResidualMLP
 from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named, of_cifar
 from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
-from resjax.models.shortcuts import SHORTCUTS, make_shortcut
+from resjax.models.shortcuts import make_shortcut
 from resjax.models.soundness import refuse_fewer_channels, refuse_uneven_groups, refuse_unsound
-from resjax.ops.conv import IMPLEMENTATIONS
 from resjax.ops.devices import DEVICES
 from resjax.ops.pool import max_pool
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nn.relu,
-    "leaky_relu": nn.leaky_relu,
-    "elu": nn.elu,
-    "gelu": nn.gelu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-    "linear": lambda x: x,
-}
+ACTIVATIONS = Table(
+    "model.activation",
+    {
+        "relu": nn.relu,
+        "leaky_relu": nn.leaky_relu,
+        "elu": nn.elu,
+        "gelu": nn.gelu,
+        "silu": nn.silu,
+        "tanh": nn.tanh,
+        "linear": lambda x: x,
+    },
+    entry="a function of an array",
+)
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+DTYPES = Table(
+    "model.dtype", {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+)
 
 AUTO = "auto"
 """The value of a key that leaves a choice to the family or the order."""
-
-CHOICES: dict[str, Iterable[str]] = {
-    "model.shortcut": SHORTCUTS,
-    "model.shortcut_base": SHORTCUTS,
-    "model.order": ORDERS,
-    "model.activation": ACTIVATIONS,
-    "model.kernel_init": INITIALISERS,
-    "model.head_init": INITIALISERS,
-    "model.dtype": DTYPES,
-    "model.stride_in": ("3x3", "1x1"),
-    "model.opening": ("stem", "block"),
-    "model.identity_pad": ("end", "both"),
-    "model.projection_norm": (AUTO, "always", "never"),
-    "model.bias": (AUTO, "always", "never"),
-    "model.conv": IMPLEMENTATIONS,
-    "norm.kind": NORMS,
-    "norm.position": ("before", "after"),
-}
-"""Names that a key takes, whatever the family."""
 
 
 def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICES) -> ResNet:
@@ -85,9 +70,9 @@ def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICE
     refuse_unknown(config)
     use_own_values(config)
     model = config.model
-    for key, table in CHOICES.items():
-        section, name = key.split(".")
-        choose(dict.fromkeys(table), config[section][name], key)
+    for key, value in flatten(config).items():
+        if key.startswith(("model.", "norm.")):
+            refuse_value(key, value)
     if model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise ConfigError("model.dtype=float64 needs JAX_ENABLE_X64=1 in the environment")
     order = ORDERS[model.order]
@@ -117,22 +102,17 @@ def make_spec(model: ConfigDict) -> Spec:
       ConfigError: if the family has no such network.
     """
     refuse_unknown(model, "model")
-    if model.name not in FAMILIES and (
-        keys := named(model.name) or named(of_cifar(model.name) or "")
-    ):
-        said = ", ".join(f"model.{key}={value}" for key, value in keys.items())
-        raise UnknownName("model.name", f"unknown model.name {model.name!r}; it is {said}")
-    family = choose(FAMILIES, model.name, "model.name")
+    family = FAMILIES.choose(model.name)
     options = {} if model.block == AUTO else {"block": model.block}
     options |= {"width": model.width} if model.width else {}
     if model.block != AUTO:
-        choose(BLOCKS, model.block, "model.block")
+        BLOCKS.choose(model.block)
     try:
         spec = family.spec(model.depth, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if model.stem != AUTO:
-        choose(STEMS, model.stem, "model.stem")
+        STEMS.choose(model.stem)
         if (model.stem == "dense") != (spec.stem == "dense"):
             raise ConfigError(
                 f"model.stem={model.stem} does not fit model.name={model.name}; leave it at 'auto'"

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.config.tables import Table
+
 
 def _no_gains(blocks: int, layers: int) -> tuple[float, ...]:
     return (1.0,) * layers
@@ -47,15 +49,20 @@ def _drawn(draw: Callable, gain: float, shape: tuple, dtype: Any, key: jax.Array
 
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
-INITIALISERS: dict[str, Initialiser] = {
-    # Variance 2 / (size^2 * channels out): He et al. 2015b, equation 14.
-    "he_normal": Initialiser(_he_normal),
-    "he_normal_fan_in": Initialiser(nn.initializers.variance_scaling(2.0, "fan_in", "normal")),
-    "lecun_normal": Initialiser(nn.initializers.lecun_normal()),
-    "orthogonal": Initialiser(nn.initializers.orthogonal(2**0.5)),
-    # Zhang, Dauphin and Ma 2019, section 3: rules 1 and 2 for branches. For the head use
-    # head_init=zeros, for the multiplier of rule 3 learn_residual_scale; its scalar biases are here
-    # those of the channels.
-    "fixup": Initialiser(_he_normal, _fixup_gains),
-    "zeros": Initialiser(nn.initializers.zeros),
-}
+INITIALISERS = Table(
+    "model.kernel_init",
+    {
+        # Variance 2 / (size^2 * channels out): He et al. 2015b, equation 14.
+        "he_normal": Initialiser(_he_normal),
+        "he_normal_fan_in": Initialiser(nn.initializers.variance_scaling(2.0, "fan_in", "normal")),
+        "lecun_normal": Initialiser(nn.initializers.lecun_normal()),
+        "orthogonal": Initialiser(nn.initializers.orthogonal(2**0.5)),
+        # Zhang, Dauphin and Ma 2019, section 3: rules 1 and 2 for branches. For the head use
+        # head_init=zeros, for the multiplier of rule 3 learn_residual_scale; its scalar biases are
+        # here those of the channels.
+        "fixup": Initialiser(_he_normal, _fixup_gains),
+        "zeros": Initialiser(nn.initializers.zeros),
+    },
+    entry="an Initialiser",
+    fits=lambda entry: isinstance(entry, Initialiser),
+)

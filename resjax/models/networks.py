@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 
+from resjax.config.tables import Table
 from resjax.models.layers import Layer
 
 
@@ -23,12 +24,15 @@ class Stem:
     flatten: bool = False
 
 
-STEMS: dict[str, Callable[[int], Stem]] = {
-    "imagenet": lambda c: Stem((Layer(c, 7, 2),), pool=True),
-    "deep": lambda c: Stem((Layer(c // 2, 3, 2), Layer(c // 2, 3), Layer(c, 3)), pool=True),
-    "small": lambda c: Stem((Layer(c, 3),)),
-    "dense": lambda c: Stem((Layer(c),), flatten=True),
-}
+STEMS = Table(
+    "model.stem",
+    {
+        "imagenet": lambda c: Stem((Layer(c, 7, 2),), pool=True),
+        "deep": lambda c: Stem((Layer(c // 2, 3, 2), Layer(c // 2, 3), Layer(c, 3)), pool=True),
+        "small": lambda c: Stem((Layer(c, 3),)),
+        "dense": lambda c: Stem((Layer(c),), flatten=True),
+    },
+)
 """Stems by name, as functions of the channels that they end with."""
 
 
@@ -60,13 +64,16 @@ class BlockKind:
     expansion: int = 1
 
 
-BLOCKS: dict[str, BlockKind] = {
-    "single": BlockKind((Unit(3),)),  # He et al. 2016, table 3
-    "basic": BlockKind((Unit(3), Unit(3))),  # He et al. 2015, figure 5 left
-    "bottleneck": BlockKind(  # He et al. 2015, figure 5 right
-        (Unit(1, inner=True), Unit(3, inner=True, grouped=True), Unit(1)), expansion=4
-    ),
-}
+BLOCKS = Table(
+    "model.block",
+    {
+        "single": BlockKind((Unit(3),)),  # He et al. 2016, table 3
+        "basic": BlockKind((Unit(3), Unit(3))),  # He et al. 2015, figure 5 left
+        "bottleneck": BlockKind(  # He et al. 2015, figure 5 right
+            (Unit(1, inner=True), Unit(3, inner=True, grouped=True), Unit(1)), expansion=4
+        ),
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,12 +269,23 @@ class Family:
     classes: int
 
 
-FAMILIES: dict[str, Family] = {
-    "cifar": Family(cifar, (32, 32, 3), 10),
-    "imagenet": Family(imagenet, (224, 224, 3), 1000),
-    "wrn": Family(wrn, (32, 32, 3), 10),
-    "mlp": Family(mlp, (8, 8, 1), 10),
-}
+class Families(Table[Family]):
+    """The families by `model.name`; other programs give that key the name of a whole network."""
+
+    def meant(self, name: str, key: str) -> str:
+        keys = named(name) or named(of_cifar(name) or "")
+        return ", ".join(f"model.{key}={value}" for key, value in keys.items())
+
+
+FAMILIES = Families(
+    "model.name",
+    {
+        "cifar": Family(cifar, (32, 32, 3), 10),
+        "imagenet": Family(imagenet, (224, 224, 3), 1000),
+        "wrn": Family(wrn, (32, 32, 3), 10),
+        "mlp": Family(mlp, (8, 8, 1), 10),
+    },
+)
 
 _WRN = {"order": "preact", "shortcut": "projection", "projection_norm": "never"}
 _IMAGENET_DEPTHS = "18|34|50|101|152|200"

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.config.tables import Table
 from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
 
@@ -227,17 +228,26 @@ class Dropout(_Modified):
         return jnp.where(mask, carried, 0), branch
 
 
-SHORTCUTS: dict[str, type[Shortcut]] = {
-    "none": Plain,
-    "identity": Identity,
-    "projection": Projection,
-    "projection_all": ProjectionAll,
-    "avgpool_projection": AveragePoolProjection,
-    "scaled": Scaled,
-    "exclusive_gate": ExclusiveGate,
-    "shortcut_gate": ShortcutGate,
-    "dropout": Dropout,
-}
+SHORTCUTS: Table[type[Shortcut]] = Table(
+    "model.shortcut",
+    {
+        "none": Plain,
+        "identity": Identity,
+        "projection": Projection,
+        "projection_all": ProjectionAll,
+        "avgpool_projection": AveragePoolProjection,
+        "scaled": Scaled,
+        "exclusive_gate": ExclusiveGate,
+        "shortcut_gate": ShortcutGate,
+        "dropout": Dropout,
+    },
+    entry="a Flax module; derive a class from Identity, as resjax init NAME shows",
+    fits=lambda entry: isinstance(entry, type) and issubclass(entry, nn.Module),
+)
+
+
+SHARED = {field.name for field in dataclasses.fields(Shortcut)}
+"""Fields that a block fills, whatever the keys of a config."""
 
 
 def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
@@ -249,7 +259,7 @@ def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[
       base: the kind that a modified shortcut modifies.
     """
     shortcut = SHORTCUTS[kind]
-    own = {field.name for field in dataclasses.fields(shortcut)}
+    own = {field.name for field in dataclasses.fields(shortcut)} - SHARED
     chosen = {name: value for name, value in options.items() if name in own}
     if "base" in own:
         chosen["base"] = make_shortcut(base, options)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad, batching
 
+from resjax.config.tables import Table
 from resjax.ops import native
 from resjax.ops.primitive import (
     Operation,
@@ -59,12 +60,9 @@ def conv(
       ValueError: for shapes or dtypes that do not fit, an unknown implementation, or images that
         are smaller than the kernel.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"implementation={implementation!r} is neither of {', '.join(IMPLEMENTATIONS)}"
-        )
+    compute = IMPLEMENTATIONS.choose(implementation, "implementation")
     _refuse(x, kernel, stride, groups)
-    return IMPLEMENTATIONS[implementation](x, kernel, stride, groups)
+    return compute(x, kernel, stride, groups)
 
 
 def _refuse(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> None:
@@ -347,4 +345,4 @@ def _auto(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Arra
     return _forward(x, kernel, geometry=geometry)
 
 
-IMPLEMENTATIONS = {"auto": _auto, "xla": _stock}
+IMPLEMENTATIONS = Table("model.conv", {"auto": _auto, "xla": _stock})

@@ -1,6 +1,7 @@
 """Results of probes: for a given network, at the evaluations of a run, and for a checkpoint."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.config import ConfigError, default_config
+from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
+from resjax.models.trace import variable_shapes
 from resjax.probes.table import PROBES, chosen
 from resjax.runs import checkpoint, disk, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
@@ -83,6 +85,34 @@ def _measured(
     measure: Callable, of_loss: bool, loss: Loss, model: ResNet, variables: Any, batch: Batch
 ) -> dict[str, jax.Array]:
     return measure(model, variables, batch, **({"loss": loss} if of_loss else {}))
+
+
+def refuse_broken_probes(plan: Plan) -> None:
+    """Traces the probes of a run that are not of resjax, before anything is trained.
+
+    Raises:
+      ConfigError: if one gives anything but {name: array} with a row for each block, or a scalar.
+    """
+    blocks, examples = sum(plan.model.spec.stages), plan.config.eval.probe_examples
+    images = jax.ShapeDtypeStruct((examples, *plan.image_shape), jnp.float32)
+    batch = Batch(images, jax.ShapeDtypeStruct((examples,), jnp.int32))
+    for name in chosen(plan.config.eval.probes, "eval.probes"):
+        if name not in PROBES.files:
+            continue
+        probe = PROBES[name]
+        parts = probe.measure, probe.of_loss, plan.loss, plan.model
+        variables = variable_shapes(plan.model, plan.image_shape)
+        found = jax.eval_shape(functools.partial(_measured, *parts), variables, batch)
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"the probe {name} gives {type(found).__name__}; return a dict {{name: array}}"
+            )
+        for what, array in found.items():
+            if probe.by_block and array.shape[:1] not in ((), (blocks,)):
+                raise ConfigError(
+                    f"{what} of the probe {name} has shape {array.shape}; return a scalar, or a "
+                    f"row for each of the {blocks} blocks"
+                )
 
 
 def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
@@ -168,8 +198,7 @@ def probe_run(
       ConfigError: if there is no such run or checkpoint, it is damaged, or the data have changed.
     """
     rundir.refuse_no_run(directory)
-    config = default_config()
-    config.update_from_flattened_dict(rundir.read_config(directory))
+    config = rundir.rebuild_config(directory)
     config.train.devices, config.train.parallel = 1, "jit"
     imported = step is None and not checkpoint.found(directory)
     if data is not None:

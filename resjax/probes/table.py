@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import jax
 
-from resjax.config import choose
+from resjax.config.keys import KEYS
+from resjax.config.tables import Table
 from resjax.probes.branches import branches
 from resjax.probes.gates import gates
 from resjax.probes.gradients import gradients
@@ -36,16 +37,21 @@ class Probe(NamedTuple):
     quantity: str = ""
 
 
-PROBES: dict[str, Probe] = {
-    "gradients": Probe(gradients, of_loss=True),
-    "paths": Probe(path_gradients, of_loss=True),
-    "responses": Probe(responses),
-    "branches": Probe(branches),
-    "gates": Probe(gates),
-    "lesions": Probe(lesions, split="test", quantity="test error (fraction)"),
-    "normalisation": Probe(normalisation),
-    "surface": Probe(surface, of_loss=True, by_block=False),
-}
+PROBES = Table(
+    "eval.probes",
+    {
+        "gradients": Probe(gradients, of_loss=True),
+        "paths": Probe(path_gradients, of_loss=True),
+        "responses": Probe(responses),
+        "branches": Probe(branches),
+        "gates": Probe(gates),
+        "lesions": Probe(lesions, split="test", quantity="test error (fraction)"),
+        "normalisation": Probe(normalisation),
+        "surface": Probe(surface, of_loss=True, by_block=False),
+    },
+    entry="a Probe",
+    fits=lambda entry: isinstance(entry, Probe),
+)
 
 
 def chosen(names: str, what: str) -> list[str]:
@@ -54,7 +60,7 @@ def chosen(names: str, what: str) -> list[str]:
     Raises:
       ConfigError: for a name that is not in the table; `what` says where it comes from.
     """
-    found = [name.strip() for name in names.split(",") if name.strip()]
+    found = KEYS["eval.probes"].names_in(names)
     for name in found:
-        choose(PROBES, name, what)
-    return list(dict.fromkeys(found))
+        PROBES.choose(name, what)
+    return found

@@ -109,7 +109,7 @@ class Arm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ProtocolTable:
     """The runs of one protocol.
 
     Attributes:
@@ -145,7 +145,7 @@ def label(shortcut: str) -> str:
     return {"none": "plain"}.get(shortcut, shortcut)
 
 
-def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[Table]:
+def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
     """Groups the runs in tables of equal protocol, the largest first."""
     groups = _grouped(runs, lambda run: as_text(protocol(run)))
     lost = _grouped(missing, lambda run: as_text(protocol(run)))
@@ -175,7 +175,7 @@ def _title(run: Run, differing: Iterable[str]) -> str:
     return ", ".join([str(said["data.name"]), *shown])
 
 
-def _table(title: str, runs: list[Run], missing: list[Missing]) -> Table:
+def _table(title: str, runs: list[Run], missing: list[Missing]) -> ProtocolTable:
     networks = [arm_keys(run) for run in (*runs, *missing)]
     differing = [key for key in differing_keys(networks) if key != "model.shortcut"]
 
@@ -194,7 +194,9 @@ def _table(title: str, runs: list[Run], missing: list[Missing]) -> Table:
             for depth in sorted(by_depth)
         ]
         arms.append(Arm(arm, shortcut, tuple(cells)))
-    return Table(title, protocol(runs[0]), tuple(arms), tuple((name(run), run) for run in missing))
+    return ProtocolTable(
+        title, protocol(runs[0]), tuple(arms), tuple((name(run), run) for run in missing)
+    )
 
 
 # --------------------------------------------------------------------------------- between two arms
@@ -220,7 +222,7 @@ class Comparison:
     p: float | None
 
 
-def compare(table: Table, measure: str) -> list[Comparison]:
+def compare(table: ProtocolTable, measure: str) -> list[Comparison]:
     """Compares every two arms at every depth at which they share a seed."""
     found = []
     cells = {(arm.name, cell.depth): cell for arm in table.arms for cell in arm.cells}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from scipy.stats import norm
 
-from resjax.report.arms import Cell, Table, difference_of, fewest_examples
+from resjax.report.arms import Cell, ProtocolTable, difference_of, fewest_examples
 from resjax.report.rounding import decimals, interval, number
 from resjax.report.stats import CONFIDENCE
 from resjax.runs.rundir import FAILED
@@ -168,7 +168,7 @@ def _finite(cell: Cell) -> bool:
     return all(map(math.isfinite, cell.by_seed("train_error").values()))
 
 
-def verdicts(table: Table) -> list[Verdict]:
+def verdicts(table: ProtocolTable) -> list[Verdict]:
     """Verdicts on all arms, also those without a run that is done; none for a single depth."""
     if len({cell.depth for arm in table.arms for cell in arm.cells}) < 2 and not table.missing:
         return []

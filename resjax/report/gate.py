@@ -5,7 +5,7 @@ import math
 
 from scipy import stats as scipy_stats
 
-from resjax.report.arms import Cell, Table
+from resjax.report.arms import Cell, ProtocolTable
 from resjax.report.reference.published import Published, published
 from resjax.report.stats import CONFIDENCE, Sample
 
@@ -43,7 +43,7 @@ class Row:
         return self.ours - self.published.error
 
 
-def reference_gate(table: Table) -> list[Row]:
+def reference_gate(table: ProtocolTable) -> list[Row]:
     """Rows that compare the table's errors with every published one of the same net and data."""
     found = []
     for cell in table.cells:

@@ -10,7 +10,7 @@ import resjax
 from resjax.config import ConfigError
 from resjax.config.paths import local
 from resjax.report import figures, formats, page
-from resjax.report.arms import Comparison, Table, compare, tables
+from resjax.report.arms import Comparison, ProtocolTable, compare, tables
 from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
 from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
@@ -39,7 +39,7 @@ class Section:
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
     """
 
-    table: Table
+    table: ProtocolTable
     headline: str
     verdicts: list[Verdict]
     differences: dict[str, list[Comparison]]
@@ -149,7 +149,7 @@ def _stems(directory: Path, place: int) -> list[Path]:
     return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
 
 
-def _draw(table: Table, title: str | None, stems: list[Path]) -> None:
+def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
     """Saves the figures of a table."""
     for stem, draw in zip(stems, FIGURES.values(), strict=True):
         figures.save(draw(table.arms, title), stem)
@@ -162,7 +162,7 @@ def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
 
 
 def _section(
-    table: Table, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
+    table: ProtocolTable, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
 ) -> Section:
     lines = [note(cell, choices) for cell in table.cells]
     lines += [by_statistics(cell) for cell in table.cells]

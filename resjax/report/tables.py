@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from resjax.report import rounding
-from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
+from resjax.report.arms import SELECTIONS, Cell, Comparison, ProtocolTable
 from resjax.report.gate import Row
 from resjax.report.reference.published import Published
 from resjax.report.runs import Missing, Run
@@ -126,7 +126,7 @@ def told(
     return tuple(header[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
 
 
-def details(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def details(table: ProtocolTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the errors, on the page and in Markdown."""
     return told(DETAILS, rows(table.cells, DETAILS))
 
@@ -147,7 +147,7 @@ def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
     ]
 
 
-def ledger_rows(table: Table) -> list[tuple[str, ...]]:
+def ledger_rows(table: ProtocolTable) -> list[tuple[str, ...]]:
     """A row for each arm, over all depths and seeds, and one for all of them."""
     runs: dict[str, list[Run | Missing]] = {}
     for arm in table.arms:
@@ -207,7 +207,7 @@ def _runs(statistic: str, number: int) -> str:
     return "1 run" if number == 1 else f"{statistic} of {number}"
 
 
-def captions(table: Table) -> tuple[str, str]:
+def captions(table: ProtocolTable) -> tuple[str, str]:
     """Captions of a table's errors and of its differences."""
     seeds = {len(cell.runs) for cell in table.cells}
     of = SELECTIONS.get(table.selection, table.selection)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import flatten
 from resjax.config.naming import run_id
+from resjax.config.tables import Table
 
 AXES = ("step", "epoch")
 
@@ -102,7 +103,7 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-WRITERS: dict[str, type[Writer]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+WRITERS = Table("log.writers", {"tensorboard": TensorBoard, "wandb": WeightsAndBiases})
 """Writers by name, as in `log.writers`."""
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}

@@ -60,7 +60,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
     Runs of one config whose descriptions are equal, `WITHOUT_EFFECT` aside, have the same bits.
     """
     config, model = flatten(plan.config), plan.model
-    return {key: config[key] for key in sorted(KEYS) if KEYS[key].execution} | {
+    return {key: config[key] for key in sorted(config) if KEYS[key].execution} | {
         "steps_per_call": plan.steps_per_call,
         "devices": plan.parallel.count,
         "hosts": plan.parallel.hosts,

@@ -27,7 +27,8 @@ from ml_collections import ConfigDict
 from packaging.version import Version
 
 import resjax
-from resjax.config import ConfigError, defaults, differences, flatten
+from resjax.config import ConfigError, config_of, defaults, differences, flatten
+from resjax.config.keys import KEYS
 from resjax.config.naming import deciding_keys
 from resjax.runs import disk
 
@@ -44,6 +45,9 @@ LEFT_BY_RUNS = (
     "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoints",
 )  # fmt: skip
 """Files that only a run writes, and only after its config."""
+
+ADDED_KEYS = "added_keys"
+"""Field of a config with the keys that an experiment file has added to it; see `Keys.added`."""
 
 LAYOUT = 1
 """Version of a run's files; raised when an earlier version of resjax could misunderstand them."""
@@ -103,8 +107,9 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
     """Makes `directory`, which exists, the directory of this config's run, or goes on with it."""
     (directory / "error.txt").unlink(missing_ok=True)
     if run_state(directory) == ABSENT:
-        made_by = {"layout": LAYOUT, "resjax": resjax.__version__}
-        disk.write_json(directory / "config.json", made_by | flatten(config))
+        made_by, flat = {"layout": LAYOUT, "resjax": resjax.__version__}, flatten(config)
+        made_by |= {ADDED_KEYS: added} if (added := KEYS.added(flat)) else {}
+        disk.write_json(directory / "config.json", made_by | flat)
     for partial in partial_files(directory):
         partial.unlink()
 
@@ -185,9 +190,30 @@ def _refuse_mixed(directory: Path) -> None:
 def read_config(directory: Path) -> dict[str, Any]:
     """Reads {dotted key: value} of a run; keys that are younger than the run have today's default.
 
+    Keys of an experiment file that is not loaded are there if they differ from their default.
+
     Raises:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
     """
+    content, added = _read_config(directory)
+    for key in added.keys() - KEYS.keys():
+        if added[key]["decides"] != "result" or content[key] == added[key]["default"]:
+            del content[key]
+    return defaults() | content
+
+
+def rebuild_config(directory: Path) -> ConfigDict:
+    """Rebuilds the config of a run, as its network is built by.
+
+    Raises:
+      ConfigError: as `read_config` does, and if an experiment file that is not loaded defines a
+        key of it.
+    """
+    return config_of(*_read_config(directory))
+
+
+def _read_config(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Reads {dotted key: value} of a run, and the keys that an experiment file had added."""
     path = directory / "config.json"
     content = disk.read_json(path)
     layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
@@ -196,7 +222,7 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} is of resjax {made_by}, and this is {resjax.__version__}; use that version or "
             "a later one"
         )
-    return defaults() | content
+    return content, content.pop(ADDED_KEYS, {})
 
 
 def write_result(directory: Path, result: dict[str, Any]) -> None:

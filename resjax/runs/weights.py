@@ -21,11 +21,11 @@ from ml_collections import ConfigDict
 
 from resjax.config import (
     ConfigError,
-    default_config,
+    config_of,
     flatten,
     message_of,
-    refuse_unknown,
 )
+from resjax.config.keys import KEYS
 from resjax.runs import disk, room, rundir
 
 FILE = "weights.safetensors"
@@ -105,7 +105,9 @@ def write_weights(path: Path, weights: Weights) -> None:
 
     tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
     tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
-    about = dataclasses.asdict(weights.about) | {"config": flatten(weights.about.config)}
+    config = flatten(weights.about.config)
+    about = dataclasses.asdict(weights.about) | {"config": config}
+    about |= {rundir.ADDED_KEYS: added} if (added := KEYS.added(config)) else {}
     metadata = {METADATA: json.dumps(disk.sealed(about | {TENSORS: _digest(tensors)}))}
     write_whole(path, lambda partial: save_file(tensors, partial, metadata))
 
@@ -216,27 +218,13 @@ def about_in(metadata: Mapping[str, str]) -> bool:
     return METADATA in metadata
 
 
-def config_of(flat: Mapping[str, Any]) -> ConfigDict:
-    """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
-
-    Raises:
-      ConfigError: for a key that this version does not know.
-    """
-    refuse_unknown(flat)
-    config = default_config()
-    config.update_from_flattened_dict(
-        {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
-    )
-    return config
-
-
 def _about(path: Path, metadata: Mapping[str, str]) -> About:
     try:
         fields = json.loads(metadata[METADATA])
         if TENSORS in fields:
             fields = disk.opened(metadata[METADATA])
         return About(
-            config_of(fields["config"]),
+            config_of(fields["config"], fields.get(rundir.ADDED_KEYS, {})),
             tuple(map(str, fields["class_names"])),
             tuple(map(int, fields["image_shape"])),
             fields["batches"],

@@ -1,4 +1,4 @@
-"""Experiment files: how they are loaded, and the entries that they may add to tables."""
+"""Experiment files: how they are loaded, and which of their parts a config uses."""
 
 import importlib
 import sys
@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import ConfigError, flatten, type_and_message, use_own_values
+from resjax.config.keys import KEYS
 from resjax.config.paths import experiment_file
+from resjax.config.tables import adding
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
@@ -29,7 +31,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
     with (
         as_refusal(f"get_config({arg!r}) of {filename}"),
-        _adding_to_tables(filename),
+        adding(filename),
         _importing_beside(filename.resolve().parent),
     ):
         config = module.get_config(arg) if arg else module.get_config()
@@ -94,7 +96,7 @@ def run_module(path: Path, text: str) -> ModuleType:
     """Runs the text of an experiment file, perhaps from another machine; returns the module."""
     module = ModuleType(f"{_PREFIX}{path.stem}")
     module.__file__ = str(path)
-    with _importing_beside(path.resolve().parent), _adding_to_tables(path):
+    with _importing_beside(path.resolve().parent), adding(path):
         sys.modules[module.__name__] = module  # where dataclasses look for names in annotations
         exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
     return module
@@ -156,123 +158,14 @@ def _modules_in(place: _Place) -> dict[str, str]:
     return {name: files[name] for name in filter(lies_there, files)}
 
 
-class _Table(NamedTuple):
-    """A table that experiment files may add to.
-
-    Attributes:
-      key: key of a config that takes its names.
-      entries: the table itself.
-      fits: tells whether something may be an entry.
-      expected: words for what an entry is.
-    """
-
-    key: str
-    entries: dict[str, Any]
-    fits: Callable[[Any], bool]
-    expected: str
-
-
-def open_tables() -> dict[str, _Table]:
-    """Tables that experiment files may add to, by their names in the code."""
-    import flax.linen as nn
-
-    from resjax.models.blocks import ORDERS, Order
-    from resjax.models.norm import NORMS
-    from resjax.models.shortcuts import SHORTCUTS
-    from resjax.training.losses import LOSSES
-    from resjax.training.optim import OPTIMIZERS, SCHEDULES
-
-    return {
-        "SHORTCUTS": _Table(
-            "model.shortcut",
-            SHORTCUTS,
-            lambda entry: isinstance(entry, type) and issubclass(entry, nn.Module),
-            "a Flax module; derive a class from Identity, as resjax init NAME shows",
-        ),
-        "ORDERS": _Table(
-            "model.order", ORDERS, lambda entry: isinstance(entry, Order), "an Order of steps"
-        ),
-        "NORMS": _Table(
-            "norm.kind", NORMS, callable,
-            "a function of config.norm, the dtype and the name of the axis of devices",
-        ),
-        "LOSSES": _Table(
-            "train.loss", LOSSES, callable, "a function of logits and labels to losses of examples"
-        ),
-        "OPTIMIZERS": _Table(
-            "optim.name", OPTIMIZERS, callable,
-            "a function of config.optim to an optimiser of optax",
-        ),
-        "SCHEDULES": _Table(
-            "optim.schedule", SCHEDULES, callable,
-            "a function of config.optim, a Clock and a number of steps to a schedule of optax",
-        ),
-    }  # fmt: skip
-
-
-_ADDED: dict[int, tuple[Any, Path]] = {}
-"""Entries that experiment files have added to tables, and their files, by identity."""
-
-
-@contextmanager
-def _adding_to_tables(path: Path) -> Iterator[None]:
-    """Lets an experiment file add entries to tables, and replace its own.
-
-    Raises:
-      ConfigError: if it adds something else, or replaces another entry, after which runs are
-        named; the tables are then what they were.
-    """
-    tables = open_tables()
-    known = {name: dict(table.entries) for name, table in tables.items()}
-    try:
-        yield
-        for name, table in tables.items():
-            _refuse_other_entries(path, name, table, known[name])
-    except BaseException:
-        for name, table in tables.items():
-            table.entries.clear()
-            table.entries.update(known[name])
-        raise
-
-
-def _refuse_other_entries(path: Path, name: str, table: _Table, known: dict[str, Any]) -> None:
-    """Raises ConfigError if a file has added what is no entry, or replaced one of another file."""
-    for own, entry in table.entries.items():
-        if own in known and entry is known[own]:
-            continue
-        if not isinstance(own, str) or not table.fits(entry):
-            raise ConfigError(
-                f"{path} adds {entry!r} to {name} as {own!r}, and not {table.expected}"
-            )
-        if own in known and (file := _file_of(known[own])) != path.resolve():
-            raise ConfigError(
-                f"{path} replaces {table.key}={own!r} of {file or 'this process'}, after which "
-                f"runs are named; give its own another name, such as my_{own}"
-            )
-        _ADDED[id(entry)] = entry, path.resolve()
-
-
 def added_parts(config: ConfigDict) -> list[str]:
     """Keys of a config, with their values, that choose what resjax itself has not.
 
     An experiment file has added it, or a notebook.
     """
-    flat = flatten(config)
     return [
-        f"{table.key}={flat[table.key]}"
-        for table in open_tables().values()
-        if _is_added(table.entries.get(flat[table.key]))
+        f"{key}={value}"
+        for key, value in flatten(config).items()
+        if (table := KEYS[key].entries) is not None
+        if any(name in table.files for name in KEYS[key].names_in(value))
     ]
-
-
-def _is_added(entry: Any) -> bool:
-    """Tells whether an entry is of an experiment file, or of a module that is not of resjax."""
-    return id(entry) in _ADDED or not (entry.__module__ or "").startswith("resjax.")
-
-
-def _file_of(entry: Any) -> Path | None:
-    """File that has added or defines an entry; None if there is none, as in a notebook."""
-    if id(entry) in _ADDED:
-        return _ADDED[id(entry)][1]
-    file = getattr(sys.modules.get(getattr(entry, "__module__", "")), "__file__", None)
-    return Path(file).resolve() if file else None

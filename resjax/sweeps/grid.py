@@ -275,7 +275,8 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
         config.update_from_flattened_dict(settings)
     except TypeError as error:
         raise ConfigError(f"{what} {settings}: {type_and_message(error)}") from None
-    for key, value in settings.items():
-        if key in KEYS:
-            refuse_value(key, value)
     use_own_values(config)
+    flat = flatten(config)
+    for key in settings:
+        if key in KEYS:
+            refuse_value(key, flat[key])

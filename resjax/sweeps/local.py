@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, type_and_message
+from resjax.probes.record import refuse_broken_probes
 from resjax.runs import claims, disk, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.divergence import Diverged
@@ -80,6 +81,7 @@ def _refuse_broken_parts(plan: Plan) -> None:
         return
     with as_refusal(", ".join(parts), with_place):
         plan.sizes  # noqa: B018 - it is traced
+        refuse_broken_probes(plan)
         logits = jax.ShapeDtypeStruct((4, plan.model.classes), np.float32)
         labels = jax.ShapeDtypeStruct((4,), np.int32)
         shape = jax.eval_shape(plan.loss, logits, labels).shape

@@ -1,6 +1,7 @@
 """Losses of single examples: functions of logits `[N, classes]` and labels `[N]` to `[N]`."""
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError
+from resjax.config.tables import Table
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,7 +40,11 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.square(logits - targets).mean(-1)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": squared_error}
+LOSSES = Table(
+    "train.loss",
+    {"cross_entropy": cross_entropy, "mse": squared_error},
+    entry="a function of logits and labels to losses of examples",
+)
 """Losses by `train.loss`."""
 
 
@@ -60,5 +66,11 @@ def training_loss(train: ConfigDict) -> Loss:
 
 
 def clean_loss(train: ConfigDict) -> Loss:
-    """Loss that evaluation reports: that of training without smoothing."""
-    return choose(LOSSES, train.loss, "train.loss")
+    """Loss that evaluation reports: that of training without smoothing.
+
+    Its arguments after the logits and labels are the keys of `config.train` of the same names.
+    """
+    loss = LOSSES.choose(train.loss)
+    names = list(inspect.signature(loss).parameters)[2:]
+    options = {name: train[name] for name in names if name in train}
+    return functools.partial(loss, **options) if options else loss

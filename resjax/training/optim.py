@@ -10,16 +10,20 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from resjax.config import ConfigError, choose, refuse_unknown
+from resjax.config import ConfigError, refuse_unknown
 from resjax.config.durations import Clock
+from resjax.config.tables import Table
 from resjax.models.resnet import is_stacked
 
-CHOSEN: dict[str, Callable] = {
-    "all": lambda params: jax.tree.map(lambda _: True, params),
-    "kernels": lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key == "kernel", params
-    ),
-}
+CHOSEN = Table(
+    "optim.decayed",
+    {
+        "all": lambda params: jax.tree.map(lambda _: True, params),
+        "kernels": lambda params: jax.tree_util.tree_map_with_path(
+            lambda path, _: path[-1].key == "kernel", params
+        ),
+    },
+)
 """Masks of the parameters that something acts on, as trees of booleans: all, or kernels alone."""
 
 
@@ -119,7 +123,11 @@ def _starting_with(
     return optax.GradientTransformationExtraArgs(init, rule.update)
 
 
-OPTIMIZERS = {"sgd": sgd, "lars": lars}
+OPTIMIZERS = Table(
+    "optim.name",
+    {"sgd": sgd, "lars": lars},
+    entry="a function of config.optim to an optimiser of optax",
+)
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
@@ -148,13 +156,20 @@ def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     )
 
 
-SCHEDULES = {"constant": constant_rate, "cosine": cosine, "step": step}
+SCHEDULES = Table(
+    "optim.schedule",
+    {"constant": constant_rate, "cosine": cosine, "step": step},
+    entry="a function of config.optim, a Clock and a number of steps to a schedule of optax",
+)
 
-WARMUPS = {
-    # from warmup_factor * learning_rate up to it, or there all along (He et al. 2015, section 4.2)
-    "linear": lambda low, high, steps: optax.linear_schedule(low, high, steps),
-    "constant": lambda low, high, steps: optax.constant_schedule(low),
-}
+WARMUPS = Table(
+    "optim.warmup_shape",
+    {
+        # from warmup_factor * learning_rate up to it, or there all along (He et al. 2015, 4.2)
+        "linear": lambda low, high, steps: optax.linear_schedule(low, high, steps),
+        "constant": lambda low, high, steps: optax.constant_schedule(low),
+    },
+)
 
 
 def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
@@ -172,7 +187,7 @@ def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """
     refuse_unknown(optim, "optim")
-    make = choose(SCHEDULES, optim.schedule, "optim.schedule")
+    make = SCHEDULES.choose(optim.schedule)
     return _learning_rates(FrozenConfigDict(optim), clock, make)
 
 
@@ -188,7 +203,7 @@ def _learning_rates(optim: FrozenConfigDict, clock: Clock, make: Callable) -> np
             f"optim.warmup={optim.warmup!r} is {warmup} steps of {clock.total_steps}; shorten it"
         )
     schedule = make(optim, clock, clock.total_steps - warmup)
-    shape = choose(WARMUPS, optim.warmup_shape, "optim.warmup_shape")
+    shape = WARMUPS.choose(optim.warmup_shape)
     if warmup:
         low = optim.warmup_factor * optim.learning_rate
         schedule = optax.join_schedules(

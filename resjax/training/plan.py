@@ -10,12 +10,13 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose, defaults
+from resjax.config import ConfigError, choose
 from resjax.config.durations import Clock
+from resjax.config.keys import KEYS
 from resjax.config.paths import local
 from resjax.config.validation import validate
 from resjax.data.augment import Augmentation
-from resjax.data.resident import STATISTICS, refuse_no_room
+from resjax.data.resident import refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
 from resjax.data.sources import load, requested
@@ -23,11 +24,11 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
-from resjax.runs.events import PACKAGES, WRITERS
+from resjax.runs.events import PACKAGES
 from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
-from resjax.training.optim import CHOSEN, OPTIMIZERS, learning_rates
-from resjax.training.parallel import STYLES, Parallel
+from resjax.training.optim import OPTIMIZERS, learning_rates
+from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
     refuse_uneven,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from resjax.data.transforms import View
 
 STREAMED_STATISTICS = ("imagenet", "half", "none")
-"""Keys of `STATISTICS` that need no images in memory."""
+"""Keys of `resjax.data.resident.STATISTICS` that need no images in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,6 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
             f"train.batch_size={batch_size} is larger than the training set of {examples} "
             "examples; set a smaller one"
         )
-    choose(STYLES, config.train.parallel, "train.parallel")
     if config.data.on_bad == "skip" and jax.process_count() > 1:
         raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
     parallel = Parallel(_devices(config), config.train.parallel)
@@ -130,19 +130,14 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
             "eval.statistics=precise needs batches to measure them over; set "
             "eval.precise_batches=32 or so"
         )
-    if config.eval.probes:
-        from resjax.probes.table import chosen  # built upon training, so imported where used
-
-        chosen(config.eval.probes, "eval.probes")
     for key in config.eval.tune:
-        choose(defaults(), key, "eval.tune")
+        KEYS.choose(key, "eval.tune")
     if config.eval.tune and source.validation is None:
         raise ConfigError(
             f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
             "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
         )
     for name in config.log.writers:
-        choose(WRITERS, name, "log.writers")
         if find_spec(PACKAGES[name]) is None:
             raise ConfigError(f"log.writers={name} needs it: pip install 'resjax[{name}]'")
     if config.eval.select == "best" and source.validation is None:
@@ -177,9 +172,6 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
         path = local(config.train.init_from, "train.init_from=")
         start = find_start(path, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
-    for key in ("decayed", "adapted"):
-        choose(CHOSEN, config.optim[key], f"optim.{key}")
-    make_optimizer = choose(OPTIMIZERS, config.optim.name, "optim.name")
     rates = learning_rates(config.optim, clock)
 
     def unrolled(model: ResNet) -> ResNet:
@@ -196,7 +188,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
         start=start,
         loss=training_loss(config.train),
         clean_loss=clean_loss(config.train),
-        optimizer=make_optimizer(config.optim),
+        optimizer=OPTIMIZERS[config.optim.name](config.optim),
         rates=rates,
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
@@ -235,7 +227,6 @@ def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | 
 def _load(data: ConfigDict, load: Callable[..., Source]) -> Source:
     splits = Splits(data.train, data.validation, data.test)
     source = load(data.name, requested(data, splits))
-    choose(STATISTICS, data.standardise, "data.standardise")
     if isinstance(source.train, Split):
         channels = source.train.images.shape[-1]
     else:

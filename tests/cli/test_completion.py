@@ -35,6 +35,7 @@ def shell(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     axes = "".join(f"def sweep_{name}():\n    ...\n" for name in ("depth", "width"))
     lines = """SHORTCUTS["half"] = Half\nshortcuts.SHORTCUTS['thrice'] = Thrice\n"""
+    lines += """KEYS["model.kept"] = Key(0.5)\nPROBES["mine"] = Probe(mine)\n"""
     (tmp_path / "mine.py").write_text(axes + lines)  # cannot be run, only read
     (tmp_path / "notes.txt").touch()
     (tmp_path / "runs").mkdir()
@@ -94,11 +95,16 @@ def test_values_of_a_key_are_completed(shell):
 
 
 @pytest.mark.slow
-def test_shortcuts_of_an_experiment_file_are_among_the_values_where_it_is_named(shell):
+def test_what_an_experiment_file_adds_is_completed_where_it_is_named(shell):
     line = "resjax train --config=mine.py:arg --config.model.shortcut="
     assert completed(line) == [*SHORTCUTS, "half", "thrice"]
     assert completed("resjax train --config=none.py --config.model.shortcut=th") == [""]
     assert completed("resjax train --config=mine.py --config.model.order=th") == [""]
+    assert completed("resjax train --config=mine.py --config.model.ke") == [
+        "--config.model.kept=", "--config.model.kernel_init=",
+    ]  # fmt: skip
+    assert completed("resjax sweep --config=mine.py --axis=model.kep") == ["model.kept="]
+    assert completed("resjax train --config=mine.py --config.eval.probes=mi") == ["mine"]
 
 
 @pytest.mark.slow

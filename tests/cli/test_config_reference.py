@@ -5,24 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli.reference import entries, reference_page
+from resjax.cli.reference import reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
+from resjax.config.tables import _names_written
 from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
 from resjax.report.arms import SELECTIONS
+from resjax.training.parallel import STYLES
 from resjax.training.plan import make_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
-AUTO = "auto"
-"""No entry of a table; `model.block` and `model.stem` take it beside theirs."""
-
 
 def test_every_key_has_a_meaning_and_a_place():
-    assert list(dict.fromkeys(entry.section for entry in entries().values())) == list(SECTIONS)
-    assert all(entry.said.meaning.endswith(".") and entry.expected for entry in entries().values())
+    assert list(dict.fromkeys(key.rpartition(".")[0] for key in KEYS)) == list(SECTIONS)
+    assert all(entry.meaning.endswith(".") and entry.described for entry in KEYS.values())
 
 
 def test_the_page_is_up_to_date():
@@ -33,19 +32,19 @@ def test_the_page_is_up_to_date():
 @pytest.mark.parametrize("key", KEYS)
 def test_a_meaning_names_what_there_is(key):
     """In backticks are values of the key, other keys with their values, and values of those."""
-    known, entry = entries(), entries()[key]
-    for name in re.findall(r"`([^`]+)`", entry.said.meaning):
+    entry = KEYS[key]
+    for name in re.findall(r"`([^`]+)`", entry.meaning):
         other, equals, value = name.partition("=")
         if equals:
-            assert value in known[other].choices
+            assert value in KEYS[other].choices
         elif name.replace(".", "").isdecimal():
-            low, high = entry.said.within
+            low, high = entry.within
             assert low <= float(name) <= high
         else:
-            assert name in (*known, *entry.choices, *re.findall("`(.+?)`", entry.expected))
+            assert name in (*KEYS, *entry.choices, *re.findall("`(.+?)`", entry.expected))
 
 
-@pytest.mark.parametrize("key", [key for key, entry in entries().items() if entry.choices])
+@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.choices])
 def test_choices_are_those_that_a_wrong_name_is_told(key):
     config = default_config()
     wrong = ("wrong",) if key == "log.writers" else "wrong"
@@ -53,32 +52,39 @@ def test_choices_are_those_that_a_wrong_name_is_told(key):
     with pytest.raises(ConfigError, match=r"unknown .*'wrong'") as refused:
         make_plan(config)
     told = re.search(r"choose one of: (.*)", str(refused.value))[1].split(", ")
-    assert set(told) | {AUTO} == set(entries()[key].choices) | {AUTO}
+    assert tuple(told) == KEYS[key].choices
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_defaults_are_among_the_choices(key):
-    entry, default = entries()[key], KEYS[key].default
+    entry, default = KEYS[key], KEYS[key].default
     values = default if isinstance(default, tuple) else [default]
     if key != "eval.probes":
         assert not entry.choices or set(values) <= set(entry.choices)
 
 
 def test_every_value_of_a_choice_is_one_that_a_config_takes():
-    for key, entry in entries().items():
-        for name in entry.choices if isinstance(entry.said.default, str) else ():
+    for key, entry in KEYS.items():
+        for name in entry.choices if isinstance(entry.default, str) else ():
             config = default_config()
             config.update_from_flattened_dict({key: name})
             validate(config)
 
 
+@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.table])
+def test_names_are_read_in_the_source_of_a_table_as_they_are_in_it(key):
+    entry = KEYS[key]
+    assert _names_written(*entry.table.split(":")) == tuple(entry.entries.original)
+
+
 def test_names_of_an_entry_are_those_of_what_they_name():
     assert KEYS["data.interpolation"].names == tuple(INTERPOLATIONS)
     assert KEYS["eval.select"].names == tuple(SELECTIONS)
+    assert KEYS["train.parallel"].names == tuple(STYLES)
 
 
 def test_durations_are_called_so():
-    for key, entry in entries().items():
-        assert entry.said.duration is ("duration" in entry.expected), key
+    for key, entry in KEYS.items():
+        assert entry.duration is ("duration" in entry.described), key
     for text in re.findall(r"`(\d\S* (?:epochs|steps|examples))`", PAGE.read_text("utf-8")):
         assert Clock(1000, 10).steps(text) > 0

@@ -51,7 +51,7 @@ def test_a_name_of_the_trade_is_no_value_and_is_answered_with_one(key):
     (["--config.lr=0.1"], "unknown config key 'lr'; use optim.learning_rate"),
     (["--config.train.epochs=3"], "config key 'train.epochs'; use train.duration='30 epochs'"),
     (["--config.optim.name=AdamW"], "; here it is sgd, the rule of the papers"),
-    (["--config.model.name=resnet20"], "'resnet20'; it is model.name=cifar, model.depth=20"),
+    (["--config.model.name=resnet20"], "here it is model.name=cifar, model.depth=20"),
     (["--config.model.name=resnet50"], "it is model.name=imagenet, model.depth=50, model.shortcut"),
 ])  # fmt: skip
 def test_words_of_the_trade_are_answered(words, told, capsys):

@@ -5,8 +5,7 @@ from typing import get_args
 
 import pytest
 
-import resjax.config.naming
-from resjax.config import ConfigError, default_config, defaults, flatten, nearest
+from resjax.config import ConfigError, default_config, flatten, nearest
 from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
 from resjax.config.overrides import override
@@ -63,7 +62,6 @@ def test_a_key_added_later_keeps_the_names_of_old_runs(monkeypatch):
     name = run_id(old)
 
     monkeypatch.setitem(KEYS, "model.new_key", Key("old behaviour", "It is later."))
-    monkeypatch.setattr(resjax.config.naming, "defaults", defaults.__wrapped__)
     assert run_id(old) == name
     new = changed(model__depth=56)
     assert new.model.new_key == "old behaviour"

@@ -246,7 +246,7 @@ def test_without_a_compiler_the_choice_falls_on_forms_of_xla(monkeypatch):
             (2, 8, 8, 4),
             (3, 3, 4, 4),
             {"implementation": "cudnn"},
-            "'cudnn' is neither of auto, xla",
+            "'cudnn'; choose one of: auto, xla",
         ),
     ],
 )

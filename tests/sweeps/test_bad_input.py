@@ -66,7 +66,8 @@ def test_axes_of_an_experiment_that_make_no_grid(tmp_path, axes, message, how, c
     (["--axis=model.depth=8,20"], "axes 'depth' and 'model.depth' both set model.depth"),
     (["--config.model.depth=8"], "--config.model.depth has no effect: axis 'depth' sets it"),
     (["--sweep=deepth"], "no axis 'deepth' in this experiment; nearest: depth"),
-    (["--only=shortcut=dense"], "leaves no run; model.shortcut is"),
+    (["--only=shortcut=scaled"], "leaves no run; model.shortcut is"),
+    (["--only=shortcut=dense"], "unknown model.shortcut 'dense'; choose one of: none"),
     (["--seeds=0"], "--seeds=0 is not a number from 1 to"),
     (["--only=depth=9"], "--only depth=9 leaves no run; model.depth is 8, 20, 56"),
     (["--json"], "--json is for --dry-run; add that, or use resjax status --json"),
@@ -197,7 +198,7 @@ def test_a_file_that_makes_a_known_shortcut_another_one_is_refused(
     told = refused([f"--config={path}", f"--workdir={tmp_path / 'runs'}"], capsys)
     assert "identity" in told
     if "raise" not in line:
-        assert f"{path} replaces model.shortcut='identity' of " in told
+        assert f"{path} replaces model.shortcut 'identity' of resjax" in told
         assert told.endswith("give its own another name, such as my_identity\n")
     assert shortcuts == before
     assert not (tmp_path / "runs").exists()
@@ -211,7 +212,7 @@ def test_a_file_that_adds_what_is_no_shortcut_is_refused(tmp_path, shortcuts, na
     before, path = dict(shortcuts), experiment(tmp_path / "mine.py", f"SHORTCUTS[{name}] = {value}")
     words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}", "--config.model.shortcut=mine"]
     told = refused(words, capsys)
-    assert f" to SHORTCUTS as {name}, and not a Flax module" in told
+    assert f" as model.shortcut {name}, and not a Flax module" in told
     assert shortcuts == before
 
 
@@ -222,7 +223,7 @@ def test_a_file_may_add_its_shortcut_again_and_another_file_may_not(tmp_path, sh
     for _ in range(2):
         module, _ = load_experiment(str(first))
         assert shortcuts["mine"] is module.Mine
-    with pytest.raises(ConfigError, match=f"b/mine.py replaces model.shortcut='mine' of {first}"):
+    with pytest.raises(ConfigError, match=f"b/mine.py replaces model.shortcut 'mine' of {first}"):
         load_experiment(str(second))
     assert shortcuts["mine"] is module.Mine
     experiment(second, "SHORTCUTS['yours'] = Mine")

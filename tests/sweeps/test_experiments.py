@@ -65,7 +65,7 @@ def test_a_run_stays_in_its_sweep_whatever_its_shortcut_is_named(tmp_path, short
         "from resjax.config import default_config\n"
         "from resjax.models.shortcuts import SHORTCUTS, Identity\n"
         "class Mine(Identity):\n    ...\n"
-        f"SHORTCUTS[{name!r}] = Mine\n"
+        f"SHORTCUTS.update({{{name!r}: Mine, {name + '+'!r}: Mine}})\n"
         f"def get_config():\n    return default_config()\n"
         f"def sweep_shortcut():\n    for name in ({name!r}, {name + '+'!r}):\n"
         "        yield {'model.shortcut': name}\n"

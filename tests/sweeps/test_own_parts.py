@@ -10,10 +10,16 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.models.norm import NORMS, GroupNorm
 from resjax.runs.rundir import read_config, read_metrics
-from resjax.sweeps.experiment import load_experiment, open_tables
+from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand
 from resjax.sweeps.local import check
 from resjax.training.plan import make_plan
+
+DEFINABLE = [
+    "model.shortcut", "model.shortcut_base", "model.order", "model.activation", "model.kernel_init",
+    "norm.kind", "data.name", "optim.name", "optim.schedule", "train.loss", "eval.probes",
+]  # fmt: skip
+"""Keys whose names an experiment file may add to."""
 
 FILE = """
 import functools
@@ -58,17 +64,6 @@ def sweep_norm():
 
 
 @pytest.fixture
-def tables():
-    """The tables, which are afterwards what they were."""
-    found = {table.key: table.entries for table in open_tables().values()}
-    before = {key: dict(entries) for key, entries in found.items()}
-    yield found
-    for key, entries in found.items():
-        entries.clear()
-        entries.update(before[key])
-
-
-@pytest.fixture
 def mine(tmp_path, monkeypatch, tables):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE)
@@ -96,19 +91,19 @@ def test_a_grid_over_them_passes_the_checks(mine):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("NORMS['batch'] = lambda *_: None", r"mine.py replaces norm.kind='batch' of .*norm.py"),
-        ("LOSSES['mse'] = focal", r"replaces train.loss='mse' of .*losses.py.*my_mse"),
-        ("LOSSES['none'] = 3", r"adds 3 to LOSSES as 'none', and not a function of logits"),
-        ("ORDERS[7] = ORDERS['post']", r"to ORDERS as 7, and not an Order"),
-        ("ORDERS['x'] = NORM", r"to ORDERS as 'x', and not an Order"),
-        ("NORMS['x'] = 'batch'", r"adds 'batch' to NORMS as 'x', and not a function of config"),
-        ("SCHEDULES['x'] = 0.1", r"adds 0.1 to SCHEDULES as 'x', and not a function of config"),
-        ("OPTIMIZERS['x'] = 'sgd'", r"adds 'sgd' to OPTIMIZERS as 'x', and not a function"),
+        ("NORMS['batch'] = lambda *_: None", r"mine.py replaces norm.kind 'batch' of resjax"),
+        ("LOSSES['mse'] = focal", r"replaces train.loss 'mse' of resjax.*my_mse"),
+        ("LOSSES['none'] = 3", r"adds 3 as train.loss 'none', and not a function of logits"),
+        ("ORDERS[7] = ORDERS['post']", r"as model.order 7, and not an Order"),
+        ("ORDERS['x'] = NORM", r"as model.order 'x', and not an Order"),
+        ("NORMS['x'] = 'batch'", r"adds 'batch' as norm.kind 'x', and not a function of config"),
+        ("SCHEDULES['x'] = 0.1", r"adds 0.1 as optim.schedule 'x', and not a function of config"),
+        ("OPTIMIZERS['x'] = 'sgd'", r"adds 'sgd' as optim.name 'x', and not a function"),
     ],
 )
 def test_what_is_taken_or_is_no_entry_is_refused_and_leaves_the_tables(mine, tables, line, message):
     (mine / "mine.py").write_text(f"{FILE}\n{line}\n")
-    before = {key: dict(entries) for key, entries in tables.items()}
+    before = {name: dict(table) for name, table in tables.items()}
     with pytest.raises(ConfigError, match=message):
         load_experiment("mine.py")
     assert tables == before
@@ -142,8 +137,8 @@ def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, 
 
 def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(tiny, tables):
     """They are added by no experiment file, but by what calls `resjax.sweep`."""
-    tables["norm.kind"]["thirds"] = lambda norm, dtype, _: functools.partial(GroupNorm, groups=3)
-    tables["train.loss"]["whole"] = lambda logits, labels: (logits[:, 0] - labels).mean()
+    tables["NORMS"]["thirds"] = lambda norm, dtype, _: functools.partial(GroupNorm, groups=3)
+    tables["LOSSES"]["whole"] = lambda logits, labels: (logits[:, 0] - labels).mean()
     tiny.norm.kind = "thirds"
     with pytest.raises(ConfigError, match=r"norm.kind=thirds.*3 groups do not divide"):
         check({Path("run"): tiny})
@@ -152,7 +147,7 @@ def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(ti
         check({Path("run"): tiny})
 
 
-@pytest.mark.parametrize("key", [table.key for table in open_tables().values()])
+@pytest.mark.parametrize("key", DEFINABLE)
 def test_where_a_part_is_unknown_the_remedy_is_to_name_the_file(key, tiny):
     tiny.update_from_flattened_dict({key: "lost"})
     remedy = f"unknown {key} 'lost'; .*, or name the experiment file that defines it by --config="

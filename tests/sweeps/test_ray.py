@@ -398,16 +398,25 @@ def test_what_a_run_is_refused_for_on_a_node_is_told_here(drive, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_shortcut_of_the_experiment_file_is_known_on_the_nodes(cluster, zygote, tmp_path):
+def test_a_shortcut_and_a_key_of_the_experiment_file_are_known_on_the_nodes(
+    cluster, zygote, tmp_path
+):
     assert main(["init", str(tmp_path / "mine")]) == 0
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write(
+            "from resjax.config.keys import KEYS, Key\nKEYS['model.kept'] = Key(0.5, 'A share.')\n"
+        )
     driver = zygote.start(
         "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
         "--only=shortcut=half", *SMALL, "--config.train.duration=20 steps",
+        "--config.model.kept=0.25",
         "--launcher=ray", f"--address={cluster.address}", "--workdir=runs", directory=tmp_path,
     )  # fmt: skip
     code, output = ended(driver)
     assert code == 0, output
-    assert [run.name.partition("-")[0] for run in done(tmp_path / "runs")] == ["half"]
+    [run] = done(tmp_path / "runs")
+    assert run.name.partition("-")[0] == "half"
+    assert rundir.read_config(run)["model.kept"] == 0.25
 
 
 @pytest.mark.parametrize(("address", "message"), [

@@ -38,7 +38,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     Raises:
       ConfigError: for a part that nothing defines, with that option as the remedy.
     """
-    from resjax.sweeps.experiment import load_module, open_tables
+    from resjax.sweeps.experiment import load_module
 
     files, overrides = _files(words)
     for file in files:
@@ -46,7 +46,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     try:
         yield overrides
     except UnknownName as error:
-        if error.key not in {"model.shortcut_base", *(t.key for t in open_tables().values())}:
+        if not error.definable:
             raise
         raise ConfigError(
             f"{error}, or name the experiment file that defines it by --config=FILE"

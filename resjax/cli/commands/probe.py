@@ -37,10 +37,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.report.probes import write_probed
     from resjax.runs.events import TensorBoard
 
-    names = chosen(options.probe or "", "probe")
     enable_cache()
     with definitions(rest) as left:
         refuse(left)
+        names = chosen(options.probe or "", "probe")
         probed = probe_run(
             options.dir, names, options.checkpoint, options.examples, options.data,
             lambda name: tell(f"probe {name}"),

@@ -13,7 +13,7 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
-from resjax.config import ConfigError, default_config
+from resjax.config import ConfigError, nested
 from resjax.exits import EXIT_UNFINISHED
 from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
@@ -160,7 +160,7 @@ class _Notes:
 
 def check_there(place: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
     """Calls `resjax.sweeps.local.check` on a node, where the runs will be."""
-    configs = {directory: _config(flat) for directory, flat in runs.items()}
+    configs = {directory: nested(flat) for directory, flat in runs.items()}
     with place.entered(*next(iter(configs.items())), check_there, runs):
         local.check(configs)
 
@@ -174,7 +174,7 @@ def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> O
     Raises:
       HostLost: if the run ended with that of another host.
     """
-    config = _config(flat)
+    config = nested(flat)
     with (
         interruptible(EXIT_UNFINISHED, f"{directory.name}: interrupted"),
         deferred() as request,
@@ -192,9 +192,3 @@ def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> O
                 local.forget_failures([directory])
                 raise HostLost(outcome.error)
         return outcome
-
-
-def _config(flat: dict[str, Any]) -> ConfigDict:
-    config = default_config()
-    config.update_from_flattened_dict(flat)
-    return config
