@@ -15,6 +15,7 @@ from resjax.config import ConfigError, Notice
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
 from resjax.process import set_up
+from resjax.sweeps.experiment import fault
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,8 +64,7 @@ def _run(arguments: list[str]) -> int:
 
 def _not_ours(error: BaseException) -> object:
     """The line for an error in an experiment, or of JAX without a device; None for other errors."""
-    experiment = sys.modules.get("resjax.sweeps.experiment")  # imported if an experiment is
-    if experiment and (reason := experiment.fault(error)):
+    if reason := fault(error):
         return reason
     if "jax" in sys.modules and isinstance(error, AssertionError | RuntimeError):
         from resjax.training.hosts import no_device

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resjax.config.keys import KEYS
+from resjax.config.tables import TABLES
 from resjax.config.words import NAMES, WORDS
 
 
@@ -175,6 +176,4 @@ def use_own_values(config: ConfigDict) -> None:
             config.update_from_flattened_dict(found)
     model = config.get("model", {})
     if model.get("shortcut") == PLAIN:
-        from resjax.models.shortcuts import SHORTCUTS  # with JAX
-
-        model.shortcut = PLAIN if PLAIN in SHORTCUTS else "none"
+        model.shortcut = PLAIN if PLAIN in TABLES.get("SHORTCUTS", {}) else "none"

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.config.tables import OpenTable
 from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
 from resjax.ops.pool import max_pool
@@ -36,14 +37,20 @@ class Order:
         return Order(*(steps[::-1] for steps in dataclasses.astuple(self)))
 
 
-ORDERS: dict[str, Order] = {
-    # He et al. 2016, figure 4 a to e.
-    "post": Order(after=(NORM,), joined=(ACTIVATION,)),
-    "bn_after_add": Order(joined=(NORM, ACTIVATION)),
-    "relu_before_add": Order(after=(NORM, ACTIVATION)),
-    "relu_preact": Order(before=(ACTIVATION,), after=(NORM,)),
-    "preact": Order(before=(NORM, ACTIVATION)),
-}
+ORDERS: dict[str, Order] = OpenTable(
+    "ORDERS",
+    "model.order",
+    {
+        # He et al. 2016, figure 4 a to e.
+        "post": Order(after=(NORM,), joined=(ACTIVATION,)),
+        "bn_after_add": Order(joined=(NORM, ACTIVATION)),
+        "relu_before_add": Order(after=(NORM, ACTIVATION)),
+        "relu_preact": Order(before=(ACTIVATION,), after=(NORM,)),
+        "preact": Order(before=(NORM, ACTIVATION)),
+    },
+    fits=lambda entry: isinstance(entry, Order),
+    expected="an Order of steps",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resjax.config.tables import OpenTable
 from resjax.ops.devices import DEVICES, device_count
 from resjax.ops.norm import Scope, batch_norm, normalise
 
@@ -220,26 +221,34 @@ def _of_examples(make: type[ExampleNorm], norm: ConfigDict, **options: Any) -> C
     )
 
 
-NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = {
-    "batch": lambda norm, dtype, axis_name: functools.partial(
-        BatchNorm,
-        momentum=norm.momentum,
-        epsilon=norm.epsilon,
-        examples=norm.examples or None,
-        unbiased_running_var=norm.unbiased_running_var,
-        use_scale=norm.use_scale,
-        use_bias=norm.use_bias,
-        axis_name=axis_name,
-        dtype=dtype,
-    ),
-    "group": lambda norm, dtype, axis_name: _of_examples(
-        GroupNorm, norm, groups=norm.groups, dtype=dtype
-    ),
-    "layer": lambda norm, dtype, axis_name: _of_examples(GroupNorm, norm, groups=1, dtype=dtype),
-    "filter_response": lambda norm, dtype, axis_name: _of_examples(
-        FilterResponseNorm, norm, dtype=dtype
-    ),
-    "none": lambda norm, dtype, axis_name: no_norm,
-}
+NORMS: dict[str, Callable[[ConfigDict, jnp.dtype, str | None], Callable]] = OpenTable(
+    "NORMS",
+    "norm.kind",
+    {
+        "batch": lambda norm, dtype, axis_name: functools.partial(
+            BatchNorm,
+            momentum=norm.momentum,
+            epsilon=norm.epsilon,
+            examples=norm.examples or None,
+            unbiased_running_var=norm.unbiased_running_var,
+            use_scale=norm.use_scale,
+            use_bias=norm.use_bias,
+            axis_name=axis_name,
+            dtype=dtype,
+        ),
+        "group": lambda norm, dtype, axis_name: _of_examples(
+            GroupNorm, norm, groups=norm.groups, dtype=dtype
+        ),
+        "layer": lambda norm, dtype, axis_name: _of_examples(
+            GroupNorm, norm, groups=1, dtype=dtype
+        ),
+        "filter_response": lambda norm, dtype, axis_name: _of_examples(
+            FilterResponseNorm, norm, dtype=dtype
+        ),
+        "none": lambda norm, dtype, axis_name: no_norm,
+    },
+    fits=callable,
+    expected="a function of config.norm, the dtype and the name of the axis of devices",
+)
 """Kinds of normalisation by `norm.kind`: (config.norm, dtype, name of the axis of devices) to a
 function that makes one, `make(name=, zero_scale=, measuring=)`; see `BatchNorm`."""

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resjax.config.tables import OpenTable
 from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
 
@@ -227,17 +228,23 @@ class Dropout(_Modified):
         return jnp.where(mask, carried, 0), branch
 
 
-SHORTCUTS: dict[str, type[Shortcut]] = {
-    "none": Plain,
-    "identity": Identity,
-    "projection": Projection,
-    "projection_all": ProjectionAll,
-    "avgpool_projection": AveragePoolProjection,
-    "scaled": Scaled,
-    "exclusive_gate": ExclusiveGate,
-    "shortcut_gate": ShortcutGate,
-    "dropout": Dropout,
-}
+SHORTCUTS: dict[str, type[Shortcut]] = OpenTable(
+    "SHORTCUTS",
+    "model.shortcut",
+    {
+        "none": Plain,
+        "identity": Identity,
+        "projection": Projection,
+        "projection_all": ProjectionAll,
+        "avgpool_projection": AveragePoolProjection,
+        "scaled": Scaled,
+        "exclusive_gate": ExclusiveGate,
+        "shortcut_gate": ShortcutGate,
+        "dropout": Dropout,
+    },
+    fits=lambda entry: isinstance(entry, type) and issubclass(entry, nn.Module),
+    expected="a Flax module; derive a class from Identity, as resjax init NAME shows",
+)
 
 
 def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:

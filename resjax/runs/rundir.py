@@ -158,6 +158,12 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         )
 
 
+def refuse_absent(path: Path, expected: str = "a run, or a file of weights") -> None:
+    """Raises ConfigError, with what is expected, if there is nothing at a path."""
+    if not path.exists():
+        raise ConfigError(f"there is no {path}; name {expected}")
+
+
 def refuse_no_run(directory: Path) -> None:
     """Makes sure that a directory is a run, whatever its state.
 

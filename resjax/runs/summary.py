@@ -1,4 +1,4 @@
-"""Progress of a run while it lasts, and its outcome."""
+"""Progress of a run while it lasts, its result, and its outcome in a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The outcome of a run, as in `result.json`.
+    """The result of a run, as in `result.json`.
 
     Attributes:
       train_error, train_loss, test_error, test_loss: results of a clean evaluation of the whole
@@ -73,6 +73,19 @@ class Summary:
         """Fields of this run, without those that are None."""
         fields = dataclasses.asdict(self)
         return {key: value for key, value in fields.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Outcome of a run of a sweep: a summary, or the error that stopped it.
+
+    `skipped` is true if it had ended before this sweep, or by another process.
+    """
+
+    directory: Path
+    summary: Summary | None
+    error: str | None = None
+    skipped: bool = False
 
 
 def read_summary(directory: Path) -> Summary:

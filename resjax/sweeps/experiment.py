@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import ConfigError, flatten, type_and_message, use_own_values
 from resjax.config.paths import experiment_file
+from resjax.config.tables import TABLES
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
@@ -156,60 +157,6 @@ def _modules_in(place: _Place) -> dict[str, str]:
     return {name: files[name] for name in filter(lies_there, files)}
 
 
-class _Table(NamedTuple):
-    """A table that experiment files may add to.
-
-    Attributes:
-      key: key of a config that takes its names.
-      entries: the table itself.
-      fits: tells whether something may be an entry.
-      expected: words for what an entry is.
-    """
-
-    key: str
-    entries: dict[str, Any]
-    fits: Callable[[Any], bool]
-    expected: str
-
-
-def open_tables() -> dict[str, _Table]:
-    """Tables that experiment files may add to, by their names in the code."""
-    import flax.linen as nn
-
-    from resjax.models.blocks import ORDERS, Order
-    from resjax.models.norm import NORMS
-    from resjax.models.shortcuts import SHORTCUTS
-    from resjax.training.losses import LOSSES
-    from resjax.training.optim import OPTIMIZERS, SCHEDULES
-
-    return {
-        "SHORTCUTS": _Table(
-            "model.shortcut",
-            SHORTCUTS,
-            lambda entry: isinstance(entry, type) and issubclass(entry, nn.Module),
-            "a Flax module; derive a class from Identity, as resjax init NAME shows",
-        ),
-        "ORDERS": _Table(
-            "model.order", ORDERS, lambda entry: isinstance(entry, Order), "an Order of steps"
-        ),
-        "NORMS": _Table(
-            "norm.kind", NORMS, callable,
-            "a function of config.norm, the dtype and the name of the axis of devices",
-        ),
-        "LOSSES": _Table(
-            "train.loss", LOSSES, callable, "a function of logits and labels to losses of examples"
-        ),
-        "OPTIMIZERS": _Table(
-            "optim.name", OPTIMIZERS, callable,
-            "a function of config.optim to an optimiser of optax",
-        ),
-        "SCHEDULES": _Table(
-            "optim.schedule", SCHEDULES, callable,
-            "a function of config.optim, a Clock and a number of steps to a schedule of optax",
-        ),
-    }  # fmt: skip
-
-
 _ADDED: dict[int, tuple[Any, Path]] = {}
 """Entries that experiment files have added to tables, and their files, by identity."""
 
@@ -222,22 +169,22 @@ def _adding_to_tables(path: Path) -> Iterator[None]:
       ConfigError: if it adds something else, or replaces another entry, after which runs are
         named; the tables are then what they were.
     """
-    tables = open_tables()
-    known = {name: dict(table.entries) for name, table in tables.items()}
+    known = {name: dict(table) for name, table in TABLES.items()}
     try:
         yield
-        for name, table in tables.items():
-            _refuse_other_entries(path, name, table, known[name])
+        for name, table in TABLES.items():
+            _refuse_other_entries(path, name, known.get(name, table.own))
     except BaseException:
-        for name, table in tables.items():
-            table.entries.clear()
-            table.entries.update(known[name])
+        for name, table in TABLES.items():
+            table.clear()
+            table.update(known.get(name, table.own))
         raise
 
 
-def _refuse_other_entries(path: Path, name: str, table: _Table, known: dict[str, Any]) -> None:
+def _refuse_other_entries(path: Path, name: str, known: dict[str, Any]) -> None:
     """Raises ConfigError if a file has added what is no entry, or replaced one of another file."""
-    for own, entry in table.entries.items():
+    table = TABLES[name]
+    for own, entry in table.items():
         if own in known and entry is known[own]:
             continue
         if not isinstance(own, str) or not table.fits(entry):
@@ -260,8 +207,8 @@ def added_parts(config: ConfigDict) -> list[str]:
     flat = flatten(config)
     return [
         f"{table.key}={flat[table.key]}"
-        for table in open_tables().values()
-        if _is_added(table.entries.get(flat[table.key]))
+        for table in TABLES.values()
+        if _is_added(table.get(flat[table.key]))
     ]
 
 

@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
+from resjax.config.tables import OpenTable
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,7 +39,13 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.square(logits - targets).mean(-1)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": squared_error}
+LOSSES: dict[str, Loss] = OpenTable(
+    "LOSSES",
+    "train.loss",
+    {"cross_entropy": cross_entropy, "mse": squared_error},
+    fits=callable,
+    expected="a function of logits and labels to losses of examples",
+)
 """Losses by `train.loss`."""
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import ConfigError, choose, refuse_unknown
 from resjax.config.durations import Clock
+from resjax.config.tables import OpenTable
 from resjax.models.resnet import is_stacked
 
 CHOSEN: dict[str, Callable] = {
@@ -119,7 +120,13 @@ def _starting_with(
     return optax.GradientTransformationExtraArgs(init, rule.update)
 
 
-OPTIMIZERS = {"sgd": sgd, "lars": lars}
+OPTIMIZERS = OpenTable(
+    "OPTIMIZERS",
+    "optim.name",
+    {"sgd": sgd, "lars": lars},
+    fits=callable,
+    expected="a function of config.optim to an optimiser of optax",
+)
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
@@ -148,7 +155,13 @@ def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     )
 
 
-SCHEDULES = {"constant": constant_rate, "cosine": cosine, "step": step}
+SCHEDULES = OpenTable(
+    "SCHEDULES",
+    "optim.schedule",
+    {"constant": constant_rate, "cosine": cosine, "step": step},
+    fits=callable,
+    expected="a function of config.optim, a Clock and a number of steps to a schedule of optax",
+)
 
 WARMUPS = {
     # from warmup_factor * learning_rate up to it, or there all along (He et al. 2015, section 4.2)

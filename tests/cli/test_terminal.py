@@ -16,8 +16,7 @@ from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config import default_config
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
-from resjax.runs.summary import Progress, Summary
-from resjax.sweeps.local import Outcome
+from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan
 from tests.report.fabricate import fail_run, write_run
 

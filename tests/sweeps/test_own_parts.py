@@ -8,9 +8,10 @@ import pytest
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.main import main
 from resjax.config import ConfigError
+from resjax.config.tables import TABLES
 from resjax.models.norm import NORMS, GroupNorm
 from resjax.runs.rundir import read_config, read_metrics
-from resjax.sweeps.experiment import load_experiment, open_tables
+from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand
 from resjax.sweeps.local import check
 from resjax.training.plan import make_plan
@@ -60,7 +61,7 @@ def sweep_norm():
 @pytest.fixture
 def tables():
     """The tables, which are afterwards what they were."""
-    found = {table.key: table.entries for table in open_tables().values()}
+    found = {table.key: table for table in TABLES.values()}
     before = {key: dict(entries) for key, entries in found.items()}
     yield found
     for key, entries in found.items():
@@ -152,7 +153,7 @@ def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(ti
         check({Path("run"): tiny})
 
 
-@pytest.mark.parametrize("key", [table.key for table in open_tables().values()])
+@pytest.mark.parametrize("key", [table.key for table in TABLES.values()])
 def test_where_a_part_is_unknown_the_remedy_is_to_name_the_file(key, tiny):
     tiny.update_from_flattened_dict({key: "lost"})
     remedy = f"unknown {key} 'lost'; .*, or name the experiment file that defines it by --config="

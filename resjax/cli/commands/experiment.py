@@ -11,6 +11,8 @@ from resjax.config import ConfigError, UnknownName
 from resjax.config.naming import plain
 from resjax.config.overrides import override
 from resjax.config.paths import experiment_file
+from resjax.config.tables import TABLES
+from resjax.sweeps.experiment import load_experiment, load_module
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
@@ -18,8 +20,6 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
     Returns the name of the experiment, its module, its config and the overridden keys.
     """
-    from resjax.sweeps.experiment import load_experiment
-
     files, overrides = _files(words)
     if len(files) != 1:
         given = f"{len(files)} experiments" if files else "no experiment"
@@ -38,15 +38,13 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     Raises:
       ConfigError: for a part that nothing defines, with that option as the remedy.
     """
-    from resjax.sweeps.experiment import load_module, open_tables
-
     files, overrides = _files(words)
     for file in files:
         load_module(experiment_file(file)[0])
     try:
         yield overrides
     except UnknownName as error:
-        if error.key not in {"model.shortcut_base", *(t.key for t in open_tables().values())}:
+        if error.key not in {"model.shortcut_base", *(table.key for table in TABLES.values())}:
             raise
         raise ConfigError(
             f"{error}, or name the experiment file that defines it by --config=FILE"

@@ -16,6 +16,8 @@ from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
+from resjax.runs.rundir import DONE, run_state
+from resjax.sweeps import grid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,19 +66,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    if not options.dry_run:
-        native.start_building()  # while JAX is imported and the runs are looked at
-    from resjax.runs.rundir import DONE, run_state
-    from resjax.sweeps import grid, workers
-    from resjax.sweeps.local import check
-    from resjax.training import hosts
-    from resjax.training.plans import Plans
-
-    name, module, config, overridden = read_experiment(rest)
     _refuse_mixed_options(options)
-    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
-    if here:
-        running.join(options, config)
+    name, module, config, overridden = read_experiment(rest)
     workdir = options.workdir or Path("runs", name)
     runs = grid.select_runs(
         module,
@@ -90,8 +81,15 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     )
     if options.dry_run:
         return _dry_run(runs, options)
+    native.start_building()  # while JAX is imported and the runs are looked at
+    from resjax.sweeps import workers
+    from resjax.sweeps.local import check
+    from resjax.training import hosts
+    from resjax.training.plans import Plans
+
     jobs = options.jobs
-    if here:
+    if options.launcher == "local" and jobs in (None, 1):
+        running.join(options, config)
         plans = Plans()
         check(runs, plans)
         jobs = jobs or workers.jobs_for(runs, plans)
@@ -110,7 +108,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
-    from resjax.cli.terminal.sweeps import print_dry_run
+    from resjax.cli.terminal.grids import print_dry_run
     from resjax.runs.estimate import seconds_of, seconds_on, work_of
     from resjax.runs.rundir import refuse_other_config
     from resjax.runs.status import look
@@ -135,7 +133,7 @@ def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, words: list[str], jobs: int
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
-    from resjax.runs.rundir import DONE, make_directory
+    from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
 

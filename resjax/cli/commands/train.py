@@ -24,13 +24,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    name, _, config, _ = read_experiment(rest)
     native.start_building()  # while JAX is imported and the run is looked at
     from resjax.cli.terminal.plans import print_plan
     from resjax.sweeps.local import check
     from resjax.training import hosts
     from resjax.training.plans import Plans
 
-    name, _, config, _ = read_experiment(rest)
     running.join(options, config)
     directory = options.workdir or Path("runs", name, run_id(config))
     runs = {directory: config}

@@ -12,6 +12,7 @@ from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import override
+from resjax.runs.rundir import refuse_absent
 
 NOTES = """\
 files: safetensors, or checkpoints of PyTorch whatever their suffix, of which
@@ -81,6 +82,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_absent(options.file, "a file of weights")
     from resjax.cli.terminal.weights import print_imported
     from resjax.interop.importing import import_file, read_names, write_run
 
@@ -95,6 +97,7 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_absent(options.source)
     from resjax.interop.exporting import export
     from resjax.interop.importing import read_any
 
@@ -107,6 +110,7 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_absent(options.source)
     from resjax.cli.terminal.weights import print_imported, print_scores
     from resjax.interop.importing import read_any
     from resjax.interop.scoring import evaluate
@@ -137,6 +141,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_absent(options.source)
     from resjax.cli.terminal.weights import print_imported, print_predictions
     from resjax.interop.importing import read_any
     from resjax.interop.predicting import predict

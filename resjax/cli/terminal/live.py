@@ -18,8 +18,7 @@ from resjax.cli.terminal.tables import fit, literal, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
-from resjax.runs.summary import Progress
-from resjax.sweeps.local import Outcome
+from resjax.runs.summary import Outcome, Progress
 
 MOST_ROWS = 20
 """Most runs that are shown at once, chosen by `shown`."""
