@@ -19,12 +19,12 @@ HEADER = (
     "train loss",
     "test error %",
     "parameters",
-    "time (s)",
+    "train+eval (s)",
 )
-"""Columns of the table on the screen; the time is without compilation."""
+"""Columns of the table on the screen."""
 
 TIMED = ("train", "eval")
-"""Phases that the time of a run counts; compilation is in the tables of cost."""
+"""Seconds that are compared between networks; compile is in the tables of cost."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
 """Columns of words, which are aligned to the left."""
@@ -44,7 +44,7 @@ DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "
 """Columns of the paired differences, in points of a percent."""
 
 COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
-         "eval (s)", "all runs (s)")  # fmt: skip
+         "eval (s)", "in all (s)", "in all, all runs (s)")  # fmt: skip
 
 LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
 """Columns of what the runs of a network have cost, with those that have no result."""
@@ -64,7 +64,7 @@ def _row(cell: Cell) -> dict[str, str]:
         "seeds": str(len(cell.runs)),
         "train loss": _of(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
         "parameters": f"{cell.runs[0].summary.params:,}",
-        "time (s)": f"{cell.seconds(*TIMED):.1f}",
+        "train+eval (s)": f"{cell.seconds(*TIMED):.1f}",
     }
     for split in ("train", "test"):
         texts = _of(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
@@ -141,6 +141,7 @@ def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
             f"{cell.runs[0].summary.params:,}",
             f"{cell.runs[0].summary.multiply_adds:,}",
             *(f"{cell.seconds(what):,.1f}" for what in ("compile", "train", "eval")),
+            f"{cell.seconds():,.1f}",
             f"{len(cell.runs) * cell.seconds():,.1f}",
         )
         for cell in cells

@@ -28,7 +28,7 @@ class Status:
       loss: mean loss of the latest training batches.
       seconds_left: seconds until its end, at its speed since it was last begun.
       resumed: number of times that it went on after an interruption.
-      seconds: seconds that a run that is done has taken.
+      seconds: seconds that a run that is done has taken in all.
       train_error, test_error: errors of a run that is done, as fractions.
       why: why a run has failed, or what is not known of another.
       owner: process that is at work on it.

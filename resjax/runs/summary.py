@@ -39,8 +39,8 @@ class Summary:
       params: number of parameters.
       multiply_adds: multiply-adds of a forward pass of one image.
       steps: training steps taken.
-      seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
-        without what was lost, and compiled once.
+      seconds: {"compile", "train", "eval"}, as `resjax.runs.ledger.TIMES` says; of a run that was
+        interrupted, those that count: without what was lost, and compiled once.
       validation_error, validation_loss: the same of the validation split, if there is one.
       selection: evaluation that is the run's answer, as `eval.select` says: final, or best, that
         with the lowest validation error (the first such).
@@ -68,6 +68,11 @@ class Summary:
     best_test_error: float | None = None
     statistics: dict[str, dict[str, float]] | None = None
     skipped_updates: int | None = None
+
+    @property
+    def in_all(self) -> float:
+        """Seconds of compile, train and eval together."""
+        return sum(self.seconds.values())
 
     def recorded(self) -> dict[str, Any]:
         """Fields of this run, without those that are None."""

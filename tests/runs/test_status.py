@@ -191,8 +191,9 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        f"{cost['device_seconds']:,.1f} device seconds, {cost['compile_seconds']:,.1f} s of "
-        "compilation; 0.0 s lost to 0 interruptions; what 1 run cost is not known"
+        f"compile {cost['compile_seconds']:,.1f} s, "
+        f"train + eval {cost['device_seconds']:,.1f} device seconds; "
+        "0.0 s lost to 0 interruptions; what 1 run cost is not known"
     )
 
 

@@ -116,16 +116,18 @@ def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> in
     refuse_other_config(*next(iter(runs.items())))
     work, statuses = work_of(runs), [look(directory) for directory in runs]
     if options.device:
-        seconds, speed = seconds_on(runs, options.device), f"as estimated for {options.device}"
+        seconds, counted = seconds_on(runs, options.device), "train"
+        speed = f"as estimated for {options.device}"
     else:
-        seconds, speed = seconds_of(statuses, work), "at the speed of those that are done"
+        seconds, counted = seconds_of(statuses, work), "in all"
+        speed = "at the speed of those that are done"
     if options.json:
         for status in statuses:
             own = dataclasses.asdict(work[status.directory])
             fields = {"run": status.directory.name, "state": status.state, **own}
             print(json.dumps(fields | {"seconds": seconds[status.directory]}))
     else:
-        print_dry_run(runs, statuses, work, seconds, speed)
+        print_dry_run(runs, statuses, work, seconds, counted, speed)
     return 0
 
 

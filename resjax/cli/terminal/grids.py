@@ -51,17 +51,19 @@ def print_dry_run(
     statuses: list[Status],
     work: Mapping[Path, Work],
     seconds: Mapping[Path, float | None],
+    counted: str,
     speed: str,
 ) -> None:
     """Prints the runs of a grid, their settings, states and cost, to stdout.
 
-    `speed` is the text that tells how the seconds were estimated.
+    `counted` names the seconds, as in `resjax.runs.ledger.TIMES`, and `speed` tells how they were
+    estimated.
     """
     settings = varying(runs)
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     beside = any(settings.values()) and not console.is_terminal  # where there is room
-    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", "time",
+    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", counted,
                  *([""] if beside else [])):  # fmt: skip
         left = name in ("run", "state", "")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
@@ -82,7 +84,7 @@ def print_dry_run(
     known = [takes for run in left if (takes := seconds[run]) is not None]
     total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
     if left and len(known) == len(left):
-        total += f", {clock(sum(known))} one after another {speed}"
+        total += f", {counted} {clock(sum(known))} one after another {speed}"
     say(
         console,
         f"{several(len(statuses), 'run')}: {count_states(statuses)}"

@@ -84,12 +84,12 @@ def status_rows(statuses: list[Status]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
-                          ("time", "right")):  # fmt: skip
+                          ("in all", "right")):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for status in statuses:
         state = status.state + (f" ({status.resumed}x)" if status.resumed else "")
         epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)
-        left, spent = status.seconds_left, status.seconds
+        left, in_all = status.seconds_left, status.seconds
         table.add_row(
             literal(status.directory.name),
             Text(state, style=STYLES.get(status.state, "")),
@@ -97,7 +97,7 @@ def status_rows(statuses: list[Status]) -> Table:
             "" if status.loss is None else f"{status.loss:.3f}",
             _percent(status.train_error),
             _percent(status.test_error),
-            f"{clock(left)} left" if left is not None else clock(spent) if spent else "",
+            f"{clock(left)} left" if left is not None else clock(in_all) if in_all else "",
         )
     return table
 
@@ -240,15 +240,13 @@ def _ending(outcome: Outcome) -> str:
         return f"failed: {shortened(outcome.error)}"
     summary = outcome.summary
     errors = _errors(summary.train_error, summary.test_error)
-    return errors + (
-        ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
-    )
+    return errors + (", done before" if outcome.skipped else f", {summary.in_all:.1f} s in all")
 
 
 def _ended(status: Status) -> str:
     if status.state == FAILED:
         return f"failed: {shortened(status.why)}"
-    return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s"
+    return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s in all"
 
 
 def _errors(train: float | None, test: float | None) -> str:

@@ -29,8 +29,8 @@ def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | Non
     if any(ledgers):
         cost = known_total(ledgers)
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
-        spent = f"{cost.device_seconds:,.1f} device seconds"
-        compiled = f"{cost.compile_seconds:,.1f} s of compilation"
-        rest = "; ".join(part for part in (f"{spent}, {compiled}", lost, rest) if part)
+        compiled = f"compile {cost.compile_seconds:,.1f} s"
+        spent = f"train + eval {cost.device_seconds:,.1f} device seconds"
+        rest = "; ".join(part for part in (f"{compiled}, {spent}", lost, rest) if part)
     if rest:
         say(console, rest)
