@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from resjax.cli.arguments import parse, split
 from resjax.cli.commands import COMMANDS
 from resjax.cli.terminal.lines import complain, shortened
+from resjax.cli.terminal.waits import shown_waits
 from resjax.config import ConfigError, Notice
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
@@ -39,7 +40,7 @@ def _run(arguments: list[str]) -> int:
         command = COMMANDS[options.command]
         if command.goes_on:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
-        with interruptible(*interrupted):
+        with interruptible(*interrupted), shown_waits():
             return command.run(options, experiment)
     except ConfigError as error:
         complain(error)

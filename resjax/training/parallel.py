@@ -20,6 +20,7 @@ from resjax.ops.devices import DEVICES
 from resjax.ops.elementwise import in_few_calls
 from resjax.training.lanes import side_by_side
 from resjax.training.programs import program
+from resjax.waits import waiting
 
 Cut = tuple[int | None, ...]
 """Axis along which each argument is cut over the devices; None is whole on every device."""
@@ -127,10 +128,12 @@ class Parallel:
           donate_argnums: numbers of the arguments whose memory the result takes.
           each: marks of the arguments that have an axis of lanes; if any has, so has the result.
         """
+        what = share.__name__.replace("_", " ")
         if any(each):
             share, parts, cut = side_by_side, (share, each, parts), _behind_lanes(cut, each)
         options = {"mesh": self.mesh, "cut": cut, "out": None, "donate_argnums": donate_argnums}
-        return program(share, parts, arguments, STYLES[self.style], **options)
+        with waiting(f"compiling {what}"):
+            return program(share, parts, arguments, STYLES[self.style], **options)
 
     def function(
         self, share: Callable, cut: Cut, out: int | None = None, each: tuple[bool, ...] = ()

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
+from resjax.cli.terminal.live import MOST_ROWS, Board, shown
+from resjax.cli.terminal.tables import clock
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.live import clock
-from resjax.cli.terminal.tables import literal, print_whole, several
+from resjax.cli.terminal.tables import clock, literal, print_whole, several
 from resjax.config import flatten
 from resjax.runs.estimate import Work
 from resjax.runs.status import ENDED, Status, count_states

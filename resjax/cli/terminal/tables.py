@@ -16,6 +16,18 @@ def several(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def clock(seconds: float) -> str:
+    """Formats seconds for reading, such as "2 min 05 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def literal(name: str) -> Text:
     """A cell with a name as it is written: no part of it is taken for a style."""
     return Text(printable(name))
