@@ -1,9 +1,10 @@
 """The rows of a report's tables, as text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, Table
+from resjax.report.best import best_cells
 from resjax.report.gate import Row
 from resjax.report.reference.published import Published
 from resjax.report.runs import Missing, Run
@@ -206,6 +207,31 @@ def _published(figure: Published) -> str:
 
 def _runs(statistic: str, number: int) -> str:
     return "1 run" if number == 1 else f"{statistic} of {number}"
+
+
+def best(table: Table, differences: Mapping[str, Sequence[Comparison]]) -> set[tuple[int, str]]:
+    """The cells of the best errors in `rows`, as (number of the row, name of the column).
+
+    `differences` has the comparisons of every measure, such as "train_error".
+    """
+    return {
+        (number, f"{measure.replace('_', ' ')} %")
+        for measure, comparisons in differences.items()
+        for number, cell in enumerate(table.cells)
+        if (cell.arm, cell.depth) in best_cells(table, comparisons)
+    }
+
+
+def bold_caption(table: Table) -> str:
+    """The part of a caption that tells what is in bold; empty if there is nothing to compare."""
+    if len(table.arms) == 1:
+        return ""
+    if {len(cell.runs) for cell in table.cells} == {1}:
+        return "In bold: the lowest error of each depth."
+    return (
+        "In bold: the lowest error of each depth, and those that are not distinguishable from it "
+        "(p of 5 % or more)."
+    )
 
 
 def captions(table: Table) -> tuple[str, str]:

@@ -10,11 +10,12 @@ from rich.table import Table
 
 from resjax.cli.main import main
 from resjax.cli.terminal import live
-from resjax.cli.terminal.lines import printable, say, shortened
+from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.live import Board, Display
 from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config import default_config
+from resjax.config.text import printable
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan

@@ -71,7 +71,7 @@ def print_dry_run(
         differs, name = settings[status.directory], status.directory.name
         table.add_row(
             Text("\n  ").join(map(literal, [name] if beside else [name, *differs])),
-            status.state,
+            literal(status.state),
             f"{own.params:,}",
             f"{own.multiply_adds:,}",
             _operations(2 * own.total),

@@ -17,6 +17,7 @@ from rich.text import Text
 from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import clock, fit, literal, several
 from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
+from resjax.config.text import printable
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
@@ -78,7 +79,7 @@ class Board:
         table = status_rows(shown(statuses))
         fit(console, table, "ellipsis")
         yield table
-        yield Text(self.line(statuses))
+        yield literal(self.line(statuses))
         yield self.wait
 
 
@@ -114,7 +115,7 @@ def status_rows(statuses: list[Status]) -> Table:
         left, in_all = status.seconds_left, status.seconds
         table.add_row(
             literal(status.directory.name),
-            Text(state, style=STYLES.get(status.state, "")),
+            Text(printable(state), style=STYLES.get(status.state, "")),
             epoch,
             "" if status.loss is None else f"{status.loss:.3f}",
             _percent(status.train_error),

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.lines import printable
+from resjax.config.text import printable
 
 NARROWEST = 12
 """Least width, in characters, of the first column of a table that has to make room."""
