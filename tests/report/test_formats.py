@@ -164,3 +164,18 @@ def test_csv_has_every_run_with_its_selection_and_state(tmp_path):
     ]  # fmt: skip
     assert [row["model.depth"] for row in rows] == ["20", "56", "20"]
     assert rows[2]["seed"] == "3"
+
+
+def test_the_table_of_pandas_has_the_columns_and_the_rows_of_results_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    write_run(tmp_path, "a", 0.25)
+    write_run(tmp_path, "b", 0.5, model__depth=56, model__shortcut="none")
+    fail_run(begin_run(tmp_path, "c", seed=3))
+    (begin_run(tmp_path, "d", seed=4) / "config.json").unlink()
+    read = read_sweep(tmp_path)
+    written = pandas.read_csv(io.StringIO(formats.comma_separated(read.runs, read.missing)))
+    table = read.table.reset_index()
+    assert list(table.columns) == list(written.columns)
+    assert list(table["run"]) == list(written["run"]) == ["a", "b", "d", "c"]
+    numbers = ["model.depth", "train_error", "steps", "seconds.compile", "lost_seconds"]
+    pandas.testing.assert_frame_equal(table[numbers], written[numbers], check_dtype=False)
