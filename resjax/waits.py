@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -23,6 +23,10 @@ _waits: list[Wait] = []
 """All that is waited for now, each for the sake of the one before it."""
 
 
+when_over: list[Callable[[], None]] = []
+"""Functions that are called as soon as nothing is waited for any more."""
+
+
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Notes that this process waits for something as long as the block lasts."""
@@ -32,6 +36,9 @@ def waiting(what: str) -> Iterator[None]:
         yield
     finally:
         _waits.remove(wait)
+        if not _waits:
+            for tell in when_over:
+                tell()
 
 
 def current() -> tuple[Wait, ...]:

@@ -65,6 +65,24 @@ def test_a_spinner_shows_it_in_a_terminal_until_it_is_over():
     assert "\x1b[2K" in told.getvalue().rpartition("1 s")[2]  # the line is cleared
 
 
+def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeypatch, capsys):
+    told = io.StringIO()
+    monkeypatch.setattr(terminal, "SECONDS_UNTIL_SHOWN", 0.0)
+    monkeypatch.setattr(
+        terminal, "Console", lambda **_: Console(file=told, force_terminal=True, width=80)
+    )
+    with terminal.shown_waits():
+        with waiting("building"):
+            deadline = time.monotonic() + 30
+            while "building" not in told.getvalue():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            print("to a file")
+        assert "\x1b[2K" in told.getvalue().rpartition("building")[2]
+    assert capsys.readouterr().out == "to a file\n"
+    assert "to a file" not in told.getvalue()
+
+
 def grid(directory, *depths):
     runs = {}
     for depth in depths:

@@ -101,8 +101,9 @@ class Patience:
         with self.drawing:
             if not self.spinner and not _shows:
                 self.spinner = Live(
-                    WaitLine(), console=self.console, refresh_per_second=FRAMES, transient=True
-                )
+                    WaitLine(), console=self.console, refresh_per_second=FRAMES, transient=True,
+                    redirect_stdout=False,  # which may be a file
+                )  # fmt: skip
                 self.spinner.start(refresh=True)
 
     def clear(self) -> None:
@@ -120,6 +121,9 @@ _patience: list[Patience] = []
 @contextmanager
 def shown_waits() -> Iterator[None]:
     """Shows what the process waits for in the block, once that has lasted a second."""
+    if sys.stderr is None:  # it was closed
+        yield
+        return
     patience, ended = Patience(), threading.Event()
 
     def watch() -> None:
@@ -129,10 +133,12 @@ def shown_waits() -> Iterator[None]:
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     _patience.append(patience)
+    waits.when_over.append(patience.clear)  # before anything else is printed
     try:
         with cleared_at_the_end(patience.clear):
             yield
     finally:
+        waits.when_over.remove(patience.clear)
         _patience.remove(patience)
         ended.set()
         watching.join()
