@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from resjax.config.text import printable
+
 INSISTENT = (signal.SIGINT, signal.SIGTERM)
 """Signals of which a second one ends a process at once."""
 
@@ -219,5 +221,5 @@ def _raise(number: int, _: object) -> None:
 
 def how_to_go_on(arguments: list[str]) -> str:
     """The last line of an interrupted command, with the command that goes on with it."""
-    command = shlex.join(["resjax", *arguments])
+    command = printable(shlex.join(["resjax", *arguments]))
     return f"\ninterrupted; what was trained is saved, go on with: {command}"

@@ -15,9 +15,9 @@ from resjax.config.paths import local
 from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
-from resjax.runs.summary import Progress
+from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
-from resjax.sweeps.local import Observer, Outcome, check, run_sweep
+from resjax.sweeps.local import Observer, check, run_sweep
 from resjax.training.plans import Plans
 
 SECONDS_BETWEEN_LINES = 1.0

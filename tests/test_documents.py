@@ -59,6 +59,8 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
     monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_))
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
+    monkeypatch.setattr("resjax.cli.commands.doctor.runs_in", lambda directory: [])
+    monkeypatch.setattr("resjax.cli.commands.probe.refuse_no_run", lambda directory: None)
     monkeypatch.setattr("webbrowser.open", checked.append)
     monkeypatch.setattr(
         benchmark, "measure_training", lambda config, *_: make_plan(config) and SPEED

@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 from resjax.cli.arguments import parse, split
 from resjax.cli.commands import COMMANDS
 from resjax.cli.terminal.lines import complain, shortened
+from resjax.cli.terminal.waits import shown_waits
 from resjax.config import ConfigError, Notice
 from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
 from resjax.process import set_up
+from resjax.sweeps.experiment import fault
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = COMMANDS[options.command]
         if command.goes_on:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
-        with _drawing_into_files(), interruptible(*interrupted):
+        with _drawing_into_files(), interruptible(*interrupted), shown_waits():
             return command.run(options, experiment)
     except ConfigError as error:
         complain(error)
@@ -61,8 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _not_ours(error: BaseException) -> object:
     """The line for an error in an experiment, or of JAX without a device; None for other errors."""
-    experiment = sys.modules.get("resjax.sweeps.experiment")  # imported if an experiment is
-    if experiment and (reason := experiment.fault(error)):
+    if reason := fault(error):
         return reason
     if "jax" in sys.modules and isinstance(error, AssertionError | RuntimeError):
         from resjax.training.hosts import no_device

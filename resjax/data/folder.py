@@ -13,7 +13,13 @@ import numpy as np
 
 from resjax.config import ConfigError, Notice
 from resjax.config.tables import Table
-from resjax.data.layout import find_roots, folders_in, refuse_equal_names, with_test_split
+from resjax.data.layout import (
+    find_roots,
+    folders_in,
+    refuse_equal_names,
+    warn_of_own_split,
+    with_test_split,
+)
 from resjax.data.scan import Scan, scan_split
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
@@ -81,7 +87,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     """
     tell = ON_BAD.choose(on_bad)
     roots = find_roots(path, splits.test_only)
-    splits = with_test_split(path, roots, splits)
+    asked, splits = splits, with_test_split(roots, splits)
     slices = slices_of(splits, list(roots))
     class_names = tuple(folders_in(roots[slices["train"].name]))
     refuse_equal_names(roots[slices["train"].name], class_names)
@@ -91,6 +97,8 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         tell(path, scans.values())
     for scan in scans.values():
         _refuse_empty(scan)
+    if splits != asked and not splits.test_only:
+        warn_of_own_split(path, roots)
     if any(scan.bad or scan.others for scan in scans.values()):
         _warn(path, scans.values())
     channels = 1 if all(scan.grey.all() for scan in scans.values()) else 3

@@ -40,6 +40,11 @@ def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
         raise ConfigError(
             f"{path} is not a directory; name one with a folder of images for each class"
         )
+    if path.resolve() == path.resolve().parent:
+        raise ConfigError(
+            f"{path} is all of this machine; name a directory with a folder of images for each "
+            "class"
+        )
     found: dict[str, list[str]] = {}
     for name in folders_in(path):
         if name.lower() in SPLIT_NAMES and folders_in(path / name):
@@ -82,25 +87,28 @@ def _refuse_other_layouts(path: Path) -> None:
         )
 
 
-def with_test_split(path: Path, roots: Mapping[str, Path], splits: Splits) -> Splits:
+def with_test_split(roots: Mapping[str, Path], splits: Splits) -> Splits:
     """The splits that were asked for, or `OWN_SPLIT` if there is nothing else to test on."""
     evaluated = splits.test_only and not splits.trained
     if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
         return splits
-    if not splits.test_only:
-        beside = [] if path in roots.values() else folders_in(path)
-        unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
-            root.name for root in roots.values()
-        }
-        where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
-        warnings.warn(
-            f"{path} has no folders of classes to test on{where}: a fifth of each class of "
-            f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
-            f"data.test={OWN_SPLIT['test']!r} say",
-            Notice,
-            stacklevel=3,
-        )
     return splits._replace(**OWN_SPLIT)
+
+
+def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
+    """Warns that a part of the training images is tested on, for there are no others."""
+    beside = [] if path in roots.values() else folders_in(path)
+    unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
+        root.name for root in roots.values()
+    }
+    where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
+    warnings.warn(
+        f"{path} has no folders of classes to test on{where}: a fifth of each class of "
+        f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
+        f"data.test={OWN_SPLIT['test']!r} say",
+        Notice,
+        stacklevel=3,
+    )
 
 
 def folders_in(root: Path) -> list[str]:

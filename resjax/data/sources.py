@@ -197,13 +197,8 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     Raises:
       ConfigError: if there is no source of this name, or it cannot meet the request.
     """
-    [kind] = KEYS["data.name"].names_in(name)
-    return _load(SOURCES.choose(kind), name, request)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(kind: Kind, name: str, request: DataRequest) -> Source:
-    """Caches `load`; an experiment file that is loaded again may replace its own kind."""
+    [kind_name] = KEYS["data.name"].names_in(name)
+    kind = SOURCES.choose(kind_name)
     match = re.fullmatch(kind.pattern, name)
     if not match:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")

@@ -26,6 +26,7 @@ from typing import Any
 
 from resjax.config import Notice
 from resjax.process import cache_directory, cpu_kind
+from resjax.waits import waiting
 
 try:
     import fcntl
@@ -184,7 +185,8 @@ def _build(compiler: tuple[str, ...]) -> Path:
     library, command = _library(compiler)
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(library.with_suffix(".lock")):
+        what = "building CPU kernels, once on a machine"
+        with waiting(what), _alone(library.with_suffix(".lock")):
             if not library.exists():  # or another process has built it meanwhile
                 _compile(command, library)
     return library

@@ -5,10 +5,11 @@ import dataclasses
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resjax.config import flatten
+from resjax.config.text import printable
 from resjax.report import tables
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import DEFINITION
@@ -46,20 +47,50 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
     return "\n".join(parts)
 
 
-def latex_document(sections: "Iterable[Section]") -> str:
-    """Formats errors and paired differences of every section as `tabular`, verdicts as comments."""
-    parts = []
-    for section in sections:
-        captions = tables.captions(section.table)
-        parts += [
-            f"% {_one_line(section.table.title)}",
-            f"% {captions[0]}",
-            *(f"% {_one_line(verdict.line)}" for verdict in section.verdicts),
-            latex(*tables.told(tables.PAPER, tables.rows(section.table.cells, tables.PAPER))),
-        ]
+def latex_document(sections: "Iterable[Section]", name: str) -> str:
+    """Formats errors and paired differences of every section as tables, verdicts as comments.
+
+    Labels are `tab:NAME-errors`, `tab:NAME-differences`, and with a number from the second section
+    on; `name` is that of the sweep.
+    """
+    parts = ["% needs \\usepackage{booktabs}\n"]
+    for number, section in enumerate(sections, start=1):
+        table, slug = section.table, f"{_slug(name)}-{{}}{number if number > 1 else ''}"
+        of_errors, of_differences = tables.captions(table)
+        parts += [f"% {printable(verdict.line)}" for verdict in section.verdicts]
+        parts.append(
+            _floating(
+                f"{table.title}. {of_errors} {tables.bold_caption(table)}",
+                slug.format("errors"),
+                latex(
+                    *tables.told(tables.PAPER, tables.rows(table.cells, tables.PAPER)),
+                    tables.best(table, section.differences),
+                ),
+            )
+        )
         if differences := tables.difference_rows(*section.differences.values()):
-            parts += [f"% {captions[1]}", latex(*tables.told(tables.DIFFERENCES, differences))]
+            parts.append(
+                _floating(
+                    f"{table.title}. {of_differences}",
+                    slug.format("differences"),
+                    latex(*tables.told(tables.DIFFERENCES, differences)),
+                )
+            )
     return "\n".join(parts)
+
+
+def _floating(caption: str, label: str, tabular: str) -> str:
+    """A `table` that floats, with its caption above."""
+    lines = [
+        r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption.strip())}}}",
+        rf"\label{{tab:{label}}}", tabular + r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _slug(name: str) -> str:
+    """A name as a part of a label, which has letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "sweep"
 
 
 def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -78,27 +109,47 @@ def _left(header: Sequence[str]) -> list[bool]:
 
 
 def _markdown_text(text: str) -> str:
-    """Escapes a text so that Markdown finds no HTML, emphasis, code, link or column in it."""
-    escaped = html.escape(_one_line(text), quote=False)
-    return "".join(f"\\{sign}" if sign in r"\`*_[]|" else sign for sign in escaped)
+    """Escapes a text so that Markdown finds no HTML, emphasis, formula, link or column in it."""
+    escaped = html.escape(printable(text), quote=False)
+    return "".join(f"\\{sign}" if sign in r"\`*_[]|~#$" else sign for sign in escaped)
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+    "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "`": r"\textasciigrave{}",
+    # An option of the command before it, such as the end of a row, begins with one of these.
+    "[": "{[}", "*": "{*}",
     **{special: f"\\{special}" for special in "&%$#_{}"},
 }  # fmt: skip
 
 
-def latex(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """Formats a table as a `tabular` that needs the package booktabs."""
+def latex(
+    header: Sequence[str],
+    body: Iterable[Sequence[str]],
+    bold: Collection[tuple[int, str]] = (),
+) -> str:
+    """Formats a table as a `tabular` that needs the package booktabs.
+
+    Args:
+      header: names of the columns.
+      body: rows of text.
+      bold: the cells in bold, (number of the row, name of the column).
+    """
 
     def line(values: Iterable[str]) -> str:
-        return " & ".join(map(latex_text, values)) + r" \\"
+        return " & ".join(values) + r" \\"
+
+    def cell(row: int, column: str, value: str) -> str:
+        text = latex_text(value)
+        return rf"\textbf{{{text}}}" if (row, column) in bold else text
 
     columns = "".join("l" if left else "r" for left in _left(header))
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(header), r"\midrule"]
-    return "\n".join([*lines, *map(line, body), r"\bottomrule", r"\end{tabular}"]) + "\n"
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(map(latex_text, header))]
+    lines += [r"\midrule"] + [
+        line(cell(number, *pair) for pair in zip(header, row, strict=True))
+        for number, row in enumerate(body)
+    ]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def latex_text(text: str) -> str:
@@ -106,16 +157,12 @@ def latex_text(text: str) -> str:
 
     The signs of these tables, such as ±, are kept.
     """
-    kept = (_LATEX.get(sign) or (sign if sign.isascii() else "?") for sign in _one_line(text))
-    return _MINUS.sub("$-$", "".join(kept))
+    kept = (_LATEX.get(sign) or (sign if sign.isascii() else "?") for sign in printable(text))
+    return _MINUS.sub("$-$", "".join(kept)).replace("--", "-{}-")
 
 
 _MINUS = re.compile(r"(?<!\S)-(?=[\s\d])")
 """Pattern of a hyphen that is a sign: that of a number, or between two networks."""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def records(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[dict[str, Any]]:
@@ -134,14 +181,24 @@ def records(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[dict[s
 
 
 def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
-    """Formats the `records` of runs as CSV."""
+    """Formats the `records` of runs as CSV.
+
+    A text that a spreadsheet would compute, as it begins with one of `=+-@`, has an apostrophe
+    before it; numbers are as they are.
+    """
     found = records(runs, missing)
     fields = list(dict.fromkeys(key for record in found for key in record))
     text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_csv_cell, fields))
+    writer.writerows([_csv_cell(record.get(key, "")) for key in fields] for record in found)
     return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(tuple("=+-@")) else printable(value)
 
 
 def _cost(run: Run | Missing) -> dict[str, float]:

@@ -123,7 +123,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
             _draw(section.table, title, section.figures)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
-        "table.tex": formats.latex_document(sections),
+        "table.tex": formats.latex_document(sections, workdir.resolve().name),
         "results.csv": formats.comma_separated(report.runs, missing),
         "index.html": page.render(report, workdir, digest),
     }

@@ -50,9 +50,9 @@ class Run:
         return self.config["model.shortcut"]
 
     def seconds(self, *of: str) -> float:
-        """Seconds spent on "compile", "train" or "eval", or on all of them if none is named."""
+        """Seconds spent on "compile", "train" or "eval", or in all if none is named."""
         spent = self.summary.seconds
-        return sum(spent.get(what, 0.0) for what in of) if of else sum(spent.values())
+        return sum(spent.get(what, 0.0) for what in of) if of else self.summary.in_all
 
     def examples(self, split: str) -> int | None:
         """Examples of "train" or "test" that errors are counted over; None if not recorded."""

@@ -1,9 +1,10 @@
 """The rows of a report's tables, as text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, ProtocolTable
+from resjax.report.best import best_cells
 from resjax.report.gate import Row
 from resjax.report.reference.published import Published
 from resjax.report.runs import Missing, Run
@@ -19,12 +20,12 @@ HEADER = (
     "train loss",
     "test error %",
     "parameters",
-    "time (s)",
+    "train+eval (s)",
 )
-"""Columns of the table on the screen; the time is without compilation."""
+"""Columns of the table on the screen."""
 
 TIMED = ("train", "eval")
-"""Phases that the time of a run counts; compilation is in the tables of cost."""
+"""Seconds that are compared between networks; compile is in the tables of cost."""
 
 TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
 """Columns of words, which are aligned to the left."""
@@ -44,7 +45,7 @@ DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "
 """Columns of the paired differences, in points of a percent."""
 
 COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
-         "eval (s)", "all runs (s)")  # fmt: skip
+         "eval (s)", "in all (s)", "in all, all runs (s)")  # fmt: skip
 
 LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
 """Columns of what the runs of a network have cost, with those that have no result."""
@@ -64,7 +65,7 @@ def _row(cell: Cell) -> dict[str, str]:
         "seeds": str(len(cell.runs)),
         "train loss": _of(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
         "parameters": f"{cell.runs[0].summary.params:,}",
-        "time (s)": f"{cell.seconds(*TIMED):.1f}",
+        "train+eval (s)": f"{cell.seconds(*TIMED):.1f}",
     }
     for split in ("train", "test"):
         texts = _of(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
@@ -141,6 +142,7 @@ def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
             f"{cell.runs[0].summary.params:,}",
             f"{cell.runs[0].summary.multiply_adds:,}",
             *(f"{cell.seconds(what):,.1f}" for what in ("compile", "train", "eval")),
+            f"{cell.seconds():,.1f}",
             f"{len(cell.runs) * cell.seconds():,.1f}",
         )
         for cell in cells
@@ -205,6 +207,33 @@ def _published(figure: Published) -> str:
 
 def _runs(statistic: str, number: int) -> str:
     return "1 run" if number == 1 else f"{statistic} of {number}"
+
+
+def best(
+    table: ProtocolTable, differences: Mapping[str, Sequence[Comparison]]
+) -> set[tuple[int, str]]:
+    """The cells of the best errors in `rows`, as (number of the row, name of the column).
+
+    `differences` has the comparisons of every measure, such as "train_error".
+    """
+    return {
+        (number, f"{measure.replace('_', ' ')} %")
+        for measure, comparisons in differences.items()
+        for number, cell in enumerate(table.cells)
+        if (cell.arm, cell.depth) in best_cells(table, comparisons)
+    }
+
+
+def bold_caption(table: ProtocolTable) -> str:
+    """The part of a caption that tells what is in bold; empty if there is nothing to compare."""
+    if len(table.arms) == 1:
+        return ""
+    if {len(cell.runs) for cell in table.cells} == {1}:
+        return "In bold: the lowest error of each depth."
+    return (
+        "In bold: the lowest error of each depth, and those that are not distinguishable from it "
+        "(p of 5 % or more)."
+    )
 
 
 def captions(table: ProtocolTable) -> tuple[str, str]:

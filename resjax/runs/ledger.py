@@ -10,8 +10,17 @@ from resjax.runs import claims, disk, rundir
 DECIMALS = 6
 """Decimals of a second that are kept; sums of many lines are no more exact than that."""
 
+TIMES = {
+    "compile": "making or restoring the state, and compiling the programs",
+    "train": "the steps",
+    "eval": "evaluations, with their probes",
+    "in all": "the three together",
+}
+"""The seconds of a run by name, with the same meanings in terminals, files and reports."""
+
 DEFINITION = (
-    "Device seconds are those of training and evaluation, times the devices of the process. Lost "
+    f"Seconds: {'; '.join(f'{name}, {meaning}' for name, meaning in TIMES.items())}. "
+    "Device seconds are those of train and eval, times the devices of the process. Lost "
     "is what would not have been spent without interruptions: the work after the checkpoint from "
     "which a run went on, and starting it again; it is part of the other two. Of a process that "
     "was killed it is the least that was lost: what it did after it last told its progress, every "
@@ -38,8 +47,8 @@ class Ledger:
     compilation. So `lost` is a lower bound where a process was killed, and exact otherwise.
 
     Attributes:
-      device_seconds: seconds of training and evaluation in all attempts, times the devices of each.
-      compile_seconds: seconds of compilation, and of all else that starts an attempt, in all.
+      device_seconds: seconds of train and eval in all attempts, times the devices of each.
+      compile_seconds: seconds of compile in all attempts.
       lost_seconds: seconds of the process, and so of all its devices, that were lost.
       interruptions: number of times that the run went on, or waits to: one that nobody is at work
         on and that has not ended was interrupted once more than it went on.

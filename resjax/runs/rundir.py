@@ -29,7 +29,7 @@ from packaging.version import Version
 import resjax
 from resjax.config import ConfigError, config_of, defaults, differences, flatten
 from resjax.config.keys import KEYS
-from resjax.config.naming import deciding_keys
+from resjax.config.naming import deciding_keys, run_id
 from resjax.runs import disk
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
@@ -141,14 +141,15 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """Makes sure that a directory is free for a run, or its own.
 
     Raises:
-      ConfigError: if it holds the run of another config, naming the keys; or a sweep; or if it lies
-        in a run.
+      ConfigError: if it holds the run of another config, naming the keys, or what is left of one;
+        or a sweep; or if it lies in a run.
     """
     state = run_state(directory)
     if state == ABSENT:
         _refuse_mixed(directory)
         if (directory / "result.json").exists():  # which would be taken for that of this config
             refuse_no_config(directory)
+        _refuse_other_remains(directory, config)
         return
     if state == IMPORTED:
         raise ConfigError(
@@ -161,6 +162,26 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"
         )
+
+
+def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
+    """Raises ConfigError if what is left of a run, without its config, is of another config."""
+    here = run_id(config)
+    for path in (directory / "manifest.json", *directory.glob("checkpoints/*/checkpoint.json")):
+        try:
+            there = disk.read_json(path).get("run", here)
+        except ConfigError:  # there is none, or it is damaged and is not used
+            continue
+        if there != here:
+            raise ConfigError(
+                f"{path} is of another run, {there}; choose another directory, or remove this one"
+            )
+
+
+def refuse_absent(path: Path, expected: str = "a run, or a file of weights") -> None:
+    """Raises ConfigError, with what is expected, if there is nothing at a path."""
+    if not path.exists():
+        raise ConfigError(f"there is no {path}; name {expected}")
 
 
 def refuse_no_run(directory: Path) -> None:

@@ -26,9 +26,10 @@ class Status:
       step, steps: steps taken, and in all; None where that is not known.
       epoch, epochs: the same in passes over the training set.
       loss: mean loss of the latest training batches.
+      compiling: seconds since it began to compile, if that is what it is at.
       seconds_left: seconds until its end, at its speed since it was last begun.
       resumed: number of times that it went on after an interruption.
-      seconds: seconds that a run that is done has taken.
+      seconds: seconds that a run that is done has taken in all.
       train_error, test_error: errors of a run that is done, as fractions.
       why: why a run has failed, or what is not known of another.
       owner: process that is at work on it.
@@ -41,6 +42,7 @@ class Status:
     epoch: float | None = None
     epochs: float | None = None
     loss: float | None = None
+    compiling: float | None = None
     seconds_left: float | None = None
     resumed: int = 0
     seconds: float | None = None
@@ -138,6 +140,7 @@ def _unfinished(directory: Path) -> Status:
         resumed=resumed,
         owner=owner,
         why="; ".join(complaints) or None,
+        compiling=_compiling(progress) if owner else None,
         seconds_left=_left(progress) if owner else None,
         **_shown(progress),
     )
@@ -166,6 +169,13 @@ def _beside(
 
 def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
     return {key: progress.get(key) for key in ("step", "steps", "epoch", "epochs", "loss")}
+
+
+def _compiling(progress: Mapping[str, Any]) -> float | None:
+    """Seconds since compilation began, which is when the report of it was written."""
+    if progress.get("phase") != "compiling":
+        return None
+    return max(0.0, time.time() - progress["at"])
 
 
 def _left(progress: Mapping[str, Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Progress of a run while it lasts, and its outcome."""
+"""Progress of a run while it lasts, its result, and its outcome in a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The outcome of a run, as in `result.json`.
+    """The result of a run, as in `result.json`.
 
     Attributes:
       train_error, train_loss, test_error, test_loss: results of a clean evaluation of the whole
@@ -39,8 +39,8 @@ class Summary:
       params: number of parameters.
       multiply_adds: multiply-adds of a forward pass of one image.
       steps: training steps taken.
-      seconds: {"compile", "train", "eval"}; of a run that was interrupted, those that count:
-        without what was lost, and compiled once.
+      seconds: {"compile", "train", "eval"}, as `resjax.runs.ledger.TIMES` says; of a run that was
+        interrupted, those that count: without what was lost, and compiled once.
       validation_error, validation_loss: the same of the validation split, if there is one.
       selection: evaluation that is the run's answer, as `eval.select` says: final, or best, that
         with the lowest validation error (the first such).
@@ -69,10 +69,28 @@ class Summary:
     statistics: dict[str, dict[str, float]] | None = None
     skipped_updates: int | None = None
 
+    @property
+    def in_all(self) -> float:
+        """Seconds of compile, train and eval together."""
+        return sum(self.seconds.values())
+
     def recorded(self) -> dict[str, Any]:
         """Fields of this run, without those that are None."""
         fields = dataclasses.asdict(self)
         return {key: value for key, value in fields.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Outcome of a run of a sweep: a summary, or the error that stopped it.
+
+    `skipped` is true if it had ended before this sweep, or by another process.
+    """
+
+    directory: Path
+    summary: Summary | None
+    error: str | None = None
+    skipped: bool = False
 
 
 def read_summary(directory: Path) -> Summary:

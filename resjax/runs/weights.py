@@ -175,8 +175,7 @@ def locate(path: Path) -> Path:
     Raises:
       ConfigError: if there is none.
     """
-    if not path.exists():
-        raise ConfigError(f"there is no {path}; name a run, or a file of weights")
+    rundir.refuse_absent(path)
     if path.is_dir() and not (path / FILE).is_file():
         rundir.refuse_no_run(path)
         raise ConfigError(

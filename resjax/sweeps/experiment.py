@@ -1,6 +1,7 @@
 """Experiment files: how they are loaded, and which of their parts a config uses."""
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     module = load_module(filename)
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
+    refuse_async(module.get_config, f"get_config of {filename}")
     with (
         as_refusal(f"get_config({arg!r}) of {filename}"),
         adding(filename),
@@ -58,6 +60,12 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigError(f"{path} is not a Python file")
     with as_refusal(f"{path} cannot be imported"):
         return run_module(path, decode_source(path.read_bytes()))
+
+
+def refuse_async(function: Callable, what: str) -> None:
+    """Raises ConfigError for a function that is awaited, which nobody here does."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{what} is asynchronous; write def instead of async def")
 
 
 @contextmanager

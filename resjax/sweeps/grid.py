@@ -25,7 +25,7 @@ from resjax.config.keys import KEYS
 from resjax.config.naming import run_id
 from resjax.config.paths import local
 from resjax.config.validation import refuse_value, validate
-from resjax.sweeps.experiment import as_refusal, load_experiment
+from resjax.sweeps.experiment import as_refusal, load_experiment, refuse_async
 
 MOST_SEEDS = 10_000
 
@@ -93,6 +93,7 @@ def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
     for name, function in vars(module).items():
         if not name.startswith("sweep_") or not inspect.isfunction(function):
             continue
+        refuse_async(function, f"{name}() of the experiment")
         with as_refusal(f"{name}() of the experiment"):
             takes_config = inspect.signature(function).parameters
             # Copies: a function may yield one mapping again and again, and change it in between.

@@ -4,7 +4,6 @@ Any number of processes may be given the same grid, on all machines that share i
 takes what nobody else is running, and none ends before all runs have.
 """
 
-import dataclasses
 import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,7 +20,7 @@ from resjax.probes.record import refuse_broken_probes
 from resjax.runs import claims, disk, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.divergence import Diverged
-from resjax.runs.summary import Progress, Summary, read_summary
+from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.sweeps.experiment import added_parts, as_refusal, with_place
 from resjax.training import hosts
@@ -32,19 +31,6 @@ RUNNING = "running"
 
 SECONDS_TO_LOOK_AGAIN = 2.0
 """Seconds until the next look at runs of other processes, when nothing else is left."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """Outcome of a run of a sweep: a summary, or the error that stopped it.
-
-    `skipped` is true if it had ended before this sweep, or by another process.
-    """
-
-    directory: Path
-    summary: Summary | None
-    error: str | None = None
-    skipped: bool = False
 
 
 class Observer(Protocol):

@@ -153,11 +153,12 @@ class ResidentFeed:
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
-        for index, valid in evaluation_batches(self.evaluated[split], size):
-            arguments = self.splits[split], parallel.pieces(index, 0)
-            # Apart from the evaluation, whose program all splits then share.
-            take = program(Resident.take, (), arguments, **parallel.across((None, 0), out=0))
-            yield take(*arguments), parallel.pieces(valid, 0)
+        data, batches = self.splits[split], evaluation_batches(self.evaluated[split], size)
+        # Apart from the evaluation, whose program all splits then share.
+        arguments = data, parallel.pieces(batches[0][0], 0)
+        take = program(Resident.take, (), arguments, **parallel.across((None, 0), out=0))
+        for index, valid in batches:
+            yield take(data, parallel.pieces(index, 0)), parallel.pieces(valid, 0)
 
     def first_examples(self, split: str, number: int) -> Batch:
         return self.splits[split].take(np.arange(min(number, len(self.plan.source.splits[split]))))

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from resjax.ops.value import by_value
+from resjax.waits import waiting
 
 MOST_PROGRAMS = 32
 """Most programs that are kept, those used last: four for each of eight networks, for example."""
@@ -37,7 +38,8 @@ def program(
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
     values = by_value(parts), by_value(options)
     recipe = _Recipe(function, transform, parts, options, values, shapes)
-    return _transformed(recipe).lower(*arguments).compile()
+    with waiting(f"compiling {function.__name__.replace('_', ' ')}"):
+        return _transformed(recipe).lower(*arguments).compile()
 
 
 @dataclasses.dataclass(frozen=True)

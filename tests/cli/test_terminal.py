@@ -10,14 +10,14 @@ from rich.table import Table
 
 from resjax.cli.main import main
 from resjax.cli.terminal import live
-from resjax.cli.terminal.lines import printable, say, shortened
+from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.live import Board, Display
 from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config import default_config
+from resjax.config.text import printable
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
-from resjax.runs.summary import Progress, Summary
-from resjax.sweeps.local import Outcome
+from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan
 from tests.report.fabricate import fail_run, write_run
 
@@ -62,7 +62,7 @@ def test_plain_lines_tell_the_run_the_epoch_the_loss_and_the_time_left(tmp_path,
     lines = view.console.file.getvalue().splitlines()
     assert lines == [
         "1/2 [red]20: epoch 0.1/10 loss 1.500",
-        "1/2 [red]20: error: train 50.00 %, test 25.00 %, 3.5 s",
+        "1/2 [red]20: error: train 50.00 %, test 25.00 %, 3.5 s in all",
         "2/2 [red]60: epoch 5.0/10 loss 1.500, 27 s left",
     ]
 
@@ -176,11 +176,11 @@ def test_a_terminal_of_80_columns_shows_every_number_whole(words, sweep, monkeyp
 
 def test_the_live_board_shortens_names_and_nothing_else(sweep):
     board = Board(dict.fromkeys(sorted(path for path in sweep.iterdir()), 1.0))
-    console = Console(file=io.StringIO(), width=64, force_terminal=True, color_system=None)
+    console = Console(file=io.StringIO(), width=66, force_terminal=True, color_system=None)
     console.print(board)
     *rows, line = plain(console.file.getvalue()).splitlines()
     assert line.rstrip() == "11 done, 1 failed"
-    assert all(len(row) <= 64 for row in rows)
+    assert all(len(row) <= 66 for row in rows)
     assert all("…" not in row.split(" ", 1)[1] for row in rows)
     assert sum("…" in row for row in rows) == 6  # of projection_all; the others fit
 

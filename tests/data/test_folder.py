@@ -97,6 +97,19 @@ def test_splits_have_their_usual_names_in_any_case(train, test, tmp_path):
     assert source.test.root == str(tmp_path / test)
 
 
+def test_the_root_of_the_file_system_is_refused_before_it_is_read():
+    with pytest.raises(ConfigError, match=r"^/ is all of this machine; name a directory with a f"):
+        folder(Path("/"), OWN, "refuse")
+
+
+def test_what_is_refused_is_not_warned_of_before(tmp_path, recwarn):
+    fill(tmp_path, ["ant", "cat"])
+    (tmp_path / "cat/0.jpeg").write_text("no image")
+    with pytest.raises(ConfigError):  # it has no images to test on, either
+        folder(tmp_path, OWN, "refuse")
+    assert not recwarn.list
+
+
 def test_one_split_in_two_folders_is_refused(tmp_path):
     for name in ("Train", "training"):
         fill(tmp_path / name, ["ant", "cat"])

@@ -1,36 +1,60 @@
 import csv
 import io
+import re
 import shutil
 import subprocess
 
 import pytest
+import scipy.stats
 
 from resjax.report import formats
-from resjax.report.report import write_report
+from resjax.report.report import read_sweep, write_report
 from resjax.report.runs import read_runs
 from tests.report.fabricate import begin_run, fail_run, write_grid, write_run, write_sweep
 
 NASTY = r"\a{b}_c^d~e $1% #2 & <i>x</i> | ±"
 
 
+def parsed(text):
+    """The nodes of a LaTeX text: the strictest reading of what these files may contain."""
+    latexwalker = pytest.importorskip("pylatexenc.latexwalker")
+    return latexwalker.LatexWalker(text, tolerant_parsing=False).get_latex_nodes()[0]
+
+
+def environments(nodes, name):
+    """The environments of a name among nodes; beside them there are comments and space alone."""
+    found = [node for node in nodes if type(node).__name__ == "LatexEnvironmentNode"]
+    others = [node for node in nodes if node not in found]
+    assert all(node.environmentname == name for node in found)
+    assert all(
+        type(node).__name__ == "LatexCommentNode" or not node.latex_verbatim().strip()
+        for node in others
+    )
+    return found
+
+
+def shape(tabular):
+    """The number of columns of a `tabular`, and of the cells in each of its rows."""
+    (columns,) = [a.latex_verbatim() for a in tabular.nodeargd.argnlist if a is not None]
+    body = "".join(child.latex_verbatim() for child in tabular.nodelist[1:])
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert body.count(rule) == 1
+        body = body.replace(rule, "")
+    rows = [row.strip() for row in body.split(r"\\")]
+    assert rows.pop() == ""
+    return len(columns.strip("{}")), [row.count(" & ") + 1 for row in rows]
+
+
 def tables_of(text):
-    """The rows of each `tabular`: the strictest reading of what these files may contain."""
-    pylatexenc = pytest.importorskip("pylatexenc.latexwalker")
-    nodes, _, _ = pylatexenc.LatexWalker(text, tolerant_parsing=False).get_latex_nodes()
+    """The caption, the label and the shape of each `table` of a document."""
     found = []
-    for node in nodes:
-        if node.isNodeType(pylatexenc.LatexEnvironmentNode):
-            assert node.environmentname == "tabular"
-            (columns,) = [a.latex_verbatim() for a in node.nodeargd.argnlist if a is not None]
-            body = "".join(child.latex_verbatim() for child in node.nodelist[1:])
-            for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-                assert body.count(rule) == 1
-                body = body.replace(rule, "")
-            rows = [row.strip() for row in body.split(r"\\")]
-            assert rows.pop() == ""
-            found.append((len(columns.strip("{}")), [row.count(" & ") + 1 for row in rows]))
-        else:
-            assert node.isNodeType(pylatexenc.LatexCommentNode) or not node.latex_verbatim().strip()
+    for table in environments(parsed(text), "table"):
+        ((caption, label),) = re.findall(
+            r"^\\caption\{(.*)\}\n\\label\{(.*)\}$", table.latex_verbatim(), re.MULTILINE
+        )
+        (tabular,) = [n for n in table.nodelist if type(n).__name__ == "LatexEnvironmentNode"]
+        assert tabular.environmentname == "tabular"
+        found.append((caption, label, shape(tabular)))
     return found
 
 
@@ -41,9 +65,13 @@ def test_latex_parses_and_every_row_has_every_column(tmp_path):
     (section,) = written.sections
     text = (written.directory / "table.tex").read_text()
     assert section.verdicts
-    for columns, rows in tables_of(text):
+    errors, differences = tables_of(text)
+    for _, _, (columns, rows) in (errors, differences):
         assert set(rows) == {columns}
-    assert len(tables_of(text)) == 2
+    assert errors[0].startswith("digits. Errors of the final evaluation: mean $\\pm$ standard")
+    name = tmp_path.name.replace("_", "-")
+    assert errors[1] == f"tab:{name}-errors"
+    assert differences[1] == f"tab:{name}-differences"
     assert r"projection\_all & 56 & 3 & 9.6 $\pm$ 0.9 &" in text
     assert "train interval & " in text
     for verdict in section.verdicts:
@@ -58,8 +86,52 @@ def test_a_minus_is_one_in_latex_and_words_begin_at_the_left():
 
 def test_latex_of_names_with_specials_parses():
     text = formats.latex(("a", "b"), [(NASTY, "1"), ("line\nbreak", "é")])
-    assert tables_of(text) == [(2, [2, 2, 2])]
+    (tabular,) = environments(parsed(text), "tabular")
+    assert shape(tabular) == (2, [2, 2, 2])
     assert r"\textbackslash{}a\{b\}\_c\textasciicircum{}d\textasciitilde{}e \$1\% \#2 \&" in text
+
+
+def bold(text):
+    """The first cells of the rows of a LaTeX text, and which of their cells are in bold."""
+    rows = re.findall(r"^(\w+) & (\d+) & (.*) \\\\$", text, re.MULTILINE)
+    return {
+        (arm, int(depth)): [number for number, cell in enumerate(rest.split(" & "))
+                            if cell.startswith(r"\textbf{")]
+        for arm, depth, rest in rows
+    }  # fmt: skip
+
+
+def test_the_best_error_of_a_depth_is_bold_with_those_not_distinguishable_from_it(tmp_path):
+    errors = {
+        ("none", 8): [0.30, 0.31, 0.29, 0.30],
+        ("identity", 8): [0.100, 0.121, 0.099, 0.110],
+        ("projection", 8): [0.101, 0.119, 0.100, 0.111],  # as good as identity
+        ("none", 20): [0.50, 0.51, 0.49, 0.50],
+        ("identity", 20): [0.20, 0.21, 0.19, 0.20],
+    }
+    for one, other, alike in (("identity", "projection", True), ("identity", "none", False)):
+        p = scipy.stats.ttest_rel(errors[one, 8], errors[other, 8]).pvalue
+        assert (p > 0.05) == alike
+        assert alike or 8 * p < 0.05  # even by Bonferroni, over all pairs
+    write_sweep(tmp_path, errors)
+    found = bold(formats.latex_document(read_sweep(tmp_path).sections, "sweep"))
+    train, test = 1, 3  # after the number of seeds; the intervals are between them
+    assert found == {
+        ("plain", 8): [], ("identity", 8): [train, test], ("projection", 8): [train, test],
+        ("plain", 20): [], ("identity", 20): [train, test],
+    }  # fmt: skip
+
+
+def test_with_one_seed_the_lowest_error_of_a_depth_is_bold_and_what_equals_it(tmp_path):
+    write_sweep(
+        tmp_path,
+        {("none", 8): [0.3], ("identity", 8): [0.1], ("projection", 8): [0.1], ("none", 20): [0.1]},
+    )
+    text = formats.latex_document(read_sweep(tmp_path).sections, "sweep")
+    assert {cell for cell, columns in bold(text).items() if columns} == {
+        ("identity", 8), ("projection", 8),
+    }  # fmt: skip
+    assert "In bold: the lowest error of each depth." in text
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
@@ -92,3 +164,18 @@ def test_csv_has_every_run_with_its_selection_and_state(tmp_path):
     ]  # fmt: skip
     assert [row["model.depth"] for row in rows] == ["20", "56", "20"]
     assert rows[2]["seed"] == "3"
+
+
+def test_the_table_of_pandas_has_the_columns_and_the_rows_of_results_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    write_run(tmp_path, "a", 0.25)
+    write_run(tmp_path, "b", 0.5, model__depth=56, model__shortcut="none")
+    fail_run(begin_run(tmp_path, "c", seed=3))
+    (begin_run(tmp_path, "d", seed=4) / "config.json").unlink()
+    read = read_sweep(tmp_path)
+    written = pandas.read_csv(io.StringIO(formats.comma_separated(read.runs, read.missing)))
+    table = read.table.reset_index()
+    assert list(table.columns) == list(written.columns)
+    assert list(table["run"]) == list(written["run"]) == ["a", "b", "d", "c"]
+    numbers = ["model.depth", "train_error", "steps", "seconds.compile", "lost_seconds"]
+    pandas.testing.assert_frame_equal(table[numbers], written[numbers], check_dtype=False)

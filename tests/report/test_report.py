@@ -15,9 +15,11 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.report import arms, figures, page, report, tables
+from resjax.report.formats import records
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
 from resjax.runs import disk
+from resjax.runs.ledger import TIMES
 from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
 
 VOID = {"meta", "link", "br", "line", "circle"}
@@ -178,14 +180,19 @@ def test_costs_add_up_from_runs_to_networks_to_all_and_those_without_a_result_ar
     assert f"| {' | '.join(header)} |" in (tmp_path / "report" / "table.md").read_text()
 
 
-def test_the_time_of_a_network_is_without_compilation_which_its_cost_has(tmp_path):
+def test_networks_are_compared_by_train_and_eval_and_their_cost_has_compile_and_in_all(tmp_path):
     write_run(tmp_path, "a", 0.1)  # 1 s of compilation, 2 s of training and 0.5 s of evaluation
     ((cell,),) = (section.table.cells for section in write_report(tmp_path).sections)
     (row,) = tables.rows([cell])
-    assert dict(zip(tables.HEADER, row, strict=True))["time (s)"] == "2.5"
+    assert dict(zip(tables.HEADER, row, strict=True))["train+eval (s)"] == "2.5"
     (cost,) = tables.cost_rows([cell])
     assert cost[tables.COSTS.index("compile (s)")] == "1.0"
-    assert cost[tables.COSTS.index("all runs (s)")] == "3.5"
+    assert cost[tables.COSTS.index("in all (s)")] == "3.5"
+    assert {f"{name} (s)" for name in TIMES} <= set(tables.COSTS)
+    (record,) = records(cell.runs)
+    assert {key for key in record if key.startswith("seconds.")} == {
+        f"seconds.{name}" for name in TIMES if name != "in all"
+    }
 
 
 def test_differences_of_a_table_have_the_decimals_of_the_narrowest_interval(tmp_path):

@@ -1,8 +1,10 @@
 import math
+import shutil
 
 import pytest
 
 from resjax.config import ConfigError, default_config
+from resjax.config.naming import run_id
 from resjax.runs import disk, rundir
 
 
@@ -86,6 +88,21 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             rundir.make_directory(tmp_path / "file" / name)
     with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
+
+
+def test_what_is_left_of_another_run_without_its_config_is_refused_at_once(tmp_path):
+    config, other = default_config(), default_config()
+    other.model.depth = 56
+    run = tmp_path / "run"
+    for name in ("manifest.json", "checkpoints/8/checkpoint.json"):
+        (run / name).parent.mkdir(parents=True)
+        disk.write_json(run / name, {"run": run_id(config)})
+        rundir.refuse_other_config(run, config)  # it goes on
+        with pytest.raises(ConfigError, match=rf"{name} is of another run, {run_id(config)}; ch"):
+            rundir.refuse_other_config(run, other)
+        (run / name).write_text("damaged")
+        rundir.refuse_other_config(run, other)
+        shutil.rmtree(run)
 
 
 def test_a_run_is_put_neither_into_a_run_nor_into_a_sweep(tmp_path):

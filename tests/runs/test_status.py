@@ -5,7 +5,8 @@ import time
 import pytest
 
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board, clock, shown
+from resjax.cli.terminal.live import MOST_ROWS, Board, shown
+from resjax.cli.terminal.tables import clock
 from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of
@@ -191,8 +192,9 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        f"{cost['device_seconds']:,.1f} device seconds, {cost['compile_seconds']:,.1f} s of "
-        "compilation; 0.0 s lost to 0 interruptions; what 1 run cost is not known"
+        f"compile {cost['compile_seconds']:,.1f} s, "
+        f"train + eval {cost['device_seconds']:,.1f} device seconds; "
+        "0.0 s lost to 0 interruptions; what 1 run cost is not known"
     )
 
 

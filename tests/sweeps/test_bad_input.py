@@ -1,8 +1,10 @@
 """Sweeps that cannot be run: each ends with exit code 2 and one line, and writes nothing."""
 
+import gc
 import importlib
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,10 @@ def refused(words, capsys):
       for key in ("8", "None", "('model', 'depth')", "b'model.depth'")),
     *((f"def sweep_rate():\n    yield {{'{key}': {value}}}\n", f"{key}={value} is not ")
       for key, value in (("optim.learning_rate", None), ("model.depth", 0), ("seed", -1))),
+    ("async def sweep_depth():\n    return [{'model.depth': 8}]\n",
+     "sweep_depth() of the experiment is asynchronous; write def instead of async def"),
+    ("async def sweep_depth():\n    yield {'model.depth': 8}\n",
+     "sweep_depth() of the experiment is asynchronous; write def instead of async def"),
     ("def sweep_rate():\n    yield {'train.duration': 3}\n",
      "an axis sets {'train.duration': 3}: TypeError"),
 ])  # fmt: skip
@@ -58,6 +64,16 @@ def test_axes_of_an_experiment_that_make_no_grid(tmp_path, axes, message, how, c
     words = [f"--config={path}", f"--workdir={tmp_path / 'runs'}", *how]
     assert message in refused(words, capsys)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_asynchronous_get_config_is_refused_and_never_called(tmp_path, capsys):
+    path = tmp_path / "experiment.py"
+    path.write_text("async def get_config():\n    raise SystemExit\n")
+    with warnings.catch_warnings(record=True) as warned:
+        told = refused([f"--config={path}"], capsys)
+        gc.collect()  # where a coroutine that is not awaited would warn
+    assert told.endswith("is asynchronous; write def instead of async def\n")
+    assert not warned
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -8,8 +8,9 @@ from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
 from resjax.runs.status import look
+from resjax.runs.summary import Outcome
 from resjax.runs.together import train_side_by_side
-from resjax.sweeps.local import Outcome, run_sweep
+from resjax.sweeps.local import run_sweep
 from resjax.training import hosts
 
 

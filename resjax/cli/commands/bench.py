@@ -22,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    _, _, config, _ = read_experiment(rest)
     import jax
 
     from resjax.cli.terminal.plans import Measurements
@@ -30,7 +31,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.benchmark import measure_training
     from resjax.training.plan import make_plan
 
-    _, _, config, _ = read_experiment(rest)
     hosts.require_platform(options.platform)
     configs = []
     for depth in options.depths or [config.model.depth]:

@@ -53,22 +53,23 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.models.build import build_model, preset
-    from resjax.models.summary import describe
-    from resjax.runs.rundir import make_directory
-    from resjax.training.plan import make_plan
-
     if (options.name is None) == (not rest):
         raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
     if options.batch and not options.device:
         raise ConfigError(
             f"--batch={options.batch} has no effect without --device, for which times are estimated"
         )
+    if rest:
+        name, _, config, _ = read_experiment(rest)
+    from resjax.models.build import build_model, preset
+    from resjax.models.summary import describe
+    from resjax.runs.rundir import make_directory
+    from resjax.training.plan import make_plan
+
     if options.name:
         name = options.name
         config, image_shape, classes = preset(name)
     else:
-        name, _, config, _ = read_experiment(rest)
         plan = make_plan(config)
         image_shape, classes = plan.image_shape, len(plan.source.class_names)
     title = name

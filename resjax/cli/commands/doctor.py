@@ -8,6 +8,7 @@ from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path
 from resjax.config.overrides import refuse
 from resjax.exits import EXIT_FAILED
+from resjax.runs.rundir import runs_in
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +20,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.cli.terminal.sweeps import print_findings, print_removed
+    refuse(rest)
+    runs_in(options.dir)
+    from resjax.cli.terminal.findings import print_findings, print_removed
     from resjax.runs.doctor import DAMAGED, examine_all, repair
 
-    refuse(rest)
     findings = examine_all(options.dir)
     if options.repair:
         removed = [path for finding in findings for path in repair(finding)]

@@ -11,6 +11,7 @@ from resjax.config import ConfigError, UnknownName
 from resjax.config.naming import plain
 from resjax.config.overrides import override
 from resjax.config.paths import experiment_file
+from resjax.sweeps.experiment import load_experiment, load_module
 
 
 def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list[str]]:
@@ -18,8 +19,6 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
     Returns the name of the experiment, its module, its config and the overridden keys.
     """
-    from resjax.sweeps.experiment import load_experiment
-
     files, overrides = _files(words)
     if len(files) != 1:
         given = f"{len(files)} experiments" if files else "no experiment"
@@ -38,8 +37,6 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     Raises:
       ConfigError: for a part that nothing defines, with that option as the remedy.
     """
-    from resjax.sweeps.experiment import load_module
-
     files, overrides = _files(words)
     for file in files:
         load_module(experiment_file(file)[0])

@@ -8,6 +8,7 @@ from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import WIDTH, count, filled, path, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import refuse
+from resjax.runs.rundir import refuse_no_run
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_no_run(options.dir)
     from resjax.cli.terminal.reports import print_probed
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen

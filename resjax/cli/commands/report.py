@@ -8,6 +8,8 @@ from resjax.cli.parsing import path
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.config.overrides import refuse
+from resjax.runs.claims import Claimed, claimed
+from resjax.runs.rundir import make_directory
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +29,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def write_and_print(workdir: Path, again: bool) -> None:
     """Writes the report of a sweep and prints it; `again` writes it even if no run has changed."""
-    from resjax.cli.terminal import reports
-    from resjax.report.report import write_report
-    from resjax.runs.claims import Claimed, claimed
-    from resjax.runs.rundir import make_directory
-
     if not workdir.is_dir():
         raise ConfigError(f"no directory {workdir}; start with resjax sweep")
     make_directory(workdir)
+    from resjax.cli.terminal import reports
+    from resjax.report.report import write_report
+
     try:
         with claimed(workdir):
             report = write_report(workdir, again)

@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return 0
     board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
     if not options.watch:
-        from resjax.cli.terminal.sweeps import print_statuses
+        from resjax.cli.terminal.statuses import print_statuses
 
         ledgers = [read_ledger(status.directory) for status in statuses]
         print_statuses(statuses, board.line(statuses), ledgers)

@@ -18,6 +18,8 @@ from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
+from resjax.runs.rundir import DONE, run_state
+from resjax.sweeps import grid
 
 if TYPE_CHECKING:
     from resjax.training.plans import Plans
@@ -69,19 +71,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    if not options.dry_run:
-        native.start_building()  # while JAX is imported and the runs are looked at
-    from resjax.runs.rundir import DONE, run_state
-    from resjax.sweeps import grid, workers
-    from resjax.sweeps.local import check
-    from resjax.training import hosts
-    from resjax.training.plans import Plans
-
-    name, module, config, overridden = read_experiment(rest)
     _refuse_mixed_options(options)
-    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
-    if here:
-        running.join(options, config)
+    name, module, config, overridden = read_experiment(rest)
     workdir = options.workdir or Path("runs", name)
     runs = grid.select_runs(
         module,
@@ -95,8 +86,15 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     )
     if options.dry_run:
         return _dry_run(runs, options)
+    native.start_building()  # while JAX is imported and the runs are looked at
+    from resjax.sweeps import workers
+    from resjax.sweeps.local import check
+    from resjax.training import hosts
+    from resjax.training.plans import Plans
+
     jobs = options.jobs
-    if here:
+    if options.launcher == "local" and jobs in (None, 1):
+        running.join(options, config)
         plans = Plans()
         check(runs, plans)
         jobs = jobs or workers.jobs_for(runs, plans)
@@ -115,7 +113,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
-    from resjax.cli.terminal.sweeps import print_dry_run
+    from resjax.cli.terminal.grids import print_dry_run
     from resjax.runs.estimate import seconds_of, seconds_on, work_of
     from resjax.runs.rundir import refuse_other_config
     from resjax.runs.status import look
@@ -123,16 +121,18 @@ def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> in
     refuse_other_config(*next(iter(runs.items())))
     work, statuses = work_of(runs), [look(directory) for directory in runs]
     if options.device:
-        seconds, speed = seconds_on(runs, options.device), f"as estimated for {options.device}"
+        seconds, counted = seconds_on(runs, options.device), "train"
+        speed = f"as estimated for {options.device}"
     else:
-        seconds, speed = seconds_of(statuses, work), "at the speed of those that are done"
+        seconds, counted = seconds_of(statuses, work), "in all"
+        speed = "at the speed of those that are done"
     if options.json:
         for status in statuses:
             own = dataclasses.asdict(work[status.directory])
             fields = {"run": status.directory.name, "state": status.state, **own}
             print(json.dumps(fields | {"seconds": seconds[status.directory]}))
     else:
-        print_dry_run(runs, statuses, work, seconds, speed)
+        print_dry_run(runs, statuses, work, seconds, counted, speed)
     return 0
 
 
@@ -152,7 +152,7 @@ def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, words: list[str], jobs: int
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
-    from resjax.runs.rundir import DONE, make_directory
+    from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
 

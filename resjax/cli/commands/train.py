@@ -27,16 +27,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    name, _, config, _ = read_experiment(rest)
     native.start_building()  # while JAX is imported and the run is looked at
     from resjax.cli.terminal.live import Display
     from resjax.cli.terminal.plans import print_plan
     from resjax.runs.divergence import Diverged
     from resjax.runs.loop import train_and_evaluate
+    from resjax.runs.summary import Outcome
     from resjax.sweeps import local
     from resjax.training import hosts
     from resjax.training.plans import Plans
 
-    name, _, config, _ = read_experiment(rest)
     running.join(options, config)
     directory = options.workdir or Path("runs", name, run_id(config))
     runs, plans = {directory: config}, Plans()
@@ -49,13 +50,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     with Display(runs, silent=not hosts.is_first()) as display:
         outcome = local.wait_for(directory, display)
         if outcome is None:
+            display.started(directory)
             observe = functools.partial(display.progressed, directory)
             try:
                 with local.crashes_recorded(runs):
                     summary = train_and_evaluate(config, directory, observe, plans)
-                outcome = local.Outcome(directory, summary)
+                outcome = Outcome(directory, summary)
             except (Diverged, local.Crashed) as error:
-                outcome = local.Outcome(directory, None, str(error))
+                outcome = Outcome(directory, None, str(error))
         display.finished(outcome)
     if hosts.is_first():
         tell(f"run: {directory}", sys.stdout)

@@ -12,6 +12,8 @@ from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import override
+from resjax.process import enable_cache
+from resjax.runs.rundir import refuse_absent
 
 NOTES = """\
 files: safetensors, or checkpoints of PyTorch whatever their suffix, of which
@@ -81,6 +83,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
+    refuse_absent(options.file, "a file of weights")
     from resjax.cli.terminal.weights import print_imported
     from resjax.interop.importing import import_file, read_names, write_run
 
@@ -95,10 +98,11 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.interop.exporting import export
-    from resjax.interop.importing import read_any
-
     with definitions(rest) as overrides:
+        refuse_absent(options.source)
+        from resjax.interop.exporting import export
+        from resjax.interop.importing import read_any
+
         weights = read_any(
             options.source, lambda config: override(config, overrides), options.weights
         ).weights
@@ -107,11 +111,6 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.cli.terminal.weights import print_imported, print_scores
-    from resjax.interop.importing import read_any
-    from resjax.interop.scoring import evaluate
-    from resjax.process import enable_cache
-
     own = []
 
     def chosen(config: ConfigDict) -> list[str]:
@@ -122,6 +121,11 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         return override(config, overrides)
 
     with definitions(rest) as overrides:
+        refuse_absent(options.source)
+        from resjax.cli.terminal.weights import print_imported, print_scores
+        from resjax.interop.importing import read_any
+        from resjax.interop.scoring import evaluate
+
         imported = read_any(options.source, chosen, options.weights)
         config = imported.weights.about.config
         enable_cache()
@@ -137,12 +141,12 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.cli.terminal.weights import print_imported, print_predictions
-    from resjax.interop.importing import read_any
-    from resjax.interop.predicting import predict
-    from resjax.process import enable_cache
-
     with definitions(rest) as overrides:
+        refuse_absent(options.source)
+        from resjax.cli.terminal.weights import print_imported, print_predictions
+        from resjax.interop.importing import read_any
+        from resjax.interop.predicting import predict
+
         imported = read_any(
             options.source, lambda config: override(config, overrides), options.weights
         )

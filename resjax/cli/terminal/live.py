@@ -1,6 +1,7 @@
 """Display of the runs of a sweep while they work."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import fit_to_terminal, literal, several
+from resjax.cli.terminal.tables import clock, fit_to_terminal, literal, several
+from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
+from resjax.config.text import printable
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
-from resjax.runs.summary import Progress
-from resjax.sweeps.local import Outcome
+from resjax.runs.summary import Outcome, Progress
+from resjax.waits import waiting
 
 MOST_ROWS = 20
 """Most runs that are shown at once, chosen by `shown`."""
@@ -28,7 +31,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines about all runs where the output is no terminal."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""Seconds between two looks at runs of other processes."""
+"""Seconds between two looks at runs, whose files lie on a disk."""
 
 STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
 
@@ -43,6 +46,10 @@ class Board:
     def __init__(self, weights: Mapping[Path, float]):
         self.weights = dict(weights)
         self.ended: dict[Path, Status] = {}
+        self.wait = WaitLine()
+        self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
+        self.reached: list[tuple[str, int | None]] = []
+        self.end: float | None = None  # when all runs should have ended
 
     def look(self) -> list[Status]:
         """All statuses, in the order of the grid."""
@@ -52,15 +59,28 @@ class Board:
 
     def line(self, statuses: list[Status]) -> str:
         """The progress of all runs in one line: counts of their states, and the time left."""
-        left = seconds_left(statuses, self.weights)
-        return count_states(statuses) + (f", {clock(left)} left" if left else "")
+        return count_states(statuses) + self.left(statuses)
+
+    def left(self, statuses: list[Status]) -> str:
+        """The time left, as text; while no run gets any further, as in compilation, it counts on.
+
+        It is empty where nothing is known.
+        """
+        reached, now = [(status.state, status.step) for status in statuses], time.monotonic()
+        if reached != self.reached:
+            seconds = seconds_left(statuses, self.weights)
+            self.reached, self.end = reached, seconds and now + seconds
+        return _left(self.end)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        statuses = self.look()
+        if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:
+            self.seen = time.monotonic(), self.look()
+        statuses = self.seen[1]
         table = status_rows(shown(statuses))
         fit_to_terminal(console, table, "ellipsis")
         yield table
-        yield Text(self.line(statuses))
+        yield literal(self.line(statuses))
+        yield self.wait
 
 
 def shown(statuses: list[Status]) -> list[Status]:
@@ -85,38 +105,34 @@ def status_rows(statuses: list[Status]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
-                          ("time", "right")):  # fmt: skip
+                          ("in all", "right")):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for status in statuses:
         state = status.state + (f" ({status.resumed}x)" if status.resumed else "")
+        if status.compiling is not None:
+            state += f" {clock(status.compiling)}"
         epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)
-        left, spent = status.seconds_left, status.seconds
+        left, in_all = status.seconds_left, status.seconds
         table.add_row(
             literal(status.directory.name),
-            Text(state, style=STYLES.get(status.state, "")),
+            Text(printable(state), style=STYLES.get(status.state, "")),
             epoch,
             "" if status.loss is None else f"{status.loss:.3f}",
             _percent(status.train_error),
             _percent(status.test_error),
-            f"{clock(left)} left" if left is not None else clock(spent) if spent else "",
+            f"{clock(left)} left" if left is not None else clock(in_all) if in_all else "",
         )
     return table
 
 
+def _left(end: float | None) -> str:
+    """The time until an end, as text; empty if that is not known, or over."""
+    seconds = 0.0 if end is None else end - time.monotonic()
+    return f", {clock(seconds)} left" if seconds > 0 else ""
+
+
 def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def clock(seconds: float) -> str:
-    """Formats seconds for reading, such as "2 min 05 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 class Screen:
@@ -129,11 +145,12 @@ class Screen:
         self.console = console
         self.live = None
         if board and console.is_terminal:
-            self.live = Live(board, console=console, refresh_per_second=1, transient=transient)
+            self.live = Live(board, console=console, refresh_per_second=FRAMES, transient=transient)
         self.drawn = contextlib.ExitStack()
         self.told = time.monotonic()
 
     def __enter__(self) -> Self:
+        self.drawn.enter_context(shown_by(self))
         if self.live:
             self.drawn.enter_context(self.live)
             self.drawn.enter_context(cleared_at_the_end(self.live.stop))
@@ -145,6 +162,10 @@ class Screen:
     def say(self, line: str) -> None:
         """Prints a line, above the board if there is one."""
         say(self.console, line)
+
+    def left(self) -> str:
+        """The time until the end of all runs, as text; empty if nothing is known."""
+        return ""
 
     def is_due(self) -> bool:
         """Tells whether it is time for a line about the progress; never if there is a board."""
@@ -175,24 +196,39 @@ class Display(Screen):
             Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
         )
         self.began = self.told
+        self.end: float | None = None  # when all runs should have ended
+        self.starting = contextlib.ExitStack()
+
+    def __exit__(self, *_: object) -> None:
+        self.starting.close()
+        super().__exit__()
 
     def started(self, run: Path) -> None:
-        pass
+        self.starting.close()
+        self.starting.enter_context(waiting(f"{self._place(run)} {run.name}"))
+        self.starting.enter_context(waiting("starting"))
 
     def progressed(self, run: Path, progress: Progress) -> None:
         if progress.note:
             self.say(f"{self._place(run)} {run.name}: {progress.note}")
+        if progress.phase != "compiling":
+            self.starting.close()
         if progress.phase == "training":
             self.first.setdefault(run, (time.monotonic(), progress.step))
         if self.is_due():
-            doing = _doing(progress) + self._time_left(run, progress)
-            self.say(f"{self._place(run)} {run.name}: {doing}")
+            self._expect(run, progress.step, progress.steps)
+            self.say(f"{self._place(run)} {run.name}: {_doing(progress)}{self.left()}")
 
     def finished(self, outcome: Outcome) -> None:
+        self.starting.close()
         self.told = time.monotonic()
         if not outcome.skipped:
+            self._expect(outcome.directory, 1, 1)
             self.trained_weight += self.weights[outcome.directory]
         self.say(f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}")
+
+    def left(self) -> str:
+        return _left(self.end)
 
     def waiting(self, runs: list[Path]) -> None:
         if self.is_due():
@@ -201,26 +237,27 @@ class Display(Screen):
     def _place(self, run: Path) -> str:
         return f"{self.places[run]}/{len(self.runs)}"
 
-    def _time_left(self, run: Path, progress: Progress) -> str:
-        """The time left, as text: for all runs, once one was trained here; else for the last run.
+    def _expect(self, run: Path, step: int, steps: int) -> None:
+        """Estimates the end: of all runs, once one was trained here; else of the last run.
 
         Until one was trained, nothing tells how long the others take to compile, and how their time
-        grows with their layers; so there is no text, except for the last run, by its own speed.
+        grows with their layers; so nothing is expected, except of the last run, by its own speed.
         """
-        now, rest = time.monotonic(), 1 - progress.step / progress.steps
+        now, share, begun = time.monotonic(), step / steps, self.first.get(run)
         later = sum(self.weights[other] for other in self.runs[self.places[run] :])
-        if self.trained_weight:
-            remaining = self.weights[run] * rest
-            done = self.trained_weight + self.weights[run] - remaining
-            seconds = (now - self.began) * (remaining + later) / done
-        elif not later and run in self.first:
-            since, step = self.first[run]
-            if progress.step == step:
-                return ""
-            seconds = (now - since) * (progress.steps - progress.step) / (progress.step - step)
-        else:
-            return ""
-        return f", {clock(seconds)} left"
+        done = self.trained_weight + self.weights[run] * share
+        if done and (self.trained_weight or share == 1):
+            left = self.weights[run] * (1 - share) + later
+            self.end = now + (now - self.began) * left / done
+        elif not later and begun and step > begun[1]:
+            self.end = now + (now - begun[0]) * (steps - step) / (step - begun[1])
+
+
+def _compiling(statuses: list[Status]) -> str:
+    """The runs that have compiled for long, as text; empty if there are none."""
+    slow = [s for s in statuses if s.compiling and s.compiling >= SECONDS_BETWEEN_LINES]
+    told = (f"{status.directory.name} for {clock(status.compiling)}" for status in slow)
+    return f" (compiling: {', '.join(told)})" if slow else ""
 
 
 def _doing(progress: Progress) -> str:
@@ -241,15 +278,13 @@ def _ending(outcome: Outcome) -> str:
         return f"failed: {shortened(outcome.error)}"
     summary = outcome.summary
     errors = _errors(summary.train_error, summary.test_error)
-    return errors + (
-        ", done before" if outcome.skipped else f", {sum(summary.seconds.values()):.1f} s"
-    )
+    return errors + (", done before" if outcome.skipped else f", {summary.in_all:.1f} s in all")
 
 
 def _ended(status: Status) -> str:
     if status.state == FAILED:
         return f"failed: {shortened(status.why)}"
-    return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s"
+    return f"{_errors(status.train_error, status.test_error)}, {status.seconds:.1f} s in all"
 
 
 def _errors(train: float | None, test: float | None) -> str:
@@ -286,7 +321,7 @@ class Watch(Screen):
                 self.say(f"{place}/{len(statuses)} {status.directory.name}: {_ended(status)}")
         if not self.is_due():
             return
-        line = self.board.line(statuses)
+        line = self.board.line(statuses) + _compiling(statuses)
         if line != self.last:
             self.say(line)
         self.last = line

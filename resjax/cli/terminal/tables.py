@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.lines import printable
+from resjax.config.text import printable
 
 NARROWEST = 12
 """Least width, in characters, of the first column of a table that has to make room."""
@@ -14,6 +14,18 @@ NARROWEST = 12
 def several(number: int, what: str) -> str:
     """A number with its noun, such as "1 run" and "2 runs"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def clock(seconds: float) -> str:
+    """Formats seconds for reading, such as "2 min 05 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def literal(name: str) -> Text:

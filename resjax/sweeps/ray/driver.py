@@ -20,9 +20,8 @@ from resjax.config import ConfigError, flatten, type_and_message
 from resjax.interruption import deferred
 from resjax.runs import claims, disk, rundir
 from resjax.runs.room import NoRoom
-from resjax.runs.summary import read_summary
+from resjax.runs.summary import Outcome, read_summary
 from resjax.sweeps import local
-from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
 from resjax.sweeps.ray.worker import HostLost, WorkerSettings, check_there, run_there
 

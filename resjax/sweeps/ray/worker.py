@@ -17,9 +17,8 @@ from resjax.config import ConfigError, nested
 from resjax.exits import EXIT_UNFINISHED
 from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
-from resjax.runs.summary import Progress
+from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps import experiment, local
-from resjax.sweeps.local import Outcome
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
 

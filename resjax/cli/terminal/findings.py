@@ -1,0 +1,49 @@
+"""Output about what runs have on disk: their states, and what is damaged."""
+
+import collections
+from pathlib import Path
+
+from rich.console import Console
+
+from resjax.cli.terminal.lines import say, shortened, tell
+from resjax.cli.terminal.tables import several
+from resjax.runs.doctor import Finding
+from resjax.runs.rundir import DONE
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Prints lines about every run, and the number of runs in each state, to stdout."""
+    console = Console(highlight=False, markup=False)
+    for found in findings:
+        step = "" if found.step is None else f" at step {found.step}"
+        age = "" if found.age is None else f", {_ago(found.age)}"
+        count = f"{several(len(found.whole), 'checkpoint')}"
+        say(
+            console,
+            f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
+            style="bold" if found.state != DONE or found.damaged else None,
+        )
+        lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
+        if found.why:
+            why = shortened(found.why.partition("\n")[0])  # a traceback may follow
+            lines.append(why + (f"; {found.advice}" if found.advice else ""))
+        for line in lines:
+            say(console, f"  {line}")
+    states = collections.Counter(found.state for found in findings)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    say(console, f"{several(len(findings), 'run')}: {counts}")
+    if any(found.partial for found in findings):
+        say(console, "what is partial is never read; --repair removes it")
+
+
+def print_removed(paths: list[Path]) -> None:
+    """Prints the paths that a repair has removed, to stderr."""
+    for path in paths:
+        tell(f"removed: {path}")
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"

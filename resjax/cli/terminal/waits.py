@@ -1,0 +1,157 @@
+"""What the process waits for: a spinner in a terminal, a line now and then elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from resjax import waits
+from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.tables import clock
+from resjax.config.text import printable
+from resjax.interruption import cleared_at_the_end
+
+SECONDS_UNTIL_SHOWN = 1.0
+"""Shortest wait that is shown, in seconds."""
+
+SECONDS_BETWEEN_LINES = 15.0
+"""Seconds between two lines about waits where the output is no terminal."""
+
+SECONDS_BETWEEN_LOOKS = 0.25
+
+FRAMES = 8
+"""Drawings of a spinner in a second."""
+
+
+class Shows(Protocol):
+    """A part of the program that prints for a person, and knows how long all will take."""
+
+    console: Console
+
+    def say(self, line: str) -> None: ...
+
+    def left(self) -> str: ...
+
+
+_shows: list[Shows] = []
+"""The parts of the program that print at present, the innermost last."""
+
+
+class WaitLine:
+    """What is waited for at this moment, behind a spinner; nothing where nothing is."""
+
+    def __init__(self) -> None:
+        self.spinner = Spinner("dots")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if line := current_line():
+            self.spinner.update(text=Text(line))
+            yield self.spinner
+
+
+def current_line() -> str:
+    """What is waited for, and for how long, such as "plain-8: compiling train steps, 2 s of 15 s".
+
+    It is the wait that holds up all others, after the name of the first. Empty if nobody waits, or
+    not for long.
+    """
+    now, current = time.monotonic(), waits.current()
+    if not current or now - current[0].since < SECONDS_UNTIL_SHOWN:
+        return ""
+    names = dict.fromkeys((current[0].what, current[-1].what))
+    own, in_all = clock(now - current[-1].since), clock(now - current[0].since)
+    return f"{printable(': '.join(names))}, {own}" + (f" of {in_all}" if own != in_all else "")
+
+
+class Patience:
+    """Shows what the process waits for, from a thread of its own, while a command runs.
+
+    It leaves a terminal to whatever draws there by itself, such as a board of runs.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr, highlight=False, markup=False)
+        self.spinner: Live | None = None
+        self.drawing = threading.Lock()
+        self.told = time.monotonic()
+
+    def look(self) -> None:
+        """Draws or clears the spinner, or prints a line if it is time for one."""
+        line, shows = current_line(), _shows[-1] if _shows else None
+        if not line:
+            self.told = self.told if waits.current() else time.monotonic()
+            self.clear()
+        elif self.console.is_terminal:
+            self._draw()
+        elif time.monotonic() - self.told >= SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            if shows:
+                shows.say(line + shows.left())
+            else:
+                say(self.console, line)
+
+    def _draw(self) -> None:
+        with self.drawing:
+            if not self.spinner and not _shows:
+                self.spinner = Live(
+                    WaitLine(), console=self.console, refresh_per_second=FRAMES, transient=True,
+                    redirect_stdout=False,  # which may be a file
+                )  # fmt: skip
+                self.spinner.start(refresh=True)
+
+    def clear(self) -> None:
+        """Takes the spinner from the terminal."""
+        with self.drawing:
+            if self.spinner:
+                self.spinner.stop()
+            self.spinner = None
+
+
+_patience: list[Patience] = []
+"""The one that shows waits at present, if there is one."""
+
+
+@contextmanager
+def shown_waits() -> Iterator[None]:
+    """Shows what the process waits for in the block, once that has lasted a second."""
+    if sys.stderr is None:  # it was closed
+        yield
+        return
+    patience, ended = Patience(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            patience.look()
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    _patience.append(patience)
+    waits.when_over.append(patience.clear)  # before anything else is printed
+    try:
+        with cleared_at_the_end(patience.clear):
+            yield
+    finally:
+        waits.when_over.remove(patience.clear)
+        _patience.remove(patience)
+        ended.set()
+        watching.join()
+        patience.clear()
+
+
+@contextmanager
+def shown_by(shows: Shows) -> Iterator[None]:
+    """Leaves it to a part of the program to show what is waited for in the block."""
+    _shows.append(shows)
+    for patience in _patience:
+        patience.clear()
+    try:
+        yield
+    finally:
+        _shows.remove(shows)
