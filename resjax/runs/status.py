@@ -173,7 +173,7 @@ def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compiling(progress: Mapping[str, Any]) -> float | None:
     """Seconds since compilation began, which is when the report of it was written."""
-    if progress.get("phase") != "compiling":
+    if progress.get("phase") != "compiling" or "at" not in progress:
         return None
     return max(0.0, time.time() - progress["at"])
 
