@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import styles
 
 SEEN_WITHOUT = {
@@ -47,7 +48,22 @@ def test_every_arm_stands_out_from_the_paper(mode, colors):
 
 
 def test_every_arm_and_depth_has_a_shape_of_its_own():
-    for arms in (styles.MARKERS, styles.PLOTLY_MARKERS, styles.SIGNS):
+    for arms in (styles.MARKERS, styles.SVG_MARKERS, styles.SIGNS):
         assert len(set(arms)) == len(styles.LIGHT) == len(styles.DARK)
-    for depths in (styles.MATPLOTLIB_LINES, styles.PLOTLY_LINES, styles.SVG_LINES):
+    for depths in (styles.MATPLOTLIB_LINES, styles.SVG_LINES):
         assert len(set(depths)) == 6
+
+
+def test_a_shortcut_has_one_colour_whichever_others_are_in_a_table():
+    own = {name: place for name, place in styles.PLACES.items() if name in SHORTCUTS}
+    assert sorted(own.values()) == list(range(len(styles.LIGHT)))
+    assert styles.places(list(own)) == list(own.values())
+    assert styles.places(["dropout", "none"]) == [styles.PLACES["dropout"], 0]
+    assert styles.color("identity") == styles.LIGHT[styles.PLACES["identity"]]
+
+
+def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their_own():
+    found = styles.places(["none", "identity", "identity", "mine", "identity", "theirs"])
+    assert found[:2] == [0, 1]
+    assert len(set(found)) == 6
+    assert max(styles.places(20 * ["identity"])) < len(styles.LIGHT)
