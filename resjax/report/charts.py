@@ -32,7 +32,7 @@ def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) 
 
     The dashes of a line are the place of its depth among the `depths` of the page.
     """
-    places = styles.places([arm.shortcut for arm in arms])
+    places = styles.arm_places([arm.shortcut for arm in arms])
     cells = [
         {
             "arm": number,

@@ -9,7 +9,7 @@ import numpy as np
 
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import curve
-from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, places
+from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, arm_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
 
 
 def _places(arms: Sequence[Arm]) -> list[int]:
-    return places([arm.shortcut for arm in arms])
+    return arm_places([arm.shortcut for arm in arms])
 
 
 def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], color: str) -> None:

@@ -78,7 +78,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
         text=tables.TEXT,
         columns=columns,
-        runs=run_table.rows(report, workdir, columns),
+        runs=run_table.run_rows(report, workdir, columns),
         parallel=len(_axes(columns)) > FEW_AXES,
         bill=known_total(ledgers),
         without_bill=ledgers.count(None),
@@ -125,7 +125,7 @@ def _data(
         "lines": styles.SVG_LINES,
         "markers": styles.SVG_MARKERS,
         "sections": [charts.charts(each, depths, most) for each in arms],
-        "runs": run_table.data(report, depths, charts.points_each(len(report.runs))),
+        "runs": run_table.run_data(report, depths, charts.points_each(len(report.runs))),
         "axes": _axes(columns),
         "shared": run_table.shared(report),
     }
@@ -164,7 +164,7 @@ def _all_shown(content: Any) -> Any:
 
 def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str, Any]:
     table = section.table
-    places = styles.places([arm.shortcut for arm in table.arms])
+    places = styles.arm_places([arm.shortcut for arm in table.arms])
     of_errors, of_differences = tables.captions(table)
     errors = tables.details(table)
     differences = tables.told(

@@ -1,6 +1,7 @@
 """The table of all runs on the page: its columns, and what the page knows of each run."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ class Column:
     kind: str
     values: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def text(self) -> bool:
         """Tells whether its values are words, which are aligned to the left."""
         return self.name in TEXTS or (self.kind == "key" and not all(map(_is_number, self.values)))
@@ -126,7 +127,7 @@ def _answer(run: Run | Missing, measure: str) -> str:
     )
 
 
-def rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
+def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
     """A row for each run: where its directory is, its state, and its values."""
     own = {run.name for run in everything(report) if not (workdir / run.name).is_dir()}
     return [
@@ -140,14 +141,14 @@ def rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[
     ]
 
 
-def data(report: "Report", depths: Sequence[int], most: int) -> list[dict[str, Any]]:
+def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[str, Any]]:
     """Curves of each run, in the order of the rows, with the place of its colour and dashes."""
     places = _places(report)
     return [
         {
             "name": run.name,
             "depth": run.depth,
-            "place": places.get(run.name, styles.places([run.shortcut])[0]),
+            "place": places.get(run.name, styles.arm_places([run.shortcut])[0]),
             "dash": depths.index(run.depth) if run.depth in depths else 0,
             **run_curves(run, most),
         }
@@ -162,7 +163,7 @@ def _places(report: "Report") -> Mapping[str, int]:
     found = {}
     for section in report.sections:
         arms = section.table.arms
-        for arm, place in zip(arms, styles.places([arm.shortcut for arm in arms]), strict=True):
+        for arm, place in zip(arms, styles.arm_places([arm.shortcut for arm in arms]), strict=True):
             found |= {run.name: place for cell in arm.cells for run in cell.runs}
     return found
 

@@ -51,17 +51,17 @@ def color(shortcut: str) -> str:
     >>> color("none"), color("identity")
     ('#d55e00', '#0072b2')
     """
-    return LIGHT[places([shortcut])[0]]
+    return LIGHT[arm_places([shortcut])[0]]
 
 
-def places(shortcuts: Sequence[str]) -> list[int]:
+def arm_places(shortcuts: Sequence[str]) -> list[int]:
     """Places of the arms of a table in the tables of colours and markers, given their shortcuts.
 
     The first arm of a shortcut has the place of that. A further one, and one whose shortcut an
     experiment file defines, takes a place that is left, the last first; they start again when none
     is left.
 
-    >>> places(["none", "identity", "identity", "mine"])
+    >>> arm_places(["none", "identity", "identity", "mine"])
     [0, 1, 8, 7]
     """
     known = {PLACES[shortcut] for shortcut in shortcuts if shortcut in PLACES}

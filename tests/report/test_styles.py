@@ -57,13 +57,13 @@ def test_every_arm_and_depth_has_a_shape_of_its_own():
 def test_a_shortcut_has_one_colour_whichever_others_are_in_a_table():
     own = {name: place for name, place in styles.PLACES.items() if name in SHORTCUTS}
     assert sorted(own.values()) == list(range(len(styles.LIGHT)))
-    assert styles.places(list(own)) == list(own.values())
-    assert styles.places(["dropout", "none"]) == [styles.PLACES["dropout"], 0]
+    assert styles.arm_places(list(own)) == list(own.values())
+    assert styles.arm_places(["dropout", "none"]) == [styles.PLACES["dropout"], 0]
     assert styles.color("identity") == styles.LIGHT[styles.PLACES["identity"]]
 
 
 def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their_own():
-    found = styles.places(["none", "identity", "identity", "mine", "identity", "theirs"])
+    found = styles.arm_places(["none", "identity", "identity", "mine", "identity", "theirs"])
     assert found[:2] == [0, 1]
     assert len(set(found)) == 6
-    assert max(styles.places(20 * ["identity"])) < len(styles.LIGHT)
+    assert max(styles.arm_places(20 * ["identity"])) < len(styles.LIGHT)
