@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resjax.config.text import printable
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import curve
 from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, arm_places
@@ -58,7 +59,7 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     for panel, arm, place in zip(panels, arms, _places(arms), strict=False):
         for cell in arm.cells:
             _draw_curve(panel, cell, measure, depths, LIGHT[place])
-        panel.set_title(arm.name)
+        panel.set_title(_as_text(arm.name))
         panel.set_ylim(-2, 102)
         _finish(panel)
     for place, panel in enumerate(panels):
@@ -102,7 +103,7 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
         panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
         panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         _finish(panel)
-    _legend(figure, [arm.name for arm in arms])
+    _legend(figure, [_as_text(arm.name) for arm in arms])
     return figure
 
 
@@ -113,7 +114,7 @@ def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
         return
     depths, means = [cell.depth for cell, _ in cells], [100 * sample.mean for _, sample in cells]
     color = LIGHT[place]
-    panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=arm.name)
+    panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=_as_text(arm.name))
     ends = [[100 * end for end in s.interval or (s.mean, s.mean)] for _, s in cells]
     lows, highs = zip(*ends, strict=True)
     if len(depths) > 1:
@@ -122,12 +123,17 @@ def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
         panel.vlines(depths, lows, highs, color=color)
 
 
+def _as_text(name: str) -> str:
+    """A name as matplotlib shows it in full: no part of it is taken for a formula."""
+    return printable(name).replace("$", r"\$")
+
+
 def _figure(height: float, title: str | None) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     if title:
-        figure.suptitle(title, fontsize=7, wrap=True)
+        figure.suptitle(_as_text(title), fontsize=7, wrap=True)
     return figure
 
 

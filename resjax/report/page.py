@@ -1,7 +1,6 @@
 """The page of a report: one HTML file that needs no other."""
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.config import flatten
+from resjax.config.text import printable
 from resjax.report import charts, run_table, styles, tables
 from resjax.report.arms import differing_keys
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
@@ -95,18 +95,8 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    r"""Escapes the characters of a text that are not seen, or that turn what follows around.
-
-    >>> print(_shown("a\x1b[2J\u202eb"))
-    a\x1b[2J\u202eb
-    """
-    if type(value) is not str or value.isprintable():
-        return value
-    return "".join(
-        letter if letter.isprintable() or unicodedata.category(letter) == "Zs"
-        else letter.encode("unicode_escape").decode()
-        for letter in value
-    )  # fmt: skip
+    """Makes a text visible; what is marked as HTML, and what is no text, stays as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _axes(columns: Sequence[run_table.Column]) -> list[str]:

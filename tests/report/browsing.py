@@ -12,3 +12,17 @@ ARGUMENTS = (
 
 def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+
+
+def lines(page, chart=".chart.curves"):
+    """Names of the lines that are drawn in the panels of the first chart of a kind."""
+    drawn = page.locator(chart).first.locator(".line:not(.faint)")
+    return drawn.evaluate_all("nodes => nodes.map(node => node.dataset.name)")
+
+
+def drawing(page, chart):
+    return page.locator(chart).first.locator("svg").first.inner_html()
+
+
+def fragment(page):
+    return page.evaluate("decodeURIComponent(location.hash)")

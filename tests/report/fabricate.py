@@ -88,7 +88,9 @@ LEVELS = {
 }
 
 
-def write_grid(workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), epochs=15, **keys):
+def write_grid(
+    workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), epochs=15, suffix="", **keys
+):
     """Runs of every shortcut, depth and seed, with errors and curves that look like real ones."""
     random = np.random.default_rng(0)
     for shortcut in shortcuts:
@@ -97,7 +99,7 @@ def write_grid(workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), ep
             for seed in range(seeds):
                 final = round(1437 * np.clip(level * random.lognormal(0, 0.25), 0, 0.9)) / 1437
                 _write_smooth_run(
-                    workdir, f"{shortcut}-{depth}-seed{seed}", final, epochs, random,
+                    workdir, f"{shortcut}-{depth}-seed{seed}{suffix}", final, epochs, random,
                     model__shortcut=shortcut, model__depth=depth, seed=seed, **keys,
                 )  # fmt: skip
 

@@ -8,11 +8,12 @@ import re
 import shutil
 import sys
 import textwrap
-import unicodedata
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
+
+from resjax.config.text import printable
 
 LONGEST_WORD, LONGEST = 200, 1000
 """Most characters of a word, and of a whole message, in messages that quote an input."""
@@ -45,23 +46,6 @@ def wrapped(line: str, width: int) -> str:
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-
-
-def printable(text: str) -> str:
-    r"""Escapes the characters of a text that cannot be printed, so that it is one line.
-
-    >>> print(printable("[red]\x1b[2J\nüß"))
-    [red]\x1b[2J\nüß
-    """
-    return "".join(letter if _is_printable(letter) else _escaped(letter) for letter in text)
-
-
-def _is_printable(letter: str) -> bool:
-    return letter.isprintable() or unicodedata.category(letter) == "Zs"  # spaces of all scripts
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
 
 
 def shortened(text: str) -> str:

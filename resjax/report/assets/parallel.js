@@ -5,7 +5,7 @@
   const node = document.getElementById("parallel");
   if (!node) return;
   const MOST_VALUES = 12; // values of an axis up to which they stand at equal distances
-  const MARGIN = { top: 40, bottom: 26, side: 70 }, HEIGHT = 300, LEAST = 110; // pixels, also between axes
+  const MARGIN = { top: 48, bottom: 26, side: 70 }, HEIGHT = 300, LEAST = 110; // pixels, also between axes
   const names = [...data.axes, "train_error", "test_error"];
   const axes = names.map((name) => Runs.columns.find((column) => column.filter === name)).filter(Boolean);
   const svg = d3.select(node).append("svg");
@@ -54,7 +54,9 @@
 
   function axis(group, column, scale, x) {
     const own = group.append("g").attr("class", "upright").attr("transform", `translate(${x},0)`);
-    own.append("text").attr("class", "title").attr("y", -20).text(column.filter.split(".").pop().replace(/_/g, " "));
+    const [name, section] = column.filter.replace(/_/g, " ").split(".").reverse();
+    own.append("text").attr("class", "title").attr("y", -14).text(name);
+    own.append("text").attr("class", "section").attr("y", -31).text(section || "");
     own.append("line").attr("y2", HEIGHT);
     for (const [text, y] of scale.marks) {
       own.append("text").attr("class", "mark").attr("x", -6).attr("y", y + 4).text(text.length > 12 ? `${text.slice(0, 11)}…` : text);

@@ -130,7 +130,13 @@ const Runs = (() => {
   }
 
   // Where the page is a file, the sweep is two directories above it.
-  const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`);
+  function quoted(text) {
+    if (/^[\w@%+=:,./-]+$/.test(text)) return text;
+    const unseen = /[\p{C}\p{Zl}\p{Zp}]/gu;
+    if (!text.match(unseen)) return `'${text.replace(/'/g, `'"'"'`)}'`;
+    const escaped = (letter) => `\\U${letter.codePointAt(0).toString(16).padStart(8, "0")}`;
+    return `$'${text.replace(/[\\']/g, "\\$&").replace(unseen, escaped)}'`;
+  }
   const sweep = location.protocol === "file:"
     ? decodeURIComponent(location.pathname).split("/").slice(0, -2).join("/") : data.sweep;
 

@@ -21,7 +21,7 @@ function smoothed(values) {
   });
 }
 
-const number = (value) => d3.format(".3~f")(value) === "0" && value !== 0 ? value.toPrecision(2) : d3.format(".3~f")(value);
+const number = (value) => (measure() === "error" ? value.toFixed(2) : format(value));
 
 // The line of a curve, preceded by a faint one of what it was made smooth from.
 function lineOf(style, epochs, { y, low, high }, seeds) {
