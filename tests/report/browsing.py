@@ -9,6 +9,9 @@ ARGUMENTS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
+PAUSE = 300
+"""Milliseconds until the address has the state."""
+
 
 def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
@@ -25,4 +28,6 @@ def drawing(page, chart):
 
 
 def fragment(page):
+    """The state in the address, a moment after the last change."""
+    page.wait_for_timeout(PAUSE)
     return page.evaluate("decodeURIComponent(location.hash)")

@@ -248,3 +248,16 @@ def test_the_address_holds_the_state_and_going_back_to_it_restores_it(visit):
     page.evaluate("location.hash = '#scale=linear'")
     page.wait_for_function("() => document.querySelector('[data-state=scale]').value === 'linear'")
     assert "plain, 56 layers" in lines(page)
+
+
+def test_many_changes_at_once_are_written_to_the_address_once(visit):
+    page = visit()
+    written = page.evaluate(
+        """() => new Promise(done => {
+          let times = 0;
+          history.replaceState = () => { times += 1; };
+          for (let n = 0; n < 300; n += 1) State.set("smooth", n / 400);
+          setTimeout(() => done(times), 600);
+        })"""
+    )
+    assert written == 1

@@ -9,7 +9,7 @@ import pytest
 from resjax.config.text import printable
 from resjax.report.report import write_report
 from resjax.runs import disk
-from tests.report.browsing import lines
+from tests.report.browsing import PAUSE, lines
 from tests.report.fabricate import fail_run, write_run
 
 pytestmark = pytest.mark.slow
@@ -73,6 +73,7 @@ def test_runs_with_evil_names_are_found_chosen_and_run_again(visit, evil):
             env={"LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         assert f"/{run}/config.json" in said.stdout
+    page.wait_for_timeout(PAUSE)
     state = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('chosen')")
     assert len(json.loads(state)) == len(EVIL)
     again = visit(of=evil, state=page.evaluate("location.hash"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from resjax.cli.main import main
-from resjax.report import arms, figures, page, report, styles, tables
+from resjax.report import arms, figures, report, styles, tables
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
 from resjax.runs import disk
@@ -335,13 +335,6 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
     assert line in (tmp_path / "report" / "index.html").read_text()
     with (tmp_path / "report" / "results.csv").open() as file:
         assert float(next(csv.DictReader(file))["statistics.precise.test_error"]) == 0.15
-
-
-@pytest.mark.parametrize("name", ["page.css", *page.SCRIPTS, "D3"])
-def test_what_a_page_embeds_ends_no_element(name):
-    text = page._d3() if name == "D3" else page._asset(name)
-    assert "</script" not in text
-    assert "</style" not in text
 
 
 def test_a_directory_that_cannot_be_written_to_is_refused_in_a_line(tmp_path, monkeypatch, capsys):

@@ -4,6 +4,8 @@
 document.documentElement.classList.remove("without-js");
 const data = JSON.parse(document.getElementById("data").textContent);
 
+const PAUSE = 250; // milliseconds after the last change until the address has it
+
 const State = (() => {
   const values = new Map(), listeners = [];
 
@@ -15,7 +17,14 @@ const State = (() => {
     for (const [key, value] of new URLSearchParams(text)) values.set(key, value);
   }
 
+  // Some browsers stop a page that writes its address more often.
+  let waits;
   function write() {
+    clearTimeout(waits);
+    waits = setTimeout(writeNow, PAUSE);
+  }
+
+  function writeNow() {
     const text = new URLSearchParams([...values].sort(([a], [b]) => (a < b ? -1 : 1))).toString();
     history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
   }
@@ -26,13 +35,14 @@ const State = (() => {
   }
 
   addEventListener("hashchange", () => {
+    clearTimeout(waits);
     read();
-    write();
+    writeNow();
     listeners.forEach((listener) => listener(null));
     jump();
   });
   addEventListener("load", () => {
-    if (location.hash) write();
+    if (location.hash) writeNow();
     jump();
   });
   read();
