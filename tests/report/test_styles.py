@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.probes.record import Probed
 from resjax.report import styles
+from resjax.report.probes import by_block
 
 SEEN_WITHOUT = {
     # Machado, Oliveira and Fernandes 2009, table 1, severity 1: linear RGB as it is seen.
@@ -67,3 +69,16 @@ def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their
     assert found[:2] == [0, 1]
     assert len(set(found)) == 6
     assert max(styles.arm_places(20 * ["identity"])) < len(styles.LIGHT)
+
+
+def test_probes_draw_a_network_in_the_colour_of_its_shortcut_without_dashes():
+    found = {"gradients": {"norm": np.ones((4, 2)), "share": np.ones(4)}}
+    figure = by_block(Probed("run", "projection", 1, (2, 2), 64, found), "gradients")
+    drawn = [
+        line for panel in figure.axes for line in panel.get_lines() if line.get_label()[0] != "_"
+    ]
+    drawn += figure.axes[1].get_lines()[:1]
+    assert len(drawn) == 3
+    assert {line.get_color() for line in drawn} == {styles.color("projection")}
+    assert {line.get_linestyle() for line in drawn} == {"-"}
+    assert len({line.get_marker() for line in drawn[:2]}) == 2
