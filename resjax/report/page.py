@@ -162,6 +162,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
     )
     seeds = {run.seed for run in table.runs}
     drawn = _drawn_gaps(section.verdicts)
+    of_table = f", table {place}" if place > 1 else ""
     return {
         "id": f"table{place}",
         "title": table.title,
@@ -207,7 +208,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "ledger": tables.ledger_rows(table),
         "figures": [
             (
-                stem.name.replace("_", " "),
+                stem.name.removesuffix(str(place)).replace("_", " ") + of_table,
                 [(kind.upper(), f"figures/{quote(stem.name)}.{kind}") for kind in FORMATS],
             )
             for stem in section.figures

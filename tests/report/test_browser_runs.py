@@ -179,6 +179,8 @@ def test_the_manifest_is_folded_to_what_differs(visit):
     assert not entry.is_visible()
     page.get_by_text("The same in all runs: ").click()
     assert entry.is_visible()
+    assert "manifest=open" in fragment(page)
+    assert visit(state="#manifest=open").get_by_text("fingerprint").is_visible()
 
 
 def test_many_axes_are_drawn_as_parallel_coordinates_that_the_filter_reads(visit, many):

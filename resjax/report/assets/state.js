@@ -61,6 +61,15 @@ const State = (() => {
   };
 })();
 
+for (const part of document.querySelectorAll("details")) {
+  const show = () => { part.open = State.get(part.id) === "open"; };
+  part.addEventListener("toggle", () => {
+    if (part.open !== (State.get(part.id) === "open")) State.set(part.id, part.open ? "open" : "");
+  });
+  State.follow((changed) => { if (changed === null) show(); });
+  show();
+}
+
 // Selects, sliders and fields are bound to the key that they name; their first value is the default.
 for (const control of document.querySelectorAll("[data-state]")) {
   const key = control.dataset.state;
