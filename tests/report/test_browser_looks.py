@@ -115,8 +115,8 @@ def test_a_narrower_window_redraws_the_charts(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_the_page_prints_on_white_paper_with_all_its_charts(visit, tmp_path):
-    page = visit(color_scheme="dark")
+def test_the_page_prints_on_white_paper_with_all_its_charts(visit, many, tmp_path):
+    page = visit(color_scheme="dark", of=many, state=STATE)
     page.emulate_media(media="print", color_scheme="dark")
     paper = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
     assert luminance(paper) > 0.9
@@ -125,6 +125,8 @@ def test_the_page_prints_on_white_paper_with_all_its_charts(visit, tmp_path):
     widths = [chart.bounding_box()["width"] for chart in charts]
     assert widths
     assert max(widths) <= 700
+    page.set_viewport_size({"width": 700, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
     page.pdf(path=tmp_path / "page.pdf", format="A4")
     assert (tmp_path / "page.pdf").stat().st_size > 20_000
     page.evaluate("dispatchEvent(new Event('afterprint'))")

@@ -113,5 +113,6 @@
     if (near && ["filter", "chosen", "scale", null].includes(key)) draw();
   });
   addEventListener("resize", () => { if (near) draw(); });
-  addEventListener("beforeprint", () => draw());
+  addEventListener("beforeprint", draw);
+  addEventListener("afterprint", draw);
 })();
