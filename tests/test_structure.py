@@ -140,3 +140,20 @@ def test_the_way_from_the_command_to_the_loss_is_short(tmp_path):
     assert way[0] == (Path("cli/main.py"), "main")
     assert len(way) + 1 <= 12  # with the loss itself
     assert len({file for file, _ in way}) + 1 <= 8
+
+
+LARGE = 200_000
+"""Bytes of a tracked file from which on there must be a reason for it."""
+
+
+def test_no_tracked_file_is_large_and_no_script_is_minified():
+    """What others wrote comes with the packages that are installed."""
+    root = PACKAGE.parent
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True)
+    tracked = [root / name for name in listed.stdout.decode().split("\0") if name]
+    tracked = [path for path in tracked if path.is_file()]
+    assert PACKAGE / "report/assets/chart.js" in tracked
+    assert [path for path in tracked if path.stat().st_size > LARGE] == []
+    scripts = [path for path in tracked if path.suffix in (".js", ".mjs", ".cjs", ".css")]
+    longest = {path: max(map(len, path.read_text("utf-8").splitlines())) for path in scripts}
+    assert {path: length for path, length in longest.items() if length > 400} == {}

@@ -6,6 +6,7 @@ optimisation, duration, and which evaluation of a run is its answer.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -85,14 +86,19 @@ class Cell:
 
     def sample(self, measure: str) -> stats.Sample | None:
         """The statistics of a measure over seeds; the interval of an error stays within 0 and 1."""
-        values = list(self.by_seed(measure).values())
-        if not values:
-            return None
-        sample = stats.summarise(values)
-        if sample.interval is None or not measure.endswith("_error"):
-            return sample
-        low, high = sample.interval
-        return dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
+        if measure not in self._samples:
+            values = list(self.by_seed(measure).values())
+            sample = stats.summarise(values) if values else None
+            if sample and sample.interval and measure.endswith("_error"):
+                low, high = sample.interval
+                sample = dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
+            self._samples[measure] = sample
+        return self._samples[measure]
+
+    @functools.cached_property
+    def _samples(self) -> dict[str, stats.Sample | None]:
+        """The statistics so far, which tables and figures ask for many times."""
+        return {}
 
     def seconds(self, *of: str) -> float:
         """Mean seconds of its runs; see `Run.seconds`."""

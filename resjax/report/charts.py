@@ -5,45 +5,85 @@ from typing import Any
 
 import numpy as np
 
+from resjax.report import styles
 from resjax.report.arms import Arm, Cell
-from resjax.report.curves import curve
+from resjax.report.curves import MOST_POINTS, Curve, curve, curve_of, unit
+from resjax.report.runs import Run
+
+MEASURES = ("train_error", "test_error", "train_loss", "test_loss")
+
+MOST_NUMBERS = 160_000
+"""Most numbers of all curves of a page, if they keep `FEWEST_POINTS`; more are thinned out."""
+
+FEWEST_POINTS = 20
 
 
-def charts(arms: Sequence[Arm]) -> dict[str, Any]:
-    """Curves of every cell and errors by depth of every arm, in percent."""
-    depths = sorted({cell.depth for arm in arms for cell in arm.cells})
-    curves, points = [], []
-    for place, arm in enumerate(arms):
-        for cell in arm.cells:
-            drawn = {what: _curve(cell, f"{what}_error") for what in ("train", "test")}
-            line = {"arm": place, "depth": cell.depth, "dash": depths.index(cell.depth)}
-            curves.append(line | {"seeds": len(cell.runs)} | drawn)
-        points.append({what: _points(arm, f"{what}_error") for what in ("train", "test")})
-    return {"arms": [arm.name for arm in arms], "depths": depths, "curves": curves,
-            "points": points}  # fmt: skip
+def points_each(curves: int) -> int:
+    """Most points of each of a number of curves, so that a page does not grow with the runs.
+
+    >>> points_each(10), points_each(1000), points_each(100_000)
+    (300, 40, 20)
+    """
+    return min(MOST_POINTS, max(FEWEST_POINTS, MOST_NUMBERS // len(MEASURES) // max(1, curves)))
 
 
-def _curve(cell: Cell, measure: str) -> dict[str, list] | None:
-    found = curve(cell, measure)
-    if found is None:
-        return None
-    drawn = {"x": _numbers(found.epochs), "y": _numbers(found.mean)}
-    if len(cell.runs) > 1:
-        drawn |= {"low": _numbers(found.low), "high": _numbers(found.high)}
+def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) -> dict[str, Any]:
+    """Curves of every cell, and its size, time and errors, which are in percent.
+
+    The dashes of a line are the place of its depth among the `depths` of the page.
+    """
+    places = styles.arm_places([arm.shortcut for arm in arms])
+    cells = [
+        {
+            "arm": number,
+            "depth": cell.depth,
+            "dash": depths.index(cell.depth),
+            "seeds": len(cell.runs),
+            "params": cell.runs[0].summary.params,
+            "multiply_adds": cell.runs[0].summary.multiply_adds,
+            "seconds": float(f"{cell.seconds('train'):.4g}"),
+            "curves": _curves(cell, most),
+            "ends": {what: _end(cell, what) for what in MEASURES},
+        }
+        for number, arm in enumerate(arms)
+        for cell in arm.cells
+    ]
+    named = [{"name": arm.name, "place": p} for arm, p in zip(arms, places, strict=True)]
+    return {"arms": named, "cells": cells}
+
+
+def _curves(cell: Cell, most: int) -> dict[str, Any]:
+    """Epochs, and {"y", "low", "high"} of each measure that was recorded."""
+    found = {what: curve(cell, what, most) for what in MEASURES}
+    drawn = {"epochs": _epochs(found.values())}
+    for what, line in found.items():
+        if line is not None:
+            drawn[what] = {"y": _numbers(line.mean)}
+            if len(cell.runs) > 1:
+                drawn[what] |= {"low": _numbers(line.low), "high": _numbers(line.high)}
     return drawn
 
 
-def _points(arm: Arm, measure: str) -> dict[str, list]:
-    samples = [(cell.depth, cell.sample(measure)) for cell in arm.cells]
-    samples = [(depth, s) for depth, s in samples if s is not None and np.isfinite(s.mean)]
-    ends = [s.interval or (s.mean, s.mean) for _, s in samples]
-    return {
-        "x": [depth for depth, _ in samples],
-        "y": _numbers([100 * s.mean for _, s in samples]),
-        "low": _numbers([100 * low for low, _ in ends]),
-        "high": _numbers([100 * high for _, high in ends]),
-        "n": [s.n for _, s in samples],
-    }
+def run_curves(run: Run, most: int) -> dict[str, Any]:
+    """Epochs, and the values of each measure that a run recorded."""
+    found = {what: curve_of([run], what, most) for what in MEASURES}
+    lines = {what: _numbers(line.mean) for what, line in found.items() if line is not None}
+    return {"epochs": _epochs(found.values())} | lines
+
+
+def _epochs(curves: Iterable[Curve | None]) -> list[float | None]:
+    return next((_numbers(line.epochs) for line in curves if line is not None), [])
+
+
+def _end(cell: Cell, measure: str) -> list[float | None] | None:
+    """Mean of the runs' answers, and both ends of its interval; None if it is not known."""
+    sample = cell.sample(measure)
+    if sample is None or not np.isfinite(sample.mean):
+        return None
+    low, high = sample.interval or (None, None)
+    scale = unit(measure)
+    ends = [] if low is None else _numbers([scale * low, scale * high])
+    return [*_numbers([scale * sample.mean]), *ends]
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:

@@ -1,10 +1,12 @@
-"""Errors of a cell's runs over training, as mean and range over seeds."""
+"""Errors and losses of a cell's runs over training, as mean and range over seeds."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from resjax.report.arms import Cell
+from resjax.report.runs import Run
 
 MOST_POINTS = 300
 """Most points of a curve that is drawn; of longer ones every n-th point and the last are."""
@@ -12,7 +14,7 @@ MOST_POINTS = 300
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Errors in percent against epochs; NaN where one was not finite, or not recorded.
+    """Errors in percent, or losses, against epochs; NaN where one was not finite, or not recorded.
 
     Attributes:
       epochs: `[points]`.
@@ -25,18 +27,28 @@ class Curve:
     high: np.ndarray
 
 
-def curve(cell: Cell, measure: str) -> Curve | None:
-    """The curve of an error such as "train_error"; None if a run recorded none."""
-    lines = [[line for line in run.curve if "epoch" in line] for run in cell.runs]
+def unit(measure: str) -> float:
+    """The factor by which a measure is drawn: errors are fractions, and drawn in percent."""
+    return 100.0 if measure.endswith("_error") else 1.0
+
+
+def curve(cell: Cell, measure: str, most: int = MOST_POINTS) -> Curve | None:
+    """The curve of a measure such as "train_error"; None if a run recorded none."""
+    return curve_of(cell.runs, measure, most)
+
+
+def curve_of(runs: Sequence[Run], measure: str, most: int = MOST_POINTS) -> Curve | None:
+    """The curve of some runs with equal evaluations."""
+    lines = [[line for line in run.curve if "epoch" in line] for run in runs]
     length = min(map(len, lines))
     if not length:
         return None
-    kept = range(0, length, -(-length // MOST_POINTS))
+    kept = range(0, length, -(-length // most))
     places = [*kept, *([length - 1] if kept[-1] != length - 1 else [])]
-    errors = 100 * np.array(
+    values = unit(measure) * np.array(
         [[line[place].get(measure) for place in places] for line in lines], float
     )
     epochs = np.array([lines[0][place]["epoch"] for place in places], float)
-    if np.isnan(errors).all():
+    if np.isnan(values).all():
         return None
-    return Curve(epochs, errors.mean(0), errors.min(0), errors.max(0))
+    return Curve(epochs, values.mean(0), values.min(0), values.max(0))

@@ -10,7 +10,7 @@ import numpy as np
 from resjax.config.text import printable
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import curve
-from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES
+from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, arm_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,16 +49,16 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     """Draws error against epoch, a panel for each arm and a line for each depth.
 
     The comparison is that of He et al. 2015, figure 6: plain nets first. A line is the mean over
-    seeds of the clean error on the whole set; the band spans the seeds.
+    seeds of the clean error on the whole set; the band spans the seeds. The dashes say the depth.
     """
     depths = sorted({cell.depth for arm in arms for cell in arm.cells})
     columns = min(2, len(arms))
     rows = -(-len(arms) // columns)
     figure = _figure(0.55 + 1.35 * rows, title)
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel, arm in zip(panels, arms, strict=False):
+    for panel, arm, place in zip(panels, arms, _places(arms), strict=False):
         for cell in arm.cells:
-            _draw_curve(panel, cell, measure, depths)
+            _draw_curve(panel, cell, measure, depths, LIGHT[place])
         panel.set_title(_as_text(arm.name))
         panel.set_ylim(-2, 102)
         _finish(panel)
@@ -70,33 +70,33 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
             panel.tick_params(labelbottom=True)
             panel.set_xlabel("epoch")
     figure.supylabel(NAMES[measure], fontsize=7)
-    _legend(figure, [f"{depth} layers" for depth in depths])
+    _legend(figure, [f"{depth} layers" for depth in depths], color="0.3")
     return figure
 
 
-def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int]) -> None:
-    from matplotlib import colormaps
+def _places(arms: Sequence[Arm]) -> list[int]:
+    return arm_places([arm.shortcut for arm in arms])
 
+
+def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], color: str) -> None:
     found = curve(cell, measure)
     if found is None:
         return
-    place = depths.index(cell.depth)
-    color = colormaps["viridis"](0.85 - 0.85 * place / max(1, len(depths) - 1))
-    line = MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)]
+    line = MATPLOTLIB_LINES[depths.index(cell.depth) % len(MATPLOTLIB_LINES)]
     panel.plot(found.epochs, found.mean, color=color, ls=line, label=f"{cell.depth} layers")
     if len(cell.runs) > 1:
-        panel.fill_between(found.epochs, found.low, found.high, color=color, alpha=0.2, lw=0)
+        panel.fill_between(found.epochs, found.low, found.high, color=color, alpha=0.15, lw=0)
 
 
 @_in_style
 def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
     """Draws training and test error against depth, a line for each arm.
 
-    Points are means over seeds, bars their 95 % intervals.
+    Points are means over seeds, bands their 95 % intervals: a bar where there is one depth.
     """
     figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
     for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
-        for place, arm in enumerate(arms):
+        for place, arm in zip(_places(arms), arms, strict=True):
             _draw_arm(panel, arm, measure, place)
         panel.set_ylabel(NAMES[measure])
         panel.set_xlabel("layers")
@@ -112,19 +112,15 @@ def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
     cells = [(cell, s) for cell, s in cells if s is not None and np.isfinite(s.mean)]
     if not cells:
         return
-    means = [100 * sample.mean for _, sample in cells]
-    ends = np.array([[100 * e for e in s.interval or (s.mean, s.mean)] for _, s in cells]).T
-    panel.errorbar(
-        [cell.depth for cell, _ in cells],
-        means,
-        yerr=np.abs(ends - means),
-        color=LIGHT[place % len(LIGHT)],
-        ls=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
-        marker=MARKERS[place % len(MARKERS)],
-        ms=3,
-        capsize=2,
-        label=_as_text(arm.name),
-    )
+    depths, means = [cell.depth for cell, _ in cells], [100 * sample.mean for _, sample in cells]
+    color = LIGHT[place]
+    panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=_as_text(arm.name))
+    ends = [[100 * end for end in s.interval or (s.mean, s.mean)] for _, s in cells]
+    lows, highs = zip(*ends, strict=True)
+    if len(depths) > 1:
+        panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
+    else:
+        panel.vlines(depths, lows, highs, color=color)
 
 
 def _as_text(name: str) -> str:
@@ -146,15 +142,18 @@ def _finish(panel: "Axes") -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: "Figure", names: Sequence[str]) -> None:
-    """Draws one legend below all panels, without names that no panel has."""
+def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) -> None:
+    """Draws one legend below all panels, without names that no panel has.
+
+    With a colour all its lines have that: those of the panels differ, and it tells their dashes.
+    """
     handles = {}
     for panel in figure.axes:
         found, labels = panel.get_legend_handles_labels()
         handles |= dict(zip(labels, found, strict=True))
     names = [name for name in names if name in handles]
     if names:
-        figure.legend(
+        drawn = figure.legend(
             [handles[name] for name in names],
             names,
             loc="outside lower center",
@@ -162,6 +161,8 @@ def _legend(figure: "Figure", names: Sequence[str]) -> None:
             frameon=False,
             handlelength=2.8,
         )
+        for line in drawn.get_lines() if color else ():
+            line.set_color(color)
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:
@@ -170,7 +171,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    figure.draw_without_rendering()  # lays it out, once for all formats
+    figure.get_layout_engine().execute(figure)  # once for all formats
     figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
         for path in paths:

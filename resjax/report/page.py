@@ -4,17 +4,18 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.config import flatten
-from resjax.report import styles, tables
-from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
-from resjax.report.charts import charts
+from resjax.config.text import printable
+from resjax.report import charts, run_table, styles, tables
+from resjax.report.arms import differing_keys
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
-from resjax.report.rounding import number
-from resjax.report.runs import Missing, Run
+from resjax.report.figures import FORMATS
+from resjax.report.runs import Run
 from resjax.runs.ledger import DEFINITION, known_total
 from resjax.runs.rundir import DONE, FAILED, UNFINISHED
 
@@ -24,9 +25,19 @@ if TYPE_CHECKING:
 SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
 """Signs beside a verdict, so that it is told by more than its colour."""
 
-RUNS = ("run", "state", "table", "network", "depth", "seed", "train error %",
-        "test error %", "time (s)", *tables.LEDGER[2:], "settings", "why")  # fmt: skip
-"""Columns of the table of runs; some are left out where they say nothing."""
+SCRIPTS = (
+    "state.js",
+    "picture.js",
+    "chart.js",
+    "sections.js",
+    "tables.js",
+    "runs.js",
+    "parallel.js",
+)
+"""Scripts of the page, in the order in which they build upon each other."""
+
+FEW_AXES = 3
+"""Most axes of a sweep that its charts show; of more there are parallel coordinates."""
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
 """Entries of a manifest that differ from run to run by nature."""
@@ -50,48 +61,70 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=_shown,
+    )  # fmt: skip
     ledgers = [run.ledger for run in (*report.runs, *report.missing)]
-    bill = known_total(ledgers)
-    needed = {
-        "table": len(report.sections) > 1,
-        "why": any(run.reason for run in report.missing),
-        "settings": bool(_settings(report)),
-        "interruptions": bool(bill.interruptions),
-        "lost (s)": bool(bill.interruptions),
-    }
-    header = [name for name in RUNS if needed.get(name, True)]
     counts = Counter({DONE: len(report.runs), FAILED: 0, UNFINISHED: 0})
     counts.update(run.state for run in report.missing)
+    columns = run_table.columns(report)
+    manifest = _manifest(report.runs)
+    depths = sorted({run.depth for run in report.runs})
     return environment.from_string(_asset("page.html.j2")).render(
         name=workdir.resolve().name,
         digest=digest,
         counts=counts,
         seconds=_duration(sum(run.seconds() for run in report.runs)),
-        sections=[_section(section, n) for n, section in enumerate(report.sections, start=1)],
+        sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
         text=tables.TEXT,
-        runs_header=header,
-        runs=_run_rows(report, workdir, header),
-        bill=dict(zip(tables.LEDGER[2:], tables.costs(bill), strict=True)),
+        columns=columns,
+        runs=run_table.run_rows(report, workdir, columns),
+        parallel=len(_axes(columns)) > FEW_AXES,
+        bill=known_total(ledgers),
         without_bill=ledgers.count(None),
         cost_note=DEFINITION,
         recipe=_recipe(report.runs),
-        manifest=_manifest(report.runs),
+        differing={key: values for key, values in manifest.items() if len(values) > 1},
+        same={key: values[0] for key, values in manifest.items() if len(values) == 1},
         style=_asset("page.css"),
         papers={"light": _paper("light", styles.LIGHT), "dark": _paper("dark", styles.DARK)},
-        script=_asset("page.js"),
-        plotly=_asset("plotly-basic.min.js"),
-        data=_embedded(
-            {
-                "light": styles.LIGHT,
-                "dark": styles.DARK,
-                "lines": styles.PLOTLY_LINES,
-                "markers": styles.PLOTLY_MARKERS,
-                "sections": [charts(section.table.arms) for section in report.sections],
-            }
-        ),
+        d3=_d3(),
+        scripts=[_asset(name) for name in SCRIPTS],
+        data=_embedded(_data(report, columns, depths) | {"sweep": workdir.resolve().name}),
     )
+
+
+def _shown(value: Any) -> Any:
+    """Makes a text visible; what is marked as HTML, and what is no text, stays as it is."""
+    return printable(value) if type(value) is str else value
+
+
+def _axes(columns: Sequence[run_table.Column]) -> list[str]:
+    """Keys in which the runs of a sweep differ."""
+    return [c.filter for c in columns if c.kind == "key" and len(set(c.values) - {"-"}) > 1]
+
+
+def _data(
+    report: "Report", columns: Sequence[run_table.Column], depths: Sequence[int]
+) -> dict[str, Any]:
+    """All that the scripts of the page draw from."""
+    arms = [section.table.arms for section in report.sections]
+    cells = sum(len(section.table.cells) for section in report.sections)
+    most = charts.points_each(cells)
+    return {
+        "lines": styles.SVG_LINES,
+        "markers": styles.SVG_MARKERS,
+        "sections": [charts.charts(each, depths, most) for each in arms],
+        "runs": run_table.run_data(report, depths, charts.points_each(len(report.runs))),
+        "axes": _axes(columns),
+        "shared": run_table.shared(report),
+    }
+
+
+def _d3() -> str:
+    """The script of D3, which the package mpld3 carries; it is found without importing that."""
+    place = Path(find_spec("mpld3").origin).parent
+    return (place / "js" / "d3.v5.min.js").read_text(encoding="utf-8")
 
 
 def _asset(name: str) -> str:
@@ -106,13 +139,22 @@ def _paper(mode: str, colors: Sequence[str]) -> str:
 
 def _embedded(content: Any) -> str:
     """Formats JSON so that it can stand inside a script element."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_all_shown(content), separators=(",", ":"), allow_nan=False)
     return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
 
 
-def _section(section: "Section", place: int) -> dict[str, Any]:
+def _all_shown(content: Any) -> Any:
+    """The content with all texts as `_shown` gives them; lists of numbers stay as they are."""
+    if isinstance(content, dict):
+        return {_shown(key): _all_shown(value) for key, value in content.items()}
+    if isinstance(content, list) and content and isinstance(content[0], dict | list | str):
+        return [_all_shown(each) for each in content]
+    return _shown(content)
+
+
+def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str, Any]:
     table = section.table
-    depths = sorted({cell.depth for cell in table.cells})
+    places = styles.arm_places([arm.shortcut for arm in table.arms])
     of_errors, of_differences = tables.captions(table)
     errors = tables.details(table)
     differences = tables.told(
@@ -120,6 +162,7 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
     )
     seeds = {run.seed for run in table.runs}
     drawn = _drawn_gaps(section.verdicts)
+    of_table = f", table {place}" if place > 1 else ""
     return {
         "id": f"table{place}",
         "title": table.title,
@@ -141,13 +184,15 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
         "arms": [
             {
                 "name": arm.name,
-                "place": place % len(styles.LIGHT),
-                "sign": styles.SIGNS[place % len(styles.SIGNS)],
-                "depths": [cell.depth for cell in arm.cells],
+                "place": place,
+                "sign": styles.SIGNS[place],
+                "depths": [
+                    (cell.depth, styles.SVG_LINES[depths.index(cell.depth) % len(styles.SVG_LINES)])
+                    for cell in arm.cells
+                ],
             }
-            for place, arm in enumerate(table.arms)
+            for place, arm in zip(places, table.arms, strict=True)
         ],
-        "lines": {d: styles.SVG_LINES[n % len(styles.SVG_LINES)] for n, d in enumerate(depths)},
         "details_header": errors[0],
         "details": errors[1],
         "details_caption": of_errors,
@@ -161,7 +206,13 @@ def _section(section: "Section", place: int) -> dict[str, Any]:
         "costs": tables.cost_rows(table.cells),
         "ledger_header": tables.LEDGER,
         "ledger": tables.ledger_rows(table),
-        "figures": [f"figures/{quote(stem.name)}" for stem in section.figures],
+        "figures": [
+            (
+                stem.name.removesuffix(str(place)).replace("_", " ") + of_table,
+                [(kind.upper(), f"figures/{quote(stem.name)}.{kind}") for kind in FORMATS],
+            )
+            for stem in section.figures
+        ],
     }
 
 
@@ -190,54 +241,7 @@ def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
     ]
 
 
-# ------------------------------------------------------------------------------ runs and what ran
-
-
-def _settings(report: "Report") -> list[str]:
-    """Keys in which runs differ, without those that have a column."""
-    differing = differing_keys([run.keys for run in (*report.missing, *report.runs) if run.config])
-    return [key for key in differing if key not in ("model.depth", "model.shortcut", "seed")]
-
-
-def _run_rows(report: "Report", workdir: Path, header: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each run, failed and unfinished ones first."""
-    everything: list[Run | Missing] = [*report.missing, *report.runs]
-    differing = _settings(report)
-    places = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
-    rows = []
-    for run in everything:
-        done = isinstance(run, Run)
-        errors = ("-", "-", "-")
-        if done:
-            found = (value_of(run, f"{split}_error") for split in ("train", "test"))
-            seconds = f"{run.seconds(*tables.TIMED):,.1f}"
-            errors = (*(number(100 * value, 2) for value in found), seconds)
-        settings = [f"{k}={run.config[k]}" for k in differing if k in run.keys]
-        values = {
-            "run": run.name,
-            "state": DONE if done else run.state,
-            "why": (not done and run.reason) or "-",
-            **dict.fromkeys(("table", "network", "depth", "seed"), "-"),
-            **dict(zip(RUNS[6:9], errors, strict=True)),
-            **dict(zip(tables.LEDGER[2:], tables.costs(run.ledger), strict=True)),
-            "settings": ", ".join(settings) or "-",
-        }
-        if run.config:
-            values |= {
-                "table": places.get(as_text(protocol(run)), "-"),
-                "network": label(run.config["model.shortcut"]),
-                "depth": str(run.config["model.depth"]),
-                "seed": str(run.config["seed"]),
-            }
-        own = not (workdir / run.name).is_dir()  # a run that holds its report itself
-        rows.append(
-            {
-                "link": "../" if own else f"../{quote(run.name)}/",
-                "values": [values[name] for name in header],
-                "state": values["state"],
-            }
-        )
-    return rows
+# ------------------------------------------------------------------------------------- what ran
 
 
 def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -247,22 +251,22 @@ def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [(key, str(runs[0].config[key])) for key in sorted(same)]
 
 
-def _manifest(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Entries of the manifests, each with every value that it has and how often."""
+def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Entries of the manifests, each with all values that it has, and how often if they differ."""
     counted: dict[str, dict[str, int]] = {}
     for run in runs:
         kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}
         for key, value in flatten(kept).items():
             values = counted.setdefault(key, {})
             values[str(value)] = values.get(str(value), 0) + 1
-    return [
-        (
-            key,
-            [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"
-             for value, n in values.items()],
-        )
+    for values in counted.values():
+        if without := len(runs) - sum(values.values()):
+            values["not recorded"] = without
+    return {
+        key: [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"
+              for value, n in values.items()]
         for key, values in counted.items()
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def _duration(seconds: float) -> str:

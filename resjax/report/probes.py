@@ -9,7 +9,7 @@ from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.report.arms import label
 from resjax.report.figures import save
-from resjax.report.styles import LIGHT, MATPLOTLIB_LINES
+from resjax.report.styles import MARKERS, color
 from resjax.runs import disk, rundir
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WIDE_RANGE = 30
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
+
+MOST_MARKERS = 40
+"""Most markers on a line."""
 
 CONTOURS, SMALLEST_LOSS = 15, 1e-8
 
@@ -46,16 +49,17 @@ def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
 def by_block(probed: Probed, name: str) -> "Figure":
     """Draws a panel for each array against the number of the block; grey lines divide the stages.
 
-    Where a probe changes blocks, a dotted line is the network as it is.
+    Lines have the colour of the shortcut; those of the layers of a block fade, with own markers.
+    Where a probe changes blocks, a grey line is the network as it is.
     """
     arrays = arrays_by_block(probed, name)
     figure, panels = _panels(probed, name, len(arrays))
     for panel, (quantity, array) in zip(panels, arrays.items(), strict=True):
-        _draw(panel, np.asarray(array), probed.stages)
+        _draw(panel, np.asarray(array), probed.stages, color(probed.shortcut))
         panel.set_title(quantity.replace("_", " "))
         if "whole" in probed.found[name]:
             whole = float(probed.found[name]["whole"])
-            panel.axhline(whole, color="0.4", linestyle=":", label="the network as it is")
+            panel.axhline(whole, color="0.4", linewidth=0.8, label="the network as it is")
             panel.legend(frameon=False, fontsize="small")
     panels[0].set_ylabel(PROBES[name].quantity)
     return figure
@@ -87,16 +91,18 @@ def _panels(probed: Probed, name: str, number: int) -> tuple["Figure", list["Axe
     return figure, list(figure.subplots(1, number, squeeze=False)[0])
 
 
-def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...]) -> None:
+def _draw(panel: "Axes", array: np.ndarray, stages: tuple[int, ...], line_color: str) -> None:
     columns = array.reshape(len(array), -1).T
     for place, values in enumerate(columns):
         panel.plot(
             np.arange(1, len(values) + 1),
             values,
-            color=LIGHT[place % len(LIGHT)],
-            linestyle=MATPLOTLIB_LINES[place % len(MATPLOTLIB_LINES)],
+            color=line_color,
             linewidth=1.8,
-            marker="." if len(values) < 40 else None,
+            alpha=1 - 0.6 * place / len(columns),
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=3,
+            markevery=-(-len(values) // MOST_MARKERS),
             label=f"{place + 1}" if len(columns) > 1 else None,
         )
     for end in np.cumsum(stages)[:-1]:

@@ -13,20 +13,31 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from resjax.config import ConfigError, flatten, type_and_message, use_own_values
+from resjax.config import (
+    ConfigError,
+    default_config,
+    flatten,
+    type_and_message,
+    use_own_values,
+)
 from resjax.config.keys import KEYS
 from resjax.config.paths import experiment_file
 from resjax.config.tables import adding
+from resjax.runs import rundir
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     """Loads the module and the config of `FILE` or `FILE:ARG`; ARG is handed to `get_config`.
+
+    The `config.json` of a run is an experiment, too: that of this one run.
 
     Raises:
       ConfigError: if there is no such file, it cannot be imported, has no `get_config`, its
         `get_config` refuses ARG, or it gives a name in a table another meaning.
     """
     filename, arg = experiment_file(reference)
+    if filename.name == RECORDED:
+        return ModuleType(filename.parent.name), _recorded_config(filename.parent)
     module = load_module(filename)
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
@@ -45,6 +56,16 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         config = ConfigDict(config)
     use_own_values(config)
     return module, config
+
+
+RECORDED = "config.json"
+
+
+def _recorded_config(directory: Path) -> ConfigDict:
+    rundir.refuse_no_run(directory)
+    config = default_config()
+    config.update_from_flattened_dict(rundir.read_config(directory))
+    return config
 
 
 def load_module(path: Path) -> ModuleType:

@@ -39,11 +39,14 @@ def begin_run(workdir, name, **keys):
     return directory
 
 
-def end_run(directory, content):
-    """Its result, whose seconds are all that it has spent."""
+def end_run(directory, content, seal=False):
+    """Its result, whose seconds are all that it has spent; `seal` adds the digest of its curve."""
     seconds = content["seconds"]
     note(directory, "done", sum(seconds.values()), **seconds)
-    disk.write_json(directory / "result.json", content)
+    if seal:
+        rundir.write_result(directory, content)
+    else:
+        disk.write_json(directory / "result.json", content)
 
 
 def note(directory, event, counted, **more):
@@ -85,7 +88,9 @@ LEVELS = {
 }
 
 
-def write_grid(workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), epochs=15, **keys):
+def write_grid(
+    workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), epochs=15, suffix="", **keys
+):
     """Runs of every shortcut, depth and seed, with errors and curves that look like real ones."""
     random = np.random.default_rng(0)
     for shortcut in shortcuts:
@@ -94,7 +99,7 @@ def write_grid(workdir, seeds=3, depths=(8, 20, 56), shortcuts=tuple(LEVELS), ep
             for seed in range(seeds):
                 final = round(1437 * np.clip(level * random.lognormal(0, 0.25), 0, 0.9)) / 1437
                 _write_smooth_run(
-                    workdir, f"{shortcut}-{depth}-seed{seed}", final, epochs, random,
+                    workdir, f"{shortcut}-{depth}-seed{seed}{suffix}", final, epochs, random,
                     model__shortcut=shortcut, model__depth=depth, seed=seed, **keys,
                 )  # fmt: skip
 
@@ -107,13 +112,16 @@ def _write_smooth_run(workdir, name, final, epochs, random, **keys):
         error = min(0.9, final + (0.9 - final) * left * (epoch < epochs))
         test = min(0.9, error + 0.025 + 0.004 * random.standard_normal())
         line = {"step": 23 * epoch, "epoch": epoch, "train_error": error, "test_error": test}
-        disk.append_line(directory / "metrics.jsonl", line)
+        losses = {"train_loss": 0.002 + 2.7 * error, "test_loss": 0.05 + 3 * test}
+        disk.append_line(directory / "metrics.jsonl", line | losses)
     depth = keys["model__depth"]
     end_run(
         directory,
         result(final) | {
             "train_loss": 0.002 + 2.7 * final, "test_error": round(360 * test) / 360,
             "params": 19074 + 4000 * (depth - 8), "multiply_adds": 300_000 * depth,
+            "test_loss": 0.05 + 3 * test,
             "seconds": {"compile": 2.0, "train": 0.25 * depth, "eval": 0.04 * depth},
         },
+        seal=True,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from resjax.cli.main import main
-from resjax.report import arms, figures, page, report, tables
+from resjax.report import arms, figures, report, styles, tables
 from resjax.report.formats import records
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
@@ -22,7 +22,7 @@ from resjax.runs import disk
 from resjax.runs.ledger import TIMES
 from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
 
-VOID = {"meta", "link", "br", "line", "circle"}
+VOID = {"meta", "link", "br", "line", "circle", "input"}
 
 
 class Strict(HTMLParser):
@@ -124,20 +124,21 @@ def test_only_the_largest_of_very_many_tables_have_figures(tmp_path, monkeypatch
     written = write_report(tmp_path)
     assert [len(section.figures) for section in written.sections] == [3, 0]
     page, _ = page_of(written)
-    assert "Files for a paper are drawn of the largest tables only." in page
+    assert "Figures are drawn of the largest tables only." in page
 
 
 def test_the_data_of_the_charts_are_means_and_ranges_over_seeds(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.4], ("identity", 8): [0.2]})
     page, _ = page_of(write_report(tmp_path))
     (section,) = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["sections"]
-    plain, identity = section["curves"]
-    assert plain["train"]["x"] == [1, 2, 3]
-    assert (plain["train"]["y"][-1], plain["train"]["low"][-1]) == (25, 10)
-    assert plain["train"]["high"][-1] == 40
-    assert "low" not in identity["train"]
-    assert section["points"][0]["test"]["y"] == [26]
-    assert section["points"][0]["test"]["n"] == [2]
+    plain, identity = section["cells"]
+    assert plain["curves"]["epochs"] == [1, 2, 3]
+    train = plain["curves"]["train_error"]
+    assert (train["y"][-1], train["low"][-1], train["high"][-1]) == (25, 10, 40)
+    assert "low" not in identity["curves"]["train_error"]
+    assert (plain["seeds"], plain["ends"]["test_error"][0]) == (2, 26)
+    assert plain["ends"]["train_loss"][0] == 0.5  # twice the error, which is in percent
+    assert (plain["params"], plain["multiply_adds"], plain["seconds"]) == (1000, 10, 2)
 
 
 def test_names_with_html_in_them_are_escaped(tmp_path):
@@ -292,6 +293,8 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
         assert [line.get_label() for line in panel.get_lines()] == ["8 layers", "20 layers"]
         assert len({line.get_linestyle() for line in panel.get_lines()}) == 2
         np.testing.assert_allclose(panel.get_lines()[0].get_ydata()[-1], 20)
+    colors = [{line.get_color() for line in panel.get_lines()} for panel in panels]
+    assert colors == [{styles.color(kind)} for kind in SHORTCUTS]
     for path in figures.save(figure, tmp_path / "figure"):
         assert path.stat().st_size > 1000
     ET.parse(tmp_path / "figure.svg")
@@ -302,11 +305,23 @@ def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
     (table,) = arms.tables(*read_runs(tmp_path))
     panel, _ = figures.error_by_depth(table.arms).axes
-    (line, _, (bars,)) = panel.containers[0]
+    (line,), (band,) = panel.get_lines(), panel.collections
     np.testing.assert_allclose(line.get_ydata().astype(float), [20, 50])
-    ends = [[y for _, y in segment] for segment in bars.get_segments()]
-    expected = [[100 * e for e in cell.sample("train_error").interval] for cell in table.cells]
-    np.testing.assert_allclose(ends, expected)
+    corners = band.get_paths()[0].vertices
+    for cell in table.cells:
+        ends = sorted({round(y, 9) for x, y in corners if x == cell.depth})
+        expected = [100 * end for end in cell.sample("train_error").interval]
+        np.testing.assert_allclose(ends, expected)
+
+
+def test_one_depth_has_its_interval_as_a_bar(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2]})
+    (table,) = arms.tables(*read_runs(tmp_path))
+    (bar,) = figures.error_by_depth(table.arms).axes[0].collections
+    ((_, low), (_, high)), = bar.get_segments()  # fmt: skip
+    np.testing.assert_allclose(
+        (low, high), [100 * end for end in table.cells[0].sample("train_error").interval]
+    )
 
 
 def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compared_them(tmp_path):
@@ -327,13 +342,6 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
     assert line in (tmp_path / "report" / "index.html").read_text()
     with (tmp_path / "report" / "results.csv").open() as file:
         assert float(next(csv.DictReader(file))["statistics.precise.test_error"]) == 0.15
-
-
-@pytest.mark.parametrize("name", ["page.css", "page.js", "plotly-basic.min.js"])
-def test_what_a_page_embeds_ends_no_element(name):
-    text = page._asset(name)
-    assert "</script" not in text
-    assert "</style" not in text
 
 
 def test_a_directory_that_cannot_be_written_to_is_refused_in_a_line(tmp_path, monkeypatch, capsys):

@@ -107,8 +107,8 @@ def test_metrics_that_are_not_finite_are_shown_and_leave_no_verdict(tmp_path):
     page = (report.directory / "index.html").read_text()
     data = re.search(r'id="data">(.*?)</script>', page)[1]
     (train, test), _ = (
-        [line["train"]["y"], line["test"]["y"]]
-        for line in json.loads(data)["sections"][0]["curves"]
+        [line["curves"]["train_error"]["y"], line["curves"]["test_error"]["y"]]
+        for line in json.loads(data)["sections"][0]["cells"]
     )
     assert (train[-1], test[-1]) == (10, None)
 

@@ -3,7 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
+from resjax.models.shortcuts import SHORTCUTS
+from resjax.probes.record import Probed
 from resjax.report import styles
+from resjax.report.probes import by_block
 
 SEEN_WITHOUT = {
     # Machado, Oliveira and Fernandes 2009, table 1, severity 1: linear RGB as it is seen.
@@ -47,7 +50,35 @@ def test_every_arm_stands_out_from_the_paper(mode, colors):
 
 
 def test_every_arm_and_depth_has_a_shape_of_its_own():
-    for arms in (styles.MARKERS, styles.PLOTLY_MARKERS, styles.SIGNS):
+    for arms in (styles.MARKERS, styles.SVG_MARKERS, styles.SIGNS):
         assert len(set(arms)) == len(styles.LIGHT) == len(styles.DARK)
-    for depths in (styles.MATPLOTLIB_LINES, styles.PLOTLY_LINES, styles.SVG_LINES):
+    for depths in (styles.MATPLOTLIB_LINES, styles.SVG_LINES):
         assert len(set(depths)) == 6
+
+
+def test_a_shortcut_has_one_colour_whichever_others_are_in_a_table():
+    own = {name: place for name, place in styles.PLACES.items() if name in SHORTCUTS}
+    assert sorted(own.values()) == list(range(len(styles.LIGHT)))
+    assert styles.arm_places(list(own)) == list(own.values())
+    assert styles.arm_places(["dropout", "none"]) == [styles.PLACES["dropout"], 0]
+    assert styles.color("identity") == styles.LIGHT[styles.PLACES["identity"]]
+
+
+def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their_own():
+    found = styles.arm_places(["none", "identity", "identity", "mine", "identity", "theirs"])
+    assert found[:2] == [0, 1]
+    assert len(set(found)) == 6
+    assert max(styles.arm_places(20 * ["identity"])) < len(styles.LIGHT)
+
+
+def test_probes_draw_a_network_in_the_colour_of_its_shortcut_without_dashes():
+    found = {"gradients": {"norm": np.ones((4, 2)), "share": np.ones(4)}}
+    figure = by_block(Probed("run", "projection", 1, (2, 2), 64, found), "gradients")
+    drawn = [
+        line for panel in figure.axes for line in panel.get_lines() if line.get_label()[0] != "_"
+    ]
+    drawn += figure.axes[1].get_lines()[:1]
+    assert len(drawn) == 3
+    assert {line.get_color() for line in drawn} == {styles.color("projection")}
+    assert {line.get_linestyle() for line in drawn} == {"-"}
+    assert len({line.get_marker() for line in drawn[:2]}) == 2

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from resjax.cli.commands.experiment import read_experiment
-from resjax.config import flatten
+from resjax.config import ConfigError, flatten
+from resjax.config.naming import deciding_keys
+from resjax.runs import rundir
 from resjax.sweeps import experiment, grid
 from resjax.training.plan import make_plan
 
@@ -83,3 +85,22 @@ def test_an_experiment_file_gives_the_directory_of_its_runs_a_plain_name(tmp_pat
     for file, name in (("mine.py", "mine"), ("my mine.py", "my mine"), ("...py", "_")):
         (tmp_path / file).write_text("from resjax.config import default_config as get_config\n")
         assert read_experiment([f"--config={tmp_path / file}"])[0] == name
+
+
+def test_the_config_of_a_run_is_an_experiment_of_that_one_run(tmp_path):
+    config = runs_of("identity_mappings.py:digits")[-1]
+    config.train.duration = "3 epochs"
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    rundir.begin_run(directory, config)
+    words = [f"--config={directory / 'config.json'}", "--config.seed=7"]
+    _, module, read, overridden = read_experiment(words)
+    assert overridden == ["seed"]
+    assert deciding_keys(read) == deciding_keys(config) | {"seed": 7}
+    assert type(read.optim.milestones) is type(config.optim.milestones)
+    assert grid.axes_of(module, read) == {}
+
+
+def test_a_config_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no run in"):
+        read_experiment([f"--config={tmp_path / 'config.json'}"])

@@ -1,0 +1,175 @@
+"""The table of all runs on the page: its columns, and what the page knows of each run."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from resjax.report import styles
+from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
+from resjax.report.charts import run_curves
+from resjax.report.rounding import number
+from resjax.report.runs import Missing, Run
+from resjax.runs.rundir import DONE
+
+if TYPE_CHECKING:
+    from resjax.report.report import Report
+
+KEYS = {"model.shortcut": "network", "model.depth": "depth", "seed": "seed"}
+"""Keys that every table has, with the names of their columns."""
+
+TEXTS = ("run", "state", "why", "network")
+"""Columns of words; one of a key is aligned by its values."""
+
+PHASES = {"compile (s)": "compile", "train (s)": "train", "eval (s)": "eval"}
+
+DECIMALS_OF_A_LOSS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+      name: what stands above it.
+      filter: the name by which a filter knows it, such as "depth" or "train_error".
+      kind: "key" if it is a key of the config, "result" if it is of the outcome, else "".
+      values: a text for each run; "-" where there is none.
+    """
+
+    name: str
+    filter: str
+    kind: str
+    values: tuple[str, ...]
+
+    @functools.cached_property
+    def text(self) -> bool:
+        """Tells whether its values are words, which are aligned to the left."""
+        return self.name in TEXTS or (self.kind == "key" and not all(map(_is_number, self.values)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return text == "-"
+    return True
+
+
+def everything(report: "Report") -> list[Run | Missing]:
+    """All runs in the order of the table: failed and unfinished ones first."""
+    return [*report.missing, *report.runs]
+
+
+def differing(runs: Sequence[Run | Missing]) -> list[str]:
+    """Keys in which runs differ, without those of `KEYS`."""
+    return [
+        key for key in differing_keys([run.keys for run in runs if run.config]) if key not in KEYS
+    ]
+
+
+def columns(report: "Report") -> list[Column]:
+    """The columns; one that says nothing of any run is left out, except for `KEYS`."""
+    runs = everything(report)
+    tables = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
+    interrupted = any(run.ledger and run.ledger.interruptions for run in runs)
+    found = [
+        _column("run", "run", "", [run.name for run in runs]),
+        _column("state", "state", "", [_state(run) for run in runs]),
+        _column("why", "why", "", [getattr(run, "reason", "") for run in runs]),
+    ]
+    if len(report.sections) > 1:
+        numbers = [tables.get(as_text(protocol(run)), "") if run.config else "" for run in runs]
+        found.append(_column("table", "table", "", numbers))
+    for key, name in KEYS.items():
+        found.append(_column(name, key, "key", [_setting(run, key) for run in runs]))
+    for key in differing(runs):
+        found.append(_column(key, key, "key", [_setting(run, key) for run in runs]))
+    for measure in ("train_error", "test_error", "train_loss", "test_loss"):
+        name = measure.replace("_", " ") + (" %" if measure.endswith("error") else "")
+        found.append(_column(name, measure, "result", [_answer(run, measure) for run in runs]))
+    for name, phase in PHASES.items():
+        seconds = [f"{run.seconds(phase):,.1f}" if isinstance(run, Run) else "" for run in runs]
+        found.append(_column(name, phase, "result", seconds))
+    whole = [f"{run.seconds():,.1f}" if isinstance(run, Run) else "" for run in runs]
+    found.append(_column("in all (s)", "in_all", "result", whole))
+    if interrupted:
+        ledgers = [run.ledger for run in runs]
+        cut = [str(ledger.interruptions) if ledger else "" for ledger in ledgers]
+        lost = [f"{ledger.lost_seconds:,.1f}" if ledger else "" for ledger in ledgers]
+        found.append(_column("interruptions", "interruptions", "result", cut))
+        found.append(_column("lost (s)", "lost", "result", lost))
+    kept = KEYS.values()
+    return [c for c in found if c.name in kept or any(value != "-" for value in c.values)]
+
+
+def _column(name: str, known_as: str, kind: str, values: Sequence[str]) -> Column:
+    return Column(name, known_as, kind, tuple(value or "-" for value in values))
+
+
+def _state(run: Run | Missing) -> str:
+    return DONE if isinstance(run, Run) else run.state
+
+
+def _setting(run: Run | Missing, key: str) -> str:
+    value = run.config.get(key, "")
+    return label(value) if key == "model.shortcut" else str(value)
+
+
+def _answer(run: Run | Missing, measure: str) -> str:
+    value = value_of(run, measure) if isinstance(run, Run) else None
+    if value is None:
+        return ""
+    return (
+        number(100 * value, 2) if measure.endswith("error") else number(value, DECIMALS_OF_A_LOSS)
+    )
+
+
+def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
+    """A row for each run: where its directory is, its state, and its values."""
+    own = {run.name for run in everything(report) if not (workdir / run.name).is_dir()}
+    return [
+        {
+            # A run that holds its report itself has no directory of its name below the sweep.
+            "link": "../" if run.name in own else f"../{quote(run.name)}/",
+            "state": _state(run),
+            "values": [column.values[n] for column in shown],
+        }
+        for n, run in enumerate(everything(report))
+    ]
+
+
+def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[str, Any]]:
+    """Curves of each run, in the order of the rows, with the place of its colour and dashes."""
+    places = _places(report)
+    return [
+        {
+            "name": run.name,
+            "depth": run.depth,
+            "place": places.get(run.name, styles.arm_places([run.shortcut])[0]),
+            "dash": depths.index(run.depth) if run.depth in depths else 0,
+            **run_curves(run, most),
+        }
+        if isinstance(run, Run)
+        else {"name": run.name, "epochs": []}
+        for run in everything(report)
+    ]
+
+
+def _places(report: "Report") -> Mapping[str, int]:
+    """Place of the colour of each run that is in a table: that of its arm there."""
+    found = {}
+    for section in report.sections:
+        arms = section.table.arms
+        for arm, place in zip(arms, styles.arm_places([arm.shortcut for arm in arms]), strict=True):
+            found |= {run.name: place for cell in arm.cells for run in cell.runs}
+    return found
+
+
+def shared(report: "Report") -> dict[str, str]:
+    """Keys in which no two runs differ, for a filter to know them."""
+    first = report.runs[0].config
+    apart = {*KEYS, *differing(everything(report))}
+    return {key: str(value) for key, value in first.items() if key not in apart}
