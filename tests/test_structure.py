@@ -66,8 +66,9 @@ def test_another_name_is_none_of_resjax():
 
 
 LAYERS = (
-    ("config", "process", "exits", "interruption"), ("ops",), ("models", "data"), ("training",),
-    ("runs",), ("interop", "probes"), ("sweeps",), ("report",), ("cli",), ("notebook",),
+    ("config", "process", "exits", "interruption"), ("ops",), ("buckets",), ("models", "data"),
+    ("training",), ("runs",), ("interop", "probes"), ("sweeps",), ("report",), ("cli",),
+    ("notebook",),
 )  # fmt: skip
 """Packages and modules, those first that the others are built upon."""
 

@@ -1,4 +1,4 @@
-"""Names of files, wherever they are written: one meaning of ~, and no URLs."""
+"""Names of files, wherever they are written: one meaning of ~, and no addresses."""
 
 import os
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_a_user_without_a_home_has_the_cache_of_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("gs://bucket/x", "is not a POSIX directory; mount the bucket and name its path"),
+    ("gs://bucket/x", "is in a bucket, and this must be of this machine; copy it, and name the"),
     ("~nobody-at-all/x", "begins with the home of a user that is not known here; write the whole"),
 ], ids=["url", "nobody"])  # fmt: skip
 def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name, told, capsys):
