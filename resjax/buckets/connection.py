@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 from typing import Any
 
 from resjax.buckets import faults
@@ -28,7 +29,7 @@ def refuse_without_library() -> None:
 
 
 def connected(address: Address) -> Any:
-    """The store of `obstore` for an address; nothing is requested yet.
+    """The whole bucket of an address, by `obstore`; nothing is requested yet.
 
     Raises:
       ConfigError: if the library is not installed, or the environment makes no sense to it.
@@ -36,9 +37,12 @@ def connected(address: Address) -> Any:
     refuse_without_library()
     from obstore import store
 
-    plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
+    endpoints = {name: value for name in ENDPOINTS if (value := os.environ.get(name))}
+    for name, value in endpoints.items():
+        if not re.fullmatch(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", value, re.ASCII):
+            raise faults.Refused(f"{name}={value} is no address of a server; write https://HOST")
+    plain = any(value.startswith("http://") for value in endpoints.values())
     shared: dict[str, Any] = {
-        "prefix": address.path or None,
         "retry_config": {"max_retries": 0},  # retries are counted and told of here
         "client_options": {
             "timeout": datetime.timedelta(seconds=SECONDS_OF_A_REQUEST),

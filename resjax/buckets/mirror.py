@@ -3,33 +3,36 @@
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resjax.buckets.faults import Changed, NotThere
-from resjax.buckets.store import Listed, Store, at_once
+from resjax.buckets.objects import Listed
+from resjax.buckets.store import Store, at_once
 
 TIMES_TO_FETCH = 5
 """Times that an object is fetched which is written anew while it is read."""
 
 FILE = ".mirror.json"
-"""File of a mirror with the ETags of its files: {name: ETag}."""
+"""File of a mirror that tells of which objects its files are copies."""
 
 
-def fetch_all(store: Store, entries: Iterable[Listed], directory: Path) -> dict[str, str]:
+def fetch_all(store: Store, entries: Iterable[Listed], directory: Path) -> list[Listed]:
     """Copies listed objects into a directory, several at once.
 
     An object that has changed since the listing is copied as it is by now; one that is gone is left
     out.
 
     Returns:
-      {name: SHA-256} of the files that were written.
+      The objects that were copied, as they were then.
     """
 
-    def fetch(entry: Listed) -> tuple[str, str] | None:
+    def fetch(entry: Listed) -> Listed | None:
         for _ in range(TIMES_TO_FETCH):
             try:
-                return entry.name, store.fetch(entry, directory / entry.name)
+                store.fetch(entry, directory / entry.name)
+                return entry
             except NotThere:
                 return None
             except Changed:
@@ -37,21 +40,25 @@ def fetch_all(store: Store, entries: Iterable[Listed], directory: Path) -> dict[
                     entry, _ = store.head(entry.name)
         raise OSError(f"{store.address / entry.name} is written anew all the time; try again later")
 
-    return dict(filter(None, at_once(fetch, entries)))
+    return [entry for entry in at_once(fetch, entries) if entry]
 
 
 class Mirror:
-    """A directory with what is wanted of the objects below an address, for readers of files.
+    """A directory, and which of its files are the same as the objects below an address.
 
-    Nothing but this class must write there. Several processes may refresh it at the same time.
+    A file that was changed since is not taken for a copy. Several processes may refresh it.
 
     Args:
       store: the objects.
-      directory: where to; it is made.
+      directory: where to; it is made when something is fetched.
     """
 
     def __init__(self, store: Store, directory: Path):
         self.store, self.directory = store, directory
+        self.lock = threading.Lock()
+        self.copies: dict[str, list] = {}  # {name: [ETag, bytes, when the file was written, in ns]}
+        with contextlib.suppress(OSError, ValueError):
+            self.copies = json.loads((directory / FILE).read_text(encoding="utf-8"))
 
     def refresh(self, wanted: Callable[[str], bool] = lambda name: True) -> list[Listed]:
         """Lists the objects once, and fetches those that are wanted and not here as they are there.
@@ -65,30 +72,67 @@ class Mirror:
           All objects, also those that are not wanted.
         """
         entries = self.store.list()
-        before = self._fetched()
-        stale = [each for each in entries if wanted(each.name) and not self._has(each, before)]
-        fetch_all(self.store, stale, self.directory)
-        there = {entry.name for entry in entries}
-        for name in before.keys() - there:
-            (self.directory / name).unlink(missing_ok=True)
-        kept = {name: e_tag for name, e_tag in before.items() if name in there}
-        self._note(kept | {entry.name: entry.e_tag for entry in stale})
+        self.update(entries, wanted)
         return entries
 
-    def _has(self, entry: Listed, fetched: dict[str, str | None]) -> bool:
+    def update(
+        self, entries: Iterable[Listed], wanted: Callable[[str], bool] = lambda name: True
+    ) -> None:
+        """Does the same as `refresh` for a listing that was made before."""
+        there = {entry.name: entry for entry in entries}
+        missing = [each for each in there.values() if wanted(each.name) and not self.has(each)]
+        for entry in fetch_all(self.store, missing, self.directory):
+            self.note(entry.name, entry.e_tag)
+        gone = [name for name in self.copies if name not in there]
+        for name in gone:
+            (self.directory / name).unlink(missing_ok=True)
+            del self.copies[name]
+        if missing or gone:
+            self.save()
+
+    def has(self, entry: Listed) -> bool:
         """Tells whether the file of an object is here, with the same content."""
-        path = self.directory / entry.name
-        same = entry.e_tag is not None and fetched.get(entry.name) == entry.e_tag
-        return same and path.is_file() and path.stat().st_size == entry.size
+        return self.e_tag(entry.name) == entry.e_tag and entry.e_tag is not None
 
-    def _fetched(self) -> dict[str, str | None]:
-        try:
-            return json.loads((self.directory / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+    def e_tag(self, name: str) -> str | None:
+        """The ETag of the object that a file is a copy of; None if it is not known to be one."""
+        e_tag, *written = self.copies.get(name) or [None]
+        return e_tag if e_tag and written == _written(self.directory / name) else None
 
-    def _note(self, fetched: dict[str, str | None]) -> None:
+    def note(self, name: str, e_tag: str | None, written: list[int] | None = None) -> None:
+        """Notes that a file is a copy of the object with an ETag.
+
+        Args:
+          name: name of both.
+          e_tag: the ETag.
+          written: what `written` told of the file before it was read; by default what it is now.
+        """
+        written = written or _written(self.directory / name)
+        if written:
+            with self.lock:
+                self.copies[name] = [e_tag, *written]
+
+    def written(self, name: str) -> list[int] | None:
+        """The size of a file and when it was written; None if it is not there."""
+        return _written(self.directory / name)
+
+    def forget(self, name: str) -> None:
+        """Notes that there is no object of a name any more."""
+        with self.lock:
+            self.copies.pop(name, None)
+
+    def save(self) -> None:
+        """Writes what is known of the files, for other processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        partial = self.directory / f"{FILE}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(fetched), encoding="utf-8")
+        partial = self.directory / f"{FILE}.{os.getpid()}.{threading.get_ident()}.partial"
+        with self.lock:
+            partial.write_text(json.dumps(self.copies), encoding="utf-8")
         partial.replace(self.directory / FILE)
+
+
+def _written(path: Path) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [stat.st_size, stat.st_mtime_ns]

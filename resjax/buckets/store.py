@@ -9,7 +9,6 @@ others are raised at once, as one line with its remedy. The credentials, and the
 import collections
 import contextlib
 import copy
-import dataclasses
 import hashlib
 import random
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 from resjax.buckets import faults
 from resjax.buckets.connection import connected
 from resjax.buckets.faults import Changed, NotThere
+from resjax.buckets.objects import Listed, Version
 from resjax.config.addresses import Address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -34,36 +34,6 @@ PART = 8 << 20
 
 BUSY = 16
 """Most requests at once for many objects."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-    """What identifies one content of an object: on Google its generation, elsewhere its ETag."""
-
-    e_tag: str | None
-    generation: str | None = None
-
-    def condition(self) -> dict[str, str]:
-        """The version as `obstore` takes it for a conditional write."""
-        both = {"e_tag": self.e_tag, "version": self.generation}
-        return {key: value for key, value in both.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class Listed:
-    """An object in a listing.
-
-    Attributes:
-      name: name below the address of the store.
-      size: number of bytes.
-      e_tag: identifies the content; two listings that have the same have the same content.
-      modified: when it was written, in seconds since 1970, by the clock of the bucket.
-    """
-
-    name: str
-    size: int
-    e_tag: str | None
-    modified: float
 
 
 class Store:
@@ -94,6 +64,12 @@ class Store:
         self.told_at = 0.0
         self.objects = connected(address)
 
+    def below(self, name: str) -> "Store":
+        """The objects in a directory of this one, by the same connection and count of requests."""
+        other = copy.copy(self)
+        other.address = self.address / name
+        return other
+
     def hastier(self, patience: float) -> "Store":
         """The same objects and the same count of requests, silently and with another patience."""
         other = copy.copy(self)
@@ -110,12 +86,12 @@ class Store:
         """
 
         def request() -> tuple[bytes, Version]:
-            result = self.objects.get(name)
-            return bytes(result.bytes()), _version(result.meta)
+            result = self.objects.get(self._key(name))
+            return bytes(result.bytes()), Version.of(result.meta)
 
         return self._tried("get", request, name)
 
-    def get_range(self, entry: "Listed", start: int, stop: int) -> bytes:
+    def get_range(self, entry: Listed, start: int, stop: int) -> bytes:
         """The bytes of a listed object from `start` to before `stop`.
 
         Raises:
@@ -125,11 +101,11 @@ class Store:
         options = {"range": (start, stop), "if_match": entry.e_tag}
 
         def request() -> bytes:
-            return bytes(self.objects.get(entry.name, options=options).bytes())
+            return bytes(self.objects.get(self._key(entry.name), options=options).bytes())
 
         return self._tried("get", request, entry.name)
 
-    def fetch(self, entry: "Listed", path: Path) -> str:
+    def fetch(self, entry: Listed, path: Path) -> str:
         """Copies a listed object to a file, part by part; returns its SHA-256.
 
         The file is whole or not there. A part that was cut off is fetched again, not the others.
@@ -158,8 +134,8 @@ class Store:
         Raises:
           NotThere: if there is none.
         """
-        meta = self._tried("head", lambda: self.objects.head(name), name)
-        return _listed(meta), _version(meta)
+        meta = self._tried("head", lambda: self.objects.head(self._key(name)), name)
+        return Listed.of(meta, len(self._key(""))), Version.of(meta)
 
     def list(self, prefix: str = "") -> list[Listed]:
         """All objects in a directory below the address, or in all of it, sorted by name.
@@ -167,16 +143,18 @@ class Store:
         A thousand of them take one request.
         """
         found: list[Any] = []
+        above = len(self._key(""))
+        where = self._key(prefix).rstrip("/") or None
 
         def request() -> None:
             found.clear()
-            for number, chunk in enumerate(self.objects.list(prefix or None, chunk_size=1000)):
+            for number, chunk in enumerate(self.objects.list(where, chunk_size=1000)):
                 found.extend(chunk)
                 if number:
                     self._count("list")
 
         self._tried("list", request, prefix)
-        return sorted((_listed(meta) for meta in found), key=lambda entry: entry.name)
+        return sorted((Listed.of(meta, above) for meta in found), key=lambda entry: entry.name)
 
     def put(
         self,
@@ -205,9 +183,13 @@ class Store:
         def request() -> Version:
             nonlocal lost
             lost += 1  # as long as no answer says otherwise
-            return _version(
+            return Version.of(
                 self.objects.put(
-                    name, content, mode=mode, use_multipart=_is_large(content), chunk_size=PART
+                    self._key(name),
+                    content,
+                    mode=mode,
+                    use_multipart=_is_large(content),
+                    chunk_size=PART,
                 )
             )
 
@@ -223,8 +205,8 @@ class Store:
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes objects; it does not matter if they are not there."""
-        names = list(names)
-        together = [names] if self.address.kind == "s3" else [[name] for name in names]
+        keys = [self._key(name) for name in names]
+        together = [keys] if self.address.kind == "s3" else [[key] for key in keys]
         for some in filter(None, together):
             with contextlib.suppress(NotThere):
                 self._tried("delete", lambda some=some: self.objects.delete(some), some[0])
@@ -280,6 +262,10 @@ class Store:
                 self._answered()
                 return answer
 
+    def _key(self, name: str) -> str:
+        """The name of an object in the bucket."""
+        return f"{self.address.path}/{name}" if self.address.path else name
+
     def _count(self, kind: str) -> None:
         with self.lock:
             self.requests[kind] += 1
@@ -310,14 +296,6 @@ class Store:
 
 _CHANGED = ("AlreadyExistsError", "PreconditionError")
 """Exceptions of `obstore` for a condition that does not hold."""
-
-
-def _version(meta: Any) -> Version:
-    return Version(meta["e_tag"], meta["version"])
-
-
-def _listed(meta: Any) -> Listed:
-    return Listed(meta["path"], meta["size"], meta["e_tag"], meta["last_modified"].timestamp())
 
 
 def _is_large(content: bytes | Path) -> bool:

@@ -3,10 +3,13 @@
 It is renewed by writing it anew, and its age is how long this process has seen the same one.
 """
 
+import contextlib
+
 from resjax.buckets.faults import Changed, NotThere, Unanswered
-from resjax.buckets.store import Store, Version
-from resjax.runs import disk
-from resjax.runs.claims import FILE, SECONDS_TO_STALE, Claimed, Content, unchanged_for
+from resjax.buckets.objects import Version
+from resjax.buckets.store import Store
+from resjax.runs import claims, disk
+from resjax.runs.claims import FILE, Claimed, Content, unchanged_for
 
 
 class ClaimObject:
@@ -21,6 +24,7 @@ class ClaimObject:
     def __init__(self, store: Store):
         self.store = store
         self.version: Version | None = None
+        self.found: Content | None = None  # the claim that was read last
         self.renewals = 0
 
     def __str__(self) -> str:
@@ -28,15 +32,13 @@ class ClaimObject:
 
     def read(self) -> Content | None:
         """The claim that is there, empty if it is damaged; None if there is none, or none now."""
-        try:
+        self.version = self.found = None
+        with contextlib.suppress(NotThere):
             text, self.version = self.store.get(FILE)
-        except NotThere:
-            self.version = None
-            return None
-        try:
-            return disk.opened(text)
-        except ValueError:
-            return {}
+            self.found = {}
+            with contextlib.suppress(ValueError):
+                self.found = disk.opened(text)
+        return self.found
 
     def create(self, claim: Content) -> None:
         """Writes a claim; raises FileExistsError if there is one that was not given up."""
@@ -68,7 +70,9 @@ class ClaimObject:
 
         Every renewal has a number, so that no two are alike.
         """
-        return unchanged_for(str(self), self.version) > SECONDS_TO_STALE
+        return (
+            unchanged_for(str(self), self.version and self.version.e_tag) > claims.SECONDS_TO_STALE
+        )
 
     def release(self, claim: Content) -> None:
         """Writes that the claim is given up, unless another process has replaced it."""

@@ -171,6 +171,7 @@ class Claim:
 
     Attributes:
       lost: whether another process has taken it over, as this one stood still for too long.
+      locked: whether a lock keeps out other processes of this machine.
       renewed_at: when it was surely this process's; see `holds_for`.
 
     Args:
@@ -181,8 +182,9 @@ class Claim:
 
     def __init__(self, place: ClaimPlace, token: str, machine: str | None = None):
         self.place, self.token, self.machine = place, token, machine or boot()
-        self.lost = False
+        self.lost = self.locked = False
         self.ended = threading.Event()
+        self.writing = threading.Lock()
         self.renewed_at = 0.0
 
     @property
@@ -200,12 +202,13 @@ class Claim:
         Raises:
           Claimed: if another process runs there.
         """
-        began = since_boot()
+        self.locked, began = locked, since_boot()
         try:
             self.place.create(self.content)
         except FileExistsError:
             there = self.place.read() or {}
-            ended = locked and there.get("boot") == self.machine  # or it would have the lock
+            ended = there.get("released")
+            ended = ended or (locked and there.get("boot") == self.machine)  # or it has the lock
             if not ended and not self.place.is_stale():
                 raise Claimed(
                     f"{self.place} is being run by {_named(there)}; wait for it or choose another "
@@ -223,11 +226,12 @@ class Claim:
 
     def renew(self) -> bool:
         """Renews the claim; returns whether it stands, and notes it if it is lost."""
-        began = since_boot()
-        if self.place.renew(self.content):
-            self.renewed_at = began
-        else:
-            self.lost = True
+        with self.writing:
+            began = since_boot()
+            if self.lost or not self.place.renew(self.content):
+                self.lost = True
+            else:
+                self.renewed_at = began
         return not self.lost
 
     def holds_for(self, seconds: float) -> bool:
@@ -237,13 +241,18 @@ class Claim:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renews the claim on a thread while inside the block, and gives it up at its end."""
-        keeper = threading.Thread(target=self.keep, daemon=True)
-        keeper.start()
+        self.keeper = threading.Thread(target=self.keep, daemon=True)
+        self.keeper.start()
         try:
             yield
         finally:
-            self.ended.set()
-            keeper.join()
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Leaves the place to others."""
+        self.ended.set()
+        self.keeper.join()
+        with self.writing:
             if not self.lost:
                 self.place.release(self.content)
 
@@ -270,7 +279,7 @@ def owner(directory: Path) -> str | None:
     """Names the process that runs in a directory, as far as this one can see; None if none does."""
     place = ClaimFile(directory)
     there = place.read()
-    if there is None or place.is_stale():
+    if there is None or there.get("released") or place.is_stale():
         return None
     if there.get("boot") == boot() and not _is_alive(there.get("pid")):
         return None

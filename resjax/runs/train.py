@@ -11,9 +11,11 @@ from ml_collections import ConfigDict
 
 from resjax import process
 from resjax.config import flatten, use_own_values
+from resjax.config.paths import place
 from resjax.interruption import deferred
 from resjax.runs import checkpoint, groups, rundir
-from resjax.runs.claims import Claim, Claimed, claimed
+from resjax.runs.claims import Claim, Claimed
+from resjax.runs.landing import at_work, refresh, workplace
 from resjax.runs.loop import Training
 from resjax.runs.manifest import versions
 from resjax.runs.member import Diverged, Member
@@ -38,7 +40,7 @@ def train_and_evaluate(
 
     Args:
       config: config of the run, as made by `default_config`.
-      workdir: directory of this run; made if it does not exist.
+      workdir: directory of this run; made if it does not exist. Or an address in a bucket.
       observe: called with the progress a few times a second.
 
     Raises:
@@ -49,7 +51,8 @@ def train_and_evaluate(
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       NoRoom: if the disk is full, or the quota used up; the checkpoints until then are kept.
     """
-    directory = Path(workdir)
+    directory = Path(hosts.on_first(lambda: str(workplace(place(workdir)))))
+    hosts.on_first(lambda: refresh([directory]))
     outcomes = train_side_by_side({directory: config}, lambda _, progress: observe(progress))
     if isinstance(outcomes[directory], Summary):
         return outcomes[directory]
@@ -129,7 +132,7 @@ def _begin(
     if rundir.run_state(directory) != rundir.DONE:
         rundir.make_directory(directory)
         try:
-            claims[directory] = until_it_ends.enter_context(claimed(directory))
+            claims[directory] = until_it_ends.enter_context(at_work(directory))
         except Claimed as error:
             return {"claimed": str(error)}
     if rundir.run_state(directory) == rundir.DONE:  # also by the process that had the lock before

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
-from resjax.runs import claims, disk, room, rundir
+from resjax.runs import claims, disk, landing, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.groups import groups_of
 from resjax.runs.loop import Diverged
@@ -72,6 +73,7 @@ def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
         if kind not in seen:
             _refuse_broken_parts(plans.of(config))
             seen.add(kind)
+    hosts.on_first(lambda: landing.refresh(runs))
     hosts.on_first(lambda: _check_directories(runs))
 
 
@@ -132,6 +134,7 @@ def run_sweep(
         if all(directory not in outcomes for directory in waiting):
             observer.waiting(waiting)
             time.sleep(SECONDS_TO_LOOK_AGAIN)
+            hosts.on_first(lambda left=waiting: landing.refresh(left))
     return [outcomes[directory] for directory in runs]
 
 
@@ -169,7 +172,7 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans)
             ended = train_side_by_side(ours, observer.progressed, plans)
     except Claimed:
         return outcomes
-    except (ConfigError, room.NoRoom):
+    except (ConfigError, room.NoRoom, Unanswered):
         raise
     except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
         return outcomes + [_crashed(directory, error) for directory in ours]
@@ -186,6 +189,7 @@ def _crashed(directory: Path, error: BaseException) -> Outcome:
     if hosts.is_first():
         trace = "".join(traceback.format_exception(error))
         disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+        landing.land(directory)
     return Outcome(directory, None, reason)
 
 

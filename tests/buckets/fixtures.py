@@ -20,6 +20,7 @@ def gs():
 def made_ready(simulated, monkeypatch):
     """A simulated bucket without faults, which this process finds."""
     simulated.faults.reset()
+    monkeypatch.delenv("GOOGLE_SERVICE_ACCOUNT", raising=False)
     for name, value in simulated.environment.items():
         monkeypatch.setenv(name, value)
     return simulated

@@ -56,7 +56,7 @@ def test_what_is_written_or_deleted_while_it_is_fetched_is_fetched_whole_or_not_
     entries = store.list()
     store.put("a", b"new")
     store.delete(["b"])
-    assert set(fetch_all(store, entries, tmp_path)) == {"a", "c"}
+    assert [entry.name for entry in fetch_all(store, entries, tmp_path)] == ["a", "c"]
     assert files(tmp_path) == {"a": b"new", "c": 100 * b"c"}
 
 
@@ -74,3 +74,14 @@ def test_objects_are_fetched_at_the_same_time(one_bucket, fresh, tmp_path):
     finally:
         one_bucket.faults.fault = fault
     assert len(files(tmp_path)) == 16
+
+
+def test_a_file_that_was_changed_here_is_no_copy_any_more(store, tmp_path):
+    store.put("a", b"1")
+    mirror = Mirror(store, tmp_path)
+    [entry] = mirror.refresh()
+    assert Mirror(store, tmp_path).has(entry)
+    (tmp_path / "a").write_bytes(b"2")
+    assert not Mirror(store, tmp_path).has(entry)
+    mirror.refresh()
+    assert files(tmp_path) == {"a": b"1"}

@@ -1,6 +1,7 @@
 """A store of objects: what it promises, on servers that speak as S3 and Google do."""
 
 import hashlib
+import os
 import sys
 import threading
 
@@ -167,6 +168,18 @@ class Careless:
     def put(self, name, content, mode, **options):
         heeded = (mode == "create") == (self.heeded == "create")
         return self.objects.put(name, content, mode=mode if heeded else "overwrite", **options)
+
+
+def test_an_environment_that_makes_no_sense_is_refused_in_a_line(one_bucket, fresh, monkeypatch):
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", os.devnull)
+    with pytest.raises(Refused, match=r"^no credentials for gs://lab/x \(.*gcloud auth applicat"):
+        Store(Address.of("gs://lab/x"))
+    with pytest.raises(Refused, match=r"^no credentials for az://lab/x \(.*AZURE_STORAGE_ACCOUNT"):
+        Store(Address.of("az://lab/x"))
+    for value in ("nonsense", "ftp://here", "http://", "https://a b"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+        with pytest.raises(Refused, match=f"^AWS_ENDPOINT_URL={value} is no address of a server"):
+            Store(Address.of("s3://lab/x"))
 
 
 def test_a_store_without_conditions_is_refused(store):

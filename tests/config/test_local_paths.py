@@ -67,14 +67,14 @@ def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name
     path = f"--config={home / 'mine.py'}"
     for words in (
         ["train", f"--config={name}"], ["train", f"--config={name}:cifar10"],
-        ["train", path, f"--workdir={name}"], ["train", path, f"--config.train.init_from={name}"],
+        ["train", path, f"--config.train.init_from={name}"],
         ["train", path, f"--config.data.name=folder:{name}"],
         ["train", path, "--config.data.name=cifar10", f"--config.data.dir={name}"],
         ["bench", path, f"--trace={name}"], ["doctor", name], ["status", name], ["report", name],
         ["probe", name], ["evaluate", name], ["predict", name, name], ["init", name],
         ["import", name, "--out=x"], ["export", name, "--out=x.safetensors"],
         ["evaluate", "run", f"--config={name}"], ["prepare", "cifar10", f"--data-dir={name}"],
-        ["describe", "resnet18", f"--diagram={name}"],
+        ["describe", "resnet18", f"--diagram={name}"], ["train", path, f"--scratch={name}"],
     ):  # fmt: skip
         assert main(words) == 2, words
         error = capsys.readouterr().err

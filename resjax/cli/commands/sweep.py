@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import filled, path, whole, without
+from resjax.cli.parsing import filled, whole, without
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
@@ -19,10 +20,7 @@ from resjax.ops import native
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workdir", type=path, metavar="DIR",
-        help="directory of the sweep (default: runs/EXPERIMENT)",
-    )  # fmt: skip
+    running.add_workdir(parser, "sweep (default: runs/EXPERIMENT)")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
         "--sweep", type=filled, metavar="AXES",
@@ -77,7 +75,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
     if here:
         running.join(options, config)
-    workdir = options.workdir or Path("runs", name)
+    place = options.workdir or Path("runs", name)
+    find = partial(running.directory_of, place, options.scratch, writes=not options.dry_run)
+    workdir = Path(hosts.on_first(find) if here else find())
     runs = grid.select_runs(
         module,
         config,

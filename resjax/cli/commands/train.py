@@ -7,17 +7,13 @@ from pathlib import Path
 from resjax.cli.commands import running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import path
 from resjax.cli.terminal.lines import tell
 from resjax.config.naming import run_id
 from resjax.ops import native
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workdir", type=path, metavar="DIR",
-        help="directory of the run (default: runs/EXPERIMENT/RUN)",
-    )  # fmt: skip
+    running.add_workdir(parser, "run (default: runs/EXPERIMENT/RUN)")
     parser.add_argument("--retry", action="store_true", help="go on with it if it has failed, too")
     running.add_platform(parser)
     running.add_hosts(parser)
@@ -32,7 +28,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
     name, _, config, _ = read_experiment(rest)
     running.join(options, config)
-    directory = options.workdir or Path("runs", name, run_id(config))
+    workdir = options.workdir or Path("runs", name, run_id(config))
+    directory = Path(hosts.on_first(lambda: running.directory_of(workdir, options.scratch)))
     runs = {directory: config}
     plans = Plans()
     check(runs, plans)
@@ -40,7 +37,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         print_plan(plans.of(config))
     code = running.execute(runs, options.retry, plans)
     if hosts.is_first():
-        tell(f"run: {directory}", sys.stdout)
+        tell(f"run: {workdir}", sys.stdout)
     return code
 
 
