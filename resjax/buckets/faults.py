@@ -86,15 +86,20 @@ def understood(error: Exception, address: Address) -> Fault:
     reason = f"{number}{status[2]}" if status else _cause(text, debug)
     if _FETCHING_CREDENTIALS.search(text + debug):
         passes, refusal = number in PASSING, _no_credentials(address, reason)
-    elif number in PASSING or word in PASSING_CODES | CONFLICTS:
-        passes, refusal = True, None
     elif status:
-        passes, refusal = False, _refused(address, number, word, reason)
-    elif _CUT_OFF.search(text):
-        passes, refusal = True, None
+        passes, refusal = _passes(number, word), _refused(address, number, word, reason)
     else:
-        passes, refusal = False, Refused(f"{address} cannot be used: {text}")
-    return Fault(passes, reason, refusal or Unanswered(f"{address} does not answer: {reason}"))
+        passes, refusal = bool(_CUT_OFF.search(text)), Refused(f"{address} cannot be used: {text}")
+    error = Unanswered(f"{address} does not answer: {reason}") if passes else refusal
+    return Fault(passes, reason, error)
+
+
+def _passes(number: int, word: str) -> bool:
+    """Tells whether a refusal passes, by its status and the code in its body.
+
+    The answer to a HEAD has no body, so a 400 without a code may be of a token that has expired.
+    """
+    return number in PASSING or word in PASSING_CODES | CONFLICTS or (number == 400 and not word)
 
 
 def is_conflict(error: Exception) -> bool:

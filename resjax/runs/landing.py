@@ -47,10 +47,10 @@ def at_work(directory: Path) -> Iterator[Claim]:
             yield here
             return
         store = Store(address, tell=show_notice)
-        place, stat = ClaimObject(store.hastier(claims.SECONDS_BETWEEN_RENEWALS)), directory.stat()
-        machine = f"{boot()} {stat.st_dev}:{stat.st_ino}"
-        claim = Claim(place, uuid.uuid4().hex, machine)
+        place, stat = ClaimObject(store), directory.stat()
+        claim = Claim(place, uuid.uuid4().hex, f"{boot()} {stat.st_dev}:{stat.st_ino}")
         claim.take(here.locked)
+        place.store = store.hastier(claims.SECONDS_BETWEEN_RENEWALS)
         with claim.kept():
             landing = Landing(directory, store, claim)
             with interruption.finished_first(landing.leave), landing.going_on():

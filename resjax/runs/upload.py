@@ -43,6 +43,9 @@ Lines of an evaluation are read by those who follow a run, so that ten seconds a
 
 SECONDS_BETWEEN_OTHER_UPLOADS = 10.0
 
+SECONDS_OF_A_TRY = 10.0
+"""Seconds for which a look waits for a bucket that does not answer, until the next look tries."""
+
 SECONDS_BEFORE_A_WRITE = SECONDS_OF_A_REQUEST + 5.0
 """Seconds for which a claim must surely stand when a request is made that writes."""
 
@@ -93,7 +96,7 @@ class Landing:
         self.passing, self.leaving = threading.Lock(), threading.Lock()
         self.ended = threading.Event()
         self.hurried = False
-        store.patience = SECONDS_BETWEEN_OTHER_UPLOADS  # from now on it is tried again and again
+        store.patience = SECONDS_OF_A_TRY  # from now on it is tried again and again
 
     @contextmanager
     def going_on(self) -> Iterator[None]:

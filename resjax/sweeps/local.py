@@ -127,6 +127,7 @@ def run_sweep(
         hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
     while waiting := [directory for directory in runs if directory not in outcomes]:
+        hosts.on_first(lambda left=waiting: landing.refresh(left))
         for group in groups_of({run: runs[run] for run in waiting}, plans):
             for outcome in run_group(group, observer, plans):
                 outcomes[outcome.directory] = outcome
@@ -134,7 +135,6 @@ def run_sweep(
         if all(directory not in outcomes for directory in waiting):
             observer.waiting(waiting)
             time.sleep(SECONDS_TO_LOOK_AGAIN)
-            hosts.on_first(lambda left=waiting: landing.refresh(left))
     return [outcomes[directory] for directory in runs]
 
 

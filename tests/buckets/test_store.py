@@ -93,6 +93,7 @@ def test_a_fault_that_passes_is_not_noticed(store, bucket, fault, tmp_path):
         (lambda: store.get("x")[0], 1000 * b"content"),
         (lambda: store.fetch(entry, tmp_path / "x"), hashlib.sha256(1000 * b"content").hexdigest()),
         (lambda: [entry.name for entry in store.list()], ["x"]),
+        (lambda: store.head("x")[0].size, 7000),
         (lambda: store.get(store.put("new", b"1", create=True) and "new")[0], b"1"),
     ):
         bucket.faults.next.extend([fault, fault])

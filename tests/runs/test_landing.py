@@ -53,7 +53,8 @@ def save(run, step, text="state"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(f"{text} {step} {name}")
         files[name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
-    facts = checkpoint.Facts("run", step, 0, False, [], {}, {}, {}, {})
+    empty = {key: {} for key in ("best", "seconds", "data", "execution")}
+    facts = checkpoint.Facts(run="run", step=step, evaluated=0, grown=False, lines=[], **empty)
     disk.write_json(path / checkpoint.FACTS, {**vars(facts), "files": files})
 
 

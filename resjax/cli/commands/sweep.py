@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
     ):
-        report.write_and_print(workdir, again=False)
+        report.write_and_print(place, again=False)
     return code
 
 
