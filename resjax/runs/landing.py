@@ -66,6 +66,13 @@ def land(directory: Path) -> None:
             pass
 
 
+def forget_failure(directory: Path) -> None:
+    """Marks a run that failed as unfinished, also where it lands."""
+    (directory / "error.txt").unlink(missing_ok=True)
+    if (address := scratch.address_of(directory)) is not None:
+        Store(address).delete(["error.txt"])
+
+
 def refresh(runs: Iterable[Path]) -> None:
     """Fetches what other machines have changed of runs, and lands what this one left of them."""
     for directory in scratch.fetch_states(runs):

@@ -67,10 +67,15 @@ def make_scratch(address: Address, below: Path | None = None, writes: bool = Tru
     directory, store = scratch_directory(address, below), Store(address)
     if writes:
         store.refuse_unconditional(f".{uuid.uuid4().hex}.probe")
+    mark(directory, address)
+    return directory
+
+
+def mark(directory: Path, address: Address) -> None:
+    """Makes a directory that lands at an address."""
     rundir.make_directory(directory)
     if not (directory / MARK).is_file():
         disk.write_json(directory / MARK, {"address": str(address)})
-    return directory
 
 
 # -------------------------------------------------------------------------- what others have landed

@@ -142,11 +142,12 @@ def forget_failures(runs: Iterable[Path]) -> None:
     """Marks runs that failed as unfinished."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
-            (directory / "error.txt").unlink()
+            landing.forget_failure(directory)
 
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """Trains one run and returns its outcome; None if another process is at it."""
+    hosts.on_first(lambda: landing.refresh([directory]))
     return next(iter(run_group({directory: config}, observer, Plans())), None)
 
 

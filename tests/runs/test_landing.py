@@ -201,6 +201,17 @@ def test_a_run_that_failed_and_is_tried_again_has_no_error_in_the_bucket(machine
         assert "error.txt" not in [entry.name for entry in store.list()]
 
 
+def test_a_failure_is_forgotten_by_all_machines(machine):
+    here, there = machine("here", "run"), machine("there", "run")
+    with begun(there):
+        disk.write_text(there / "error.txt", "it failed")
+    landing.refresh([here])
+    assert rundir.run_state(here) == rundir.FAILED
+    landing.forget_failure(here)
+    landing.refresh([here])
+    assert rundir.run_state(here) == rundir.UNFINISHED
+
+
 def test_a_checkpoint_that_the_run_removes_is_uploaded_whole_or_not_at_all(
     machine, store, bucket, tmp_path
 ):

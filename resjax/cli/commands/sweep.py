@@ -191,7 +191,8 @@ def _work_on_ray(
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
     with cluster(options.address), Watch(board) as watch:
-        outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment)
+        address = None if isinstance(options.workdir, Path) else options.workdir
+        outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment, address)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
