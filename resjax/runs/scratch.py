@@ -7,6 +7,7 @@ trains there, in whatever process, lands there too; see `resjax.runs.landing`.
 import contextlib
 import dataclasses
 import fcntl
+import fnmatch
 import hashlib
 import os
 import uuid
@@ -33,6 +34,9 @@ OWNED = ".landed.json"
 
 ENDS = {rundir.DONE: "result.json", rundir.FAILED: "error.txt"}
 """Files by which a run says that it has ended, by its state."""
+
+SEALS = "checkpoints/*/checkpoint.json"
+"""Files of checkpoints that are whole."""
 
 LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
 """Beginnings of the names of what only those need who go on with a run."""
@@ -137,7 +141,7 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
             mirror = Mirror(store, run)
             if ended in there and mirror.has(there[ended]):
                 return False
-        if is_owned(run, lambda: _claim_in(store) if CLAIM in there else {}):
+        if is_owned(run, there, lambda: _claim_in(store) if CLAIM in there else {}):
             return bool(ended)
         mirror_landed(run, store, entries, large=False)
         _mirror_claim(run, store, there.get(CLAIM))
@@ -179,13 +183,21 @@ def _mirror_claim(run: Path, store: Store, entry: Listed | None) -> None:
         disk.write_json(run / CLAIM, claim)
 
 
-def is_owned(run: Path, claim: Callable[[], Content]) -> bool:
-    """Tells whether this machine was the last to work on a run, whose claim `claim` reads."""
+def is_owned(run: Path, there: Iterable[str], claim: Callable[[], Content]) -> bool:
+    """Tells whether this machine was the last to work on a run, and has all of it.
+
+    Args:
+      run: the directory.
+      there: names of the objects of the run.
+      claim: reads the claim in the bucket; called only if that matters.
+    """
     try:
         token = disk.read_json(run / OWNED)["token"]
     except ConfigError:
         return False
-    return claim().get("token") == token
+    lost = fnmatch.filter(there, SEALS) and not list(run.glob(SEALS))
+    intact = (run / "config.json").is_file() and not lost
+    return intact and claim().get("token") == token
 
 
 def _claim_in(store: Store) -> Content:

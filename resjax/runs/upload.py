@@ -83,7 +83,7 @@ class Landing:
         self.directory, self.store, self.claim = directory, store, claim
         entries = store.list()
         before = claim.place.found or {}
-        if scratch.is_owned(directory, lambda: before):
+        if scratch.is_owned(directory, {entry.name for entry in entries}, lambda: before):
             self.mirror = scratch.Mirror(store, directory)
         else:
             ended = any(entry.name == "result.json" for entry in entries)
@@ -142,22 +142,20 @@ class Landing:
         """
         until, self.hurried = time.monotonic() + patience, True
         while not self.claim.lost:
+            reason = "it is written all the time"
             try:
                 if self.look():
                     return
             except _Lost:
                 return
             except (OSError, ConfigError) as error:
-                if time.monotonic() > until:
-                    raise self._not_landed(error) from None
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-
-    def _not_landed(self, error: Exception) -> NotLanded:
-        missing = [name for name in self._files() if not self._has(name)]
-        return NotLanded(
-            f"{self.store.address} lacks what the run wrote last ({', '.join(missing[:3])}; "
-            f"{message_of(error)}); it is kept in {self.directory}, and the same command lands it"
-        )
+                reason = message_of(error)
+            if time.monotonic() > until:
+                raise NotLanded(
+                    f"{self.store.address} lacks what the run wrote last ({reason}); it is kept in "
+                    f"{self.directory}, and the same command lands it"
+                )
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _look_again_and_again(self) -> None:
         """Looks until the run ends; tells once of a refusal, as the store does of faults."""
@@ -188,20 +186,23 @@ class Landing:
             if self.over:
                 return True
             end = next((name for name in scratch.ENDS.values() if self._is_file(name)), None)
-            files = self._files()
+            files = self._files()  # after the end, which is of files that are whole by then
             gone = [name for name in self.mirror.copies if not self._is_file(name)]
             self._delete([name for name in gone if not name.startswith(checkpoint.DIRECTORY)])
             due = [name for name in files if not self._has(name) and self._is_due(name)]
+            before = dict(self.mirror.copies)
             try:
-                for name in [name for name in due if name == "config.json"]:
-                    self._upload(name)
-                list(at_once(self._upload, [name for name in due if name != "config.json"]))
+                if "config.json" in due:  # it makes the directory that of a run
+                    due.remove("config.json")
+                    self._upload("config.json")
+                list(at_once(self._upload, due))
                 newest = self._land_checkpoints()
                 whole = newest and all(self._has(name) for name in files)
                 if end and whole and not self._has(end):
                     self._upload(end)
             finally:
-                self.mirror.save()
+                if self.mirror.copies != before:
+                    self.mirror.save()
             return bool(whole and (end is None or self._has(end)))
 
     def _files(self) -> list[str]:
@@ -318,9 +319,9 @@ class Landing:
         shutil.rmtree(held, ignore_errors=True)
         seal = held / checkpoint.FACTS
         try:
-            shutil.copytree(path, held, copy_function=os.link, ignore=lambda *_: [checkpoint.FACTS])
-            os.link(path / checkpoint.FACTS, seal)
-        except OSError:  # it is being removed
+            shutil.copytree(path, held, copy_function=_link, ignore=lambda *_: [checkpoint.FACTS])
+            _link(path / checkpoint.FACTS, seal)
+        except (FileNotFoundError, shutil.Error):  # it is being removed
             shutil.rmtree(held, ignore_errors=True)
             return
         files = [file for file in held.rglob("*") if file.is_file() and file != seal]
@@ -335,3 +336,13 @@ class Landing:
         self._write(name, seal.read_bytes())
         self.mirror.note(name, self.there[name])
         shutil.rmtree(self.directory / HELD, ignore_errors=True)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Makes another name for a file, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

@@ -182,6 +182,25 @@ def test_the_same_machine_goes_on_from_what_it_had_not_landed(machine, bucket, s
     assert {entry.name.split("/")[1] for entry in store.list("checkpoints")} == {"10", "20"}
 
 
+@pytest.mark.parametrize("lost", ["checkpoints", "all but what is hidden"])
+def test_what_was_lost_on_this_machine_is_fetched_and_not_deleted_in_the_bucket(
+    machine, store, lost
+):
+    run = machine("here")
+    with begun(run):
+        save(run, 10)
+        evaluate(run, 10)
+    before = {entry.name for entry in store.list()}
+    for path in list(run.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif lost != "checkpoints" and not path.name.startswith("."):
+            path.unlink()
+    with begun(run):
+        assert checkpoint.newest(run)[1].step == 10
+    assert {entry.name for entry in store.list()} == before
+
+
 def test_a_run_that_was_deleted_in_the_bucket_starts_anew(machine, store):
     run = machine("here")
     with begun(run):
