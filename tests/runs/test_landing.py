@@ -18,6 +18,9 @@ from resjax.runs.claims import Claimed
 from resjax.runs.landing import at_work
 from resjax.runs.upload import Landing, NotLanded
 
+ON_ONE_KIND = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+"""For tests in which it does not matter how a bucket knows its versions."""
+
 
 @pytest.fixture(autouse=True)
 def _in_no_hurry(monkeypatch):
@@ -182,6 +185,7 @@ def test_the_same_machine_goes_on_from_what_it_had_not_landed(machine, bucket, s
     assert {entry.name.split("/")[1] for entry in store.list("checkpoints")} == {"10", "20"}
 
 
+@ON_ONE_KIND
 @pytest.mark.parametrize("lost", ["checkpoints", "all but what is hidden"])
 def test_what_was_lost_on_this_machine_is_fetched_and_not_deleted_in_the_bucket(
     machine, store, lost
@@ -201,6 +205,7 @@ def test_what_was_lost_on_this_machine_is_fetched_and_not_deleted_in_the_bucket(
     assert {entry.name for entry in store.list()} == before
 
 
+@ON_ONE_KIND
 def test_a_run_that_was_deleted_in_the_bucket_starts_anew(machine, store):
     run = machine("here")
     with begun(run):
@@ -210,6 +215,7 @@ def test_a_run_that_was_deleted_in_the_bucket_starts_anew(machine, store):
         assert checkpoint.found(run) == []
 
 
+@ON_ONE_KIND
 def test_a_run_that_failed_and_is_tried_again_has_no_error_in_the_bucket(machine, store):
     run = machine("here")
     with begun(run):
@@ -220,6 +226,7 @@ def test_a_run_that_failed_and_is_tried_again_has_no_error_in_the_bucket(machine
         assert "error.txt" not in [entry.name for entry in store.list()]
 
 
+@ON_ONE_KIND
 def test_a_failure_is_forgotten_by_all_machines(machine):
     here, there = machine("here", "run"), machine("there", "run")
     with begun(there):
@@ -231,6 +238,7 @@ def test_a_failure_is_forgotten_by_all_machines(machine):
     assert rundir.run_state(here) == rundir.UNFINISHED
 
 
+@ON_ONE_KIND
 def test_a_checkpoint_that_the_run_removes_is_uploaded_whole_or_not_at_all(
     machine, store, bucket, tmp_path
 ):
@@ -291,6 +299,7 @@ def test_a_late_write_of_a_process_that_was_overtaken_replaces_nothing(machine, 
     assert store.get("metrics.jsonl")[0] == b"what the other wrote"
 
 
+@ON_ONE_KIND
 def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_left(
     machine, store, bucket, monkeypatch
 ):
@@ -313,6 +322,7 @@ def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_lef
     assert [method for method, _ in bucket.faults.seen] == ["GET"]
 
 
+@ON_ONE_KIND
 def test_a_permission_that_is_withdrawn_is_told_of_and_waited_for(
     machine, store, bucket, monkeypatch
 ):
@@ -373,6 +383,7 @@ def test_every_address_has_a_scratch_directory_of_its_own():
     assert scratch.scratch_directory(lab).name == "runs"
 
 
+@ON_ONE_KIND
 def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
     run = machine("here")
     with begun(run) as landing:
