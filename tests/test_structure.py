@@ -74,6 +74,7 @@ LAYERS = (
 
 UPWARDS = {
     # A plan is refused where what it names is not there: weights to start from, and writers.
+    ("training.start", "runs"),
     ("training.start", "runs.matching"),
     ("training.start", "runs.weights"),
     ("training.plan", "runs.events"),

@@ -4,27 +4,37 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from resjax.buckets.faults import Changed, NotThere
 from resjax.buckets.objects import Listed
-from resjax.buckets.store import Store, at_once
+from resjax.buckets.store import BUSY, Store, at_once
 
 TIMES_TO_FETCH = 5
 """Times that an object is fetched which is written anew while it is read."""
+
+SMALL, BUSY_WITH_SMALL = 1 << 20, 64
+"""Mean bytes of objects of which more are fetched at once, as it is latency that they wait for."""
+
+MOST_WAITING = 10_000
+"""Most objects that wait to be fetched; a folder of images may have a million."""
+
+SECONDS_BETWEEN_SAVES = 10.0
+"""Least seconds between two notes of what was fetched; only what comes later is fetched again."""
 
 FILE = ".mirror.json"
 """File of a mirror that tells of which objects its files are copies."""
 
 
-def fetch_all(store: Store, entries: Iterable[Listed], directory: Path) -> list[Listed]:
+def fetch_all(store: Store, entries: Sequence[Listed], directory: Path) -> Iterator[Listed]:
     """Copies listed objects into a directory, several at once.
 
     An object that has changed since the listing is copied as it is by now; one that is gone is left
     out.
 
-    Returns:
+    Yields:
       The objects that were copied, as they were then.
     """
 
@@ -40,13 +50,17 @@ def fetch_all(store: Store, entries: Iterable[Listed], directory: Path) -> list[
                     entry, _ = store.head(entry.name)
         raise OSError(f"{store.address / entry.name} is written anew all the time; try again later")
 
-    return [entry for entry in at_once(fetch, entries) if entry]
+    small = sum(entry.size for entry in entries) < SMALL * len(entries)
+    for start in range(0, len(entries), MOST_WAITING):
+        some = entries[start : start + MOST_WAITING]
+        yield from filter(None, at_once(fetch, some, BUSY_WITH_SMALL if small else BUSY))
 
 
 class Mirror:
     """A directory, and which of its files are the same as the objects below an address.
 
-    A file that was changed since is not taken for a copy. Several processes may refresh it.
+    A file that was changed since is not taken for a copy. It bears the time when its object was
+    written, by the clock of the bucket. Several processes may refresh it.
 
     Args:
       store: the objects.
@@ -76,19 +90,40 @@ class Mirror:
         return entries
 
     def update(
-        self, entries: Iterable[Listed], wanted: Callable[[str], bool] = lambda name: True
+        self,
+        entries: Iterable[Listed],
+        wanted: Callable[[str], bool] = lambda name: True,
+        begun: Callable[[list[Listed]], Callable[[Listed], None]] = lambda missing: _silently,
     ) -> None:
-        """Does the same as `refresh` for a listing that was made before."""
+        """Does the same as `refresh` for a listing that was made before.
+
+        Args:
+          entries: the listing.
+          wanted: tells by its name whether an object is to be fetched.
+          begun: called with the objects that will be fetched; returns what is called with each of
+            them when it is here.
+        """
         there = {entry.name: entry for entry in entries}
         missing = [each for each in there.values() if wanted(each.name) and not self.has(each)]
-        for entry in fetch_all(self.store, missing, self.directory):
-            self.note(entry.name, entry.e_tag)
         gone = [name for name in self.copies if name not in there]
         for name in gone:
             (self.directory / name).unlink(missing_ok=True)
             del self.copies[name]
-        if missing or gone:
-            self.save()
+        arrived, saved = begun(missing), time.monotonic()
+        pause = SECONDS_BETWEEN_SAVES
+        try:
+            for entry in fetch_all(self.store, missing, self.directory):
+                os.utime(self.directory / entry.name, (entry.modified, entry.modified))
+                self.note(entry.name, entry.e_tag)
+                arrived(entry)
+                if time.monotonic() > saved + pause:
+                    began = time.monotonic()
+                    self.save()
+                    saved = time.monotonic()
+                    pause = max(SECONDS_BETWEEN_SAVES, 20 * (saved - began))
+        finally:
+            if missing or gone:
+                self.save()
 
     def has(self, entry: Listed) -> bool:
         """Tells whether the file of an object is here, with the same content."""
@@ -128,6 +163,10 @@ class Mirror:
         with self.lock:
             partial.write_text(json.dumps(self.copies), encoding="utf-8")
         partial.replace(self.directory / FILE)
+
+
+def _silently(entry: Listed) -> None:
+    """Tells nobody that an object was fetched."""
 
 
 def _written(path: Path) -> list[int] | None:

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import copy
 import hashlib
+import mimetypes
 import random
 import threading
 import time
@@ -178,6 +179,7 @@ class Store:
         mode: Any = "create" if create else replacing.condition() if replacing else "overwrite"
         conditional = create or replacing is not None
         content = content.read_bytes() if conditional and isinstance(content, Path) else content
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"  # browsers go by it
         lost = 0
 
         def request() -> Version:
@@ -187,6 +189,7 @@ class Store:
                 self.objects.put(
                     self._key(name),
                     content,
+                    attributes={"Content-Type": kind},
                     mode=mode,
                     use_multipart=_is_large(content),
                     chunk_size=PART,
@@ -303,9 +306,9 @@ def _is_large(content: bytes | Path) -> bool:
     return isinstance(content, Path) and content.stat().st_size > PART
 
 
-def at_once(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def at_once(work: Callable[[Any], Any], items: Iterable[Any], threads: int = BUSY) -> Iterator[Any]:
     """Yields the result of `work` for each item, in their order, made by several threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(BUSY, thread_name_prefix="bucket") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="bucket") as pool:
         yield from pool.map(work, items)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from urllib.parse import quote
 
 from resjax.config import ConfigError
 
@@ -22,8 +23,8 @@ class Address:
     """A directory in a bucket: the part that the names of its objects begin with.
 
     >>> address = Address.of("gs://lab/runs/deep/")
-    >>> str(address), str(address / "plain"), address.name
-    ('gs://lab/runs/deep', 'gs://lab/runs/deep/plain', 'deep')
+    >>> str(address), str(address / "plain"), str(address.parent), address.name
+    ('gs://lab/runs/deep', 'gs://lab/runs/deep/plain', 'gs://lab/runs', 'deep')
 
     Attributes:
       kind: one of `KINDS`.
@@ -78,6 +79,21 @@ class Address:
     def __truediv__(self, name: str) -> "Address":
         """The address of a directory, or an object, in this one."""
         return dataclasses.replace(self, path=f"{self.path}/{name}" if self.path else name)
+
+    @property
+    def parent(self) -> "Address":
+        """The address of the directory that this one is in; of the whole bucket, itself."""
+        return dataclasses.replace(self, path=self.path.rpartition("/")[0])
+
+    @property
+    def link(self) -> str:
+        """The address of an object for the browser of a person who may read it; empty if none is.
+
+        The console of Google asks for the account; objects elsewhere have none that does.
+        """
+        if self.kind != "gs":
+            return ""
+        return f"https://storage.cloud.google.com/{self.bucket}/{quote(self.path)}"
 
     @property
     def name(self) -> str:

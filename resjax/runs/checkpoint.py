@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from resjax.buckets.places import Choice
 from resjax.config import ConfigError
 from resjax.runs import disk, room
 from resjax.training import hosts
@@ -76,6 +77,29 @@ def found(run: Path) -> list[Path]:
         if match and path.is_dir():
             named.append(((int(match[1]), int(match[2] or 1)), path))
     return [path for _, path in sorted(named, reverse=True)]
+
+
+def choose_files(step: int | None) -> Choice:
+    """Chooses what of a run is needed to restore a checkpoint: that of a step, or the newest.
+
+    Of the others that are whole `checkpoint.json` is chosen, so that it is known which there are,
+    and of a run without any, the weights.
+    """
+
+    def choose(listed: list[str]) -> list[str]:
+        seals = [name for name in listed if name.endswith(f"/{FACTS}")]
+        matches = {match: _NAME.fullmatch(match) for match in (n.split("/")[-2] for n in seals)}
+        places = {(int(m[1]), int(m[2] or 1)): name for name, m in matches.items() if m}
+        wanted = [place for place in places if step in (None, place[0])]
+        state = f"{DIRECTORY}/{places[max(wanted)]}/" if wanted else None
+        beside = ["config.json", "imported.json"] + ["weights.safetensors"] * (not places)
+        return [
+            name
+            for name in listed
+            if name in beside or name in seals or (state and name.startswith(state))
+        ]
+
+    return choose
 
 
 def is_partial(path: Path) -> bool:

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resjax import interruption
+from resjax.buckets.fetching import show_notice
 from resjax.buckets.store import Store
 from resjax.config.addresses import Address
 from resjax.runs import claims, scratch
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import Claim, Claimed, boot, claimed
-from resjax.runs.upload import Landing, show_notice
+from resjax.runs.upload import Landing
 
 
 def workplace(place: Path | Address, below: Path | None = None, writes: bool = True) -> Path:

@@ -15,7 +15,6 @@ import os
 import shutil
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +22,10 @@ from pathlib import Path
 from resjax import interruption
 from resjax.buckets.connection import SECONDS_OF_A_REQUEST
 from resjax.buckets.faults import Changed, NotThere, Unanswered
+from resjax.buckets.fetching import show_notice
 from resjax.buckets.objects import Version
 from resjax.buckets.store import PART, Store, at_once
-from resjax.config import ConfigError, Notice, message_of
+from resjax.config import ConfigError, message_of
 from resjax.runs import checkpoint, disk, scratch
 from resjax.runs.claims import FILE as CLAIM
 from resjax.runs.claims import Claim
@@ -58,12 +58,6 @@ SECONDS_AT_A_SIGNAL = 25.0
 
 class NotLanded(Unanswered):
     """Something that a run promised is on this machine and not in the bucket."""
-
-
-def show_notice(line: str) -> None:
-    """Shows a line of a run that goes on all the same."""
-    with contextlib.suppress(Notice):  # it ends no upload where warnings are errors
-        warnings.warn(line, Notice, stacklevel=1)
 
 
 class _Lost(Exception):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose, defaults
 from resjax.config.durations import Clock
-from resjax.config.paths import local
+from resjax.config.paths import place
 from resjax.config.validation import validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import STATISTICS, refuse_no_room
@@ -171,8 +171,8 @@ def make_plan(config: ConfigDict) -> Plan:
     start = None
     if config.train.init_from:
         first, grown = shallow or model, grow_at == 0
-        path = local(config.train.init_from, "train.init_from=")
-        start = find_start(path, first, image_shape(config.data, source), grown)
+        where = place(config.train.init_from, "train.init_from=")
+        start = find_start(where, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
     for key in ("decayed", "adapted"):
         choose(CHOSEN, config.optim[key], f"optim.{key}")
