@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from resjax.buckets import store as stores
+from resjax.buckets.faults import Changed, NotThere
 from resjax.buckets.store import Store
 from resjax.config import default_config
 from resjax.config.addresses import Address
@@ -85,11 +86,16 @@ def landing_of():
 
 
 def landed(store, directory, prefix=""):
-    """What a reader finds in the bucket, as files of a directory."""
-    shutil.rmtree(directory, ignore_errors=True)
-    for entry in store.list(prefix):
-        store.fetch(entry, directory / entry.name)
-    return directory / prefix
+    """What a reader finds in the bucket, as files of a directory.
+
+    If something is replaced or removed meanwhile, the reader begins anew.
+    """
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(Changed, NotThere):
+            for entry in store.list(prefix):
+                store.fetch(entry, directory / entry.name)
+            return directory / prefix
 
 
 def assert_promises_are_kept(store, directory):
