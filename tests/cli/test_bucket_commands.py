@@ -2,7 +2,9 @@
 
 import pytest
 
+from resjax.buckets.store import Store
 from resjax.cli.main import main
+from resjax.config.addresses import Address
 
 TRAIN = ("train", "--config=experiments/degradation.py")
 
@@ -52,3 +54,26 @@ def test_an_address_that_is_none_is_refused(refused, address, told):
 
 def test_scratch_is_for_addresses(refused, tmp_path):
     assert "--scratch=" in refused(*TRAIN, f"--workdir={tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_sweep_lands_with_its_report_and_is_done_on_any_machine(
+    one_bucket, fresh, tmp_path, capsys
+):
+    address = one_bucket.address(fresh)
+    words = [
+        "sweep", TRAIN[1], "--sweep=seed", "--seeds=2", "--jobs=1", f"--workdir={address}",
+        "--config.model.width=2", "--config.model.depth=8", "--config.train.duration=3 steps",
+        "--config.eval.every=3 steps",
+    ]  # fmt: skip
+    assert main([*words, f"--scratch={tmp_path / 'here'}"]) == 0
+    said = capsys.readouterr().out
+    assert f"{address}/report/index.html" in said
+    names = {entry.name for entry in Store(Address.of(address)).list()}
+    assert "report/index.html" in names
+    assert sum(name.endswith("/result.json") for name in names) == 2
+    one_bucket.faults.seen.clear()
+    assert main([*words, f"--scratch={tmp_path / 'there'}"]) == 0
+    assert "done before" in capsys.readouterr().err
+    put = [path for method, path in one_bucket.faults.seen if method == "PUT"]
+    assert len([path for path in put if ".probe" not in path and "report" not in path]) == 0
