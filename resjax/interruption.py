@@ -89,6 +89,30 @@ def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
         _drawn.remove(clear)
 
 
+_finishing: list[Callable[[], None]] = []
+"""Functions that end what goes on beside a run, such as an upload of what it saved."""
+
+
+@contextmanager
+def finished_first(finish: Callable[[], None]) -> Iterator[None]:
+    """Calls `finish`, after the rescue, if the process is asked to end inside the block.
+
+    That is on another thread than the main one, which may be leaving the block meanwhile.
+    """
+    _finishing.append(finish)
+    try:
+        yield
+    finally:
+        _finishing.remove(finish)
+
+
+def tell_at_the_end(line: str) -> None:
+    """Prints a line of a process that is about to end."""
+    if sys.stderr is not None:  # or it was closed
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
 def _heeded() -> list[signal.Signals]:
     """Signals that this process hears; under nohup it ignores that its terminal is closed."""
     ignored = {n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN} - {*INSISTENT}
@@ -117,27 +141,23 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
             clearing = threading.Thread(target=clear, daemon=True)
             clearing.start()
             clearing.join(SECONDS_TO_CLEAR)
-        tell((SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else "") + line)
+        tell_at_the_end((SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else "") + line)
         os._exit(code)
-
-    def tell(line: str) -> None:
-        if sys.stderr is not None:  # or it was closed
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
 
     def step_in() -> None:
         if done.wait(request.patience):
             return
         with request.uncut:
-            if request.leaving and done.wait(SECONDS_TO_LEAVE):
-                return
             try:
                 if request.rescue and not request.leaving:
                     request.rescue()
+                for finish in list(_finishing):
+                    finish()
             except Exception as error:
-                tell(f"\nthe last steps are not saved: {error}")
+                tell_at_the_end(f"\nthe last steps are not saved: {error}")
             finally:
-                end(last_words)
+                if not (request.leaving and done.wait(SECONDS_TO_LEAVE)):
+                    end(last_words)
 
     def watch() -> None:
         came: list[int] = []

@@ -5,6 +5,8 @@ import signal
 import hypothesis
 import pytest
 
+from tests.buckets.fixtures import bucket, fresh, gs, one_bucket, s3  # noqa: F401 - of all tests
+
 # A timing decides no test; how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("resjax", deadline=None)
 hypothesis.settings.load_profile("resjax")
@@ -15,6 +17,8 @@ gc.set_threshold(100_000, 50, 50)
 
 
 def pytest_configure(config):
+    # No bucket of the world is asked for anything.
+    os.environ.update(GOOGLE_SERVICE_ACCOUNT=os.devnull, AWS_METADATA_ENDPOINT="http://127.0.0.1:1")
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored by all that is started
     from resjax.process import set_up
 

@@ -18,9 +18,10 @@ from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.cost import Kernel
 from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
-from resjax.runs import doctor, status
+from resjax.runs import doctor, scratch, status
 from resjax.training import benchmark, hosts, plan, roofline
 from resjax.training.plan import make_plan
+from tests.buckets.fixtures import made_ready
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if not path.match("add-*")]
@@ -50,9 +51,12 @@ def test_python_runs(code, tmp_path, monkeypatch, shortcuts):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts):
+def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, request):
     """Parsed and checked in full; the training itself is left to other tests."""
     checked = []
+    if "gs://" in command:
+        made_ready(request.getfixturevalue("gs"), monkeypatch)
+        monkeypatch.setattr(scratch, "cache_directory", lambda: tmp_path / "cache")
     monkeypatch.setattr(running, "execute", lambda runs, *_: checked.append(runs) or 0)
     for launcher in ("_work_on_ray", "_work_side_by_side"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)

@@ -80,7 +80,8 @@ def test_another_name_is_none_of_resjax():
 
 
 LAYERS = (
-    ("config", "process", "exits", "interruption", "waits"), ("ops",), ("models", "data"),
+    ("config", "process", "exits", "interruption", "waits"), ("ops",), ("buckets",),
+    ("models", "data"),
     ("training",), ("runs",), ("interop", "probes"), ("sweeps",), ("report",), ("cli",),
     ("notebook",),
 )  # fmt: skip
@@ -88,6 +89,7 @@ LAYERS = (
 
 UPWARDS = {
     # A plan is refused where what it names is not there: weights to start from, and writers.
+    ("training.start", "runs"),
     ("training.start", "runs.matching"),
     ("training.start", "runs.weights"),
     ("training.plan", "runs.events"),

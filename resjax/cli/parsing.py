@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.config.keys import KEYS
-from resjax.config.paths import local
+from resjax.config.paths import local, place
 
 WIDTH = 80
 """The most columns of a help text."""
@@ -60,6 +61,14 @@ def path(text: str) -> Path:
     """Parses the path of a file or directory."""
     try:
         return local(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def path_or_address(text: str) -> Path | Address:
+    """Parses the path of a directory, or its address in a bucket."""
+    try:
+        return place(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -305,7 +305,8 @@ KEYS = Keys({
         "The source of images. Sets of TFDS are prepared once, by resjax prepare.",
         table="resjax.data.sources:SOURCES", form="name:argument"),
     "data.dir": Key("",
-        "Directory of prepared sets; empty is TFDS_DATA_DIR, or ~/tensorflow_datasets.",
+        "Directory of prepared sets, also gs://, s3://, az://; empty is TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets.",
         decides="nothing"),
     "data.train": Key("", "Slice to train on, such as train[:45000]; empty is the source's own."),
     "data.validation": Key("", "Slice to choose by, such as train[45000:]; empty is none."),
@@ -447,7 +448,8 @@ KEYS = Keys({
         "Evaluate moving averages of parameters and statistics that decay so; `0.0` is none.",
         (0.0, 0.9999999), "a decay from 0 to below 1, such as 0.9999"),
     "train.init_from": Key("",
-        "Directory of a run to start from; empty is drawn weights. Other classes get a new head."),
+        "Directory of a run to start from, also gs://, s3://, az://; empty is drawn weights. Other "
+        "classes get a new head."),
     "train.on_nan": Key("stop",
         "What is done where numbers are not finite: `stop` ends the run at such a loss, `skip` "
         "leaves out updates with such a loss or gradient and counts them.",

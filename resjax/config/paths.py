@@ -1,9 +1,11 @@
-"""Paths as people write them, on the command line and in configs."""
+"""Paths and addresses as people write them, on the command line and in configs."""
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 
 MOST_BYTES, MOST_BYTES_IN_ALL = 255, 4095
 """Most bytes of a name and of a path on Linux; other systems have the same limits or smaller ones.
@@ -12,23 +14,49 @@ A path that is too long is refused at once, and not in the middle of writing.
 """
 
 
+FILE = "file://"
+
+
+def place(name: str | Path, said_by: str = "") -> Path | Address:
+    """Tells a directory of this machine from an address in a bucket, and parses it.
+
+    Args:
+      name: the path or address as it was written.
+      said_by: the words before it in a message, such as "data.dir=".
+
+    Raises:
+      ConfigError: as `local` and `Address.of` do.
+    """
+    text = str(name)
+    if "://" in text and not text.startswith(FILE):
+        return Address.of(text, said_by)
+    return local(name, said_by)
+
+
 def local(name: str | Path, said_by: str = "") -> Path:
     """The path of a file or directory of this machine, with ~ for a home directory.
+
+    It may be written as `file:///absolute/path`, too.
 
     Args:
       name: the path as it was written.
       said_by: the words before it in a message, such as "data.dir=".
 
     Raises:
-      ConfigError: for an empty name, a URL, the home of an unknown user, or a name that no file
-        system takes.
+      ConfigError: for an empty name, an address in a bucket, the home of an unknown user, or a name
+        that no file system takes.
     """
     text = str(name)
     if not text:
         raise ConfigError(f"{said_by} the name is empty; is a variable not set?".lstrip())
+    if text.startswith(FILE):
+        if not text.startswith(f"{FILE}/"):
+            raise ConfigError(f"{said_by}{text} names another machine; write file:///PATH")
+        text = unquote(text.removeprefix(FILE))
     if "://" in text:
         raise ConfigError(
-            f"{said_by}{text} is not a POSIX directory; mount the bucket and name its path"
+            f"{said_by}{text} is in a bucket, and this must be of this machine; copy it, and name "
+            "the copy"
         )
     if "\0" in text:
         raise ConfigError(f"{said_by}{text!r} is no name of a file; leave out the NUL")

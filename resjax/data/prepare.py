@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resjax.config import ConfigError
-from resjax.data.tfds import (
-    FORMAT,
+from resjax.config.paths import local
+from resjax.data.tfds import FORMAT, one_line, open_prepared, refuse_damaged
+from resjax.data.tfds_names import (
     Name,
     default_data_dir,
     find,
-    one_line,
-    open_prepared,
     parse_name,
     prepare_command,
-    refuse_damaged,
     unknown,
 )
 
@@ -56,7 +54,7 @@ def prepare_set(
       ConfigError: if there is no such set, it needs archives that are not there, TensorFlow is
         missing, the download fails, or what is prepared is damaged.
     """
-    wanted, data_dir = parse_name(name), data_dir or default_data_dir()
+    wanted, data_dir = parse_name(name), data_dir or default_data_dir(local)
     if name in IN_MEMORY:
         raise ConfigError(f"{name} needs no preparing; train with --config.data.name={name}")
     if directory := find(wanted, data_dir):

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from resjax.buckets.places import reading
 from resjax.config import ConfigError
 from resjax.config.keys import KEYS
-from resjax.config.paths import local
+from resjax.config.paths import place
 from resjax.config.tables import Table
 from resjax.data.digits import digits
 from resjax.data.folder import folder
@@ -84,7 +85,7 @@ class DataRequest(NamedTuple):
     """The settings of a config that a source is made by.
 
     Attributes:
-      directory: the directory of prepared data; empty is the default.
+      directory: the directory or address of prepared data; empty is the default.
       splits: slices of its splits.
       on_bad: what to do about images that cannot be read.
       feed: value of the key `data.feed`.
@@ -172,11 +173,9 @@ SOURCES = Table(
             lambda request, name: _prepared(request, name),
         ),
         "folder": Kind(
-            "folder:PATH, a directory with a folder of images for each class",
+            "folder:PATH, a directory, here or in a bucket, with a folder of images for each class",
             "folder:(.+)",
-            lambda request, path: folder(
-                local(path, "data.name=folder:"), request.splits, request.on_bad
-            ),
+            lambda request, path: _in_folders(request, path),
         ),
     },
     entry="a Kind of source",
@@ -187,8 +186,13 @@ SOURCES = Table(
 def _prepared(request: DataRequest, name: str) -> Source:
     from resjax.data.tfds import tfds_source
 
-    directory = local(request.directory, "data.dir=") if request.directory else None
+    directory = place(request.directory, "data.dir=") if request.directory else None
     return tfds_source(name, directory, request.splits)
+
+
+def _in_folders(request: DataRequest, path: str) -> Source:
+    with reading(place(path, "data.name=folder:")) as there:
+        return folder(there.directory, request.splits, request.on_bad)
 
 
 def load(name: str, request: DataRequest = EVERYTHING) -> Source:

@@ -2,21 +2,26 @@
 
 import bisect
 import dataclasses
-import difflib
 import functools
 import hashlib
 import itertools
-import json
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from resjax.buckets.places import Copy, Here, reading
 from resjax.config import ConfigError
-from resjax.config.paths import local
+from resjax.config.addresses import Address
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
+from resjax.data.tfds_names import (
+    Name,
+    default_data_dir,
+    find,
+    missing,
+    parse_name,
+    prepare_command,
+)
 
 FORMAT = "array_record"
 
@@ -24,49 +29,6 @@ OWN_TEST = {"imagenet2012": ("validation",)}  # the labels of its test split are
 
 METADATA = (".json", ".txt")
 """Suffixes of the files beside the records: the metadata of a set, and names of its classes."""
-
-_NAME = re.compile(r"(?:tfds:)?([a-zA-Z]\w*)(?:/(\w[\w.-]*))?(?::(\d+\.\d+\.\d+))?")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
-
-
-class Name(NamedTuple):
-    """The name of a set: NAME or NAME/CONFIG, either with :VERSION.
-
-    An empty config is the set's own one, an empty version the newest.
-    """
-
-    name: str
-    config: str = ""
-    version: str = ""
-
-    def __str__(self) -> str:
-        config, version = self.config and f"/{self.config}", self.version and f":{self.version}"
-        return f"{self.name}{config}{version}"
-
-
-def parse_name(text: str) -> Name:
-    """Parses a name, such as `cifar10`, `tfds:cifar10` or `tfds:cifar10_1/v4:1.1.0`.
-
-    Raises:
-      ConfigError: if it is no name of a set.
-    """
-    match = _NAME.fullmatch(text)
-    if not match:
-        raise ConfigError(
-            f"{text!r} is not a set of TFDS; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION, "
-            "such as cifar10_1/v4:1.1.0"
-        )
-    return Name(*(group or "" for group in match.groups()))
-
-
-def default_data_dir() -> Path:
-    """The directory of TFDS for all sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
-
-    Raises:
-      ConfigError: if that is not a POSIX directory.
-    """
-    text = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return local(text, "TFDS_DATA_DIR=")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +102,7 @@ class Records:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
+def tfds_source(name: str, data_dir: Path | Address | None, splits: Splits) -> Source:
     """The source for a set that `resjax prepare` or TFDS itself prepared.
 
     By default `train` is trained on, and `test` is tested on, or `validation` where there is no
@@ -149,7 +111,8 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
 
     Args:
       name: a name such as `cifar10`, `imagenet2012`, `tfds:mnist` or `tfds:cifar10_1/v4:1.1.0`.
-      data_dir: the directory of all sets; None is that of TFDS.
+      data_dir: the directory of all sets, or its address; None is that of TFDS. Of a bucket the
+        metadata and the files of the splits that are read are copied to the user's cache.
       splits: the slices of the splits to read.
 
     Raises:
@@ -157,9 +120,21 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
         one label each.
     """
     wanted, data_dir = parse_name(name), data_dir or default_data_dir()
-    directory = find(wanted, data_dir)
+    where = data_dir / wanted.name
+    with reading(where, choose_metadata) as there:
+        return _source(wanted, data_dir, there, splits)
+
+
+def choose_metadata(names: list[str]) -> list[str]:
+    """Chooses the files that are no records."""
+    return [name for name in names if name.endswith(METADATA)]
+
+
+def _source(wanted: Name, data_dir: Path | Address, there: Here | Copy, splits: Splits) -> Source:
+    """The source for a set of which the metadata are in a directory of this machine."""
+    directory = find(wanted, there.directory.parent)
     if directory is None:
-        raise ConfigError(_missing(wanted, data_dir))
+        raise ConfigError(missing(wanted, data_dir))
     command = prepare_command(wanted, data_dir)
     info = open_prepared(directory, command).info
     image, label = _keys(info)
@@ -167,7 +142,16 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
     own_test = {"own_test": OWN_TEST[wanted.name]} if wanted.name in OWN_TEST else {}
     slices = slices_of(splits, list(lengths), **own_test)
     ranges = resolve(slices, lengths)
-    for split in {part.name for part in slices.values()}:
+    used = {part.name for part in slices.values()}
+    records = {str(path) for split in used for path in info.splits[split].filepaths}
+    there.refresh(
+        lambda names: [
+            name
+            for name in names
+            if name.endswith(METADATA) or str(there.directory / name) in records
+        ]
+    )
+    for split in used:
         refuse_damaged(info.splits[split], directory, command)
     parts = {}
     for key, taken in ranges.items():
@@ -184,68 +168,6 @@ def tfds_source(name: str, data_dir: Path | None, splits: Splits) -> Source:
             command=command,
         )
     return Source(class_names=tuple(info.features[label].names), **parts)
-
-
-# -------------------------------------------------------------------------------------- directories
-
-
-def find(wanted: Name, data_dir: Path) -> Path | None:
-    """The directory of a set, of its newest version unless one is named; None if there is none.
-
-    Raises:
-      ConfigError: if none of its several configs is the default, and none is named.
-    """
-    root = data_dir / wanted.name
-    root /= wanted.config or ("" if _versions(root) else _own_config(root))
-    versions = [wanted.version] if wanted.version else _versions(root)
-    return root / versions[-1] if versions and (root / versions[-1]).is_dir() else None
-
-
-def _versions(root: Path) -> list[str]:
-    """The versions in a directory, in order. TFDS gives other names to incomplete ones."""
-    found = [path.name for path in _directories(root) if _VERSION.fullmatch(path.name)]
-    return sorted(found, key=lambda version: tuple(map(int, version.split("."))))
-
-
-def _own_config(root: Path) -> str:
-    """The default config of a set: the one that TFDS noted, or the only one."""
-    configs = [path.name for path in _directories(root) if _versions(path)]
-    note = root / ".config" / "metadata.json"
-    own = json.loads(note.read_text()).get("default_config_name") if note.exists() else None
-    if own in configs or not configs:
-        return own or ""
-    if len(configs) > 1:
-        raise ConfigError(f"{root.name} has several configs; name one: {', '.join(configs)}")
-    return configs[0]
-
-
-def _directories(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-
-
-def prepare_command(wanted: Name, data_dir: Path) -> str:
-    """The command that prepares a set."""
-    return f"resjax prepare {wanted} --data-dir={data_dir}"
-
-
-def _missing(wanted: Name, data_dir: Path) -> str:
-    import tensorflow_datasets as tfds
-
-    there = [path.name for path in _directories(data_dir)]
-    known = tfds.list_builders(with_community_datasets=False) + there
-    if wanted.name not in known:
-        return unknown(wanted, known)
-    return f"{wanted} is not in {data_dir}; run: {prepare_command(wanted, data_dir)}"
-
-
-def unknown(wanted: Name, known: Sequence[str]) -> str:
-    """The message about a set that is unknown, with the nearest of the hundreds of known ones."""
-    close = difflib.get_close_matches(wanted.name, known, n=3)
-    remedy = f"nearest: {', '.join(close)}" if close else "try cifar10 or imagenet2012"
-    return f"TFDS has no set {wanted.name!r}; {remedy}"
-
-
-# ---------------------------------------------------------------------------------------- contents
 
 
 def open_prepared(directory: Path, command: str) -> Any:

@@ -35,6 +35,10 @@ OF_TIMM = {"input_size", "crop_pct", "interpolation", "mean", "std"}
 """Keys of what timm says of images: under `pretrained_cfg`, and in earlier versions at the top."""
 
 
+FILES = ("config.json", "preprocessor_config.json")
+"""Files beside those of weights: about the network, and how its images are prepared."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Beside:
     """Content of the JSON files beside some weights.
@@ -67,8 +71,8 @@ def read_beside(directory: Path) -> Beside:
       ConfigError: if one of them is damaged, says that the network is not one of resjax, or has a
         value that makes no sense.
     """
-    path = directory / "config.json"
-    config, images = _read(path), _read(directory / "preprocessor_config.json")
+    path, of_images = (directory / name for name in FILES)
+    config, images = _read(path), _read(of_images)
     try:
         function = config.get("model_type") == "resnet"
         settings = _function(config) if function else {}

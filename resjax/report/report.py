@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import resjax
+from resjax.buckets.places import reading
 from resjax.config import ConfigError
-from resjax.config.paths import local
+from resjax.config.paths import place
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, ProtocolTable, compare, tables
 from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
 from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
-from resjax.runs import rundir
+from resjax.runs import needed, rundir
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,12 +78,19 @@ class Report:
 
 
 def read_sweep(workdir: Path | str) -> Report:
-    """Reads the runs of a sweep, or a run, and what they show; nothing is written.
+    """Reads the runs of a sweep, or a run, and what they show; nothing is written there.
+
+    Args:
+      workdir: the directory, or its address in a bucket, of which a copy is read.
 
     Raises:
       ConfigError: if no run is done, or a file of one is damaged.
     """
-    workdir = local(workdir)
+    with reading(place(workdir), needed.REPORT) as there:
+        return _read(there.directory)
+
+
+def _read(workdir: Path) -> Report:
     runs, missing = read_runs(workdir)
     if not runs and missing:
         raise ConfigError(

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from resjax.buckets.places import Choice
 from resjax.config import ConfigError
 from resjax.runs import disk, room
 from resjax.runs.position import Position
@@ -65,6 +66,29 @@ def found(run: Path) -> list[Path]:
         if match and path.is_dir():
             named.append(((int(match[1]), int(match[2] or 1)), path))
     return [path for _, path in sorted(named, reverse=True)]
+
+
+def choose_files(step: int | None) -> Choice:
+    """Chooses what of a run is needed to restore a checkpoint: that of a step, or the newest.
+
+    Of the others that are whole `checkpoint.json` is chosen, so that it is known which there are,
+    and of a run without any, the weights.
+    """
+
+    def choose(listed: list[str]) -> list[str]:
+        seals = [name for name in listed if name.endswith(f"/{FACTS}")]
+        matches = {match: _NAME.fullmatch(match) for match in (n.split("/")[-2] for n in seals)}
+        places = {(int(m[1]), int(m[2] or 1)): name for name, m in matches.items() if m}
+        wanted = [place for place in places if step in (None, place[0])]
+        state = f"{DIRECTORY}/{places[max(wanted)]}/" if wanted else None
+        beside = ["config.json", "imported.json"] + ["weights.safetensors"] * (not places)
+        return [
+            name
+            for name in listed
+            if name in beside or name in seals or (state and name.startswith(state))
+        ]
+
+    return choose
 
 
 def is_partial(path: Path) -> bool:
@@ -151,8 +175,15 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.run, self.parallel, self.keep = run.absolute(), parallel, keep
         self.orbax = orbax.checkpoint
-        self.writer = orbax.checkpoint.AsyncCheckpointer(
-            orbax.checkpoint.PyTreeCheckpointHandler(use_compression=False)
+        # The first host has all of the state, and the others may not see its disk.
+        who = orbax.checkpoint.options.MultiprocessingOptions(
+            active_processes={0} if parallel.hosts > 1 else None
+        )
+        self.writer = hosts.is_first() and orbax.checkpoint.AsyncCheckpointer(
+            orbax.checkpoint.PyTreeCheckpointHandler(
+                use_compression=False, multiprocessing_options=who
+            ),
+            multiprocessing_options=who,
         )
         self.finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future | None = None
@@ -172,9 +203,9 @@ class Checkpoints:
         hosts.on_first(lambda: self._refuse_full_disk(state))
         path = hosts.on_first(lambda: str(self._place(facts.step)))
         with _or_nothing(Path(path)):
-            self.writer.save(
-                Path(path, STATE), args=self.orbax.args.PyTreeSave(self._copied(state))
-            )
+            state = jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(state))
+            if self.writer:  # the next step takes the memory of the original
+                self.writer.save(Path(path, STATE), args=self.orbax.args.PyTreeSave(state))
         self.pending = self.finisher.submit(self._finish, Path(path), facts)
         self.saved = facts
 
@@ -204,13 +235,29 @@ class Checkpoints:
         Raises:
           Damaged: if the state has another structure.
         """
-        sharding = NamedSharding(self.parallel.mesh, PartitionSpec())
+        if self.parallel.hosts == 1:
+            sharding = NamedSharding(self.parallel.mesh, PartitionSpec())
+            state = self._read(path, like, {"sharding": sharding})
+        else:
+            state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+            read: list[Any] = [state]
+            hosts.on_first(lambda: read.append(self._read(path, like, {})))
+            state = self.parallel.whole(hosts.from_first(read[-1]))
+        self.saved = facts
+        return state
+
+    def _read(self, path: Path, like: Any, placed: dict[str, Any]) -> Any:
+        """Reads a state, as arrays that are `placed` on devices, or of NumPy if it is empty."""
         shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, **placed), like
         )
         arguments = self.orbax.checkpoint_utils.construct_restore_args(shapes)
+        if not placed:
+            arguments = jax.tree.map(
+                lambda leaf: self.orbax.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), like
+            )
         try:
-            state = self.writer.restore(
+            return self.writer.restore(
                 path.absolute() / STATE,
                 args=self.orbax.args.PyTreeRestore(item=shapes, restore_args=arguments),
             )
@@ -219,13 +266,12 @@ class Checkpoints:
                 f"{path} holds another state ({str(error).splitlines()[0]}); go on with the resjax "
                 "that wrote it, or remove its directory"
             ) from None
-        self.saved = facts
-        return state
 
     def close(self) -> None:
         """Ends the threads; a checkpoint that was started is then whole, or removed."""
         self.finisher.shutdown()
-        self.writer.close()
+        if self.writer:
+            self.writer.close()
 
     def _refuse_full_disk(self, state: Any) -> None:
         """Raises OSError in one line if there is no room, before Orbax finds out."""
@@ -236,12 +282,6 @@ class Checkpoints:
                 self.run / DIRECTORY,
                 f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
             )
-
-    def _copied(self, state: Any) -> Any:
-        """Copies a state, since the next step takes the memory of the original."""
-        if self.parallel.hosts > 1:
-            return self.parallel.whole(jax.device_get(state))
-        return jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
 
     def _place(self, step: int) -> Path:
         """Makes a new directory for a checkpoint of a step."""
@@ -254,10 +294,10 @@ class Checkpoints:
 
     def _finish(self, path: Path, facts: Facts) -> None:
         """Waits until the state is written, seals it, and removes checkpoints that are not kept."""
+        if not self.writer:
+            return
         with _or_nothing(path):
             self.writer.wait_until_finished()
-            if not hosts.is_first():
-                return
             files = sorted(file for file in path.rglob("*") if file.is_file())
             digests = {file.relative_to(path).as_posix(): _sha256(file) for file in files}
             disk.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})

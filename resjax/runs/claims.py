@@ -1,8 +1,9 @@
 """Claims of run directories: one process at a time, on all machines that share the storage.
 
 A lock of the operating system keeps out other processes of the machine and dies with its owner.
-Other machines see `claim.json`, which says who runs there and is touched every few seconds. A claim
-that nobody has touched for a while is of a process that is gone, and whoever comes next takes it.
+Other machines see `claim.json`, in the directory or in the bucket, which says who runs there and is
+renewed every few seconds. A claim that nobody has renewed for a while is stale: it is of a process
+that is gone, and whoever comes next takes it. Clocks of machines are not compared.
 """
 
 import contextlib
@@ -15,51 +16,245 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Protocol
 
 from resjax.config import ConfigError
 from resjax.runs import disk
 
 FILE = "claim.json"
 
-SECONDS_BETWEEN_TOUCHES = 10.0
+SECONDS_BETWEEN_RENEWALS = 10.0
 
 SECONDS_TO_STALE = 60.0
-"""Seconds without a touch after which a claim may be taken over.
+"""Seconds without a renewal after which a claim may be taken over."""
 
-Clocks of machines are not compared.
-"""
+Content = Mapping[str, Any]
 
 
 class Claimed(ConfigError):
     """A directory in which another process runs."""
 
 
+class ClaimPlace(Protocol):
+    """Where the claim of a run is kept; printed, it is the directory or the address of the run."""
+
+    def read(self) -> Content | None:
+        """The claim that is there, empty if it is damaged or being written; None if none is."""
+
+    def create(self, claim: Content) -> None:
+        """Writes a claim; raises FileExistsError if there is one."""
+
+    def replace(self, stale: Content, claim: Content) -> None:
+        """Writes a claim in the place of a stale one that was read before.
+
+        Raises:
+          Claimed: if another process was first.
+        """
+
+    def renew(self, claim: Content) -> bool:
+        """Renews one's claim; returns whether it still stands."""
+
+    def is_stale(self) -> bool:
+        """Tells whether nobody has renewed the claim for long, or it is gone."""
+
+    def release(self, claim: Content) -> None:
+        """Gives one's claim up."""
+
+
+def unchanged_for(name: str, mark: Any) -> float:
+    """Seconds for which this process has seen the same mark on a claim, by a clock of its own."""
+    if name not in _seen or _seen[name][0] != mark:
+        _seen[name] = mark, monotonic()
+    return monotonic() - _seen[name][1]
+
+
+_seen: dict[str, tuple[Any, float]] = {}
+"""{name of a claim: (the mark that it bore when last seen, when it was first seen with it)}."""
+
+
+class ClaimFile:
+    """The claim of a directory."""
+
+    def __init__(self, directory: Path):
+        self.directory, self.path = directory, directory / FILE
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def read(self) -> Content | None:
+        """The claim that is there, empty if it is damaged or being written; None if none is."""
+        try:
+            return disk.read_json(self.path)
+        except ConfigError:
+            return {} if self.path.exists() else None
+
+    def create(self, claim: Content) -> None:
+        """Writes a claim; raises FileExistsError if there is one."""
+        _write(self.path, claim)
+
+    def replace(self, stale: Content, claim: Content) -> None:
+        """Writes a claim in the place of a stale one.
+
+        Of several processes that find the same one, that wins which is first to make the file named
+        after it.
+        """
+        token = stale.get("token")
+        taking = self.path.with_name(f"{FILE}.{token or 'unreadable'}")
+        if (_age(taking) or 0.0) > SECONDS_TO_STALE:
+            taking.unlink(missing_ok=True)
+        try:
+            _write(taking, claim)
+        except FileExistsError:
+            raise Claimed(f"{self} is being taken over by another process") from None
+        if (self.read() or {}).get("token") != token:  # it was, before this file was made
+            taking.unlink()
+            raise Claimed(f"{self} was taken over by another process")
+        taking.replace(self.path)
+
+    def renew(self, claim: Content) -> bool:
+        """Touches the file; returns whether it is still this claim's."""
+        if not self._stands(claim):
+            return False
+        os.utime(self.path)
+        return True
+
+    def is_stale(self) -> bool:
+        """Tells whether nobody has touched the file for long, or it is gone.
+
+        The touch may be in the future by the clock of the storage, as some clock was put right in
+        between; then it counts how long this process has seen that same touch.
+        """
+        age = _age(self.path)
+        if age is None or age >= 0:
+            return age is None or age > SECONDS_TO_STALE
+        try:
+            touched = self.path.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        return unchanged_for(str(self.path), touched) > SECONDS_TO_STALE
+
+    def release(self, claim: Content) -> None:
+        """Removes the file, unless another process has replaced it."""
+        if self._stands(claim):
+            self.path.unlink(missing_ok=True)
+
+    def _stands(self, claim: Content) -> bool:
+        there = self.read()
+        return there is not None and there.get("token", claim["token"]) == claim["token"]
+
+
+def _write(path: Path, claim: Content) -> None:
+    """Writes a claim to a file that is not there yet."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(disk.sealed_text(dict(claim)))
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since a file was touched, by the clock of its storage; None if it is not there."""
+    probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:  # a storage that cannot be written to
+        now = time.time()
+    return now - touched
+
+
 class Claim:
-    """A directory that this process runs in.
+    """A directory, of this machine or in a bucket, that this process runs in.
 
     Attributes:
       lost: whether another process has taken it over, as this one stood still for too long.
+      locked: whether a lock keeps out other processes of this machine.
+      renewed_at: when it was surely this process's; see `holds_for`.
+
+    Args:
+      place: where the claim is kept.
+      token: identifies it.
+      machine: identifies the machine since its last start, and what of it processes share.
     """
 
-    def __init__(self, directory: Path, token: str):
-        self.path, self.token = directory / FILE, token
-        self.lost = False
+    def __init__(self, place: ClaimPlace, token: str, machine: str | None = None):
+        self.place, self.token, self.machine = place, token, machine or boot()
+        self.lost = self.locked = False
         self.ended = threading.Event()
+        self.writing = threading.Lock()
+        self.renewed_at = 0.0
 
-    def stands(self) -> bool:
-        """Tells whether the file is still this claim's; a process that takes over replaces it."""
-        there = _read(self.path)
-        return there is not None and there.get("token", self.token) == self.token
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the claim says of this process, for others."""
+        own = {"host": socket.gethostname(), "boot": self.machine, "pid": os.getpid()}
+        return {**own, "token": self.token}
+
+    def take(self, locked: bool) -> None:
+        """Writes the claim, if there is none, or only that of a process that is gone.
+
+        Args:
+          locked: whether no other process of the same `machine` can be at work in the place.
+
+        Raises:
+          Claimed: if another process runs there.
+        """
+        self.locked, began = locked, since_boot()
+        try:
+            self.place.create(self.content)
+        except FileExistsError:
+            there = self.place.read() or {}
+            ended = there.get("released")
+            ended = ended or (locked and there.get("boot") == self.machine)  # or it has the lock
+            if not ended and not self.place.is_stale():
+                raise Claimed(
+                    f"{self.place} is being run by {_named(there)}; wait for it or choose another "
+                    "directory"
+                ) from None
+            self.place.replace(there, self.content)
+        self.renewed_at = began
 
     def keep(self) -> None:
-        """Touches the file until the run ends."""
-        while not self.ended.wait(SECONDS_BETWEEN_TOUCHES):
-            if not self.stands():
-                self.lost = True
-                return
+        """Renews the claim until the run ends."""
+        while not self.ended.wait(SECONDS_BETWEEN_RENEWALS):
             with contextlib.suppress(OSError):  # the storage may be away for a moment
-                os.utime(self.path)
+                if not self.renew():
+                    return
+
+    def renew(self) -> bool:
+        """Renews the claim; returns whether it stands, and notes it if it is lost."""
+        with self.writing:
+            began = since_boot()
+            if self.lost or not self.place.renew(self.content):
+                self.lost = True
+            else:
+                self.renewed_at = began
+        return not self.lost
+
+    def holds_for(self, seconds: float) -> bool:
+        """Tells whether nobody can have taken it over before so many seconds from now."""
+        return not self.lost and since_boot() + seconds < self.renewed_at + SECONDS_TO_STALE
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renews the claim on a thread while inside the block, and gives it up at its end."""
+        self.keeper = threading.Thread(target=self.keep, daemon=True)
+        self.keeper.start()
+        try:
+            yield
+        finally:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Leaves the place to others."""
+        self.ended.set()
+        self.keeper.join()
+        with self.writing:
+            if not self.lost:
+                self.place.release(self.content)
 
 
 @contextmanager
@@ -72,33 +267,26 @@ def claimed(directory: Path) -> Iterator[Claim]:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         locked = _lock(descriptor, directory)
-        claim = Claim(directory, uuid.uuid4().hex)
-        _take(claim, locked)
-        keeper = threading.Thread(target=claim.keep, daemon=True)
-        keeper.start()
-        try:
+        claim = Claim(ClaimFile(directory), uuid.uuid4().hex)
+        claim.take(locked)
+        with claim.kept():
             yield claim
-        finally:
-            claim.ended.set()
-            keeper.join()
-            if claim.stands():
-                claim.path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
 def owner(directory: Path) -> str | None:
     """Names the process that runs in a directory, as far as this one can see; None if none does."""
-    path = directory / FILE
-    there = _read(path)
-    if there is None or _is_stale(path):
+    place = ClaimFile(directory)
+    there = place.read()
+    if there is None or there.get("released") or place.is_stale():
         return None
-    if there.get("boot") == _boot() and not _is_alive(there.get("pid")):
+    if there.get("boot") == boot() and not _is_alive(there.get("pid")):
         return None
     return _named(there)
 
 
-def _named(claim: Mapping[str, Any]) -> str:
+def _named(claim: Content) -> str:
     """The process of a claim, for a message."""
     if not claim:
         return f"a process that its {FILE} does not tell"
@@ -126,88 +314,9 @@ def _lock(descriptor: int, directory: Path) -> bool:
         return False
 
 
-def _take(claim: Claim, locked: bool) -> None:
-    """Writes the claim, if there is none, or only that of a process that is gone.
-
-    Of several processes that find the same stale claim, the one wins that is first to make the file
-    named after it.
-    """
-    try:
-        _write(claim.path, claim.token)
-        return
-    except FileExistsError:
-        there = _read(claim.path) or {}
-    ended = locked and there.get("boot") == _boot()  # or it would have the lock
-    if not ended and not _is_stale(claim.path):
-        raise Claimed(
-            f"{claim.path.parent} is being run by {_named(there)}; wait for it or choose another "
-            "directory"
-        )
-    token = there.get("token")
-    taking = claim.path.with_name(f"{FILE}.{token or 'unreadable'}")
-    if (_age(taking) or 0.0) > SECONDS_TO_STALE:
-        taking.unlink(missing_ok=True)
-    try:
-        _write(taking, claim.token)
-    except FileExistsError:
-        raise Claimed(f"{claim.path.parent} is being taken over by another process") from None
-    if (_read(claim.path) or {}).get("token") != token:  # it was, before this file was made
-        taking.unlink()
-        raise Claimed(f"{claim.path.parent} was taken over by another process")
-    taking.replace(claim.path)
-
-
-def _write(path: Path, token: str) -> None:
-    """Writes a claim to a file that is not there yet."""
-    content = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "token": token}
-    with path.open("x", encoding="utf-8") as file:
-        file.write(disk.sealed_text(content))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a claim, empty if it is damaged or being written; None if there is none."""
-    try:
-        return disk.read_json(path)
-    except ConfigError:
-        return {} if path.exists() else None
-
-
-_ahead: dict[Path, tuple[float, float]] = {}
-"""Claims touched in the future by the clock of their storage: {path: (touch, when first seen)}."""
-
-
-def _is_stale(path: Path) -> bool:
-    """Tells whether nobody has touched a claim for long, or it is gone.
-
-    The touch may be in the future by the clock of the storage, as some clock was put right in
-    between; then it counts how long this process has seen that same touch.
-    """
-    age = _age(path)
-    if age is None or age >= 0:
-        return age is None or age > SECONDS_TO_STALE
-    try:
-        touched = path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    if path not in _ahead or _ahead[path][0] != touched:
-        _ahead[path] = touched, time.monotonic()
-    return time.monotonic() - _ahead[path][1] > SECONDS_TO_STALE
-
-
-def _age(path: Path) -> float | None:
-    """Seconds since a file was touched, by the clock of its storage; None if it is not there."""
-    probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        touched = path.stat().st_mtime
-    except FileNotFoundError:
-        return None
-    try:
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
-    except OSError:  # a storage that cannot be written to
-        now = time.time()
-    return now - touched
+def since_boot() -> float:
+    """Seconds since this machine was started, also those for which it was suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _is_alive(pid: Any) -> bool:
@@ -220,7 +329,7 @@ def _is_alive(pid: Any) -> bool:
     return True
 
 
-def _boot() -> str:
+def boot() -> str:
     """Identifies this machine since its last start."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

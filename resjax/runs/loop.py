@@ -14,9 +14,11 @@ from ml_collections import ConfigDict
 
 from resjax import process
 from resjax.config import flatten, use_own_values
+from resjax.config.paths import place
 from resjax.interruption import deferred
 from resjax.runs.group import RunGroup, run_of
 from resjax.runs.keeper import Keeper
+from resjax.runs.landing import refresh, workplace
 from resjax.runs.manifest import versions
 from resjax.runs.opening import open_directory
 from resjax.runs.run import OpenRun
@@ -51,7 +53,7 @@ def train_and_evaluate(
 
     Args:
       config: config of the run, as made by `default_config`.
-      workdir: directory of this run; made if it does not exist.
+      workdir: directory of this run; made if it does not exist. Or an address in a bucket.
       observe: called with the progress a few times a second.
       plans: those that are made already.
 
@@ -63,7 +65,9 @@ def train_and_evaluate(
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       NoRoom: if the disk is full, or the quota used up; the checkpoints until then are kept.
     """
-    plan, directory = plan_of(config, plans or Plans()), Path(workdir)
+    plan = plan_of(config, plans or Plans())
+    directory = Path(hosts.on_first(lambda: str(workplace(place(workdir)))))
+    hosts.on_first(lambda: refresh([directory]))
     with open_directory(directory, config, observe) as opened:
         return opened.result or fit(run_of(plan, [opened]))[directory]
 

@@ -9,7 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resjax.runs import checkpoint, rundir
-from resjax.runs.claims import Claim, Claimed, claimed
+from resjax.runs.claims import Claim, Claimed
+from resjax.runs.landing import at_work
 from resjax.runs.summary import Progress, Summary, read_summary
 from resjax.training import hosts
 
@@ -51,7 +52,7 @@ def open_directory(
             if rundir.run_state(directory) != rundir.DONE:
                 rundir.make_directory(directory)
                 try:
-                    claims.append(stack.enter_context(claimed(directory)))
+                    claims.append(stack.enter_context(at_work(directory)))
                 except Claimed as error:
                     return {"claimed": str(error)}
             if rundir.run_state(directory) == rundir.DONE:  # also by who had the lock before

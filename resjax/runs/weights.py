@@ -19,6 +19,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from resjax.buckets.places import reading_file
 from resjax.config import (
     ConfigError,
     config_of,
@@ -26,7 +27,8 @@ from resjax.config import (
     message_of,
 )
 from resjax.config.keys import KEYS
-from resjax.runs import disk, room, rundir
+from resjax.config.paths import place
+from resjax.runs import disk, needed, room, rundir
 
 FILE = "weights.safetensors"
 
@@ -129,12 +131,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def read_weights(path: Path | str) -> Weights:
-    """Reads the weights of a file, or of the directory of a run.
+    """Reads the weights of a file, or of the directory of a run; or of their address in a bucket.
 
     Raises:
       ConfigError: if there are none, or they are damaged.
     """
-    path = locate(Path(path))
+    with reading_file(place(path), needed.weights) as there:
+        return _read(locate(there))
+
+
+def _read(path: Path) -> Weights:
     with _open_own(path) as file:
         metadata = file.metadata() or {}
         about = _about(path, metadata)

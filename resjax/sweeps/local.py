@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
 from resjax.probes.record import refuse_broken_probes
-from resjax.runs import claims, disk, room, rundir
+from resjax.runs import claims, disk, landing, room, rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
@@ -58,6 +59,7 @@ def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
         if kind not in seen:
             _refuse_broken_parts(plans.of(config))
             seen.add(kind)
+    hosts.on_first(lambda: landing.refresh(runs))
     hosts.on_first(lambda: _check_directories(runs))
 
 
@@ -112,6 +114,7 @@ def run_sweep(
         hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
     while waiting := [directory for directory in runs if directory not in outcomes]:
+        hosts.on_first(lambda left=waiting: landing.refresh(left))
         for group in groups_of({run: runs[run] for run in waiting}, plans):
             for outcome in run_group(group, observer, plans):
                 outcomes[outcome.directory] = outcome
@@ -126,11 +129,12 @@ def forget_failures(runs: Iterable[Path]) -> None:
     """Marks runs that failed as unfinished."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
-            (directory / "error.txt").unlink()
+            landing.forget_failure(directory)
 
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """Trains one run and returns its outcome; None if another process is at it."""
+    hosts.on_first(lambda: landing.refresh([directory]))
     return next(iter(run_group({directory: config}, observer, Plans())), None)
 
 
@@ -178,7 +182,7 @@ def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
     try:
         with room.refused(next(iter(directories), Path()), "what a run writes did not fit"):
             yield
-    except (ConfigError, Diverged, room.NoRoom):
+    except (ConfigError, Diverged, room.NoRoom, Unanswered):
         raise
     except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
         reason = type_and_message(error)
@@ -186,6 +190,7 @@ def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
             trace = "".join(traceback.format_exception(error))
             for directory in directories:
                 disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+                landing.land(directory)
         raise Crashed(reason) from error
 
 
@@ -210,6 +215,7 @@ def wait_for(directory: Path, observer: Observer) -> Outcome | None:
     while (now := before(directory))[0] == RUNNING:
         observer.waiting([directory])
         time.sleep(SECONDS_TO_LOOK_AGAIN)
+        hosts.on_first(lambda: landing.refresh([directory]))
     return now[1]
 
 

@@ -216,6 +216,20 @@ def on_first(function: Callable[[], Value]) -> Value:
     return outcome["value"]
 
 
+def from_first(arrays: Any) -> Any:
+    """The arrays that process 0 has, bit for bit, on all; the others have such of the same shapes.
+
+    They are sent as bytes: a sum with zeros, by which JAX sends them, changes the sign of -0.
+    """
+    from jax.experimental import multihost_utils
+
+    raw = jax.tree.map(lambda array: np.ascontiguousarray(array).reshape(-1).view(np.uint8), arrays)
+    sent = multihost_utils.broadcast_one_to_all(raw)
+    return jax.tree.map(
+        lambda array, got: np.asarray(got).view(array.dtype).reshape(array.shape), arrays, sent
+    )
+
+
 def refuse_different(settings: Mapping[str, Any]) -> None:
     """Makes sure that all processes have been given the same {key: value}.
 

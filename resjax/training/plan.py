@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, choose
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS
-from resjax.config.paths import local
+from resjax.config.paths import place
 from resjax.config.validation import validate
 from resjax.data.augment import Augmentation
 from resjax.data.resident import refuse_no_room
@@ -169,8 +169,8 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
     start = None
     if config.train.init_from:
         first, grown = shallow or model, grow_at == 0
-        path = local(config.train.init_from, "train.init_from=")
-        start = find_start(path, first, image_shape(config.data, source), grown)
+        where = place(config.train.init_from, "train.init_from=")
+        start = find_start(where, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
     rates = learning_rates(config.optim, clock)
 

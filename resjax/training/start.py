@@ -6,11 +6,14 @@ from typing import Any
 
 import jax
 
+from resjax.buckets.places import reading_file
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
 from resjax.models.summary import variable_shapes
+from resjax.runs import needed
 from resjax.runs.matching import refuse_broken, refuse_other_function, refuse_other_tensors
 from resjax.runs.weights import Header, paths, read_header, read_weights
 
@@ -22,13 +25,15 @@ class Start:
     """The weights that a run starts from.
 
     Attributes:
-      path: directory of a run, or file of weights.
+      path: directory of a run, or file of weights, or a copy of it.
+      name: the path, or the address of what it is a copy of.
       shallow: network of the weights, if it is to be grown before the first step.
       classes: number of outputs that the weights have, if it differs and the head is drawn anew; 0
         if they have no head.
     """
 
     path: Path
+    name: str
     shallow: ResNet | None = None
     classes: int | None = None
 
@@ -42,7 +47,7 @@ class Start:
           images: images to measure the statistics of new blocks on; see `grow`.
         """
         weights = read_weights(self.path)
-        refuse_broken(weights, f"train.init_from={self.path}")
+        refuse_broken(weights, f"train.init_from={self.name}")
         variables = weights.variables
         if self.classes is not None:
             variables["params"] = variables["params"] | {"head": drawn["params"]["head"]}
@@ -52,12 +57,12 @@ class Start:
 
 
 def find_start(
-    path: Path, model: ResNet, image_shape: tuple[int, int, int], grown: bool = False
+    where: Path | Address, model: ResNet, image_shape: tuple[int, int, int], grown: bool = False
 ) -> Start:
     """Checks that a network can start from some weights, without reading their tensors.
 
     Args:
-      path: directory of a run, or file of weights.
+      where: directory of a run, or file of weights; or its address, and it is copied to the cache.
       model: network that must have the same tensors, apart from those of the head.
       image_shape: `[H, W, C]` of its images.
       grown: whether `model` will be grown before the first step.
@@ -65,9 +70,10 @@ def find_start(
     Raises:
       ConfigError: if the weights are of another network.
     """
-    there = read_header(path)
+    with reading_file(where, needed.weights) as path:
+        there = read_header(path)
     ours = {name: leaf.shape for name, leaf in paths(variable_shapes(model, image_shape)).items()}
-    what, remedy = f"train.init_from={path}", _remedy(there)
+    what, remedy = f"train.init_from={where}", _remedy(there)
     seen = there.about.image_shape[-1]
     if seen != image_shape[-1]:
         raise ConfigError(
@@ -83,7 +89,7 @@ def find_start(
         remedy,
     )  # fmt: skip
     refuse_other_function(build_model(there.about.config, classes), model, what, remedy)
-    return Start(path, model if grown else None, classes if new_head else None)
+    return Start(path, str(where), model if grown else None, classes if new_head else None)
 
 
 def _remedy(there: Header) -> str:

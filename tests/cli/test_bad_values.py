@@ -56,6 +56,7 @@ SWITCHES = {"a value": "yes", "no value": ""}
 
 VALUES = {
     parsing.path: PATHS,
+    parsing.path_or_address: PATHS,
     parsing.filled: TEXTS,
     parsing.whole: NUMBERS | {"zero": "0"},
     parsing.count: NUMBERS,

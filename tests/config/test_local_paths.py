@@ -1,4 +1,4 @@
-"""Names of files, wherever they are written: one meaning of ~, and no URLs."""
+"""Names of files, wherever they are written: one meaning of ~, and no addresses."""
 
 import os
 from pathlib import Path
@@ -60,22 +60,26 @@ def test_a_user_without_a_home_has_the_cache_of_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("gs://bucket/x", "is not a POSIX directory; mount the bucket and name its path"),
+    ("gs://bucket/x", "is in a bucket, and this must be of this machine; copy it, and name the"),
     ("~nobody-at-all/x", "begins with the home of a user that is not known here; write the whole"),
 ], ids=["url", "nobody"])  # fmt: skip
 def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name, told, capsys):
     path = f"--config={home / 'mine.py'}"
-    for words in (
+    files = [
         ["train", f"--config={name}"], ["train", f"--config={name}:cifar10"],
-        ["train", path, f"--workdir={name}"], ["train", path, f"--config.train.init_from={name}"],
+        ["bench", path, f"--trace={name}"], ["predict", "run", name], ["init", name],
+        ["import", name, "--out=x"], ["export", "run", f"--out={name}"],
+        ["evaluate", "run", f"--config={name}"], ["prepare", "cifar10", f"--data-dir={name}"],
+        ["describe", "resnet18", f"--diagram={name}"], ["train", path, f"--scratch={name}"],
+    ]  # fmt: skip
+    places = [
+        ["train", path, f"--config.train.init_from={name}"],
         ["train", path, f"--config.data.name=folder:{name}"],
         ["train", path, "--config.data.name=cifar10", f"--config.data.dir={name}"],
-        ["bench", path, f"--trace={name}"], ["doctor", name], ["status", name], ["report", name],
-        ["probe", name], ["evaluate", name], ["predict", name, name], ["init", name],
-        ["import", name, "--out=x"], ["export", name, "--out=x.safetensors"],
-        ["evaluate", "run", f"--config={name}"], ["prepare", "cifar10", f"--data-dir={name}"],
-        ["describe", "resnet18", f"--diagram={name}"],
-    ):  # fmt: skip
+        ["doctor", name], ["status", name], ["report", name], ["probe", name], ["evaluate", name],
+        ["predict", name, "x"], ["export", name, "--out=x.safetensors"],
+    ]  # fmt: skip
+    for words in files + places * ("://" not in name):
         assert main(words) == 2, words
         error = capsys.readouterr().err
         assert told in error, (words, error)

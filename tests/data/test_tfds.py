@@ -13,8 +13,11 @@ import tensorflow_datasets as tfds
 from prepared import Tiny, png, write
 
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
+from resjax.data.prepare import prepare_set
 from resjax.data.slices import Splits
-from resjax.data.tfds import Records, default_data_dir, parse_name, tfds_source
+from resjax.data.tfds import Records, tfds_source
+from resjax.data.tfds_names import default_data_dir, parse_name
 
 OWN = Splits()
 HERE = Path(__file__).parent
@@ -372,10 +375,9 @@ def test_data_are_where_tfds_has_them(monkeypatch, tmp_path, data_dir):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     assert len(tfds_source("tiny", None, OWN).test) == 30
     monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/sets")
-    with pytest.raises(
-        ConfigError, match="TFDS_DATA_DIR=gs://bucket/sets is not a POSIX directory"
-    ):
-        tfds_source("tiny", None, OWN)
+    assert default_data_dir() == Address.of("gs://bucket/sets")
+    with pytest.raises(ConfigError, match="TFDS_DATA_DIR=gs://bucket/sets is in a bucket"):
+        prepare_set("tiny")
 
 
 def test_what_is_pickled_is_what_it_is_made_of(data_dir):

@@ -41,7 +41,7 @@ class Attempts:
             runs in directories of these names in the workdir, which are trained as a sweep; `send`,
             (signal, phase, step, seconds), what the attempt sends itself some seconds after it was
             in a phase at a step or later; `die`, an instant of `INSTANTS` and at which of them the
-            attempt kills itself.
+            attempt kills itself; `set`, {name in a module: value}.
 
         Returns:
           The exit status, negative after a signal, and all that was told.
@@ -81,6 +81,9 @@ def run(job: dict) -> int:
     resjax.runs.loop.TELL_EVERY = job.get("tell_every", -1.0)
     if "write_every" in job:
         resjax.runs.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
+    for path, value in job.get("set", {}).items():
+        module, _, name = path.rpartition(".")
+        setattr(pkgutil.resolve_name(module), name, value)
     if "die" in job:
         arm(*job["die"])
     if job.get("x64"):
@@ -158,6 +161,19 @@ INSTANTS = {
     ),
     "a result is written and not in its place": (
         "pathlib.Path.replace", lambda _, target: target.name == "result.json", "before",
+    ),
+    "a checkpoint is half uploaded": (
+        "resjax.buckets.store.Store.put", lambda _, name, *__: "/state/" in name, "before",
+    ),
+    "a seal is about to be uploaded": (
+        "resjax.buckets.store.Store.put", lambda _, name, *__: FACTS in name, "before",
+    ),
+    "a seal is uploaded": (
+        "resjax.buckets.store.Store.put", lambda _, name, *__: FACTS in name, "after",
+    ),
+    "a result is about to be uploaded": (
+        "resjax.buckets.store.Store.put", lambda _, name, *__: name == "result.json",
+        "before",
     ),
 }  # fmt: skip
 """A function, with what arguments it is meant, and when an attempt kills itself: by its name."""

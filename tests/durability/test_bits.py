@@ -185,12 +185,12 @@ def owner(run):
 
 
 def held(run):
-    return claims.Claim(run, "theirs").stands()
+    return claims.Claim(claims.ClaimFile(run), "theirs").renew()
 
 
 def taken(run):
     """Without locks, as on a storage that has none."""
-    claims._take(claims.Claim(run, "ours"), locked=False)
+    claims.Claim(claims.ClaimFile(run), "ours").take(locked=False)
     return disk.read_json(run / claims.FILE)
 
 

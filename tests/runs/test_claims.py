@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from resjax.runs import claims, disk
-from resjax.runs.claims import Claimed, claimed
+from resjax.runs.claims import Claimed, ClaimFile, claimed
 
 CODE = """
 import sys
@@ -50,7 +50,7 @@ def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
     tmp_path, monkeypatch
 ):
     now = 1000.0
-    monkeypatch.setattr(claims.time, "monotonic", lambda: now)
+    monkeypatch.setattr(claims, "monotonic", lambda: now)
     path = of_another_machine(tmp_path, age=-86_400)
     assert claims.owner(tmp_path) == "process 7 on far"
     now += claims.SECONDS_TO_STALE - 1
@@ -87,10 +87,10 @@ def test_of_many_that_find_a_stale_claim_one_takes_it(tmp_path):
         taken, start = [], threading.Barrier(8)
 
         def take(start=start, taken=taken):
-            claim = claims.Claim(tmp_path, f"token{threading.get_ident()}")
+            claim = claims.Claim(ClaimFile(tmp_path), f"token{threading.get_ident()}")
             start.wait()
             try:
-                claims._take(claim, locked=False)
+                claim.take(locked=False)
                 taken.append(claim.token)
             except Claimed:
                 pass
@@ -106,7 +106,7 @@ def test_of_many_that_find_a_stale_claim_one_takes_it(tmp_path):
 
 
 def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.01)
     with claimed(tmp_path) as claim:
         of_another_machine(tmp_path)
         claim_was_lost = threading.Event()
@@ -128,7 +128,7 @@ def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch)
         pass
     os.utime(path, (0, 0))
     assert claims.owner(tmp_path) is None
-    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.01)
     with claimed(tmp_path) as claim:
         path.write_bytes(path.read_bytes().replace(b"pid", b"pie"))
         os.utime(path, (0, 0))
@@ -142,7 +142,7 @@ def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch)
 
 
 def test_a_claim_is_touched_while_it_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SECONDS_BETWEEN_TOUCHES", 0.01)
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.01)
     with claimed(tmp_path):
         path = tmp_path / claims.FILE
         os.utime(path, (0, 0))

@@ -2,17 +2,21 @@
 
 import argparse
 import textwrap
+from pathlib import Path
 
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
-from resjax.cli.parsing import WIDTH, count, filled, path, whole
+from resjax.cli.parsing import WIDTH, count, filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import refuse
 from resjax.runs.rundir import refuse_no_run
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", type=path, metavar="RUN", help="directory of the run")
+    parser.add_argument(
+        "dir", type=path_or_address, metavar="RUN",
+        help="directory of the run; also gs://BUCKET/PATH, s3://, az://",
+    )  # fmt: skip
     parser.add_argument("--probe", type=filled, metavar="NAME,...", help="which (default: all)")
     parser.add_argument(
         "--checkpoint", type=count, metavar="STEP",
@@ -31,28 +35,35 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    refuse_no_run(options.dir)
+    if isinstance(options.dir, Path):
+        refuse_no_run(options.dir)
+    from resjax.buckets.places import reading
     from resjax.cli.terminal.reports import print_probed
     from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
     from resjax.process import enable_cache
     from resjax.report.probes import write_probed
+    from resjax.runs import checkpoint
     from resjax.runs.events import TensorBoard
 
     enable_cache()
-    with definitions(rest) as left:
+    files = checkpoint.choose_files(options.checkpoint)
+    with definitions(rest) as left, reading(options.dir, files) as place:
         refuse(left)
         names = chosen(options.probe or "", "probe")
+        run = place.directory
         probed = probe_run(
-            options.dir, names, options.checkpoint, options.examples, options.data,
+            run, names, options.checkpoint, options.examples, options.data,
             lambda name: tell(f"probe {name}"),
         )  # fmt: skip
-    directory = options.out or options.dir / "probes" / str(probed.step)
-    figures = write_probed(probed, directory)
-    board = TensorBoard(directory)
-    board.add_figures(probed.step, (path for path in figures if path.suffix == ".png"))
-    board.close()
-    print_probed(probed, directory)
+        directory = options.out or run / "probes" / str(probed.step)
+        figures = write_probed(probed, directory)
+        board = TensorBoard(directory)
+        board.add_figures(probed.step, (path for path in figures if path.suffix == ".png"))
+        board.close()
+        if not options.out:
+            place.upload(f"probes/{probed.step}")
+        print_probed(probed, place.named(str(directory)))
     return 0
 
 

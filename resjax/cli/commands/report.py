@@ -3,45 +3,63 @@
 import argparse
 from pathlib import Path
 
+from resjax.buckets.places import reading
 from resjax.cli.commands.command import Command
-from resjax.cli.parsing import path
+from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.config.overrides import refuse
+from resjax.runs import needed
 from resjax.runs.claims import Claimed, claimed
 from resjax.runs.rundir import make_directory
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", type=path, metavar="DIR", help="directory of the sweep")
+    parser.add_argument(
+        "dir", type=path_or_address, metavar="DIR",
+        help="directory of the sweep; also gs://BUCKET/PATH, s3://, az://",
+    )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
-    write_and_print(options.dir, again=True)
+    page = write_and_print(options.dir, again=True)
     if options.open:
         import webbrowser
 
-        webbrowser.open((options.dir / "report" / "index.html").resolve().as_uri())
+        webbrowser.open(page.resolve().as_uri())
     return 0
 
 
-def write_and_print(workdir: Path, again: bool) -> None:
-    """Writes the report of a sweep and prints it; `again` writes it even if no run has changed."""
-    if not workdir.is_dir():
-        raise ConfigError(f"no directory {workdir}; start with resjax sweep")
-    make_directory(workdir)
-    from resjax.cli.terminal import reports
-    from resjax.report.report import write_report
+def write_and_print(workdir: Path | Address, again: bool) -> Path:
+    """Writes the report of a sweep, into the bucket if it is there, and prints it.
 
-    try:
-        with claimed(workdir):
-            report = write_report(workdir, again)
-    except Claimed:
-        tell(f"another process writes {workdir / 'report'}")
-    else:
-        reports.print_report(report)
+    Args:
+      workdir: directory of the sweep, or its address.
+      again: whether it is written even if no run has changed.
+
+    Returns:
+      The page, or a copy of it.
+    """
+    with reading(workdir, needed.REPORT) as place:
+        directory = place.directory
+        if not directory.is_dir():
+            raise ConfigError(f"no directory {directory}; start with resjax sweep")
+        make_directory(directory)
+        from resjax.cli.terminal import reports
+        from resjax.report.report import write_report
+
+        try:
+            with claimed(directory):
+                report = write_report(directory, again)
+                place.upload("report", last="report/index.html", alone=True)
+        except Claimed:
+            tell(place.named(f"another process writes {directory / 'report'}"))
+        else:
+            reports.print_report(report, place)
+    return directory / "report" / "index.html"
 
 
 REPORT = Command(
@@ -50,5 +68,5 @@ REPORT = Command(
     run=_run,
     arguments=_arguments,
     notes="It is written to DIR/report: index.html, tables, results.csv, figures.\n",
-    examples=("resjax report runs/degradation --open",),
+    examples=("resjax report runs/degradation --open", "resjax report gs://lab/degradation"),
 )

@@ -1,12 +1,14 @@
 """Options that commands which run networks share: hosts, and the platform."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from resjax.cli.parsing import count, filled, whole
-from resjax.config import flatten
+from resjax.cli.parsing import count, filled, path, path_or_address, whole
+from resjax.config import ConfigError, flatten
+from resjax.config.addresses import Address
 
 if TYPE_CHECKING:
     pass
@@ -17,6 +19,55 @@ SIGUSR1 it saves and ends with exit code 75: start the same command again, and
 it goes on to the same bits. A second Ctrl-C ends it at once, at its last
 checkpoint.
 """
+
+
+def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the options for where the results are, and where the work is done if that is a bucket.
+
+    Args:
+      parser: the parser of the command.
+      what: what the directory is of, with its default.
+    """
+    parser.add_argument(
+        "--workdir", type=path_or_address, metavar="DIR",
+        help=f"directory of the {what}; also gs://BUCKET/PATH, s3://, az://",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scratch", type=path, metavar="DIR",
+        help="where to work if DIR is in a bucket (default: ~/.cache/resjax/scratch)",
+    )  # fmt: skip
+
+
+def directory_of(
+    place: Path | Address, scratch: Path | None, writes: bool = True, hosts_joined: bool = False
+) -> Path:
+    """The directory to work in: `place`, or the scratch directory of an address.
+
+    Args:
+      place: a directory, or an address.
+      scratch: directory for scratch directories; None is that in the cache.
+      writes: whether the bucket is going to be written to.
+      hosts_joined: whether this is one of several hosts, of which the first makes the directory.
+
+    Raises:
+      ConfigError: if the bucket cannot be used.
+    """
+    if isinstance(place, Path):
+        if scratch:
+            raise ConfigError(
+                f"--scratch={scratch} has no effect, as --workdir is no address; leave it out"
+            )
+        return place
+    from resjax.runs import landing
+
+    def make() -> str:
+        return str(landing.workplace(place, scratch, writes))
+
+    if not hosts_joined:
+        return Path(make())
+    from resjax.training import hosts
+
+    return Path(hosts.on_first(make))
 
 
 def add_platform(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +102,6 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
 
     hosts.connect(options.coordinator, options.processes, options.process, options.connect_timeout)
     hosts.require_platform(options.platform)
-    own = {"coordinator", "processes", "process", "connect_timeout", "workdir", "words"}
+    own = {"coordinator", "processes", "process", "connect_timeout", "workdir", "scratch", "words"}
     told = {f"--{key}": value for key, value in vars(options).items() if key not in own}
     hosts.refuse_different(flatten(config) | told)

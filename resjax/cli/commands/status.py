@@ -1,46 +1,88 @@
 """`resjax status`: the progress of the runs of a sweep."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import time
+from typing import TYPE_CHECKING
 
+from resjax.buckets.faults import Unanswered
 from resjax.cli.commands.command import Command
-from resjax.cli.parsing import path
+from resjax.cli.parsing import path_or_address
 from resjax.config.overrides import refuse
+
+if TYPE_CHECKING:
+    from resjax.buckets.places import Copy, Here
+
+SECONDS_BETWEEN_LISTINGS = 10.0
+"""Seconds between two looks into a bucket whose runs are followed."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", type=path, metavar="DIR", help="directory of a sweep or a run")
+    parser.add_argument(
+        "dir", type=path_or_address, metavar="DIR",
+        help="directory of a sweep or a run; also gs://BUCKET/PATH, s3://, az://",
+    )  # fmt: skip
     parser.add_argument("--watch", action="store_true", help="follow them until all have ended")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    from resjax.cli.terminal.live import Board, Watch
-    from resjax.runs.ledger import read_ledger
-    from resjax.runs.status import ENDED, look_in
+    from resjax.buckets.places import reading
+    from resjax.runs import needed
 
     refuse(rest)
-    statuses = look_in(options.dir)
-    if options.json:
-        for status in statuses:
-            ledger = read_ledger(status.directory)
-            cost = {"cost": ledger and dataclasses.asdict(ledger)}
-            print(json.dumps(dataclasses.asdict(status) | cost, default=str))
-        return 0
-    board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
-    if not options.watch:
-        from resjax.cli.terminal.statuses import print_statuses
+    with reading(options.dir, needed.STATUS) as place:
+        if options.json:
+            _print_json(place)
+        elif options.watch:
+            _watch(place)
+        else:
+            _print(place)
+    return 0
 
-        ledgers = [read_ledger(status.directory) for status in statuses]
-        print_statuses(statuses, board.line(statuses), ledgers)
-        return 0
+
+def _print_json(place: "Here | Copy") -> None:
+    from resjax.runs.ledger import read_ledger
+    from resjax.runs.status import look_in
+
+    for status in look_in(place.directory):
+        ledger = read_ledger(status.directory)
+        cost = {"cost": ledger and dataclasses.asdict(ledger)}
+        print(place.named(json.dumps(dataclasses.asdict(status) | cost, default=str)))
+
+
+def _print(place: "Here | Copy") -> None:
+    from resjax.buckets.places import retold
+    from resjax.cli.terminal.live import Board
+    from resjax.cli.terminal.statuses import print_statuses
+    from resjax.runs.ledger import read_ledger
+    from resjax.runs.status import look_in
+
+    statuses = look_in(place.directory)
+    ledgers = [read_ledger(status.directory) for status in statuses]
+    board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
+    told = [retold(place, status) for status in statuses]
+    print_statuses(told, board.line(statuses), ledgers)
+
+
+def _watch(place: "Here | Copy") -> None:
+    from resjax.cli.terminal.live import Board, Watch
+    from resjax.runs import needed
+    from resjax.runs.rundir import runs_in
+    from resjax.runs.status import ENDED
+
+    board = Board(dict.fromkeys(runs_in(place.directory), 1.0))
+    refreshed = time.monotonic()
     with Watch(board, to_stdout=True) as watch:
         while any(status.state not in ENDED for status in board.look()):
             watch.tell()
             time.sleep(1.0)
-    return 0
+            if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
+                with contextlib.suppress(Unanswered):  # it may answer the next time
+                    place.refresh(needed.STATUS)
+                refreshed = time.monotonic()
 
 
 STATUS = Command(
@@ -48,8 +90,9 @@ STATUS = Command(
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="It reads the directory alone, on any machine that sees it. A run that is\n"
-    "training (2x) went on after two interruptions. Runs that were not begun are not\n"
-    "seen here; resjax sweep --dry-run lists them.\n",
-    examples=("resjax status runs/degradation", "resjax status runs/degradation --watch"),
+    notes="It reads the directory alone, on any machine that sees it; of a\n"
+    "bucket it tells what has landed there. A run that is training (2x) went on\n"
+    "after two interruptions. Runs that were not begun are not seen here;\n"
+    "resjax sweep --dry-run lists them.\n",
+    examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

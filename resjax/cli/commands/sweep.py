@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import filled, path, whole, without
+from resjax.cli.parsing import filled, whole, without
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workdir", type=path, metavar="DIR",
-        help="directory of the sweep (default: runs/EXPERIMENT)",
-    )  # fmt: skip
+    running.add_workdir(parser, "sweep (default: runs/EXPERIMENT)")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
         "--sweep", type=filled, metavar="AXES",
@@ -73,7 +70,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse_mixed_options(options)
     name, module, config, overridden = read_experiment(rest)
-    workdir = options.workdir or Path("runs", name)
+    place = options.workdir or Path("runs", name)
+    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
+    looks_first = here and not isinstance(place, Path)
+    if looks_first:
+        running.join(options, config)  # of the hosts the first looks into the bucket
+    workdir = running.directory_of(place, options.scratch, not options.dry_run, looks_first)
     runs = grid.select_runs(
         module,
         config,
@@ -93,8 +95,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.plans import Plans
 
     jobs = options.jobs
-    if options.launcher == "local" and jobs in (None, 1):
-        running.join(options, config)
+    if here:
+        if not looks_first:
+            running.join(options, config)
         plans = Plans()
         check(runs, plans)
         jobs = jobs or workers.jobs_for(runs, plans)
@@ -108,7 +111,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
     ):
-        report.write_and_print(workdir, again=False)
+        report.write_and_print(place, again=False)
     return code
 
 
@@ -208,7 +211,8 @@ def _work_on_ray(
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
     with cluster(options.address), Watch(board) as watch:
-        outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment)
+        address = None if isinstance(options.workdir, Path) else options.workdir
+        outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment, address)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 

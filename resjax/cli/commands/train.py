@@ -8,7 +8,6 @@ from pathlib import Path
 from resjax.cli.commands import running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import path
 from resjax.cli.terminal.lines import tell
 from resjax.config.naming import run_id
 from resjax.exits import EXIT_FAILED
@@ -17,10 +16,7 @@ from resjax.process import enable_cache
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workdir", type=path, metavar="DIR",
-        help="directory of the run (default: runs/EXPERIMENT/RUN)",
-    )  # fmt: skip
+    running.add_workdir(parser, "run (default: runs/EXPERIMENT/RUN)")
     parser.add_argument("--retry", action="store_true", help="go on with it if it has failed, too")
     running.add_platform(parser)
     running.add_hosts(parser)
@@ -39,7 +35,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.plans import Plans
 
     running.join(options, config)
-    directory = options.workdir or Path("runs", name, run_id(config))
+    workdir = options.workdir or Path("runs", name, run_id(config))
+    directory = running.directory_of(workdir, options.scratch, hosts_joined=True)
     runs, plans = {directory: config}, Plans()
     local.check(runs, plans)
     if hosts.is_first():
@@ -60,7 +57,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
                 outcome = Outcome(directory, None, str(error))
         display.finished(outcome)
     if hosts.is_first():
-        tell(f"run: {directory}", sys.stdout)
+        tell(f"run: {workdir}", sys.stdout)
     return EXIT_FAILED if outcome.error else 0
 
 

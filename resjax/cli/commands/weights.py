@@ -4,12 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
-from resjax.cli.parsing import filled, path, whole
+from resjax.cli.parsing import filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import override
 from resjax.process import enable_cache
@@ -26,7 +28,10 @@ changed with --config.data.KEY=VALUE:
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=path, metavar="DIR|FILE", help="a run, or a file of weights")
+    parser.add_argument(
+        "source", type=path_or_address, metavar="DIR|FILE",
+        help="a run, or a file of weights; also gs://BUCKET/PATH, s3://, az://",
+    )  # fmt: skip
     _add_choice(parser)
 
 
@@ -35,6 +40,17 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         "--weights", default="", metavar="NAME",
         help="which of several networks in a file; ema is the average",
     )  # fmt: skip
+
+
+def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
+    """A context with the path of the weights that are named, or that of a copy."""
+    if isinstance(options.source, Path):
+        refuse_absent(options.source)
+    from resjax.buckets.places import reading_file
+    from resjax.interop.beside import FILES
+    from resjax.runs import needed
+
+    return reading_file(options.source, needed.weights, beside=FILES)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,13 +114,12 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    with definitions(rest) as overrides:
-        refuse_absent(options.source)
+    with definitions(rest) as overrides, _reading(options) as source:
         from resjax.interop.exporting import export
         from resjax.interop.importing import read_any
 
         weights = read_any(
-            options.source, lambda config: override(config, overrides), options.weights
+            source, lambda config: override(config, overrides), options.weights
         ).weights
         tell(export(weights, options.out, options.names, options.fold), sys.stdout)
     return 0
@@ -120,18 +135,17 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         config.data.test = options.split or config.data.test
         return override(config, overrides)
 
-    with definitions(rest) as overrides:
-        refuse_absent(options.source)
+    with definitions(rest) as overrides, _reading(options) as source:
         from resjax.cli.terminal.weights import print_imported, print_scores
         from resjax.interop.importing import read_any
         from resjax.interop.scoring import evaluate
 
-        imported = read_any(options.source, chosen, options.weights)
+        imported = read_any(source, chosen, options.weights)
         config = imported.weights.about.config
         enable_cache()
         trained = config.data.name in own
         scores = evaluate(imported.weights, config.data, config.eval.batch_size, trained)
-    if options.source.is_file():
+    if source.is_file():
         print_imported(imported, options.source)
     if options.json:
         print(json.dumps(dataclasses.asdict(scores), indent=2))
@@ -141,19 +155,16 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
-    with definitions(rest) as overrides:
-        refuse_absent(options.source)
+    with definitions(rest) as overrides, _reading(options) as source:
         from resjax.cli.terminal.weights import print_imported, print_predictions
         from resjax.interop.importing import read_any
         from resjax.interop.predicting import predict
 
-        imported = read_any(
-            options.source, lambda config: override(config, overrides), options.weights
-        )
+        imported = read_any(source, lambda config: override(config, overrides), options.weights)
         enable_cache()
         data = imported.weights.about.config.data
         found = predict(imported.weights, data, options.images, options.top)
-    if options.source.is_file():
+    if source.is_file():
         print_imported(imported, options.source)
     print_predictions(found, options.json)
     return 0

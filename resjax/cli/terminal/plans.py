@@ -44,7 +44,7 @@ def _started(plan: Plan) -> list[str]:
     """The line about the weights before the first step; none if they are drawn."""
     if plan.start is None:
         return []
-    line, classes = f"starts from {plan.start.path}", len(plan.source.class_names)
+    line, classes = f"starts from {plan.start.name}", len(plan.source.class_names)
     if plan.start.shallow is not None:
         grown_from, depth = plan.config.train.grow_from, plan.config.model.depth
         line += f", grown from {grown_from} to {depth} layers by blocks that are the identity"

@@ -1,11 +1,10 @@
 """Output about the report of a sweep, and about probes."""
 
-from pathlib import Path
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from resjax.buckets.places import Copy, Here
 from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.probes.record import Probed
@@ -15,8 +14,8 @@ from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 
 
-def print_report(report: Report) -> None:
-    """Prints the tables, the verdicts and the paths of the files, to stdout."""
+def print_report(report: Report, place: Here | Copy) -> None:
+    """Prints the tables, the verdicts and where the files are, to stdout."""
     console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
@@ -47,11 +46,16 @@ def print_report(report: Report) -> None:
         say(console, f"not in the table: {run.name} ({run.state})")
     for section in report.sections:
         for figure in section.figures[:1]:
-            say(console, f"figure: {figure.with_suffix('.png')}")
-    say(console, f"report: {report.directory / 'index.html'}")
+            say(console, place.named(f"figure: {figure.with_suffix('.png')}"))
+    page = report.directory / "index.html"
+    say(console, place.named(f"report: {page}"))
+    if isinstance(place, Copy):
+        if link := (place.address / "report" / "index.html").link:
+            say(console, f"in a browser: {link}")
+        say(console, f"copy: {page}")
 
 
-def print_probed(probed: Probed, directory: Path) -> None:
+def print_probed(probed: Probed, directory: str) -> None:
     """Prints every array at the first, middle and last block, and the directory, to stdout."""
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)

@@ -17,8 +17,10 @@ from ml_collections import ConfigDict
 from ray import exceptions
 
 from resjax.config import ConfigError, flatten, type_and_message
+from resjax.config.addresses import Address
 from resjax.interruption import deferred
-from resjax.runs import claims, disk, rundir
+from resjax.runs import claims, disk, landing, rundir
+from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import Outcome, read_summary
 from resjax.sweeps import local
@@ -49,6 +51,7 @@ def run_on_cluster(
     retry: bool = False,
     platform: str | None = None,
     experiment: Path | None = None,
+    address: Address | None = None,
 ) -> list[Outcome]:
     """Trains the runs that have not ended yet on the cluster that this process is connected to.
 
@@ -62,6 +65,7 @@ def run_on_cluster(
       retry: goes on with runs that failed before.
       platform: platform that JAX must see on the nodes.
       experiment: file that defines the runs; the nodes need not see it.
+      address: where the runs land, if that is a bucket; every node has a directory of its own.
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
@@ -69,7 +73,7 @@ def run_on_cluster(
       KeyboardInterrupt: if this process was asked to end.
     """
     text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
-    place = WorkerSettings(os.getcwd(), platform, text)
+    place = WorkerSettings(os.getcwd(), platform, text, address)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
         work = _Work(runs, place, observer)
@@ -96,7 +100,8 @@ class _Work:
         self.outcomes: dict[Path, Outcome] = {}
         self.tasks: dict[ray.ObjectRef, Path] = {}
         self.deaths = dict.fromkeys(runs, 0)
-        self.looked, self.offered = float("-inf"), time.monotonic()
+        self.looked, self.refreshed = float("-inf"), float("-inf")
+        self.offered = time.monotonic()
 
     def check(self) -> None:
         """Refuses a grid in which a run cannot be run, before the first is run.
@@ -152,6 +157,9 @@ class _Work:
 
     def _look(self) -> None:
         """Starts all runs that nobody is at, and takes over the outcomes of those that ended."""
+        if time.monotonic() - self.refreshed > SECONDS_BETWEEN_RENEWALS:  # of claims in a bucket
+            landing.refresh(run for run in self.runs if run not in self.outcomes)
+            self.refreshed = time.monotonic()
         at_work = set(self.tasks.values())
         for directory, config in self.runs.items():
             if directory in self.outcomes or directory in at_work:

@@ -14,9 +14,11 @@ from ml_collections import ConfigDict
 from ray import exceptions
 
 from resjax.config import ConfigError, nested
+from resjax.config.addresses import Address
 from resjax.exits import EXIT_UNFINISHED
 from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
+from resjax.runs import scratch
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps import experiment, local
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
@@ -44,6 +46,7 @@ class WorkerSettings:
       working_directory: directory in which relative paths begin.
       platform: platform that JAX must see.
       experiment: path and text of the experiment file, which may define a shortcut.
+      address: where the sweep lands, if that is a bucket.
       member: on the hosts of a slice other than the first, HOST:PORT of the first one, the number
         of all hosts, and the number of this one.
     """
@@ -51,6 +54,7 @@ class WorkerSettings:
     working_directory: str
     platform: str | None
     experiment: tuple[Path, str] | None
+    address: Address | None = None
     member: tuple[str, int, int] | None = None
 
     @contextlib.contextmanager
@@ -63,12 +67,14 @@ class WorkerSettings:
         tasks are given to the first one.
 
         Raises:
-          ConfigError: if the directory of the sweep is not seen from here, or the hosts of the
-            slice do not meet.
+          ConfigError: if the directory of the sweep is not seen from here, or cannot be made where
+            it lands in a bucket, or the hosts of the slice do not meet.
         """
         with contextlib.suppress(OSError):  # a node that has no such directory
             os.chdir(self.working_directory)
-        if not directory.parent.is_dir():
+        if self.address is not None:
+            scratch.mark(directory.parent, self.address)
+        elif not directory.parent.is_dir():
             raise ConfigError(
                 f"{directory.parent} is not there on node {socket.gethostname()}; choose a "
                 "--workdir on storage that all nodes see"

@@ -1,0 +1,145 @@
+"""Faults of buckets: which pass by themselves, and which a person has to put right."""
+
+import dataclasses
+import re
+from typing import Any
+
+from resjax.config import ConfigError, message_of
+from resjax.config.addresses import Address
+
+
+class Changed(Exception):
+    """An object was not written, as it is there already, or is another than was expected."""
+
+
+class NotThere(Exception):
+    """An object is not in the bucket."""
+
+
+class Unanswered(OSError):
+    """A bucket did not answer, or only with faults that pass, for longer than was to be waited."""
+
+
+class Refused(ConfigError):
+    """A bucket that is not there, or that this process may not use."""
+
+
+PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
+"""HTTP status codes after which the same request may succeed."""
+
+PASSING_CODES = {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestTimeout"}
+"""Codes in the body of a refusal after which it may: with a token that is fetched anew."""
+
+CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
+"""Codes of a conditional write beside another one, which is to be tried again."""
+
+REMEDIES = {
+    "gs": "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=FILE",
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or give the machine "
+    "an identity",
+}
+"""Ways to credentials, by the kind of bucket."""
+
+ROLES = {
+    "gs": "roles/storage.objectUser",
+    "s3": "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject",
+    "az": "Storage Blob Data Contributor",
+}
+"""Permissions that a run needs, by the kind of bucket."""
+
+_FETCHING_CREDENTIALS = re.compile(
+    r"token request|/latest/(?:api|meta-data)|/metadata/identity|/computeMetadata|"
+    r"MissingAccount|Account must be specified|service account file|credential error"
+)
+
+_CUT_OFF = re.compile(
+    r"error sending request|body error|connection (?:closed|reset|refused)|timed? ?out|"
+    r"error decoding response",
+    re.IGNORECASE,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A fault as a bucket told it.
+
+    Attributes:
+      passes: whether the same request may succeed later.
+      reason: a few words, such as "503 Service Unavailable".
+      error: what to raise if it does not pass, or is not waited for.
+    """
+
+    passes: bool
+    reason: str
+    error: Exception
+
+
+def understood(error: Exception, address: Address) -> Fault:
+    """Tells a fault that passes from one that does not, from what the library raised."""
+    text = message_of(error)
+    text, _, debug = text.partition(" Debug source:")
+    status = re.search(r"status code: (\d{3})((?: [A-Z][\w-]+)*)", text)
+    number = int(status[1]) if status else 0
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    word = code[1] if code else ""
+    reason = f"{number}{status[2]}" if status else _cause(text, debug)
+    if _FETCHING_CREDENTIALS.search(text + debug):
+        passes, refusal = number in PASSING, _no_credentials(address, reason)
+    elif status:
+        passes, refusal = _passes(number, word), _refused(address, number, word, reason)
+    else:
+        passes, refusal = bool(_CUT_OFF.search(text)), Refused(f"{address} cannot be used: {text}")
+    error = Unanswered(f"{address} does not answer: {reason}") if passes else refusal
+    return Fault(passes, reason, error)
+
+
+def _passes(number: int, word: str) -> bool:
+    """Tells whether a refusal passes, by its status and the code in its body.
+
+    The answer to a HEAD has no body, so a 400 without a code may be of a token that has expired.
+    """
+    return number in PASSING or word in PASSING_CODES | CONFLICTS or (number == 400 and not word)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Tells whether a conditional write failed only because another was under way."""
+    return any(code in message_of(error) for code in CONFLICTS)
+
+
+def _cause(text: str, debug: str) -> str:
+    """The innermost words of an error that is no answer of the bucket."""
+    for words in re.findall(r'(?:message|error): "([^"]+)"', debug)[-1:]:
+        return words[0].lower() + words[1:]
+    return "timed out" if "TimedOut" in debug else text.rpartition(": ")[2] or "no reason given"
+
+
+def _no_credentials(address: Address, reason: str) -> ConfigError:
+    return Refused(f"no credentials for {address} ({reason}); {REMEDIES[address.kind]}")
+
+
+def _refused(address: Address, number: int, word: str, reason: str) -> ConfigError:
+    """The refusal of a request, by its status and the code in its body."""
+    bucket = f"{address.kind}://{address.bucket}"
+    if number in (301, 307) or word in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
+        return Refused(f"{bucket} is in another region; set AWS_REGION to its own")
+    if number == 404:
+        return Refused(f"there is no bucket {bucket}; correct its name, or make it")
+    if number == 401 or word in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"):
+        return Refused(
+            f"the credentials are not accepted by {bucket} ({word or reason}); "
+            f"{REMEDIES[address.kind]}"
+        )
+    if number == 403:
+        return Refused(
+            f"no permission to use {address} ({word or reason}); grant {ROLES[address.kind]}"
+        )
+    return Refused(f"{address} refuses a request ({' '.join(filter(None, (reason, word)))})")
+
+
+def conditions_ignored(address: Address, said: Any) -> ConfigError:
+    """The refusal of a store on which two machines could train one run."""
+    return Refused(
+        f"{address} writes an object that it was told to write only if {said}, so two machines "
+        "could train one run there; use a store with conditional writes"
+    )

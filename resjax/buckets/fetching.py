@@ -1,0 +1,65 @@
+"""What a person is told of a long fetch from a bucket, and the room that it takes."""
+
+import contextlib
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+from resjax.buckets.objects import Listed
+from resjax.config import ConfigError, Notice
+from resjax.config.addresses import Address
+
+SECONDS_TO_TELL, SECONDS_BETWEEN_LINES = 5.0, 30.0
+"""Seconds after which a line tells of a fetch, and between it and the next."""
+
+ROOM_TO_LEAVE = 1 << 28
+"""Bytes that must be left on the disk."""
+
+
+def show_notice(line: str) -> None:
+    """Shows a line of a work that goes on all the same."""
+    with contextlib.suppress(Notice):  # it ends nothing where warnings are errors
+        warnings.warn(line, Notice, stacklevel=1)
+
+
+class Fetch:
+    """Tells of a fetch that takes long: how much of it is here, and when all will be.
+
+    Args:
+      address: the address that is fetched from.
+      files: number of files.
+      size: bytes of all.
+    """
+
+    def __init__(self, address: Address, files: int, size: int):
+        self.address, self.files, self.size = address, files, size
+        self.here, self.bytes_here = 0, 0
+        self.began = time.monotonic()
+        self.due = self.began + SECONDS_TO_TELL
+
+    def arrived(self, entry: Listed) -> None:
+        """Counts a file that was fetched, and shows a line if it is time for one."""
+        self.here += 1
+        self.bytes_here += entry.size
+        now = time.monotonic()
+        if now < self.due or self.here == self.files:
+            return
+        self.due = now + SECONDS_BETWEEN_LINES
+        done = self.bytes_here / self.size if self.size else self.here / self.files
+        left = (now - self.began) * (1 - done) / done if done else 0.0
+        show_notice(
+            f"fetching from {self.address}: {self.here:,} of {self.files:,} files, "
+            f"{self.bytes_here / 1e9:.2f} of {self.size / 1e9:.2f} GB, {left / 60:.1f} min left; "
+            "if it is cut short, it goes on from there"
+        )
+
+
+def refuse_too_little_room(directory: Path, size: int, address: Address) -> None:
+    """Raises ConfigError if so many bytes do not fit into a directory."""
+    free = shutil.disk_usage(directory).free
+    if size and size + ROOM_TO_LEAVE > free:
+        raise ConfigError(
+            f"{address} takes {size / 1e9:.2f} GB here, and {free / 1e9:.2f} GB are free in "
+            f"{directory}; make room, or set XDG_CACHE_HOME to a directory on a larger disk"
+        )

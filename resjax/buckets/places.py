@@ -1,0 +1,268 @@
+"""Places to read: directories of this machine as they are, and copies of what is at an address.
+
+Both are read by the same code, which sees a directory with the files that it asked for.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resjax.buckets.faults import NotThere
+from resjax.buckets.fetching import Fetch, refuse_too_little_room, show_notice
+from resjax.buckets.mirror import FILE, TIMES_TO_FETCH, Mirror
+from resjax.buckets.objects import Listed
+from resjax.buckets.store import Store, at_once
+from resjax.config import ConfigError
+from resjax.config.addresses import Address
+from resjax.process import cache_directory
+
+Choice = Callable[[list[str]], Iterable[str]]
+"""Function that chooses, from the names of all files in a directory, those to be read."""
+
+
+def everything(names: list[str]) -> list[str]:
+    """Chooses all files."""
+    return names
+
+
+class Here:
+    """A directory of this machine.
+
+    Attributes:
+      directory: the directory.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def refresh(self, choose: Choice) -> None:
+        """Does nothing: the files are there as they are."""
+
+    def named(self, text: str) -> str:
+        """The text."""
+        return text
+
+    def upload(self, below: str, last: str = "", alone: bool = False) -> None:
+        """Does nothing: what was written is where it belongs."""
+
+
+class Copy:
+    """What is below an address, in a directory of the user's cache.
+
+    A file is fetched if it is asked for, and again only if it has changed in the bucket. Copies may
+    be removed at any time.
+
+    Attributes:
+      address: the address.
+      directory: the directory; what is gone from the bucket is removed there.
+    """
+
+    def __init__(self, address: Address):
+        self.address, self.store = address, Store(address, tell=show_notice)
+        self.directory = copy_directory(address)
+
+    def refresh(self, choose: Choice) -> None:
+        """Lists what there is, and fetches those of the chosen files that are not here as they are.
+
+        A file that is removed while it is fetched, such as one of a checkpoint, is chosen anew.
+
+        Raises:
+          ConfigError: if the bucket refuses it, or there is no room for so much here.
+          Unanswered: if it does not answer for a minute.
+        """
+        with _alone(self.directory):
+            mirror = Mirror(self.store, self.directory)
+            for _ in range(TIMES_TO_FETCH):
+                entries = _files(self.store.list())
+                chosen = set(choose([entry.name for entry in entries]))
+                self._update(mirror, entries, chosen)
+                if all(map(mirror.e_tag, chosen)):
+                    break
+            self._remove_others({entry.name for entry in entries})
+
+    def fetch(self, names: Iterable[str]) -> list[str]:
+        """Fetches files by their names, without a listing; returns the names of those there are."""
+        with _alone(self.directory):
+            mirror = Mirror(self.store, self.directory)
+            entries = list(filter(None, at_once(self._head, names)))
+            others = [name for name in mirror.copies if name not in names]
+            self._update(mirror, [*entries, *map(_unseen, others)], {e.name for e in entries})
+        return [entry.name for entry in entries]
+
+    def _head(self, name: str) -> Listed | None:
+        with contextlib.suppress(NotThere):
+            return self.store.head(name)[0]
+        return None
+
+    def _update(self, mirror: Mirror, entries: list[Listed], chosen: set[str]) -> None:
+        """Fetches what is chosen and missing, if there is room, and tells of it if it is long."""
+
+        def begun(missing: list[Listed]) -> Callable[[Listed], None]:
+            size = sum(entry.size for entry in missing)
+            refuse_too_little_room(self.directory, size, self.address)
+            return Fetch(self.address, len(missing), size).arrived
+
+        mirror.update(entries, chosen.__contains__, begun)
+
+    def _remove_others(self, there: set[str]) -> None:
+        """Removes files that the bucket has not, such as of a fetch that was cut short."""
+        for above, _, files in os.walk(self.directory):
+            inside = os.path.relpath(above, self.directory).replace(os.sep, "/")
+            for file in files:
+                name = file if inside == "." else f"{inside}/{file}"
+                if name not in there and name != FILE:
+                    Path(above, file).unlink(missing_ok=True)
+
+    def named(self, text: str) -> str:
+        """A text with the address in the place of the directory."""
+        return text.replace(str(self.directory), str(self.address))
+
+    def upload(self, below: str, last: str = "", alone: bool = False) -> None:
+        """Writes what is in a directory of the copy into the bucket.
+
+        Args:
+          below: name of the directory.
+          last: name of the file that is written when all others are there.
+          alone: whether other files that are there are removed.
+
+        Raises:
+          ConfigError: if the bucket refuses it; the files are still here.
+        """
+        try:
+            with _alone(self.directory):
+                self._upload(below, last, alone)
+        except ConfigError as error:
+            here = self.directory / below
+            raise ConfigError(f"{error}; what was to be written there is in {here}") from None
+
+    def _upload(self, below: str, last: str, alone: bool) -> None:
+        mirror = Mirror(self.store, self.directory)
+        there = {entry.name: entry for entry in self.store.list(below)}
+        names = {
+            path.relative_to(self.directory).as_posix()
+            for path in (self.directory / below).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        changed = {name for name in names if name not in there or not mirror.has(there[name])}
+
+        def put(name: str) -> None:
+            written = mirror.written(name)
+            mirror.note(name, self.store.put(name, self.directory / name).e_tag, written)
+
+        try:
+            list(at_once(put, sorted(changed - {last})))
+            for name in changed & {last}:
+                put(name)
+            gone = there.keys() - names if alone else set()
+            self.store.delete(sorted(gone))
+            for name in gone:
+                mirror.forget(name)
+        finally:
+            mirror.save()
+
+
+@contextmanager
+def reading(where: Path | Address, choose: Choice = everything) -> Iterator[Here | Copy]:
+    """Yields a place with the chosen files; errors in the block name the address, not the copy.
+
+    Raises:
+      ConfigError: if the bucket cannot be read.
+    """
+    place = Here(where) if isinstance(where, Path) else Copy(where)
+    place.refresh(choose)
+    with naming(place):
+        yield place
+
+
+@contextmanager
+def naming(place: Here | Copy) -> Iterator[None]:
+    """Has errors in the block name the address in place of the copy."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        if place.named(text) == text:
+            raise
+        raise ConfigError(place.named(text)) from None
+
+
+@contextmanager
+def reading_file(
+    where: Path | Address, choose: Choice, beside: Iterable[str] = ()
+) -> Iterator[Path]:
+    """Yields the path of a file, or of a directory with the chosen files.
+
+    Args:
+      where: the path or the address.
+      choose: chooses the files if it is a directory.
+      beside: names of files in the directory of the file that are read with it.
+
+    Raises:
+      ConfigError: if the bucket cannot be read.
+    """
+    if isinstance(where, Address) and where.path:
+        above = Copy(where.parent)
+        if where.name in above.fetch([where.name, *beside]):
+            with naming(above):
+                yield above.directory / where.name
+            return
+    with reading(where, choose) as place:
+        yield place.directory
+
+
+def retold(place: Here | Copy, record: Any) -> Any:
+    """A dataclass whose texts name the address in place of the copy."""
+    texts = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, str):
+            texts[field.name] = place.named(value)
+        elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+            texts[field.name] = list(map(place.named, value))
+    return dataclasses.replace(record, **texts)
+
+
+def copy_directory(address: Address) -> Path:
+    """The directory in the user's cache for what is below an address."""
+    digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
+    return cache_directory() / "copies" / digest / address.name
+
+
+def _files(entries: list[Listed]) -> list[Listed]:
+    """The objects that can be files: consoles of clouds make some that stand for directories."""
+    above = {entry.name.rpartition("/")[0] for entry in entries}
+    above |= {name[:end] for name in above for end, letter in enumerate(name) if letter == "/"}
+    return [entry for entry in entries if entry.name and entry.name not in above]
+
+
+def _unseen(name: str) -> Listed:
+    """A file of a copy that this time nobody asks for."""
+    return Listed(name, 0, None, 0.0)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Makes a directory, and keeps other processes of this machine from changing it, too.
+
+    The directory above is locked, which has nothing else: who writes a report claims this one.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory.parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {directory}: {error.strerror}; make it writable, or choose another "
+            "cache by XDG_CACHE_HOME"
+        ) from None
+    try:
+        with contextlib.suppress(OSError):  # a storage without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

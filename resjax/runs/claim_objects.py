@@ -1,0 +1,89 @@
+"""Claims of directories in a bucket: objects of which every write is on a condition.
+
+It is renewed by writing it anew, and its age is how long this process has seen the same one.
+"""
+
+import contextlib
+
+from resjax.buckets.faults import Changed, NotThere, Unanswered
+from resjax.buckets.objects import Version
+from resjax.buckets.store import Store
+from resjax.runs import claims, disk
+from resjax.runs.claims import FILE, Claimed, Content, unchanged_for
+
+
+class ClaimObject:
+    """The claim of a directory in a bucket.
+
+    It is given up by writing that it is: an object cannot be deleted on a condition.
+
+    Args:
+      store: the objects of the run.
+    """
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.version: Version | None = None
+        self.found: Content | None = None  # the claim that was read last
+        self.renewals = 0
+
+    def __str__(self) -> str:
+        return str(self.store.address)
+
+    def read(self) -> Content | None:
+        """The claim that is there, empty if it is damaged; None if there is none, or none now."""
+        self.version = self.found = None
+        with contextlib.suppress(NotThere):
+            text, self.version = self.store.get(FILE)
+            self.found = {}
+            with contextlib.suppress(ValueError):
+                self.found = disk.opened(text)
+        return self.found
+
+    def create(self, claim: Content) -> None:
+        """Writes a claim; raises FileExistsError if there is one that was not given up."""
+        there = self.read()
+        if there is not None and not there.get("released"):
+            raise FileExistsError(str(self))
+        try:
+            self._write(claim)
+        except Changed:
+            raise FileExistsError(str(self)) from None
+
+    def replace(self, stale: Content, claim: Content) -> None:
+        """Writes a claim in the place of a stale one, if that is unchanged."""
+        try:
+            self._write(claim)
+        except Changed:
+            raise Claimed(f"{self} was taken over by another process") from None
+
+    def renew(self, claim: Content) -> bool:
+        """Writes the claim anew, if it is unchanged; returns whether it is."""
+        try:
+            self._write(claim)
+        except Changed:
+            return False
+        return True
+
+    def is_stale(self) -> bool:
+        """Tells whether this process has seen the claim unchanged for long, since it first read it.
+
+        Every renewal has a number, so that no two are alike.
+        """
+        return (
+            unchanged_for(str(self), self.version and self.version.e_tag) > claims.SECONDS_TO_STALE
+        )
+
+    def release(self, claim: Content) -> None:
+        """Writes that the claim is given up, unless another process has replaced it."""
+        try:
+            self._write({**claim, "released": True})
+        except (Changed, Unanswered):  # it goes stale
+            return
+
+    def _write(self, claim: Content) -> None:
+        """Writes the claim if the object is as this process has read or written it last."""
+        self.renewals += 1
+        text = disk.sealed_text({**claim, "renewals": self.renewals}).encode()
+        there = self.version
+        self.version = self.store.put(FILE, text, create=there is None, replacing=there)

@@ -1,0 +1,80 @@
+"""Landing of runs in a bucket: one process of all machines trains a run, which lands meanwhile."""
+
+import contextlib
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resjax import interruption
+from resjax.buckets.fetching import show_notice
+from resjax.buckets.store import Store
+from resjax.config.addresses import Address
+from resjax.runs import claims, scratch
+from resjax.runs.claim_objects import ClaimObject
+from resjax.runs.claims import Claim, Claimed, boot, claimed
+from resjax.runs.upload import Landing
+
+
+def workplace(place: Path | Address, below: Path | None = None, writes: bool = True) -> Path:
+    """The directory of this machine in which to work: the place, or a scratch directory for it.
+
+    Args:
+      place: a directory, or an address.
+      below: directory of scratch directories; None is that in the user's cache.
+      writes: whether it must be possible to write to the bucket, on conditions.
+
+    Raises:
+      ConfigError: if the bucket is not there, refuses this process, or heeds no conditions.
+    """
+    return place if isinstance(place, Path) else scratch.make_scratch(place, below, writes)
+
+
+@contextmanager
+def at_work(directory: Path) -> Iterator[Claim]:
+    """Keeps other processes from running in a directory, and in the bucket where it lands, if any.
+
+    Inside the block the directory is what has landed of the run, or more if this machine was the
+    last to work on it. What changes there lands meanwhile, all of it before the block ends.
+
+    Raises:
+      Claimed: if another process runs there.
+      ConfigError: if the bucket cannot be used.
+      NotLanded: at the end, if the bucket did not answer for long.
+    """
+    with claimed(directory) as here:
+        address = scratch.address_of(directory)
+        if address is None:
+            yield here
+            return
+        store = Store(address, tell=show_notice)
+        place, stat = ClaimObject(store), directory.stat()
+        claim = Claim(place, uuid.uuid4().hex, f"{boot()} {stat.st_dev}:{stat.st_ino}")
+        claim.take(here.locked)
+        place.store = store.hastier(claims.SECONDS_BETWEEN_RENEWALS)
+        with claim.kept():
+            landing = Landing(directory, store, claim)
+            with interruption.finished_first(landing.leave), landing.going_on():
+                yield claim
+        if claim.lost:
+            raise Claimed(f"{directory} was taken over by another process; leave it to that one")
+
+
+def land(directory: Path) -> None:
+    """Lands what a run left on this machine, unless another process is at it."""
+    if scratch.address_of(directory) is not None:
+        with contextlib.suppress(Claimed), at_work(directory):
+            pass
+
+
+def forget_failure(directory: Path) -> None:
+    """Marks a run that failed as unfinished, also where it lands."""
+    (directory / "error.txt").unlink(missing_ok=True)
+    if (address := scratch.address_of(directory)) is not None:
+        Store(address).delete(["error.txt"])
+
+
+def refresh(runs: Iterable[Path]) -> None:
+    """Fetches what other machines have changed of runs, and lands what this one left of them."""
+    for directory in scratch.fetch_states(runs):
+        land(directory)

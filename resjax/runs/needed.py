@@ -1,0 +1,61 @@
+"""Files of runs that commands need, chosen from the names of all files of a run or a sweep."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from resjax.buckets.places import Choice
+from resjax.runs import rundir
+
+CONFIG, RESULT, TIMING, PROGRESS = "config.json", "result.json", "timing.jsonl", "progress.json"
+ERROR, CLAIM, WEIGHTS = "error.txt", "claim.json", "weights.safetensors"
+
+OF_UNFINISHED = frozenset({PROGRESS, ERROR, CLAIM})
+"""Files that say nothing of a run that is done."""
+
+
+def of_runs(*names: str, beside: Iterable[str] = ()) -> Choice:
+    """Chooses files of runs by their names: of the run in a directory, or of all runs below it.
+
+    Of a run that has lost its config whatever else shows that there was one is chosen, too.
+
+    Args:
+      names: names of files of a run.
+      beside: names of files of the sweep.
+    """
+    wanted, also = {CONFIG, rundir.IMPORTED_FILE, *names}, set(beside)
+
+    def choose(listed: list[str]) -> list[str]:
+        chosen = [name for name in listed if name in also]
+        for run, files in _by_run(listed).items():
+            of_run = wanted - OF_UNFINISHED if RESULT in files else wanted
+            if CONFIG not in files:
+                of_run = wanted | set(rundir.LEFT_BY_RUNS)
+            chosen += [f"{run}{file}" for file in files if file in of_run]
+        return chosen
+
+    return choose
+
+
+def _by_run(listed: list[str]) -> dict[str, list[str]]:
+    """{directory, with a slash: names of the files that are directly in it}, one level deep."""
+    runs = defaultdict(list)
+    for name in listed:
+        above, slash, file = name.rpartition("/")
+        if "/" not in above:
+            runs[above + slash].append(file)
+    return runs
+
+
+STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM)
+
+REPORT = of_runs(
+    "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR, CLAIM,
+    beside=("report/index.html",),
+)  # fmt: skip
+
+
+def weights(listed: list[str]) -> list[str]:
+    """Chooses the weights of a run, or of a sweep the config of one run, by which it is known."""
+    if CONFIG not in listed:
+        return [name for name in listed if name.endswith(f"/{CONFIG}")][:1]
+    return [name for name in listed if name in (CONFIG, rundir.IMPORTED_FILE, WEIGHTS)]

@@ -1,0 +1,222 @@
+"""Directories of this machine in which runs are trained that land in a bucket.
+
+A directory that lands bears a mark with its address, and so do, by it, the runs in it: whatever
+trains there, in whatever process, lands there too; see `resjax.runs.landing`.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import fnmatch
+import hashlib
+import os
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from resjax.buckets.mirror import Mirror
+from resjax.buckets.objects import Listed
+from resjax.buckets.store import Store, at_once
+from resjax.config import ConfigError
+from resjax.config.addresses import Address
+from resjax.process import cache_directory
+from resjax.runs import claims, disk, rundir
+from resjax.runs.claim_objects import ClaimObject
+from resjax.runs.claims import FILE as CLAIM
+from resjax.runs.claims import Content, unchanged_for
+
+MARK = ".bucket.json"
+"""File of a directory that lands: {"address"}."""
+
+OWNED = ".landed.json"
+"""File of a run that this machine was the last to work on: {"token"} of its claim."""
+
+ENDS = {rundir.DONE: "result.json", rundir.FAILED: "error.txt"}
+"""Files by which a run says that it has ended, by its state."""
+
+SEALS = "checkpoints/*/checkpoint.json"
+"""Files of checkpoints that are whole."""
+
+LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
+"""Beginnings of the names of what only those need who go on with a run."""
+
+
+def scratch_directory(address: Address, below: Path | None = None) -> Path:
+    """The directory in which the runs of an address are trained, by default in the user's cache."""
+    digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
+    return (below or cache_directory() / "scratch") / digest / address.name
+
+
+def address_of(directory: Path) -> Address | None:
+    """The address where a directory lands; None if it is no scratch directory."""
+    for place, name in ((directory, ""), (directory.parent, directory.name)):
+        if (place / MARK).is_file():
+            address = Address.of(disk.read_json(place / MARK)["address"])
+            return address / name if name else address
+    return None
+
+
+def make_scratch(address: Address, below: Path | None = None, writes: bool = True) -> Path:
+    """Makes the scratch directory of an address, and makes sure that the bucket can be used.
+
+    Args:
+      address: the address.
+      below: directory of scratch directories; None is that in the user's cache.
+      writes: whether it must be possible to write to the bucket, on conditions.
+
+    Raises:
+      ConfigError: if the bucket is not there, refuses this process, or heeds no conditions.
+    """
+    directory, store = scratch_directory(address, below), Store(address)
+    if writes:
+        store.refuse_unconditional(f".{uuid.uuid4().hex}.probe")
+    mark(directory, address)
+    return directory
+
+
+def mark(directory: Path, address: Address) -> None:
+    """Makes a directory that lands at an address."""
+    rundir.make_directory(directory)
+    if not (directory / MARK).is_file():
+        disk.write_json(directory / MARK, {"address": str(address)})
+
+
+# -------------------------------------------------------------------------- what others have landed
+
+
+def fetch_states(runs: Iterable[Path]) -> list[Path]:
+    """Fetches what tells the state of runs, where other machines have changed it.
+
+    Runs that are not in scratch directories, or that this machine is at, are left as they are. One
+    listing is made for all that are in one directory.
+
+    Returns:
+      The runs that ended on this machine and have not landed.
+    """
+    together: dict[Path, list[Path]] = defaultdict(list)
+    for run in runs:
+        for above in (run, run.parent):
+            if address_of(above) and (above / MARK).is_file():
+                together[above].append(run)
+                break
+    left: list[Path] = []
+    for above, inside in together.items():
+        store = Store(address_of(above))
+        entries = store.list()
+
+        def look(run: Path, above: Path = above, store: Store = store, entries=entries) -> bool:
+            if run == above:
+                return _refreshed(run, store, entries)
+            return _refreshed(run, store.below(run.name), _inside(entries, run.name))
+
+        left += [
+            run for run, not_landed in zip(inside, at_once(look, inside), strict=True) if not_landed
+        ]
+    return left
+
+
+def _inside(entries: Iterable[Listed], name: str) -> list[Listed]:
+    """The objects in a directory, by their names in it."""
+    start = f"{name}/"
+    return [
+        dataclasses.replace(entry, name=entry.name.removeprefix(start))
+        for entry in entries
+        if entry.name.startswith(start)
+    ]
+
+
+def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
+    """Fetches what tells the state of one run; returns whether it ended here and has not landed."""
+    there = {entry.name: entry for entry in entries}
+    if CLAIM in there:
+        unchanged_for(str(store.address), there[CLAIM].e_tag)  # it is watched from now on
+    if not there and not run.is_dir():
+        return False
+    run.mkdir(exist_ok=True)
+    with _locked(run) as free:
+        if not free:
+            return False
+        if ended := _end_of(run):
+            mirror = Mirror(store, run)
+            if ended in there and mirror.has(there[ended]):
+                return False
+        if is_owned(run, there, lambda: _claim_in(store) if CLAIM in there else {}):
+            return bool(ended)
+        mirror_landed(run, store, entries, large=False)
+        _mirror_claim(run, store, there.get(CLAIM))
+        return False
+
+
+def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -> Mirror:
+    """Makes the directory of a run what has landed of it, but for its claim.
+
+    What another machine left there is removed, and what this one had not landed.
+
+    Args:
+      run: the directory.
+      store: the objects of the run.
+      entries: a listing of them.
+      large: whether to fetch what only those need who go on with the run, too.
+    """
+    (run / OWNED).unlink(missing_ok=True)
+    mirror = Mirror(store, run)
+    mirror.forget(CLAIM)
+    landed = [entry for entry in entries if entry.name != CLAIM]
+    mirror.update(landed, lambda name: large or not name.startswith(LARGE))
+    there = {entry.name for entry in entries} | {CLAIM}
+    for path in sorted(run.rglob("*"), reverse=True):
+        name = path.relative_to(run).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif name not in there and not name.startswith("."):
+            path.unlink()
+    return mirror
+
+
+def _mirror_claim(run: Path, store: Store, entry: Listed | None) -> None:
+    """Makes the claim of a run that of another machine, if one is at it, for who looks here."""
+    if entry is None or not (claim := _claim_in(store)) or claim.get("released"):
+        (run / CLAIM).unlink(missing_ok=True)
+    elif unchanged_for(str(store.address), entry.e_tag) < claims.SECONDS_TO_STALE:
+        disk.write_json(run / CLAIM, claim)
+
+
+def is_owned(run: Path, there: Iterable[str], claim: Callable[[], Content]) -> bool:
+    """Tells whether this machine was the last to work on a run, and has all of it.
+
+    Args:
+      run: the directory.
+      there: names of the objects of the run.
+      claim: reads the claim in the bucket; called only if that matters.
+    """
+    try:
+        token = disk.read_json(run / OWNED)["token"]
+    except ConfigError:
+        return False
+    lost = fnmatch.filter(there, SEALS) and not list(run.glob(SEALS))
+    intact = (run / "config.json").is_file() and not lost
+    return intact and claim().get("token") == token
+
+
+def _claim_in(store: Store) -> Content:
+    return ClaimObject(store).read() or {}
+
+
+def _end_of(run: Path) -> str | None:
+    """The file by which a run says that it has ended; None if it has not."""
+    return ENDS.get(rundir.run_state(run))
+
+
+@contextlib.contextmanager
+def _locked(run: Path) -> Iterator[bool]:
+    """Keeps processes of this machine from a run; yields False if one is at it."""
+    descriptor = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,342 @@
+"""The upload of a run to a bucket, beside its training.
+
+A thread looks at the directory of the run every second, and uploads what is new there: the files of
+a checkpoint before its `checkpoint.json`, which has their digests, and everything else before
+`result.json`. So no reader sees a promise without its content. A checkpoint is held by links while
+it is uploaded, so the run may remove it; the next that is uploaded is the newest by then. What the
+run has removed is removed in the bucket once the newest checkpoint is there.
+
+Nothing is written but while the claim in the bucket surely stands, and everything that is ever
+written anew is replaced only if it is what this process has seen there last.
+"""
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resjax import interruption
+from resjax.buckets.connection import SECONDS_OF_A_REQUEST
+from resjax.buckets.faults import Changed, NotThere, Unanswered
+from resjax.buckets.fetching import show_notice
+from resjax.buckets.objects import Version
+from resjax.buckets.store import PART, Store, at_once
+from resjax.config import ConfigError, message_of
+from resjax.runs import checkpoint, disk, scratch
+from resjax.runs.claims import FILE as CLAIM
+from resjax.runs.claims import Claim
+
+HELD = ".landing"
+"""Directory of links to the files of a checkpoint that is being uploaded."""
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+SECONDS_BETWEEN_UPLOADS = {"progress.json": 30.0, "events.out.tfevents": 30.0}
+"""Least seconds from one upload of a file to the next, by how its name begins, while the run lasts.
+
+Lines of an evaluation are read by those who follow a run, so that ten seconds are enough for them.
+"""
+
+SECONDS_BETWEEN_OTHER_UPLOADS = 10.0
+
+SECONDS_OF_A_TRY = 10.0
+"""Seconds for which a look waits for a bucket that does not answer, until the next look tries."""
+
+SECONDS_BEFORE_A_WRITE = SECONDS_OF_A_REQUEST + 5.0
+"""Seconds for which a claim must surely stand when a request is made that writes."""
+
+SECONDS_AT_THE_END = 300.0
+"""Most seconds that a run which has ended waits for a bucket that does not answer."""
+
+SECONDS_AT_A_SIGNAL = 25.0
+"""The same for a run that was asked to end: Google ends a preempted VM after 30 s."""
+
+
+class NotLanded(Unanswered):
+    """Something that a run promised is on this machine and not in the bucket."""
+
+
+class _Lost(Exception):
+    """The run is another process's by now."""
+
+
+class Landing:
+    """The upload of a run beside its training.
+
+    Args:
+      directory: directory of the run.
+      store: the objects of the run.
+      claim: the claim of them, which this process has.
+    """
+
+    def __init__(self, directory: Path, store: Store, claim: Claim):
+        self.directory, self.store, self.claim = directory, store, claim
+        entries = store.list()
+        before = claim.place.found or {}
+        if scratch.is_owned(directory, {entry.name for entry in entries}, lambda: before):
+            self.mirror = scratch.Mirror(store, directory)
+        else:
+            ended = any(entry.name == "result.json" for entry in entries)
+            self.mirror = scratch.mirror_landed(directory, store, entries, large=not ended)
+        disk.write_json(directory / scratch.OWNED, {"token": claim.token})
+        self.there = {entry.name: entry.e_tag for entry in entries}
+        self.over = "result.json" in self.there and self._has("result.json")
+        self.versions: dict[str, Version] = {}
+        self.uploaded_at: dict[str, float] = {}
+        self.passing, self.leaving = threading.Lock(), threading.Lock()
+        self.ended = threading.Event()
+        self.hurried = False
+        store.patience = SECONDS_OF_A_TRY  # from now on it is tried again and again
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Uploads on a thread while inside the block, and whatever is left at its end."""
+        thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+        thread.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.leave()
+            raise
+        except BaseException:
+            self.finish(SECONDS_AT_THE_END)
+            raise
+        else:
+            self.finish(SECONDS_AT_THE_END)
+        finally:
+            self.ended.set()
+
+    def leave(self) -> None:
+        """Uploads the last state of a run that was asked to end, gives it up, and says so."""
+        began = time.monotonic()
+        with self.leaving:
+            if self.over:
+                return
+            try:
+                self.finish(SECONDS_AT_A_SIGNAL)
+            except NotLanded as error:
+                interruption.tell_at_the_end(f"\n{error}")
+            else:
+                spent = time.monotonic() - began
+                interruption.tell_at_the_end(
+                    f"\nthe last state landed in {self.store.address} in {spent:.1f} s"
+                )
+            self.over = True
+            self.claim.give_up()
+
+    def finish(self, patience: float) -> None:
+        """Uploads whatever is not in the bucket yet.
+
+        Raises:
+          NotLanded: if the bucket does not answer for so many seconds.
+        """
+        until, self.hurried = time.monotonic() + patience, True
+        while not self.claim.lost:
+            reason = "it is written all the time"
+            try:
+                if self.look():
+                    return
+            except _Lost:
+                return
+            except (OSError, ConfigError) as error:
+                reason = message_of(error)
+            if time.monotonic() > until:
+                raise NotLanded(
+                    f"{self.store.address} lacks what the run wrote last ({reason}); it is kept in "
+                    f"{self.directory}, and the same command lands it"
+                )
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _look_again_and_again(self) -> None:
+        """Looks until the run ends; tells once of a refusal, as the store does of faults."""
+        told = False
+        while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
+            try:
+                self.look()
+                told = False
+            except _Lost:
+                return
+            except ConfigError as error:  # a permission that was withdrawn may be given back
+                if not told:
+                    show_notice(f"{message_of(error)}; the run goes on")
+                told = True
+                self.ended.wait(SECONDS_BETWEEN_OTHER_UPLOADS)
+            except OSError:  # the store has told of it
+                continue
+
+    # -------------------------------------------------------------------------------- one look
+
+    def look(self) -> bool:
+        """Uploads what is new in the directory; returns whether everything is in the bucket.
+
+        Raises:
+          Unanswered: if the bucket does not answer; what has landed until then stays.
+        """
+        with self.passing:
+            if self.over:
+                return True
+            end = next((name for name in scratch.ENDS.values() if self._is_file(name)), None)
+            files = self._files()  # after the end, which is of files that are whole by then
+            gone = [name for name in self.mirror.copies if not self._is_file(name)]
+            self._delete([name for name in gone if not name.startswith(checkpoint.DIRECTORY)])
+            due = [name for name in files if not self._has(name) and self._is_due(name)]
+            before = dict(self.mirror.copies)
+            try:
+                if "config.json" in due:  # it makes the directory that of a run
+                    due.remove("config.json")
+                    self._upload("config.json")
+                list(at_once(self._upload, due))
+                newest = self._land_checkpoints()
+                whole = newest and all(self._has(name) for name in files)
+                if end and whole and not self._has(end):
+                    self._upload(end)
+            finally:
+                if self.mirror.copies != before:
+                    self.mirror.save()
+            return bool(whole and (end is None or self._has(end)))
+
+    def _files(self) -> list[str]:
+        """Names of the files of the run, but for checkpoints and what says that it has ended."""
+        names = []
+        for above, directories, files in os.walk(self.directory):
+            directories[:] = [
+                each for each in directories if not each.startswith((".", checkpoint.DIRECTORY))
+            ]
+            names += [self._name(Path(above, file)) for file in files if not file.startswith(".")]
+        return sorted(set(names) - {CLAIM, *scratch.ENDS.values()})
+
+    def _is_file(self, name: str) -> bool:
+        return (self.directory / name).is_file()
+
+    def _has(self, name: str) -> bool:
+        """Tells whether the bucket has a file as it is here."""
+        e_tag = self.mirror.e_tag(name)
+        return e_tag is not None and self.there.get(name) == e_tag
+
+    def _is_due(self, name: str) -> bool:
+        """Tells whether a file that has changed is to be uploaded now, and not a little later."""
+        least = (s for start, s in SECONDS_BETWEEN_UPLOADS.items() if name.startswith(start))
+        since = time.monotonic() - self.uploaded_at.get(name, -1e9)
+        return self.hurried or since > next(least, SECONDS_BETWEEN_OTHER_UPLOADS)
+
+    def _upload(self, name: str) -> None:
+        """Uploads a file as it is now, unless it is gone."""
+        written = self.mirror.written(name)
+        path = self.directory / name
+        if written is None:
+            return
+        content: bytes | Path = path
+        if written[0] <= PART:
+            content = path.read_bytes()
+            if name.endswith(".jsonl"):  # a line may be half written
+                content = content[: content.rfind(b"\n") + 1]
+        self._write(name, content)
+        self.mirror.note(name, self.there[name], written)
+        self.uploaded_at[name] = time.monotonic()
+
+    def _write(self, name: str, content: bytes | Path) -> None:
+        """Writes an object in the place of the one that this process has seen there last."""
+        if isinstance(content, Path):  # large, and in parts, of which the last makes it seen
+            self._make_sure()
+            self.there[name] = self.store.put(name, content).e_tag
+            return
+        while True:
+            self._make_sure()
+            if name in self.there and name not in self.versions:
+                with contextlib.suppress(NotThere):
+                    self.versions[name] = self.store.head(name)[1]
+            before = self.versions.pop(name, None)
+            try:
+                version = self.store.put(name, content, create=before is None, replacing=before)
+            except Changed:  # by one whose claim this process has taken over, or that has taken it
+                if not self.claim.renew():
+                    raise _Lost from None
+                self.there[name] = None
+                continue
+            self.versions[name], self.there[name] = version, version.e_tag
+            return
+
+    def _make_sure(self) -> None:
+        """Raises _Lost unless the claim stands for as long as a write may take."""
+        if not self.claim.holds_for(SECONDS_BEFORE_A_WRITE) and not self.claim.renew():
+            raise _Lost
+
+    def _delete(self, names: list[str]) -> None:
+        """Deletes objects whose files the run has removed."""
+        if names := [name for name in names if name != CLAIM]:
+            self._make_sure()
+            self.store.delete(names)
+        for name in names:
+            self.there.pop(name, None)
+            self.versions.pop(name, None)
+            self.mirror.forget(name)
+
+    # ----------------------------------------------------------------------------- checkpoints
+
+    def _land_checkpoints(self) -> bool:
+        """Uploads the checkpoints, the newest first, and deletes those that are gone.
+
+        Returns:
+          Whether all that are here are in the bucket; if a newer one was made meanwhile, that is
+          first, at the next look.
+        """
+        whole = [path for path in checkpoint.found(self.directory) if self._is_whole(path)]
+        for path in whole:
+            if not self._has(self._name(path / checkpoint.FACTS)):
+                self._land_checkpoint(path)
+                newest = next(filter(self._is_whole, checkpoint.found(self.directory)), None)
+                if newest not in whole:
+                    return False
+        kept = {path.name for path in whole}
+        gone = [
+            name
+            for name in self.there
+            if name.startswith(f"{checkpoint.DIRECTORY}/") and name.split("/")[1] not in kept
+        ]
+        self._delete([name for name in gone if name.endswith(f"/{checkpoint.FACTS}")])
+        self._delete([name for name in gone if not name.endswith(f"/{checkpoint.FACTS}")])
+        return True
+
+    def _is_whole(self, path: Path) -> bool:
+        return not checkpoint.is_partial(path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    def _land_checkpoint(self, path: Path) -> None:
+        """Uploads a checkpoint, its seal last; nothing if the run removes it before it is held."""
+        held = self.directory / HELD / path.name
+        shutil.rmtree(held, ignore_errors=True)
+        seal = held / checkpoint.FACTS
+        try:
+            shutil.copytree(path, held, copy_function=_link, ignore=lambda *_: [checkpoint.FACTS])
+            _link(path / checkpoint.FACTS, seal)
+        except (FileNotFoundError, shutil.Error):  # it is being removed
+            shutil.rmtree(held, ignore_errors=True)
+            return
+        files = [file for file in held.rglob("*") if file.is_file() and file != seal]
+
+        def upload(file: Path) -> None:
+            self._make_sure()
+            name = f"{self._name(path)}/{file.relative_to(held).as_posix()}"
+            self.there[name] = self.store.put(name, file).e_tag
+
+        list(at_once(upload, files))
+        name = self._name(path / checkpoint.FACTS)
+        self._write(name, seal.read_bytes())
+        self.mirror.note(name, self.there[name])
+        shutil.rmtree(self.directory / HELD, ignore_errors=True)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Makes another name for a file, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

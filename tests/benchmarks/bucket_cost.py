@@ -1,0 +1,120 @@
+"""What a bucket adds to a training step, at some latency and with a checkpoint a minute.
+
+    python -m tests.benchmarks.bucket_cost --steps=4000 --latency=0.05 --pairs=3
+
+The same run is trained with a directory of this machine and with a bucket, in turns, each in a
+process of its own; the bucket is served by another process. Of each the seconds of training and the
+seconds of CPU of its process are told, by step; those of CPU do not depend on what else the machine
+does.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SERVE = """
+import json, sys
+from tests.buckets.servers import Simulated
+simulated = Simulated("s3")
+simulated.faults.latency = float(sys.argv[1])
+print(json.dumps(simulated.environment), flush=True)
+for line in sys.stdin:
+    print(json.dumps([method for method, _ in simulated.faults.seen]), flush=True)
+    simulated.faults.seen.clear()
+"""
+
+
+def train(steps: int, every: float, workdir: str) -> dict[str, float]:
+    """Trains ResNet-20 on digits, in this process; returns the seconds of a step."""
+    from resjax.runs.loop import train_and_evaluate
+
+    from resjax.config import default_config
+    from resjax.config.paths import place
+    from resjax.process import enable_cache
+    from resjax.runs.landing import workplace
+
+    enable_cache()
+    config = default_config()
+    config.update_from_flattened_dict({
+        "model.depth": 20, "train.duration": f"{steps} steps", "checkpoint.seconds": every,
+        "eval.every": f"{steps} steps",
+    })  # fmt: skip
+    begun: list[float] = []
+
+    def observe(progress) -> None:
+        if progress.phase == "training" and not begun:
+            begun.append(_cpu())
+
+    with tempfile.TemporaryDirectory() as scratch:
+        summary = train_and_evaluate(config, workplace(place(workdir), Path(scratch)), observe)
+    return {"seconds": summary.seconds["train"] / steps, "cpu": (_cpu() - begun[0]) / steps}
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between checkpoints")
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds of each request")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--workdir", help=argparse.SUPPRESS)  # trains there, in this process
+    options = parser.parse_args()
+    if options.workdir:
+        print(json.dumps(train(options.steps, options.every, options.workdir)))
+        return
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(options.latency)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with server, tempfile.TemporaryDirectory() as name:
+        environment = os.environ | json.loads(server.stdout.readline())
+        environment["XDG_CACHE_HOME"] = os.environ.get(
+            "XDG_CACHE_HOME", str(Path.home() / ".cache")
+        )
+        measured: dict[str, list[dict[str, float]]] = {"directory": [], "bucket": []}
+        requests: list[int] = []
+        for pair in range(options.pairs):
+            places = {
+                "directory": f"{name}/run{pair}",
+                "bucket": f"s3://lab/{Path(name).name}/{pair}",
+            }
+            for kind, workdir in places.items():
+                words = [f"--{key}={getattr(options, key)}" for key in ("steps", "every")]
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.benchmarks.bucket_cost", *words,
+                     f"--workdir={workdir}"],
+                    env=environment, capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                measured[kind].append(json.loads(done.stdout.splitlines()[-1]))
+            server.stdin.write("\n")
+            server.stdin.flush()
+            requests.append(len(json.loads(server.stdout.readline())))
+        server.kill()
+    print(
+        f"{options.steps} steps, {options.latency * 1e3:g} ms, a checkpoint in {options.every:g} s"
+    )
+    print("| | ms of a step | ms of CPU of a step |\n|---|---|---|")
+    for kind, all_of_it in measured.items():
+        one = [
+            1e3 * statistics.median(each[key] for each in all_of_it) for key in ("seconds", "cpu")
+        ]
+        print(f"| {kind} | {one[0]:.2f} | {one[1]:.2f} |")
+    for key in ("seconds", "cpu"):
+        ratios = [b[key] / a[key] - 1 for a, b in zip(*measured.values(), strict=True)]
+        told = ", ".join(f"{100 * ratio:+.1f} %" for ratio in ratios)
+        print(f"{key}: the bucket adds {told}; median {100 * statistics.median(ratios):+.1f} %")
+    print(f"requests of a run: {requests}")
+
+
+if __name__ == "__main__":
+    main()
