@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resjax.cli import main as cli
-from resjax.cli.commands import running
+from resjax.cli.commands import sweep
 from resjax.config import ConfigError, default_config, flatten, use_own_values
 from resjax.config.overrides import override
 from resjax.sweeps import grid
@@ -188,7 +188,7 @@ def test_runs_of_an_experiment_are_those_of_the_command(tmp_path, monkeypatch):
     (tmp_path / "one.py").write_text(EXPERIMENT)
     monkeypatch.chdir(tmp_path)
     commanded = []
-    monkeypatch.setattr(running, "execute", lambda runs, *_: commanded.append(runs) or 0)
+    monkeypatch.setattr(sweep, "_work_here", lambda runs, *_: commanded.append(runs) or 0)
     words = ["--config=one.py:2", "--workdir=w", "--seeds=2", "--only", "depth=20", "--axis"]
     words += ["train.batch_size=32,64", "--config.optim.momentum=0.5", "--jobs=1"]
     assert cli.main(["sweep", *words]) == 0

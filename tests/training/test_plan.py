@@ -113,7 +113,7 @@ def test_the_plan_that_was_not_used_for_longest_is_dropped(tiny, monkeypatch):
     made = []
     monkeypatch.setattr("resjax.training.plans.MOST_PLANS", 2)
     monkeypatch.setattr(
-        "resjax.training.plans.make_plan", lambda config: made.append(0) or make_plan(config)
+        "resjax.training.plans.make_plan", lambda *given: made.append(0) or make_plan(*given)
     )
     plans = Plans()
     for depth, expected in ((8, 1), (14, 2), (8, 2), (20, 3), (8, 3), (14, 4)):
