@@ -58,7 +58,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def everything(report: "Report") -> list[Run | Missing]:
+def all_runs(report: "Report") -> list[Run | Missing]:
     """All runs in the order of the table: failed and unfinished ones first."""
     return [*report.missing, *report.runs]
 
@@ -72,7 +72,7 @@ def differing(runs: Sequence[Run | Missing]) -> list[str]:
 
 def columns(report: "Report") -> list[Column]:
     """The columns; one that says nothing of any run is left out, except for `KEYS`."""
-    runs = everything(report)
+    runs = all_runs(report)
     tables = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
     interrupted = any(run.ledger and run.ledger.interruptions for run in runs)
     found = [
@@ -129,7 +129,7 @@ def _answer(run: Run | Missing, measure: str) -> str:
 
 def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
     """A row for each run: where its directory is, its state, and its values."""
-    own = {run.name for run in everything(report) if not (workdir / run.name).is_dir()}
+    own = {run.name for run in all_runs(report) if not (workdir / run.name).is_dir()}
     return [
         {
             # A run that holds its report itself has no directory of its name below the sweep.
@@ -137,7 +137,7 @@ def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[d
             "state": _state(run),
             "values": [column.values[n] for column in shown],
         }
-        for n, run in enumerate(everything(report))
+        for n, run in enumerate(all_runs(report))
     ]
 
 
@@ -154,7 +154,7 @@ def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[st
         }
         if isinstance(run, Run)
         else {"name": run.name, "epochs": []}
-        for run in everything(report)
+        for run in all_runs(report)
     ]
 
 
@@ -171,5 +171,5 @@ def _places(report: "Report") -> Mapping[str, int]:
 def shared(report: "Report") -> dict[str, str]:
     """Keys in which no two runs differ, for a filter to know them."""
     first = report.runs[0].config
-    apart = {*KEYS, *differing(everything(report))}
+    apart = {*KEYS, *differing(all_runs(report))}
     return {key: str(value) for key, value in first.items() if key not in apart}

@@ -32,12 +32,11 @@ for line in sys.stdin:
 
 def train(steps: int, every: float, workdir: str) -> dict[str, float]:
     """Trains ResNet-20 on digits, in this process; returns the seconds of a step."""
-    from resjax.runs.loop import train_and_evaluate
-
     from resjax.config import default_config
     from resjax.config.paths import place
     from resjax.process import enable_cache
     from resjax.runs.landing import workplace
+    from resjax.runs.loop import train_and_evaluate
 
     enable_cache()
     config = default_config()

@@ -12,7 +12,7 @@ TRAIN = ("train", "--config=experiments/degradation.py")
 @pytest.fixture
 def refused(tmp_path, capsys, monkeypatch):
     """A function that runs a command, which is refused, and returns what it says."""
-    monkeypatch.setattr("resjax.runs.train.train_side_by_side", None)  # it would compile
+    monkeypatch.setattr("resjax.runs.loop.fit", None)  # it would compile
 
     def run(*words):
         assert main([*words, f"--scratch={tmp_path / 'scratch'}"]) == 2
