@@ -51,6 +51,7 @@ def train_and_evaluate(
       Interrupted: if the run has left because it was asked to; a KeyboardInterrupt.
       NoRoom: if the disk is full, or the quota used up; the checkpoints until then are kept.
     """
+    process.set_up()
     directory = Path(hosts.on_first(lambda: str(workplace(place(workdir)))))
     hosts.on_first(lambda: refresh([directory]))
     outcomes = train_side_by_side({directory: config}, lambda _, progress: observe(progress))
