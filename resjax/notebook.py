@@ -9,12 +9,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resjax.buckets.places import reading
 from resjax.cli.terminal.lines import shortened
 from resjax.cli.terminal.live import Board, Display
-from resjax.config.paths import local
+from resjax.config.paths import place
 from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
+from resjax.runs.landing import workplace
+from resjax.runs.needed import REPORT
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Observer, check, run_sweep
@@ -42,7 +45,7 @@ def sweep(
 
     Args:
       reference: `FILE` or `FILE:ARG` of the experiment.
-      workdir: directory of the sweep.
+      workdir: directory of the sweep, or an address in a bucket.
       axes: axes of the experiment to multiply, such as "depth,shortcut"; all by default.
       seeds: trains every network with seeds 0 to seeds - 1.
       added: further axes, such as "train.batch_size=32,64".
@@ -56,15 +59,18 @@ def sweep(
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
     set_up()
-    runs = experiment_runs(reference, workdir, axes, seeds, added, only, settings)
+    where = place(workdir)
+    directory = workplace(where)
+    runs = experiment_runs(reference, directory, axes, seeds, added, only, settings)
     plans = Plans()
     check(runs, plans)
     enable_cache()
     with _watching(runs) as observer:
         run_sweep(runs, observer, retry, plans)
-    workdir = local(workdir)
-    with claimed(workdir):
-        return write_report(workdir)
+    with reading(where, REPORT) as there, claimed(there.directory):
+        report = write_report(there.directory)
+        there.upload("report", last="report/index.html", alone=True)
+        return report
 
 
 def _watching(runs: Mapping[Path, ConfigDict]) -> AbstractContextManager[Observer]:

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 import resjax
+from resjax.buckets.store import Store
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.notebook import sweep
 from resjax.runs import claims, rundir
 from tests.report.fabricate import begin_run, write_run, write_sweep
@@ -161,3 +163,15 @@ def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError, match=r"pip install 'resjax\[pandas\]'"):
         resjax.read_sweep(tmp_path).table  # noqa: B018 - it is made
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_bucket_writes_its_report_there(
+    experiment, one_bucket, fresh, tmp_path, lines, monkeypatch
+):
+    monkeypatch.setattr("resjax.runs.scratch.cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.setattr("resjax.buckets.places.cache_directory", lambda: tmp_path / "cache")
+    address = one_bucket.address(fresh)
+    assert len(sweep(experiment, address, only=["shortcut=identity"]).runs) == 1
+    names = [entry.name for entry in Store(Address.of(address)).list("report")]
+    assert "report/index.html" in names

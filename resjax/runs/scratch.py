@@ -97,7 +97,7 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
     together: dict[Path, list[Path]] = defaultdict(list)
     for run in runs:
         for above in (run, run.parent):
-            if address_of(above) and (above / MARK).is_file():
+            if (above / MARK).is_file():
                 together[above].append(run)
                 break
     left: list[Path] = []

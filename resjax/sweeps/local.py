@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
 from resjax.probes.record import refuse_broken_probes
-from resjax.runs import claims, disk, landing, room, rundir
-from resjax.runs.claims import Claimed
+from resjax.runs import claims, disk, landing, room, rundir, scratch
+from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
@@ -113,6 +113,7 @@ def run_sweep(
     if retry:
         hosts.on_first(lambda: forget_failures(runs))
     outcomes: dict[Path, Outcome] = {}
+    lands = any(map(scratch.address_of, runs))
     while waiting := [directory for directory in runs if directory not in outcomes]:
         hosts.on_first(lambda left=waiting: landing.refresh(left))
         for group in groups_of({run: runs[run] for run in waiting}, plans):
@@ -121,7 +122,7 @@ def run_sweep(
                 observer.finished(outcome)
         if all(directory not in outcomes for directory in waiting):
             observer.waiting(waiting)
-            time.sleep(SECONDS_TO_LOOK_AGAIN)
+            time.sleep(SECONDS_BETWEEN_RENEWALS if lands else SECONDS_TO_LOOK_AGAIN)
     return [outcomes[directory] for directory in runs]
 
 

@@ -20,13 +20,13 @@ from resjax.runs import checkpoint, disk
 from resjax.runs.scratch import make_scratch
 from tests.buckets.servers import Simulated
 from tests.durability.attempts import Attempts
-from tests.durability.test_bucket import FAULTS, KILLS, SOON, landed
 from tests.durability.test_kill import assert_same_end, resident
+from tests.durability.test_kills_beside_a_bucket import FAULTS, KILLS, SOON, landed
 from tests.zygote import Zygote
 
-STEPS = 120
+STEPS = 60
 
-KEYS = {"train.duration": f"{STEPS} steps", "eval.every": "30 steps"}
+KEYS = {"train.duration": f"{STEPS} steps", "eval.every": "20 steps"}
 
 
 def kills(number: int, chance: random.Random) -> list[dict]:
@@ -35,7 +35,7 @@ def kills(number: int, chance: random.Random) -> list[dict]:
     return [
         {"die": (chance.choice(chosen)["die"][0], chance.randrange(1, 4))}
         if each % 2
-        else {"send": (signal.SIGKILL, "training", 0, 3 * chance.random())}
+        else {"send": (signal.SIGKILL, "training", 0, chance.random())}
         for each in range(number)
     ]
 
@@ -54,7 +54,7 @@ def main() -> None:
         directory, attempt = Path(name), Attempts(zygote, dict(os.environ))
         keys = resident(directory) | KEYS
         assert attempt(keys, directory / "whole", tell_every=0.25)[0] == 0
-        keys["checkpoint.seconds"] = 0.2
+        keys["checkpoint.seconds"] = 1.0
         while killed < options.kills:
             began, own = time.monotonic(), 0
             address = Address.of(simulated.address(f"runs{runs}"))

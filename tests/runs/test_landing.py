@@ -400,3 +400,17 @@ def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
         for _ in range(5):
             assert landing.look()
         assert bucket.faults.seen == []
+
+
+@ON_ONE_KIND
+def test_a_result_does_not_land_before_the_lines_that_it_tells_of(machine, store, monkeypatch):
+    monkeypatch.setattr(upload, "SECONDS_BETWEEN_OTHER_UPLOADS", 1e4)
+    run = machine("here")
+    with begun(run) as landing:
+        evaluate(run, 10)
+        landing.look()
+        evaluate(run, 20)  # so soon after the first that it waits
+        end(run)
+        assert not landing.look()
+        assert "result.json" not in [entry.name for entry in store.list()]
+    assert "result.json" in [entry.name for entry in store.list()]

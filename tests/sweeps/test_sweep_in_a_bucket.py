@@ -19,7 +19,7 @@ from resjax.runs import disk, rundir
 from resjax.runs.scratch import make_scratch
 from tests.buckets.servers import Simulated
 from tests.durability.attempts import Attempts
-from tests.durability.test_bucket import SOON
+from tests.durability.test_kills_beside_a_bucket import SOON
 from tests.zygote import Zygote
 
 KEYS = {"train.duration": "30 steps", "eval.every": "10 steps", "checkpoint.seconds": 0.5}
