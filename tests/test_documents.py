@@ -10,7 +10,7 @@ import pytest
 
 from resjax.cli import main as cli
 from resjax.cli.arguments import make_parser, split
-from resjax.cli.commands import report, running, sweep
+from resjax.cli.commands import report, sweep
 from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
@@ -18,8 +18,9 @@ from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.cost import Kernel
 from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
-from resjax.runs import doctor, scratch, status
-from resjax.training import benchmark, hosts, plan, roofline
+from resjax.runs import doctor, loop, scratch, status
+from resjax.runs.summary import Summary
+from resjax.training import benchmark, hosts, roofline
 from resjax.training.plan import make_plan
 from tests.buckets.fixtures import made_ready
 
@@ -29,6 +30,7 @@ DOCUMENTS = [ROOT / "README.md", *PAGES]  # the guides, add-a-..., are tried as 
 TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
+SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 1, 1, 1, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
 NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe|init|completion"
 COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n)]*", TEXT)))
@@ -57,13 +59,16 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     if "gs://" in command:
         made_ready(request.getfixturevalue("gs"), monkeypatch)
         monkeypatch.setattr(scratch, "cache_directory", lambda: tmp_path / "cache")
-    monkeypatch.setattr(running, "execute", lambda runs, *_: checked.append(runs) or 0)
-    for launcher in ("_work_on_ray", "_work_side_by_side"):
+    monkeypatch.setattr(
+        loop, "train_and_evaluate", lambda config, *_: checked.append(config) or SUMMARY
+    )
+    for launcher in ("_work_here", "_work_on_ray", "_work_side_by_side"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
-    monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_))
+    monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_) or tmp_path)
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
-    monkeypatch.setattr("resjax.cli.commands.doctor.runs_in", lambda directory: [])
+    for name in ("resjax.cli.commands.doctor.runs_in", "resjax.runs.rundir.runs_in"):
+        monkeypatch.setattr(name, lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("resjax.cli.commands.probe.refuse_no_run", lambda directory: None)
     monkeypatch.setattr("webbrowser.open", checked.append)
     monkeypatch.setattr(
@@ -74,10 +79,11 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     monkeypatch.setattr(roofline, "step_on_a_chip", lambda *_: checked.append(_))
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
+    load = sources.load
     monkeypatch.setattr(
-        plan,
+        sources,
         "load",  # not prepared here, or drawn for seconds
-        lambda name, request: sources.load(
+        lambda name, request: load(
             *(("shapes:0:1000",) if name in ("cifar10", "shapes") else (name, request))
         ),
     )

@@ -15,11 +15,12 @@ from resjax.config.durations import Clock
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.validation import validate
+from resjax.data import sources
 from resjax.data.augment import Augmentation
 from resjax.data.resident import refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
-from resjax.data.sources import load, requested
+from resjax.data.sources import requested
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
@@ -101,19 +102,19 @@ class Plan:
         return config.norm.examples or config.train.batch_size
 
 
-def make_plan(config: ConfigDict, load: Callable[..., Source] = load) -> Plan:
+def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> Plan:
     """Resolves every name, duration and number of a config.
 
     Args:
       config: config of the run.
-      load: function that loads a source, as `resjax.data.sources.load`.
+      load: function that loads a source; None is `resjax.data.sources.load`.
 
     Raises:
       ConfigError: with the value and the remedy, if the config cannot be run.
     """
     refuse_unusable_settings()
     validate(config)
-    source = _load(config.data, load)
+    source = _load(config.data, load or sources.load)
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.data.sources import load
+from resjax.data import sources
 from resjax.training.plan import Plan, make_plan
 
 MOST_PLANS, MOST_BYTES = 32, 1 << 30
@@ -29,7 +29,7 @@ class Plans:
 
     def __init__(self):
         self._made: OrderedDict[str, Plan] = OrderedDict()
-        self._load = functools.lru_cache(1)(load)  # most runs of a grid have the same data
+        self._load = functools.lru_cache(1)(sources.load)  # most runs of a grid have the same data
 
     def of(self, config: ConfigDict) -> Plan:
         """Plan of a run.
@@ -48,5 +48,5 @@ class Plans:
 
     def _bytes(self) -> int:
         """Bytes of the images in memory, of every source once."""
-        sources = {id(plan.source): plan.source for plan in self._made.values()}
-        return sum(source.image_bytes for source in sources.values())
+        kept = {id(plan.source): plan.source for plan in self._made.values()}
+        return sum(source.image_bytes for source in kept.values())

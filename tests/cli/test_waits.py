@@ -2,6 +2,7 @@
 
 import io
 import time
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from resjax.config import default_config
 from resjax.ops import native
 from resjax.runs import claims, rundir
 from resjax.runs.summary import Outcome, Progress, Summary
-from resjax.training import parallel
+from resjax.training.programs import program
 from resjax.waits import current, waiting
 from tests.report.fabricate import begin_run, write_run
 
@@ -165,9 +166,9 @@ def test_programs_and_kernels_tell_that_they_are_being_built(monkeypatch, tmp_pa
 
     def see(*_, **__):
         seen.extend(wait.what for wait in current())
+        return SimpleNamespace(compile=lambda: None)
 
-    monkeypatch.setattr(parallel, "program", see)
-    parallel.Parallel(()).program(train_steps, (), (), ())
+    program(train_steps, (), (), lambda function: SimpleNamespace(lower=see))
     monkeypatch.setattr(native, "_library", lambda compiler: (tmp_path / "native" / "x.so", []))
     monkeypatch.setattr(native, "_compile", see)
     native._build(("c++",))

@@ -388,7 +388,7 @@ def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
     images = np.float32(whole.train.images)
     images[5] = np.nan
     damaged = dataclasses.replace(whole, train=Split(images, whole.train.labels))
-    monkeypatch.setattr("resjax.training.plans.load", lambda *_: damaged)
+    monkeypatch.setattr("resjax.data.sources.load", lambda *_: damaged)
     tiny.data.standardise, tiny.train.on_nan = "none", "skip"
     summary = train_and_evaluate(tiny, tmp_path)
     with_it = [5 in training_order(0, step, 100, 1437) for step in range(20)]
