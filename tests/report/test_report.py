@@ -5,22 +5,19 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib.image
-import numpy as np
 import pytest
 
 from resjax.cli.main import main
-from resjax.report import arms, figures, report, styles, tables
+from resjax.report import report, tables
 from resjax.report.formats import records
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
 from resjax.runs import disk
 from resjax.runs.ledger import TIMES
-from tests.report.fabricate import SHORTCUTS, begin_run, fail_run, note, write_run, write_sweep
+from tests.report.fabricate import begin_run, fail_run, note, write_run, write_sweep
 
 VOID = {"meta", "link", "br", "line", "circle", "input"}
 
@@ -280,48 +277,6 @@ def test_a_manifest_tells_what_differs_between_runs(tmp_path):
     page, _ = page_of(write_report(tmp_path))
     assert "0.10.0 (1 of 3 runs)<br>0.10.2 (2 of 3 runs)" in page
     assert "f00d" in page
-
-
-def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
-    write_sweep(tmp_path, {(kind, depth): [0.1, 0.3] for kind in SHORTCUTS for depth in (8, 20)})
-    (table,) = arms.tables(*read_runs(tmp_path))
-    figure = figures.error_curves(table.arms, "train_error")
-    assert figure.get_size_inches()[0] == figures.COLUMN
-    panels = [panel for panel in figure.axes if panel.get_visible()]
-    assert [panel.get_title() for panel in panels] == ["plain", "identity", "projection_all"]
-    for panel in panels:
-        assert [line.get_label() for line in panel.get_lines()] == ["8 layers", "20 layers"]
-        assert len({line.get_linestyle() for line in panel.get_lines()}) == 2
-        np.testing.assert_allclose(panel.get_lines()[0].get_ydata()[-1], 20)
-    colors = [{line.get_color() for line in panel.get_lines()} for panel in panels]
-    assert colors == [{styles.color(kind)} for kind in SHORTCUTS]
-    for path in figures.save(figure, tmp_path / "figure"):
-        assert path.stat().st_size > 1000
-    ET.parse(tmp_path / "figure.svg")
-    assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * figures.COLUMN)
-
-
-def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
-    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
-    (table,) = arms.tables(*read_runs(tmp_path))
-    panel, _ = figures.error_by_depth(table.arms).axes
-    (line,), (band,) = panel.get_lines(), panel.collections
-    np.testing.assert_allclose(line.get_ydata().astype(float), [20, 50])
-    corners = band.get_paths()[0].vertices
-    for cell in table.cells:
-        ends = sorted({round(y, 9) for x, y in corners if x == cell.depth})
-        expected = [100 * end for end in cell.sample("train_error").interval]
-        np.testing.assert_allclose(ends, expected)
-
-
-def test_one_depth_has_its_interval_as_a_bar(tmp_path):
-    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2]})
-    (table,) = arms.tables(*read_runs(tmp_path))
-    (bar,) = figures.error_by_depth(table.arms).axes[0].collections
-    ((_, low), (_, high)), = bar.get_segments()  # fmt: skip
-    np.testing.assert_allclose(
-        (low, high), [100 * end for end in table.cells[0].sample("train_error").interval]
-    )
 
 
 def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compared_them(tmp_path):

@@ -1,0 +1,50 @@
+import xml.etree.ElementTree as ET
+
+import matplotlib.image
+import numpy as np
+
+from resjax.report import arms, figures, styles
+from resjax.report.runs import read_runs
+from tests.report.fabricate import SHORTCUTS, write_sweep
+
+
+def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
+    write_sweep(tmp_path, {(kind, depth): [0.1, 0.3] for kind in SHORTCUTS for depth in (8, 20)})
+    (table,) = arms.tables(*read_runs(tmp_path))
+    figure = figures.error_curves(table.arms, "train_error")
+    assert figure.get_size_inches()[0] == figures.COLUMN
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title() for panel in panels] == ["plain", "identity", "projection_all"]
+    for panel in panels:
+        assert [line.get_label() for line in panel.get_lines()] == ["8 layers", "20 layers"]
+        assert len({line.get_linestyle() for line in panel.get_lines()}) == 2
+        np.testing.assert_allclose(panel.get_lines()[0].get_ydata()[-1], 20)
+    colors = [{line.get_color() for line in panel.get_lines()} for panel in panels]
+    assert colors == [{styles.color(kind)} for kind in SHORTCUTS]
+    for path in figures.save(figure, tmp_path / "figure"):
+        assert path.stat().st_size > 1000
+    ET.parse(tmp_path / "figure.svg")
+    assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * figures.COLUMN)
+
+
+def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
+    (table,) = arms.tables(*read_runs(tmp_path))
+    panel, _ = figures.error_by_depth(table.arms).axes
+    (line,), (band,) = panel.get_lines(), panel.collections
+    np.testing.assert_allclose(line.get_ydata().astype(float), [20, 50])
+    corners = band.get_paths()[0].vertices
+    for cell in table.cells:
+        ends = sorted({round(y, 9) for x, y in corners if x == cell.depth})
+        expected = [100 * end for end in cell.sample("train_error").interval]
+        np.testing.assert_allclose(ends, expected)
+
+
+def test_one_depth_has_its_interval_as_a_bar(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2]})
+    (table,) = arms.tables(*read_runs(tmp_path))
+    (bar,) = figures.error_by_depth(table.arms).axes[0].collections
+    ((_, low), (_, high)), = bar.get_segments()  # fmt: skip
+    np.testing.assert_allclose(
+        (low, high), [100 * end for end in table.cells[0].sample("train_error").interval]
+    )
