@@ -44,15 +44,16 @@ def train(steps: int, every: float, workdir: str) -> dict[str, float]:
         "model.depth": 20, "train.duration": f"{steps} steps", "checkpoint.seconds": every,
         "eval.every": f"{steps} steps",
     })  # fmt: skip
-    begun: list[float] = []
+    looks: list[tuple[int, float]] = []
 
     def observe(progress) -> None:
-        if progress.phase == "training" and not begun:
-            begun.append(_cpu())
+        if progress.phase == "training":
+            looks.append((progress.step, _cpu()))
 
     with tempfile.TemporaryDirectory() as scratch:
         summary = train_and_evaluate(config, workplace(place(workdir), Path(scratch)), observe)
-    return {"seconds": summary.seconds["train"] / steps, "cpu": (_cpu() - begun[0]) / steps}
+    (first, before), (last, after) = looks[0], looks[-1]
+    return {"seconds": summary.seconds["train"] / steps, "cpu": (after - before) / (last - first)}
 
 
 def _cpu() -> float:

@@ -1,5 +1,7 @@
 """What commands refuse that work in a bucket, in one line, before anything is compiled."""
 
+import json
+
 import pytest
 
 from resjax.buckets.store import Store
@@ -77,3 +79,9 @@ def test_a_sweep_lands_with_its_report_and_is_done_on_any_machine(
     assert "done before" in capsys.readouterr().err
     put = [path for method, path in one_bucket.faults.seen if method == "PUT"]
     assert len([path for path in put if ".probe" not in path and "report" not in path]) == 0
+    one_bucket.faults.seen.clear()
+    assert main([*words[:3], *words[5:], "--seeds=2", "--dry-run", "--json",
+                 f"--scratch={tmp_path / 'dry'}"]) == 0  # fmt: skip
+    states = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
+    assert states == ["done", "done"]
+    assert {method for method, _ in one_bucket.faults.seen} == {"GET"}

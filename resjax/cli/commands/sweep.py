@@ -119,8 +119,10 @@ def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> in
     from resjax.cli.terminal.grids import print_dry_run
     from resjax.runs.estimate import seconds_of, seconds_on, work_of
     from resjax.runs.rundir import refuse_other_config
+    from resjax.runs.scratch import fetch_states
     from resjax.runs.status import look
 
+    fetch_states(runs)
     refuse_other_config(*next(iter(runs.items())))
     work, statuses = work_of(runs), [look(directory) for directory in runs]
     if options.device:
