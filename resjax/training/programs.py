@@ -38,7 +38,8 @@ def program(
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
     values = by_value(parts), by_value(options)
     recipe = _Recipe(function, transform, parts, options, values, shapes)
-    with waiting(f"compiling {function.__name__.replace('_', ' ')}"):
+    name = getattr(function, "__name__", type(function).__name__)
+    with waiting(f"compiling {name.replace('_', ' ')}"):
         return _transformed(recipe).lower(*arguments).compile()
 
 
