@@ -171,9 +171,9 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    if engine := figure.get_layout_engine():
-        engine.execute(figure)  # once for all formats
-    figure.set_layout_engine("none")
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)  # once for all formats
+        figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
         for path in paths:
             figure.savefig(path, dpi=160, metadata=undated[path.suffix[1:]])
