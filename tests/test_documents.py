@@ -56,11 +56,12 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     checked = []
     if "gs://" in command:
         made_ready(request.getfixturevalue("gs"), monkeypatch)
+        request.getfixturevalue("copies")
         monkeypatch.setattr(scratch, "cache_directory", lambda: tmp_path / "cache")
     monkeypatch.setattr(running, "execute", lambda runs, *_: checked.append(runs) or 0)
     for launcher in ("_work_on_ray", "_work_side_by_side"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
-    monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_))
+    monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_) or tmp_path)
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr(doctor, "examine_all", lambda directory: checked.append(directory) or [])
     monkeypatch.setattr("webbrowser.open", checked.append)

@@ -20,7 +20,7 @@ from resjax.ops import native
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    running.add_workdir(parser, "sweep (default: runs/EXPERIMENT)")
+    running.add_workdir(parser, "runs/EXPERIMENT")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
         "--sweep", type=filled, metavar="AXES",
