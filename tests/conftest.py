@@ -5,7 +5,7 @@ import signal
 import hypothesis
 import pytest
 
-from tests.buckets.fixtures import bucket, fresh, gs, one_bucket, s3  # noqa: F401 - of all tests
+from tests.buckets.fixtures import bucket, copies, fresh, gs, one_bucket, s3  # noqa: F401 - of all tests
 
 # A timing decides no test; how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("resjax", deadline=None)

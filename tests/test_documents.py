@@ -58,6 +58,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     checked = []
     if "gs://" in command:
         made_ready(request.getfixturevalue("gs"), monkeypatch)
+        request.getfixturevalue("copies")
         monkeypatch.setattr(scratch, "cache_directory", lambda: tmp_path / "cache")
     monkeypatch.setattr(
         loop, "train_and_evaluate", lambda config, *_: checked.append(config) or SUMMARY

@@ -50,7 +50,8 @@ ROLES = {
 
 _FETCHING_CREDENTIALS = re.compile(
     r"token request|/latest/(?:api|meta-data)|/metadata/identity|/computeMetadata|"
-    r"MissingAccount|Account must be specified|service account file|credential error"
+    r"Missing (?:AccessKeyId|SecretAccessKey)|MissingAccount|Account must be specified|"
+    r"service account file|credential error"
 )
 
 _CUT_OFF = re.compile(

@@ -50,7 +50,7 @@ class Fetch:
         left = (now - self.began) * (1 - done) / done if done else 0.0
         show_notice(
             f"fetching from {self.address}: {self.here:,} of {self.files:,} files, "
-            f"{self.bytes_here / 1e9:.2f} of {self.size / 1e9:.2f} GB, {left / 60:.1f} min left; "
+            f"{self.bytes_here / 1e6:,.1f} of {self.size / 1e6:,.1f} MB, {left / 60:.1f} min left; "
             "if it is cut short, it goes on from there"
         )
 
@@ -60,6 +60,6 @@ def refuse_too_little_room(directory: Path, size: int, address: Address) -> None
     free = shutil.disk_usage(directory).free
     if size and size + ROOM_TO_LEAVE > free:
         raise ConfigError(
-            f"{address} takes {size / 1e9:.2f} GB here, and {free / 1e9:.2f} GB are free in "
+            f"{address} takes {size / 1e6:,.1f} MB here, and {free / 1e6:,.1f} MB are free in "
             f"{directory}; make room, or set XDG_CACHE_HOME to a directory on a larger disk"
         )

@@ -31,6 +31,11 @@ def everything(names: list[str]) -> list[str]:
     return names
 
 
+def nothing(names: list[str]) -> list[str]:
+    """Chooses no files."""
+    return []
+
+
 class Here:
     """A directory of this machine.
 
@@ -41,7 +46,7 @@ class Here:
     def __init__(self, directory: Path):
         self.directory = directory
 
-    def refresh(self, choose: Choice) -> None:
+    def refresh(self, choose: Choice, show: Choice = nothing) -> None:
         """Does nothing: the files are there as they are."""
 
     def named(self, text: str) -> str:
@@ -67,10 +72,15 @@ class Copy:
         self.address, self.store = address, Store(address, tell=show_notice)
         self.directory = copy_directory(address)
 
-    def refresh(self, choose: Choice) -> None:
+    def refresh(self, choose: Choice, show: Choice = nothing) -> None:
         """Lists what there is, and fetches those of the chosen files that are not here as they are.
 
         A file that is removed while it is fetched, such as one of a checkpoint, is chosen anew.
+
+        Args:
+          choose: chooses the files.
+          show: chooses files of which it is enough that they are there: they are empty unless they
+            were fetched before.
 
         Raises:
           ConfigError: if the bucket refuses it, or there is no room for so much here.
@@ -85,6 +95,10 @@ class Copy:
                 if all(map(mirror.e_tag, chosen)):
                     break
             self._remove_others({entry.name for entry in entries})
+            for name in show([entry.name for entry in entries]):
+                (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
+                if not (self.directory / name).exists():
+                    (self.directory / name).touch()
 
     def fetch(self, names: Iterable[str]) -> list[str]:
         """Fetches files by their names, without a listing; returns the names of those there are."""
@@ -168,14 +182,21 @@ class Copy:
 
 
 @contextmanager
-def reading(where: Path | Address, choose: Choice = everything) -> Iterator[Here | Copy]:
+def reading(
+    where: Path | Address, choose: Choice = everything, show: Choice = nothing
+) -> Iterator[Here | Copy]:
     """Yields a place with the chosen files; errors in the block name the address, not the copy.
+
+    Args:
+      where: the directory or the address.
+      choose: chooses the files of an address that are read.
+      show: chooses those of which it is enough that they are there; see `Copy.refresh`.
 
     Raises:
       ConfigError: if the bucket cannot be read.
     """
     place = Here(where) if isinstance(where, Path) else Copy(where)
-    place.refresh(choose)
+    place.refresh(choose, show)
     with naming(place):
         yield place
 

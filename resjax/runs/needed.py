@@ -22,7 +22,7 @@ def of_runs(*names: str, beside: Iterable[str] = ()) -> Choice:
       names: names of files of a run.
       beside: names of files of the sweep.
     """
-    wanted, also = {CONFIG, rundir.IMPORTED_FILE, *names}, set(beside)
+    wanted, also = {*names}, set(beside)
 
     def choose(listed: list[str]) -> list[str]:
         chosen = [name for name in listed if name in also]
@@ -48,9 +48,12 @@ def _by_run(listed: list[str]) -> dict[str, list[str]]:
 
 STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM)
 
+SHOWN_IN_STATUS = of_runs(CONFIG, rundir.IMPORTED_FILE)
+"""Files that decide the state of a run by being there."""
+
 REPORT = of_runs(
-    "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR, CLAIM,
-    beside=("report/index.html",),
+    CONFIG, rundir.IMPORTED_FILE, "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR,
+    CLAIM, beside=("report/index.html",),
 )  # fmt: skip
 
 

@@ -103,27 +103,24 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
     left: list[Path] = []
     for above, inside in together.items():
         store = Store(address_of(above))
-        entries = store.list()
+        listed = {above: store.list()} if above in inside else _by_run(above, store.list())
 
-        def look(run: Path, above: Path = above, store: Store = store, entries=entries) -> bool:
-            if run == above:
-                return _refreshed(run, store, entries)
-            return _refreshed(run, store.below(run.name), _inside(entries, run.name))
+        def look(run: Path, above: Path = above, store: Store = store, listed=listed) -> bool:
+            own = store if run == above else store.below(run.name)
+            return _refreshed(run, own, listed.get(run, []))
 
-        left += [
-            run for run, not_landed in zip(inside, at_once(look, inside), strict=True) if not_landed
-        ]
+        not_landed = list(at_once(look, inside))
+        left += [run for run, is_left in zip(inside, not_landed, strict=True) if is_left]
     return left
 
 
-def _inside(entries: Iterable[Listed], name: str) -> list[Listed]:
-    """The objects in a directory, by their names in it."""
-    start = f"{name}/"
-    return [
-        dataclasses.replace(entry, name=entry.name.removeprefix(start))
-        for entry in entries
-        if entry.name.startswith(start)
-    ]
+def _by_run(above: Path, entries: Iterable[Listed]) -> dict[Path, list[Listed]]:
+    """The objects of each run in a directory, by their names in the run."""
+    listed: dict[Path, list[Listed]] = defaultdict(list)
+    for entry in entries:
+        run, _, name = entry.name.partition("/")
+        listed[above / run].append(dataclasses.replace(entry, name=name))
+    return listed
 
 
 def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:

@@ -44,3 +44,24 @@ def one_bucket(s3, monkeypatch):
 def fresh():
     """A path that no other test uses."""
     return f"runs{next(_numbers)}"
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    """The directory in which a test has the copies of what it reads in buckets."""
+    from resjax.buckets import places
+
+    monkeypatch.setattr(places, "cache_directory", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "copies"
+
+
+def uploaded(directory, address):
+    """The store at an address, with the files of a directory."""
+    from resjax.buckets.store import Store
+    from resjax.config.addresses import Address
+
+    store = Store(Address.of(address))
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            store.put(path.relative_to(directory).as_posix(), path)
+    return store

@@ -21,20 +21,20 @@ checkpoint.
 """
 
 
-def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
+def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds the options for where the results are, and where the work is done if that is a bucket.
 
     Args:
       parser: the parser of the command.
-      what: what the directory is of, with its default.
+      default: the directory if none is named.
     """
     parser.add_argument(
         "--workdir", type=path_or_address, metavar="DIR",
-        help=f"directory of the {what}; also gs://BUCKET/PATH, s3://, az://",
+        help=f"of the results, also gs:// (default: {default})",
     )  # fmt: skip
     parser.add_argument(
         "--scratch", type=path, metavar="DIR",
-        help="where to work if DIR is in a bucket (default: ~/.cache/resjax/scratch)",
+        help="where to work for gs:// (~/.cache/resjax/scratch)",
     )  # fmt: skip
 
 

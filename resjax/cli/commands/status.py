@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.runs import needed
 
     refuse(rest)
-    with reading(options.dir, needed.STATUS) as place:
+    with reading(options.dir, needed.STATUS, needed.SHOWN_IN_STATUS) as place:
         if options.json:
             _print_json(place)
         elif options.watch:
@@ -70,10 +70,9 @@ def _print(place: "Here | Copy") -> None:
 def _watch(place: "Here | Copy") -> None:
     from resjax.cli.terminal.live import Board, Watch
     from resjax.runs import needed
-    from resjax.runs.rundir import runs_in
-    from resjax.runs.status import ENDED
+    from resjax.runs.status import ENDED, look_in
 
-    board = Board(dict.fromkeys(runs_in(place.directory), 1.0))
+    board = Board({status.directory: 1.0 for status in look_in(place.directory)})
     refreshed = time.monotonic()
     with Watch(board, to_stdout=True) as watch:
         while any(status.state not in ENDED for status in board.look()):
@@ -81,7 +80,7 @@ def _watch(place: "Here | Copy") -> None:
             time.sleep(1.0)
             if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
                 with contextlib.suppress(Unanswered):  # it may answer the next time
-                    place.refresh(needed.STATUS)
+                    place.refresh(needed.STATUS, needed.SHOWN_IN_STATUS)
                 refreshed = time.monotonic()
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    running.add_workdir(parser, "sweep (default: runs/EXPERIMENT)")
+    running.add_workdir(parser, "runs/EXPERIMENT")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
         "--sweep", type=filled, metavar="AXES",

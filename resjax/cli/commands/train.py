@@ -16,7 +16,7 @@ from resjax.process import enable_cache
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    running.add_workdir(parser, "run (default: runs/EXPERIMENT/RUN)")
+    running.add_workdir(parser, "runs/EXPERIMENT/RUN")
     parser.add_argument("--retry", action="store_true", help="go on with it if it has failed, too")
     running.add_platform(parser)
     running.add_hosts(parser)

@@ -30,7 +30,7 @@ changed with --config.data.KEY=VALUE:
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=path_or_address, metavar="DIR|FILE",
-        help="a run, or a file of weights; also gs://BUCKET/PATH, s3://, az://",
+        help="a run, or a file of weights; also gs://BUCKET/PATH",
     )  # fmt: skip
     _add_choice(parser)
 
