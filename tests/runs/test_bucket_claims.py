@@ -135,6 +135,19 @@ def test_a_claim_that_cannot_be_renewed_is_held_no_longer_than_others_respect_it
     assert ours.holds_for(30.0)
 
 
+def test_a_renewal_whose_answer_is_lost_in_an_outage_loses_no_claim(claim, bucket):
+    ours = claim("ours")
+    ours.take(locked=True)
+    bucket.faults.next.append("lose")
+    bucket.faults.rates = {"drop": 1.0}
+    with pytest.raises(OSError, match="does not answer"):
+        ours.renew()
+    bucket.faults.rates = {}
+    assert ours.renew()
+    assert not ours.lost
+    assert there(ours)["token"] == "ours"
+
+
 def test_a_damaged_claim_in_a_bucket_stands_until_it_is_stale(claim, clock):
     ours = claim("ours")
     ours.place.store.put(claims.FILE, b"not a claim")
