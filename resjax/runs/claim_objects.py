@@ -82,8 +82,17 @@ class ClaimObject:
             return
 
     def _write(self, claim: Content) -> None:
-        """Writes the claim if the object is as this process has read or written it last."""
-        self.renewals += 1
-        text = disk.sealed_text({**claim, "renewals": self.renewals}).encode()
-        there = self.version
-        self.version = self.store.put(FILE, text, create=there is None, replacing=there)
+        """Writes the claim if the object is as this process has read or written it last.
+
+        It may be another one of its own, written by a request whose answer was lost.
+        """
+        while True:
+            self.renewals += 1
+            text = disk.sealed_text({**claim, "renewals": self.renewals}).encode()
+            there = self.version
+            try:
+                self.version = self.store.put(FILE, text, create=there is None, replacing=there)
+                return
+            except Changed:
+                if (self.read() or {}).get("token") != claim["token"]:
+                    raise

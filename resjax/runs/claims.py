@@ -220,7 +220,7 @@ class Claim:
     def keep(self) -> None:
         """Renews the claim until the run ends."""
         while not self.ended.wait(SECONDS_BETWEEN_RENEWALS):
-            with contextlib.suppress(OSError):  # the storage may be away for a moment
+            with contextlib.suppress(OSError, ConfigError):  # the storage may be away for a moment
                 if not self.renew():
                     return
 

@@ -4,8 +4,8 @@
 
 The same run is trained with a directory of this machine and with a bucket, in turns, each in a
 process of its own; the bucket is served by another process. Of each the seconds of training and the
-seconds of CPU of its process are told, by step; those of CPU do not depend on what else the machine
-does.
+seconds of CPU of its process are told, by step; those of CPU depend less on what else the machine
+does. `--parts` adds up what is done beside the training instead, whatever else goes on.
 """
 
 import argparse
@@ -56,6 +56,46 @@ def train(steps: int, every: float, workdir: str) -> dict[str, float]:
     return {"seconds": summary.seconds["train"] / steps, "cpu": (after - before) / (last - first)}
 
 
+def parts() -> dict[str, float]:
+    """Seconds of CPU, in a minute, of what goes on beside the training of ResNet-20."""
+    from resjax.config.addresses import Address
+    from resjax.runs import upload
+    from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
+    from resjax.runs.landing import at_work
+    from resjax.runs.scratch import make_scratch
+    from tests.runs.test_landing import evaluate, landing_of, save
+
+    looks, upload.SECONDS_BETWEEN_LOOKS = upload.SECONDS_BETWEEN_LOOKS, 1e9
+    upload.SECONDS_BETWEEN_OTHER_UPLOADS = 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        run = make_scratch(Address.of("s3://lab/parts"), Path(scratch))
+        with at_work(run) as claim:
+            landing = landing_of()
+            for name in ("config.json", "manifest.json", "timing.jsonl", "progress.json"):
+                (run / name).write_text(4000 * "x" + "\n")
+            landing.look()
+
+            def cost(work, times: int) -> float:
+                before = _cpu()
+                for number in range(times):
+                    work(number)
+                return (_cpu() - before) / times
+
+            def checkpoint(number: int) -> None:
+                save(run, number + 1)
+                for file in range(11):
+                    path = run / "checkpoints" / str(number + 1) / f"state/{file}"
+                    path.write_bytes(bytes(8 << 16))
+                landing.look()
+
+            return {
+                "looks": cost(lambda _: landing.look(), 200) * 60 / looks,
+                "renewals": cost(lambda _: claim.renew(), 20) * 60 / SECONDS_BETWEEN_RENEWALS,
+                "evaluations, 6": 6 * cost(lambda n: (evaluate(run, n), landing.look()), 20),
+                "a checkpoint of 6 MB": cost(checkpoint, 10),
+            }
+
+
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -67,6 +107,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between checkpoints")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds of each request")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--parts", action="store_true", help="CPU of the parts, without training")
     parser.add_argument("--workdir", help=argparse.SUPPRESS)  # trains there, in this process
     options = parser.parse_args()
     if options.workdir:
@@ -76,6 +117,15 @@ def main() -> None:
         [sys.executable, "-c", SERVE, str(options.latency)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    if options.parts:
+        with server:
+            os.environ |= json.loads(server.stdout.readline())
+            costs = parts()
+            server.kill()
+        for name, seconds in costs.items():
+            print(f"{name}: {1e3 * seconds:.0f} ms of CPU a minute")
+        print(f"together {100 * sum(costs.values()) / 60:.2f} % of a core")
+        return
     with server, tempfile.TemporaryDirectory() as name:
         environment = os.environ | json.loads(server.stdout.readline())
         environment["XDG_CACHE_HOME"] = os.environ.get(

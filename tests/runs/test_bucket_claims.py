@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -133,6 +134,39 @@ def test_a_claim_that_cannot_be_renewed_is_held_no_longer_than_others_respect_it
     bucket.faults.down = False
     assert ours.renew()
     assert ours.holds_for(30.0)
+
+
+def test_a_renewal_whose_answer_is_lost_in_an_outage_loses_no_claim(claim, bucket):
+    ours = claim("ours")
+    ours.take(locked=True)
+    bucket.faults.next.append("lose")
+    bucket.faults.rates = {"drop": 1.0}
+    with pytest.raises(OSError, match="does not answer"):
+        ours.renew()
+    bucket.faults.rates = {}
+    assert ours.renew()
+    assert not ours.lost
+    assert there(ours)["token"] == "ours"
+
+
+def test_a_claim_is_renewed_again_after_a_permission_was_withdrawn(claim, bucket, monkeypatch):
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.01)
+    ours = claim("ours")
+    ours.take(locked=True)
+    with ours.kept():
+        bucket.faults.rates = {"denied": 1.0}
+        bucket.faults.seen.clear()
+        for _ in range(500):
+            if len(bucket.faults.seen) > 2:
+                break
+            time.sleep(0.01)
+        bucket.faults.rates = {}
+        before = there(ours)["renewals"]
+        for _ in range(500):
+            if there(ours)["renewals"] > before:
+                break
+            time.sleep(0.01)
+        assert there(ours)["renewals"] > before
 
 
 def test_a_damaged_claim_in_a_bucket_stands_until_it_is_stale(claim, clock):

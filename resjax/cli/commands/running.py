@@ -30,7 +30,7 @@ def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
     """
     parser.add_argument(
         "--workdir", type=path_or_address, metavar="DIR",
-        help=f"of the results, also gs:// (default: {default})",
+        help=f"directory or gs://BUCKET/PATH ({default})",
     )  # fmt: skip
     parser.add_argument(
         "--scratch", type=path, metavar="DIR",
