@@ -228,6 +228,8 @@ class Claim:
         """Renews the claim; returns whether it stands, and notes it if it is lost."""
         with self.writing:
             began = since_boot()
+            if self.ended.is_set():
+                return False
             if self.lost or not self.place.renew(self.content):
                 self.lost = True
             else:
@@ -236,7 +238,8 @@ class Claim:
 
     def holds_for(self, seconds: float) -> bool:
         """Tells whether nobody can have taken it over before so many seconds from now."""
-        return not self.lost and since_boot() + seconds < self.renewed_at + SECONDS_TO_STALE
+        stands = not self.lost and not self.ended.is_set()
+        return stands and since_boot() + seconds < self.renewed_at + SECONDS_TO_STALE
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -107,8 +107,6 @@ class Landing:
             raise
         else:
             self.finish(SECONDS_AT_THE_END)
-        finally:
-            self.ended.set()
 
     def leave(self) -> None:
         """Uploads the last state of a run that was asked to end, gives it up, and says so."""
@@ -134,6 +132,7 @@ class Landing:
         Raises:
           NotLanded: if the bucket does not answer for so many seconds.
         """
+        self.ended.set()  # nobody else looks from now on
         until, self.hurried = time.monotonic() + patience, True
         while not self.claim.lost:
             reason = "it is written all the time"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from tests.buckets.servers import Simulated
-from tests.sweeps.test_sweep_in_a_bucket import assert_trained_once, swept
+from tests.sweeps.test_shared_bucket import assert_trained_once, swept
 from tests.zygote import Zygote
 
 

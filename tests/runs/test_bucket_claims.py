@@ -47,7 +47,10 @@ def test_a_run_in_a_bucket_is_claimed_by_one_machine_until_it_gives_it_up(claim)
         theirs.take(locked=True)
     assert ours.renew()
     with ours.kept():
-        pass
+        assert ours.holds_for(1.0)
+    assert there(ours)["released"]
+    assert not ours.holds_for(1.0)
+    assert not ours.renew()
     assert there(ours)["released"]
     theirs.take(locked=True)
     assert there(theirs)["token"] == "theirs"
