@@ -1,14 +1,24 @@
 """Commands that read a bucket, and say of it what they say of a directory of the same files."""
 
 import json
+import shutil
 import sys
+import time
+from dataclasses import replace
+from functools import partial
 from urllib.parse import unquote
 
 import pytest
 
+from resjax.buckets import places
+from resjax.buckets.objects import Listed
+from resjax.buckets.places import Copy
+from resjax.buckets.store import Store
+from resjax.cli.commands import status
 from resjax.cli.main import main
 from resjax.report.report import read_sweep
-from resjax.runs import claims, disk, rundir
+from resjax.runs import disk, rundir
+from resjax.runs.claims import SECONDS_TO_STALE
 from tests.buckets.fixtures import made_ready, uploaded
 from tests.report.fabricate import begin_run, write_run
 
@@ -65,7 +75,7 @@ def test_a_bucket_with_faults_is_told_of_as_without(sweep, bucket, fresh, capsys
 
 
 def test_a_run_is_in_training_while_its_claim_is_young_by_the_clock_of_the_bucket(
-    one_bucket, fresh, tmp_path, capsys, monkeypatch
+    one_bucket, fresh, tmp_path, copies, capsys, monkeypatch
 ):
     run = begin_run(tmp_path, "run", seed=0)
     rundir.write_progress(run, {"phase": "training", "step": 3})
@@ -77,9 +87,43 @@ def test_a_run_is_in_training_while_its_claim_is_young_by_the_clock_of_the_bucke
         return status["state"], status["owner"]
 
     assert state() == ("training", "process 7 on tpu-1")
-    monkeypatch.setattr(claims, "SECONDS_TO_STALE", -10.0)
+    shutil.rmtree(copies)
+    of = Listed.of
+    monkeypatch.setattr(
+        Listed, "of", lambda *meta: replace(of(*meta), modified=time.time() - 2 * SECONDS_TO_STALE)
+    )
     assert state() == ("interrupted", None)
-    monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_runs_in_a_bucket_are_followed_until_they_have_ended(
+    one_bucket, fresh, tmp_path, capsys, monkeypatch
+):
+    store = uploaded(begin_run(tmp_path, "run", seed=0), one_bucket.address(f"{fresh}/run"))
+    done, refresh, looks = write_run(tmp_path, "done", 0.25, seed=0), Copy.refresh, []
+
+    def ended_at_last(copy, *choices):
+        looks.append(copy)
+        if len(looks) == 3:
+            store.put("result.json", done / "result.json")
+        return refresh(copy, *choices)
+
+    monkeypatch.setattr(status, "SECONDS_BETWEEN_LISTINGS", 0.0)
+    monkeypatch.setattr(Copy, "refresh", ended_at_last)
+    told(capsys, "status", "--watch", store.address)
+    assert len(looks) == 3
+
+
+def test_a_bucket_that_does_not_answer_is_told_of_in_a_line(
+    sweep, one_bucket, fresh, capsys, monkeypatch
+):
+    there = uploaded(sweep, one_bucket.address(fresh)).address
+    monkeypatch.setattr(places, "Store", partial(Store, patience=0.2))
+    one_bucket.faults.down = True
+    assert main(["status", str(there)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"resjax: {there} does not answer: ")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow
