@@ -91,13 +91,9 @@ class Table(UserDict[str, Entry]):
           UnknownName: if there is none.
         """
         if name not in self.data:
-            raise self.unknown(name, key)
+            key = key or self.key
+            raise _unknown(key, name, list(self), self.meant(name, key), bool(self.entry))
         return self.data[name]
-
-    def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
-        """The refusal of a name; `beside` are names that the key takes beside the table's."""
-        key = key or self.key
-        return _unknown(key, name, [*beside, *self], self.meant(name, key), bool(self.entry))
 
     def meant(self, name: str, key: str) -> str:
         """What other programs mean by a name, as it is called here; empty if that is not known."""
@@ -105,25 +101,45 @@ class Table(UserDict[str, Entry]):
 
 
 def names_of(reference: str) -> tuple[str, ...]:
-    """Names in the table `MODULE:TABLE`.
+    """Names in the table `MODULE:TABLE`; see `_known`."""
+    return _known(reference)[0]
+
+
+def unknown_name(reference: str, name: str, key: str, beside: Iterable[str]) -> UnknownName:
+    """The refusal of a name that the table `MODULE:TABLE` does not have.
+
+    Args:
+      reference: the table.
+      name: the name.
+      key: the key that has it.
+      beside: names that the key takes beside those of the table.
+    """
+    names, definable = _known(reference)
+    return _unknown(key, name, [*beside, *names], _meant(name, key), definable)
+
+
+def _known(reference: str) -> tuple[tuple[str, ...], bool]:
+    """The names in the table `MODULE:TABLE`, and whether others may add to it.
 
     Most tables are of modules that load JAX. As long as that of a table is not loaded nobody can
-    have added to it, and its names are read in the source.
+    have added to it, and both are read in the source.
     """
     module, _, name = reference.partition(":")
-    return tuple(getattr(sys.modules.get(module), name, None) or _names_written(module, name))
+    table = getattr(sys.modules.get(module), name, None)
+    return _written(module, name) if table is None else (tuple(table), bool(table.entry))
 
 
 @functools.cache  # a grid asks for the names at every point
-def _names_written(module: str, table: str) -> tuple[str, ...]:
-    """Names of a table that are written in the source of its module, in its first dict."""
+def _written(module: str, table: str) -> tuple[tuple[str, ...], bool]:
+    """What `_known` tells, by the source of a table: its first dict, and if it says `entry`."""
     package, *rest = module.split(".")
     source = files(package).joinpath(*rest[:-1], f"{rest[-1]}.py").read_text("utf-8")
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == table for target in targets):
             entries = next(each for each in ast.walk(node.value) if isinstance(each, ast.Dict))
-            return tuple(key.value for key in entries.keys)
+            definable = any(keyword.arg == "entry" for keyword in node.value.keywords)
+            return tuple(key.value for key in entries.keys), definable
     raise LookupError(f"{module} has no table {table}")
 
 

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, choose, flatten, refuse_unknown, use_own_values
 from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS, Key
+from resjax.config.tables import unknown_name
 
 
 def validate(config: ConfigDict) -> None:
@@ -67,7 +68,7 @@ def _refuse_unknown_names(key: str, entry: Key, value: Any) -> None:
     for name in entry.names_in(value):
         if name not in entry.choices:
             if entry.table:
-                raise entry.entries.unknown(name, key, entry.names)
+                raise unknown_name(entry.table, name, key, entry.names)
             choose(dict.fromkeys(entry.names), name, key)
 
 

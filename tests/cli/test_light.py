@@ -53,6 +53,8 @@ def test_refusals_that_the_command_line_alone_decides_load_no_arrays(tmp_path):
         ["train", config, "--config.model.dpth=8"],
         ["train", config, "--config.model.depth=deep"],
         ["train", config, "--config.model.shortcut=plain", "--config.seed=-1"],
+        ["train", config, "--config.model.shortcut=unknown"],
+        ["sweep", config, "--config.optim.name=unknown"],
         ["train", f"{config}:absent"],
         ["train", config, "--workdri=x"],
         ["bench", config, "--config.train.duration=long"],
