@@ -14,7 +14,8 @@ from resjax.config.addresses import Address
 from resjax.exits import EXIT_UNFINISHED
 from resjax.runs import checkpoint, disk
 from resjax.runs.scratch import make_scratch
-from tests.durability.attempts import Attempts
+from tests.durability import test_kill
+from tests.durability.attempts import INSTANTS, Attempts
 from tests.durability.test_kill import assert_same_end, resident
 
 STEPS = 45
@@ -85,3 +86,9 @@ def test_a_run_that_is_asked_to_end_lands_its_last_state_and_says_how_long_that_
         copy = landed(address, tmp_path / phase)
         assert checkpoint.newest(copy)[1].step >= 20
         assert disk.read_json(copy / "claim.json")["released"]
+
+
+def test_every_instant_has_its_kill():
+    """Here, or where a run has no bucket."""
+    kills = (*test_kill.KILLS, *KILLS)
+    assert {kill["die"][0] for kill in kills if "die" in kill} == INSTANTS.keys()

@@ -210,14 +210,14 @@ def test_under_nohup_a_terminal_may_be_closed():
 def test_a_terminal_that_is_gone_fails_nobody():
     """What is written after it was closed goes nowhere, and the process ends as it was asked to."""
     code = (
-        "import fcntl, sys, termios, time\n"
+        "import fcntl, os, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # its own terminal
         "from resjax.interruption import deferred, interruptible\n"
         "with interruptible(75, 'last words'):\n"
         "    with deferred() as request:\n"
         "        print('ready', flush=True)\n"
         "        while not request(): time.sleep(0.01)\n"
-        "        time.sleep(0.2)\n"
+        "        while os.isatty(1): time.sleep(0.01)\n"
         "        for stream in (sys.stdout, sys.stderr): print('more', file=stream, flush=True)\n"
         "        sys.exit(75)\n"
     )

@@ -141,11 +141,11 @@ def test_two_hosts_run_a_sweep_of_which_one_writes(zygote, tmp_path):
 @pytest.mark.slow
 def test_hosts_with_different_configs_are_refused_with_the_keys(zygote, tmp_path):
     ended = on_two_hosts(
-        zygote, (*SWEEP, f"--workdir={tmp_path}"), "--config.seed=1", "--config.seed=2"
+        zygote, (*SWEEP, f"--workdir={tmp_path}"), "--config.data.pad=1", "--config.data.pad=2"
     )
     for _, error, code in ended:
         assert code == 2
-        assert "resjax: the hosts have different configs (seed is 1 on process 0, 2 on" in error
+        assert "resjax: the hosts have different configs (data.pad is 1 on process 0, 2 on" in error
         assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
 
