@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, TypeVar
 
 from resjax.config.errors import ConfigError, UnknownName
 
@@ -91,9 +92,13 @@ class Table(UserDict[str, Entry]):
           UnknownName: if there is none.
         """
         if name not in self.data:
-            key = key or self.key
-            raise _unknown(key, name, list(self), self.meant(name, key), bool(self.entry))
+            raise self.unknown(name, key)
         return self.data[name]
+
+    def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
+        """The refusal of a name; `beside` are names that the key takes beside the table's."""
+        key = key or self.key
+        return _unknown(key, name, [*beside, *self], self.meant(name, key), bool(self.entry))
 
     def meant(self, name: str, key: str) -> str:
         """What other programs mean by a name, as it is called here; empty if that is not known."""
@@ -101,8 +106,9 @@ class Table(UserDict[str, Entry]):
 
 
 def names_of(reference: str) -> tuple[str, ...]:
-    """Names in the table `MODULE:TABLE`; see `_known`."""
-    return _known(reference)[0]
+    """Names in the table `MODULE:TABLE`, whose module is not loaded for that; see `Written`."""
+    table = _loaded(reference)
+    return written_table(reference).names if table is None else tuple(table)
 
 
 def unknown_name(reference: str, name: str, key: str, beside: Iterable[str]) -> UnknownName:
@@ -114,32 +120,55 @@ def unknown_name(reference: str, name: str, key: str, beside: Iterable[str]) -> 
       key: the key that has it.
       beside: names that the key takes beside those of the table.
     """
-    names, definable = _known(reference)
-    return _unknown(key, name, [*beside, *names], _meant(name, key), definable)
+    table = _loaded(reference)
+    if table is None:
+        written = written_table(reference)
+        if written.plain:
+            return _unknown(
+                key, name, [*beside, *written.names], _meant(name, key), written.definable
+            )
+        table = resolve_name(reference)
+    return table.unknown(name, key, beside)
 
 
-def _known(reference: str) -> tuple[tuple[str, ...], bool]:
-    """The names in the table `MODULE:TABLE`, and whether others may add to it.
+def _loaded(reference: str) -> Table | None:
+    module, _, name = reference.partition(":")
+    return getattr(sys.modules.get(module), name, None)
+
+
+class Written(NamedTuple):
+    """A table as its source has it.
 
     Most tables are of modules that load JAX. As long as that of a table is not loaded nobody can
-    have added to it, and both are read in the source.
+    have added to it, and what it has is read in the source.
+
+    Attributes:
+      names: names of its entries, those of its first dict.
+      definable: whether others may add to it, as it says what an `entry` is.
+      plain: whether it is a `Table`, and of no class that knows more of names.
     """
-    module, _, name = reference.partition(":")
-    table = getattr(sys.modules.get(module), name, None)
-    return _written(module, name) if table is None else (tuple(table), bool(table.entry))
+
+    names: tuple[str, ...]
+    definable: bool
+    plain: bool
 
 
 @functools.cache  # a grid asks for the names at every point
-def _written(module: str, table: str) -> tuple[tuple[str, ...], bool]:
-    """What `_known` tells, by the source of a table: its first dict, and if it says `entry`."""
+def written_table(reference: str) -> Written:
+    """Reads the table `MODULE:TABLE` in the source of its module."""
+    module, _, table = reference.partition(":")
     package, *rest = module.split(".")
     source = files(package).joinpath(*rest[:-1], f"{rest[-1]}.py").read_text("utf-8")
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == table for target in targets):
-            entries = next(each for each in ast.walk(node.value) if isinstance(each, ast.Dict))
-            definable = any(keyword.arg == "entry" for keyword in node.value.keywords)
-            return tuple(key.value for key in entries.keys), definable
+            made = node.value
+            entries = next(each for each in ast.walk(made) if isinstance(each, ast.Dict))
+            return Written(
+                names=tuple(key.value for key in entries.keys),
+                definable=any(keyword.arg == "entry" for keyword in made.keywords),
+                plain=isinstance(made.func, ast.Name) and made.func.id == Table.__name__,
+            )
     raise LookupError(f"{module} has no table {table}")
 
 

@@ -62,7 +62,9 @@ def test_a_step_is_that_of_the_optimiser_and_its_metrics_are_of_the_parameters_b
         )
         own = -np.array(jax.nn.log_softmax(logits))[range(EXAMPLES), batch[1]]
         assert metrics.means()["loss"] == pytest.approx(own.mean(), rel=1e-9)
-        assert metrics.means()["error"] == np.mean(np.array(logits).argmax(-1) != np.array(batch[1]))
+        assert metrics.means()["error"] == np.mean(
+            np.array(logits).argmax(-1) != np.array(batch[1])
+        )
         assert int(after.step) == number + 1
         state = after
 
