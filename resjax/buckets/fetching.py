@@ -1,4 +1,4 @@
-"""What a person is told of a long fetch from a bucket, and the room that it takes."""
+"""Messages about a long fetch from a bucket, and the refusal of one without room on the disk."""
 
 import contextlib
 import shutil

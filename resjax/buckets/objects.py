@@ -1,4 +1,4 @@
-"""What a bucket tells of an object."""
+"""Objects of a bucket as it lists them, and the versions of their content."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """What identifies one content of an object: on Google its generation, elsewhere its ETag."""
+    """Version of an object's content: on Google its generation, elsewhere its ETag."""
 
     e_tag: str | None
     generation: str | None = None

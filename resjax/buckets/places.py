@@ -58,7 +58,7 @@ class Here:
 
 
 class Copy:
-    """What is below an address, in a directory of the user's cache.
+    """Local copy, in the user's cache, of the files below an address.
 
     A file is fetched if it is asked for, and again only if it has changed in the bucket. Copies may
     be removed at any time.

@@ -101,7 +101,7 @@ class Table(UserDict[str, Entry]):
         return _unknown(key, name, [*beside, *self], self.meant(name, key), bool(self.entry))
 
     def meant(self, name: str, key: str) -> str:
-        """What other programs mean by a name, as it is called here; empty if that is not known."""
+        """Translates a name of other programs to what it is called here; empty if it is unknown."""
         return _meant(name, key)
 
 

@@ -128,7 +128,7 @@ class Parallel:
         self, share: Callable, cut: Cut, own: tuple[bool, ...] = (), out: int | None = None
     ) -> Callable:
         """Wraps a share to be compiled when called; the arguments are those of `across`."""
-        options = self.across(cut, own, out)
+        options = self.across(cut, own, out=out)
         return options.pop("transform")(share, **options)
 
     def of_each(self, function: Callable) -> Callable:

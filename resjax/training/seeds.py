@@ -30,20 +30,15 @@ class SideBySide(Parallel):
 
     runs: int = 1
 
-    def across(
-        self,
-        cut: Cut,
-        own: tuple[bool, ...] = (),
-        out: int | None = None,
-        donate_argnums: tuple[int, ...] = (),
-    ) -> dict[str, Any]:
+    def across(self, cut: Cut, own: tuple[bool, ...] = (), **others: Any) -> dict[str, Any]:
         """Options of a program, as `Parallel.across`; with own arguments it has an own result."""
-        options = super().across(cut, own, out, donate_argnums)
+        options = super().across(cut, own, **others)
         if not any(own):
             return options
         further = tuple(
             axis if axis is None else axis + its for axis, its in zip(cut, own, strict=True)
         )
+        out = options["out"]
         behind = None if out is None else out + 1
         return options | {
             "transform": _by_run, "style": self.style, "own": own, "cut": further, "out": behind,

@@ -65,3 +65,12 @@ def uploaded(directory, address):
         if path.is_file():
             store.put(path.relative_to(directory).as_posix(), path)
     return store
+
+
+def contents(directory):
+    """{name: bytes} of the files in a directory but for hidden ones."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }

@@ -7,19 +7,12 @@ import pytest
 from resjax.buckets.mirror import Mirror, fetch_all
 from resjax.buckets.store import Store
 from resjax.config.addresses import Address
+from tests.buckets.fixtures import contents
 
 
 @pytest.fixture
 def store(bucket, fresh):
     return Store(Address.of(bucket.address(fresh)))
-
-
-def files(directory):
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
-    }
 
 
 def test_a_mirror_has_what_is_wanted_and_fetches_only_what_has_changed(store, tmp_path):
@@ -36,12 +29,12 @@ def test_a_mirror_has_what_is_wanted_and_fetches_only_what_has_changed(store, tm
     assert names == ["one/config.json", "one/large.bin", "two/config.json", "two/result.json"]
     assert requests == {"list": 1, "get": 3}
     expected = {name: name.encode() for name in names if not name.endswith("bin")}
-    assert files(mirror.directory) == expected
+    assert contents(mirror.directory) == expected
     assert refreshed()[1] == {"list": 1}
     store.put("two/config.json", b"other")
     store.delete(["two/result.json"])
     assert refreshed()[1] == {"list": 1, "get": 1}
-    assert files(mirror.directory) == {
+    assert contents(mirror.directory) == {
         "one/config.json": b"one/config.json", "two/config.json": b"other",
     }  # fmt: skip
     (mirror.directory / "one" / "config.json").unlink()
@@ -57,7 +50,7 @@ def test_what_is_written_or_deleted_while_it_is_fetched_is_fetched_whole_or_not_
     store.put("a", b"new")
     store.delete(["b"])
     assert [entry.name for entry in fetch_all(store, entries, tmp_path)] == ["a", "c"]
-    assert files(tmp_path) == {"a": b"new", "c": 100 * b"c"}
+    assert contents(tmp_path) == {"a": b"new", "c": 100 * b"c"}
 
 
 def test_objects_are_fetched_at_the_same_time(one_bucket, fresh, tmp_path):
@@ -73,7 +66,7 @@ def test_objects_are_fetched_at_the_same_time(one_bucket, fresh, tmp_path):
         Mirror(store, tmp_path).refresh()
     finally:
         one_bucket.faults.fault = fault
-    assert len(files(tmp_path)) == 16
+    assert len(contents(tmp_path)) == 16
 
 
 def test_a_file_that_was_changed_here_is_no_copy_any_more(store, tmp_path):
@@ -84,4 +77,4 @@ def test_a_file_that_was_changed_here_is_no_copy_any_more(store, tmp_path):
     (tmp_path / "a").write_bytes(b"2")
     assert not Mirror(store, tmp_path).has(entry)
     mirror.refresh()
-    assert files(tmp_path) == {"a": b"1"}
+    assert contents(tmp_path) == {"a": b"1"}

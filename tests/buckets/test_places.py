@@ -11,6 +11,7 @@ from resjax.buckets.places import Copy, everything, reading, reading_file
 from resjax.buckets.store import Store
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
+from tests.buckets.fixtures import contents
 
 pytestmark = pytest.mark.usefixtures("copies")
 
@@ -18,14 +19,6 @@ pytestmark = pytest.mark.usefixtures("copies")
 @pytest.fixture
 def store(one_bucket, fresh):
     return Store(Address.of(one_bucket.address(fresh)))
-
-
-def files(directory):
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
-    }
 
 
 def fill(store, **contents):
@@ -37,7 +30,7 @@ def refreshed(store, choose=everything):
     """The files of a new copy after a refresh, and the requests that it took."""
     copy = Copy(store.address)
     copy.refresh(choose)
-    return files(copy.directory), dict(copy.store.requests)
+    return contents(copy.directory), dict(copy.store.requests)
 
 
 def test_a_copy_has_what_is_there_and_takes_one_listing_where_nothing_has_changed(store):
@@ -61,10 +54,10 @@ def test_files_that_only_need_to_be_there_are_empty_until_they_are_read(store):
     fill(store, config="1", result="2")
     show = lambda names: ["config"]  # noqa: E731
     with reading(store.address, lambda names: ["result"], show) as place:
-        assert files(place.directory) == {"config": b"", "result": b"2"}
+        assert contents(place.directory) == {"config": b"", "result": b"2"}
     assert refreshed(store)[0] == {"config": b"1", "result": b"2"}
     with reading(store.address, lambda names: ["result"], show) as place:
-        assert files(place.directory) == {"config": b"1", "result": b"2"}
+        assert contents(place.directory) == {"config": b"1", "result": b"2"}
     store.delete(["config"])
     assert refreshed(store, lambda names: [])[0] == {"result": b"2"}
 
@@ -159,9 +152,9 @@ def test_an_address_may_be_that_of_a_file(store):
     fill(store, net__x="weights", net__config="beside", net__y="another")
     with reading_file(store.address / "net/x", everything, ["config"]) as path:
         assert path.read_bytes() == b"weights"
-        assert files(path.parent) == {"x": b"weights", "config": b"beside"}
+        assert contents(path.parent) == {"x": b"weights", "config": b"beside"}
     with reading_file(store.address / "net", everything) as path:
-        assert len(files(path)) == 3
+        assert len(contents(path)) == 3
     store.delete(["net/config"])
     with reading_file(store.address / "net/x", everything, ["config"]) as path:
-        assert files(path.parent) == {"x": b"weights", "y": b"another"}
+        assert contents(path.parent) == {"x": b"weights", "y": b"another"}

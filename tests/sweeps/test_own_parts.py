@@ -63,13 +63,6 @@ def sweep_norm():
 """
 
 
-@pytest.fixture
-def mine(tmp_path, monkeypatch, tables):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(FILE)
-    return tmp_path
-
-
 @pytest.mark.slow
 def test_a_run_is_trained_with_all_of_them_and_goes_on(mine):
     words = ["train", "--config=mine.py", "--workdir=run"]

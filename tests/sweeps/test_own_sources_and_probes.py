@@ -66,13 +66,6 @@ def get_config():
 """
 
 
-@pytest.fixture
-def mine(tmp_path, monkeypatch, tables):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(FILE)
-    return tmp_path
-
-
 @pytest.mark.slow
 def test_a_run_is_trained_on_the_source_and_probed_and_both_are_known_with_the_file(mine, capsys):
     restore, words = snapshot(), ["train", "--config=mine.py", "--workdir=run"]

@@ -1,4 +1,4 @@
-"""What the process waits for: a spinner in a terminal, a line now and then elsewhere."""
+"""Display of what the process waits for: a spinner in a terminal, elsewhere a line now and then."""
 
 import sys
 import threading
@@ -45,7 +45,7 @@ _shows: list[Shows] = []
 
 
 class WaitLine:
-    """What is waited for at this moment, behind a spinner; nothing where nothing is."""
+    """Line with a spinner that says what is waited for at this moment; empty if nothing is."""
 
     def __init__(self) -> None:
         self.spinner = Spinner("dots")
@@ -57,7 +57,7 @@ class WaitLine:
 
 
 def current_line() -> str:
-    """What is waited for, and for how long, such as "plain-8: compiling train steps, 2 s of 15 s".
+    """Describes the present wait, such as "plain-8: compiling train steps, 2 s of 15 s".
 
     It is the wait that holds up all others, after the name of the first. Empty if nobody waits, or
     not for long.
