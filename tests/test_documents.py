@@ -16,9 +16,9 @@ from resjax.data import sources
 from resjax.models.blocks import ORDERS
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.ops.cost import Kernel
-from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.runs import doctor, loop, scratch, status
+from resjax.runs.probing import Probed
 from resjax.runs.summary import Summary
 from resjax.training import benchmark, hosts, roofline
 from resjax.training.plan import make_plan
@@ -88,7 +88,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
             *(("shapes:0:1000",) if name in ("cifar10", "shapes") else (name, request))
         ),
     )
-    monkeypatch.setattr("resjax.probes.record.probe_run", lambda *_: checked.append(_) or PROBED)
+    monkeypatch.setattr("resjax.runs.probing.probe_run", lambda *_: checked.append(_) or PROBED)
     monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: [])
     prepared = SimpleNamespace(done="prepared", directory=tmp_path, examples={"train": 1})
     monkeypatch.setattr("resjax.data.prepare.prepare_set", lambda *_: checked.append(_) or prepared)

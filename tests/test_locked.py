@@ -9,7 +9,7 @@ from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.models.build import build_model, make_spec, named_model
 from resjax.runs.weights import About, Weights
-from resjax.training.optim import learning_rates
+from resjax.training.optim import learning_rate_schedule
 
 
 def misspelt(section, key):
@@ -30,7 +30,7 @@ WEIGHTS = Weights(About(default_config(), ("a",), (8, 8, 1)), {}, np.zeros(1), n
         (lambda: build_model(misspelt("norm", "epsilom"), 10), "norm.epsilon"),
         (lambda: make_spec(misspelt("model", "widht").model), "model.width"),
         (
-            lambda: learning_rates(misspelt("optim", "warmupp").optim, Clock(100, 10, 4)),
+            lambda: learning_rate_schedule(misspelt("optim", "warmupp").optim, Clock(100, 10, 4)),
             "optim.warmup",
         ),
         (lambda: evaluate(WEIGHTS, misspelt("data", "rezise").data, 8), "data.resize"),

@@ -82,7 +82,7 @@ def test_another_name_is_none_of_resjax():
 LAYERS = (
     ("config", "process", "exits", "interruption", "waits"), ("ops",), ("buckets",),
     ("models", "data"),
-    ("training",), ("runs",), ("interop", "probes"), ("sweeps",), ("report",), ("cli",),
+    ("training",), ("probes",), ("runs",), ("interop",), ("sweeps",), ("report",), ("cli",),
     ("notebook",),
 )  # fmt: skip
 """Packages and modules, those first that the others are built upon."""
@@ -108,6 +108,32 @@ def test_modules_import_what_they_are_built_upon_and_nothing_else():
                 if rank[imported.split(".")[0]] > rank[module.split(".")[0]]:
                     found.add((module, imported))
     assert found == UPWARDS
+
+
+CACHES = {
+    "ops.native._load": "XLA keeps the kernels of a process once they are registered",
+    "ops.pieces._compiled": "JAX keeps a program as long as its function lives, and all networks "
+    "draw their parameters by few",
+    "models.trace._trace": "counts, shapes, tables and initial values of a network are one trace",
+    "training.programs._transformed": "as pieces; runs of a sweep share their programs",
+    "training.optim._sgd": "", "training.optim._lars": "programs of equal rules are one, and functions are equal by identity",
+    "data.resident._permutations": "the order is a pure function of a step and drawn by epoch",
+}
+"""Functions of modules that remember what they returned in this process, and why."""
+
+
+def test_few_functions_remember_what_they_returned():
+    found = set()
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            source = ast.unparse(node)
+            if isinstance(node, ast.FunctionDef):
+                source = "".join(map(ast.unparse, node.decorator_list))
+            elif isinstance(node, ast.ClassDef):
+                source = ""  # an object remembers for itself
+            if "functools.cache" in source or "lru_cache" in source:
+                found.add(f"{module}.{getattr(node, 'name', source)}")
+    assert found == set(CACHES)
 
 
 def test_files_are_of_one_subject():

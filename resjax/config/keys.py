@@ -5,13 +5,13 @@ that is added later has a default that keeps the old behaviour: the keys that di
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, Literal
 
-from resjax.config.errors import ConfigError
-from resjax.config.tables import Table, names_of
+from resjax.config.errors import ConfigError, UnknownName
+from resjax.config.tables import Table, TableReference, unknown_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,22 @@ class Key:
     @property
     def entries(self) -> Table | None:
         """The table whose names the key takes, with the module that it is of; None without one."""
-        return resolve_name(self.table) if self.table else None
+        return self._there.table if self.table else None
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The names that the key takes, or that its values begin with; empty if there are none."""
-        return (*self.names, *(names_of(self.table) if self.table else ()))
+        return (*self.names, *(self._there.names if self.table else ()))
+
+    def unknown(self, name: str, key: str) -> UnknownName:
+        """The refusal of a name that is none of the choices of a key with this entry."""
+        if self.table:
+            return self._there.unknown(name, key, self.names)
+        return unknown_choice(key, name, self.names)
+
+    @functools.cached_property
+    def _there(self) -> TableReference:
+        return TableReference(self.table)
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
         """The names in a value, in their order and each once."""

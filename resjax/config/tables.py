@@ -1,6 +1,7 @@
 """Tables: what a key of a config chooses from by name, and what experiment files add to it."""
 
 import ast
+import dataclasses
 import difflib
 import functools
 import sys
@@ -98,42 +99,51 @@ class Table(UserDict[str, Entry]):
     def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
         """The refusal of a name; `beside` are names that the key takes beside the table's."""
         key = key or self.key
-        return _unknown(key, name, [*beside, *self], self.meant(name, key), bool(self.entry))
+        meant = self.meant(name, key)
+        return unknown_choice(key, name, [*beside, *self], meant, bool(self.entry))
 
     def meant(self, name: str, key: str) -> str:
         """Translates a name of other programs to what it is called here; empty if it is unknown."""
         return _meant(name, key)
 
 
-def names_of(reference: str) -> tuple[str, ...]:
-    """Names in the table `MODULE:TABLE`, whose module is not loaded for that; see `Written`."""
-    table = _loaded(reference)
-    return written_table(reference).names if table is None else tuple(table)
+@dataclasses.dataclass(frozen=True)
+class TableReference:
+    """A table by its place, `MODULE:TABLE`, whose module is not loaded before its entries are used.
 
-
-def unknown_name(reference: str, name: str, key: str, beside: Iterable[str]) -> UnknownName:
-    """The refusal of a name that the table `MODULE:TABLE` does not have.
-
-    Args:
-      reference: the table.
-      name: the name.
-      key: the key that has it.
-      beside: names that the key takes beside those of the table.
+    Attributes:
+      place: the place.
     """
-    table = _loaded(reference)
-    if table is None:
-        written = written_table(reference)
-        if written.plain:
-            return _unknown(
-                key, name, [*beside, *written.names], _meant(name, key), written.definable
-            )
-        table = resolve_name(reference)
-    return table.unknown(name, key, beside)
 
+    place: str
 
-def _loaded(reference: str) -> Table | None:
-    module, _, name = reference.partition(":")
-    return getattr(sys.modules.get(module), name, None)
+    @property
+    def table(self) -> Table:
+        """The table; its module is loaded."""
+        return resolve_name(self.place)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the table."""
+        table = self._loaded()
+        return self.written.names if table is None else tuple(table)
+
+    @functools.cached_property  # a grid asks for the names at every point
+    def written(self) -> "Written":
+        """The table as its source has it."""
+        return written_table(self.place)
+
+    def unknown(self, name: str, key: str, beside: Iterable[str]) -> UnknownName:
+        """The refusal of a name; see `Table.unknown`."""
+        table = self._loaded()
+        if table is None and self.written.plain:
+            known = [*beside, *self.written.names]
+            return unknown_choice(key, name, known, definable=self.written.definable)
+        return (self.table if table is None else table).unknown(name, key, beside)
+
+    def _loaded(self) -> Table | None:
+        module, _, name = self.place.partition(":")
+        return getattr(sys.modules.get(module), name, None)
 
 
 class Written(NamedTuple):
@@ -153,7 +163,6 @@ class Written(NamedTuple):
     plain: bool
 
 
-@functools.cache  # a grid asks for the names at every point
 def written_table(reference: str) -> Written:
     """Reads the table `MODULE:TABLE` in the source of its module."""
     module, _, table = reference.partition(":")
@@ -236,13 +245,27 @@ def choose(known: Mapping[str, Entry], name: str, what: str) -> Entry:
       UnknownName: if it is not there.
     """
     if name not in known:
-        raise _unknown(what, name, list(known), _meant(name, what))
+        raise unknown_choice(what, name, known)
     return known[name]
 
 
-def _unknown(
-    what: str, name: str, known: list[str], meant: str, definable: bool = False
+def unknown_choice(
+    what: str,
+    name: str,
+    known: Iterable[str],
+    meant: str | None = None,
+    definable: bool = False,
 ) -> UnknownName:
+    """The refusal of a name.
+
+    Args:
+      what: what has the name, such as a key.
+      name: the name.
+      known: the names that there are.
+      meant: what it is called here, if it is a name of other programs; None looks it up.
+      definable: whether an experiment file may define it.
+    """
+    known, meant = list(known), _meant(name, what) if meant is None else meant
     few = len(known) <= MOST_LISTED
     remedy = f"choose one of: {', '.join(known)}" if few else nearest(name, known)
     here = f"; here it is {meant}" if meant else ""

@@ -5,10 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose, flatten, refuse_unknown, use_own_values
+from resjax.config import ConfigError, flatten, refuse_unknown, use_own_values
 from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS, Key
-from resjax.config.tables import unknown_name
 
 
 def validate(config: ConfigDict) -> None:
@@ -59,7 +58,7 @@ def refuse_value(key: str, value: Any) -> None:
         if not fits:
             expected = entry.expected or "a tuple of names"
             raise ConfigError(f"{key}={value!r} is not {expected}, such as {entry.default}")
-    if entry.names or entry.table:
+    if entry.choices:
         _refuse_unknown_names(key, entry, value)
 
 
@@ -67,9 +66,7 @@ def _refuse_unknown_names(key: str, entry: Key, value: Any) -> None:
     """Raises UnknownName for a name that neither the key nor its table has."""
     for name in entry.names_in(value):
         if name not in entry.choices:
-            if entry.table:
-                raise unknown_name(entry.table, name, key, entry.names)
-            choose(dict.fromkeys(entry.names), name, key)
+            raise entry.unknown(name, key)
 
 
 def _is_within(number: float, bounds: tuple[float, float] | None) -> bool:

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import functools
 import io
 import re
 import warnings
@@ -257,11 +256,10 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-@functools.cache
-def suffixes() -> tuple[str, ...]:
+def suffixes() -> frozenset[str]:
     """The suffixes of files in these formats, in lower case."""
     known = _formats()
-    return tuple(suffix for suffix, of in Image.registered_extensions().items() if of in known)
+    return frozenset(end for end, of in Image.registered_extensions().items() if of in known)
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"

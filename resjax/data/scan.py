@@ -94,7 +94,7 @@ def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
     """
     from resjax.data.decode import suffixes
 
-    seen, top = set(), str(directory.absolute())
+    seen, top, known = set(), str(directory.absolute()), suffixes()
     for place, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
@@ -105,9 +105,9 @@ def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not is_left_behind(name))
         for name in sorted(files):
             path, suffix = os.path.join(place, name), os.path.splitext(name)[1].lower()
-            if suffix in suffixes() and not is_left_behind(name):
+            if suffix in known and not is_left_behind(name):
                 yield path[len(top) + 1 :]
-            elif suffix in suffixes() and not name.startswith("._"):
+            elif suffix in known and not name.startswith("._"):
                 others[path] = "hidden"
             elif not is_left_behind(name):
                 others[path] = f"with suffix {suffix}" if suffix else "without a suffix"
@@ -121,11 +121,11 @@ def _beside(root: Path) -> dict[str, str]:
     """Images and dangling links beside the class folders, {path: why it is not read}."""
     from resjax.data.decode import suffixes
 
-    found = {}
+    found, known = {}, suffixes()
     for path in sorted(root.absolute().iterdir()):
         if is_left_behind(path.name) or path.is_dir():
             continue
-        if path.suffix.lower() in suffixes():
+        if path.suffix.lower() in known:
             found[str(path)] = "in no class folder"
         elif path.is_symlink() and not path.exists():
             found[str(path)] = _nowhere(path)

@@ -121,14 +121,12 @@ def _rewritten(program: Any) -> Any:
     return jax.make_jaxpr(lambda *leaves: _Walk().results(program, leaves))(*program.in_avals)
 
 
-@functools.lru_cache(1024)
 def _as_elementwise(name: str, params: tuple, shapes: tuple) -> ClosedJaxpr:
     """Traces the function of a primitive in `norm.AS_ELEMENTWISE` for (shape, dtype) pairs."""
     function = functools.partial(norm.AS_ELEMENTWISE[name], **dict(params))
     return jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
 
 
-@functools.lru_cache(1024)
 def _last_uses(jaxpr: Jaxpr) -> tuple[dict[Var, int], list[list[Var]]]:
     """The equation that uses each variable last, {variable: index}, and the variables by index.
 
@@ -153,6 +151,9 @@ class _Walk:
 
     def __init__(self) -> None:
         self.made: dict[tuple, Node] = {}
+        # Equal layers of a network are one program, or one primitive, again and again.
+        self.last_uses = functools.cache(_last_uses)
+        self.as_elementwise = functools.cache(_as_elementwise)
 
     def results(
         self, program: ClosedJaxpr, arrays: Sequence[Any], spare: Sequence[bool] | None = None
@@ -174,7 +175,7 @@ class _Walk:
     def _run(self, program: ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
         """The values of a program's results, each held once; drops one hold of each argument."""
         jaxpr = program.jaxpr
-        last, ending = _last_uses(jaxpr)
+        last, ending = self.last_uses(jaxpr)
         names: dict[Var, Value] = {}
 
         def name(variables: Sequence[Var], values: Sequence[Value]) -> None:
@@ -208,7 +209,7 @@ class _Walk:
             return self._run(params[INLINED[name]], inputs)
         if name in norm.AS_ELEMENTWISE:
             shapes = tuple((each.shape, each.dtype) for each in inputs)
-            return self._run(_as_elementwise(name, tuple(params.items()), shapes), inputs)
+            return self._run(self.as_elementwise(name, tuple(params.items()), shapes), inputs)
         if name == "scan" and params["unroll"] >= params["length"]:
             return self._unrolled(eqn, inputs)
         values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)

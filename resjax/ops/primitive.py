@@ -48,15 +48,15 @@ def make_operation(
     primitive = Primitive(name)
     primitive.multiple_results = several
 
-    @functools.cache
-    def compiled(**params: Any) -> Callable:
-        return jax.jit(functools.partial(primitive.bind, **params))
+    @functools.partial(jax.jit, static_argnums=0)
+    def compiled(params: tuple[tuple[str, Any], ...], *operands: jax.Array) -> Any:
+        return primitive.bind(*operands, **dict(params))
 
     def abstract(*operands, **params):
         results = jax.eval_shape(functools.partial(function, **params), *operands)
         return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
 
-    primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
+    primitive.def_impl(lambda *operands, **params: compiled((*params.items(),), *operands))
     primitive.def_abstract_eval(abstract)
     # A program that was traced for CPUs may yet be compiled for another platform.
     mlir.register_lowering(primitive, mlir.lower_fun(function, several))

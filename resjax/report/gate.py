@@ -45,10 +45,10 @@ class Row:
 
 def reference_gate(table: ProtocolTable) -> list[Row]:
     """Rows that compare the table's errors with every published one of the same net and data."""
-    found = []
+    found, figures = [], published()
     for cell in table.cells:
         data, net = cell.runs[0].config["data.name"], _net(cell.runs[0].keys)
-        for figure in published():
+        for figure in figures:
             if figure.config["data.name"] == data and _net(figure.keys) == net:
                 sample = cell.sample(figure.measure)
                 if sample is not None and math.isfinite(sample.mean):

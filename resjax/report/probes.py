@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.report.arms import label
 from resjax.report.figures import save
 from resjax.report.styles import MARKERS, color
 from resjax.runs import disk, rundir
+from resjax.runs.probing import Probed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,6 @@
 """Statistics of small samples: a mean with its interval, paired differences, a correction."""
 
 import dataclasses
-import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -19,9 +18,6 @@ samples instead of 95 %.
 """
 
 RESAMPLES = 9_999
-
-MOST_INTERVALS = 1024
-"""Most intervals that are kept; the tables and figures of a report ask for the same ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +98,6 @@ def _t_interval(
     return mean - margin, mean + margin
 
 
-@functools.lru_cache(MOST_INTERVALS)
 def _bootstrap_t(numbers: tuple[float, ...]) -> tuple[float, float] | None:
     """Bootstrap-t interval, the same for equal numbers; None if a resample has no spread."""
     values = np.asarray(numbers, float)

@@ -1,6 +1,5 @@
 """Manifest of a run: enough to know, years later, where a number comes from."""
 
-import functools
 import importlib.metadata
 import json
 import os
@@ -24,10 +23,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that compute."""
     own = {"python": platform.python_version(), "resjax": resjax.__version__}
-    return own | {name: _version(name) for name in PACKAGES}
-
-
-_version = functools.cache(importlib.metadata.version)
+    return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def describe_machine() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from resjax.runs.left_out import record_left_out
 from resjax.runs.manifest import WITHOUT_EFFECT, describe_execution
 from resjax.runs.opening import OpenDirectory
 from resjax.runs.position import Position
+from resjax.runs.recorder import Recorder
 from resjax.runs.summary import Summary
 from resjax.runs.weights import FILE as WEIGHTS_FILE
 from resjax.runs.weights import About, Weights, write_weights
@@ -145,8 +146,6 @@ class OpenRun:
 
     def begin(self, between: Callable[[], None]) -> None:
         """Makes its files agree with its position; `between` is called before every probe."""
-        from resjax.probes.record import Recorder  # built upon runs, so imported where used
-
         self.journal.begin()
         self.recorder = Recorder(self.plan, self.directory, self.feed, self.at.evaluated, between)
 

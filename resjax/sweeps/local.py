@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
-from resjax.probes.record import refuse_broken_probes
+from resjax.probes.measure import refuse_broken_probes
 from resjax.runs import claims, disk, landing, room, rundir, scratch
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.divergence import Diverged
@@ -68,7 +68,7 @@ def _refuse_broken_parts(plan: Plan) -> None:
     if not (parts := added_parts(plan.config)):
         return
     with as_refusal(", ".join(parts), with_place):
-        plan.sizes  # noqa: B018 - it is traced
+        plan.sizes, plan.rates  # noqa: B018 - they are computed
         refuse_broken_probes(plan)
         logits = jax.ShapeDtypeStruct((4, plan.model.classes), np.float32)
         labels = jax.ShapeDtypeStruct((4,), np.int32)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, refuse_unknown
 from resjax.config.durations import Clock
@@ -172,31 +172,16 @@ WARMUPS = Table(
 )
 
 
-def learning_rates(optim: ConfigDict, clock: Clock) -> np.ndarray:
-    """The learning rate of every step `[total_steps]` float32, warm-up included.
+def learning_rate_schedule(optim: ConfigDict, clock: Clock) -> optax.Schedule:
+    """The schedule of the learning rate, from a step to its rate, warm-up included.
 
-    The schedule starts after the warm-up; milestones count from the first step of the run.
-
-    >>> from resjax.config import default_config
-    >>> optim = default_config().optim
-    >>> optim.schedule = "step"
-    >>> [f"{rate:g}" for rate in learning_rates(optim, Clock(100, 10, total_steps=4))]
-    ['0.1', '0.1', '0.01', '0.001']
+    It begins after the warm-up; milestones count from the first step of the run.
 
     Raises:
       ConfigError: for an unknown schedule or warm-up, or a warm-up as long as the run.
     """
     refuse_unknown(optim, "optim")
     make = SCHEDULES.choose(optim.schedule)
-    return _learning_rates(FrozenConfigDict(optim), clock, make)
-
-
-@functools.lru_cache(64)
-def _learning_rates(optim: FrozenConfigDict, clock: Clock, make: Callable) -> np.ndarray:
-    """Caches `learning_rates`: runs of a sweep share few schedules, and each takes long.
-
-    `make` is the entry of `SCHEDULES`, which an experiment file that is loaded again may replace.
-    """
     warmup = clock.steps(optim.warmup)
     if warmup >= clock.total_steps:
         raise ConfigError(
@@ -204,12 +189,21 @@ def _learning_rates(optim: FrozenConfigDict, clock: Clock, make: Callable) -> np
         )
     schedule = make(optim, clock, clock.total_steps - warmup)
     shape = WARMUPS.choose(optim.warmup_shape)
-    if warmup:
-        low = optim.warmup_factor * optim.learning_rate
-        schedule = optax.join_schedules(
-            [shape(low, optim.learning_rate, warmup), schedule], [warmup]
-        )
-    rates = jax.vmap(schedule)(jnp.arange(clock.total_steps))
-    rates = np.broadcast_to(np.asarray(rates, np.float32), (clock.total_steps,))
-    rates.flags.writeable = False
-    return rates
+    if not warmup:
+        return schedule
+    start = shape(optim.warmup_factor * optim.learning_rate, optim.learning_rate, warmup)
+    return optax.join_schedules([start, schedule], [warmup])
+
+
+def learning_rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
+    """The learning rates of the first steps `[steps]`, float32.
+
+    >>> from resjax.config import default_config
+    >>> optim = default_config().optim
+    >>> optim.schedule = "step"
+    >>> schedule = learning_rate_schedule(optim, Clock(100, 10, total_steps=4))
+    >>> [f"{rate:g}" for rate in learning_rates(schedule, steps=4)]
+    ['0.1', '0.1', '0.01', '0.001']
+    """
+    rates = np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
+    return np.broadcast_to(rates, (steps,))

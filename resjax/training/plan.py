@@ -1,6 +1,7 @@
 """Plan of a run: all that its config determines before compilation, or why it cannot be run."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from resjax.models.summary import sizes
 from resjax.runs.events import PACKAGES
 from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
-from resjax.training.optim import OPTIMIZERS, learning_rates
+from resjax.training.optim import OPTIMIZERS, learning_rate_schedule, learning_rates
 from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
@@ -55,7 +56,7 @@ class Plan:
       start: the weights to start from, if they are not drawn.
       loss: function of logits and labels that is minimised.
       clean_loss: function that evaluation reports, without smoothing of labels.
-      rates: learning rate of every step, `[steps]` float32.
+      schedule: learning rate of a step.
       marks: numbers of steps after which to evaluate; the last is the number of all steps.
       steps_per_call: training steps in one compiled call.
       side_by_side: runs that are put into one program, if they differ in their seed alone.
@@ -74,7 +75,7 @@ class Plan:
     loss: Loss
     clean_loss: Loss
     optimizer: optax.GradientTransformationExtraArgs
-    rates: np.ndarray
+    schedule: optax.Schedule
     marks: list[int]
     steps_per_call: int
     side_by_side: int
@@ -82,6 +83,11 @@ class Plan:
     augmentation: Augmentation
     alone: bool
     seed: np.ndarray
+
+    @functools.cached_property
+    def rates(self) -> np.ndarray:
+        """Learning rate of every step, `[steps]` float32."""
+        return learning_rates(self.schedule, self.marks[-1])
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -173,7 +179,6 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         where = place(config.train.init_from, "train.init_from=")
         start = find_start(where, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
-    rates = learning_rates(config.optim, clock)
 
     def unrolled(model: ResNet) -> ResNet:
         size = image_shape(config.data, source)[:2]
@@ -190,7 +195,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         loss=training_loss(config.train),
         clean_loss=clean_loss(config.train),
         optimizer=OPTIMIZERS[config.optim.name](config.optim),
-        rates=rates,
+        schedule=learning_rate_schedule(config.optim, clock),
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
         side_by_side=_side_by_side(config, source, parallel),

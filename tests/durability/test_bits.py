@@ -14,9 +14,18 @@ from resjax.config import ConfigError, default_config, flatten
 from resjax.interop.importing import Imported, read_any, write_run
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
-from resjax.probes import record
 from resjax.report.runs import read_runs
-from resjax.runs import checkpoint, claims, disk, doctor, left_out, matching, rundir, weights
+from resjax.runs import (
+    checkpoint,
+    claims,
+    disk,
+    doctor,
+    left_out,
+    matching,
+    probing,
+    rundir,
+    weights,
+)
 from resjax.runs.group import begun_with
 from resjax.runs.ledger import read_ledger
 from resjax.runs.loop import train_and_evaluate
@@ -170,7 +179,7 @@ def plan():
 
 
 def probed(run):
-    return record._checkpoint(run, plan(), None)
+    return probing._checkpoint(run, plan(), None)
 
 
 def lines(name):

@@ -11,10 +11,10 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.probes.gradients import gradients
-from resjax.probes.record import probe_run
 from resjax.probes.table import PROBES
 from resjax.runs import checkpoint, disk
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.probing import probe_run
 from resjax.training.feeds import make_feed
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.probes.record import Probed
 from resjax.report import styles
 from resjax.report.probes import by_block
+from resjax.runs.probing import Probed
 
 SEEN_WITHOUT = {
     # Machado, Oliveira and Fernandes 2009, table 1, severity 1: linear RGB as it is seen.

@@ -13,10 +13,11 @@ from resjax.data.resident import Batch
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.probes.gradients import gradients
-from resjax.probes.record import compute_probes, probe_run
+from resjax.probes.measure import compute_probes
 from resjax.probes.table import PROBES
 from resjax.runs.disk import read_lines
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.probing import probe_run
 from resjax.runs.rundir import read_metrics
 from resjax.runs.weights import read_weights
 from resjax.training.evaluation import measuring

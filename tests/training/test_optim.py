@@ -8,7 +8,7 @@ from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.models.build import named_model
 from resjax.models.trace import initial_variables
-from resjax.training.optim import OPTIMIZERS, SCHEDULES, learning_rates
+from resjax.training.optim import OPTIMIZERS, SCHEDULES, learning_rate_schedule, learning_rates
 from tests.rounding import bound
 
 
@@ -23,7 +23,8 @@ ROUNDED = 1e-5
 
 
 def rates(steps=100, **settings):
-    return learning_rates(optim(learning_rate=0.4, **settings), Clock(1000, 10, steps))
+    schedule = learning_rate_schedule(optim(learning_rate=0.4, **settings), Clock(1000, 10, steps))
+    return learning_rates(schedule, steps)
 
 
 def test_cosine_schedule():

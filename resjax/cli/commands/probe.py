@@ -39,12 +39,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         refuse_no_run(options.dir)
     from resjax.buckets.places import reading
     from resjax.cli.terminal.reports import print_probed
-    from resjax.probes.record import probe_run
     from resjax.probes.table import chosen
     from resjax.process import enable_cache
     from resjax.report.probes import write_probed
     from resjax.runs import checkpoint
     from resjax.runs.events import TensorBoard
+    from resjax.runs.probing import probe_run
 
     enable_cache()
     files = checkpoint.choose_files(options.checkpoint)

@@ -7,11 +7,11 @@ from rich.table import Table
 from resjax.buckets.places import Copy, Here
 from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_whole
-from resjax.probes.record import Probed
 from resjax.probes.table import PROBES
 from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
+from resjax.runs.probing import Probed
 
 
 def print_report(report: Report, place: Here | Copy) -> None:

@@ -1,7 +1,6 @@
 """Figures that published work reports, each with its recipe: `published.json`."""
 
 import dataclasses
-import functools
 import json
 from importlib import resources
 from typing import Any
@@ -41,7 +40,6 @@ class Published:
     beyond: str
 
 
-@functools.cache
 def published() -> tuple[Published, ...]:
     """All published figures, in the order of the file."""
     text = resources.files("resjax.report.reference").joinpath("published.json").read_text("utf-8")

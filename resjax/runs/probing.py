@@ -1,33 +1,23 @@
-"""Results of probes: for a given network, at the evaluations of a run, and for a checkpoint."""
+"""Probing of a run afterwards: the network of one of its checkpoints, or of imported weights."""
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.models.trace import variable_shapes
-from resjax.probes.table import PROBES, chosen
-from resjax.runs import checkpoint, disk, rundir, weights
+from resjax.probes.measure import Arrays, as_lists, compute_probes, probed_batches
+from resjax.probes.table import PROBES
+from resjax.runs import checkpoint, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
-from resjax.training import hosts
-from resjax.training.feeds import Feed, make_feed
-from resjax.training.losses import Loss
+from resjax.training.feeds import make_feed
 from resjax.training.plan import Plan, make_plan
-from resjax.training.programs import program
 from resjax.training.state import TrainState, begin_training, create_state
-
-Arrays = dict[str, dict[str, np.ndarray]]
-"""Results of probes, {probe: {name: array}}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,123 +44,6 @@ class Probed:
         """The results as a dict that JSON can hold."""
         fields = {name: getattr(self, name) for name in ("run", "shortcut", "step", "examples")}
         return fields | {"stages": list(self.stages), "probes": as_lists(self.found)}
-
-
-def compute_probes(
-    names: list[str],
-    model: ResNet,
-    variables: Any,
-    batches: dict[str, Batch],
-    begin: Callable[[str], None],
-    loss: Loss,
-) -> Arrays:
-    """Computes probes by name, of the loss that the run trains with.
-
-    `batches` are by split, and `begin(name)` is called before each probe.
-
-    Probes that have no result for the network are left out.
-    """
-    found = {}
-    for name in names:
-        begin(name)
-        arguments = variables, batches[PROBES[name].split]
-        parts = PROBES[name].measure, PROBES[name].of_loss, loss, model
-        arrays = program(_measured, parts, arguments)(*arguments)
-        if arrays:
-            found[name] = jax.device_get(arrays)
-    return found
-
-
-def _measured(
-    measure: Callable, of_loss: bool, loss: Loss, model: ResNet, variables: Any, batch: Batch
-) -> dict[str, jax.Array]:
-    return measure(model, variables, batch, **({"loss": loss} if of_loss else {}))
-
-
-def refuse_broken_probes(plan: Plan) -> None:
-    """Traces the probes of a run that are not of resjax, before anything is trained.
-
-    Raises:
-      ConfigError: if one gives anything but {name: array} with a row for each block, or a scalar.
-    """
-    blocks, examples = sum(plan.model.spec.stages), plan.config.eval.probe_examples
-    images = jax.ShapeDtypeStruct((examples, *plan.image_shape), jnp.float32)
-    batch = Batch(images, jax.ShapeDtypeStruct((examples,), jnp.int32))
-    for name in chosen(plan.config.eval.probes, "eval.probes"):
-        if name not in PROBES.files:
-            continue
-        probe = PROBES[name]
-        parts = probe.measure, probe.of_loss, plan.loss, plan.model
-        variables = variable_shapes(plan.model, plan.image_shape)
-        found = jax.eval_shape(functools.partial(_measured, *parts), variables, batch)
-        if not isinstance(found, dict):
-            raise ConfigError(
-                f"the probe {name} gives {type(found).__name__}; return a dict {{name: array}}"
-            )
-        for what, array in found.items():
-            if probe.by_block and array.shape[:1] not in ((), (blocks,)):
-                raise ConfigError(
-                    f"{what} of the probe {name} has shape {array.shape}; return a scalar, or a "
-                    f"row for each of the {blocks} blocks"
-                )
-
-
-def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
-    """Converts arrays to lists of numbers, with None for numbers that are not finite."""
-    return {
-        probe: {name: _finite(np.asarray(array).tolist()) for name, array in arrays.items()}
-        for probe, arrays in found.items()
-    }
-
-
-class Recorder:
-    """Adds a line to `probes.jsonl` at every evaluation of a run whose config names probes.
-
-    A line is written before the run counts its evaluation as done. When a run is resumed, lines of
-    later evaluations are removed, as the run repeats these. So each evaluation has one line,
-    however often the run is interrupted.
-
-    Args:
-      plan: the plan of the run.
-      directory: the directory of the run.
-      feed: the feed of its images.
-      evaluated: number of steps at the last evaluation that the run counts as done.
-      between: called before every probe.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        directory: Path,
-        feed: Feed,
-        evaluated: int,
-        between: Callable[[], None],
-    ):
-        self.names = chosen(plan.config.eval.probes, "eval.probes")
-        self.path, self.between, self.loss = directory / rundir.PROBES_FILE, between, plan.loss
-        if self.names:
-            self.batches = _batches(self.names, feed, plan.config.eval.probe_examples)
-        if hosts.is_first() and self.path.exists():
-            kept = (line for line in self._lines() if line["step"] <= evaluated)
-            disk.write_lines(self.path, kept)
-
-    def record(self, model: ResNet, state: TrainState, step: int) -> None:
-        """Probes the network that was just evaluated; every host does, and the first one writes."""
-        if not self.names:
-            return
-        variables = jax.device_get(state.evaluated())
-        found = compute_probes(
-            self.names, model, variables, self.batches, lambda _: self.between(), self.loss
-        )
-        if hosts.is_first():
-            disk.append_line(self.path, {"step": step, **as_lists(found)})
-
-    def _lines(self) -> list[dict[str, Any]]:
-        try:
-            return disk.read_lines(self.path)
-        except ConfigError as error:
-            reason = str(error).partition("; ")[0]
-            raise ConfigError(f"{reason}; remove it, and the run goes on without it") from None
 
 
 def probe_run(
@@ -218,7 +91,7 @@ def probe_run(
         model, state = _restored(directory, plan, step)
     feed = make_feed(plan)
     try:
-        batches = _batches(names, feed, examples)
+        batches = probed_batches(names, feed, examples)
     finally:
         feed.close()
     found = compute_probes(
@@ -305,15 +178,3 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
             "back those"
         )
     return path, facts
-
-
-def _batches(names: list[str], feed: Feed, examples: int) -> dict[str, Batch]:
-    """The first images of each split that the probes use, as evaluation sees them, by split."""
-    splits = {PROBES[name].split for name in names}
-    return {split: jax.device_get(feed.first_examples(split, examples)) for split in splits}
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, list):
-        return list(map(_finite, values))
-    return values if math.isfinite(values) else None
