@@ -1,7 +1,7 @@
 """resjax: a laboratory for deep residual learning in JAX.
 
-Importing it changes nothing of the process and loads nothing: the names of `PUBLIC` are imported
-when they are used.
+Importing the package changes nothing in the process and loads nothing else. The names in `PUBLIC`
+are imported when they are first used.
 """
 
 from importlib import import_module

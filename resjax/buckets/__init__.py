@@ -1,1 +1,1 @@
-"""Buckets: stores of objects that several machines share, in place of a file system."""
+"""Buckets: stores of objects that several machines share like a file system."""

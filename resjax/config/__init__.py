@@ -1,4 +1,4 @@
-"""Configs: their defaults, their differences, and the refusal of unknown names."""
+"""Configs: defaults, differences from them, and refusals of unknown names."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,1 +1,1 @@
-"""Sources of images, and their ways to the device."""
+"""Sources of images, and how the images reach the device."""

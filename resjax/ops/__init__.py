@@ -1,1 +1,1 @@
-"""Operations that XLA leaves slow, or slow to compile."""
+"""Operations that XLA runs slowly on a CPU, or compiles slowly."""

@@ -1,1 +1,1 @@
-"""Probes of residual learning from inside: arrays by block, for any network and batch."""
+"""Probes: measurements inside a network, with a row for every block."""

@@ -1,1 +1,1 @@
-"""Reports: tables, figures and a page, from the directories of runs."""
+"""Reports: verdicts, tables, figures and a page, made from directories of runs."""

@@ -1,1 +1,1 @@
-"""Sweeps: grids of runs, of which none that is done is ever run again."""
+"""Sweeps: grids of runs. Runs that are done are never trained again."""

@@ -1,1 +1,1 @@
-"""Training of a network: from a config to its weights and its results."""
+"""Training of a network, from a plan to compiled steps; nothing here writes to a disk."""

@@ -1,4 +1,4 @@
-"""The commands of `resjax` by name, in the order of its help; each is one file and one line."""
+"""The commands of `resjax`, in the order of its help. Each is one file here and one line below."""
 
 from resjax.cli.commands import (
     bench,

@@ -1,1 +1,1 @@
-"""Output of the commands for a person at a terminal."""
+"""What the commands print for a person at a terminal."""

@@ -1,1 +1,1 @@
-"""Figures that papers report."""
+"""Figures published in papers, to compare runs with."""

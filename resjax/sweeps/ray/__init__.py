@@ -2,5 +2,5 @@
 
 import os
 
-# Ray reads it when imported; of two runs that go on it would tell of the first alone.
+# Ray reads it when imported. By default it prints similar lines of several runs only once.
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
