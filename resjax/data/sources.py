@@ -74,11 +74,13 @@ class Kind:
       pattern: the pattern that the whole name matches.
       make: makes the source from a `DataRequest` and the groups of the pattern; those that are not
         in the name are None.
+      white: the value of white in the images of the source, which is 255 in image files.
     """
 
     form: str
     pattern: str
     make: Callable[..., Source]
+    white: float = 255.0
 
 
 class DataRequest(NamedTuple):
@@ -145,7 +147,7 @@ def _of_tfds(name: str) -> Kind:
 SOURCES = Table(
     "data.name",
     {
-        "digits": Kind("digits", "digits", sliced(digits)),
+        "digits": Kind("digits", "digits", sliced(digits), white=16.0),
         "shapes": Kind(
             "shapes, shapes:DIFFICULTY from 0 to 1, or shapes:DIFFICULTY:EXAMPLES",
             f"shapes(?::(0(?:[.][0-9]+)?|1(?:[.]0+)?)(?::{_NUMBER})?)?",

@@ -10,6 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, refuse_unknown
+from resjax.config.keys import KEYS
+from resjax.data.sources import SOURCES
 from resjax.models.build import build_model
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.runs.weights import Weights
@@ -17,6 +19,9 @@ from resjax.training.parallel import Parallel
 
 AT_ONCE = 32
 """Images whose predictions are computed together."""
+
+WHITE = 255.0
+"""The value of white in image files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +97,15 @@ def predict(
     """Predicts the most probable classes of images in files.
 
     They are prepared as in the evaluation of a run: `data` says how. Where the run's images were
-    resident, the centre of an image is resized to the size of those.
+    resident, the central square of an image is resized to the size of those. Colours are converted
+    to the channels of the network, and values to the units of the source: white is 16 in digits.
 
     Raises:
-      ConfigError: if a file is no image, or the network was not trained on what files can hold.
+      ConfigError: if a file is not an image, or too small or large for the network.
     """
     refuse_unknown(data, "data")
-    if data.name == "digits":
-        raise ConfigError(
-            "digits have values from 0 to 16, as no image file has; resjax evaluate tests on them"
-        )
+    [kind] = KEYS["data.name"].names_in(data.name)
+    white = SOURCES[kind].white if kind in SOURCES else WHITE
     side = data.size or weights.about.image_shape[0]
     check_images(weights, (side, side, weights.about.image_shape[-1]))
     logits = Logits(weights, Parallel(tuple(jax.devices()[:1])))
@@ -111,7 +115,7 @@ def predict(
         prepared = np.zeros((size, side, side, weights.about.image_shape[-1]), np.uint8)
         for path, out in zip(paths, prepared, strict=False):
             _prepare(path, data, out)
-        rows = np.float64(logits(prepared))
+        rows = np.float64(logits(prepared if white == WHITE else prepared * (white / WHITE)))
         rows = np.exp(rows - rows.max(-1, keepdims=True))
         rows /= rows.sum(-1, keepdims=True)
         for path, row in zip(paths, rows, strict=False):

@@ -183,9 +183,31 @@ def test_a_run_evaluates_to_its_own_result(tiny, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "run"), "--split=train", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["top1"] == pytest.approx(1 - summary.train_error, abs=1e-12)
-    (tmp_path / "picture.png").write_bytes(encoded(picture(1, 8, 8), "PNG"))
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "picture.png")]) == 2
-    assert "digits have values from 0 to 16" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_scans_of_digits_in_files_of_all_kinds_are_recognised(tiny, tmp_path, capsys):
+    from resjax.data.digits import digits
+    from resjax.runs.loop import train_and_evaluate
+
+    tiny.model.shortcut, tiny.model.width, tiny.train.duration = "identity", 8, "2 epochs"
+    summary = train_and_evaluate(tiny, tmp_path / "run")
+    test, right = digits().test, {"grey": 0, "colour": 0, "large": 0}
+    for number in range(50):
+        values = np.round(test.images[number, ..., 0] * (255 / 16)).astype(np.uint8)
+        grey = Image.fromarray(values)
+        large = grey.resize((64, 64), Image.Resampling.BICUBIC)
+        for kind, image in ("grey", grey), ("colour", grey.convert("RGB")), ("large", large):
+            image.save(tmp_path / f"{kind}-{number:02}.png")
+    paths = sorted(map(str, tmp_path.glob("*.png")))
+    assert main(["predict", str(tmp_path / "run"), *paths, "--json", "--top=1"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        found = json.loads(line)
+        kind, _, number = found["image"].rpartition("/")[2].removesuffix(".png").partition("-")
+        right[kind] += found["classes"][0]["name"] == str(test.labels[int(number)])
+    assert right["grey"] == right["colour"]
+    assert right["grey"] / 50 == pytest.approx(1 - summary.test_error, abs=0.1)
+    assert right["large"] > 35, right
 
 
 @pytest.mark.slow
@@ -320,7 +342,7 @@ def test_the_doctor_knows_imported_weights_and_finds_damage(run, tmp_path, capsy
     main(["doctor", str(copy.parent)])
     out = capsys.readouterr().out
     assert "copy: damaged" in out
-    assert "have not the SHA-256 that it says" in out
+    assert "do not have the SHA-256 that it states" in out
 
 
 def test_an_import_can_be_read_by_all_who_can_read_the_directory(run):

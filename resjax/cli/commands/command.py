@@ -35,6 +35,6 @@ class Command:
     goes_on: bool = False
 
 
-EXPERIMENT = "Python file with get_config(ARG)"
+EXPERIMENT = "experiment file, which defines get_config(ARG)"
 
-DEFINITIONS = "experiment file that defines parts of the run"
+DEFINITIONS = "experiment file that defines custom parts of the run"

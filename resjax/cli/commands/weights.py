@@ -13,16 +13,17 @@ from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import tell
+from resjax.config import ConfigError
 from resjax.config.overrides import override
 from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
 
 NOTES = """\
-files: safetensors, or checkpoints of PyTorch whatever their suffix, of which
-only the tensors are read. What resjax exported says in its metadata its
-classes and how images are prepared, and JSON files beside one do, as
-transformers and timm write them; otherwise this is assumed as usual, and
-changed with --config.data.KEY=VALUE:
+FILE is a safetensors file or a PyTorch checkpoint, of which only the tensors
+are read. The classes and the preprocessing of images are taken from the
+metadata of files that resjax exported, and from the JSON files that
+transformers and timm write beside theirs. Otherwise the usual preprocessing is
+assumed; change it with --config.data.KEY=VALUE:
   --config.data.resize=232 --config.data.interpolation=bicubic
 """
 
@@ -30,7 +31,7 @@ changed with --config.data.KEY=VALUE:
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=path_or_address, metavar="DIR|FILE",
-        help="a run, or a file of weights; also gs://BUCKET/PATH",
+        help="run directory or weights file, or gs://, s3://, az://",
     )  # fmt: skip
     _add_choice(parser)
 
@@ -38,7 +39,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", default="", metavar="NAME",
-        help="which of several networks in a file; ema is the average",
+        help="network in a file with several; ema: moving average",
     )  # fmt: skip
 
 
@@ -54,12 +55,12 @@ def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=path, metavar="FILE", help="a file of weights")
+    parser.add_argument("file", type=path, metavar="FILE", help="weights file")
     parser.add_argument(
-        "--out", type=path, required=True, metavar="DIR", help="directory of the run"
+        "--out", type=path, required=True, metavar="DIR", help="directory of the new run"
     )
     parser.add_argument(
-        "--class-names", type=path, metavar="FILE", help="names of the classes, one a line"
+        "--class-names", type=path, metavar="FILE", help="class names, one per line"
     )
     _add_choice(parser)
 
@@ -68,34 +69,37 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     parser.add_argument(
         "--out", type=path, required=True, metavar="FILE",
-        help=".safetensors, or .stablehlo: a compiled function",
+        help=".safetensors, or .stablehlo for a portable function",
     )  # fmt: skip
     parser.add_argument(
-        "--names", type=filled, metavar="NAMES", help="whose names the tensors get; see below"
+        "--names", type=filled, metavar="NAMES", help="naming scheme of the tensors; see below"
     )
     parser.add_argument(
-        "--fold", action="store_true", help="put normalisations into the layers before"
+        "--fold", action="store_true", help="fold normalisations into the preceding layers"
     )
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     parser.add_argument(
-        "--data", type=filled, metavar="NAME", help="images to take (default: the run's)"
+        "--data", type=filled, metavar="NAME", help="data set (default: that of the run)"
     )
     parser.add_argument(
-        "--split", type=filled, metavar="SLICE", help="as test or train[:1000] (default: data.test)"
+        "--split",
+        type=filled,
+        metavar="SLICE",
+        help="e.g. test or train[:1000] (default: data.test)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="files of images")
+    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
-        "--top", type=whole, default=5, metavar="N", help="classes to tell (default: 5)"
+        "--top", type=whole, default=5, metavar="N", help="number of classes to show (default: 5)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
@@ -155,6 +159,10 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
+    for image in options.images:
+        refuse_absent(image, "an image")
+        if image.is_dir():
+            raise ConfigError(f"{image} is a directory; name images in it, such as {image}/*.png")
     with definitions(rest) as overrides, _reading(options) as source:
         from resjax.cli.terminal.weights import print_imported, print_predictions
         from resjax.interop.importing import read_any
@@ -171,25 +179,25 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 IMPORT = Command(
-    summary="make a run of weights of another framework",
+    summary="convert weights of another framework to a run",
     usage="FILE --out=DIR [options]",
     run=_import,
     arguments=_import_arguments,
     overrides=True,
-    notes="Files of torchvision, timm, transformers and akamaster are recognised.\n" + NOTES,
+    notes="Weights of torchvision, timm, transformers and akamaster are recognised.\n" + NOTES,
     examples=("resjax import resnet50.safetensors --out=runs/resnet50",),
 )
 
 EXPORT = Command(
-    summary="write the weights of a run for another framework",
+    summary="convert the weights of a run for another framework",
     usage="DIR|FILE --out=FILE [options]",
     run=_export,
     arguments=_export_arguments,
     experiment=DEFINITIONS,
     overrides=True,
-    notes="NAMES: torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. The\n"
-    "metadata of the file say how images are prepared. A .stablehlo file is a\n"
-    "function of batches of any size, and can be written of every network.\n",
+    notes="NAMES is torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. The\n"
+    "preprocessing of images is written to the metadata of the file. A .stablehlo\n"
+    "file is a function of a batch of any size; every network has one.\n",
     examples=(
         "resjax export runs/resnet50 --out=back.safetensors --names=torchvision",
         "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",
@@ -197,7 +205,7 @@ EXPORT = Command(
 )
 
 EVALUATE = Command(
-    summary="tell errors, loss and calibration of a network",
+    summary="evaluate a network on a data set",
     usage="DIR|FILE [options]",
     run=_evaluate,
     arguments=_evaluate_arguments,
@@ -208,12 +216,14 @@ EVALUATE = Command(
 )
 
 PREDICT = Command(
-    summary="tell what a network takes images for",
+    summary="classify images",
     usage="DIR|FILE IMAGE ... [options]",
     run=_predict,
     arguments=_predict_arguments,
     experiment=DEFINITIONS,
     overrides=True,
-    notes=NOTES,
+    notes="Images are resized and cropped to the size that the network takes, and\n"
+    "converted to grey or colour. For a network trained on digits, they show a light\n"
+    "digit on a dark background, as the data set does.\n\n" + NOTES,
     examples=("resjax predict runs/resnet50 cat.jpg dog.jpg",),
 )
