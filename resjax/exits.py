@@ -8,9 +8,9 @@ EXIT_UNFINISHED = 75
 EXIT_INTERRUPTED = 130
 
 MEANINGS = {
-    EXIT_DONE: "all is done",
-    EXIT_FAILED: "something failed",
-    EXIT_USAGE: "refused: an option, the config or a file is wrong",
-    EXIT_UNFINISHED: "train, sweep: interrupted; the same command goes on",
-    EXIT_INTERRUPTED: "any other command: interrupted",
+    EXIT_DONE: "success",
+    EXIT_FAILED: "failure: a run failed, or a file is damaged",
+    EXIT_USAGE: "invalid input: an option, the config or a file is wrong",
+    EXIT_UNFINISHED: "train, sweep: interrupted; run the same command again to resume",
+    EXIT_INTERRUPTED: "other commands: interrupted",
 }

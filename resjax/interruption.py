@@ -168,7 +168,7 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
                 _write_nowhere(terminals)
             came.append(number[0])
             if sum(each in INSISTENT for each in came) > 1:
-                end("\nended at once; the last checkpoint is kept")
+                end("\nstopped at once; the last checkpoint is kept")
             if len(came) == 1:
                 request.signal = number[0]
                 threading.Thread(target=step_in, daemon=True).start()
@@ -242,4 +242,4 @@ def _raise(number: int, _: object) -> None:
 def how_to_go_on(arguments: list[str]) -> str:
     """The last line of an interrupted command, with the command that goes on with it."""
     command = printable(shlex.join(["resjax", *arguments]))
-    return f"\ninterrupted; what was trained is saved, go on with: {command}"
+    return f"\ninterrupted; progress is saved; resume with: {command}"

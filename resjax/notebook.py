@@ -55,7 +55,7 @@ def sweep(
 
     Raises:
       ConfigError: before anything is trained, if a run cannot be trained; at the end if none is
-        done, or another process writes the report just then.
+        done, or another process is writing the report just then.
       KeyboardInterrupt: if the kernel is interrupted; the state is saved.
     """
     set_up()

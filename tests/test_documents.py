@@ -32,7 +32,7 @@ KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")
 SUMMARY = Summary(0.5, 1.0, 0.25, 1.0, 1, 1, 1, {"compile": 1.0, "train": 2.0, "eval": 0.5})
 PROBED = Probed("none-8-seed0-00000000", "none", 20, (3,), 8, {})
-NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe|init|completion"
+NAMES = "status|sweep|train|report|describe|bench|prepare|doctor|probe|init|keys|completion"
 COMMANDS = sorted(set(re.findall(rf"\bresjax (?:{NAMES}) [^`\n)]*", TEXT)))
 WEIGHTS = sorted(set(re.findall(r"\bresjax (?:import|export|evaluate|predict) [^`\n]*", TEXT)))
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -98,7 +98,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     if "mine.py" in command:
         assert cli.main(["init", "mine"]) == 0
     assert cli.main(words[1:]) == 0
-    silent = ("describe", "bench", "init", "completion")
+    silent = ("describe", "bench", "init", "keys", "completion")
     assert checked or words[1] in silent or "--dry-run" in words
 
 

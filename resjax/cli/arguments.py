@@ -15,14 +15,16 @@ from resjax.config.words import WORDS
 from resjax.exits import EXIT_INTERRUPTED, EXIT_UNFINISHED, MEANINGS
 
 ABOUT = """\
-A laboratory for deep residual learning in JAX: what does the shortcut do as
-networks get deep?"""
+Train deep residual networks in JAX, and measure what their shortcuts do as the
+networks get deeper."""
+
+MORE = "resjax COMMAND --help describes a command and its options."
 
 KEY_OPTION = "--config.KEY"
 """The option that stands in the help for those of all keys of a config."""
 
 ENDINGS = {
-    True: f"{EXIT_UNFINISHED} unfinished: start it again",
+    True: f"{EXIT_UNFINISHED} interrupted (resumable)",
     False: f"{EXIT_INTERRUPTED} interrupted",
 }
 """Exit codes of interrupted commands, by whether a command goes on if it is started again."""
@@ -109,7 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="resjax",
         usage="resjax COMMAND [options]",
         description=f"{ABOUT}\n\n{_overview()}",
-        epilog=f"resjax COMMAND --help tells more of one.\n\n{_exits()}\n{_listed(EXAMPLES)}",
+        epilog=f"{MORE}\n\n{_exits()}\n{_listed(EXAMPLES)}",
         formatter_class=Help,
         allow_abbrev=False,
     )
@@ -143,7 +145,7 @@ def command_parser(parser: argparse.ArgumentParser, name: str) -> argparse.Argum
 
 def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
     """Adds to a parser, for its help alone, the options that `split` takes out beforehand."""
-    group = parser.add_argument_group("the experiment")
+    group = parser.add_argument_group("experiment")
     if command.experiment:
         group.add_argument(
             "--config", metavar="FILE[:ARG]", default=argparse.SUPPRESS, help=command.experiment
@@ -151,7 +153,7 @@ def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
     if command.overrides:
         group.add_argument(
             KEY_OPTION, metavar="VALUE", default=argparse.SUPPRESS,
-            help="set a key; all: python -m resjax.cli.reference",
+            help="set a key of the config; resjax keys lists them",
         )  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def _exits() -> str:
 def _notes(command: Command) -> str:
     """The text after the options in the help of a command."""
     notes = command.notes() if callable(command.notes) else command.notes
-    ended = f"exit codes: 0 done, 1 failed, 2 refused, {ENDINGS[command.goes_on]}\n"
+    ended = f"exit codes: 0 success, 1 failure, 2 invalid input, {ENDINGS[command.goes_on]}\n"
     return "\n".join(part for part in (notes, ended, _listed(command.examples)) if part)
 
 

@@ -41,7 +41,7 @@ def completing_parser() -> argparse.ArgumentParser:
             if action.metavar in COMPLETERS:
                 action.completer = COMPLETERS[action.metavar]
         if command.overrides:
-            for key in sorted({*KEYS, *_added_keys()}):
+            for key in _keys():
                 meaning = KEYS[key].meaning if key in KEYS else ""
                 about = meaning.partition(". ")[0].replace("`", "").replace("%", "%%")
                 own.add_argument(f"{START}{key}", help=about).completer = partial(_values, key)
@@ -122,7 +122,11 @@ def _probes(**_: Any) -> Iterable[str]:
 
 
 def _settings(**_: Any) -> list[str]:
-    return [f"{key}=" for key in sorted({*KEYS, *_added_keys()})]
+    return [f"{key}=" for key in _keys()]
+
+
+def _keys(**_: Any) -> list[str]:
+    return sorted({*KEYS, *_added_keys()})
 
 
 COMPLETERS: dict[str, Any] = {
@@ -137,6 +141,7 @@ COMPLETERS: dict[str, Any] = {
     "NETWORK": _networks,
     "NAME,...": _in_list(_probes),
     "KEY=V,V": _settings,
+    "PATTERN": _keys,
     "KIND": partial(_values, "model.shortcut"),
     "ORDER": partial(_values, "model.order"),
 }

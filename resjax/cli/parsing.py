@@ -94,7 +94,7 @@ def whole(text: str) -> int:
 def count(text: str, most: int = MOST) -> int:
     """Parses a whole number from 0 to `most`."""
     if not _is_number(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     if len(text) > len(str(most)) or int(text) > most:
         raise argparse.ArgumentTypeError(f"{text!r} is more than {most}")
     return int(text)
@@ -122,7 +122,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, such as 5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, such as 5")
     return value
 
 

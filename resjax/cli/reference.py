@@ -1,9 +1,15 @@
-"""Every key of a config with its default, its meaning and the values that it takes.
+"""A reference of the keys of a config: default, meaning and values, as a page or searched.
 
 python -m resjax.cli.reference > docs/config.md
 """
 
-from resjax.config.keys import KEYS, SECTIONS
+import re
+from fnmatch import fnmatchcase
+
+from resjax.config import ConfigError
+from resjax.config.keys import KEYS, SECTIONS, Key
+from resjax.config.tables import nearest_key
+from resjax.config.words import WORDS
 
 
 def reference_page() -> str:
@@ -15,10 +21,49 @@ def reference_page() -> str:
         for name, key in KEYS.items():
             if name.rpartition(".")[0] == section:
                 mark = " (e)" if key.execution else ""
-                names = () if key.form == "name:argument" else key.choices
-                values = ", ".join(f"`{choice}`" for choice in names) or key.described
+                values = values_of(key, quote="`")
                 lines.append(f"| `{name}`{mark} | `{key.default!r}` | {key.meaning} | {values} |")
     return "\n".join(lines) + "\n"
+
+
+def values_of(key: Key, quote: str = "") -> str:
+    """The values that a key takes: its names, each in quotes, or a description if it has none."""
+    names = () if key.form == "name:argument" else key.choices
+    return ", ".join(f"{quote}{name}{quote}" for name in names) or key.described
+
+
+def matching(pattern: str) -> list[str]:
+    """The keys that a pattern matches, in the order of the reference; case does not matter.
+
+    A pattern with `*`, `?` or `[` is a glob over the names of keys. Otherwise every word of it must
+    occur in the name, the meaning or the values of a key, where `_` and `-` are spaces. The name
+    that another program gives to a key matches it, too.
+
+    >>> matching("optim.w*"), matching("Label-smoothing")
+    (['optim.weight_decay', 'optim.warmup', 'optim.warmup_shape', 'optim.warmup_factor'],
+    ['train.label_smoothing'])
+
+    Raises:
+      ConfigError: if no key matches, with the most similar ones.
+    """
+    if re.search(r"[*?[]", pattern):
+        found = [name for name in KEYS if fnmatchcase(name.lower(), pattern.lower())]
+    else:
+        words = _plain(pattern).split()
+        meant = WORDS.get("_".join(words), "").partition("=")[0]
+        found = [
+            name
+            for name, key in KEYS.items()
+            if name == meant
+            or all(word in _plain(f"{name} {key.meaning} {values_of(key)}") for word in words)
+        ]
+    if not found:
+        raise ConfigError(f"no key matches {pattern!r}; {nearest_key(pattern, list(KEYS))}")
+    return found
+
+
+def _plain(text: str) -> str:
+    return re.sub("[_-]", " ", text.lower())
 
 
 INTRODUCTION = """\
@@ -36,7 +81,8 @@ An experiment is a config: what differs from these defaults. An experiment file 
 
 A key marked (e) says how a run is executed and not what it computes, and is not part of its name.
 A duration takes any one unit: `15 epochs`, `64000 steps`, `1e6 examples`, and inside a run `50%`.
-A key, a name or a value that does not exist is refused before anything is written."""
+A key, a name or a value that does not exist is refused before anything is written.
+`resjax keys WORD` searches this page in a terminal."""
 
 
 if __name__ == "__main__":

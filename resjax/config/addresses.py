@@ -53,8 +53,8 @@ class Address:
             )
         if not _BUCKET.fullmatch(bucket):
             raise ConfigError(
-                f"{said_by}{text} names the bucket {bucket!r}, and a name has 3 or more small "
-                f"letters, digits, dots, hyphens; write {kind}://BUCKET/PATH"
+                f"{said_by}{text} names the bucket {bucket!r}, and such a name has 3 or more "
+                f"lower-case letters, digits, dots, hyphens; write {kind}://BUCKET/PATH"
             )
         names = path.rstrip("/").split("/")
         if path.rstrip("/") and any(name in ("", ".", "..") for name in names):
@@ -63,7 +63,7 @@ class Address:
             )
         if any(ord(letter) < 32 or letter in "\x7f?#*" for letter in path):
             raise ConfigError(
-                f"{said_by}{text!r} has a letter that names of objects do not bear "
+                f"{said_by}{text!r} has a character that names of objects cannot have "
                 "(?, #, * or a control character); leave it out"
             )
         if len(path.encode(errors="replace")) > MOST_BYTES // 2:

@@ -86,7 +86,7 @@ class Key:
         if self.duration:
             return "a duration"
         if self.form == "name:argument":
-            return "; ".join(kind.form for kind in self.entries.values())
+            return "; ".join(self._there.forms)
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.within:

@@ -55,28 +55,28 @@ def local(name: str | Path, said_by: str = "") -> Path:
         text = unquote(text.removeprefix(FILE))
     if "://" in text:
         raise ConfigError(
-            f"{said_by}{text} is in a bucket, and this must be of this machine; copy it, and name "
+            f"{said_by}{text} is in a bucket, and must be on this machine; copy it, and name "
             "the copy"
         )
     if "\0" in text:
-        raise ConfigError(f"{said_by}{text!r} is no name of a file; leave out the NUL")
+        raise ConfigError(f"{said_by}{text!r} is not the name of a file; leave out the NUL")
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{said_by}{text!r} is no name of a file, for it is no Unicode; choose another"
+            f"{said_by}{text!r} is not the name of a file, as it is not Unicode; choose another"
         ) from None
     longest = max(map(len, encoded.split(os.fsencode(os.sep))))
     if longest > MOST_BYTES or len(encoded) > MOST_BYTES_IN_ALL:
         raise ConfigError(
-            f"{said_by}{text} is too long for a file system, by which a name has at most "
+            f"{said_by}{text} is too long for a file system, where a name has at most "
             f"{MOST_BYTES} bytes and a path {MOST_BYTES_IN_ALL}; choose a shorter one"
         )
     try:
         return Path(text).expanduser()
     except RuntimeError:
         raise ConfigError(
-            f"{said_by}{text} begins with the home of a user that is not known here; write the "
+            f"{said_by}{text} begins with the home of a user who is not known here; write the "
             "whole path"
         ) from None
 

@@ -128,6 +128,14 @@ class TableReference:
         table = self._loaded()
         return self.written.names if table is None else tuple(table)
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms of the names in a table of names with an argument."""
+        table = self._loaded()
+        if table is None:
+            return self.written.forms
+        return tuple(entry.form for entry in table.values())
+
     @functools.cached_property  # a grid asks for the names at every point
     def written(self) -> "Written":
         """The table as its source has it."""
@@ -156,11 +164,14 @@ class Written(NamedTuple):
       names: names of its entries, those of its first dict.
       definable: whether others may add to it, as it says what an `entry` is.
       plain: whether it is a `Table`, and of no class that knows more of names.
+      forms: the texts that its entries begin with, which for names with an argument are their
+        forms.
     """
 
     names: tuple[str, ...]
     definable: bool
     plain: bool
+    forms: tuple[str, ...]
 
 
 def written_table(reference: str) -> Written:
@@ -177,6 +188,13 @@ def written_table(reference: str) -> Written:
                 names=tuple(key.value for key in entries.keys),
                 definable=any(keyword.arg == "entry" for keyword in made.keywords),
                 plain=isinstance(made.func, ast.Name) and made.func.id == Table.__name__,
+                forms=tuple(
+                    entry.args[0].value
+                    for entry in entries.values
+                    if isinstance(entry, ast.Call)
+                    and entry.args
+                    and isinstance(entry.args[0], ast.Constant)
+                ),
             )
     raise LookupError(f"{module} has no table {table}")
 

@@ -33,7 +33,9 @@ def validate(config: ConfigDict) -> None:
             raise ConfigError(f"config key {key!r} is missing; start from default_config()")
     for key in ("resources.cpus", "resources.gpus"):
         if flat[key] > 1 and flat[key] != int(flat[key]):
-            raise ConfigError(f"{key}={flat[key]} is neither whole nor a share of one; such as 2")
+            raise ConfigError(
+                f"{key}={flat[key]} is neither a whole number nor a share of one; such as 2"
+            )
 
 
 def refuse_value(key: str, value: Any) -> None:

@@ -202,7 +202,7 @@ def headline(said: Iterable[Verdict]) -> str:
         _clause(kinds.get(""), "has no verdict", "have no verdict"),
     ]
     sentence = "; ".join(part for part in parts if part)
-    seeds = " One seed: how far seeds differ is not known." if one_seed else ""
+    seeds = " One seed, so the spread over seeds is not known." if one_seed else ""
     return f"{sentence[:1].upper()}{sentence[1:]}.{seeds}"
 
 

@@ -95,7 +95,7 @@ def _read(workdir: Path) -> Report:
     if not runs and missing:
         raise ConfigError(
             f"no run in {workdir} is done, {len(missing)} without a result; "
-            f"resjax status {workdir} says how far"
+            f"resjax status {workdir} shows their progress"
         )
     if not runs:
         raise ConfigError(f"no run in {workdir}; start with resjax train or resjax sweep")

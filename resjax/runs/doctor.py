@@ -159,18 +159,18 @@ def _mend(run: Path, complaint: str, whole: list[str]) -> str:
     if rundir.run_state(run) == rundir.IMPORTED:
         return f"remove {run} and import it again"
     if PROBES_FILE in complaint:
-        return f"remove {run / PROBES_FILE}: nothing needs it, and resjax probe probes a checkpoint"
+        return f"remove {run / PROBES_FILE}: resjax probe can measure a checkpoint instead"
     if "timing.jsonl" in complaint and rundir.run_state(run) != rundir.UNFINISHED:
-        return f"remove {run / 'timing.jsonl'}: it tells what the run has cost, and nothing else"
+        return f"remove {run / 'timing.jsonl'}: it only records what the run has cost"
     if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
-        return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} has it all"
+        return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} is whole"
     if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:
-        return f"start it again: {_from(whole)}, and writes the file anew"
+        return f"start it again: {_from(whole)}, and writes the file again"
     return f"remove {run} and start it again"
 
 
 def _from(whole: list[str]) -> str:
-    return f"it goes on from checkpoint {whole[0]}" if whole else "it starts anew"
+    return f"it resumes from checkpoint {whole[0]}" if whole else "it starts from the beginning"
 
 
 def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
@@ -187,16 +187,16 @@ def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
     if last.get("event") == "stopped":
         why = f"stopped by {last.get('why', 'a signal')}"
     else:
-        why = "ended without a word: killed, or the machine went down"
+        why = "ended without a message: it was killed, or the machine went down"
     return why, f"start it again: {_from(whole)}"
 
 
 def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return f"{claims.owner(run)} is at work on it", ""
+    return f"{claims.owner(run)} is training it", ""
 
 
 def _imported(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return "holds weights that no run of resjax trained", ""
+    return "holds imported weights", ""
 
 
 DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {

@@ -181,7 +181,7 @@ def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
 def refuse_absent(path: Path, expected: str = "a run, or a file of weights") -> None:
     """Raises ConfigError, with what is expected, if there is nothing at a path."""
     if not path.exists():
-        raise ConfigError(f"there is no {path}; name {expected}")
+        raise ConfigError(f"{path} does not exist; name {expected}")
 
 
 def refuse_no_run(directory: Path) -> None:
@@ -194,15 +194,15 @@ def refuse_no_run(directory: Path) -> None:
         return
     if runs := sorted(directory.glob("*/config.json")):
         raise ConfigError(f"{directory} is a sweep; name one of its runs, such as {runs[0].parent}")
-    raise ConfigError(f"no run in {directory}; name the directory of one")
+    raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
 def _refuse_mixed(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
     if runs := len(list(directory.glob("*/config.json"))):
         raise ConfigError(
-            f"{directory} is a sweep, of {runs} so far; give this run a directory of its own, such "
-            f"as {directory}-one"
+            f"{directory} is a sweep (runs so far: {runs}); give this run a directory of its "
+            f"own, such as {directory}-one"
         )
     if (directory.parent / "config.json").exists():
         raise ConfigError(f"{directory.parent} is a run; choose a directory that is not in one")

@@ -152,7 +152,7 @@ def _read(path: Path) -> Weights:
     # Early versions had a digest of the tensors alone, the earliest beside the rest.
     digest = fields.get(TENSORS) or metadata.get(disk.DIGEST) or fields.get(disk.DIGEST)
     if _digest(tensors) != digest:
-        raise ConfigError(f"{path} is damaged: its tensors have not the SHA-256 that it says")
+        raise ConfigError(f"{path} is damaged: its tensors do not have the SHA-256 that it states")
     mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
     return Weights(about, {kind: {} for kind in KINDS} | unflatten(tensors), mean, deviation)
 
@@ -185,7 +185,7 @@ def locate(path: Path) -> Path:
     if path.is_dir() and not (path / FILE).is_file():
         rundir.refuse_no_run(path)
         raise ConfigError(
-            f"{path} has no {FILE}; its run has not ended, or is of a version without them"
+            f"{path} has no {FILE}; its run has not ended, or is of a version that did not write it"
         )
     return path / FILE if path.is_dir() else path
 
@@ -239,11 +239,12 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         if about_in(metadata):
             raise ConfigError(
-                f"{path} is damaged: what it says of its network is not what was written "
-                f"({message_of(error)}); fetch it again, or have its run write it anew"
+                f"{path} is damaged: its description of the network is not what was written "
+                f"({message_of(error)}); fetch it again, or have its run write it again"
             ) from None
         raise ConfigError(
-            f"{path} is not of resjax; make a run of it with resjax import {path} --out=DIR"
+            f"{path} was not written by resjax; convert it to a run with resjax import {path} "
+            "--out=DIR"
         ) from None
 
 

@@ -76,7 +76,7 @@ def test_a_sweep_lands_with_its_report_and_is_done_on_any_machine(
     assert sum(name.endswith("/result.json") for name in names) == 2
     one_bucket.faults.seen.clear()
     assert main([*words, f"--scratch={tmp_path / 'there'}"]) == 0
-    assert "done before" in capsys.readouterr().err
+    assert "already done" in capsys.readouterr().err
     put = [path for method, path in one_bucket.faults.seen if method == "PUT"]
     assert len([path for path in put if ".probe" not in path and "report" not in path]) == 0
     one_bucket.faults.seen.clear()

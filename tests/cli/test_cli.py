@@ -94,7 +94,7 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["bench", "--config=experiments/degradation.py", "--trace=README.md/x", "--depths=8"],
      "cannot write to README.md/x: Not a directory"),
     *((["bench", "--config=experiments/degradation.py", f"--seconds={text}"],
-       f"'{text}' is no number of seconds, such as 5") for text in ("nan", "-1", "inf", "0", "x")),
+       f"'{text}' is not a number of seconds") for text in ("nan", "-1", "inf", "0", "x")),
     (["describe", "resnet18", "--size=99999999999"], "'99999999999' is more than 2147483647"),
     (["describe", "resnet18", "--size=16385"], "'16385' is more than 16384"),
     (["describe", "resnet18", "--classes=99999999999"], "is more than 2147483647"),

@@ -87,6 +87,7 @@ def test_keys_of_a_config_are_completed_once_they_are_begun(shell):
     assert "--config." in options
     assert not any(option.startswith("--config.model") for option in options)
     assert completed("resjax sweep --axis=model.dep") == ["model.depth="]
+    assert completed("resjax keys model.dep") == ["model.depth"]
 
 
 @pytest.mark.slow

@@ -65,10 +65,10 @@ def test_its_axes_are_depth_shortcut_and_seed_and_its_argument_names_the_images(
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("mine", "mine.py is there already; choose another name"),
-    ("my-exp", "'my-exp' is not a name of a Python module; try my_exp"),
-    ("in/2nd.py", "'2nd' is not a name of a Python module; try in/my_2nd"),
-    ("class", "'class' is not a name of a Python module; try my_class"),
+    ("mine", "mine.py already exists; choose another name"),
+    ("my-exp", "'my-exp' is not a valid name of a Python module; try my_exp"),
+    ("in/2nd.py", "'2nd' is not a valid name of a Python module; try in/my_2nd"),
+    ("class", "'class' is not a valid name of a Python module; try my_class"),
     ("", "the name is empty"),
 ])  # fmt: skip
 def test_a_name_that_cannot_be_is_refused(mine, name, message, capsys, tmp_path):

@@ -44,6 +44,16 @@ def test_status_loads_no_arrays(runs):
     assert ended(commands) == {" ".join(command): (0, []) for command in commands}
 
 
+def test_keys_are_searched_without_arrays():
+    commands = [["keys"], ["keys", "learning", "rate"], ["keys", "data.name", "--json"]]
+    assert ended(commands) == {" ".join(command): (0, []) for command in commands}
+
+
+def test_images_that_are_missing_are_refused_before_weights_are_read(runs):
+    command = ["predict", str(runs / "plain-8"), __file__, "absent.png"]
+    assert ended([command]) == {" ".join(command): (2, [])}
+
+
 def test_refusals_that_the_command_line_alone_decides_load_no_arrays(tmp_path):
     config = f"--config={EXPERIMENT}"
     absent = str(tmp_path / "absent")
@@ -62,6 +72,7 @@ def test_refusals_that_the_command_line_alone_decides_load_no_arrays(tmp_path):
         ["sweep", config, "--axis=model.dpth=8,20"],
         ["sweep", config, "--only=model.depth=7"],
         ["sweep", config, "--json"],
+        ["keys", "dpth"],
         *(["status", absent], ["report", absent], ["doctor", absent], ["probe", absent]),
         *(["evaluate", absent], ["predict", absent, "a.png"]),
         *(["export", absent, "--out=a.safetensors"], ["import", absent, "--out=run"]),

@@ -98,7 +98,7 @@ def test_endings_of_runs(tmp_path, clock):
     view.finished(Outcome(runs[0], SUMMARY, skipped=True))
     view.finished(Outcome(runs[0], None, "the loss became nan"))
     assert view.console.file.getvalue().splitlines() == [
-        "1/1 [red]20: error: train 50.00 %, test 25.00 %, done before",
+        "1/1 [red]20: error: train 50.00 %, test 25.00 %, already done",
         "1/1 [red]20: failed: the loss became nan",
     ]
 

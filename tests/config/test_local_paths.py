@@ -60,8 +60,8 @@ def test_a_user_without_a_home_has_the_cache_of_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("gs://bucket/x", "is in a bucket, and this must be of this machine; copy it, and name the"),
-    ("~nobody-at-all/x", "begins with the home of a user that is not known here; write the whole"),
+    ("gs://bucket/x", "is in a bucket, and must be on this machine; copy it, and name the"),
+    ("~nobody-at-all/x", "begins with the home of a user who is not known here; write the whole"),
 ], ids=["url", "nobody"])  # fmt: skip
 def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name, told, capsys):
     path = f"--config={home / 'mine.py'}"
@@ -92,7 +92,7 @@ def test_a_name_with_a_nul_is_refused():
                  {"data.name": "cifar10", "data.dir": "a\0b"}):  # fmt: skip
         config = default_config()
         config.update_from_flattened_dict(keys)
-        with pytest.raises(ConfigError, match="is no name of a file; leave out the NUL"):
+        with pytest.raises(ConfigError, match="is not the name of a file; leave out the NUL"):
             make_plan(config)
     with pytest.raises(ConfigError, match=r"^--out= the name is empty; is a variable not set\?$"):
         local("", "--out=")
@@ -103,5 +103,5 @@ def test_what_no_file_system_takes_is_refused():
         with pytest.raises(ConfigError, match=r"^--out=.* is too long for a file system, by which"):
             local(name, "--out=")
     assert local(f"{127 * 'é'}/{255 * 'x'}").name == 255 * "x"
-    with pytest.raises(ConfigError, match=r"is no name of a file, for it is no Unicode; choose"):
+    with pytest.raises(ConfigError, match="is not the name of a file, as it is not Unicode"):
         local("\ud800", "data.dir=")

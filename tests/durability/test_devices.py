@@ -58,7 +58,7 @@ def test_two_hosts_of_which_one_is_asked_to_end_leave_at_the_same_step_and_go_on
     processes[1].send_signal(signal.SIGTERM)  # the one that writes nothing
     ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]
     assert [code for *_, code in ended] == [75, 75], ended
-    assert all("go on with: resjax sweep" in error for _, error, _ in ended)
+    assert all("resume with: resjax sweep" in error for _, error, _ in ended)
     run = next(tmp_path.glob("*/config.json")).parent
     stopped = disk.read_lines(run / "timing.jsonl")[-1]
     assert (stopped["event"], stopped["why"]) == ("stopped", "another host")

@@ -49,7 +49,7 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoints_and_goes_on_when_there_is_ro
     told = [line for line in ended.stderr.splitlines() if line.startswith("resjax: ")]
     assert len(told) == 1
     assert "no space left (a checkpoint takes 1.1 MB" in told[0]
-    assert "start it again: it goes on from checkpoint" in ended.stdout
+    assert "start it again: it resumes from checkpoint" in ended.stdout
     assert "goes on from step" in ended.stderr
     assert "Traceback" not in ended.stderr
     whole = tmp_path / "whole"

@@ -152,8 +152,8 @@ def assert_close(got, expected):
 
 
 @pytest.mark.parametrize(("clear", "expected"), [
-    ("sys.stderr.write('cleared')", "cleared\nended at once"),
-    ("time.sleep(60)", "\nended at once"),  # a terminal that does not answer
+    ("sys.stderr.write('cleared')", "cleared\nstopped at once"),
+    ("time.sleep(60)", "\nstopped at once"),  # a terminal that does not answer
 ])  # fmt: skip
 def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, expected):
     code = (

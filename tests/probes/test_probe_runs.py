@@ -85,7 +85,7 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert "lesions: test error (fraction)" in out.splitlines()
     swapped = next(line for line in out.splitlines() if line.split()[:2] == ["lesions", "swapped"])
     assert [cell == "-" for cell in swapped.split()[2:]] == [True, False, True]
-    assert "several numbers in a cell are of the layers of the block, in their order" in out
+    assert "several numbers in a cell are those of the layers of the block, in order" in out
     assert "at step 20: 4 blocks, by the first 40 examples" in out
     assert any(line.split()[:2] == ["gradients", "input"] for line in out.splitlines())
     directory = tmp_path / "run" / "probes" / "20"

@@ -157,5 +157,5 @@ def test_the_headline_says_every_verdict_once(tmp_path):
 def test_the_headline_of_one_seed_says_so(tmp_path):
     write_sweep(tmp_path, {("none", 56): [0.5], ("none", 20): [0.1]})
     assert headline(said(tmp_path).values()) == (
-        "Plain degrades with depth. One seed: how far seeds differ is not known."
+        "Plain degrades with depth. One seed, so the spread over seeds is not known."
     )

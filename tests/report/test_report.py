@@ -231,7 +231,7 @@ def test_a_cost_that_is_not_known_is_a_dash(tmp_path):
     ((table,),) = ([section.table] for section in write_report(tmp_path).sections)
     assert {row[1] for row in tables.ledger_rows(table)} == {"2, 1 not known"}
     page, _ = page_of(write_report(tmp_path))
-    assert "lost to 0 interruptions; what 1 run cost is not known." in page
+    assert "lost to 0 interruptions; the cost of 1 run is not known." in page
 
 
 @pytest.mark.slow

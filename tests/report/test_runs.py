@@ -117,5 +117,5 @@ def test_a_directory_without_finished_runs_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no run in .*; start with resjax train"):
         write_report(tmp_path)
     begin_run(tmp_path, "a")
-    with pytest.raises(ConfigError, match=r"is done, 1 without a result; resjax status .* says"):
+    with pytest.raises(ConfigError, match=r"is done, 1 without a result; resjax status .* shows"):
         write_report(tmp_path)

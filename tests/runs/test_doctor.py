@@ -39,9 +39,9 @@ def test_a_run_that_was_killed_or_stopped_says_so_and_from_where_it_goes_on(done
     (done / "result.json").unlink()
     found = doctor.examine(done)
     assert (found.state, found.advice) == (
-        "unfinished", "start it again: it goes on from checkpoint 20",
+        "unfinished", "start it again: it resumes from checkpoint 20",
     )  # fmt: skip
-    assert found.why.startswith("ended without a word")
+    assert found.why.startswith("ended without a message")
     disk.append_line(done / "timing.jsonl", {"event": "stopped", "at": 0, "why": "SIGTERM"})
     assert doctor.examine(done).why == "stopped by SIGTERM"
 

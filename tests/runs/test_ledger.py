@@ -179,7 +179,7 @@ def test_a_damaged_line_makes_the_cost_unknown_and_a_run_goes_on_and_says_where_
     assert "1 done, 1 interrupted" in capsys.readouterr().out
     found = doctor.examine(cut)
     assert (found.state, found.damaged) == ("damaged", [])
-    assert found.advice.startswith("start it again: it goes on from checkpoint ")
+    assert found.advice.startswith("start it again: it resumes from checkpoint ")
 
     train_and_evaluate(tiny, cut)  # as it says
     metrics = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("cut", "whole")]

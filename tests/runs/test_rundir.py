@@ -109,7 +109,7 @@ def test_a_run_is_put_neither_into_a_run_nor_into_a_sweep(tmp_path):
     config, run = default_config(), tmp_path / "sweep" / "run"
     run.mkdir(parents=True)
     rundir.begin_run(run, config)
-    with pytest.raises(ConfigError, match="sweep is a sweep, of 1 so far; give this run a direct"):
+    with pytest.raises(ConfigError, match=r"sweep is a sweep \(runs so far: 1\); give this run"):
         rundir.refuse_other_config(tmp_path / "sweep", config)
     with pytest.raises(ConfigError, match="run is a run; choose a directory that is not in one"):
         rundir.refuse_other_config(run / "inner", config)

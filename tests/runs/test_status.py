@@ -81,7 +81,7 @@ def test_what_a_damaged_file_does_not_tell_is_said_and_not_made_up(tiny, tmp_pat
     assert main(["status", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "run: it broke" in shown
-    assert shown.endswith("what 1 run cost is not known\n")
+    assert shown.endswith("the cost of 1 run is not known\n")
 
 
 def test_time_left_is_shared_by_those_at_work(tmp_path):
@@ -194,7 +194,7 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert last == (
         f"compile {cost['compile_seconds']:,.1f} s, "
         f"train + eval {cost['device_seconds']:,.1f} device seconds; "
-        "0.0 s lost to 0 interruptions; what 1 run cost is not known"
+        "0.0 s lost to 0 interruptions; the cost of 1 run is not known"
     )
 
 

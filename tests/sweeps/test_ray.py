@@ -217,7 +217,7 @@ def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_doe
     assert len(begun[there / hit.name]) == 2
     assert begun[there / hit.name][1] > 0
     assert sum(map(len, begun.values())) <= RUNS + 3  # one on the node, two of the driver
-    assert output.count("done before") >= cut
+    assert output.count("already done") >= cut
 
 
 @pytest.mark.slow
@@ -238,7 +238,7 @@ def test_a_driver_that_is_asked_to_end_has_its_runs_save_their_state(drive, tmp_
         driver.send_signal(signal.SIGTERM)
         code, errors = ended(driver)
         assert code == 75, errors
-        assert "go on with: resjax sweep" in errors
+        assert "resume with: resjax sweep" in errors
         for run in runs_in(tmp_path / "runs"):
             *_, (_, begun), (kind, step) = [
                 (event["event"], event["step"]) for event in events(run, "begun", "stopped")
@@ -444,7 +444,7 @@ def test_a_cluster_that_does_not_answer_is_given_up_in_time(monkeypatch):
 
 
 @pytest.mark.parametrize(("said", "message"), [
-    (b"", r"no answer within"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers there is no Ray"),
+    (b"", r"no answer within"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers there is not Ray"),
 ], ids=["silent", "web"])  # fmt: skip
 def test_a_server_that_is_no_cluster_is_told_from_one(said, message, monkeypatch):
     monkeypatch.setattr(resjax.sweeps.ray.cluster, "SECONDS_TO_ANSWER", 0.5)

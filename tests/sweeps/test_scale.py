@@ -59,7 +59,7 @@ def test_a_sweep_of_which_all_is_done_trains_nothing_and_plans_no_seed_on_its_ow
     assert len(planned) == SHORTCUTS * DEPTHS
     runs = SHORTCUTS * DEPTHS * SEEDS
     assert len(read) == 2 * runs  # before the first run, and where it would be trained
-    assert capsys.readouterr().err.count("done before") == runs
+    assert capsys.readouterr().err.count("already done") == runs
 
 
 @pytest.mark.slow

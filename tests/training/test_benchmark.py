@@ -46,7 +46,7 @@ def test_bench_prints_a_row_or_a_line_for_each_depth(capsys, tmp_path):
     [
         (["--depths=8,x"], "'x' is not a positive number"),
         (["--depths=8,9"], "CIFAR depth 9 is not 6n+2"),
-        (["--seconds=soon"], "'soon' is no number of seconds, such as 5"),
+        (["--seconds=soon"], "'soon' is not a number of seconds, such as 5"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(words, message, capsys):

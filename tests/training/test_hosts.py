@@ -135,7 +135,7 @@ def test_two_hosts_run_a_sweep_of_which_one_writes(zygote, tmp_path):
     assert (manifest["execution"]["hosts"], manifest["execution"]["devices"]) == (2, 4)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
     again, _ = on_two_hosts(zygote, (*SWEEP, f"--workdir={tmp_path}"))
-    assert "done before" in again[1]
+    assert "already done" in again[1]
 
 
 @pytest.mark.slow

@@ -141,7 +141,7 @@ def test_a_run_can_start_from_another_and_grow_later(later, tmp_path):
         ({"model.identity_pad": "both"}, r"identity_pad=end\)' there, 'Identity\(identity_pad=bo"),
         ({"norm.epsilon": 1e-3}, "norm.epsilon is '1e-05' there, '0.001' here"),
         ({"norm.kind": "none"}, "lacks 'params/stem/conv1/bias'"),
-        ({"train.init_from": "absent"}, "there is no absent; name a run, or a file of weights"),
+        ({"train.init_from": "absent"}, "absent does not exist; name a run, or a file of weights"),
         ({"data.channels": 3}, "sees 1 channels, and the images have 3; set data.channels=1"),
         ({"train.init_from": "."}, r"no run in \.; name the directory of one"),
         ({"train.grow_from": 8, "model.depth": 14, "train.grow_at": "100%"}, "is step 10 of 10"),
@@ -201,7 +201,7 @@ def test_weights_of_earlier_versions_are_read(trained, tmp_path):
         assert read_weights(tmp_path).about.class_names == tuple("0123456789")
         changed = tensors | {"params/head/bias": tensors["params/head/bias"] + 1}
         save_file(changed, tmp_path / FILE, metadata)
-        with pytest.raises(ConfigError, match="have not the SHA-256 that it says"):
+        with pytest.raises(ConfigError, match="do not have the SHA-256 that it states"):
             read_weights(tmp_path)
 
 

@@ -6,6 +6,7 @@ from resjax.cli.commands import (
     describe,
     doctor,
     init,
+    keys,
     prepare,
     probe,
     report,
@@ -17,29 +18,30 @@ from resjax.cli.commands import (
 from resjax.cli.commands.command import Command
 
 GROUPS: dict[str, dict[str, Command]] = {
-    "train networks": {
+    "train": {
         "train": train.TRAIN,
         "sweep": sweep.SWEEP,
     },
-    "look at them": {
+    "inspect": {
         "status": status.STATUS,
         "report": report.REPORT,
         "probe": probe.PROBE,
         "describe": describe.DESCRIBE,
         "doctor": doctor.DOCTOR,
+        "bench": bench.BENCH,
     },
-    "move weights": {
+    "use weights": {
         "import": weights.IMPORT,
         "export": weights.EXPORT,
         "evaluate": weights.EVALUATE,
         "predict": weights.PREDICT,
     },
-    "get data": {
+    "data": {
         "prepare": prepare.PREPARE,
     },
-    "tools": {
+    "setup": {
         "init": init.INIT,
-        "bench": bench.BENCH,
+        "keys": keys.KEYS_COMMAND,
         "completion": completion.COMPLETION,
     },
 }

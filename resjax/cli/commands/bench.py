@@ -11,14 +11,20 @@ from resjax.cli.parsing import path, seconds, wholes
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_platform(parser)
-    parser.add_argument("--depths", type=wholes, metavar="N,...", help="one after the other")
     parser.add_argument(
-        "--seconds", type=seconds, default=5.0, metavar="S", help="to measure each for (default: 5)"
+        "--depths", type=wholes, metavar="N,...", help="depths to measure (default: model.depth)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="seconds to measure each depth (default: 5)",
     )
     parser.add_argument(
         "--trace", type=path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -51,7 +57,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 BENCH = Command(
-    summary="measure how fast a network compiles and trains",
+    summary="measure compilation time and training speed",
     usage="--config=FILE[:ARG] [options]",
     run=_run,
     arguments=_arguments,

@@ -10,13 +10,13 @@ bash: add to ~/.bashrc
   eval "$(resjax completion bash)"
 zsh: add to ~/.zshrc, after compinit
   eval "$(resjax completion zsh)"
-fish: once
+fish: run once
   resjax completion fish > ~/.config/fish/completions/resjax.fish
 """
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="that completes")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="shell that runs the script")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 COMPLETION = Command(
-    summary="print what completes words in bash, zsh or fish",
+    summary="print a completion script for bash, zsh or fish",
     usage="bash|zsh|fish",
     run=_run,
     arguments=_arguments,

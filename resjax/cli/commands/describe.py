@@ -21,43 +21,48 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", type=filled, metavar="NETWORK", help="a network such as resnet50"
+        "name", nargs="?", type=filled, metavar="NETWORK", help="name of a network, e.g. resnet50"
     )
     parser.add_argument(
-        "--shortcut", type=filled, metavar="KIND", help="model.shortcut instead of its own"
+        "--shortcut", type=filled, metavar="KIND", help="shortcut (default: that of the network)"
     )
     parser.add_argument(
-        "--order", type=filled, metavar="ORDER", help="model.order instead of its own"
+        "--order",
+        type=filled,
+        metavar="ORDER",
+        help="order in a block (default: that of the network)",
     )
     parser.add_argument(
-        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck with the stride"
+        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck that has the stride"
     )
-    parser.add_argument("--classes", type=whole, metavar="N", help="outputs instead of its own")
-    parser.add_argument("--size", type=pixels, metavar="PIXELS", help="side of the images")
+    parser.add_argument("--classes", type=whole, metavar="N", help="number of classes")
+    parser.add_argument(
+        "--size", type=pixels, metavar="PIXELS", help="height and width of the images"
+    )
     parser.add_argument(
         "--memory", type=images, metavar="BATCH",
-        help="compile a step for BATCH images, tell its memory",
+        help="compile a training step and show its memory use",
     )  # fmt: skip
     parser.add_argument(
         "--device", type=filled, metavar="NAME",
-        help="estimate a step on a100, h100, v3-8, v4-8, v5e-8",
+        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8",
     )  # fmt: skip
     parser.add_argument(
         "--batch", type=images, metavar="N",
-        help="images in that step (default: train.batch_size)",
+        help="batch size of that step (default: train.batch_size)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--diagram", type=path, metavar="FILE", help="draw it to FILE.svg, .png and .pdf"
+        "--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf"
     )
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if (options.name is None) == (not rest):
-        raise ConfigError("describe takes a name such as resnet50, or --config=FILE, and not both")
+        raise ConfigError("describe takes either a name such as resnet50 or --config=FILE")
     if options.batch and not options.device:
         raise ConfigError(
-            f"--batch={options.batch} has no effect without --device, for which times are estimated"
+            f"--batch={options.batch} has no effect without --device, which estimates times; add it"
         )
     if rest:
         name, _, config, _ = read_experiment(rest)
@@ -145,7 +150,7 @@ def _names() -> str:
 
 
 DESCRIBE = Command(
-    summary="count what a network has, and draw it",
+    summary="show the layers, parameters and cost of a network",
     usage="NETWORK|--config=FILE[:ARG] [options]",
     run=_run,
     arguments=_arguments,

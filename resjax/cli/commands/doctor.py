@@ -17,12 +17,10 @@ from resjax.runs.rundir import runs_in
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dir", type=path_or_address, metavar="DIR",
-        help="directory of a sweep or a run; also gs://BUCKET/PATH, s3://, az://",
+        help="directory of a sweep or run, or gs://, s3://, az://",
     )  # fmt: skip
-    parser.add_argument(
-        "--repair", action="store_true", help="remove files that were only partly written"
-    )
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
+    parser.add_argument("--repair", action="store_true", help="remove partially written files")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -30,7 +28,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.repair and isinstance(options.dir, Address):
         raise ConfigError(
             f"--repair is for directories of this machine, and {options.dir} is in a bucket, where "
-            "a run that goes on removes what is partial; leave it out"
+            "a run removes partial files when it is resumed; leave it out"
         )
     with reading(options.dir) as place:
         runs_in(place.directory)
@@ -52,11 +50,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 DOCTOR = Command(
-    summary="verify what runs have on disk, and say what to do",
+    summary="check the files of runs and suggest repairs",
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="It ends with exit code 1 if a file is not what was written. Of a bucket it\n"
-    "reads everything, and keeps a copy in the cache.\n",
+    notes="The exit code is 1 if a file is damaged. For a bucket, everything is\n"
+    "downloaded, and a copy is kept in the cache.\n",
     examples=("resjax doctor runs/degradation", "resjax doctor runs/degradation --repair"),
 )

@@ -18,7 +18,9 @@ TEMPLATE = "template.txt"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", type=path, metavar="NAME", help="of the file; .py is added")
+    parser.add_argument(
+        "name", type=path, metavar="NAME", help="name of the new file; .py is added"
+    )
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -29,12 +31,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     file = options.name if options.name.suffix == ".py" else Path(f"{options.name}.py")
     _refuse_name(file)
     if file.exists():
-        raise ConfigError(f"{file} is there already; choose another name, or move it away")
+        raise ConfigError(f"{file} already exists; choose another name, or move it away")
     make_directory(file.parent)
     write_text(file, experiment(file))
     workdir = Path("runs", file.stem)
     for line in (
-        f"{file}: what is trained, and what is swept; read it first, then",
+        f"{file} defines what is trained and swept; read it first, then run:",
         f"  resjax sweep --config={file} --dry-run",
         f"  resjax sweep --config={file}",
         f"  resjax report {workdir} --open",
@@ -55,16 +57,16 @@ def _refuse_name(file: Path) -> None:
     better = re.sub(r"\W", "_", file.stem)
     better = better if better.isidentifier() and not keyword.iskeyword(better) else f"my_{better}"
     raise ConfigError(
-        f"{file.stem!r} is not a name of a Python module; try {file.with_name(better)}"
+        f"{file.stem!r} is not a valid name of a Python module; try {file.with_name(better)}"
     )
 
 
 INIT = Command(
-    summary="write an experiment file to start from",
+    summary="create an experiment file to start from",
     usage="NAME",
     run=_run,
     arguments=_arguments,
-    notes="The file trains plain networks, residual ones and a shortcut of your own, which\n"
-    "it defines. Nothing is overwritten.\n",
+    notes="The file compares plain networks, residual networks and a custom shortcut that\n"
+    "it defines. Existing files are never overwritten.\n",
     examples=("resjax init mine", "resjax init experiments/mine"),
 )

@@ -9,32 +9,38 @@ from resjax.cli.terminal.lines import tell
 from resjax.config.overrides import refuse
 
 NOTES = """\
-TFDS writes the set as ArrayRecord files, which needs TensorFlow:
-pip install 'resjax[prepare]'. Training reads it without. A set that is not
-whole, after an interruption, is never read. TFRecord files of a set that is
-there already are converted, without a download. Without $TFDS_DATA_DIR, sets
-are in ~/tensorflow_datasets.
+TensorFlow Datasets (TFDS) writes the data set as ArrayRecord files. This needs
+TensorFlow, pip install 'resjax[prepare]'; training does not. An incomplete data
+set, left by an interruption, is never read. If TFRecord files of the data set
+exist, they are converted and nothing is downloaded. Data sets are kept in
+$TFDS_DATA_DIR, or ~/tensorflow_datasets if that is not set.
 
-without a network, put the archive that TFDS would download into --manual-dir:
+Without internet access, put the archives that TFDS would download into
+--manual-dir:
   cifar10       cifar-10-binary.tar.gz
   cifar100      cifar-100-binary.tar.gz
-  imagenet2012  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which it
-                never downloads
-Their names are these, and they must be those that TFDS knows, to the checksum
-or size.
+  imagenet2012  ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, which
+                TFDS never downloads itself
+The names must be exactly these, and the checksum or size as TFDS knows it.
 """
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", type=filled, metavar="NAME", help="NAME, NAME/CONFIG or NAME/CONFIG:VERSION"
+        "name",
+        type=filled,
+        metavar="NAME",
+        help="data set: NAME, NAME/CONFIG or NAME/CONFIG:VERSION",
     )
     parser.add_argument(
         "--data-dir", type=path, metavar="DIR",
-        help="of all sets (default: $TFDS_DATA_DIR; see below)",
+        help="where data sets are kept (default: $TFDS_DATA_DIR)",
     )  # fmt: skip
     parser.add_argument(
-        "--manual-dir", type=path, metavar="DIR", help="archives to take instead of downloads"
+        "--manual-dir",
+        type=path,
+        metavar="DIR",
+        help="archives to use instead of downloads; see below",
     )
 
 
@@ -49,7 +55,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 PREPARE = Command(
-    summary="download a set of images once, for training to read",
+    summary="download and prepare a data set",
     usage="NAME [options]",
     run=_run,
     arguments=_arguments,

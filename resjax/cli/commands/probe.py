@@ -15,22 +15,24 @@ from resjax.runs.rundir import refuse_no_run
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dir", type=path_or_address, metavar="RUN",
-        help="directory of the run; also gs://BUCKET/PATH, s3://, az://",
+        help="directory of a run, or gs://, s3://, az://",
     )  # fmt: skip
-    parser.add_argument("--probe", type=filled, metavar="NAME,...", help="which (default: all)")
+    parser.add_argument(
+        "--probe", type=filled, metavar="NAME,...", help="probes to compute (default: all)"
+    )
     parser.add_argument(
         "--checkpoint", type=count, metavar="STEP",
-        help="of this step, 0 before training (default: newest)",
+        help="step of the checkpoint; 0: untrained (default: last)",
     )  # fmt: skip
     parser.add_argument(
         "--examples", type=whole, metavar="N",
-        help="how many images (default: eval.probe_examples)",
+        help="number of images (default: eval.probe_examples)",
     )  # fmt: skip
     parser.add_argument(
-        "--data", type=filled, metavar="NAME", help="images to probe imported weights on"
+        "--data", type=filled, metavar="NAME", help="data set on which to probe imported weights"
     )
     parser.add_argument(
-        "--out", type=path, metavar="DIR", help="for the files (default: RUN/probes/STEP)"
+        "--out", type=path, metavar="DIR", help="output directory (default: RUN/probes/STEP)"
     )
 
 
@@ -80,7 +82,7 @@ def _probes() -> str:
 
 
 PROBE = Command(
-    summary="look inside the network of a run, block by block",
+    summary="analyse a trained network block by block",
     usage="RUN [options]",
     run=_run,
     arguments=_arguments,

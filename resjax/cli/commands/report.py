@@ -18,7 +18,7 @@ from resjax.runs.rundir import make_directory
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dir", type=path_or_address, metavar="DIR",
-        help="directory of the sweep; also gs://BUCKET/PATH, s3://, az://",
+        help="directory of a sweep, or gs://, s3://, az://",
     )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
@@ -56,17 +56,17 @@ def write_and_print(workdir: Path | Address, again: bool) -> Path:
                 report = write_report(directory, again)
                 place.upload("report", last="report/index.html", alone=True)
         except Claimed:
-            tell(place.named(f"another process writes {directory / 'report'}"))
+            tell(place.named(f"another process is writing {directory / 'report'}"))
         else:
             reports.print_report(report, place)
     return directory / "report" / "index.html"
 
 
 REPORT = Command(
-    summary="write and print the tables, figures and page of a sweep",
+    summary="summarise a sweep in tables, figures and a web page",
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="It is written to DIR/report: index.html, tables, results.csv, figures.\n",
+    notes="The report is written to DIR/report: index.html, tables, results.csv, figures.\n",
     examples=("resjax report runs/degradation --open", "resjax report gs://lab/degradation"),
 )

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     pass
 
 UNFINISHED = """\
-A run saves its state every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP and
-SIGUSR1 it saves and ends with exit code 75: start the same command again, and
-it goes on to the same bits. A second Ctrl-C ends it at once, at its last
-checkpoint.
+A run saves a checkpoint every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP or
+SIGUSR1 it saves another one and exits with code 75. Run the same command again
+to resume it; the result is the same to the bit. A second Ctrl-C exits at once,
+without saving, and the run resumes from its last checkpoint.
 """
 
 
@@ -30,11 +30,11 @@ def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
     """
     parser.add_argument(
         "--workdir", type=path_or_address, metavar="DIR",
-        help=f"directory or gs://BUCKET/PATH ({default})",
+        help=f"directory or gs:// (default: {default})",
     )  # fmt: skip
     parser.add_argument(
         "--scratch", type=path, metavar="DIR",
-        help="where to work for gs:// (~/.cache/resjax/scratch)",
+        help="staging directory for gs:// (default: in ~/.cache)",
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def directory_of(
     if isinstance(place, Path):
         if scratch:
             raise ConfigError(
-                f"--scratch={scratch} has no effect, as --workdir is no address; leave it out"
+                f"--scratch={scratch} has no effect, as --workdir is not in a bucket; leave it out"
             )
         return place
     from resjax.runs import landing
@@ -74,25 +74,25 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     """Adds the option for the platform that JAX must find."""
     parser.add_argument(
         "--platform", choices=("cpu", "gpu", "tpu"),
-        help="fail if there is none (default: the best there is)",
+        help="fail unless JAX finds it (default: best available)",
     )  # fmt: skip
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:
     """Adds the options by which several hosts find each other."""
     group = parser.add_argument_group(
-        "several hosts",
-        "Start the same command on each. Under Slurm, Open MPI and on TPU slices they\n"
-        "find each other; elsewhere each is told:",
+        "multiple hosts",
+        "Start the same command on each host. Under Slurm, Open MPI and on TPU slices\n"
+        "the hosts find each other; elsewhere these options tell them how:",
     )
     group.add_argument(
         "--coordinator", type=filled, metavar="HOST:PORT", help="address of process 0"
     )
-    group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
-    group.add_argument("--process", type=count, metavar="I", help="which one this is, from 0")
+    group.add_argument("--processes", type=whole, metavar="N", help="number of processes")
+    group.add_argument("--process", type=count, metavar="I", help="index of this process, from 0")
     group.add_argument(
         "--connect-timeout", type=whole, metavar="S", default=300,
-        help="seconds to wait for the others (default: 300)",
+        help="seconds to wait for other hosts (default: 300)",
     )  # fmt: skip
 
 

@@ -22,10 +22,12 @@ SECONDS_BETWEEN_LISTINGS = 10.0
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dir", type=path_or_address, metavar="DIR",
-        help="directory of a sweep or a run; also gs://BUCKET/PATH, s3://, az://",
+        help="directory of a sweep or run, or gs://, s3://, az://",
     )  # fmt: skip
-    parser.add_argument("--watch", action="store_true", help="follow them until all have ended")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each run")
+    parser.add_argument(
+        "--watch", action="store_true", help="keep updating until all runs have finished"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -85,13 +87,13 @@ def _watch(place: "Here | Copy") -> None:
 
 
 STATUS = Command(
-    summary="tell how far the runs of a sweep are",
+    summary="show the progress of a sweep",
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="It reads the directory alone, on any machine that sees it; of a\n"
-    "bucket it tells what has landed there. A run that is training (2x) went on\n"
-    "after two interruptions. Runs that were not begun are not seen here;\n"
-    "resjax sweep --dry-run lists them.\n",
+    notes="Only the directory is read, so this works on any machine that can see it. For\n"
+    "a bucket, it shows what has been uploaded. A run shown as training (2x) was\n"
+    "resumed twice. Runs that have not started are not shown; list them by\n"
+    "resjax sweep --dry-run.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

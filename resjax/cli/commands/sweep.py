@@ -27,42 +27,46 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_workdir(parser, "runs/EXPERIMENT")
-    grid = parser.add_argument_group("the grid")
+    grid = parser.add_argument_group("grid")
     grid.add_argument(
         "--sweep", type=filled, metavar="AXES",
-        help="axes to multiply, as depth,shortcut (default: all)",
+        help="axes to combine, e.g. depth,shortcut (default: all)",
     )  # fmt: skip
-    grid.add_argument("--seeds", type=int, metavar="N", help="every network with seeds 0 to N-1")
+    grid.add_argument(
+        "--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1"
+    )
     grid.add_argument(
         "--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="another axis, as model.depth=20,56",
+        help="add an axis, e.g. model.depth=20,56",
     )  # fmt: skip
     grid.add_argument(
         "--only", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="leave out all other runs, as shortcut=none",
+        help="keep only these runs, e.g. shortcut=none",
     )  # fmt: skip
     grid.add_argument(
-        "--dry-run", action="store_true", help="list the runs, their state and cost, and stop"
+        "--dry-run", action="store_true", help="list the runs with their state and cost, and exit"
     )
-    grid.add_argument("--json", action="store_true", help="with --dry-run: a line for each run")
+    grid.add_argument(
+        "--json", action="store_true", help="with --dry-run: print one JSON object per run"
+    )
     grid.add_argument(
         "--device", type=filled, metavar="NAME",
-        help="with --dry-run: estimate the times there, as on v4-8",
+        help="with --dry-run: estimate times on e.g. v4-8",
     )  # fmt: skip
-    work = parser.add_argument_group("the work")
+    work = parser.add_argument_group("execution")
     work.add_argument(
         "--jobs", type=whole, metavar="N",
-        help="processes that share the runs (default: 1 to 4)",
+        help="parallel processes (default: 1 to 4)",
     )  # fmt: skip
-    work.add_argument("--retry", action="store_true", help="go on with runs that failed, too")
+    work.add_argument("--retry", action="store_true", help="resume runs that failed, too")
     running.add_platform(work)
     work.add_argument(
         "--launcher", choices=("local", "ray"), default="local",
-        help="what starts runs (default: local, this process)",
+        help="train on this machine (default) or on a Ray cluster",
     )  # fmt: skip
     work.add_argument(
         "--address", type=filled, metavar="ADDRESS",
-        help="of a Ray cluster: auto or HOST:PORT (default: none)",
+        help="Ray cluster: auto or HOST:PORT (default: start one)",
     )  # fmt: skip
     running.add_hosts(parser)
 
@@ -174,7 +178,7 @@ def _work_side_by_side(
         raise ConfigError(lines[-1].removeprefix("resjax: "))
     unended = [directory for directory in runs if look(directory).state != DONE]
     if unended:
-        tell(f"{len(unended)} runs are not done; see {logs}")
+        tell(f"{len(unended)} runs have not finished; see {logs}")
     return EXIT_FAILED if unended else 0
 
 
@@ -183,8 +187,8 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
         raise ConfigError("--json is for --dry-run; add that, or use resjax status --json")
     if options.device and not options.dry_run:
         raise ConfigError(
-            f"--device={options.device} is for --dry-run, which trains nothing; add that, or name "
-            "what to train on by --platform"
+            f"--device={options.device} is for --dry-run, which trains nothing; add that, or "
+            "choose what to train on with --platform"
         )
     if options.launcher == "ray":
         for key in ("coordinator", "processes", "process"):
@@ -196,7 +200,7 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
                 "leave it out, or use --launcher=local"
             )
     elif options.address is not None:
-        raise ConfigError("--address is that of a Ray cluster; add --launcher=ray")
+        raise ConfigError("--address names a Ray cluster; add --launcher=ray")
 
 
 def _work_on_ray(
@@ -208,7 +212,7 @@ def _work_on_ray(
         from resjax.sweeps.ray.cluster import cluster
         from resjax.sweeps.ray.driver import run_on_cluster
     except ModuleNotFoundError:
-        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
+        raise ConfigError("Ray is not installed; pip install 'resjax[ray]'") from None
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
@@ -219,13 +223,13 @@ def _work_on_ray(
 
 
 SWEEP = Command(
-    summary="train every network of a grid, and report",
+    summary="train a grid of networks and write a report",
     usage="--config=FILE[:ARG] [options]",
     run=_run,
     arguments=_arguments,
     experiment=EXPERIMENT,
     overrides=True,
-    notes="What is done is not run again, so a grid can be widened at any time.\n"
+    notes="Finished runs are skipped, so a grid can be extended at any time.\n"
     + running.UNFINISHED,
     goes_on=True,
     examples=(

@@ -17,7 +17,7 @@ from resjax.process import enable_cache
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_workdir(parser, "runs/EXPERIMENT/RUN")
-    parser.add_argument("--retry", action="store_true", help="go on with it if it has failed, too")
+    parser.add_argument("--retry", action="store_true", help="resume the run even if it failed")
     running.add_platform(parser)
     running.add_hosts(parser)
 

@@ -33,7 +33,7 @@ def print_findings(findings: list[Finding]) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     say(console, f"{several(len(findings), 'run')}: {counts}")
     if any(found.partial for found in findings):
-        say(console, "what is partial is never read; --repair removes it")
+        say(console, "partial files are never read; --repair removes them")
 
 
 def print_removed(paths: list[Path]) -> None:

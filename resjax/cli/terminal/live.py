@@ -232,7 +232,7 @@ class Display(Screen):
 
     def waiting(self, runs: list[Path]) -> None:
         if self.is_due():
-            self.say(f"waiting for {several(len(runs), 'run')} in the hands of other processes")
+            self.say(f"waiting for {several(len(runs), 'run')} that other processes are training")
 
     def _place(self, run: Path) -> str:
         return f"{self.places[run]}/{len(self.runs)}"
@@ -278,7 +278,7 @@ def _ending(outcome: Outcome) -> str:
         return f"failed: {shortened(outcome.error)}"
     summary = outcome.summary
     errors = _errors(summary.train_error, summary.test_error)
-    return errors + (", done before" if outcome.skipped else f", {summary.in_all:.1f} s in all")
+    return errors + (", already done" if outcome.skipped else f", {summary.in_all:.1f} s in all")
 
 
 def _ended(status: Status) -> str:

@@ -129,7 +129,7 @@ def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
     print_whole(console, table)
     say(
         console,
-        "It was not measured there: for ResNet-50 it is within a factor of 2 of published speeds. "
+        "Not measured: for ResNet-50 the estimate is within a factor of 2 of published speeds. "
         "Input and communication between chips are not counted.",
     )
 

@@ -75,7 +75,7 @@ def print_probed(probed: Probed, directory: str) -> None:
     )
     print_whole(console, table)
     if several:
-        say(console, "several numbers in a cell are of the layers of the block, in their order")
+        say(console, "several numbers in a cell are those of the layers of the block, in order")
     for probe in probed.found:
         if quantity := PROBES[probe].quantity:
             say(console, f"{probe}: {quantity}")

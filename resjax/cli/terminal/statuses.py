@@ -25,7 +25,7 @@ def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | Non
         if status.state not in (WAITING, IMPORTED)
     ]
     unknown = begun.count(None)
-    rest = f"what {several(unknown, 'run')} cost is not known" if unknown else ""
+    rest = f"the cost of {several(unknown, 'run')} is not known" if unknown else ""
     if any(ledgers):
         cost = known_total(ledgers)
         lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"

@@ -57,7 +57,7 @@ def cluster(address: str | None) -> Iterator[None]:
         ray.init(**settings)
     except (OSError, RuntimeError, ValueError, SystemExit) as error:
         what = "Ray does not start" if address is None else f"--address={address}"
-        raise ConfigError(f"{what}: {type_and_message(error)}; ray status tells more") from None
+        raise ConfigError(f"{what}: {type_and_message(error)}; see ray status") from None
     try:
         yield
     finally:
@@ -89,7 +89,7 @@ def _reachable(address: str) -> str:
             f"--address={address} is neither auto nor HOST:PORT, such as node0:6379"
         ) from None
     if answer[3:4] != SETTINGS and os.environ.get("RAY_USE_TLS") != "1":
-        raise _out_of_reach(address, "what answers there is no Ray")
+        raise _out_of_reach(address, "what answers there is not Ray")
     return place
 
 

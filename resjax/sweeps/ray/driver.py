@@ -206,7 +206,7 @@ class _Work:
             ) from error
         except exceptions.RuntimeEnvSetupError as error:
             raise ConfigError(
-                f"resjax does not reach the workers: {type_and_message(error)}"
+                f"resjax cannot reach the workers: {type_and_message(error)}"
             ) from None
 
     def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
