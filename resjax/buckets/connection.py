@@ -1,4 +1,4 @@
-"""The connection to a bucket, by `obstore`, from what the environment says."""
+"""The connection to a bucket, made by `obstore` from the environment."""
 
 import datetime
 import os
@@ -10,18 +10,18 @@ from resjax.config import ConfigError
 from resjax.config.addresses import Address
 
 SECONDS_OF_A_REQUEST = 20.0
-"""Most seconds of one request; a third of the time after which a claim is stale."""
+"""Timeout of a request in seconds; a third of the time after which a claim is stale."""
 
 SECONDS_TO_CONNECT = 5.0
 
 INSTALL = "pip install 'resjax[bucket]'"
 
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "GOOGLE_BASE_URL")
-"""Variables that name an endpoint; one that is written with http:// is used without encryption."""
+"""Variables that name an endpoint; one that begins with http:// is used without encryption."""
 
 
 def refuse_without_library() -> None:
-    """Raises ConfigError, which says what to install, if there is no `obstore`."""
+    """Raises ConfigError, with the install command, if `obstore` is not installed."""
     try:
         import obstore  # noqa: F401 - an extra, looked for where it is used
     except ModuleNotFoundError:
@@ -29,7 +29,7 @@ def refuse_without_library() -> None:
 
 
 def connected(address: Address) -> Any:
-    """The whole bucket of an address, by `obstore`; nothing is requested yet.
+    """Connects to the whole bucket of an address, by `obstore`; sends no request yet.
 
     Raises:
       ConfigError: if the library is not installed, or the environment makes no sense to it.

@@ -1,4 +1,4 @@
-"""Faults of buckets: which pass by themselves, and which a person has to put right."""
+"""Faults of buckets: those that pass by themselves, and those that a person has to fix."""
 
 import dataclasses
 import re
@@ -9,29 +9,29 @@ from resjax.config.addresses import Address
 
 
 class Changed(Exception):
-    """An object was not written, as it is there already, or is another than was expected."""
+    """The object was not written, because it exists already or has changed since it was read."""
 
 
 class NotThere(Exception):
-    """An object is not in the bucket."""
+    """The object is not in the bucket."""
 
 
 class Unanswered(OSError):
-    """A bucket did not answer, or only with faults that pass, for longer than was to be waited."""
+    """A bucket that gave no answer, or only transient faults, until the patience ran out."""
 
 
 class Refused(ConfigError):
-    """A bucket that is not there, or that this process may not use."""
+    """A bucket that does not exist, or that this process may not use."""
 
 
 PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 """HTTP status codes after which the same request may succeed."""
 
 PASSING_CODES = {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestTimeout"}
-"""Codes in the body of a refusal after which it may: with a token that is fetched anew."""
+"""Error codes after which the same request may succeed, such as with a renewed token."""
 
 CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
-"""Codes of a conditional write beside another one, which is to be tried again."""
+"""Error codes of a conditional write that met another one; it is to be tried again."""
 
 REMEDIES = {
     "gs": "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=FILE",
@@ -39,7 +39,7 @@ REMEDIES = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or give the machine "
     "an identity",
 }
-"""Ways to credentials, by the kind of bucket."""
+"""Advice on credentials, by the kind of bucket."""
 
 ROLES = {
     "gs": "roles/storage.objectUser",
@@ -63,7 +63,7 @@ _CUT_OFF = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """A fault as a bucket told it.
+    """A fault as the bucket reported it.
 
     Attributes:
       passes: whether the same request may succeed later.
@@ -77,7 +77,7 @@ class Fault:
 
 
 def understood(error: Exception, address: Address) -> Fault:
-    """Tells a fault that passes from one that does not, from what the library raised."""
+    """Converts an exception of the library to a fault, transient or not."""
     text = message_of(error)
     text, _, debug = text.partition(" Debug source:")
     status = re.search(r"status code: (\d{3})((?: [A-Z][\w-]+)*)", text)
@@ -96,7 +96,7 @@ def understood(error: Exception, address: Address) -> Fault:
 
 
 def _passes(number: int, word: str) -> bool:
-    """Tells whether a refusal passes, by its status and the code in its body.
+    """Tells whether a refusal is transient, by its status and the code in its body.
 
     The answer to a HEAD has no body, so a 400 without a code may be of a token that has expired.
     """
@@ -104,12 +104,12 @@ def _passes(number: int, word: str) -> bool:
 
 
 def is_conflict(error: Exception) -> bool:
-    """Tells whether a conditional write failed only because another was under way."""
+    """Tells whether a conditional write failed only because another one was in progress."""
     return any(code in message_of(error) for code in CONFLICTS)
 
 
 def _cause(text: str, debug: str) -> str:
-    """The innermost words of an error that is no answer of the bucket."""
+    """The innermost message of an error that is not an answer of the bucket."""
     for words in re.findall(r'(?:message|error): "([^"]+)"', debug)[-1:]:
         return words[0].lower() + words[1:]
     return "timed out" if "TimedOut" in debug else text.rpartition(": ")[2] or "no reason given"
@@ -120,7 +120,7 @@ def _no_credentials(address: Address, reason: str) -> ConfigError:
 
 
 def _refused(address: Address, number: int, word: str, reason: str) -> ConfigError:
-    """The refusal of a request, by its status and the code in its body."""
+    """The error for a refused request, by its status and the code in its body."""
     bucket = f"{address.kind}://{address.bucket}"
     if number in (301, 307) or word in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         return Refused(f"{bucket} is in another region; set AWS_REGION to its own")
@@ -139,7 +139,7 @@ def _refused(address: Address, number: int, word: str, reason: str) -> ConfigErr
 
 
 def conditions_ignored(address: Address, said: Any) -> ConfigError:
-    """The refusal of a store on which two machines could train one run."""
+    """The error for a store that ignores conditions: two machines could train one run."""
     return Refused(
         f"{address} writes an object that it was told to write only if {said}, so two machines "
         "could train one run there; use a store with conditional writes"

@@ -1,4 +1,4 @@
-"""Messages about a long fetch from a bucket, and the refusal of one without room on the disk."""
+"""Messages about long downloads from a bucket, and an error if the disk lacks the room."""
 
 import contextlib
 import shutil
@@ -11,20 +11,20 @@ from resjax.config import ConfigError, Notice
 from resjax.config.addresses import Address
 
 SECONDS_TO_TELL, SECONDS_BETWEEN_LINES = 5.0, 30.0
-"""Seconds after which a line tells of a fetch, and between it and the next."""
+"""Seconds until a line is printed about a download, and from it to the next line."""
 
 ROOM_TO_LEAVE = 1 << 28
-"""Bytes that must be left on the disk."""
+"""Bytes that must stay free on the disk."""
 
 
 def show_notice(line: str) -> None:
-    """Shows a line of a work that goes on all the same."""
+    """Shows a line about work that continues."""
     with contextlib.suppress(Notice):  # it ends nothing where warnings are errors
         warnings.warn(line, Notice, stacklevel=1)
 
 
 class Fetch:
-    """Tells of a fetch that takes long: how much of it is here, and when all will be.
+    """Reports a long download: how much has arrived, and when all of it will have.
 
     Args:
       address: the address that is fetched from.
@@ -39,7 +39,7 @@ class Fetch:
         self.due = self.began + SECONDS_TO_TELL
 
     def arrived(self, entry: Listed) -> None:
-        """Counts a file that was fetched, and shows a line if it is time for one."""
+        """Counts a file that has arrived, and prints a line if one is due."""
         self.here += 1
         self.bytes_here += entry.size
         now = time.monotonic()
@@ -56,7 +56,7 @@ class Fetch:
 
 
 def refuse_too_little_room(directory: Path, size: int, address: Address) -> None:
-    """Raises ConfigError if so many bytes do not fit into a directory."""
+    """Raises ConfigError if the bytes do not fit on the disk of a directory."""
     free = shutil.disk_usage(directory).free
     if size and size + ROOM_TO_LEAVE > free:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Copies on this machine of objects in a bucket, fetched again only where they have changed."""
+"""Local copies of the objects in a bucket, downloaded again only where they have changed."""
 
 import contextlib
 import json
@@ -13,23 +13,25 @@ from resjax.buckets.objects import Listed
 from resjax.buckets.store import BUSY, Store, at_once
 
 TIMES_TO_FETCH = 5
-"""Times that an object is fetched which is written anew while it is read."""
+"""Number of tries to download an object that is overwritten while it is read."""
 
 SMALL, BUSY_WITH_SMALL = 1 << 20, 64
-"""Mean bytes of objects of which more are fetched at once, as it is latency that they wait for."""
+"""Mean size in bytes below which objects count as small, and how many small ones to download at
+once: latency dominates their time."""
 
 MOST_WAITING = 10_000
-"""Most objects that wait to be fetched; a folder of images may have a million."""
+"""Maximum number of objects in the queue; a folder of images may have a million."""
 
 SECONDS_BETWEEN_SAVES = 10.0
-"""Least seconds between two notes of what was fetched; only what comes later is fetched again."""
+"""Minimum seconds between two records of what was downloaded; a crash loses only what came after
+the last."""
 
 FILE = ".mirror.json"
-"""File of a mirror that tells of which objects its files are copies."""
+"""File of a mirror that records which objects its files are copies of."""
 
 
 def fetch_all(store: Store, entries: Sequence[Listed], directory: Path) -> Iterator[Listed]:
-    """Copies listed objects into a directory, several at once.
+    """Downloads listed objects into a directory, several at once.
 
     An object that has changed since the listing is copied as it is by now; one that is gone is left
     out.
@@ -57,7 +59,7 @@ def fetch_all(store: Store, entries: Sequence[Listed], directory: Path) -> Itera
 
 
 class Mirror:
-    """A directory, and which of its files are the same as the objects below an address.
+    """A directory, and a record of which files equal the objects below an address.
 
     A file that was changed since is not taken for a copy. It bears the time when its object was
     written, by the clock of the bucket. Several processes may refresh it.
@@ -75,7 +77,7 @@ class Mirror:
             self.copies = json.loads((directory / FILE).read_text(encoding="utf-8"))
 
     def refresh(self, wanted: Callable[[str], bool] = lambda name: True) -> list[Listed]:
-        """Lists the objects once, and fetches those that are wanted and not here as they are there.
+        """Lists the objects once, and downloads those that are wanted and missing or outdated.
 
         Files of objects that are gone are removed.
 
@@ -95,7 +97,7 @@ class Mirror:
         wanted: Callable[[str], bool] = lambda name: True,
         begun: Callable[[list[Listed]], Callable[[Listed], None]] = lambda missing: _silently,
     ) -> None:
-        """Does the same as `refresh` for a listing that was made before.
+        """Does the same as `refresh`, from an existing listing.
 
         Args:
           entries: the listing.
@@ -126,7 +128,7 @@ class Mirror:
                 self.save()
 
     def has(self, entry: Listed) -> bool:
-        """Tells whether the file of an object is here, with the same content."""
+        """Tells whether the directory has the object's file with the same content."""
         return self.e_tag(entry.name) == entry.e_tag and entry.e_tag is not None
 
     def e_tag(self, name: str) -> str | None:
@@ -135,7 +137,7 @@ class Mirror:
         return e_tag if e_tag and written == _written(self.directory / name) else None
 
     def note(self, name: str, e_tag: str | None, written: list[int] | None = None) -> None:
-        """Notes that a file is a copy of the object with an ETag.
+        """Records that a file is a copy of the object with an ETag.
 
         Args:
           name: name of both.
@@ -148,16 +150,16 @@ class Mirror:
                 self.copies[name] = [e_tag, *written]
 
     def written(self, name: str) -> list[int] | None:
-        """The size of a file and when it was written; None if it is not there."""
+        """The size and modification time of a file; None if it does not exist."""
         return _written(self.directory / name)
 
     def forget(self, name: str) -> None:
-        """Notes that there is no object of a name any more."""
+        """Records that an object no longer exists."""
         with self.lock:
             self.copies.pop(name, None)
 
     def save(self) -> None:
-        """Writes what is known of the files, for other processes."""
+        """Writes the record of the files, for other processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = self.directory / f"{FILE}.{os.getpid()}.{threading.get_ident()}.partial"
         with self.lock:
@@ -166,7 +168,7 @@ class Mirror:
 
 
 def _silently(entry: Listed) -> None:
-    """Tells nobody that an object was fetched."""
+    """Reports nothing when an object has arrived."""
 
 
 def _written(path: Path) -> list[int] | None:

@@ -14,11 +14,11 @@ class Version:
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> "Version":
-        """Reads it from what `obstore` tells of an object."""
+        """Reads the version from the metadata that `obstore` returns."""
         return cls(meta["e_tag"], meta["version"])
 
     def condition(self) -> dict[str, str]:
-        """The version as `obstore` takes it for a conditional write."""
+        """The version in the form that `obstore` takes for a conditional write."""
         both = {"e_tag": self.e_tag, "version": self.generation}
         return {key: value for key, value in both.items() if value is not None}
 
@@ -41,6 +41,6 @@ class Listed:
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], above: int) -> "Listed":
-        """Reads it from what `obstore` tells, without so many letters before its name."""
+        """Reads an object from the metadata of `obstore`, without the first letters of its name."""
         modified = meta["last_modified"].timestamp()
         return cls(meta["path"][above:], meta["size"], meta["e_tag"], modified)

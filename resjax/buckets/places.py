@@ -1,4 +1,4 @@
-"""Places to read: directories of this machine as they are, and copies of what is at an address.
+"""Places to read from: local directories, and local copies of what is at an address.
 
 Both are read by the same code, which sees a directory with the files that it asked for.
 """
@@ -37,7 +37,7 @@ def nothing(names: list[str]) -> list[str]:
 
 
 class Here:
-    """A directory of this machine.
+    """A local directory.
 
     Attributes:
       directory: the directory.
@@ -47,14 +47,14 @@ class Here:
         self.directory = directory
 
     def refresh(self, choose: Choice, show: Choice = nothing) -> None:
-        """Does nothing: the files are there as they are."""
+        """Does nothing: the files are local."""
 
     def named(self, text: str) -> str:
-        """The text."""
+        """Returns the text unchanged."""
         return text
 
     def upload(self, below: str, last: str = "", alone: bool = False) -> None:
-        """Does nothing: what was written is where it belongs."""
+        """Does nothing: the files are where they belong."""
 
 
 class Copy:
@@ -73,7 +73,7 @@ class Copy:
         self.directory = copy_directory(address)
 
     def refresh(self, choose: Choice, show: Choice = nothing) -> None:
-        """Lists what there is, and fetches those of the chosen files that are not here as they are.
+        """Lists the files, and downloads those of the chosen ones that are missing or outdated.
 
         A file that is removed while it is fetched, such as one of a checkpoint, is chosen anew.
 
@@ -101,7 +101,7 @@ class Copy:
                     (self.directory / name).touch()
 
     def fetch(self, names: Iterable[str]) -> list[str]:
-        """Fetches files by their names, without a listing; returns the names of those there are."""
+        """Downloads files by name, without a listing; returns the names of those that exist."""
         with _alone(self.directory):
             mirror = Mirror(self.store, self.directory)
             entries = list(filter(None, at_once(self._head, names)))
@@ -115,7 +115,7 @@ class Copy:
         return None
 
     def _update(self, mirror: Mirror, entries: list[Listed], chosen: set[str]) -> None:
-        """Fetches what is chosen and missing, if there is room, and tells of it if it is long."""
+        """Downloads the chosen files that are missing, if there is room; reports long downloads."""
 
         def begun(missing: list[Listed]) -> Callable[[Listed], None]:
             size = sum(entry.size for entry in missing)
@@ -125,7 +125,7 @@ class Copy:
         mirror.update(entries, chosen.__contains__, begun)
 
     def _remove_others(self, there: set[str]) -> None:
-        """Removes files that the bucket has not, such as of a fetch that was cut short."""
+        """Removes files that the bucket does not have, such as parts of interrupted downloads."""
         for above, _, files in os.walk(self.directory):
             inside = os.path.relpath(above, self.directory).replace(os.sep, "/")
             for file in files:
@@ -134,11 +134,11 @@ class Copy:
                     Path(above, file).unlink(missing_ok=True)
 
     def named(self, text: str) -> str:
-        """A text with the address in the place of the directory."""
+        """Replaces the directory in a text by the address."""
         return text.replace(str(self.directory), str(self.address))
 
     def upload(self, below: str, last: str = "", alone: bool = False) -> None:
-        """Writes what is in a directory of the copy into the bucket.
+        """Uploads the contents of a directory of the copy to the bucket.
 
         Args:
           below: name of the directory.
@@ -203,7 +203,7 @@ def reading(
 
 @contextmanager
 def naming(place: Here | Copy) -> Iterator[None]:
-    """Has errors in the block name the address in place of the copy."""
+    """Makes errors in the block name the address instead of the copy."""
     try:
         yield
     except ConfigError as error:
@@ -238,7 +238,7 @@ def reading_file(
 
 
 def retold(place: Here | Copy, record: Any) -> Any:
-    """A dataclass whose texts name the address in place of the copy."""
+    """Replaces the copy by the address in the texts of a dataclass."""
     texts = {}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
@@ -256,20 +256,20 @@ def copy_directory(address: Address) -> Path:
 
 
 def _files(entries: list[Listed]) -> list[Listed]:
-    """The objects that can be files: consoles of clouds make some that stand for directories."""
+    """The objects that can be files: cloud consoles create some that stand for directories."""
     above = {entry.name.rpartition("/")[0] for entry in entries}
     above |= {name[:end] for name in above for end, letter in enumerate(name) if letter == "/"}
     return [entry for entry in entries if entry.name and entry.name not in above]
 
 
 def _unseen(name: str) -> Listed:
-    """A file of a copy that this time nobody asks for."""
+    """A file of the copy that was not asked for this time."""
     return Listed(name, 0, None, 0.0)
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Makes a directory, and keeps other processes of this machine from changing it, too.
+    """Makes a directory, and keeps other local processes from changing it at the same time.
 
     The directory above is locked, which has nothing else: who writes a report claims this one.
     """

@@ -1,4 +1,4 @@
-"""A store of objects below an address: read, written on conditions, listed, deleted.
+"""A store of objects below an address: read, write conditionally, list, delete.
 
 Every method is synchronous and may be called by several threads. A fault that passes, such as a
 time-out, 429, 503, a reset connection or a token that has expired, is retried with growing pauses;
@@ -25,16 +25,16 @@ from resjax.buckets.objects import Listed, Version
 from resjax.config.addresses import Address
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-"""Seconds before a request is made again, and how far they grow; each is twice the last."""
+"""Seconds before the first retry of a request, doubled for each further one, and their maximum."""
 
 SECONDS_TO_TELL = 30.0
-"""Seconds without an answer after which a line says so, and after which it is said again."""
+"""Seconds without an answer until a line says so, and until the next line."""
 
 PART = 8 << 20
-"""Bytes of one request for a large object: at 0.5 MB/s it takes less than its time."""
+"""Bytes in one request for a large object: at 0.5 MB/s, one fits into the timeout."""
 
 BUSY = 16
-"""Most requests at once for many objects."""
+"""Maximum number of concurrent requests for many objects."""
 
 
 class Store:
@@ -66,13 +66,13 @@ class Store:
         self.objects = connected(address)
 
     def below(self, name: str) -> "Store":
-        """The objects in a directory of this one, by the same connection and count of requests."""
+        """The objects in a subdirectory, with the same connection and request count."""
         other = copy.copy(self)
         other.address = self.address / name
         return other
 
     def hastier(self, patience: float) -> "Store":
-        """The same objects and the same count of requests, silently and with another patience."""
+        """The same objects and request count, without messages and with another patience."""
         other = copy.copy(self)
         other.patience, other.tell = patience, lambda line: None
         return other
@@ -130,7 +130,7 @@ class Store:
         return digest.hexdigest()
 
     def head(self, name: str) -> tuple[Listed, Version]:
-        """The size and the version of an object.
+        """The size and version of an object.
 
         Raises:
           NotThere: if there is none.
@@ -164,7 +164,7 @@ class Store:
         create: bool = False,
         replacing: Version | None = None,
     ) -> Version:
-        """Writes an object, which is seen whole or not at all; returns its version.
+        """Writes an object atomically; returns its version.
 
         Args:
           name: name of the object.
@@ -207,7 +207,7 @@ class Store:
             raise
 
     def delete(self, names: Iterable[str]) -> None:
-        """Deletes objects; it does not matter if they are not there."""
+        """Deletes objects; missing ones are ignored."""
         keys = [self._key(name) for name in names]
         together = [keys] if self.address.kind == "s3" else [[key] for key in keys]
         for some in filter(None, together):
@@ -215,7 +215,7 @@ class Store:
                 self._tried("delete", lambda some=some: self.objects.delete(some), some[0])
 
     def refuse_unconditional(self, name: str) -> None:
-        """Makes sure that this process may write here, and that conditions are heeded.
+        """Makes sure that this process may write here and that conditions are obeyed.
 
         Args:
           name: name of an object to write and delete for that; no other process must use it.
@@ -238,7 +238,7 @@ class Store:
     # -------------------------------------------------------------------------------------- retries
 
     def _tried(self, kind: str, request: Callable[[], Any], name: str) -> Any:
-        """Makes a request until it succeeds, is refused, or the patience is at its end."""
+        """Repeats a request until it succeeds, is refused, or the patience runs out."""
         began, pause = time.monotonic(), FIRST_PAUSE
         while True:
             self._count(kind)
@@ -274,7 +274,7 @@ class Store:
             self.requests[kind] += 1
 
     def _silent(self, reason: str) -> None:
-        """Notes a fault, and tells of it if there was nothing else for a while."""
+        """Records a fault, and prints a line if there has been no answer for a while."""
         now = time.monotonic()
         with self.lock:
             if self.silent_since is None:
@@ -289,7 +289,7 @@ class Store:
             )
 
     def _answered(self) -> None:
-        """Notes an answer, and tells of it if it was told that there was none."""
+        """Records an answer, and prints a line if one had said that there was none."""
         with self.lock:
             since, self.silent_since = self.silent_since, None
             silent = since is not None and self.told_at > since
@@ -307,7 +307,7 @@ def _is_large(content: bytes | Path) -> bool:
 
 
 def at_once(work: Callable[[Any], Any], items: Iterable[Any], threads: int = BUSY) -> Iterator[Any]:
-    """Yields the result of `work` for each item, in their order, made by several threads."""
+    """Yields the result of `work` for each item, in order, computed by several threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(threads, thread_name_prefix="bucket") as pool:
