@@ -45,7 +45,7 @@ def default_config() -> ConfigDict:
 
 
 def nested(flat: Mapping[str, Any]) -> ConfigDict:
-    """A config of {dotted key: value}, whatever the keys; the inverse of `flatten`.
+    """Builds a config from {dotted key: value}, for any keys; the inverse of `flatten`.
 
     >>> nested({"model.depth": 56, "seed": 0}).model.depth
     56
@@ -84,14 +84,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
-    """A value as JSON has it, with lists for tuples."""
+    """A value in the form of JSON, with lists instead of tuples."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def config_of(
     flat: Mapping[str, Any], added: Mapping[str, Mapping[str, Any]] = _NO_KEYS
 ) -> ConfigDict:
-    """Rebuilds a config from what `flatten` gives; keys that are younger have their defaults.
+    """Rebuilds a config from the result of `flatten`; missing, newer keys get their defaults.
 
     Args:
       flat: {dotted key: value}.
@@ -114,7 +114,7 @@ def config_of(
 
 
 def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
-    """Raises ConfigError for a key that no config has, with the nearest.
+    """Raises ConfigError for a key that no config has, with the nearest known keys.
 
     Args:
       config: a config, or a section of one.
@@ -126,7 +126,7 @@ def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
-    """Describes how two {key: value} differ, which are at two `places`; empty if they are equal."""
+    """Describes how two {key: value} at two `places` differ; empty if they are equal."""
     first, second = places
     return "; ".join(
         f"{key} is {one.get(key)!r} {first}, {other.get(key)!r} {second}"
@@ -136,25 +136,25 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) 
 
 
 def _of_numpy(value: Any) -> bool:
-    """Tells whether a value is a NumPy scalar, or a sequence with one; does not import NumPy."""
+    """Tells whether a value is or contains a NumPy scalar, without importing NumPy."""
     if isinstance(value, list | tuple):
         return any(map(_of_numpy, value))
     return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
 
 
 def of_python(value: Any) -> Any:
-    """Converts NumPy scalars in a value to numbers of Python."""
+    """Converts the NumPy scalars in a value to Python numbers."""
     if not _of_numpy(value):
         return value
     return tuple(map(of_python, value)) if isinstance(value, list | tuple) else value.item()
 
 
 PLAIN = "plain"
-"""The name in papers of a network whose `model.shortcut` is none."""
+"""The papers' name for a network whose `model.shortcut` is none."""
 
 
 def use_own_values(config: ConfigDict) -> None:
-    """Converts NumPy scalars in a config to numbers of Python, and a shortcut `plain` to `none`.
+    """Converts NumPy scalars in a config to Python numbers, and a shortcut `plain` to `none`.
 
     An experiment's own shortcut of the name `plain` stays. So a run has the same name whichever way
     a value was written.

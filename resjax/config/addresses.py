@@ -10,17 +10,17 @@ KINDS = {"gs": "Google Cloud Storage", "s3": "Amazon S3", "az": "Azure Blob Stor
 """Kinds of buckets, by the word before :// in an address."""
 
 OTHER_WORDS = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "azure": "az", "abfs": "az", "abfss": "az"}
-"""Words that other programs use for the same, of which the remedy of a refusal is made."""
+"""Words that other programs use for the same kinds, for the remedy in an error."""
 
 MOST_BYTES = 1024
-"""Most bytes of the name of an object; that of Azure and of Google, and S3 has the same."""
+"""Maximum length of an object's name in bytes on Azure, Google and S3 alike."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Address:
-    """A directory in a bucket: the part that the names of its objects begin with.
+    """A directory in a bucket: the prefix of the names of its objects.
 
     >>> address = Address.of("gs://lab/runs/deep/")
     >>> str(address), str(address / "plain"), str(address.parent), address.name
@@ -38,7 +38,7 @@ class Address:
 
     @classmethod
     def of(cls, text: str, said_by: str = "") -> "Address":
-        """Parses an address; `said_by` are the words before it in a message, such as "data.dir=".
+        """Parses an address; `said_by` comes before it in error messages, such as "data.dir=".
 
         Raises:
           ConfigError: for another kind of address, or a name that no bucket or object has.
@@ -77,17 +77,17 @@ class Address:
         return f"{self.kind}://{self.bucket}" + (f"/{self.path}" if self.path else "")
 
     def __truediv__(self, name: str) -> "Address":
-        """The address of a directory, or an object, in this one."""
+        """The address of a directory or object inside this one."""
         return dataclasses.replace(self, path=f"{self.path}/{name}" if self.path else name)
 
     @property
     def parent(self) -> "Address":
-        """The address of the directory that this one is in; of the whole bucket, itself."""
+        """The address of the parent directory; the whole bucket is its own parent."""
         return dataclasses.replace(self, path=self.path.rpartition("/")[0])
 
     @property
     def link(self) -> str:
-        """The address of an object for the browser of a person who may read it; empty if none is.
+        """The address of an object in a browser, for a person with access; empty if it has none.
 
         The console of Google asks for the account; objects elsewhere have none that does.
         """
@@ -97,5 +97,5 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last name of the path, or that of the bucket."""
+        """The last component of the path, or the name of the bucket."""
         return self.path.rpartition("/")[2] or self.bucket

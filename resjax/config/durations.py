@@ -13,7 +13,7 @@ MOST_STEPS = 10**8
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """A converter of durations to steps.
+    """Converts durations to steps.
 
     Attributes:
       epoch_examples: examples in an epoch.
@@ -53,7 +53,7 @@ class Clock:
         return steps
 
     def marks(self, every: str) -> list[int]:
-        """The steps after which each further `every` is complete, ending with the last step.
+        """The steps at which each interval of `every` ends, including the last step.
 
         >>> Clock(epoch_examples=1437, batch_size=64, total_steps=60).marks("1 epoch")
         [23, 45, 60]
@@ -88,6 +88,6 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
 
 
 def _parsed(text: str) -> tuple[Fraction, str] | None:
-    """Parses a duration, or gives None."""
+    """Parses a duration; None if it is not one."""
     match = _DURATION.fullmatch(text.strip())
     return (Fraction(match[1]), match[2]) if match else None

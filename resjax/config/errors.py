@@ -1,4 +1,4 @@
-"""Errors and warnings that a person is to read, and their messages in one line."""
+"""Errors and warnings meant for a person, and their messages in one line."""
 
 
 class ConfigError(ValueError):
@@ -6,7 +6,7 @@ class ConfigError(ValueError):
 
 
 class Notice(UserWarning):
-    """A warning that a person is to read, of a run that goes on all the same.
+    """A warning meant for a person; the run continues.
 
     The command prints it whatever the environment says of warnings.
     """
@@ -25,7 +25,7 @@ class UnknownName(ConfigError):
 
 
 def message_of(error: BaseException) -> str:
-    """The message of an exception, in one line; empty if it has none, or fails to give one."""
+    """The message of an exception in one line; empty if it has none, or computing it fails."""
     try:
         return " ".join(str(error).split())
     except Exception:

@@ -46,7 +46,7 @@ class Key:
 
     @property
     def execution(self) -> bool:
-        """Tells whether the key decides only how a run is executed; it is then in no run's name."""
+        """Tells whether the key affects only execution, not results; run names then omit it."""
         return self.decides != "result"
 
     @property
@@ -70,7 +70,7 @@ class Key:
         return TableReference(self.table)
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
-        """The names in a value, in their order and each once."""
+        """The names in a value, in order and without repetition."""
         if self.form == "name,name":
             value = [name.strip() for name in value.split(",") if name.strip()]
         texts = [value] if isinstance(value, str) else value
@@ -121,7 +121,7 @@ class Keys(Table[Key]):
             )
 
     def added(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Describes the keys of a config that are not of resjax, for who reads it without them.
+        """Describes the keys of a config that an experiment added, for readers without its file.
 
         These are {key: {"default", "decides", "file"}}; the file is empty if a program added it.
         """
@@ -137,7 +137,7 @@ class Keys(Table[Key]):
 
 
 def _from_here(path: Path) -> str:
-    """A path as one writes it: relative, if it is below the working directory."""
+    """A path relative to the working directory, if it lies inside it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 

@@ -1,4 +1,4 @@
-"""The name of a run, and the keys of its config that decide it."""
+"""The name of a run, and the keys of its config that determine it."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS
 
 MOST_BYTES = 200
-"""Most bytes of a name that becomes part of a path: file systems take 255, and it is extended."""
+"""Maximum bytes of a name in a path: file systems allow 255, and suffixes are added."""
 
 
 def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that decide a result and differ from their defaults, {dotted key: value}.
+    """The keys that affect the result and differ from their defaults, {dotted key: value}.
 
     Two configs in which these are equal are the same run, even if a later version of resjax adds
     keys: the defaults of those keep the old behaviour.
@@ -39,7 +39,7 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_one_spelling(key: str, value: Any, default: Any) -> Any:
-    """A value in the form for comparisons: a float if the default is one, durations parsed."""
+    """A value in a canonical form: a float if the default is one, and durations parsed."""
     if isinstance(default, float):
         return float(value)
     if KEYS[key].duration and isinstance(default, str):
@@ -65,7 +65,7 @@ def run_id(config: ConfigDict) -> str:
 
 
 def composed(name: str) -> str:
-    r"""A name in the Unicode form NFC, with letters and accents together, which macOS takes apart.
+    r"""A name in Unicode form NFC, with letters and accents combined; macOS separates them.
 
     >>> composed("cafe\u0301") == "caf\u00e9"
     True
@@ -74,7 +74,7 @@ def composed(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """Makes a name one part of a path, which neither leaves its directory nor is hidden in it.
+    """Makes a name a single path component, which neither leaves its directory nor is hidden.
 
     >>> plain("my shortcut"), plain("../../escaped"), plain("..")
     ('my shortcut', '__.._escaped', '_')

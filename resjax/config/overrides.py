@@ -11,7 +11,7 @@ from resjax.config.validation import validate
 
 
 def override(config: ConfigDict, overrides: list[str]) -> list[str]:
-    """Sets the keys of a config by words `--config.KEY=VALUE`, and returns these keys.
+    """Sets keys of a config from words `--config.KEY=VALUE`, and returns these keys.
 
     Raises:
       ConfigError: for an unknown key, or a value that its key does not take.
@@ -39,7 +39,7 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
 
 
 def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
-    """The message for a word that absl refuses: what its key expects, or what absl `said`."""
+    """The error message for a word that absl refuses: what the key expects, or what absl `said`."""
     for key, word in zip(keys, overrides, strict=True):
         if key in KEYS and said.startswith(f"flag {word}: "):
             entry, value = KEYS[key], word.partition("=")[2]
@@ -48,6 +48,6 @@ def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
 
 
 def refuse(words: list[str]) -> None:
-    """Raises ConfigError for the first of the arguments that nothing takes, if there are any."""
+    """Raises ConfigError for the first of the arguments that are left over, if any."""
     if words:
         raise ConfigError(f"unknown argument {words[0]!r}; see resjax --help")

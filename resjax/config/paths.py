@@ -8,7 +8,7 @@ from resjax.config import ConfigError
 from resjax.config.addresses import Address
 
 MOST_BYTES, MOST_BYTES_IN_ALL = 255, 4095
-"""Most bytes of a name and of a path on Linux; other systems have the same limits or smaller ones.
+"""Maximum bytes of a name and of a path on Linux; other systems allow the same or less.
 
 A path that is too long is refused at once, and not in the middle of writing.
 """
@@ -18,7 +18,7 @@ FILE = "file://"
 
 
 def place(name: str | Path, said_by: str = "") -> Path | Address:
-    """Tells a directory of this machine from an address in a bucket, and parses it.
+    """Parses a local directory or an address in a bucket.
 
     Args:
       name: the path or address as it was written.
@@ -34,7 +34,7 @@ def place(name: str | Path, said_by: str = "") -> Path | Address:
 
 
 def local(name: str | Path, said_by: str = "") -> Path:
-    """The path of a file or directory of this machine, with ~ for a home directory.
+    """The path of a local file or directory, with ~ for a home directory.
 
     It may be written as `file:///absolute/path`, too.
 

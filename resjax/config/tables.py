@@ -1,4 +1,4 @@
-"""Tables: what a key of a config chooses from by name, and what experiment files add to it."""
+"""Tables: the named choices of a key of a config, to which experiment files may add."""
 
 import ast
 import dataclasses
@@ -19,7 +19,7 @@ from resjax.config.errors import ConfigError, UnknownName
 Entry = TypeVar("Entry")
 
 TABLES: list["Table"] = []
-"""All tables of this process, in which a file that fails leaves nothing."""
+"""All tables of this process; an experiment file that fails leaves nothing in them."""
 
 _loading: ContextVar[Path | None] = ContextVar("experiment file that is being loaded", default=None)
 
@@ -97,13 +97,13 @@ class Table(UserDict[str, Entry]):
         return self.data[name]
 
     def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
-        """The refusal of a name; `beside` are names that the key takes beside the table's."""
+        """The error for an unknown name; `beside` are more names that the key takes."""
         key = key or self.key
         meant = self.meant(name, key)
         return unknown_choice(key, name, [*beside, *self], meant, bool(self.entry))
 
     def meant(self, name: str, key: str) -> str:
-        """Translates a name of other programs to what it is called here; empty if it is unknown."""
+        """Translates a name used by other programs; empty if it is unknown."""
         return _meant(name, key)
 
 
@@ -155,7 +155,7 @@ class TableReference:
 
 
 class Written(NamedTuple):
-    """A table as its source has it.
+    """A table as its source code has it.
 
     Most tables are of modules that load JAX. As long as that of a table is not loaded nobody can
     have added to it, and what it has is read in the source.
@@ -175,7 +175,7 @@ class Written(NamedTuple):
 
 
 def written_table(reference: str) -> Written:
-    """Reads the table `MODULE:TABLE` in the source of its module."""
+    """Reads the table `MODULE:TABLE` from the source code of its module."""
     module, _, table = reference.partition(":")
     package, *rest = module.split(".")
     source = files(package).joinpath(*rest[:-1], f"{rest[-1]}.py").read_text("utf-8")
@@ -201,7 +201,7 @@ def written_table(reference: str) -> Written:
 
 @contextmanager
 def adding(path: Path) -> Iterator[None]:
-    """Lets an experiment file add to tables; if it fails they are what they were."""
+    """Lets an experiment file add to tables; if it fails, they are restored."""
     restore, token = snapshot(), _loading.set(path)
     try:
         yield
@@ -213,7 +213,7 @@ def adding(path: Path) -> Iterator[None]:
 
 
 def snapshot() -> Callable[[], None]:
-    """Returns a function that makes all tables what they are now."""
+    """Returns a function that restores all tables to their present state."""
     before = {id(table): (dict(table.data), dict(table.files)) for table in TABLES}
 
     def restore() -> None:
@@ -224,7 +224,7 @@ def snapshot() -> Callable[[], None]:
 
 
 MOST_LISTED = 30
-"""Most names that a message lists; of more, it gives the most similar ones."""
+"""Maximum number of names that a message lists; of more, it lists the most similar ones."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -245,7 +245,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def nearest_key(key: str, known: list[str]) -> str:
-    """The remedy for an unknown key: its name in resjax if other programs use it, or `nearest`.
+    """The remedy for an unknown key: its equivalent if another program uses it, or `nearest`.
 
     >>> nearest_key("train.epochs", ["train.duration"])
     "use train.duration='30 epochs'"
@@ -257,7 +257,7 @@ def nearest_key(key: str, known: list[str]) -> str:
 
 
 def choose(known: Mapping[str, Entry], name: str, what: str) -> Entry:
-    """Looks a name up where there is no `Table`, as for the names that an option takes.
+    """Looks up a name where there is no `Table`, as for the names that an option takes.
 
     Raises:
       UnknownName: if it is not there.
@@ -297,7 +297,7 @@ def _meant(name: str, key: str) -> str:
 
 
 def _file_of(entry: Any) -> Path | None:
-    """The experiment file that is being loaded, or that of a class or function; None if none is."""
+    """The experiment file being loaded, or that of a class or function; None if there is none."""
     defined = hasattr(entry, "__qualname__")  # an object has the module of its class
     module = sys.modules.get(entry.__module__ or "") if defined else None
     file = _loading.get() or getattr(module, "__file__", None)

@@ -1,10 +1,10 @@
-"""Text of others, such as the names of classes, files and runs, in a form that is safe to show."""
+"""Text from others, such as names of classes, files and runs, made safe to show."""
 
 import unicodedata
 
 
 def printable(text: str) -> str:
-    r"""Escapes the characters of a text that cannot be printed, so that it is one line.
+    r"""Escapes the unprintable characters of a text, so that it is one line.
 
     These are control characters, and marks that change the direction of what follows.
 

@@ -1,4 +1,4 @@
-"""Words of the trade, and the keys and values that they mean here."""
+"""Names that other programs use, and the keys and values that they correspond to."""
 
 WORDS: dict[str, str] = {
     "epochs": "train.duration='30 epochs'",
@@ -58,7 +58,7 @@ WORDS: dict[str, str] = {
     "val_every": "eval.every",
     "eval_interval": "eval.every",
 }
-"""Keys of resjax by the names that other programs give them, as options and in their configs."""
+"""Keys of resjax by the names that they have in other programs, as options and in configs."""
 
 
 NAMES: dict[str, dict[str, str]] = {
@@ -90,4 +90,4 @@ NAMES: dict[str, dict[str, str]] = {
     "train.parallel": {"ddp": "jit", "dp": "pmap"},
     "eval.select": {"last": "final"},
 }  # fmt: skip
-"""Values of keys by the names that other programs give them, {key: {name there: name here}}."""
+"""Values of keys by the names that they have in other programs, {key: {name there: name here}}."""
