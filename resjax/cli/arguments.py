@@ -21,13 +21,13 @@ networks get deeper."""
 MORE = "resjax COMMAND --help describes a command and its options."
 
 KEY_OPTION = "--config.KEY"
-"""The option that stands in the help for those of all keys of a config."""
+"""The option that represents those of all keys of a config in the help."""
 
 ENDINGS = {
     True: f"{EXIT_UNFINISHED} interrupted (resumable)",
     False: f"{EXIT_INTERRUPTED} interrupted",
 }
-"""Exit codes of interrupted commands, by whether a command goes on if it is started again."""
+"""Exit codes of interrupted commands, by whether the command resumes when run again."""
 
 EXAMPLES = (
     "resjax init mine",
@@ -37,7 +37,7 @@ EXAMPLES = (
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Splits off the arguments `--config...` that describe the experiment, both in their order.
+    """Separates the arguments `--config...`, which describe the experiment, from the others.
 
     Returns the other arguments and those of the experiment. argparse cannot do this: it takes an
     unknown option for a positional argument if there is a space in it, and durations have one.
@@ -63,14 +63,14 @@ def _is_switch(option: str) -> bool:
 
 
 def _value_of(option: str, following: str | None) -> str:
-    """The value of an option, which is the word that follows it; ConfigError if there is none."""
+    """The value of an option, which is the next word; ConfigError if there is none."""
     if following is None or following.startswith("--"):
         raise ConfigError(f"{option} has no value; write {option}=VALUE")
     return following
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parses the arguments of a command, as `split` gives them; its name is in `command`.
+    """Parses the arguments of a command, as returned by `split`; its name is in `command`.
 
     Raises:
       ConfigError: for an unknown command, argument or option, with the nearest known ones.
@@ -106,7 +106,7 @@ def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; it puts the name of the command into `command`."""
+    """Makes the parser of all commands; it stores the name of the command in `command`."""
     parser = Parser(
         prog="resjax",
         usage="resjax COMMAND [options]",
@@ -138,13 +138,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def command_parser(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
-    """The parser of one command, inside of the parser of all commands."""
+    """The parser of one command, inside the parser of all commands."""
     [commands] = [action for action in parser._actions if action.dest == "command"]
     return commands.choices[name]
 
 
 def _add_experiment(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Adds to a parser, for its help alone, the options that `split` takes out beforehand."""
+    """Adds the options that `split` has removed to a parser, for its help only."""
     group = parser.add_argument_group("experiment")
     if command.experiment:
         group.add_argument(

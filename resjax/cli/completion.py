@@ -1,4 +1,4 @@
-"""Completions of a word of the command `resjax`, as a shell asks for them.
+"""Completions for a word of the command `resjax`, as a shell requests them.
 
 `resjax completion SHELL` prints the script that asks; the answers come from the parser of the
 commands, and so fit the version that is installed.
@@ -21,14 +21,14 @@ from resjax.config.keys import KEYS
 from resjax.config.paths import experiment_file
 
 START = "--config."
-"""The start of the options that set a key of a config."""
+"""The prefix of the options that set a key of a config."""
 
 ADDED = r"""^(?:\w+\.)*{table}\[["']([\w.]+)["']\] *="""
-"""Pattern of the line by which an experiment file adds to a table."""
+"""Pattern of a line in which an experiment file adds to a table."""
 
 
 def complete() -> None:
-    """Answers the shell and ends the process."""
+    """Answers the shell and exits."""
     Finder()(completing_parser(), always_complete_options="long")
 
 
@@ -49,13 +49,13 @@ def completing_parser() -> argparse.ArgumentParser:
 
 
 class Finder(CompletionFinder):
-    """Finds completions: options that take a value end with "=".
+    """Finds completions; options that take a value end with "=".
 
     Of keys of a config it shows only their common start, until that is written.
     """
 
     def filter_completions(self, completions: list[str]) -> list[str]:
-        """The completions to show, of those that fit the word."""
+        """The completions to show, among those that fit the word."""
         found = super().filter_completions(completions)
         if any(not word.startswith(START) for word in found):
             found = list(dict.fromkeys(START if word.startswith(START) else word for word in found))
@@ -70,7 +70,7 @@ class Finder(CompletionFinder):
 
 
 def _added_keys() -> list[str]:
-    """Keys that the experiment file on the line adds."""
+    """Keys that the experiment file on the command line adds."""
     line = os.environ.get("COMP_LINE", "")
     named = re.search(r"--config[= ]([^\s=]+)", line)
     added = ADDED.format(table="KEYS")
@@ -78,7 +78,7 @@ def _added_keys() -> list[str]:
 
 
 def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
-    """The names that a key of a config takes, or else its default."""
+    """The names that a key of a config takes, or its default if it takes none."""
     if key not in KEYS:
         return []
     entry, table = KEYS[key], KEYS[key].table.partition(":")[2]
@@ -87,7 +87,7 @@ def _values(key: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str
 
 
 def _in_list(names: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
-    """Completes the last of several names with commas between them."""
+    """Completes the last of several comma-separated names."""
 
     def complete_last(prefix: str, **given: Any) -> list[str]:
         before = prefix[: prefix.rfind(",") + 1]
@@ -101,7 +101,7 @@ def _axes(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
-    """Matches of a pattern in the lines of the experiment file, which is read and not run."""
+    """Matches of a pattern in the lines of the experiment file, which is read but not run."""
     try:
         text = decode_source(experiment_file(parsed_args.config)[0].read_bytes())
     except (AttributeError, OSError, SyntaxError, ValueError):
@@ -145,4 +145,4 @@ COMPLETERS: dict[str, Any] = {
     "KIND": partial(_values, "model.shortcut"),
     "ORDER": partial(_values, "model.order"),
 }
-"""Completers of values, by the names of the values in the help; others are not completed."""
+"""Completers by the names of values in the help; other values are not completed."""

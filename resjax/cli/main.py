@@ -1,4 +1,4 @@
-"""The command `resjax`: parsing of its arguments, the call, its errors and its exit code."""
+"""The command `resjax`: parses its arguments, runs it, and turns errors into exit codes."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from resjax.sweeps.experiment import fault
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; prints errors of the user's in one line.
+    """Runs one command; prints the user's errors in one line.
 
     Returns:
       An exit code of `resjax.exits`.
@@ -74,7 +74,7 @@ def _not_ours(error: BaseException) -> object:
 
 @contextmanager
 def _drawing_into_files() -> Iterator[None]:
-    """Has matplotlib draw into files, whatever backend the environment names.
+    """Makes matplotlib draw to files, whatever backend the environment names.
 
     A notebook passes its own backend on to the commands that it starts, which may not have it.
     """
@@ -93,7 +93,7 @@ def _drawing_into_files() -> Iterator[None]:
 
 
 def command() -> NoReturn:
-    """Runs `main` as the console script, and ends the process with its exit code.
+    """Runs `main` as the console script, and exits with its exit code.
 
     After an interruption, or while it waits for other hosts, the process ends without Python's own
     cleaning up, which would take the devices from computations that are still under way.
@@ -117,7 +117,7 @@ def command() -> NoReturn:
 
 
 def _but_for_echoes(unraisable: Any) -> None:
-    """Prints exceptions that nobody can catch, but not the echoes of a checkpoint that failed.
+    """Prints exceptions that cannot be caught, except repetitions of a failed checkpoint's.
 
     Every array that cannot be written raises one, and after the first nobody waits for the others.
     """
@@ -126,5 +126,5 @@ def _but_for_echoes(unraisable: Any) -> None:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """The line for a warning, without its place in the code, which concerns developers alone."""
+    """The line for a warning, without its location in the code, which only developers need."""
     return f"warning: {shortened(' '.join(str(message).split()))}\n"

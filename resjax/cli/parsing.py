@@ -12,7 +12,7 @@ from resjax.config.keys import KEYS
 from resjax.config.paths import local, place
 
 WIDTH = 80
-"""The most columns of a help text."""
+"""Maximum number of columns of a help text."""
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -30,19 +30,19 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigError for wrong arguments, as for every other wrong input.
+    """A parser that raises ConfigError for wrong arguments, as for any other invalid input.
 
     Its `epilog` may be a function, which is called when help is asked for.
     """
 
     def format_help(self) -> str:
-        """The text of the help, with the `epilog` that a function makes."""
+        """The help text, including an `epilog` that is a function."""
         if callable(self.epilog):
             self.epilog = self.epilog()
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raises ConfigError with the message, and a hint at the help."""
+        """Raises ConfigError with the message and a reference to the help."""
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
@@ -81,7 +81,7 @@ def filled(text: str) -> str:
 
 
 MOST = 2**31 - 1
-"""Largest count; larger ones are mistakes, as no array has such a size."""
+"""Maximum of a count; larger ones are mistakes, as no array has such a size."""
 
 
 def whole(text: str) -> int:
@@ -127,5 +127,5 @@ def seconds(text: str) -> float:
 
 
 def wholes(text: str) -> list[int]:
-    """Parses positive whole numbers with commas between them."""
+    """Parses positive whole numbers separated by commas."""
     return [whole(word) for word in text.split(",")]

@@ -13,7 +13,7 @@ from resjax.config.words import WORDS
 
 
 def reference_page() -> str:
-    """The reference as a page of Markdown, one table for each part of the config."""
+    """The reference as a page of Markdown, with a table for each section of the config."""
     lines = [INTRODUCTION]
     for section, about in SECTIONS.items():
         lines += [f"\n## {section or 'seed'}\n", f"{about}\n"]

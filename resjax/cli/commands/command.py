@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 
 RunCommand = Callable[[argparse.Namespace, list[str]], int]
-"""Runs a command: (its options, the words that describe the experiment) to an exit code."""
+"""Function that runs a command: (options, words that describe the experiment) to an exit code."""
 
 
 @dataclasses.dataclass(frozen=True)

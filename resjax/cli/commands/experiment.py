@@ -30,7 +30,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
 @contextmanager
 def definitions(words: list[str]) -> Iterator[list[str]]:
-    """A context in which a run may use parts, such as shortcuts, that `--config=FILE` defines.
+    """A context in which a run may use custom parts, such as shortcuts, of `--config=FILE`.
 
     It gives the other words.
 

@@ -14,7 +14,7 @@ from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 
 TEMPLATE = "template.txt"
-"""An experiment file, in which `NAME.py` and `runs/NAME` are replaced by those of the new file."""
+"""An experiment file in which `NAME.py` and `runs/NAME` are to be replaced."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

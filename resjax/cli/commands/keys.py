@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _entry(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A key as JSON shows it; with its value in a config if `values` has it."""
+    """A key as JSON shows it, with its value in a config if `values` has it."""
     key = KEYS[name]
     entry = {"key": name, "default": key.default}
     if name in values:
@@ -55,7 +55,7 @@ def _entry(name: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(entry: dict[str, Any], width: int) -> list[str]:
-    """A key as lines for people, of at most `width` columns where words allow it."""
+    """A key as lines of text, of at most `width` columns unless a word is longer."""
     value = entry.get("value", entry["default"])
     notes = [f"default: {entry['default']!r}"] if value != entry["default"] else []
     notes += [f"added by {entry['added_by']}"] if entry.get("added_by") else []

@@ -1,4 +1,4 @@
-"""`resjax probe`: a look inside the network of a run, block by block."""
+"""`resjax probe`: an analysis of the network of a run, block by block."""
 
 import argparse
 import textwrap

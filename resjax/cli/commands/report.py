@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def write_and_print(workdir: Path | Address, again: bool) -> Path:
-    """Writes the report of a sweep, into the bucket if it is there, and prints it.
+    """Writes the report of a sweep, to the bucket if the sweep is in one, and prints it.
 
     Args:
       workdir: directory of the sweep, or its address.

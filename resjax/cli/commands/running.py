@@ -1,4 +1,4 @@
-"""Options that commands which run networks share: hosts, and the platform."""
+"""Options shared by the commands that train networks: directories, hosts and platform."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ without saving, and the run resumes from its last checkpoint.
 
 
 def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds the options for where the results are, and where the work is done if that is a bucket.
+    """Adds the options for the output directory, and for the staging directory of a bucket.
 
     Args:
       parser: the parser of the command.
@@ -41,7 +41,7 @@ def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
 def directory_of(
     place: Path | Address, scratch: Path | None, writes: bool = True, hosts_joined: bool = False
 ) -> Path:
-    """The directory to work in: `place`, or the scratch directory of an address.
+    """The directory to work in: `place` itself, or the staging directory of an address.
 
     Args:
       place: a directory, or an address.

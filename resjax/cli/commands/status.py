@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resjax.buckets.places import Copy, Here
 
 SECONDS_BETWEEN_LISTINGS = 10.0
-"""Seconds between two looks into a bucket whose runs are followed."""
+"""Seconds between two listings of a bucket whose runs are watched."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

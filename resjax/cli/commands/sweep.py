@@ -146,7 +146,7 @@ def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> in
 
 
 def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
-    """Trains runs that passed `check`, in this process, and shows them; returns an exit code."""
+    """Trains runs that passed `check` in this process and displays them; returns an exit code."""
     from resjax.cli.terminal.live import Display
     from resjax.sweeps.local import run_sweep
     from resjax.training import hosts

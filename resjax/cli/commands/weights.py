@@ -44,7 +44,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
-    """A context with the path of the weights that are named, or that of a copy."""
+    """A context with the path of the named weights, or of a local copy of them."""
     if isinstance(options.source, Path):
         refuse_absent(options.source)
     from resjax.buckets.places import reading_file

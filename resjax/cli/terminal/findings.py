@@ -1,4 +1,4 @@
-"""Output about what runs have on disk: their states, and what is damaged."""
+"""Output about the files of runs: the states of runs, and what is damaged."""
 
 import collections
 from pathlib import Path
@@ -12,7 +12,7 @@ from resjax.runs.rundir import DONE
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """Prints lines about every run, and the number of runs in each state, to stdout."""
+    """Prints the findings about every run, and the number of runs in each state, to stdout."""
     console = Console(highlight=False, markup=False)
     for found in findings:
         step = "" if found.step is None else f" at step {found.step}"
@@ -37,7 +37,7 @@ def print_findings(findings: list[Finding]) -> None:
 
 
 def print_removed(paths: list[Path]) -> None:
-    """Prints the paths that a repair has removed, to stderr."""
+    """Prints the paths that a repair removed, to stderr."""
     for path in paths:
         tell(f"removed: {path}")
 

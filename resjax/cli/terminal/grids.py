@@ -1,4 +1,4 @@
-"""Output about the runs of a grid before they are trained: their settings and their cost."""
+"""Output about the runs of a grid before training: their settings and their cost."""
 
 import collections
 import math
@@ -17,11 +17,11 @@ from resjax.runs.estimate import Work
 from resjax.runs.status import ENDED, Status, count_states
 
 NAMED = frozenset({"model.depth", "model.shortcut", "seed"})
-"""Keys whose values are in the name of a run."""
+"""Keys whose values are part of the name of a run."""
 
 
 def varying(runs: Mapping[Path, ConfigDict]) -> dict[Path, list[str]]:
-    """The settings of each run that differ from the most frequent and are not in its name."""
+    """The settings of each run that differ from the usual ones and are not in its name."""
     flat = {directory: flatten(config) for directory, config in runs.items()}
     keys = [key for key in next(iter(flat.values())) if key not in NAMED]
     usual = {
@@ -40,7 +40,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def _operations(number: float) -> str:
-    """Formats a number by three digits and a prefix, such as "1.96 T"."""
+    """Formats a number with three digits and a prefix, such as "1.96 T"."""
     power = min(len(PREFIXES) - 1, max(0, math.floor(math.log10(max(number, 1)) / 3)))
     return f"{number / 1000**power:.3g} {PREFIXES[power]}"
 

@@ -1,4 +1,4 @@
-"""Lines for a person: broken between words in a terminal, and whole everywhere else.
+"""Lines for people: wrapped between words in a terminal, and unbroken everywhere else.
 
 Names of classes, files and errors come from others. Their text is shown and never obeyed: no
 control character moves the cursor, and no brackets are taken for a style.
@@ -16,7 +16,7 @@ from rich.text import Text
 from resjax.config.text import printable
 
 LONGEST_WORD, LONGEST = 200, 1000
-"""Most characters of a word, and of a whole message, in messages that quote an input."""
+"""Maximum characters of a word, and of a whole message, in messages that quote an input."""
 
 
 def tell(line: str, file: TextIO | None = None) -> None:
@@ -34,14 +34,14 @@ def complain(error: object) -> None:
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
-    """Prints a line to a console, broken between words if that is a terminal."""
+    """Prints a line to a console, wrapped between words if that is a terminal."""
     line = printable(line)
     line = wrapped(line, console.width) if console.is_terminal else line
     console.print(Text(line), style=style, soft_wrap=True)
 
 
 def wrapped(line: str, width: int) -> str:
-    """Breaks a line between words, with the further lines indented; a path is never broken."""
+    """Wraps a line between words, with an indent from the second line on; paths are not broken."""
     indent = " " * (2 + len(line) - len(line.lstrip()))
     return textwrap.fill(
         line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -49,7 +49,7 @@ def wrapped(line: str, width: int) -> str:
 
 
 def shortened(text: str) -> str:
-    """Shortens a message: long words at their ends, and the whole, if too long, in the middle.
+    """Shortens a message: long words at the end, and a message that is too long in the middle.
 
     >>> shortened(f"model.name={1000 * 'x'}; choose mlp")[-30:]
     'xxxxxxxxxxxxxxx...; choose mlp'

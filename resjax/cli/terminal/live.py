@@ -1,4 +1,4 @@
-"""Display of the runs of a sweep while they work."""
+"""Live display of the runs of a sweep."""
 
 import contextlib
 import math
@@ -25,19 +25,19 @@ from resjax.runs.summary import Outcome, Progress
 from resjax.waits import waiting
 
 MOST_ROWS = 20
-"""Most runs that are shown at once, chosen by `shown`."""
+"""Maximum number of runs that are shown at once, chosen by `shown`."""
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Seconds between two lines about all runs where the output is no terminal."""
+"""Seconds between two lines about all runs where the output is not a terminal."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""Seconds between two looks at runs, whose files lie on a disk."""
+"""Seconds between two reads of the files of runs."""
 
 STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
 
 
 class Board:
-    """The statuses of runs, read again whenever they are shown, until a run has ended.
+    """The statuses of runs, read again each time they are shown, until a run has ended.
 
     Args:
       weights: the work of each run by its directory, in the order of the grid.
@@ -52,17 +52,17 @@ class Board:
         self.end: float | None = None  # when all runs should have ended
 
     def look(self) -> list[Status]:
-        """All statuses, in the order of the grid."""
+        """Reads all statuses, in the order of the grid."""
         statuses = [self.ended.get(directory) or look(directory) for directory in self.weights]
         self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
         return statuses
 
     def line(self, statuses: list[Status]) -> str:
-        """The progress of all runs in one line: counts of their states, and the time left."""
+        """The progress of all runs in one line: counts of their states, and the remaining time."""
         return count_states(statuses) + self.left(statuses)
 
     def left(self, statuses: list[Status]) -> str:
-        """The time left, as text; while no run gets any further, as in compilation, it counts on.
+        """The remaining time as text; while no run advances, as during compilation, it counts down.
 
         It is empty where nothing is known.
         """
@@ -101,7 +101,7 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 
 def status_rows(statuses: list[Status]) -> Table:
-    """A table with a row for each run; (2x) marks a run that went on after two interruptions."""
+    """A table with one row per run; (2x) marks a run that was resumed twice."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
@@ -126,7 +126,7 @@ def status_rows(statuses: list[Status]) -> Table:
 
 
 def _left(end: float | None) -> str:
-    """The time until an end, as text; empty if that is not known, or over."""
+    """The time until `end` as text; empty if that is unknown or past."""
     seconds = 0.0 if end is None else end - time.monotonic()
     return f", {clock(seconds)} left" if seconds > 0 else ""
 
@@ -136,7 +136,7 @@ def _percent(fraction: float | None) -> str:
 
 
 class Screen:
-    """A board that follows its runs in a terminal, and lines of text, there and elsewhere.
+    """A board that follows its runs in a terminal, and lines of text, there or elsewhere.
 
     It is a context manager. Without a board, or outside of a terminal, it prints lines alone.
     """
@@ -164,11 +164,11 @@ class Screen:
         say(self.console, line)
 
     def left(self) -> str:
-        """The time until the end of all runs, as text; empty if nothing is known."""
+        """The time until all runs have ended, as text; empty if it is unknown."""
         return ""
 
     def is_due(self) -> bool:
-        """Tells whether it is time for a line about the progress; never if there is a board."""
+        """Tells whether a line about the progress is due; never if there is a board."""
         if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
             return False
         self.told = time.monotonic()
@@ -176,7 +176,7 @@ class Screen:
 
 
 class Display(Screen):
-    """Follows the runs of this process: rows of all in a terminal, a line now and then elsewhere.
+    """Follows the runs of this process: rows in a terminal, occasional lines elsewhere.
 
     It is an observer of `resjax.sweeps.local.run_sweep`, and writes to stderr.
     """
@@ -238,7 +238,7 @@ class Display(Screen):
         return f"{self.places[run]}/{len(self.runs)}"
 
     def _expect(self, run: Path, step: int, steps: int) -> None:
-        """Estimates the end: of all runs, once one was trained here; else of the last run.
+        """Estimates the end of all runs, once one was trained here, or of the last run.
 
         Until one was trained, nothing tells how long the others take to compile, and how their time
         grows with their layers; so nothing is expected, except of the last run, by its own speed.
@@ -254,7 +254,7 @@ class Display(Screen):
 
 
 def _compiling(statuses: list[Status]) -> str:
-    """The runs that have compiled for long, as text; empty if there are none."""
+    """The runs that have been compiling for long, as text; empty if there are none."""
     slow = [s for s in statuses if s.compiling and s.compiling >= SECONDS_BETWEEN_LINES]
     told = (f"{status.directory.name} for {clock(status.compiling)}" for status in slow)
     return f" (compiling: {', '.join(told)})" if slow else ""
@@ -292,7 +292,7 @@ def _errors(train: float | None, test: float | None) -> str:
 
 
 class Watch(Screen):
-    """Shows a board until its runs have ended: rows in a terminal, a line now and then elsewhere.
+    """Shows a board until its runs have ended: rows in a terminal, occasional lines elsewhere.
 
     It writes to stderr, or to stdout if that is asked for, where the rows stay at the end.
     """

@@ -18,7 +18,7 @@ from resjax.training.roofline import Estimate
 
 
 def print_plan(plan: Plan) -> None:
-    """Prints to stderr the devices, the network, its data and its initial weights."""
+    """Prints the devices, the network, its data and its initial weights, to stderr."""
     config, parallel = plan.config, plan.parallel
     batch, examples = config.train.batch_size, plan.batch_norm_examples
     per_device = batch // parallel.count // config.train.micro_batches
@@ -41,7 +41,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def _started(plan: Plan) -> list[str]:
-    """The line about the weights before the first step; none if they are drawn."""
+    """The line about the weights before the first step; none if they are random."""
     if plan.start is None:
         return []
     line, classes = f"starts from {plan.start.name}", len(plan.source.class_names)
@@ -95,7 +95,7 @@ def print_description(name: str, description: Description) -> None:
 
 
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
-    """Prints to stdout the memory that a training step needs beside the state."""
+    """Prints the memory that a training step needs besides the state, to stdout."""
     console = Console(highlight=False, markup=False)
     kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
     say(
@@ -140,7 +140,7 @@ def _megabytes(number: int) -> str:
 
 
 class Measurements:
-    """Output of speeds: one table at the end, or a line of JSON as soon as each is measured.
+    """Output of speeds: a table at the end, or a line of JSON after each measurement.
 
     It is a context manager, and prints to stderr what is being measured.
     """

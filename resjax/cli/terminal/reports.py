@@ -15,7 +15,7 @@ from resjax.runs.probing import Probed
 
 
 def print_report(report: Report, place: Here | Copy) -> None:
-    """Prints the tables, the verdicts and where the files are, to stdout."""
+    """Prints the tables, the verdicts and the paths of the files, to stdout."""
     console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
@@ -83,5 +83,5 @@ def print_probed(probed: Probed, directory: str) -> None:
 
 
 def _few(values: np.ndarray) -> str:
-    """Formats a number, or those of the layers of a block; NaN, not defined there, is a dash."""
+    """Formats a number, or those of the layers of a block; NaN, where undefined, becomes a dash."""
     return " ".join("-" if np.isnan(value) else f"{value:.3g}" for value in np.ravel(values))

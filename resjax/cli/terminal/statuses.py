@@ -1,4 +1,4 @@
-"""Output about how far runs are, and what they have cost."""
+"""Output about the progress of runs and their cost."""
 
 from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Tables and numbers in a form for people."""
+"""Tables and numbers formatted for people."""
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -8,16 +8,16 @@ from rich.text import Text
 from resjax.config.text import printable
 
 NARROWEST = 12
-"""Least width, in characters, of the first column of a table that has to make room."""
+"""Minimum width, in characters, of the first column of a table that has to be narrowed."""
 
 
 def several(number: int, what: str) -> str:
-    """A number with its noun, such as "1 run" and "2 runs"."""
+    """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def clock(seconds: float) -> str:
-    """Formats seconds for reading, such as "2 min 05 s"."""
+    """Formats seconds for people, such as "2 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -29,12 +29,12 @@ def clock(seconds: float) -> str:
 
 
 def literal(name: str) -> Text:
-    """A cell with a name as it is written: no part of it is taken for a style."""
+    """A cell that shows a name as it is: no part of it is interpreted as a style."""
     return Text(printable(name))
 
 
 def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> None:
-    """Narrows the first column of a table, the names, to fit a terminal; numbers are never cut.
+    """Narrows the first column of a table, the names, to fit a terminal; never cuts numbers.
 
     Args:
       console: the console that the table is printed on.
@@ -51,7 +51,7 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Prints a table as wide as it needs to be, even on a narrower console: no number is cut."""
+    """Prints a table at full width, even on a narrower console: no number is cut."""
     if console.is_terminal:
         fit_to_terminal(console, table)
     before = console.width

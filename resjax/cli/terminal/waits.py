@@ -1,4 +1,4 @@
-"""Display of what the process waits for: a spinner in a terminal, elsewhere a line now and then."""
+"""Display of what the process waits for: a spinner in a terminal, occasional lines elsewhere."""
 
 import sys
 import threading
@@ -19,19 +19,19 @@ from resjax.config.text import printable
 from resjax.interruption import cleared_at_the_end
 
 SECONDS_UNTIL_SHOWN = 1.0
-"""Shortest wait that is shown, in seconds."""
+"""Duration in seconds from which a wait is shown."""
 
 SECONDS_BETWEEN_LINES = 15.0
-"""Seconds between two lines about waits where the output is no terminal."""
+"""Seconds between two lines about waits where the output is not a terminal."""
 
 SECONDS_BETWEEN_LOOKS = 0.25
 
 FRAMES = 8
-"""Drawings of a spinner in a second."""
+"""Frames of a spinner per second."""
 
 
 class Shows(Protocol):
-    """A part of the program that prints for a person, and knows how long all will take."""
+    """A part of the program that prints for a person and knows the time until all is done."""
 
     console: Console
 
@@ -41,11 +41,11 @@ class Shows(Protocol):
 
 
 _shows: list[Shows] = []
-"""The parts of the program that print at present, the innermost last."""
+"""The parts of the program that are printing, the innermost last."""
 
 
 class WaitLine:
-    """Line with a spinner that says what is waited for at this moment; empty if nothing is."""
+    """A line with a spinner that says what is being waited for; empty if nothing is."""
 
     def __init__(self) -> None:
         self.spinner = Spinner("dots")
@@ -57,7 +57,7 @@ class WaitLine:
 
 
 def current_line() -> str:
-    """Describes the present wait, such as "plain-8: compiling train steps, 2 s of 15 s".
+    """Describes the current wait, such as "plain-8: compiling train steps, 2 s of 15 s".
 
     It is the wait that holds up all others, after the name of the first. Empty if nobody waits, or
     not for long.
@@ -71,7 +71,7 @@ def current_line() -> str:
 
 
 class Patience:
-    """Shows what the process waits for, from a thread of its own, while a command runs.
+    """Shows what the process waits for while a command runs, from its own thread.
 
     It leaves a terminal to whatever draws there by itself, such as a board of runs.
     """
@@ -83,7 +83,7 @@ class Patience:
         self.told = time.monotonic()
 
     def look(self) -> None:
-        """Draws or clears the spinner, or prints a line if it is time for one."""
+        """Draws or clears the spinner, or prints a line if one is due."""
         line, shows = current_line(), _shows[-1] if _shows else None
         if not line:
             self.told = self.told if waits.current() else time.monotonic()
@@ -107,7 +107,7 @@ class Patience:
                 self.spinner.start(refresh=True)
 
     def clear(self) -> None:
-        """Takes the spinner from the terminal."""
+        """Removes the spinner from the terminal."""
         with self.drawing:
             if self.spinner:
                 self.spinner.stop()
@@ -115,12 +115,12 @@ class Patience:
 
 
 _patience: list[Patience] = []
-"""The one that shows waits at present, if there is one."""
+"""The object that shows waits at present, if there is one."""
 
 
 @contextmanager
 def shown_waits() -> Iterator[None]:
-    """Shows what the process waits for in the block, once that has lasted a second."""
+    """Shows what the process waits for inside the block, once a wait has lasted a second."""
     if sys.stderr is None:  # it was closed
         yield
         return
@@ -147,7 +147,7 @@ def shown_waits() -> Iterator[None]:
 
 @contextmanager
 def shown_by(shows: Shows) -> Iterator[None]:
-    """Leaves it to a part of the program to show what is waited for in the block."""
+    """Makes a part of the program show the waits inside the block."""
     _shows.append(shows)
     for patience in _patience:
         patience.clear()

@@ -15,7 +15,7 @@ from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
 
 MOST_CLASSES = 20
-"""Most rows of a table of classes; of more classes, it shows the worst."""
+"""Maximum number of rows in a table of classes; of more classes, it shows the worst."""
 
 
 def print_imported(imported: Imported, source: Path) -> None:
@@ -36,7 +36,7 @@ def print_imported(imported: Imported, source: Path) -> None:
 
 
 def print_scores(scores: Scores, data: ConfigDict) -> None:
-    """Prints the mean scores and the table of classes, to stdout."""
+    """Prints the mean scores and the table of classes to stdout."""
     console = Console(highlight=False, markup=False)
     split = f" {data.test}" if data.test else ""
     how = "name" if scores.by_name else "position"
@@ -74,7 +74,7 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
 
 
 def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
-    """Prints the most probable classes of every image, to stdout."""
+    """Prints the most probable classes of every image to stdout."""
     console = Console(highlight=False, markup=False)
     for prediction in predictions:
         if as_json:
