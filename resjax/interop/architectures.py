@@ -14,7 +14,7 @@ from resjax.models.build import AUTO
 from resjax.models.networks import FAMILIES, named
 
 ORIGINS = ("tv_", "ssl_", "swsl_", "ig_", "gluon_")
-"""Prefixes of timm's names for who trained a network, which do not change what it is."""
+"""Prefixes in timm's names that say who trained a network, not which network it is."""
 
 KINDS: dict[str, dict[str, str]] = {
     "": {},
@@ -27,11 +27,11 @@ GENERAL = ("resnet",)
 """Names of Python classes that scripts write, and that any ResNet may have."""
 
 COMPARED = ("name", "depth", "stem", "shortcut", "groups", "bottleneck_width", "order", "opening")
-"""Keys of config.model that a name decides."""
+"""Keys of config.model that a name determines."""
 
 
 def refuse_other_architecture(name: str, found: Recognised, what: str) -> None:
-    """Raises ConfigError for a name that is not known to be that of a recognised network.
+    """Raises ConfigError unless a name is known to be that of the recognised network.
 
     Args:
       name: name in torchvision, timm or akamaster's code, such as "resnet50d.ra2_in1k".

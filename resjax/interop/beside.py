@@ -1,4 +1,4 @@
-"""JSON files of transformers and timm that lie beside a file of weights."""
+"""JSON files that transformers and timm write beside a file of weights."""
 
 import dataclasses
 import json
@@ -12,36 +12,36 @@ from resjax.config import ConfigError
 from resjax.data.resident import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 MOST_BYTES = 1 << 24
-"""Most bytes of such a file; 1,000 names of classes take 40 KiB."""
+"""Maximum bytes of such a file; 1,000 names of classes take 40 KiB."""
 
 MOST_PIXELS = 1 << 14
-"""Most pixels of a side, as for the keys data.size and data.resize."""
+"""Maximum side in pixels, as for the keys data.size and data.resize."""
 
 LEAST_DEVIATION = 1e-6
-"""Least deviation of the values of pixels in the units of the JSON, mostly from 0 to 1."""
+"""Minimum standard deviation of pixels in the units of the JSON, mostly from 0 to 1."""
 
 HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "pretrained"}
-"""Arguments of timm that change nothing of the function but what the tensors show."""
+"""Arguments of timm that change nothing in the function beyond what the tensors show."""
 
 MOVE = "move the JSON files away if they are not of these weights"
 
 INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
-"""Interpolations by the numbers of Pillow, which transformers writes."""
+"""Interpolations by Pillow's numbers, which transformers writes."""
 
 SQUEEZED = 384
-"""Least side for which transformers makes images square without cutting off a part of them."""
+"""Minimum side from which transformers makes images square without cropping them."""
 
 OF_TIMM = {"input_size", "crop_pct", "interpolation", "mean", "std"}
-"""Keys of what timm says of images: under `pretrained_cfg`, and in earlier versions at the top."""
+"""Keys of timm's settings for images: under `pretrained_cfg`, or at the top in older versions."""
 
 
 FILES = ("config.json", "preprocessor_config.json")
-"""Files beside those of weights: about the network, and how its images are prepared."""
+"""Files beside those of weights, with the network and the preprocessing of its images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Beside:
-    """Content of the JSON files beside some weights.
+    """The content of the JSON files beside some weights.
 
     Attributes:
       settings: {dotted key: value} of a config.
@@ -65,7 +65,7 @@ class Beside:
 
 
 def read_beside(directory: Path) -> Beside:
-    """Reads `config.json` and `preprocessor_config.json`, if they are those of a network.
+    """Reads `config.json` and `preprocessor_config.json`, if they belong to a network.
 
     Raises:
       ConfigError: if one of them is damaged, says that the network is not one of resjax, or has a
@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _architecture(config: Mapping[str, Any], path: Path) -> str:
-    """Name that timm gives a network; arguments that change that network are refused."""
+    """The name that timm gives a network; refuses arguments that change that network."""
     kind = config.get("model_type", "resnet")
     if kind not in ("resnet", "timm_wrapper", "timm_backbone"):
         raise ValueError(f"{path.name} is of a model_type {_short(kind)}, which resjax has not")
@@ -135,7 +135,7 @@ def _architecture(config: Mapping[str, Any], path: Path) -> str:
 
 
 def _function(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a network of transformers that no tensor shows.
+    """The settings of a transformers network that no tensor shows.
 
     Its `hidden_act` stands after the stem and the sums, and relu everywhere else.
     """
@@ -146,7 +146,7 @@ def _function(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings of images by transformers, and lines to be told.
+    """The image settings of transformers, and lines to be printed.
 
     Some of its processors resize the shorter side to `size` and cut `crop_size` out. Those of its
     ResNets resize it to `size / crop_pct` and cut `size` out, or squeeze images that large.
@@ -177,7 +177,7 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
 
 
 def _cut(size: Any, resize: Any) -> dict[str, Any]:
-    """Settings of the side of the square that is cut out, and of the shorter side before."""
+    """The side of the square crop, and the shorter side before it, as settings."""
     for side, key in ((size, "crop_size"), (resize, "size")):
         if _number(side, key, 1, MOST_PIXELS) != int(side):
             raise ValueError(f"{key}={side} is no number of pixels")
@@ -187,7 +187,7 @@ def _cut(size: Any, resize: Any) -> dict[str, Any]:
 
 
 def _unit(images: Mapping[str, Any]) -> float:
-    """Levels of a file in transformers' unit of mean and deviation; 255 as a rule."""
+    """The number of levels in transformers' unit of mean and deviation; usually 255."""
     if not _flag(images, "do_rescale"):
         return 1.0
     factor = _number(images.get("rescale_factor", 1 / 255), "rescale_factor", 1e-6, 1e3)
@@ -195,12 +195,12 @@ def _unit(images: Mapping[str, Any]) -> float:
 
 
 def _flag(said: Mapping[str, Any], key: str, allowed: tuple[bool, ...] = (True, False)) -> bool:
-    """Value of a switch of transformers; null is as if it was not there."""
+    """The value of a switch of transformers; null counts as absent."""
     return _choice({key: allowed[0]} if said.get(key) is None else said, key, allowed)
 
 
 def _side(value: Any, key: str) -> Any:
-    """The side of a square, or the shorter one of an image, however transformers writes it."""
+    """The side of a square, or the shorter side of an image, in any notation of transformers."""
     if not isinstance(value, Mapping):
         return value
     if "shortest_edge" in value:
@@ -218,7 +218,7 @@ def _not_squeezed(size: int) -> str:
 
 
 def _of_timm(timm: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings of images by timm, and lines to be told."""
+    """The image settings of timm, and lines to be printed."""
     sizes = _sizes(_square(timm["input_size"], "input_size"), timm["crop_pct"])
     notes = []
     mode = timm.get("crop_mode") or "center"
@@ -246,7 +246,7 @@ def _square(shape: Any, key: str) -> Any:
 
 
 def _sizes(size: Any, crop: Any) -> dict[str, Any]:
-    """Settings of the side of the square that is cut out, and of the shorter side before."""
+    """The side of the square crop, and the shorter side before it, as settings."""
     size, crop = (
         _number(size, "the size of images", 1, MOST_PIXELS),
         _number(crop, "crop_pct", 0, 1),
@@ -259,7 +259,7 @@ def _sizes(size: Any, crop: Any) -> dict[str, Any]:
 def _statistics(
     said: Mapping[str, Any], *keys: str, unit: float = 255
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation in the units of files, `unit` of which are one in the JSON."""
+    """Mean and deviation in the units of files, of which `unit` are one in the JSON."""
     both, most = [], 255 / unit
     for key, least in zip(keys, (0, LEAST_DEVIATION), strict=True):
         values = said[key]
@@ -278,7 +278,7 @@ def _number(value: Any, what: str, least: float, most: float) -> int | float:
 
 
 def _choice(said: Mapping[str, Any], key: str, allowed: tuple, default: Any = None) -> Any:
-    """Value of a key that is one of those allowed; 1 is not True."""
+    """The value of a key if it is among those allowed; 1 does not count as True."""
     value = said[key] if default is None else said.get(key, default)
     for each in allowed:
         if type(value) is type(each) and value == each:
@@ -302,7 +302,7 @@ def _short(value: Any) -> str:
 
 
 def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
-    """Key of `resjax.data.resident.STATISTICS` with these numbers; None if there is none."""
+    """The key of `resjax.data.resident.STATISTICS` with these numbers; None if there is none."""
     known = {"imagenet": (IMAGENET_MEAN, IMAGENET_DEVIATION), "half": ((127.5,) * 3,) * 2}
     for key, (ours, spread) in known.items():
         if np.allclose(mean, ours, atol=1e-3) and np.allclose(deviation, spread, atol=1e-3):
@@ -311,7 +311,7 @@ def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes by output: `id2label` of transformers, `label_names` of timm."""
+    """The class names by output: `id2label` of transformers, `label_names` of timm."""
     labels = _mapping(config, "id2label")
     if labels:
         numbers = [str(number) for number in range(len(labels))]

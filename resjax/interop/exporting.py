@@ -1,4 +1,4 @@
-"""Export of weights: under the names of another framework, or as a function."""
+"""Export of weights: under another framework's names, or as a function."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ STABLEHLO = ".stablehlo"
 def export(
     weights: Weights, path: Path | str, names: str | None = None, folded: bool = False
 ) -> str:
-    """Writes a file in the format that its suffix says, and says what was written.
+    """Writes a file in the format given by its suffix; returns a line that says what was written.
 
     Args:
       weights: weights of a network of resjax.
@@ -107,7 +107,7 @@ def named_tensors(weights: Weights, names: str) -> dict[str, np.ndarray]:
 
 
 def _refuse_misread(weights: Weights, names: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raises ConfigError if these names and shapes would be taken for another network."""
+    """Raises ConfigError if these names and shapes would be recognised as another network."""
     remedy = f"names of {names} cannot say that; choose other names, or write StableHLO"
     found, about = recognise(shapes, "the network"), weights.about
     models = (build_model(config, found.classes) for config in (found.config, about.config))

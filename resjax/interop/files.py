@@ -1,4 +1,4 @@
-"""Files of tensors that other frameworks wrote: safetensors, and pickles without code."""
+"""Files of tensors from other frameworks: safetensors, and pickles read without running code."""
 
 import contextlib
 import math
@@ -27,13 +27,13 @@ FOREIGN = {
     b"\x1f\x8b": "is packed by gzip; unpack it",
     b"\x89HDF": "is an HDF5 file; convert it to safetensors",
 }
-"""First bytes of files that people often have instead, and what to do about them."""
+"""First bytes of files that people often have instead, and the remedies."""
 
 ARCHITECTURE = ("arch", "architecture", "model_name")
-"""Keys under which training scripts name the network beside its tensors."""
+"""Keys under which training scripts store the network's name beside its tensors."""
 
 AVERAGES = ("ema", "average", "averaged", "swa", "shadow", "teacher")
-"""Words in the places of averages of weights over the steps of a training."""
+"""Words in the keys of weights that are averages over training steps."""
 
 COUNTER = "n_averaged"
 """The name of the counter that PyTorch's AveragedModel keeps beside the averages."""
@@ -47,16 +47,16 @@ PARTS = {
     ".original1": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
     ".original": "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
 }
-"""Ends of names of tensors that a weight is computed from, and calls that make it one tensor."""
+"""Suffixes of tensors from which a weight is computed, and the calls that merge them."""
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+$|\.index\.json$")
-"""Name of a part of the weights that transformers has cut, or of the list of its parts."""
+"""Name of a shard of weights that transformers has split, or of the index of its shards."""
 
 CONVERTED = ("float16", "bfloat16", "float64")
 
 
 class Content(NamedTuple):
-    """Content of a file, whatever its format.
+    """The content of a file, whatever its format.
 
     Attributes:
       tables: {place: {name: tensor}}, of every mapping of names to tensors; "" is the outermost.
@@ -151,7 +151,7 @@ class Tensors:
 
 @contextlib.contextmanager
 def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
-    """Opens the tensors of a safetensors file or of a checkpoint of PyTorch, and runs no code.
+    """Opens the tensors of a safetensors file or a PyTorch checkpoint, without running code.
 
     The first bytes of a file say what it is, and not its suffix.
 
@@ -176,7 +176,7 @@ def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
 
 
 def _refuse_parts(network: FoundNetwork, what: str) -> None:
-    """Raises ConfigError for weights that are pruned or normalised when they are used."""
+    """Raises ConfigError for weights that are pruned or normalised on use."""
     for name in network.tensors:
         end = next((end for end in PARTS if name.endswith(f"weight{end}")), None)
         if end:
@@ -239,7 +239,7 @@ def _lazily(file: Any, name: str) -> Tensor:
 
 
 def refuse_directory(path: Path) -> None:
-    """Raises ConfigError for a directory with files of weights, such as a download; names one."""
+    """Raises ConfigError for a directory of weights files, such as a download; names one."""
     found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES)
     if found:
         raise ConfigError(f"{path} is a directory; name the file of weights in it, as {found[0]}")
@@ -257,7 +257,7 @@ def _start(path: Path) -> bytes:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tells whether a file begins like safetensors, or has the suffix and no other known start."""
+    """Tells whether a file begins like safetensors, or has its suffix and no other start."""
     start = _start(path)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
         return True
@@ -289,7 +289,7 @@ def _networks(content: Content) -> list[FoundNetwork]:
 
 
 def _choose(content: Content, choice: str, what: str) -> FoundNetwork:
-    """Chooses the network of a file that is wanted."""
+    """Chooses the wanted network of a file."""
     found = _networks(content)
     if not found:
         return _unknown(content, what)
@@ -311,7 +311,7 @@ def _choose(content: Content, choice: str, what: str) -> FoundNetwork:
 
 
 def _unknown(content: Content, what: str) -> FoundNetwork:
-    """Takes all tensors of the largest mapping, for `recognise` to say what is wrong with them."""
+    """Takes all tensors of the largest mapping, so that `recognise` can say what is wrong."""
     if not any(content.tables.values()) and content.keys:
         raise ConfigError(
             f"{what} holds no tensors by name, but {_listed(content.keys)}; write the state_dict "
@@ -324,7 +324,7 @@ def _unknown(content: Content, what: str) -> FoundNetwork:
 
 
 def _said(content: Content, network: FoundNetwork) -> list[str]:
-    """Lines about which of the tensors in a file were taken."""
+    """Lines that say which of the tensors in a file were taken."""
     notes = []
     if network.prefix:
         notes.append(f"the names begin with {network.prefix!r}, which was left out")

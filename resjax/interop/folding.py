@@ -1,4 +1,4 @@
-"""Folding of normalisations into the layers before them: an equal function, fewer operations."""
+"""Folding of normalisations into the preceding layers: the same function in fewer operations."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from resjax.runs.weights import Weights, paths, unflatten
 
 
 def fold(weights: Weights) -> Weights:
-    """Folds normalisations into layers; the network without them evaluates to the same.
+    """Folds normalisations into layers; the network without them evaluates to the same logits.
 
     norm(W x + b) = (W f) x + (b - mean) f + bias, with f = scale / sqrt(var + epsilon). Outputs are
     equal to rounding. There are no running statistics any more, so it is for evaluation.
@@ -49,7 +49,7 @@ def fold(weights: Weights) -> Weights:
 
 
 def _folded(path: str, ours: dict[str, np.ndarray], epsilon: float) -> Any:
-    """Computes a leaf of the folded network from the leaves of the other one."""
+    """Computes a leaf of the folded network from the leaves of the original one."""
     _, *modules, leaf = path.split("/")
     norm = "/".join(_after(modules))
     value = ours.get(path, np.zeros(()))

@@ -1,4 +1,4 @@
-"""Import of files of other frameworks, as weights of resjax and as directories of runs."""
+"""Import of files from other frameworks, as weights of resjax and as directories of runs."""
 
 import ast
 import codecs
@@ -40,7 +40,7 @@ from resjax.training.plan import STREAMED_STATISTICS
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """Weights that were read from a file.
+    """Weights read from a file, and facts about it.
 
     Attributes:
       weights: the weights, as of a network of resjax.
@@ -65,7 +65,7 @@ def import_file(
     class_names: tuple[str, ...] = (),
     choice: str = "",
 ) -> Imported:
-    """Reads a safetensors file, or a checkpoint of PyTorch, of a network of `NAMINGS`.
+    """Reads a network of `NAMINGS` from a safetensors file or a PyTorch checkpoint.
 
     Args:
       path: the file; its metadata, if resjax exported it, or else `config.json` and
@@ -117,7 +117,7 @@ def import_file(
 
 
 def read_any(path: Path, override: Override = lambda config: [], choice: str = "") -> Imported:
-    """Reads the weights of a run, of a file of resjax, or of a file of another framework.
+    """Reads the weights of a run, of a file written by resjax, or of another framework's file.
 
     Args:
       path: a run or a file.
@@ -170,7 +170,7 @@ def in_words(config: ConfigDict) -> str:
 
 
 def write_run(directory: Path, imported: Imported, source: Path) -> None:
-    """Makes a directory of imported weights, which evaluates and starts runs like any other.
+    """Writes a directory of imported weights, which can be evaluated and start other runs.
 
     Raises:
       ConfigError: if there is a run already, or the directory cannot be written to.
@@ -207,7 +207,7 @@ def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> 
 
 
 def _set_data(config: ConfigDict, found: Recognised) -> None:
-    """Sets what the networks of a codebase were trained on, and how it evaluates them."""
+    """Sets the data that the networks of a codebase were trained on, and their preprocessing."""
     naming, data = NAMINGS[found.naming], config.data
     data.standardise, data.flip = naming.standardise, True
     if naming.family == "imagenet":
@@ -224,7 +224,7 @@ def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
 
 
 def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any]:
-    """Reads the tensors one by one into the leaves of a tree of variables."""
+    """Reads tensors one by one into the leaves of a tree of variables."""
     rows: dict[str, int] = {}
     for place in table.values():
         rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
@@ -271,7 +271,7 @@ def _sha256(path: Path) -> str:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Reads a name from each line of a file, without blanks around it or empty lines at the end.
+    """Reads a name from each line of a file, without surrounding blanks or empty last lines.
 
     The file is in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write. A list
     of names or a mapping of numbers to names, as Python or JSON writes it, is read, too.

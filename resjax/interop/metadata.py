@@ -1,4 +1,4 @@
-"""Metadata of a file of exported weights that say how the network's images are prepared.
+"""Metadata of exported weights that record the preprocessing of images.
 
 Other frameworks pass over it; `resjax import` reads it, so that a run comes back as it went.
 """
@@ -14,7 +14,7 @@ from resjax.interop.beside import Beside
 from resjax.runs.weights import Weights
 
 IMAGES = "resjax.images"
-"""Key of these metadata."""
+"""Key of this metadata."""
 
 SETTINGS = (
     "data.name",
@@ -27,7 +27,7 @@ SETTINGS = (
     "data.exif",
     "eval.batch_size",
 )
-"""Keys of the config that say what a network is evaluated on, and how."""
+"""Keys of the config that determine the data for evaluation and its preprocessing."""
 
 
 def write_metadata(weights: Weights) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Names that other codebases give the tensors of a residual network, and their layouts.
+"""The names of a residual network's tensors in other codebases, and their layouts.
 
 There is one table for each, read in both directions: `places` pairs every tensor of a network, by
 the name that it has there, with a leaf of our tree of variables or a row of one.
@@ -18,14 +18,14 @@ LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runnin
           "var": "running_var"}  # fmt: skip
 
 BATCHES = "num_batches_tracked"
-"""Counter that PyTorch keeps beside running statistics, and evaluates nothing by."""
+"""Counter that PyTorch stores beside running statistics and does not use in evaluation."""
 
 Modules = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """The names of one codebase.
+    """The naming scheme of one codebase.
 
     In the names of modules in blocks, {stage} and {layer} count from 1, and {stage0}, {layer0} and
     {block} from 0.
@@ -163,7 +163,7 @@ NAMINGS: dict[str, Naming] = {
 
 
 class Place(NamedTuple):
-    """Place of a tensor of another codebase among our variables, and its shape there.
+    """The place of another codebase's tensor among our variables, and its shape there.
 
     Attributes:
       path: path of a leaf of our variables.

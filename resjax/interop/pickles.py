@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch, read without PyTorch and without running anything of them.
+"""PyTorch checkpoints, read without PyTorch and without running code from them.
 
 A checkpoint is a pickle that says how its tensors lie in storages, and the bytes of those beside
 it. Of the names in a pickle only the few that make tensors are known here. PyTorch's own reader
@@ -31,20 +31,20 @@ MAGIC = 0x1950A86A20F9469CFC6C
 STORED_IN = ("torch", "torch.cuda", "torch.storage")
 
 MOST_UNPACKED = 10
-"""Most times its own size that an archive may unpack to; `torch.save` does not compress."""
+"""Maximum ratio of unpacked to packed size of an archive; `torch.save` does not compress."""
 
 DEEPEST, MOST_TABLES = 16, 10_000
-"""Most nested mappings, and most mappings of tensors, that are read from a file."""
+"""Maximum depth of nested mappings, and number of mappings of tensors, read from a file."""
 
 MALICE = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib")
-"""Modules that no checkpoint has a use for."""
+"""Modules that no honest checkpoint uses."""
 
 MALICIOUS = ("eval", "exec", "compile", "__import__")
-"""Functions of `builtins` that no checkpoint has a use for."""
+"""Functions of `builtins` that no honest checkpoint uses."""
 
 
 class Checkpoint(NamedTuple):
-    """Objects that were read, whose leaves may be a `Tensor`, and names of those that were not."""
+    """The objects that were read, with leaves of class `Tensor`, and the names of the others."""
 
     content: Any
     unread: tuple[str, ...]
@@ -52,7 +52,7 @@ class Checkpoint(NamedTuple):
 
 @contextlib.contextmanager
 def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
-    """Opens a file that `torch.save` wrote; its tensors can be read while it is open.
+    """Opens a file written by `torch.save`; its tensors can be read while it is open.
 
     Raises:
       ConfigError: for a file of another kind, one that is cut off, or one that names what no

@@ -1,4 +1,4 @@
-"""Predictions from weights alone: logits of images, and the most probable classes of files."""
+"""Predictions from weights: logits of images, and the most probable classes of image files."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
 
 AT_ONCE = 32
-"""Images whose predictions are computed together."""
+"""Number of images whose predictions are computed together."""
 
 WHITE = 255.0
 """The value of white in image files."""
@@ -26,7 +26,7 @@ WHITE = 255.0
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """An image and the classes that it is most probably of, (name, probability), best first."""
+    """An image and its most probable classes, (name, probability), most probable first."""
 
     image: Path
     classes: tuple[tuple[str, float], ...]
@@ -56,7 +56,7 @@ class Logits:
 
 
 def network(weights: Weights) -> ResNet:
-    """Builds the network that the weights are of."""
+    """Builds the network that the weights belong to."""
     return build_model(weights.about.config, len(weights.about.class_names))
 
 

@@ -1,4 +1,4 @@
-"""Names in checkpoints of PyTorch, and the functions that stand for them here."""
+"""Names in PyTorch checkpoints, and the functions that replace them here."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LONGEST_NAME = 256
-"""Most letters of a key."""
+"""Maximum number of letters of a key."""
 
 STORAGES: dict[str, Any] = {
     "FloatStorage": np.float32,
@@ -41,7 +41,7 @@ class Tensor(NamedTuple):
 
 
 class Unread:
-    """Stand-in for an object that is no tensor; it takes whatever is done to it, without effect."""
+    """A stand-in for an object that is not a tensor; every operation on it has no effect."""
 
     label = ""
 
@@ -58,7 +58,7 @@ class Unread:
 
 
 class Storage(NamedTuple):
-    """Numbers in a file: their dtype, how many they are, and a function that reads them."""
+    """Numbers in a file: their dtype, their count, and a function that reads them."""
 
     dtype: np.dtype
     count: int
@@ -66,7 +66,7 @@ class Storage(NamedTuple):
 
 
 def put(table: Any, items: list[Any]) -> Any:
-    """Fills a mapping with keys and values that follow each other, and returns it.
+    """Adds keys and values, which alternate, to a mapping, and returns it.
 
     Mappings that are wanted have names and numbers alone as keys. To hash others, such as tuples of
     tuples, may take for ever or overflow the stack.
@@ -83,7 +83,7 @@ def _mapping(pairs: Iterable[Any] = (), *_: Any) -> dict[Any, Any]:
 
 
 def sizes_of(numbers: Iterable[Any]) -> tuple[int, ...]:
-    """Checks numbers of a file that are to be sizes.
+    """Checks that numbers from a file are valid sizes.
 
     Raises:
       ValueError: for anything but whole numbers from 0 to below 2^63.

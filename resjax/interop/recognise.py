@@ -98,7 +98,7 @@ def prefixes(names: Iterable[str]) -> list[str]:
 
 
 def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
-    """Keys of the first naming that has a stem and a block among the tensors, and of the stem.
+    """The keys of the first naming that has a stem and a block among the tensors, and its stem.
 
     A naming that has a head among them, too, comes before others.
     """
@@ -127,7 +127,7 @@ def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
 
 
 def _projections(naming: Naming, shapes: Shapes) -> list[str]:
-    """Kinds of shortcuts whose projection some first block has; else the kind without."""
+    """The shortcuts whose projection some first block has, or else the one without any."""
     found = [
         kind for kind, (projection, _) in naming.shortcuts.items()
         if any(
@@ -146,7 +146,7 @@ def _shortcut(naming: Naming, shapes: Shapes, stages: int, what: str) -> Mapping
 
 
 def _stages(naming: Naming, shapes: Shapes) -> tuple[int, ...]:
-    """Number of blocks in every stage."""
+    """The number of blocks in every stage."""
     stages: list[int] = []
     while f"{in_block(naming.layer, len(stages) + 1, 0)}.weight" in shapes:
         blocks = 1

@@ -1,4 +1,4 @@
-"""Scores of a network on a split: errors, loss, calibration, and errors by class."""
+"""Scores of a network on a split: errors, loss, calibration and errors by class."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
-    """Score of a class in an evaluation.
+    """The score of a class in an evaluation.
 
     Attributes:
       name: the network's name of it.
@@ -43,7 +43,7 @@ class ClassScore:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Scores of an evaluation.
+    """The scores of an evaluation.
 
     Attributes:
       examples: number of examples that were evaluated.
@@ -170,7 +170,7 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
-    """Output of the network for every label of a set, `[classes of the set]`.
+    """The network's output for every label of a data set, `[classes of the set]`.
 
     It is found by name, if each class of the set has the name of exactly one output. If not, and
     there are as many classes as outputs, it is found by position; if all classes of the set are
@@ -203,7 +203,7 @@ def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.nda
 
 
 def _ranks(there: tuple[str, ...]) -> np.ndarray:
-    """Positions of the classes; if all are numbers their ranks, as 10 comes before 2 in text."""
+    """The positions of the classes, or their numerical ranks if all are numbers, as "10" < "2"."""
     if not all(map(str.isdecimal, there)):
         return np.arange(len(there))
     return np.argsort(np.argsort([int(name) for name in there], kind="stable"))
@@ -217,7 +217,7 @@ def _image_shape(data: ConfigDict, source: Source) -> tuple[int, ...]:
 def _batches(
     split: Split | Encoded, data: ConfigDict, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields images, labels and validity of batches of one size; the last is filled up."""
+    """Yields images, labels and validity in batches of one size; the last is padded."""
     if isinstance(split, Split):
         for start in range(0, len(split), size):
             index = np.arange(start, start + size)

@@ -39,7 +39,7 @@ def write_stablehlo(weights: Weights, path: Path) -> None:
 
 
 def load_stablehlo(path: Path | str) -> Callable[[np.ndarray], jax.Array]:
-    """Loads the function that `write_stablehlo` wrote; it compiles once for every number of images.
+    """Loads the function written by `write_stablehlo`; it compiles once per number of images.
 
     Raises:
       ConfigError: if the file is no such one.
