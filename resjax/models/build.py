@@ -1,4 +1,4 @@
-"""Networks built from the keys `model.*` and `norm.*` of a config, and refusals of unsound ones."""
+"""Networks built from the keys `model.*` and `norm.*` of a config; unsound ones are refused."""
 
 import dataclasses
 import functools
@@ -150,7 +150,7 @@ def make_spec(model: ConfigDict) -> Spec:
 
 
 def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
-    """The config of a named network, and the image shape and number of classes of its papers.
+    """The config of a named network, with the image shape and number of classes of its paper.
 
     Raises:
       ConfigError: for an unknown name, with the nearest.
@@ -169,7 +169,7 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
 def named_model(
     name: str, *, classes: int | None = None, axis_name: str | None = DEVICES, **keys: Any
 ) -> ResNet:
-    """The network of a name such as "resnet50", with other keys of `config.model` if given.
+    """The network with a name such as "resnet50", with other keys of `config.model` if given.
 
     The head has as many outputs as in the papers, unless `classes` is given; 0 is no head.
     `axis_name` is as in `build_model`.

@@ -33,7 +33,7 @@ def features(
     train: bool = False,
     rngs: dict[str, jax.Array] | None = None,
 ) -> Features:
-    """Runs the network on images `[N, H, W, C]` and keeps its intermediate values.
+    """Runs the network on images `[N, H, W, C]` and records its intermediate values.
 
     A plain call of the network keeps none of them and costs nothing more. In training the new
     running statistics are discarded.

@@ -1,4 +1,4 @@
-"""Nested functions: a deeper network that computes exactly what a shallower one does.
+"""Function-preserving growth: a deeper network that computes exactly what a shallower one does.
 
 The argument of He et al. 2015, section 1, as code: a deeper net contains every shallower one, with
 identity blocks for the layers that it has more. So its training error need not be higher, and where
@@ -29,7 +29,7 @@ from resjax.models.shortcuts import (
 from resjax.models.trace import initial_variables
 
 CARRYING = (Identity, Projection, AveragePoolProjection)
-"""Shortcuts that carry x as it is where the shape does not change."""
+"""Shortcuts that pass x unchanged where the shape does not change."""
 
 Statistics = tuple[jax.Array, jax.Array]
 
@@ -37,7 +37,7 @@ Statistics = tuple[jax.Array, jax.Array]
 def grow(
     variables: Any, shallow: ResNet, deep: ResNet, key: jax.Array, images: jax.Array | None = None
 ) -> Any:
-    """The variables of `deep` that make it the function that `shallow` has with its `variables`.
+    """The variables with which `deep` computes the function of `shallow` with its `variables`.
 
     Blocks are added at the end of every stage. With an identity shortcut the last normalisation of
     the new branch has scale zero (orders post and relu_preact), or its last layer is zero (preact),
@@ -78,11 +78,11 @@ def grow(
 
 
 _features = jax.jit(features, static_argnums=0)
-"""`features` as one program; operation by operation it takes more than twice as long to compile."""
+"""`features` compiled as one program, which takes less than half the time of single operations."""
 
 
 def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
-    """Raises ValueError if `grow` cannot make `shallow` into `deep`."""
+    """Raises ValueError if `grow` cannot turn `shallow` into `deep`."""
     _refuse_unrelated(shallow, deep)
     shortcut, order = deep.parts.shortcut.func, deep.parts.order
     if (order.joined or shortcut is Plain) and deep.parts.activation is not nn.relu:
@@ -113,7 +113,7 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
 
 
 def _refuse_norm_that_stays(deep: ResNet) -> None:
-    """Raises ValueError if a normalisation of a new block can be neither undone nor made zero."""
+    """Raises ValueError if a new block's normalisation can be neither undone nor zeroed."""
     norm, shortcut = deep.parts.norm(), deep.parts.shortcut
     if not isinstance(norm, BatchNorm):
         if isinstance(norm, nn.Module):
@@ -151,7 +151,7 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
 
 
 def _settings(model: ResNet) -> dict[str, Any]:
-    """Everything that a network computes with, beside its spec, in a form that can be compared."""
+    """All settings of a network besides its spec, in a comparable form."""
 
     def comparable(value: Any) -> Any:
         if isinstance(value, functools.partial):

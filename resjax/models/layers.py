@@ -1,4 +1,4 @@
-"""The weighted layers that blocks, stems and shortcuts are built of."""
+"""The weighted layers from which blocks, stems and shortcuts are built."""
 
 import dataclasses
 from collections.abc import Callable

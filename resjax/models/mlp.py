@@ -1,4 +1,4 @@
-"""Fully connected residual networks, for BatchNorm on dense layers."""
+"""Fully connected residual networks with BatchNorm on dense layers."""
 
 from resjax.models.resnet import ResNet
 

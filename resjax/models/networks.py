@@ -33,7 +33,7 @@ STEMS = Table(
         "dense": lambda c: Stem((Layer(c),), flatten=True),
     },
 )
-"""Stems by name, as functions of the channels that they end with."""
+"""Stems by name, as functions of the number of their output channels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def imagenet(depth: int, width: int = 64, block: str | None = None) -> Spec:
 
 
 def wrn(depth: int, width: int = 160, block: str = "basic") -> Spec:
-    """Zagoruyko and Komodakis 2016, table 1: the CIFAR family made wide, of 6n+4 layers.
+    """Zagoruyko and Komodakis 2016, table 1: a widened CIFAR family of 6n+4 layers.
 
     Their count includes the projections of the three stages and not the dense layer. `width` is
     that of the first stage, 16 k; the stem always has 16 channels.
@@ -270,7 +270,7 @@ class Family:
 
 
 class Families(Table[Family]):
-    """The families by `model.name`; other programs give that key the name of a whole network."""
+    """The families by `model.name`; other programs give whole networks' names to that key."""
 
     def meant(self, name: str, key: str) -> str:
         keys = named(name) or named(of_cifar(name) or "")
@@ -357,7 +357,7 @@ KNOWN_NAMES = (
 
 
 def named(name: str) -> dict:
-    """The keys of `config.model` that make the network of this name; {} if there is none.
+    """The keys of `config.model` that make the network with this name; {} if there is none.
 
     >>> named("cifar-plain56")
     {'name': 'cifar', 'depth': 56, 'shortcut': 'none'}

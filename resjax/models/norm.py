@@ -1,4 +1,6 @@
-"""Normalisations: by the batch, with running statistics in `batch_stats`, or of single examples."""
+"""Normalisations: over the batch, with running statistics in `batch_stats`, or of single
+examples.
+"""
 
 import functools
 from collections.abc import Callable
@@ -95,7 +97,7 @@ class BatchNorm(nn.Module):
 
 
 def find_scope(examples: int | None, own: int, devices: int, axis: str | None = DEVICES) -> Scope:
-    """The scope of normalisation, for `own` examples on each of the devices along an axis.
+    """The scope of normalisation, for `own` examples on each device along an axis.
 
     A group of `examples` is part of one device's examples, or all those of several devices.
 
@@ -122,7 +124,7 @@ def find_scope(examples: int | None, own: int, devices: int, axis: str | None = 
 
 
 def _bessel(values: int) -> float:
-    """Factor n / (n - 1) that makes a biased variance of n values an unbiased one."""
+    """Bessel's correction n / (n - 1), which makes a biased variance of n values unbiased."""
     if values < 2:
         raise ValueError(
             "a single value has no unbiased variance; use norm.unbiased_running_var=False, or more "
@@ -132,7 +134,7 @@ def _bessel(values: int) -> float:
 
 
 class ExampleNorm(nn.Module):
-    """What normalisations of single examples share: settings, and a scale and bias by channel.
+    """A normalisation of single examples: its settings, and a scale and bias by channel.
 
     Nothing of it is kept in `batch_stats`; training and evaluation are alike.
 
@@ -152,11 +154,11 @@ class ExampleNorm(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def exact(self, x: jax.Array) -> jax.Array:
-        """Returns x in the dtype that it is normalised in."""
+        """Returns x in the dtype in which it is normalised."""
         return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
     def scaled(self, y: jax.Array) -> jax.Array:
-        """Returns scale * y + bias, by parameters of this module `[C]`."""
+        """Returns scale * y + bias with the parameters `[C]` of this module."""
         shape = (y.shape[-1],)
         if self.use_scale:
             start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
@@ -180,7 +182,7 @@ class GroupNorm(ExampleNorm):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[N, ..., C]` to the same shape.
+        """Normalises `[N, ..., C]`; keeps the shape.
 
         Raises:
           ValueError: if the groups do not divide the channels.
@@ -202,7 +204,7 @@ class FilterResponseNorm(ExampleNorm):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[N, H, W, C]` to the same shape."""
+        """Normalises `[N, H, W, C]`; keeps the shape."""
         exact = self.exact(x)
         square = jnp.square(exact).mean((1, 2), keepdims=True)
         return self.scaled(exact * jax.lax.rsqrt(square + self.epsilon))
@@ -211,7 +213,7 @@ class FilterResponseNorm(ExampleNorm):
 def no_norm(
     name: str | None = None, zero_scale: bool = False, measuring: bool = False
 ) -> Callable[..., jax.Array]:
-    """A function in place of a normalisation, which leaves its input as it is."""
+    """Makes a function that stands for a normalisation and returns its input unchanged."""
     return lambda x, train: x
 
 

@@ -1,4 +1,4 @@
-"""Random masks that belong to examples, and do not depend on how a batch is divided."""
+"""Random masks that depend on the example, and not on how a batch is divided."""
 
 import jax
 import jax.numpy as jnp

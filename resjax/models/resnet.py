@@ -18,7 +18,7 @@ EVERY_BLOCK = 1 << 30
 """Value of `unroll` for straight-line code, however many blocks there are."""
 
 STRAIGHT_LINE = 8
-"""The most blocks of a stage, beside its first, that are straight-line code by default.
+"""Maximum number of equal blocks in a stage that are straight-line code by default.
 
 A loop compiles in the same time whatever the number of blocks, but copies what the gradient needs
 to and from stacked arrays. On a CPU that makes a step 3 to 10 % longer, and straight-line code of
@@ -36,7 +36,7 @@ def is_stacked(path: tuple) -> bool:
 
 
 def blocks_per_iteration(unroll: int | None, others: int) -> int:
-    """Number of blocks in one iteration of the loop over `others` equal ones; all is no loop."""
+    """The number of blocks in an iteration of the loop over `others`; all is no loop."""
     if unroll is None:
         unroll = others if others <= STRAIGHT_LINE else 1
     return max(1, min(unroll, others))

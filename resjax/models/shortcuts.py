@@ -1,4 +1,4 @@
-"""Shortcuts: how the input of a block meets its residual branch.
+"""Shortcuts: how the input of a block is combined with its residual branch.
 
 A shortcut is a module `(x, branch, train) -> joined`. A new kind is one class and one line in
 `SHORTCUTS`: the class computes the term of x in `carry`, or both terms of the sum in `terms`. Its
@@ -18,7 +18,7 @@ from resjax.models.layers import Layer
 from resjax.models.randomness import keep_mask
 
 ONE_VALUE = {"init_fn": tuple, "reduce_fn": lambda _, new: new}
-"""Options of `Module.sow` that keep the last value itself, not a tuple of all values."""
+"""Options of `Module.sow` that keep the last value instead of a tuple of all values."""
 
 
 class Shortcut(nn.Module):
@@ -52,11 +52,11 @@ class Shortcut(nn.Module):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array | None, jax.Array]:
-        """The terms of the sum: that of the shortcut, or None, and that of the branch."""
+        """The two terms of the sum: the shortcut's, or None, and the branch's."""
         return self.carry(x, train), branch
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array | None:
-        """Brings x into the shape of the branch, as the shortcut's term; None is no term at all."""
+        """Brings x into the shape of the branch as the shortcut's term; None means no term."""
         return None
 
     def projects(self, x: jax.Array) -> bool:
@@ -67,7 +67,7 @@ class Shortcut(nn.Module):
         return False
 
     def changes_shape(self, x: jax.Array) -> bool:
-        """Tells whether the block's output differs from x in its shape."""
+        """Tells whether the shapes of x and of the block's output differ."""
         return self.stride != 1 or x.shape[-1] != self.channels
 
 
@@ -89,7 +89,7 @@ class Identity(Shortcut):
     identity_pad: str = "end"
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """Subsamples and pads x where the shape changes; gives x itself elsewhere."""
+        """Subsamples and pads x where the shape changes; returns x itself elsewhere."""
         missing = self.channels - x.shape[-1]
         if missing < 0:
             raise ValueError(
@@ -116,7 +116,7 @@ class Projection(Shortcut):
 
     @nn.compact
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """Projects x where `projects` says so; gives x itself elsewhere."""
+        """Projects x where `projects` says so; returns x itself elsewhere."""
         if not self.projects(x):
             return x
         x, stride = self.subsample(x)
@@ -124,7 +124,7 @@ class Projection(Shortcut):
         return self.norm(name="norm")(x, train) if self.projection_norm == "always" else x
 
     def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
-        """The input of the 1x1 convolution, and the stride that is left to the convolution."""
+        """The input of the 1x1 convolution, and the stride left to the convolution."""
         return x, self.stride
 
 
@@ -148,7 +148,7 @@ class AveragePoolProjection(Projection):
 
 
 class _Modified(Shortcut):
-    """A shortcut that changes what another, its base, carries."""
+    """A shortcut that modifies what another shortcut, its base, carries."""
 
     base: Callable[..., Shortcut] = Identity
 
@@ -193,7 +193,7 @@ class ShortcutGate(_Modified):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """Gates the shortcut, and leaves the branch as it is."""
+        """Gates the shortcut and leaves the branch unchanged."""
         return (1 - nn.sigmoid(self.gate(x))) * self.carry(x, train), branch
 
 
@@ -220,7 +220,7 @@ class Dropout(_Modified):
     def terms(
         self, x: jax.Array, branch: jax.Array, train: bool, first: jax.Array | int
     ) -> tuple[jax.Array, jax.Array]:
-        """Masks the shortcut in training, scales it by the mask's mean in evaluation."""
+        """Masks the shortcut in training, and scales it by the keep probability in evaluation."""
         carried, kept = self.carry(x, train), 1 - self.shortcut_dropout
         if not train:
             return kept * carried, branch
@@ -247,11 +247,11 @@ SHORTCUTS: Table[type[Shortcut]] = Table(
 
 
 SHARED = {field.name for field in dataclasses.fields(Shortcut)}
-"""Fields that a block fills, whatever the keys of a config."""
+"""Fields that the block sets, not keys of a config."""
 
 
 def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
-    """A function that makes a block's shortcut: its class, with the options that are its fields.
+    """Binds a shortcut's class to the options in a config that are its fields.
 
     Args:
       kind: a key of `SHORTCUTS`.

@@ -1,4 +1,4 @@
-"""Refusals of configs that make no sound network."""
+"""Checks that refuse configs of unsound networks."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from resjax.models.shortcuts import SHORTCUTS
 
 
 def _modifies(kind: str) -> bool:
-    """Tells whether a shortcut changes what another, its base, carries."""
+    """Tells whether a shortcut modifies what another one, its base, carries."""
     return "base" in {field.name for field in dataclasses.fields(SHORTCUTS[kind])}
 
 
@@ -32,7 +32,7 @@ def refuse_fewer_channels(model: ConfigDict, spec: Spec) -> None:
 
 
 def refuse_uneven_groups(config: ConfigDict, spec: Spec) -> None:
-    """Raises ConfigError if groups of channels do not divide those of every normalisation."""
+    """Raises ConfigError if the number of groups does not divide the channels of every layer."""
     if config.norm.kind != "group":
         return
     stages = range(len(spec.stages))
@@ -48,7 +48,7 @@ def refuse_uneven_groups(config: ConfigDict, spec: Spec) -> None:
 
 
 def refuse_unsound(config: ConfigDict, order: Order) -> None:
-    """Raises ConfigError for choices that leave a net dead or contradict each other."""
+    """Raises ConfigError for choices that leave a network dead or contradict each other."""
     model, normalised = config.model, config.norm.kind != "none"
     # A net in which nothing but the branches reaches the head.
     plain = (

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a network, counted exactly from the layers that it has."""
+"""Parameters and multiply-adds of a network, counted exactly from its layers."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from resjax.models.trace import LayerRecord, trace, variable_shapes
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSection:
-    """A stem, a stage or a head.
+    """A part of a network: the stem, a stage or the head.
 
     Attributes:
       name: stem, stage1, ..., head.
@@ -54,7 +54,7 @@ class Description:
 
 
 def count_parameters(variables: Any) -> int:
-    """Number of scalars in a tree of arrays or shapes."""
+    """The number of scalars in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
 
 
@@ -75,7 +75,7 @@ def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
-    """Counts a network, by section and in all, for images of shape `[H, W, C]`.
+    """Counts a network, by section and in total, for images of shape `[H, W, C]`.
 
     >>> from resjax.models.build import named_model
     >>> found = describe(named_model("cifar-resnet20"), (32, 32, 3))
