@@ -1,4 +1,4 @@
-"""2-D convolution that is fast on every backend, forward and backward, in loops and out of them.
+"""2-D convolution that is fast on every backend, forward and backward, inside and outside loops.
 
 conv(x, w)[n, i, j, o] = sum over a, b, c of x[n, s i + a - p, s j + b - p, c] w[a, b, c, o], with
 p = (size - 1) // 2 on both sides of an axis: never SAME. It is bilinear, and it and its two
@@ -100,7 +100,7 @@ def _stock(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Sizes of a convolution, which the two operands of a product alone do not determine.
+    """The sizes of a convolution that the two operands of a product do not determine.
 
     Attributes:
       image: height and width of x.
@@ -123,7 +123,7 @@ Product = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 class Form(NamedTuple):
-    """One way to compute the three products.
+    """A method to compute the three products.
 
     Attributes:
       forward: maps x and the kernel to y.
@@ -147,7 +147,7 @@ def _shapes(a: jax.Array, b: jax.Array, geometry: Geometry) -> Form:
 
 
 def _stock_form() -> Form:
-    """XLA's convolution and its transposes as JAX writes them."""
+    """XLA's convolution and its transposes as JAX defines them."""
 
     def forward(x, kernel, geometry):
         return _stock(x, kernel, geometry.stride, geometry.groups)

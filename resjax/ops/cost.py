@@ -1,4 +1,4 @@
-"""The arithmetic of a traced program, and the bytes that it moves to and from memory.
+"""The arithmetic of a traced program, and the bytes it moves to and from memory.
 
 Convolutions, matrix products and reductions are kernels, which read their operands from memory and
 write their results to it. Elementwise work between them is fused into the kernel that needs its
@@ -47,11 +47,11 @@ REDUCTIONS = (
     "reduce_window_max", "reduce_window_sum", "reduce_window", "select_and_scatter_add",
     "cumsum", "gather", "scatter", "scatter-add", "sort", "psum", "all_gather",
 )  # fmt: skip
-"""Primitives, beside `PRODUCTS`, that are kernels of their own."""
+"""Primitives besides `PRODUCTS` that are kernels of their own."""
 
 
 class _Array:
-    """An array of the program: in memory, or fused into whatever needs it.
+    """An array of the program: in memory, or fused into its consumers.
 
     Attributes:
       size: its bytes.
@@ -102,7 +102,7 @@ class _Walk:
         return list(map(value, jaxpr.outvars))
 
     def write(self, array: _Array, times: int) -> None:
-        """Puts an array into memory, counting a kernel that writes it if it is not there yet."""
+        """Puts an array into memory, and counts a kernel that writes it if it is not there yet."""
         if not array.is_in_memory:
             moved = array.size + sum(array.reads.values())
             if moved:

@@ -1,4 +1,4 @@
-"""The axis of devices that a batch is cut over, as the program of one device sees it.
+"""The axis of devices over which a batch is split, as seen by the program of one device.
 
 A function that is one device's share of a program finds the axis by its name, `DEVICES` unless
 another is given. The same function in a program of one device has no such axis: then there is one
@@ -14,7 +14,7 @@ DEVICES = "devices"
 
 
 def device_count(axis: str | None = DEVICES) -> int:
-    """Number of devices along an axis; 1 for None, or in a program that is not cut over devices.
+    """The number of devices along an axis; 1 for None, or in a program that is not split.
 
     Raises:
       ValueError: in a `pmap` or `shard_map` whose axes have other names, where each device would
@@ -41,5 +41,5 @@ def device_index() -> jax.Array | int:
 
 
 def total(tree: Any) -> Any:
-    """The sum over all devices of every array, on each of them."""
+    """The sum of every array over all devices, on each of them."""
     return jax.lax.psum(tree, DEVICES) if device_count() > 1 else tree

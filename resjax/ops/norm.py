@@ -1,4 +1,4 @@
-"""Normalisation by the batch, with the fewest passes over memory that it can have.
+"""Batch normalisation with as few passes over memory as possible.
 
 Forward, the moments are one pass and the normalisation another, which XLA fuses with the activation
 and the sum that follow. Backward, both sums that the gradient needs are one pass, and they are the
@@ -113,7 +113,7 @@ def normalise(
 
 
 def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Gives values `[groups, C]` a shape that fits x: `[C]` for one group, or `[N, 1, ..., C]`."""
+    """Reshapes values `[groups, C]` to fit x: `[C]` for one group, or `[N, 1, ..., C]`."""
     if len(values) == 1:
         return values[0]
     values = jnp.repeat(values, len(x) // len(values), axis=0)

@@ -1,4 +1,4 @@
-"""Functions that run once, evaluated piece by piece instead of being compiled as a whole.
+"""Functions that run once, evaluated in pieces instead of being compiled as a whole.
 
 The initial variables of a network are zeros and random numbers, in a few shapes that recur. As one
 program, each network would be compiled anew; in pieces, all networks share one program per shape.
@@ -27,7 +27,7 @@ def evaluate_pieces(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.n
 
 
 class _Pieces:
-    """The values of a program, computed when they are asked for."""
+    """The values of a program, computed on demand."""
 
     def __init__(self, program: ClosedJaxpr, arguments: Sequence[Any]):
         jaxpr = program.jaxpr
@@ -87,7 +87,7 @@ class _Pieces:
 
 
 class _Later:
-    """A value of other pieces, which is computed when it is asked for."""
+    """A value of other pieces, computed on demand."""
 
     def __init__(self, pieces: _Pieces, atom: Var | Literal):
         self.pieces, self.atom = pieces, atom

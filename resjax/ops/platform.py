@@ -1,4 +1,4 @@
-"""The platform that a program is traced for, since what is fast differs."""
+"""The platform that a program is traced for: different code is fast on each."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def platform() -> str:
 
 @contextlib.contextmanager
 def traced_for(name: str) -> Iterator[None]:
-    """Has the functions inside traced for a platform, which this machine need not have.
+    """Makes the functions inside be traced for a platform, which this machine need not have.
 
     JAX caches what it has traced: a function that was traced outside is not traced again.
     """

@@ -1,4 +1,4 @@
-"""Max-pooling that lets NaN through, with a gradient that is fast on a CPU.
+"""Max-pooling that propagates NaN and has a gradient that is fast on a CPU.
 
 The maximum is linear in the pixels where it is taken: an operation finds them, and two that are
 each other's transposes take the pixels there and put values back.

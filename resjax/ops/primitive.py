@@ -1,4 +1,4 @@
-"""Operations with kernels of their own on the CPU, which are functions of JAX elsewhere."""
+"""Operations with their own kernels on the CPU, and functions of JAX elsewhere."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from resjax.ops.platform import platform
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """A function of arrays that programs for CPUs have as one primitive.
+    """A function of arrays that is a single primitive in programs for CPUs.
 
     Programs for other platforms have the function itself, so that whatever reads or rewrites a
     program, such as a policy of what is kept for the gradient, finds the operations that it knows.
@@ -37,7 +37,7 @@ class Operation:
 def make_operation(
     name: str, function: Callable, cpu: Callable, several: bool = False
 ) -> Operation:
-    """An operation that has no derivatives and cannot be mapped by vmap yet.
+    """Makes an operation, as yet without derivatives or a rule for vmap.
 
     Args:
       name: the name of the primitive.
@@ -65,7 +65,7 @@ def make_operation(
 
 
 def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> list[jax.Array]:
-    """Makes the axis that vmap maps part of the channels: B times `[..., C]` to `[..., B C]`.
+    """Merges the axis that vmap maps into the channels: B times `[..., C]` to `[..., B C]`.
 
     Operands that are not mapped are repeated B times.
     """
@@ -86,7 +86,7 @@ def unfold_channels(result: jax.Array, size: int) -> tuple[jax.Array, int]:
 
 
 def batch_by_channels(primitive: Primitive) -> None:
-    """Has vmap map a primitive that treats every channel by itself, as one with more channels."""
+    """Lets vmap map a primitive that treats channels separately, as one with more channels."""
 
     def batch(operands, axes, **params):
         size = mapped_size(operands, axes)
@@ -106,5 +106,5 @@ def mapped_size(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> in
 
 
 def exact_dtype(*operands: jax.Array) -> jnp.dtype:
-    """The dtype of the operands, and at least float32."""
+    """The dtype of the operands, but at least float32."""
     return jnp.result_type(jnp.float32, *operands)

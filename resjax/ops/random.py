@@ -1,4 +1,4 @@
-"""Keys whose random numbers depend on a seed alone, whatever the settings of JAX."""
+"""Random keys that depend on a seed alone, whatever the settings of JAX."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def random_key(seed: jax.Array | int) -> jax.Array:
 
 
 def _by_position(function: Callable) -> Callable:
-    """Makes a random number depend on its position, not on how many are drawn (JAX's default)."""
+    """Makes a random number depend on its position, not on the number drawn (JAX's default)."""
 
     @functools.wraps(function)
     def called(*arguments: Any) -> jax.Array:

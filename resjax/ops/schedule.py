@@ -1,4 +1,4 @@
-"""Scheduling of the operations that wait: the loops of one call, and the values that they write."""
+"""A schedule for pending operations: the loops of one call, and the values that they write."""
 
 import collections
 import itertools
@@ -13,7 +13,7 @@ from resjax.ops.values import ArrayView, Node, drop, squeezed
 
 
 def compute(wanted: Sequence[Node]) -> None:
-    """Computes nodes that wait, and others that need the same values, in one call of the kernel."""
+    """Computes pending nodes, and others that need the same values, in one call of the kernel."""
     if not wanted:
         return
     nodes = _with_siblings(_needed(wanted), wanted)
@@ -37,7 +37,7 @@ def compute(wanted: Sequence[Node]) -> None:
 
 
 def _needed(wanted: Sequence[Node]) -> list[Node]:
-    """All that has to be computed for some nodes, in the order in which it was asked for."""
+    """All nodes that have to be computed for some nodes, in the order of their requests."""
     found, stack = set(wanted), list(wanted)
     while stack:
         for view in stack.pop().inputs:

@@ -1,4 +1,4 @@
-"""Loops over elementwise operations as a tape, which one kernel for CPUs runs in one call.
+"""Elementwise operations in loops, as a tape that one CPU kernel runs in one call.
 
 A loop has a shape. Its operands are numbers, or arrays seen by offset and strides as NumPy sees
 them, its operations are those of `OPERATIONS`, and its results are written to arrays. A later loop
@@ -48,7 +48,7 @@ WHOLE, REPEATED, STRIDED, CONSTANT = range(4)
 """Layouts: in the order of the loop, the same in every tile, with other strides, no array."""
 
 TILE = 512
-"""Elements that are computed at a time: at most these, or else one period of an operand."""
+"""Maximum number of elements computed at a time, unless a period of an operand is longer."""
 
 LONGEST_PERIOD = 4096
 
@@ -144,7 +144,7 @@ def _of_zero(loop: Loop) -> Loop:
 
 
 def _joining(loop: Loop, before: str, after: str, operands: tuple[int, ...], name: str) -> Loop:
-    """Joins each step `before` to the step `after` that alone takes its result, as step `name`."""
+    """Merges each step `before` into the step `after` that alone reads it, as step `name`."""
     taken = collections.Counter(register for _, of in loop.steps for register in of)
     taken.update(register for register, _ in loop.stores)
     first = len(loop.operands)

@@ -1,4 +1,4 @@
-"""Values of a program: arrays, operations that wait to be computed, and views of both.
+"""Values of a program: arrays, pending operations, and views of both.
 
 A view sees an array by offset and strides, as NumPy does; slices, broadcasts and most reshapes are
 views, and no work.
@@ -115,7 +115,7 @@ Value = ArrayView | Stack
 
 
 def nodes_of(value: Value) -> list[Node]:
-    """The nodes that a value stands on."""
+    """The nodes that a value depends on."""
     return [part.node for part in value.parts] if isinstance(value, Stack) else [value.node]
 
 
@@ -125,14 +125,14 @@ def is_known(dtype: Any) -> bool:
 
 
 def hold(values: Sequence[Value]) -> None:
-    """Counts one more use of each value."""
+    """Adds one use to each value."""
     for value in values:
         for node in nodes_of(value):
             node.uses += 1
 
 
 def drop(values: Sequence[Value]) -> None:
-    """Counts one use less of each value; a node that waits without any use is given up."""
+    """Removes one use from each value; a pending node without uses is discarded."""
     for value in values:
         for node in nodes_of(value):
             node.uses -= 1
@@ -143,7 +143,7 @@ def drop(values: Sequence[Value]) -> None:
 
 
 def leaf(array: Any, spare: bool = True) -> ArrayView:
-    """An array as a value; `spare` tells whether its memory may be another's after its last use."""
+    """An array as a value; `spare` tells whether its memory may be reused after its last use."""
     return ArrayView.of(Node(np.shape(array), array.dtype, array, spare=spare))
 
 
