@@ -14,10 +14,10 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 COLOURS = {1: "GRAY", 3: "RGB"}
-"""Colour spaces that images are decoded to, by the number of channels."""
+"""Colour spaces to which images are decoded, by the number of channels."""
 
 MOST_PIXELS = 1 << 26
-"""Most pixels of an image; a small file could claim to have more, and fill the memory."""
+"""Maximum number of pixels of an image; a small file could claim more and fill the memory."""
 
 # Pillow warns from 4/3 as many pixels on, which are refused here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -37,14 +37,14 @@ FORMATS = (
     "SGI",
     "SUN",
 )
-"""Formats that are read, by Pillow's names; its other ones hold no photographs, or run code."""
+"""Image formats that are read, by Pillow's names; its others hold no photographs, or run code."""
 
 SCALES = (8, 4, 2)
-"""Factors of reduction for which libjpeg-turbo has fast transforms, and decodes faster."""
+"""Reduction factors for which libjpeg-turbo has fast transforms, so that decoding is faster."""
 
 
 class TooManyPixels(ValueError):
-    """An image that has more than `MOST_PIXELS`, or none."""
+    """An image that has more than `MOST_PIXELS`, or no pixels."""
 
 
 class Box(NamedTuple):
@@ -169,7 +169,7 @@ def decode_box(
 
 
 def _as_stored(header: ImageHeader, box: Box) -> tuple[ImageHeader, Box]:
-    """Turns the size of an image, and a box in it, back to the rows and columns of the file."""
+    """Converts the size of an image, and a box in it, to the rows and columns of the file."""
     mirrored, turns = TURNS[header.orientation]
     rows, columns = header[:2]
     for _ in range(turns):  # a quarter to the right each
@@ -229,7 +229,7 @@ def _by_pillow(data: bytes, channels: int) -> np.ndarray:
 
 
 def open_image(file: BinaryIO) -> Image.Image:
-    """Opens an image by Pillow, which reads its header and no pixels yet.
+    """Opens an image by Pillow, which reads its header but no pixels yet.
 
     Raises:
       TooManyPixels: if it has far more than `MOST_PIXELS`.
@@ -251,7 +251,7 @@ def open_image(file: BinaryIO) -> Image.Image:
 
 
 def _formats() -> tuple[str, ...]:
-    """The formats of `FORMATS` that this Pillow was built with."""
+    """The members of `FORMATS` that this Pillow supports."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -266,7 +266,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _png_ends(data: bytes) -> bool:
-    """Tells whether the chunks of a PNG are whole up to IEND; other data may follow it.
+    """Tells whether the chunks of a PNG are complete up to IEND; other data may follow it.
 
     A chunk is length, name, content and checksum (ISO/IEC 15948, 5.3).
     """
@@ -313,7 +313,7 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
 
 
 def _jpeg_ends(data: bytes, at: int) -> bool:
-    """Tells whether all scans of a JPEG, the first of which begins at `at`, are whole.
+    """Tells whether all scans of a JPEG are complete; the first of them begins at `at`.
 
     Other data may follow them. Among pixels a byte 0xff is followed by 0 or a restart, so any other
     marker ends a scan.

@@ -27,7 +27,7 @@ from resjax.data.source import Source
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Folder:
-    """Files of images, each read when it is asked for.
+    """Image files, each read on demand.
 
     The files of each class are spread evenly over the whole, in the order of a hash of their names:
     any slice has about the same share of every class.
@@ -52,7 +52,7 @@ class Folder:
         return len(self.labels)
 
     def read(self, number: int) -> tuple[bytes, int]:
-        """The bytes of the file, and the label, of an example."""
+        """The bytes of an example's file, and its label."""
         with open(self.name(number), "rb") as file:
             return file.read(), int(self.labels[number])
 
@@ -132,7 +132,7 @@ ON_BAD = Table("data.on_bad", {"refuse": _refuse, "skip": _skip})
 
 
 def _warn(path: Path, scans: Iterable[Scan]) -> None:
-    """Warns in one line of files that are left out, and of the class that loses most of its own."""
+    """Warns in one line of files that are left out, and of the class that loses the most."""
     out, taken, lost = {}, {}, collections.Counter()
     for scan in scans:
         root = scan.root.absolute()
@@ -152,7 +152,7 @@ def _warn(path: Path, scans: Iterable[Scan]) -> None:
 
 
 def _warn_of_classes(path: Path, train: Folder) -> None:
-    """Warns of classes without an image to train on, or if there is only one class."""
+    """Warns if classes have no image to train on, or if there is only one class."""
     class_names = train.folders
     if len(class_names) == 1:
         warnings.warn(
@@ -173,7 +173,7 @@ def _warn_of_classes(path: Path, train: Folder) -> None:
 
 
 def _told(files: Mapping[str, str]) -> str:
-    """The end of a message about files: their number by reason, and the first of them."""
+    """The end of a message about files: their number by reason, and the first one."""
     counts = collections.Counter(reason.partition(" (")[0] for reason in files.values())
     name, reason = next(iter(files.items()))
     return (
@@ -183,7 +183,7 @@ def _told(files: Mapping[str, str]) -> str:
 
 
 def _refuse_empty(scan: Scan) -> None:
-    """Raises ConfigError for a class folder without an image that can be read."""
+    """Raises ConfigError for a class folder without a readable image."""
     left = {scan.folders[label] for label in np.unique(scan.labels)}
     for name in folders_in(scan.root):
         if name not in left:

@@ -18,7 +18,7 @@ SPLIT_NAMES = {
     "valid": "valid",
     "val": "val",
 }
-"""Names of folders with splits, in lower case, and the names of the splits in slices."""
+"""Names of folders that hold splits, in lower case, and the splits' names in slices."""
 
 
 OWN_SPLIT = {"train": "train[:80%]", "test": "train[80%:]"}
@@ -27,7 +27,7 @@ each class, in the order of the hashes of the names: adding an image changes no 
 
 
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-"""Folders that operating systems and archives leave beside those of classes."""
+"""Folders that operating systems and archives leave among those of classes."""
 
 
 def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
@@ -88,7 +88,7 @@ def _refuse_other_layouts(path: Path) -> None:
 
 
 def with_test_split(roots: Mapping[str, Path], splits: Splits) -> Splits:
-    """The splits that were asked for, or `OWN_SPLIT` if there is nothing else to test on."""
+    """The requested splits, or `OWN_SPLIT` if there is nothing else to test on."""
     evaluated = splits.test_only and not splits.trained
     if splits.test or splits.train or evaluated or {*roots} & {*OWN_TEST}:
         return splits
@@ -96,7 +96,7 @@ def with_test_split(roots: Mapping[str, Path], splits: Splits) -> Splits:
 
 
 def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
-    """Warns that a part of the training images is tested on, for there are no others."""
+    """Warns that part of the training images is used for testing, as there are no others."""
     beside = [] if path in roots.values() else folders_in(path)
     unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
         root.name for root in roots.values()
@@ -112,7 +112,7 @@ def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
 
 
 def folders_in(root: Path) -> list[str]:
-    """Names of the folders in a directory, in order; none if it is not a directory."""
+    """Names of the folders in a directory, sorted; none if it is not a directory."""
     if not root.is_dir():
         return []
     with os.scandir(root) as entries:

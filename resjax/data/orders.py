@@ -13,7 +13,7 @@ from resjax.data.resident import training_order
 def rows_of_host(
     devices: Sequence[jax.Device], host: int, batch_size: int, micro_batches: int = 1
 ) -> np.ndarray:
-    """Rows of a batch that the devices of a host take, as `Parallel.pieces` cuts it.
+    """The rows of a batch that a host's devices take, as divided by `Parallel.pieces`.
 
     A batch is `[micro_batches, devices, n]`; a host takes the rows of its own devices in every
     micro-batch.
@@ -33,7 +33,7 @@ def rows_of_host(
 
 
 MOST_BAD = 100
-"""Number of consecutive examples that cannot be decoded, after which reading fails."""
+"""Number of consecutive undecodable examples after which reading fails."""
 
 
 class ExampleOrder(Protocol):
@@ -81,7 +81,7 @@ class TrainingOrder:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOrder:
-    """The order of `evaluation_batches`: every example once, the last batch filled with the first.
+    """The order of `evaluation_batches`: every example once, the last batch padded with the first.
 
     An example that cannot be decoded is counted nowhere: it is black and marked as not valid.
     """
@@ -93,7 +93,7 @@ class EvaluationOrder:
 
     @property
     def steps(self) -> int:
-        """Number of batches, the last of which may be filled up."""
+        """The number of batches, the last of which may be padded."""
         return -(-self.examples // self.batch_size)
 
     def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,11 +20,11 @@ from resjax.data.tfds_names import (
 )
 
 MANUAL = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
-"""Archives by set that TFDS does not download; it would go on without those that are missing."""
+"""Archives, by data set, that TFDS does not download; it would continue without missing ones."""
 
 
 class Prepared(NamedTuple):
-    """A set on the disk.
+    """A data set on disk.
 
     Attributes:
       directory: the directory of its files.
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 def prepare_set(
     name: str, data_dir: Path | None = None, manual_dir: Path | None = None
 ) -> Prepared:
-    """Downloads a set and writes it as ArrayRecord, unless that is done; TFRecord is converted.
+    """Downloads a data set and writes it as ArrayRecord, unless it exists; converts TFRecord files.
 
     The set appears under its name only when it is whole, even if this process is killed. Archives
     in `manual_dir` are used instead of downloads, if their checksums are those that TFDS knows.
@@ -82,7 +82,7 @@ IN_MEMORY = ("digits", "shapes")
 
 
 def load_tensorflow(wanted: Name) -> None:
-    """Imports TensorFlow, by which TFDS prepares sets, and hides the GPUs from it.
+    """Imports TensorFlow, which TFDS needs to prepare sets, and hides the GPUs from it.
 
     Raises:
       ConfigError: if it is missing.
@@ -109,7 +109,7 @@ def _builder(wanted: Name, data_dir: Path) -> Any:
 
 
 def _refuse_missing(builder: Any, manual_dir: Path | None, archives: Sequence[str]) -> None:
-    """Raises ConfigError for archives that are missing or cut, before anything is downloaded."""
+    """Raises ConfigError for missing or truncated archives, before anything is downloaded."""
     if needed := MANUAL.get(builder.name):
         missing = [name for name in needed if not (manual_dir and (manual_dir / name).exists())]
         if missing:
@@ -158,7 +158,7 @@ def _check(wanted: Name, data_dir: Path, directory: Path) -> dict[str, int]:
 
 
 def convert(wanted: Name, directory: Path) -> bool:
-    """Writes the records of TFRecord files, byte by byte the same, to ArrayRecord files as well.
+    """Copies the records of TFRecord files, byte by byte, to ArrayRecord files.
 
     The new format is noted in the metadata at the end, so an interrupted conversion goes on later.
 
@@ -186,7 +186,7 @@ def convert(wanted: Name, directory: Path) -> bool:
 
 
 def _files(directory: Path) -> list[tuple[Path, Path, int]]:
-    """Each TFRecord file, the ArrayRecord file of the same examples, and their number."""
+    """The TFRecord files, with the ArrayRecord file for the same examples and their number."""
     import tensorflow_datasets as tfds
 
     info = tfds.builder_from_directory(directory).info
@@ -219,7 +219,7 @@ def _copy_records(source: Path, target: Path, records: int) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file under another name, and renames it when it is whole."""
+    """Writes a file under a temporary name, and renames it when it is complete."""
     new = path.with_name(f"incomplete.{path.name}")
     write(new)
     os.replace(new, path)

@@ -1,4 +1,4 @@
-"""Memory that worker processes share with the one that reads their batches."""
+"""Memory shared by worker processes and the process that reads their batches."""
 
 import contextlib
 import math
@@ -14,7 +14,7 @@ MOST_PIECES = 10**15
 
 
 class Ring:
-    """Memory that workers share with this process: pieces `[slots, *shape]` uint8, used in turn.
+    """Memory shared with workers: pieces `[slots, *shape]` uint8, used in turn.
 
     New memory for every piece of a batch can cost a sixth of the time that it takes to fill it. A
     piece takes the slot of the piece with a number smaller by `slots`, once that is copied. If
@@ -42,7 +42,7 @@ class Ring:
         self._attach(state[1][0], state[1][1:])
 
     def begin(self, number: int) -> np.ndarray:
-        """The memory in which a worker writes the piece with a number, once its slot is free."""
+        """The memory for a worker to write a numbered piece to, once its slot is free."""
         slot = number % len(self._numbers)
         while self._numbers[slot] != self.FREE:
             time.sleep(0.001)  # rare: there are slots for all pieces that Grain holds
@@ -56,11 +56,11 @@ class Ring:
         self._numbers[slot] = self.FREE
 
     def free(self) -> None:
-        """Frees all slots, so that no worker waits any more."""
+        """Frees all slots, so that no worker waits any longer."""
         self._numbers[:] = self.FREE
 
     def close(self) -> None:
-        """Gives the memory back."""
+        """Releases the memory."""
         self._numbers = self._pieces = None
         self._end()
 

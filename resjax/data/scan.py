@@ -16,20 +16,20 @@ from resjax.config.naming import composed
 from resjax.data.layout import folders_in, is_left_behind, refuse_equal_names
 
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
-"""Last bytes of a whole file by format; a file that ends so need not be decoded to be checked."""
+"""Last bytes of a complete file, by format; files that end so are checked without decoding."""
 
 
 END_BYTES = 4096
-"""Bytes at the end of a file that are searched; zeros may pad it, as cameras write in blocks."""
+"""Bytes at the end of a file that are searched; cameras write blocks, padded with zeros."""
 
 
 READERS = 16
-"""Number of threads that check files, which hides the latency of network disks."""
+"""Number of threads that check files, to hide the latency of network disks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """The files of a split that are images, in the order in which they are read.
+    """The images of a split, in the order in which they are read.
 
     The folders are those of the classes, by label; their names may be spelt by other characters of
     Unicode than in the training split. `bad` has the images that cannot be read, and `others` the
@@ -153,7 +153,7 @@ def _spread(files: list[tuple[str, str]]) -> list[int]:
 
 
 def look_at_image(path: Path) -> tuple[int, bool] | str:
-    """Checks a file: its bytes and whether it is grey, by its header; or else what is wrong."""
+    """Reads the header of a file: its size in bytes and whether it is grey, or its fault."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a file"  # to open a pipe would wait

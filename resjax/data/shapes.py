@@ -1,4 +1,4 @@
-"""Drawn shapes: colour images of ten classes, in place of CIFAR, that need no download."""
+"""Drawn shapes: colour images of ten classes that replace CIFAR without a download."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from resjax.data.source import Source, Split
 SIDE = 32
 
 EXAMPLES = 10_000
-"""Number of training images unless the name has one; a fifth as many are to test."""
+"""Default number of training images; a fifth as many are to test on."""
 
 MOST_EXAMPLES = 500_000
 
 DIFFICULTY = 0.5
 
 SEED = 2 << 32
-"""Seed of the drawings, which neither a run nor the fake data can have."""
+"""Seed of the drawings, which no run and no fake data can have."""
 
 EDGE = 8.0
 """Sharpness of the shapes: an edge fades over SIDE / 2 / EDGE pixels."""

@@ -14,7 +14,7 @@ _SLICE = re.compile(r"([\w-]+)(?:\[(?:(-?[\d_.]+)(%?))?:(?:(-?[\d_.]+)(%?))?\])?
 
 
 OWN_TEST = ("test", "validation", "val", "valid")
-"""Splits to test on by default: the first of them that a source has."""
+"""Splits to test on by default: the first of these that a source has."""
 
 
 class Splits(NamedTuple):
@@ -52,7 +52,7 @@ class Slice(NamedTuple):
     percent: bool
 
     def range(self, examples: int) -> range:
-        """The examples that it takes from a split with the given number of examples.
+        """The examples that the slice takes from a split of the given size.
 
         A percent p of n examples is the whole number closest to p n / 100, halves to the even one.
 
@@ -108,7 +108,7 @@ def slices_of(
     names: Sequence[str],
     own_test: Sequence[str] = OWN_TEST,
 ) -> dict[str, Slice]:
-    """The slices that are read as `train`, `test` and, if it is asked for, `validation`.
+    """The slices for `train`, `test` and, if requested, `validation`.
 
     Args:
       splits: the slices that are asked for.
@@ -137,7 +137,7 @@ def slices_of(
 
 
 def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str, range]:
-    """The examples that slices take from splits of these lengths.
+    """The examples that slices take from splits of these sizes.
 
     Raises:
       ConfigError: if a slice takes no example, or two slices share some: examples to test on must
@@ -158,7 +158,7 @@ def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str
 
 
 def cut(source: Source, splits: Splits) -> Source:
-    """A source with slices of the splits of another one, which is in memory.
+    """A source whose splits are slices of another source in memory.
 
     Raises:
       ConfigError: for a slice that cannot be read, or two with the same examples.

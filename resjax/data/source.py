@@ -1,4 +1,4 @@
-"""The parts of a source of images: splits in memory, or examples that are read one by one."""
+"""The parts of a source of images: splits in memory, or examples read one by one."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ class Split:
 
 
 class Encoded(Protocol):
-    """Images as files of any size, each read when it is asked for.
+    """Images as files of any size, each read on demand.
 
     It can be pickled, so that other processes read from it.
 
@@ -42,7 +42,7 @@ class Encoded(Protocol):
         ...
 
     def name(self, number: int) -> str:
-        """A name by which a person finds an example, such as its path."""
+        """A name by which people can find an example, such as its path."""
         ...
 
 

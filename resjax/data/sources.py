@@ -22,12 +22,12 @@ from resjax.data.slices import Splits, cut
 from resjax.data.source import Source, Split, with_channels
 
 FAKE_EXAMPLES = 1024
-"""Number of training images of fake data, unless the name has one."""
+"""Default number of training images of fake data."""
 
 MOST_FAKE_BYTES, MOST_FAKE_CLASSES = 2 << 30, 100_000
 
 FAKE_SEED = 1 << 32
-"""Seed of fake data, which no run can have, so they share nothing with the order of training."""
+"""Seed of fake data; no run can have it, so the data is independent of the training order."""
 
 
 def fake(shape: tuple[int, int, int], classes: int, examples: int = FAKE_EXAMPLES) -> Source:
@@ -67,7 +67,7 @@ def _random_words(stream: int, number: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of source: those whose names begin alike, NAME or NAME:ARGUMENT.
+    """A kind of source, for names that begin alike: NAME or NAME:ARGUMENT.
 
     Attributes:
       form: the form of the name, for error messages.
@@ -84,7 +84,7 @@ class Kind:
 
 
 class DataRequest(NamedTuple):
-    """The settings of a config that a source is made by.
+    """The settings of a config that determine how a source is made.
 
     Attributes:
       directory: the directory or address of prepared data; empty is the default.
@@ -111,7 +111,7 @@ EVERYTHING = DataRequest()
 
 
 def requested(data: ConfigDict, splits: Splits) -> DataRequest:
-    """The request that the section `data` of a config makes."""
+    """The request that corresponds to the section `data` of a config."""
     return DataRequest(
         data.dir,
         splits,
@@ -125,7 +125,7 @@ def requested(data: ConfigDict, splits: Splits) -> DataRequest:
 
 
 def sliced(make: Callable[..., Source]) -> Callable[..., Source]:
-    """A function that makes a whole source in memory, and then slices it."""
+    """Wraps a function that makes a whole source in memory, so that the source is sliced."""
     return lambda request, *arguments: cut(_source_of(make, *arguments), request.splits)
 
 
@@ -232,7 +232,7 @@ def _refuse_malformed(name: str, source: Source) -> None:
 
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
-    """The source as it is fed: with splits in memory if they are to be resident, else encoded."""
+    """The source in the form it is fed in: splits in memory if resident, encoded otherwise."""
     in_memory_already = isinstance(source.train, Split)
     resident = in_memory_already or not request.size
     if request.feed != "auto" and resident != (request.feed == "resident"):

@@ -28,12 +28,12 @@ FORMAT = "array_record"
 OWN_TEST = {"imagenet2012": ("validation",)}  # the labels of its test split are not published
 
 METADATA = (".json", ".txt")
-"""Suffixes of the files beside the records: the metadata of a set, and names of its classes."""
+"""Suffixes of files beside the records: the metadata of a set, and its class names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Examples of a split, each read when it is asked for. Files are opened by the first read.
+    """Examples of a split, each read on demand; the first read opens the files.
 
     Attributes:
       directory: the directory of the files and metadata.
@@ -126,12 +126,12 @@ def tfds_source(name: str, data_dir: Path | Address | None, splits: Splits) -> S
 
 
 def choose_metadata(names: list[str]) -> list[str]:
-    """Chooses the files that are no records."""
+    """Chooses the files that are not records."""
     return [name for name in names if name.endswith(METADATA)]
 
 
 def _source(wanted: Name, data_dir: Path | Address, there: Here | Copy, splits: Splits) -> Source:
-    """The source for a set of which the metadata are in a directory of this machine."""
+    """The source for a set whose metadata is in a local directory."""
     directory = find(wanted, there.directory.parent)
     if directory is None:
         raise ConfigError(missing(wanted, data_dir))
@@ -197,7 +197,7 @@ def open_prepared(directory: Path, command: str) -> Any:
 
 
 def refuse_damaged(split: Any, directory: Path, command: str) -> None:
-    """Opens every file of a split, which takes 0.1 ms each.
+    """Opens every file of a split, which takes 0.1 ms each, to find damaged ones.
 
     Raises:
       ConfigError: if one is missing or truncated, or has another number of records than it should.

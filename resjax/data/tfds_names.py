@@ -47,7 +47,7 @@ def parse_name(text: str) -> Name:
 
 
 def default_data_dir(parse: Callable[[str, str], Path | Address] = place) -> Path | Address:
-    """The directory of TFDS for all sets, or its address: $TFDS_DATA_DIR, or ~/tensorflow_datasets.
+    """The directory or address of all sets of TFDS: $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Args:
       parse: `local` if it must be a directory of this machine.
@@ -59,7 +59,7 @@ def default_data_dir(parse: Callable[[str, str], Path | Address] = place) -> Pat
 
 
 def find(wanted: Name, data_dir: Path) -> Path | None:
-    """The directory of a set, of its newest version unless one is named; None if there is none.
+    """The directory of a set, in its newest version unless one is named; None if there is none.
 
     Raises:
       ConfigError: if none of its several configs is the default, and none is named.
@@ -71,13 +71,13 @@ def find(wanted: Name, data_dir: Path) -> Path | None:
 
 
 def _versions(root: Path) -> list[str]:
-    """The versions in a directory, in order. TFDS gives other names to incomplete ones."""
+    """The versions in a directory, sorted. TFDS gives other names to incomplete ones."""
     found = [path.name for path in _directories(root) if _VERSION.fullmatch(path.name)]
     return sorted(found, key=lambda version: tuple(map(int, version.split("."))))
 
 
 def _own_config(root: Path) -> str:
-    """The default config of a set: the one that TFDS noted, or the only one."""
+    """The default config of a set: the one recorded by TFDS, or the only one."""
     configs = [path.name for path in _directories(root) if _versions(path)]
     note = root / ".config" / "metadata.json"
     own = json.loads(note.read_text()).get("default_config_name") if note.exists() else None
@@ -93,14 +93,14 @@ def _directories(root: Path) -> list[Path]:
 
 
 def prepare_command(wanted: Name, data_dir: Path | Address) -> str:
-    """The command that prepares a set; what it prepared for a bucket is to be copied there."""
+    """The command that prepares a set; for a bucket, its output is to be copied there."""
     if isinstance(data_dir, Address):
         return f"resjax prepare {wanted} --data-dir=DIR, and copy DIR/{wanted.name} to {data_dir}"
     return f"resjax prepare {wanted} --data-dir={data_dir}"
 
 
 def missing(wanted: Name, data_dir: Path | Address) -> str:
-    """The message about a set that is not prepared."""
+    """The error message for a set that is not prepared."""
     import tensorflow_datasets as tfds
 
     there = [path.name for path in _directories(data_dir)] if isinstance(data_dir, Path) else []
@@ -111,7 +111,7 @@ def missing(wanted: Name, data_dir: Path | Address) -> str:
 
 
 def unknown(wanted: Name, known: Sequence[str]) -> str:
-    """The message about a set that is unknown, with the nearest of the hundreds of known ones."""
+    """The error message for an unknown set, with the nearest of hundreds of known ones."""
     close = difflib.get_close_matches(wanted.name, known, n=3)
     remedy = f"nearest: {', '.join(close)}" if close else "try cifar10 or imagenet2012"
     return f"TFDS has no set {wanted.name!r}; {remedy}"
