@@ -1,4 +1,4 @@
-"""The size of the residual branches beside the inputs of their blocks."""
+"""The size of the residual branches compared with the inputs of their blocks."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from resjax.probes.walk import Bound, forward, identity, norm
 
 
 def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
-    """The size of the branch beside the input, and the distance of the block from the identity.
+    """The size of the branch relative to the input, and the block's distance from the identity.
 
     The network is in evaluation mode, and each norm is taken over the whole batch together.
 

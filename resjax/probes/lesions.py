@@ -1,4 +1,4 @@
-"""The error of a network that loses a block, or has two blocks in the wrong order."""
+"""The error of a network without a block, or with two blocks swapped."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from resjax.training.evaluation import measuring
 from resjax.training.step import measure_step
 
 PARTS = 4
-"""Number of equal parts that the images are divided into; one, as a batch, is compared with all."""
+"""Number of equal parts of the images; one part, as a batch, is compared with all of them."""
 
 
 def normalisation(
@@ -109,7 +109,7 @@ def _dead(model: ResNet, variables: Any, images: jax.Array) -> jax.Array:
 
 
 def _constant(x: jax.Array, activation: Any) -> jax.Array:
-    """The fraction of the channels that have a single value, after the activation if given."""
+    """The fraction of the channels with a single value, after the activation if given."""
     x = x if activation is None else activation(x)
     axes = tuple(range(x.ndim - 1))
     return (x.max(axes) == x.min(axes)).mean()

@@ -14,7 +14,7 @@ from resjax.training.losses import Loss, cross_entropy
 def path_gradients(
     model: ResNet, variables: Any, batch: Batch, loss: Loss = cross_entropy
 ) -> dict[str, jax.Array]:
-    """The gradient that arrives at a block's input through its shortcut, and through its branch.
+    """The gradient that reaches a block's input through its shortcut and through its branch.
 
     A block joins x and F(x) to J(x, F(x)), so the gradient at x is the sum of two terms,
     dL/dJ dJ/dx, where F(x) is held constant, and dL/dJ dJ/dF dF/dx (He et al. 2016, equation 5).

@@ -18,7 +18,7 @@ from resjax.probes.surface import surface
 
 
 class Probe(NamedTuple):
-    """A measurement inside of a network.
+    """A measurement inside a network.
 
     Attributes:
       measure: `measure(model, variables, batch)`, a pure function to {name: array}. The first axis
@@ -55,7 +55,7 @@ PROBES = Table(
 
 
 def chosen(names: str, what: str) -> list[str]:
-    """The names of probes in a list with commas, without repetitions.
+    """The names in a comma-separated list of probes, without repetitions.
 
     Raises:
       ConfigError: for a name that is not in the table; `what` says where it comes from.

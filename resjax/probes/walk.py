@@ -1,4 +1,4 @@
-"""Walks through a network block by block, forward and backward, with a visit at each block.
+"""Passes through a network block by block, forward and backward, with a visit at each block.
 
 The stem and the head are the network's own; each stage is replaced by a loop over its blocks, whose
 variables are stacked, so that a probe compiles in the same time whatever the depth.
@@ -72,7 +72,7 @@ Visit = Callable[[Bound, jax.Array, Any], tuple[jax.Array, Any]]
 def forward(
     model: ResNet, variables: Any, images: jax.Array, visit: Visit, given: Any = None
 ) -> tuple[jax.Array, Any]:
-    """Runs the network with `visit(block, x, row)` in the place of every block.
+    """Runs the network with `visit(block, x, row)` in place of every block.
 
     A visit returns the input of the next block, and a tree to keep; `row` is the block's element of
     `given`, whose leaves are `[blocks, ...]`. Returns the logits, and the trees of all blocks with
@@ -161,7 +161,7 @@ def identity(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Segment:
-    """Equal blocks in a row; their variables are stacked along a leading axis."""
+    """Consecutive equal blocks; their variables are stacked along a leading axis."""
 
     module: Block
     variables: Any
@@ -194,7 +194,7 @@ def _segments(stage: Stage, variables: Any) -> list[_Segment]:
 def _with_stages(
     model: ResNet, variables: Any, images: jax.Array, run: Callable[[Stage, jax.Array], jax.Array]
 ) -> jax.Array:
-    """The logits with `run(stage, x)` in the place of every stage."""
+    """The logits with `run(stage, x)` in place of every stage."""
 
     def replace(next_call, args, kwargs, context):
         if isinstance(context.module, Stage) and context.method_name == "__call__":
@@ -206,7 +206,7 @@ def _with_stages(
 
 
 def _unwrapped(tree: Any) -> Any:
-    """Strips from outputs of modules the tuple and the method's name that Flax puts around them."""
+    """Removes the tuple and the method's name that Flax puts around outputs of modules."""
     if not isinstance(tree, dict):
         return tree
     found = {name: _unwrapped(below) for name, below in tree.items() if name != "__call__"}
