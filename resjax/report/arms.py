@@ -21,7 +21,7 @@ AXES = ("model.depth", "seed")
 """Keys that vary within an arm."""
 
 ARM_KEYS = ("model.", "norm.", "train.grow_")
-"""Starts of the keys that make the arms of a table."""
+"""Prefixes of the keys that distinguish the arms of a table."""
 
 SELECTIONS = {"final": "final evaluation", "best": "evaluation with the lowest validation error"}
 
@@ -33,7 +33,7 @@ def arm_keys(run: Run | Missing) -> dict[str, Any]:
 
 
 def protocol(run: Run | Missing) -> dict[str, Any]:
-    """Keys of the protocol that differ from their defaults, and the data and selection in any case.
+    """The keys of the protocol that differ from their defaults; always the data and the selection.
 
     Keys that are tuned for each network are not among them; see `resjax.report.tuning`.
     """
@@ -49,7 +49,7 @@ def as_text(keys: dict[str, Any]) -> str:
 
 
 def value_of(run: Run, measure: str) -> float | None:
-    """An error as a fraction, or a loss, of the evaluation that is the run's answer.
+    """The final value of a run's error, as a fraction, or of its loss, in the selected evaluation.
 
     A value that was not finite is inf. It is None for the loss of a selected evaluation, which is
     not recorded.
@@ -76,7 +76,7 @@ class Cell:
 
     @property
     def selection(self) -> str:
-        """Key of `SELECTIONS`: the evaluation that errors are of, as in all runs of a table."""
+        """Key of `SELECTIONS`: the evaluation that errors are taken from, equal in a table."""
         return self.runs[0].summary.selection
 
     def by_seed(self, measure: str) -> dict[int, float]:
@@ -97,11 +97,11 @@ class Cell:
 
     @functools.cached_property
     def _samples(self) -> dict[str, stats.Sample | None]:
-        """The statistics so far, which tables and figures ask for many times."""
+        """A cache of statistics, which tables and figures request many times."""
         return {}
 
     def seconds(self, *of: str) -> float:
-        """Mean seconds of its runs; see `Run.seconds`."""
+        """Mean seconds of the cell's runs; see `Run.seconds`."""
         return statistics.fmean(run.seconds(*of) for run in self.runs)
 
 
@@ -142,17 +142,17 @@ class ProtocolTable:
 
     @property
     def selection(self) -> str:
-        """Key of `SELECTIONS`: the evaluation of a run that errors are of."""
+        """Key of `SELECTIONS`: the evaluation of a run that errors are taken from."""
         return self.cells[0].selection
 
 
 def label(shortcut: str) -> str:
-    """Name of a shortcut in a report; the network without one is called plain."""
+    """The name of a shortcut in a report; a network without one is called plain."""
     return {"none": "plain"}.get(shortcut, shortcut)
 
 
 def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
-    """Groups the runs in tables of equal protocol, the largest first."""
+    """Groups the runs into tables of equal protocol, the largest first."""
     groups = _grouped(runs, lambda run: as_text(protocol(run)))
     lost = _grouped(missing, lambda run: as_text(protocol(run)))
     keys = sorted(groups, key=lambda key: -len(groups[key]))
@@ -170,7 +170,7 @@ def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[
 
 
 def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys whose values differ between configs, or that only some have."""
+    """Keys whose values differ between configs, or that only some configs have."""
     keys = sorted({key for keys in configs for key in keys})
     return [key for key in keys if len({str(keys.get(key)) for keys in configs}) > 1]
 
@@ -210,7 +210,7 @@ def _table(title: str, runs: list[Run], missing: list[Missing]) -> ProtocolTable
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two arms at one depth, paired by seed: the error of the first less that of the second.
+    """Two arms at one depth, paired by seed: the first's error minus the second's.
 
     Attributes:
       depth, first, second: depth at which they are compared, and names of the two arms.
@@ -249,7 +249,7 @@ def compare(table: ProtocolTable, measure: str) -> list[Comparison]:
 def difference_of(
     first: Cell, second: Cell, measure: str, comparisons: int = 1
 ) -> stats.Difference | None:
-    """The error of the first cell less that of the second over their common seeds, None if none.
+    """The first cell's error minus the second's over their common seeds; None without any.
 
     Its variance is at least that of rounding two errors to whole examples, so that a few equal
     differences do not make it certain; the interval stays within -1 and 1.
@@ -269,7 +269,7 @@ def difference_of(
 
 
 def fewest_examples(first: Cell, second: Cell, measure: str) -> int | None:
-    """Examples that an error of two cells is counted over; None if a run did not record them."""
+    """The fewest examples that an error of two cells is counted over; None if not recorded."""
     split = measure.removesuffix("_error")
     counted = {run.examples(split) for cell in (first, second) for run in cell.runs}
     return None if None in counted else min(counted)

@@ -1,4 +1,4 @@
-"""The best networks of a depth: the one with the lowest error, and those that may be as good."""
+"""The best networks of each depth: the one with the lowest error, and those that may be as good."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Numbers that the charts of the page draw."""
+"""Data for the charts of the page."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,13 +13,14 @@ from resjax.report.runs import Run
 MEASURES = ("train_error", "test_error", "train_loss", "test_loss")
 
 MOST_NUMBERS = 160_000
-"""Most numbers of all curves of a page, if they keep `FEWEST_POINTS`; more are thinned out."""
+"""Maximum of all numbers in the curves of a page, if they keep `FEWEST_POINTS`; more are thinned
+out."""
 
 FEWEST_POINTS = 20
 
 
 def points_each(curves: int) -> int:
-    """Most points of each of a number of curves, so that a page does not grow with the runs.
+    """The maximum number of points for each of several curves, so that the page stays small.
 
     >>> points_each(10), points_each(1000), points_each(100_000)
     (300, 40, 20)
@@ -28,7 +29,7 @@ def points_each(curves: int) -> int:
 
 
 def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) -> dict[str, Any]:
-    """Curves of every cell, and its size, time and errors, which are in percent.
+    """Curves of every cell, with its size, time, and errors in percent.
 
     The dashes of a line are the place of its depth among the `depths` of the page.
     """
@@ -76,7 +77,7 @@ def _epochs(curves: Iterable[Curve | None]) -> list[float | None]:
 
 
 def _end(cell: Cell, measure: str) -> list[float | None] | None:
-    """Mean of the runs' answers, and both ends of its interval; None if it is not known."""
+    """The mean of the runs' results, and both ends of its interval; None if unknown."""
     sample = cell.sample(measure)
     if sample is None or not np.isfinite(sample.mean):
         return None
@@ -87,5 +88,5 @@ def _end(cell: Cell, measure: str) -> list[float | None] | None:
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Rounds to five digits, which are more than a chart shows; None for numbers not finite."""
+    """Rounds to five digits, more than a chart shows; None for numbers that are not finite."""
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values]

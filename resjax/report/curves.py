@@ -1,4 +1,4 @@
-"""Errors and losses of a cell's runs over training, as mean and range over seeds."""
+"""Errors and losses of a cell's runs during training, as mean and range over seeds."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from resjax.report.arms import Cell
 from resjax.report.runs import Run
 
 MOST_POINTS = 300
-"""Most points of a curve that is drawn; of longer ones every n-th point and the last are."""
+"""Maximum number of points of a drawn curve; longer ones keep every n-th point and the last."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Errors in percent, or losses, against epochs; NaN where one was not finite, or not recorded.
+    """Errors in percent, or losses, by epoch; NaN where not finite or not recorded.
 
     Attributes:
       epochs: `[points]`.
@@ -28,12 +28,12 @@ class Curve:
 
 
 def unit(measure: str) -> float:
-    """The factor by which a measure is drawn: errors are fractions, and drawn in percent."""
+    """The factor by which a measure is drawn: errors are fractions, drawn in percent."""
     return 100.0 if measure.endswith("_error") else 1.0
 
 
 def curve(cell: Cell, measure: str, most: int = MOST_POINTS) -> Curve | None:
-    """The curve of a measure such as "train_error"; None if a run recorded none."""
+    """The curve of a measure such as "train_error"; None if no run recorded it."""
     return curve_of(cell.runs, measure, most)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on whether the nets of an arm degrade with depth, and the sentences that say so."""
+"""Verdicts on whether an arm's networks degrade with depth, and the sentences that report them."""
 
 import dataclasses
 import math
@@ -15,12 +15,12 @@ from resjax.runs.rundir import FAILED
 DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
 
 TOLERANCE = 0.01
-"""A gap in training error that counts as none, as a fraction of the training set."""
+"""A gap in training error too small to count, as a fraction of the training set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """The degradation gap: training error of the deepest net less that of the best shallower one.
+    """The degradation gap: the deepest network's training error minus the best shallower one's.
 
     The same errors that are compared also tell which net is best, so the deepest net is compared
     with every shallower one, paired by seed, by intervals that hold all the true differences at
@@ -88,7 +88,7 @@ def _shared_seeds(first: Cell, second: Cell) -> tuple[int, ...]:
 
 
 def _bounds(deepest: Cell, cell: Cell, compared: int) -> tuple[float, float]:
-    """Interval of one of `compared` differences; with a single seed, by the error of counting."""
+    """The interval of one of `compared` differences; with one seed, from the counting error."""
     found = difference_of(deepest, cell, "train_error", compared)
     if found.interval is not None:
         return found.interval
@@ -97,7 +97,7 @@ def _bounds(deepest: Cell, cell: Cell, compared: int) -> tuple[float, float]:
 
 
 def _counting_error(first: Cell, second: Cell) -> float:
-    """Standard error of the difference of two training errors, each a share of some examples.
+    """Standard error of the difference of two training errors, from the number of examples.
 
     The square root of the sum of p (1 - p) / examples; 0 where their number is not known.
     """
@@ -107,14 +107,14 @@ def _counting_error(first: Cell, second: Cell) -> float:
 
 
 def _shared_error(cell: Cell, other: Cell) -> float:
-    """Mean training error of a cell over the seeds that it shares with another."""
+    """Mean training error of a cell over the seeds shared with another."""
     errors, others = cell.by_seed("train_error"), other.by_seed("train_error")
     return statistics.fmean(errors[seed] for seed in errors if seed in others)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Verdict on an arm.
+    """The verdict on an arm.
 
     Attributes:
       arm: name of the arm.
@@ -130,17 +130,17 @@ class Verdict:
 
     @property
     def degrades(self) -> bool:
-        """Tells whether the verdict is that the nets degrade."""
+        """Tells whether the verdict is that the networks degrade."""
         return self.gap is not None and self.gap.verdict == DEGRADES
 
     @property
     def line(self) -> str:
-        """Arm, verdict and numbers, as the command prints them."""
+        """The arm, the verdict and the numbers, as the command prints them."""
         return f"{self.arm}: {self.said}, {self.numbers}"
 
 
 def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verdict:
-    """Judges whether the nets of an arm degrade with depth.
+    """Judges whether the networks of an arm degrade with depth.
 
     There is no verdict if runs of this arm `failed`, since the others are a biased selection.
     """
@@ -169,7 +169,7 @@ def _finite(cell: Cell) -> bool:
 
 
 def verdicts(table: ProtocolTable) -> list[Verdict]:
-    """Verdicts on all arms, also those without a run that is done; none for a single depth."""
+    """Verdicts on all arms, even those without a finished run; none for a single depth."""
     if len({cell.depth for arm in table.arms for cell in arm.cells}) < 2 and not table.missing:
         return []
     failed: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def verdicts(table: ProtocolTable) -> list[Verdict]:
 
 
 def headline(said: Iterable[Verdict]) -> str:
-    """One sentence from the verdicts: who degrades, who does not, who cannot be judged."""
+    """One sentence that sums up the verdicts: who degrades, who does not, who cannot be judged."""
     said = list(said)
     if not said:
         return "No verdict: all networks have the same depth."
@@ -217,7 +217,7 @@ def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "")
 
 
 def by_statistics(cell: Cell) -> str | None:
-    """Line of a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
+    """A line with a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
     compared = [run.summary.statistics for run in cell.runs]
     if None in compared:
         return None

@@ -1,4 +1,4 @@
-"""A drawing of a network in the manner of He et al. 2015, figure 3."""
+"""A drawing of a network in the style of He et al. 2015, figure 3."""
 
 import dataclasses
 from pathlib import Path
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#e8e8e8", "#c9bde0", "#b9dcb4", "#f2c4bd", "#bcd7ec")
-"""Colours of the stem and the stages, as pale as black text needs; further stages start again."""
+"""Colours of the stem and the stages, pale enough for black text; further stages repeat them."""
 
 WIDTH, HEIGHT, GAP, BLOCK_GAP = 3.0, 0.55, 0.18, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Boxes that a shortcut spans: a block, or equal blocks drawn once.
+    """The boxes that a shortcut spans: a block, or equal blocks drawn once.
 
     Attributes:
       boxes: a text for each layer.
@@ -41,7 +41,7 @@ class Group:
 
 
 def groups(model: ResNet, image_shape: tuple[int, int, int]) -> list[Group]:
-    """Groups that `draw` draws, from stem to head, for images of shape `[H, W, C]`."""
+    """The groups that `draw` draws, from stem to head, for images of shape `[H, W, C]`."""
     records = layer_records(model, image_shape)
     branches = [record for record in records if not record.in_shortcut]
 
@@ -160,7 +160,7 @@ def _arrow(axes: "Axes", start: float, end: float) -> None:
 
 
 def _arc(axes: "Axes", top: float, bottom: float, group: Group) -> None:
-    """Draws the shortcut of a group at its right side, and how often the group is there."""
+    """Draws the shortcut of a group on its right, and the number of times the group occurs."""
     from matplotlib.patches import FancyArrowPatch
 
     side = WIDTH / 2 + 0.75

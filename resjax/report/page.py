@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs no other."""
+"""The page of a report: a single HTML file without external resources."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resjax.report.report import Report, Section
 
 SIGNS = {DEGRADES: "▲", DOES_NOT: "●", UNDECIDED: "◐", None: "○"}
-"""Signs beside a verdict, so that it is told by more than its colour."""
+"""Signs beside a verdict, so that it is not shown by colour alone."""
 
 SCRIPTS = (
     "state.js",
@@ -34,21 +34,21 @@ SCRIPTS = (
     "runs.js",
     "parallel.js",
 )
-"""Scripts of the page, in the order in which they build upon each other."""
+"""Scripts of the page, in the order of their dependencies."""
 
 FEW_AXES = 3
-"""Most axes of a sweep that its charts show; of more there are parallel coordinates."""
+"""Maximum number of a sweep's axes shown in charts; more become parallel coordinates."""
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
-"""Entries of a manifest that differ from run to run by nature."""
+"""Entries of a manifest that naturally differ from run to run."""
 
 
 BEGINNING = 2048
-"""Characters at the start of a page, among which is the digest of its runs."""
+"""Characters at the start of a page that contain the digest of its runs."""
 
 
 def is_of(page: Path, digest: str) -> bool:
-    """Tells whether a page is there and shows the runs of this digest."""
+    """Tells whether a page exists and shows the runs with this digest."""
     try:
         with page.open(encoding="utf-8") as file:
             return f'content="{digest}"' in file.read(BEGINNING)
@@ -57,7 +57,7 @@ def is_of(page: Path, digest: str) -> bool:
 
 
 def render(report: "Report", workdir: Path, digest: str) -> str:
-    """Renders the page: tables and numbers in HTML, charts from the data that it carries."""
+    """Renders the page: tables and numbers in HTML, charts from embedded data."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -95,7 +95,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Makes a text visible; what is marked as HTML, and what is no text, stays as it is."""
+    """Makes the characters of a text visible; HTML markup and other values stay unchanged."""
     return printable(value) if type(value) is str else value
 
 
@@ -107,7 +107,7 @@ def _axes(columns: Sequence[run_table.Column]) -> list[str]:
 def _data(
     report: "Report", columns: Sequence[run_table.Column], depths: Sequence[int]
 ) -> dict[str, Any]:
-    """All that the scripts of the page draw from."""
+    """All data that the scripts of the page use."""
     arms = [section.table.arms for section in report.sections]
     cells = sum(len(section.table.cells) for section in report.sections)
     most = charts.points_each(cells)
@@ -122,7 +122,7 @@ def _data(
 
 
 def _d3() -> str:
-    """The script of D3, which the package mpld3 carries; it is found without importing that."""
+    """The D3 script contained in the package mpld3, found without importing that."""
     place = Path(find_spec("mpld3").origin).parent
     return (place / "js" / "d3.v5.min.js").read_text(encoding="utf-8")
 
@@ -138,13 +138,13 @@ def _paper(mode: str, colors: Sequence[str]) -> str:
 
 
 def _embedded(content: Any) -> str:
-    """Formats JSON so that it can stand inside a script element."""
+    """Formats JSON for use inside a script element."""
     text = json.dumps(_all_shown(content), separators=(",", ":"), allow_nan=False)
     return text.replace("<", r"\u003c").replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
 
 
 def _all_shown(content: Any) -> Any:
-    """The content with all texts as `_shown` gives them; lists of numbers stay as they are."""
+    """The content with all texts passed through `_shown`; lists of numbers stay unchanged."""
     if isinstance(content, dict):
         return {_shown(key): _all_shown(value) for key, value in content.items()}
     if isinstance(content, list) and content and isinstance(content[0], dict | list | str):
@@ -217,12 +217,12 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
 
 
 def _unbroken(text: str) -> str:
-    """Replaces spaces before percent signs, so that none of these starts a line."""
+    """Replaces spaces before percent signs, so that no line starts with one."""
     return text.replace(" %", "\u00a0%")
 
 
 def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
-    """Places each gap, its interval's ends and zero, in percent of a width that all share."""
+    """Positions of each gap, its interval and zero, in percent of a common width."""
     gaps = [verdict.gap for verdict in verdicts]
     ends = [(g.gap, g.gap) if g.interval is None else g.interval for g in gaps if g is not None]
     low = min((end for end, _ in ends), default=0.0)
@@ -245,14 +245,14 @@ def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
 
 
 def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Keys, with their values, that all runs share and that differ from their defaults."""
+    """Keys, with their values, that all runs share and that differ from the defaults."""
     keys = [run.keys for run in runs]
     same = keys[0].keys() - set(differing_keys(keys)) - {"model.depth", "seed"}
     return [(key, str(runs[0].config[key])) for key in sorted(same)]
 
 
 def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Entries of the manifests, each with all values that it has, and how often if they differ."""
+    """Entries of the manifests, each with all of its values and, if they differ, their counts."""
     counted: dict[str, dict[str, int]] = {}
     for run in runs:
         kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}

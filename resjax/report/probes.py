@@ -1,4 +1,4 @@
-"""Files and figures of what probes have found in a network."""
+"""Files and figures of the results of probes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE_RANGE = 30
-"""Ratio of the largest to the smallest value from which on an axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 MOST_MARKERS = 40
-"""Most markers on a line."""
+"""Maximum number of markers on a line."""
 
 CONTOURS, SMALLEST_LOSS = 15, 1e-8
 
@@ -41,7 +41,7 @@ def write_probed(probed: Probed, directory: Path) -> list[Path]:
 
 
 def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
-    """Arrays of a probe that have a row for every block; none if the probe has no such."""
+    """The arrays of a probe with a row for every block; none if the probe has none."""
     arrays = probed.found[name] if PROBES[name].by_block else {}
     return {name: array for name, array in arrays.items() if np.ndim(array)}
 

@@ -1,13 +1,13 @@
-"""Numbers as text, rounded to the digits that are known."""
+"""Numbers as text, rounded to their significant digits."""
 
 import math
 
 DECIMALS_OF_A_PERCENT = 2
-"""Decimals of an error in percent whose uncertainty is not known, or zero."""
+"""Decimals of an error in percent whose uncertainty is unknown or zero."""
 
 
 def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) -> int:
-    """Decimals of a number with this uncertainty, by the rule of the Particle Data Group.
+    """The number of decimals for an uncertainty, by the rule of the Particle Data Group.
 
     By its first three digits the uncertainty has two digits from 100 to 354, one from 355 to 949,
     and is rounded up to 1000, with two digits, above.
@@ -21,7 +21,7 @@ def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) 
 
 
 def number(value: float | None, places: int, sign: bool = False) -> str:
-    """Formats a number with so many decimals, and never a negative zero; "-" for none."""
+    """Formats a number with this many decimals, never as a negative zero; "-" for none."""
     if value is None:
         return "-"
     if not math.isfinite(value):
@@ -48,7 +48,7 @@ def interval(ends: tuple[float, float] | None, otherwise: int, sign: bool = Fals
 
 
 def span(ends: tuple[float, float] | None, places: int, sign: bool = False) -> str:
-    """Formats two numbers with so many decimals; "-" for none."""
+    """Formats two numbers with this many decimals; "-" for none."""
     return "-" if ends is None else " to ".join(number(end, places, sign) for end in ends)
 
 

@@ -1,4 +1,4 @@
-"""The table of all runs on the page: its columns, and what the page knows of each run."""
+"""The page's table of all runs: its columns, and the data of each run."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ KEYS = {"model.shortcut": "network", "model.depth": "depth", "seed": "seed"}
 """Keys that every table has, with the names of their columns."""
 
 TEXTS = ("run", "state", "why", "network")
-"""Columns of words; one of a key is aligned by its values."""
+"""Columns of words; a column of a key is aligned according to its values."""
 
 PHASES = {"compile (s)": "compile", "train (s)": "train", "eval (s)": "eval"}
 
@@ -64,14 +64,14 @@ def all_runs(report: "Report") -> list[Run | Missing]:
 
 
 def differing(runs: Sequence[Run | Missing]) -> list[str]:
-    """Keys in which runs differ, without those of `KEYS`."""
+    """Keys in which runs differ, apart from `KEYS`."""
     return [
         key for key in differing_keys([run.keys for run in runs if run.config]) if key not in KEYS
     ]
 
 
 def columns(report: "Report") -> list[Column]:
-    """The columns; one that says nothing of any run is left out, except for `KEYS`."""
+    """The columns; one that is empty for all runs is left out, except for `KEYS`."""
     runs = all_runs(report)
     tables = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
     interrupted = any(run.ledger and run.ledger.interruptions for run in runs)
@@ -128,7 +128,7 @@ def _answer(run: Run | Missing, measure: str) -> str:
 
 
 def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
-    """A row for each run: where its directory is, its state, and its values."""
+    """A row for each run: the path of its directory, its state, and its values."""
     own = {run.name for run in all_runs(report) if not (workdir / run.name).is_dir()}
     return [
         {
@@ -142,7 +142,7 @@ def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[d
 
 
 def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[str, Any]]:
-    """Curves of each run, in the order of the rows, with the place of its colour and dashes."""
+    """The curves of each run, in the order of the rows, with the index of its colour and dashes."""
     places = _places(report)
     return [
         {
@@ -159,7 +159,7 @@ def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[st
 
 
 def _places(report: "Report") -> Mapping[str, int]:
-    """Place of the colour of each run that is in a table: that of its arm there."""
+    """The index of the colour of each run that is in a table: that of its arm."""
     found = {}
     for section in report.sections:
         arms = section.table.arms
@@ -169,7 +169,7 @@ def _places(report: "Report") -> Mapping[str, int]:
 
 
 def shared(report: "Report") -> dict[str, str]:
-    """Keys in which no two runs differ, for a filter to know them."""
+    """Keys in which no two runs differ, for filters."""
     first = report.runs[0].config
     apart = {*KEYS, *differing(all_runs(report))}
     return {key: str(value) for key, value in first.items() if key not in apart}

@@ -1,4 +1,4 @@
-"""The runs below a directory, as they are on disk."""
+"""The runs below a directory, as found on disk."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from resjax.runs.summary import Summary, read_summary
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that is done.
+    """A finished run.
 
     Attributes:
       name: name of its directory.
@@ -50,7 +50,7 @@ class Run:
         return self.config["model.shortcut"]
 
     def seconds(self, *of: str) -> float:
-        """Seconds spent on "compile", "train" or "eval", or in all if none is named."""
+        """Seconds spent on "compile", "train" or "eval", or in total if none is named."""
         spent = self.summary.seconds
         return sum(spent.get(what, 0.0) for what in of) if of else self.summary.in_all
 
@@ -65,7 +65,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A run that has no result: its state, why it failed, and else the fields of a `Run`.
+    """A run without a result: its state, why it failed, and otherwise the fields of a `Run`.
 
     The config is empty if its file is gone; then nothing is known of the run.
     """
@@ -79,7 +79,7 @@ class Missing:
 
 
 def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
-    """Reads the runs below a directory: those that are done, and those that are not.
+    """Reads the runs below a directory: the finished ones, and the others.
 
     A directory that is a run itself is read as that run. A run of an earlier version may lack a
     manifest or a curve.

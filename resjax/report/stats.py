@@ -1,4 +1,4 @@
-"""Statistics of small samples: a mean with its interval, paired differences, a correction."""
+"""Statistics of small samples: means with intervals, paired differences, a correction."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 BOOTSTRAP_FROM = 20
-"""Sample size from which on an interval is bootstrapped.
+"""Sample size from which intervals are bootstrapped.
 
 A bootstrap only knows the values it was given: at n = 3 its percentiles hold the mean in 74 % of
 samples instead of 95 %.
@@ -145,7 +145,7 @@ def paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values of a family of tests, corrected so that 5 % of families have a false one.
+    """The p values of a family of tests, adjusted so that 5 % of families have a false positive.
 
     The k-th smallest of m becomes the largest of (m - j + 1) p_j over j <= k (Holm 1979).
 

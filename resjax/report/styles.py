@@ -1,4 +1,4 @@
-"""Colours, lines and markers: one for each shortcut, told apart also without colour vision.
+"""Colours, lines and markers: one for each shortcut, distinguishable without colour vision.
 
 The first colours are those of Okabe and Ito, darker on white and lighter on black until they have a
 contrast of 3 to the paper; each further one is as far from all before it as can be, as eyes with
@@ -32,17 +32,17 @@ SVG_MARKERS = (
     "M-4.8,0L3.4,-4.6V4.6Z",
     "M4.8,0L-3.4,-4.6V4.6Z",
 )
-"""Markers as matplotlib, text and SVG say them."""
+"""Markers in the notations of matplotlib, text and SVG."""
 
 PLACES = {
     "none": 0, "identity": 1, "projection": 2, "projection_all": 3, "avgpool_projection": 4,
     "scaled": 5, "exclusive_gate": 6, "shortcut_gate": 7, "dropout": 8,
 }  # fmt: skip
-"""Place of every shortcut in the tables of colours and markers."""
+"""Index of every shortcut in the tables of colours and markers."""
 
 MATPLOTLIB_LINES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
 SVG_LINES = ("", "5 3", "1.5 2.5", "5 2.5 1.5 2.5", "9 3", "9 3 1.5 3")
-"""Lines of depths, from shallow to deep, as matplotlib and SVG say them."""
+"""Line styles of depths, from shallow to deep, in the notations of matplotlib and SVG."""
 
 
 def color(shortcut: str) -> str:
@@ -55,7 +55,7 @@ def color(shortcut: str) -> str:
 
 
 def arm_places(shortcuts: Sequence[str]) -> list[int]:
-    """Places of the arms of a table in the tables of colours and markers, given their shortcuts.
+    """Indices of a table's arms in the tables of colours and markers, from their shortcuts.
 
     The first arm of a shortcut has the place of that. A further one, and one whose shortcut an
     experiment file defines, takes a place that is left, the last first; they start again when none

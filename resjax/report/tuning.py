@@ -1,4 +1,4 @@
-"""Keys that are tuned for every network on its own, so that no arm is handicapped by their values.
+"""Keys that are tuned for each network separately, so that their values handicap no arm.
 
 The runs of a sweep whose config names keys in `eval.tune` are candidates: of each network at each
 depth those enter the tables whose mean validation error over the seeds is the lowest. Test errors
@@ -19,7 +19,7 @@ MEASURE = "validation_error"
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Choice of tuned values for one network.
+    """The chosen values for one network.
 
     Attributes:
       values: {key: value} of the tuned keys.
@@ -34,7 +34,7 @@ class Choice:
     at_the_end: bool
 
     def line(self, name: str) -> str:
-        """Sentence about the choice for the reader of a report."""
+        """A sentence about the choice, for readers of a report."""
         said = ", ".join(f"{key}={value}" for key, value in self.values.items())
         end = "; the best lies at the end of what was tried" if self.at_the_end else ""
         return (
@@ -48,14 +48,14 @@ def tuned_keys(run: Run | Missing) -> list[str]:
 
 
 def shared_keys(run: Run | Missing) -> tuple[str, str, int]:
-    """Protocol, network and depth, which the candidates for one choice have in common."""
+    """The protocol, network and depth that the candidates for one choice have in common."""
     return as_text(protocol(run)), as_text(arm_keys(run)), run.config["model.depth"]
 
 
 def choose_tuned(
     runs: Iterable[Run], missing: Iterable[Missing]
 ) -> tuple[list[Run], list[Missing], dict[tuple[str, str, int], Choice]]:
-    """Drops candidates that were not chosen; returns what stays, and the choices by `shared_keys`.
+    """Drops candidates that were not chosen; returns the others, and choices by `shared_keys`.
 
     A candidate that lacks a seed that another one has, since it failed or is not done, is not
     chosen.
@@ -75,7 +75,7 @@ def choose_tuned(
 
 
 def note(cell: Cell, choices: dict[tuple[str, str, int], Choice]) -> str | None:
-    """Line about a cell whose runs were chosen; None for any other."""
+    """A line about a cell whose runs were chosen; None for any other cell."""
     choice = choices.get(shared_keys(cell.runs[0])) if tuned_keys(cell.runs[0]) else None
     return choice and choice.line(cell.name)
 

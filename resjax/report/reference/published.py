@@ -1,4 +1,4 @@
-"""Figures that published work reports, each with its recipe: `published.json`."""
+"""Results of published work, each with its recipe: `published.json`."""
 
 import dataclasses
 import json
