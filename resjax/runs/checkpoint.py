@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written while it trains, verified before they are used.
+"""Checkpoints of a run: written while it trains, verified before use.
 
 checkpoints/STEP/state/           the training state, by Orbax
 checkpoints/STEP/checkpoint.json  what else the run needs to go on, and the SHA-256 of every file
@@ -33,14 +33,14 @@ from resjax.training.parallel import Parallel
 DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
 
 BYTES_BESIDE = 1 << 20
-"""Bytes that a checkpoint takes beside its arrays; a small one is mostly this."""
+"""Bytes that a checkpoint takes besides its arrays; most of a small one."""
 
 _NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
 
 
 @dataclasses.dataclass(kw_only=True)
 class Facts(Position):
-    """Facts that a run needs to go on, beside its training state; JSON can hold them.
+    """The facts besides its training state that a run needs to resume, as JSON.
 
     Attributes:
       run: name of the run, as `run_id` gives it.
@@ -55,11 +55,11 @@ class Facts(Position):
 
 
 class Damaged(ConfigError):
-    """A checkpoint that is not what was written: a file is missing or has another digest."""
+    """A checkpoint that differs from what was written: a file is missing or has another digest."""
 
 
 def found(run: Path) -> list[Path]:
-    """The directories of a run's checkpoints, partial ones too, the newest first."""
+    """The directories of a run's checkpoints, including partial ones, newest first."""
     named = []
     for path in (run / DIRECTORY).glob("*"):
         match = _NAME.fullmatch(path.name)
@@ -69,7 +69,7 @@ def found(run: Path) -> list[Path]:
 
 
 def choose_files(step: int | None) -> Choice:
-    """Chooses what of a run is needed to restore a checkpoint: that of a step, or the newest.
+    """Chooses the files of a run needed to restore a checkpoint: that of a step, or the newest.
 
     Of the others that are whole `checkpoint.json` is chosen, so that it is known which there are,
     and of a run without any, the weights.
@@ -92,12 +92,12 @@ def choose_files(step: int | None) -> Choice:
 
 
 def is_partial(path: Path) -> bool:
-    """Tells whether a checkpoint is incomplete: being written or removed, or that was cut short."""
+    """Tells whether a checkpoint is incomplete: in progress, or cut short."""
     return not (path / FACTS).exists()
 
 
 def verified(path: Path) -> Facts:
-    """Reads the facts of a checkpoint, and verifies that all its files are as they were written.
+    """Reads the facts of a checkpoint, and verifies that all its files are as written.
 
     Raises:
       Damaged: naming the file that is not.
@@ -134,7 +134,7 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
 
 
 def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
-    """Yields the checkpoints that verify, newest first, and their facts; complains of others."""
+    """Yields the checkpoints that verify, newest first, with their facts; reports others."""
     for path in found(run):
         if is_partial(path):
             continue
@@ -145,19 +145,19 @@ def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tu
 
 
 def remove_partial(run: Path) -> None:
-    """Removes partial checkpoints; the caller holds the lock of the run, so nobody writes them."""
+    """Removes partial checkpoints; the caller must hold the run's lock, so nobody writes them."""
     for path in filter(is_partial, found(run)):
         shutil.rmtree(path)
 
 
 def remove(path: Path) -> None:
-    """Removes a checkpoint; if that is cut short, a partial one is left."""
+    """Removes a checkpoint; an interruption leaves a partial one."""
     (path / FACTS).unlink(missing_ok=True)
     shutil.rmtree(path)
 
 
 class Checkpoints:
-    """Writes the checkpoints of a run, one at a time, while training goes on.
+    """Writes the checkpoints of a run, one at a time, while training continues.
 
     Every host calls the same methods at the same step.
 
@@ -190,7 +190,7 @@ class Checkpoints:
         self.saved: Facts | None = None
 
     def save(self, state: Any, facts: Facts) -> None:
-        """Copies the state and starts to write it, once the checkpoint before is written.
+        """Copies the state and starts to write it, after the previous checkpoint is written.
 
         The position that was saved last is not saved again.
 
@@ -224,13 +224,13 @@ class Checkpoints:
         return bool(self.pending and self.pending.done() and self.pending.exception())
 
     def newest_step(self) -> int | None:
-        """Number of steps at the newest checkpoint; None if there is none."""
+        """Step of the newest checkpoint; None if there is none."""
         self.wait()
         whole = [path for path in found(self.run) if not is_partial(path)]
         return int(whole[0].name.partition(".")[0]) if whole else None
 
     def restore(self, path: Path, facts: Facts, like: Any) -> Any:
-        """Restores a verified state on the devices, with the structure and the dtypes of `like`.
+        """Restores a verified state to the devices, with the structure and dtypes of `like`.
 
         Raises:
           Damaged: if the state has another structure.
@@ -247,7 +247,7 @@ class Checkpoints:
         return state
 
     def _read(self, path: Path, like: Any, placed: dict[str, Any]) -> Any:
-        """Reads a state, as arrays that are `placed` on devices, or of NumPy if it is empty."""
+        """Reads a state, as arrays `placed` on devices, or as NumPy arrays if that is empty."""
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, **placed), like
         )
@@ -268,13 +268,13 @@ class Checkpoints:
             ) from None
 
     def close(self) -> None:
-        """Ends the threads; a checkpoint that was started is then whole, or removed."""
+        """Ends the threads; a started checkpoint is then complete, or removed."""
         self.finisher.shutdown()
         if self.writer:
             self.writer.close()
 
     def _refuse_full_disk(self, state: Any) -> None:
-        """Raises OSError in one line if there is no room, before Orbax finds out."""
+        """Raises OSError in one line if there is no room, before Orbax notices."""
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
         if free < needed:
@@ -293,7 +293,7 @@ class Checkpoints:
         return path
 
     def _finish(self, path: Path, facts: Facts) -> None:
-        """Waits until the state is written, seals it, and removes checkpoints that are not kept."""
+        """Waits until the state is written, seals it, and removes older checkpoints."""
         if not self.writer:
             return
         with _or_nothing(path):
@@ -315,7 +315,7 @@ def _position(facts: Facts) -> tuple[int, int, bool]:
 
 
 def _is_best(path: Path, newest: Facts) -> bool:
-    """Tells whether a checkpoint is of the step whose evaluation is the best so far."""
+    """Tells whether a checkpoint belongs to the best evaluation so far."""
     return path.name.partition(".")[0] == str(newest.best.get("best_step"))
 
 
@@ -326,7 +326,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _or_nothing(path: Path) -> Iterator[None]:
-    """Removes a checkpoint whose writing fails; a full disk is an OSError that says so."""
+    """Removes a checkpoint that cannot be written; a full disk raises an OSError that says so."""
     with room.refused(path, "a checkpoint did not fit"):
         try:
             yield

@@ -1,4 +1,4 @@
-"""Claims of directories in a bucket: objects of which every write is on a condition.
+"""Claims of directories in a bucket: objects that are only written conditionally.
 
 It is renewed by writing it anew, and its age is how long this process has seen the same one.
 """
@@ -31,7 +31,7 @@ class ClaimObject:
         return str(self.store.address)
 
     def read(self) -> Content | None:
-        """The claim that is there, empty if it is damaged; None if there is none, or none now."""
+        """The current claim, empty if it is damaged; None if there is none, or none any more."""
         self.version = self.found = None
         with contextlib.suppress(NotThere):
             text, self.version = self.store.get(FILE)
@@ -41,7 +41,7 @@ class ClaimObject:
         return self.found
 
     def create(self, claim: Content) -> None:
-        """Writes a claim; raises FileExistsError if there is one that was not given up."""
+        """Writes a claim; raises FileExistsError if there is one that was not released."""
         there = self.read()
         if there is not None and not there.get("released"):
             raise FileExistsError(str(self))
@@ -51,14 +51,14 @@ class ClaimObject:
             raise FileExistsError(str(self)) from None
 
     def replace(self, stale: Content, claim: Content) -> None:
-        """Writes a claim in the place of a stale one, if that is unchanged."""
+        """Replaces a stale claim, if it is unchanged."""
         try:
             self._write(claim)
         except Changed:
             raise Claimed(f"{self} was taken over by another process") from None
 
     def renew(self, claim: Content) -> bool:
-        """Writes the claim anew, if it is unchanged; returns whether it is."""
+        """Rewrites the claim, if it is unchanged; returns whether it is."""
         try:
             self._write(claim)
         except Changed:
@@ -66,7 +66,7 @@ class ClaimObject:
         return True
 
     def is_stale(self) -> bool:
-        """Tells whether this process has seen the claim unchanged for long, since it first read it.
+        """Tells whether the claim has been unchanged for long since this process first read it.
 
         Every renewal has a number, so that no two are alike.
         """
@@ -75,14 +75,14 @@ class ClaimObject:
         )
 
     def release(self, claim: Content) -> None:
-        """Writes that the claim is given up, unless another process has replaced it."""
+        """Writes that the claim is released, unless another process has replaced it."""
         try:
             self._write({**claim, "released": True})
         except (Changed, Unanswered):  # it goes stale
             return
 
     def _write(self, claim: Content) -> None:
-        """Writes the claim if the object is as this process has read or written it last.
+        """Writes the claim if the object is as this process last read or wrote it.
 
         It may be another one of its own, written by a request whose answer was lost.
         """

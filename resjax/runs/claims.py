@@ -1,4 +1,4 @@
-"""Claims of run directories: one process at a time, on all machines that share the storage.
+"""Claims of run directories: one process at a time, across all machines that share the storage.
 
 A lock of the operating system keeps out other processes of the machine and dies with its owner.
 Other machines see `claim.json`, in the directory or in the bucket, which says who runs there and is
@@ -33,44 +33,44 @@ Content = Mapping[str, Any]
 
 
 class Claimed(ConfigError):
-    """A directory in which another process runs."""
+    """A directory that another process works in."""
 
 
 class ClaimPlace(Protocol):
-    """Where the claim of a run is kept; printed, it is the directory or the address of the run."""
+    """A place for the claim of a run; prints as the directory or the address of the run."""
 
     def read(self) -> Content | None:
-        """The claim that is there, empty if it is damaged or being written; None if none is."""
+        """The current claim, empty if it is damaged or being written; None if there is none."""
 
     def create(self, claim: Content) -> None:
         """Writes a claim; raises FileExistsError if there is one."""
 
     def replace(self, stale: Content, claim: Content) -> None:
-        """Writes a claim in the place of a stale one that was read before.
+        """Replaces a stale claim that was read before.
 
         Raises:
           Claimed: if another process was first.
         """
 
     def renew(self, claim: Content) -> bool:
-        """Renews one's claim; returns whether it still stands."""
+        """Renews the caller's claim; returns whether it is still valid."""
 
     def is_stale(self) -> bool:
-        """Tells whether nobody has renewed the claim for long, or it is gone."""
+        """Tells whether the claim has not been renewed for long, or is gone."""
 
     def release(self, claim: Content) -> None:
-        """Gives one's claim up."""
+        """Releases the caller's claim."""
 
 
 def unchanged_for(name: str, mark: Any) -> float:
-    """Seconds for which this process has seen the same mark on a claim, by a clock of its own."""
+    """Seconds for which this process has seen the same mark on a claim, by its own clock."""
     if name not in _seen or _seen[name][0] != mark:
         _seen[name] = mark, monotonic()
     return monotonic() - _seen[name][1]
 
 
 _seen: dict[str, tuple[Any, float]] = {}
-"""{name of a claim: (the mark that it bore when last seen, when it was first seen with it)}."""
+"""{name of a claim: (its mark when last seen, when it was first seen with that mark)}."""
 
 
 class ClaimFile:
@@ -83,7 +83,7 @@ class ClaimFile:
         return str(self.directory)
 
     def read(self) -> Content | None:
-        """The claim that is there, empty if it is damaged or being written; None if none is."""
+        """The current claim, empty if it is damaged or being written; None if there is none."""
         try:
             return disk.read_json(self.path)
         except ConfigError:
@@ -94,7 +94,7 @@ class ClaimFile:
         _write(self.path, claim)
 
     def replace(self, stale: Content, claim: Content) -> None:
-        """Writes a claim in the place of a stale one.
+        """Replaces a stale claim.
 
         Of several processes that find the same one, that wins which is first to make the file named
         after it.
@@ -113,14 +113,14 @@ class ClaimFile:
         taking.replace(self.path)
 
     def renew(self, claim: Content) -> bool:
-        """Touches the file; returns whether it is still this claim's."""
+        """Touches the file; returns whether it is still this process's claim."""
         if not self._stands(claim):
             return False
         os.utime(self.path)
         return True
 
     def is_stale(self) -> bool:
-        """Tells whether nobody has touched the file for long, or it is gone.
+        """Tells whether the file has not been touched for long, or is gone.
 
         The touch may be in the future by the clock of the storage, as some clock was put right in
         between; then it counts how long this process has seen that same touch.
@@ -145,13 +145,13 @@ class ClaimFile:
 
 
 def _write(path: Path, claim: Content) -> None:
-    """Writes a claim to a file that is not there yet."""
+    """Writes a claim to a new file."""
     with path.open("x", encoding="utf-8") as file:
         file.write(disk.sealed_text(dict(claim)))
 
 
 def _age(path: Path) -> float | None:
-    """Seconds since a file was touched, by the clock of its storage; None if it is not there."""
+    """Seconds since a file was touched, by the clock of its storage; None if it does not exist."""
     probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         touched = path.stat().st_mtime
@@ -167,7 +167,7 @@ def _age(path: Path) -> float | None:
 
 
 class Claim:
-    """A directory, of this machine or in a bucket, that this process runs in.
+    """A directory, local or in a bucket, claimed by this process.
 
     Attributes:
       lost: whether another process has taken it over, as this one stood still for too long.
@@ -189,12 +189,12 @@ class Claim:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the claim says of this process, for others."""
+        """The description of this process in its claim, for others."""
         own = {"host": socket.gethostname(), "boot": self.machine, "pid": os.getpid()}
         return {**own, "token": self.token}
 
     def take(self, locked: bool) -> None:
-        """Writes the claim, if there is none, or only that of a process that is gone.
+        """Writes the claim, if there is none or its process is gone.
 
         Args:
           locked: whether no other process of the same `machine` can be at work in the place.
@@ -225,7 +225,7 @@ class Claim:
                     return
 
     def renew(self) -> bool:
-        """Renews the claim; returns whether it stands, and notes it if it is lost."""
+        """Renews the claim; returns whether it is valid, and records if it is lost."""
         with self.writing:
             began = since_boot()
             if self.ended.is_set():
@@ -237,13 +237,13 @@ class Claim:
         return not self.lost
 
     def holds_for(self, seconds: float) -> bool:
-        """Tells whether nobody can have taken it over before so many seconds from now."""
+        """Tells whether nobody can take over the claim within this many seconds."""
         stands = not self.lost and not self.ended.is_set()
         return stands and since_boot() + seconds < self.renewed_at + SECONDS_TO_STALE
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Renews the claim on a thread while inside the block, and gives it up at its end."""
+        """Renews the claim on a thread inside the block, and releases it at the end."""
         self.keeper = threading.Thread(target=self.keep, daemon=True)
         self.keeper.start()
         try:
@@ -252,7 +252,7 @@ class Claim:
             self.give_up()
 
     def give_up(self) -> None:
-        """Leaves the place to others."""
+        """Releases the claim."""
         self.ended.set()
         self.keeper.join()
         with self.writing:
@@ -262,7 +262,7 @@ class Claim:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[Claim]:
-    """Keeps other processes from running in a directory.
+    """Keeps other processes from working in a directory.
 
     Raises:
       Claimed: if another one does.
@@ -279,7 +279,7 @@ def claimed(directory: Path) -> Iterator[Claim]:
 
 
 def owner(directory: Path) -> str | None:
-    """Names the process that runs in a directory, as far as this one can see; None if none does."""
+    """Names the process that works in a directory, if this one can see it; None if none does."""
     place = ClaimFile(directory)
     there = place.read()
     if there is None or there.get("released") or place.is_stale():
@@ -305,7 +305,7 @@ def remove_stale(directory: Path) -> list[Path]:
 
 
 def _lock(descriptor: int, directory: Path) -> bool:
-    """Locks a directory against processes of this machine; False if its storage has no locks."""
+    """Locks a directory against other local processes; False if its storage has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -318,7 +318,7 @@ def _lock(descriptor: int, directory: Path) -> bool:
 
 
 def since_boot() -> float:
-    """Seconds since this machine was started, also those for which it was suspended."""
+    """Seconds since this machine was started, including those suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -1,4 +1,4 @@
-"""Divergence of a run: its training loss, and the error of one that is no number any more."""
+"""Divergence of a run: its training loss, and the error if that is not finite."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Diverged(RuntimeError):
 
 
 class LossWatch:
-    """The training loss of a run, looked at now and then.
+    """The training loss of a run, checked now and then.
 
     Args:
       rates: learning rate of every step.

@@ -1,4 +1,4 @@
-"""Diagnosis of the runs in a directory: what is the matter with each, and what to do about it."""
+"""Diagnosis of the runs in a directory: their faults, and advice."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ RUNNING, DAMAGED = "running", "damaged"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A run as it is on disk.
+    """The state of a run on disk.
 
     Attributes:
       directory: directory of the run.
@@ -46,7 +46,7 @@ class Finding:
 
 
 def examine_all(directory: Path) -> list[Finding]:
-    """The runs in a directory, in order of their names, or that directory if it is a run itself.
+    """Examines the runs in a directory, sorted by name, or the directory if it is a run itself.
 
     Raises:
       ConfigError: if there is none.
@@ -55,7 +55,7 @@ def examine_all(directory: Path) -> list[Finding]:
 
 
 def examine(run: Path) -> Finding:
-    """Reads and verifies all that a run has on disk, and changes nothing."""
+    """Reads and verifies all files of a run, without changes."""
     running = claims.owner(run)
     whole, damaged, partial = [], [], []
     for path in checkpoint.found(run):
@@ -90,7 +90,7 @@ def examine(run: Path) -> Finding:
 
 
 def repair(finding: Finding) -> list[Path]:
-    """Removes partial files and checkpoints, and nothing else; returns their paths.
+    """Removes partial files and checkpoints only; returns their paths.
 
     Raises:
       Claimed: if the run has been started meanwhile.
@@ -104,7 +104,7 @@ def repair(finding: Finding) -> list[Path]:
 
 
 def _complaint(run: Path) -> str | None:
-    """Complaint about the first file that cannot be trusted; None if all can."""
+    """The complaint about the first file that cannot be trusted; None if all can."""
     try:
         rundir.read_config(run)
         for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
@@ -127,7 +127,7 @@ def _complaint(run: Path) -> str | None:
 
 
 def _refuse_incomplete(run: Path) -> None:
-    """Raises ConfigError if a file that a run in its state must have is missing or incomplete."""
+    """Raises ConfigError if a file that the run's state requires is missing or incomplete."""
     state, sealed = rundir.run_state(run), {}
     if state == rundir.DONE and "metrics_sha256" in disk.read_json(run / "result.json"):
         # A result without it is of an early version, which may have sealed no files.
@@ -140,7 +140,7 @@ def _refuse_incomplete(run: Path) -> None:
 
 
 def _refuse_cut(path: Path) -> None:
-    """Raises ConfigError if a file's last line is cut off, as only an unfinished run's may be."""
+    """Raises ConfigError if a file's last line is truncated, as only an unfinished run's may be."""
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         raise ConfigError(f"cannot read {path} (its last line is cut off)")
 
@@ -153,7 +153,7 @@ def _last_event(run: Path) -> dict:
 
 
 def _mend(run: Path, complaint: str, whole: list[str]) -> str:
-    """Advice on a file that is damaged or gone."""
+    """Advice on a damaged or missing file."""
     if weights.FILE in complaint and " values that are " in complaint:
         return "train it again with a lower optim.learning_rate, or import weights that are whole"
     if rundir.run_state(run) == rundir.IMPORTED:
@@ -206,4 +206,4 @@ DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
     rundir.IMPORTED: _imported,
     RUNNING: _running,
 }
-"""Functions, by the state of a run, that say why it is in that state and what to do."""
+"""Functions, by the state of a run, that return the reason for the state, and advice."""

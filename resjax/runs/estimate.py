@@ -1,4 +1,4 @@
-"""Estimates of what the runs of a grid will take, before any of them is trained."""
+"""Estimates of what the runs of a grid will cost, before any is trained."""
 
 import dataclasses
 import statistics
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Work of one run.
+    """The work of one run.
 
     Attributes:
       params: number of parameters.
@@ -33,7 +33,7 @@ class Work:
 
 
 def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
-    """The work of each run; those that differ in their seed alone have the same.
+    """The work of each run; runs that differ only in their seed have the same.
 
     Raises:
       ConfigError: for a config that cannot be run.
@@ -48,7 +48,7 @@ def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
 
 
 def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:
-    """Seconds that each run takes, at the median speed of those that are done; None if none is.
+    """Seconds that each run takes, at the median speed of finished ones; None without any.
 
     Runs that are done have their own.
     """
@@ -62,7 +62,7 @@ def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Pa
 
 
 def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float]:
-    """Seconds of the training steps of each run on a device that is not at hand.
+    """Seconds of the training steps of each run on a device that is not available here.
 
     Raises:
       ConfigError: for an unknown device.
@@ -73,7 +73,7 @@ def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float
 def _by_kind(
     runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value]
 ) -> dict[Path, Value]:
-    """Computes a value of the plan of each run, once for all that differ in their seed alone."""
+    """Computes a value of each run's plan, once for all that differ only in their seed."""
     kinds: dict[str, Value] = {}
     found = {}
     for directory, config in runs.items():

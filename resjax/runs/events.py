@@ -1,4 +1,4 @@
-"""Writers of the numbers of `metrics.jsonl` for tools that show them: TensorBoard and others.
+"""Writers that pass the numbers of `metrics.jsonl` to tools that plot them, such as TensorBoard.
 
 The lines are the source: whatever such a tool has of a run is made from them.
 """
@@ -20,7 +20,7 @@ AXES = ("step", "epoch")
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of a line, without the axes: step and epoch."""
+    """The numbers of a line, apart from step and epoch."""
     return {
         name: value
         for name, value in line.items()
@@ -29,7 +29,7 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Writer(Protocol):
-    """Writer of a run's lines for a tool that shows them."""
+    """A writer of a run's lines for a tool that plots them."""
 
     def add(self, line: Mapping[str, Any]) -> None: ...
 
@@ -39,7 +39,7 @@ class Writer(Protocol):
 
 
 class TensorBoard:
-    """The event file of a run, made anew: scalars of its lines, histograms, figures."""
+    """The event file of a run, written from scratch: scalars of its lines, histograms, figures."""
 
     def __init__(self, directory: Path, config: ConfigDict | None = None):
         # tensorboardX would import PyTorch for the name of a type: a second and 200 MB a process.
@@ -61,7 +61,7 @@ class TensorBoard:
         self.writer.flush()
 
     def add_figures(self, step: int, paths: Iterable[Path]) -> None:
-        """Adds pictures in PNG files, by their names."""
+        """Adds PNG files as pictures, by name."""
         from matplotlib.image import imread
 
         for path in paths:
@@ -74,7 +74,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases with the same name, which goes on if this one does.
+    """A run of Weights & Biases with the same name, which is resumed with this one.
 
     Its own environment variables, WANDB_MODE and WANDB_PROJECT, say whether and where it is sent.
     """
@@ -107,12 +107,12 @@ WRITERS = Table("log.writers", {"tensorboard": TensorBoard, "wandb": WeightsAndB
 """Writers by name, as in `log.writers`."""
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Package that each writer needs."""
+"""The package that each writer needs."""
 
 
 @contextmanager
 def hidden(package: str) -> Iterator[None]:
-    """Hides a package from imports in the block, unless it is imported already."""
+    """Hides a package from imports in the block, unless it has been imported."""
     if package in sys.modules:
         yield
         return
@@ -124,7 +124,7 @@ def hidden(package: str) -> Iterator[None]:
 
 
 def as_arrays(variables: Any) -> dict[str, np.ndarray]:
-    """Returns {path: array} of the leaves that are finite: a histogram has no place for others."""
+    """Returns {path: array} of the finite leaves, as a histogram cannot show others."""
     import jax
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(variables))

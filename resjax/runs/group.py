@@ -1,4 +1,4 @@
-"""Runs that are trained side by side in one program, as they differ in their seed alone."""
+"""Runs that are trained side by side in one program, as they differ only in their seed."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +23,11 @@ from resjax.training.seeds import FeedSideBySide, side_by_side, split_runs, stac
 from resjax.training.state import TrainState
 
 PLACE = ("step", "evaluated", "grown")
-"""Fields of a checkpoint's `Facts` that say how far the run has got."""
+"""Fields of a checkpoint's `Facts` that hold the progress of the run."""
 
 
 def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
-    """The run in a directory, or the group of those in several, or that a run was begun in.
+    """The run in a directory, or the group of runs in several, or in which a run was begun.
 
     A run without a place in the program of the others, as it was begun in another one, is left out.
 
@@ -56,7 +56,7 @@ def _has_place(seeds: tuple[int, ...], opened: OpenDirectory) -> bool:
 
 
 def begun_with(directory: Path) -> tuple[int, ...] | None:
-    """Seeds of the program in which a run was begun, its own among them; None if it was not begun.
+    """The seeds of the program in which a run was begun, including its own; None if it was not.
 
     If the manifest is damaged, a checkpoint tells them.
 
@@ -93,7 +93,7 @@ class RunGroup:
 
     @property
     def at(self) -> Position:
-        """Position that all runs are at."""
+        """The position of all runs."""
         return self.runs[0].at
 
     def _each(self, *trees: Any) -> Iterator[tuple[Any, ...]]:
@@ -112,7 +112,7 @@ class RunGroup:
             yield feed
 
     def start(self, between: Callable[[], None]) -> TrainState:
-        """Returns the state of all that can go on together; the others are left to another time."""
+        """Returns the state of all runs that can resume together; the others are left for later."""
         found = _of_one_step([run.checkpoints_found() for run in self.runs])
         for run in self.runs:
             run.idle = True
@@ -142,7 +142,7 @@ class RunGroup:
         )
 
     def at_step(self, step: int) -> None:
-        """Moves past training steps, after which `step` have been taken."""
+        """Records that `step` training steps have been taken."""
         for run in self.runs:
             run.at_step(step)
 
@@ -168,7 +168,7 @@ class RunGroup:
             run.tell(phase)
 
     def note(self, event: str, **more: Any) -> None:
-        """Notes an event of all runs."""
+        """Records an event of all runs."""
         for run in self.runs:
             run.note(event, **more)
 
@@ -216,7 +216,7 @@ class RunGroup:
             run.probe(model, own)
 
     def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
-        """Moves past an evaluation; returns whether it is the best of a run so far."""
+        """Records an evaluation; returns whether it is the best of a run so far."""
         improved = [run.evaluated(own, its) for run, own, its in self._each(found, state)]
         return any(improved)
 
@@ -228,12 +228,12 @@ class RunGroup:
     def end(
         self, state: TrainState, variables: Any, compared: dict[str, dict[str, np.ndarray]]
     ) -> dict[Path, Summary]:
-        """Writes all that is left but the results, which it returns; see `OpenRun.end`."""
+        """Writes everything except the results, which it returns; see `OpenRun.end`."""
         ended = [run.end(*own) for run, *own in self._each(state, variables, compared)]
         return {directory: result for one in ended for directory, result in one.items()}
 
     def write_results(self, summaries: dict[Path, Summary]) -> None:
-        """Writes the results, with which the runs are done."""
+        """Writes the results, which finish the runs."""
         for run in self.runs:
             run.write_results(summaries)
 
@@ -243,7 +243,7 @@ class RunGroup:
 
 
 def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
-    """Selects the runs that can go on together: {number of a run: its checkpoint}.
+    """Selects the runs that can resume together: {number of a run: its checkpoint}.
 
     These are the most runs that have a checkpoint of one step, or their start, which is None; if
     several steps have as many, the latest wins. As all runs save at the same steps, all can go on

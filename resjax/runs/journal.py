@@ -1,4 +1,4 @@
-"""Journal of a run: what it writes while it lasts, beside its checkpoints, on the first host."""
+"""The journal of a run: what its first host writes during the run, besides checkpoints."""
 
 import dataclasses
 import threading
@@ -21,11 +21,11 @@ from resjax.training.plan import Plan
 from resjax.training.state import TrainState
 
 SECONDS_BETWEEN_PROGRESS = 2.0
-"""Least seconds from one writing of `progress.json` to the next."""
+"""Minimum seconds between two writes of `progress.json`."""
 
 
 class Journal:
-    """The files of a run that tell of it: metrics, times, events, progress and the manifest.
+    """The files that record a run: metrics, times, events, progress and manifest.
 
     Args:
       plan: plan of the run.
@@ -52,7 +52,7 @@ class Journal:
         self.sizes = {"params": params, "multiply_adds": multiply_adds}
 
     def begin(self) -> None:
-        """Makes the files agree with the position, whatever an earlier attempt left in them."""
+        """Makes the files consistent with the position, whatever an earlier attempt left."""
         if self.first:
             disk.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
             self._note_death()
@@ -65,7 +65,7 @@ class Journal:
         self.write_manifest()
 
     def end(self) -> None:
-        """Notes that the run is done, and seals its files in the manifest."""
+        """Records that the run is done, and seals its files in the manifest."""
         self.note("done")
         names = ("timing.jsonl", weights.FILE) if self.first else ()
         files = {name: disk.seal(self.directory / name) for name in names}
@@ -88,7 +88,7 @@ class Journal:
         self.note("evaluated")
 
     def note(self, event: str, **more: Any) -> None:
-        """Notes an event: its time, the seconds spent since the last, and those that count so far.
+        """Records an event: its time, the seconds since the last, and those that count so far.
 
         Seconds count if the result tells of them. Those that an attempt took after the checkpoint
         from which the next one goes on were spent and do not count, nor do those of starting again.
@@ -105,7 +105,7 @@ class Journal:
             disk.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
 
     def _note_death(self) -> None:
-        """Notes what the attempt before spent after its last note, if it was killed.
+        """Records what the previous attempt spent after its last record, if it was killed.
 
         It is known up to its last report of progress; the attempt may have lived longer.
         """
@@ -121,7 +121,7 @@ class Journal:
             disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
     def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
-        """Tells the observer how far the run is, and at times other processes: `progress.json`."""
+        """Reports the progress to the observer and, at times, in `progress.json`."""
         per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
         step, steps = self.at.step, self.plan.marks[-1]
         progress = Progress(phase, step, steps, step / per_epoch, steps / per_epoch, loss, note)
@@ -169,7 +169,7 @@ class Journal:
             self.timed_now = None
 
     def count(self, what: str) -> None:
-        """Adds the seconds until now to those of the position, if this is what is being timed."""
+        """Adds the seconds until now to those of the position, if this is being timed."""
         with self.clock:
             if self.timed_now is None or self.timed_now[0] != what:
                 return
@@ -180,7 +180,7 @@ class Journal:
             self.spent[what] += seconds
 
     def _spent_until_now(self) -> dict[str, float]:
-        """Seconds spent since the last note, with those of what is being timed."""
+        """Seconds spent since the last record, including what is being timed."""
         if self.timed_now is None:
             return dict(self.spent)
         what, since = self.timed_now

@@ -1,4 +1,4 @@
-"""Keeping of a run's state while it trains: saved from time to time, and before the run leaves."""
+"""Saving of a run's state during training: from time to time, and before the run stops."""
 
 import functools
 from collections.abc import Callable
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from resjax.runs.run import OpenRun
 
 SECONDS_TO_AGREE = 20.0
-"""Seconds that several hosts have to agree on the step at which they leave.
+"""Seconds for several hosts to agree on the step at which they stop.
 
 A single host needs no agreement and saves its state by itself.
 """
 
 
 class Keeper:
-    """The state that a run has got to, and the decision when it is saved.
+    """The current state of a run, and the decision when to save it.
 
     Args:
       run: the run, or several side by side.
@@ -41,13 +41,13 @@ class Keeper:
             request.rescue, request.patience = None, SECONDS_TO_AGREE
 
     def move(self, step: Callable[[TrainState], TrainState], stop: int) -> None:
-        """Moves the state by a call of the training steps, after which `stop` have been taken."""
+        """Advances the state by a call of the training steps, the last of them `stop - 1`."""
         with self.request.uncut:
             self.state = step(self.state)
             self.run.at_step(stop)
 
     def save_or_leave(self) -> None:
-        """Saves the state, or saves and leaves, if it is time to; called between device calls.
+        """Saves the state, or saves and stops, if it is due; called between device calls.
 
         Raises:
           Interrupted: if the run is asked to leave.
@@ -68,7 +68,7 @@ class Keeper:
             self._write()
 
     def _rescue(self) -> None:
-        """Saves the state of a run that is about to end, if there is one, and waits for that."""
+        """Saves the state of a run that is about to end, if there is one, and waits for it."""
         if self.state is not None:
             self._write()
             self.run.wait()

@@ -1,4 +1,4 @@
-"""Landing of runs in a bucket: one process of all machines trains a run, which lands meanwhile."""
+"""Upload of runs to a bucket: one process of all machines trains a run and uploads it meanwhile."""
 
 import contextlib
 import uuid
@@ -17,7 +17,7 @@ from resjax.runs.upload import Landing
 
 
 def workplace(place: Path | Address, below: Path | None = None, writes: bool = True) -> Path:
-    """The directory of this machine in which to work: the place, or a scratch directory for it.
+    """The local directory in which to work: the place itself, or a scratch directory for it.
 
     Args:
       place: a directory, or an address.
@@ -32,7 +32,7 @@ def workplace(place: Path | Address, below: Path | None = None, writes: bool = T
 
 @contextmanager
 def at_work(directory: Path) -> Iterator[Claim]:
-    """Keeps other processes from running in a directory, and in the bucket where it lands, if any.
+    """Keeps other processes from working in a directory, and in the bucket it is uploaded to.
 
     Inside the block the directory is what has landed of the run, or more if this machine was the
     last to work on it. What changes there lands meanwhile, all of it before the block ends.
@@ -61,20 +61,20 @@ def at_work(directory: Path) -> Iterator[Claim]:
 
 
 def land(directory: Path) -> None:
-    """Lands what a run left on this machine, unless another process is at it."""
+    """Uploads what a run left on this machine, unless another process works on it."""
     if scratch.address_of(directory) is not None:
         with contextlib.suppress(Claimed), at_work(directory):
             pass
 
 
 def forget_failure(directory: Path) -> None:
-    """Marks a run that failed as unfinished, also where it lands."""
+    """Marks a failed run as unfinished, also in the bucket."""
     (directory / "error.txt").unlink(missing_ok=True)
     if (address := scratch.address_of(directory)) is not None:
         Store(address).delete(["error.txt"])
 
 
 def refresh(runs: Iterable[Path]) -> None:
-    """Fetches what other machines have changed of runs, and lands what this one left of them."""
+    """Downloads what other machines changed in runs, and uploads what this one left of them."""
     for directory in scratch.fetch_states(runs):
         land(directory)

@@ -1,4 +1,4 @@
-"""Cost of runs, from the times that they note on disk: `timing.jsonl`."""
+"""The cost of runs, from the times that they record on disk: `timing.jsonl`."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from resjax.config import ConfigError
 from resjax.runs import claims, disk, rundir
 
 DECIMALS = 6
-"""Decimals of a second that are kept; sums of many lines are no more exact than that."""
+"""Decimals of a second that are kept; sums of many lines are no more exact."""
 
 TIMES = {
     "compile": "making or restoring the state, and compiling the programs",
@@ -16,7 +16,7 @@ TIMES = {
     "eval": "evaluations, with their probes",
     "in all": "the three together",
 }
-"""The seconds of a run by name, with the same meanings in terminals, files and reports."""
+"""Names of the seconds of a run, with the same meanings in terminals, files and reports."""
 
 DEFINITION = (
     f"Seconds: {'; '.join(f'{name}, {meaning}' for name, meaning in TIMES.items())}. "
@@ -29,7 +29,7 @@ DEFINITION = (
 """Definition of the numbers, for readers of a report."""
 
 CLOCKS_DIFFER = 0.1
-"""Most seconds by which those that count may exceed those noted; with more, a line is gone."""
+"""Maximum seconds by which counted times may exceed recorded ones; with more, a line is missing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Ledger:
 
 
 def read_ledger(run: Path) -> Ledger | None:
-    """The cost of a run, whatever its state; None if its times are not all on disk, or damaged."""
+    """The cost of a run in any state; None if its times are incomplete or damaged."""
     try:
         lines = disk.read_lines(run / "timing.jsonl")
     except ConfigError:
@@ -90,10 +90,10 @@ def read_ledger(run: Path) -> Ledger | None:
 
 
 def _waits(run: Path) -> bool:
-    """Tells whether a run was begun, has not ended, and nobody is at work on it."""
+    """Tells whether a run was begun, has not ended, and no process works on it."""
     return rundir.run_state(run) == rundir.UNFINISHED and claims.owner(run) is None
 
 
 def known_total(ledgers: Iterable[Ledger | None]) -> Ledger:
-    """Sum of the ledgers that are known."""
+    """The sum of the known ledgers."""
     return sum((ledger for ledger in ledgers if ledger), Ledger())

@@ -1,4 +1,4 @@
-"""Images that a run left out, as they could not be read: told once and listed in its directory."""
+"""Images that a run left out as unreadable: reported once, and listed in its directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ FILE = "left_out.json"
 
 
 def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> str | None:
-    """Adds images to the list of a run; returns a line about them if any was not listed yet.
+    """Adds images to the list of a run; returns a line about them if any is new there.
 
     Args:
       directory: directory of the run.
@@ -31,7 +31,7 @@ def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> 
 
 
 def number_left_out(directory: Path) -> dict[str, dict[str, int]]:
-    """Counts {"left_out": {split: number}} of a run, where there are any."""
+    """Counts {"left_out": {split: number}} of a run, if there are any."""
     numbers = {split: len(images) for split, images in _listed(directory).items()}
     return {"left_out": numbers} if numbers else {}
 

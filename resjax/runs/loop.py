@@ -1,4 +1,4 @@
-"""Training of a run from its config to its result: the loop, and the order of what it does.
+"""Training of a run from its config to its result: the loop, and the order of its steps.
 
 From evaluation to evaluation the state is moved by calls of some steps each; after an evaluation
 come its line, probes, growth if it is due, and a checkpoint if it was the best.
@@ -30,13 +30,13 @@ from resjax.training.plans import Plans
 from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
-"""Most that the host dispatches ahead of the device: 16 steps or 0.5 s, whichever is less.
+"""Limits on how far the host dispatches ahead of the device: 16 steps or 0.5 s, whichever is less.
 
 It is one call at least.
 """
 
 TELL_EVERY = 0.25
-"""Least seconds between two reports of the progress."""
+"""Minimum seconds between two reports of the progress."""
 
 
 def train_and_evaluate(
@@ -45,7 +45,7 @@ def train_and_evaluate(
     observe: Callable[[Progress], None] = lambda progress: None,
     plans: Plans | None = None,
 ) -> Summary:
-    """Trains one network and evaluates it, or reads the result of the run that did.
+    """Trains one network and evaluates it, or reads the result if the run is done.
 
     A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
     and ends with the same bits as one that was not. If a signal asks it to end, it saves its state
@@ -73,7 +73,7 @@ def train_and_evaluate(
 
 
 def plan_of(config: ConfigDict, plans: Plans) -> Plan:
-    """Plan of a run that is about to start in this process, on every host the same."""
+    """Makes the plan of a run that is about to start in this process, the same on every host."""
     use_own_values(config)
     process.set_up()
     hosts.refuse_different(flatten(config) | versions())
@@ -81,7 +81,7 @@ def plan_of(config: ConfigDict, plans: Plans) -> Plan:
 
 
 def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
-    """Trains a run, or several side by side, from where they are to the end.
+    """Trains a run, or several side by side, from their current state to the end.
 
     Returns:
       {directory: result}, which is also written, of each that has not failed.
@@ -139,7 +139,7 @@ def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int)
 
 
 def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: int) -> Network:
-    """Evaluates, records, and grows if it is time to; returns the network to train on."""
+    """Evaluates, records, and grows if it is due; returns the network to train further."""
     plan, state = run.plan, keeper.state
     run.look_at(state.metrics)
     run.refuse_divergence(state.metrics)

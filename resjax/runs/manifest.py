@@ -1,4 +1,4 @@
-"""Manifest of a run: enough to know, years later, where a number comes from."""
+"""The manifest of a run: enough to know, years later, where a number comes from."""
 
 import importlib.metadata
 import json
@@ -21,7 +21,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute."""
+    """Versions of Python and of the packages that results depend on."""
     own = {"python": platform.python_version(), "resjax": resjax.__version__}
     return own | {name: importlib.metadata.version(name) for name in PACKAGES}
 
@@ -44,10 +44,11 @@ def describe_machine() -> dict[str, Any]:
 
 
 GIT_STATE = "RESJAX_GIT_STATE"
-"""Environment variable with the git state of the tree that this package is a copy of, as JSON."""
+"""Environment variable with the git state of the tree that this package was copied from, as
+JSON."""
 
 WITHOUT_EFFECT = frozenset(key for key, entry in KEYS.items() if entry.decides == "nothing")
-"""Keys of `describe_execution` on which not a bit of a result depends."""
+"""Keys of `describe_execution` that affect no bit of a result."""
 
 
 def describe_execution(plan: Plan) -> dict[str, Any]:
@@ -75,13 +76,13 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
 
 
 def _cpus() -> int | None:
-    """Number of CPUs that this process may use, as many as XLA has threads."""
+    """Number of CPUs that this process may use, which is XLA's number of threads."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count()
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the tree that resjax is imported from, and whether it was changed; None if none."""
+    """Commit of the tree that resjax is imported from, and whether it has changes; None if none."""
     if (told := os.environ.get(GIT_STATE)) is not None:
         return json.loads(told)
     tree = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Comparison of weights with a network: their names and shapes, their numbers, their function."""
+"""Comparison of weights with a network: names and shapes, numbers, and function."""
 
 import functools
 
@@ -36,7 +36,7 @@ def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str
 
 
 def refuse_broken(weights: Weights, what: str) -> None:
-    """Raises ConfigError if a network has numbers that no training leaves, naming the first.
+    """Raises ConfigError if a network has values that training cannot yield, naming the first.
 
     Such are values that are not finite and variances below zero. A network can hide them: the
     maximum of zero and what is not a number is zero to some compilers.
@@ -55,7 +55,7 @@ BROKEN = "its training diverged, or the file was damaged before it was sealed"
 
 
 def broken(name: str, values: np.ndarray, variance: bool) -> str:
-    """A complaint about the numbers of a tensor; empty if they are sound.
+    """The complaint about the values of a tensor; empty if they are sound.
 
     >>> broken("bn1.running_var", np.array([1.0, -2.0]), variance=True)
     "'bn1.running_var' has 1 of 2 values that are no variances, the first -2.0 at 1"
@@ -73,14 +73,14 @@ def broken(name: str, values: np.ndarray, variance: bool) -> str:
 
 
 def refuse_other_function(found: ResNet, expected: ResNet, what: str, remedy: str) -> None:
-    """Raises ConfigError if two networks with equal tensors compute differently from them."""
+    """Raises ConfigError if networks with equal tensors compute different functions."""
     there, here = computation(found), computation(expected)
     if differing := differences(there, here, "there", "here"):
         raise ConfigError(f"{what} is another network: {differing}; {remedy}")
 
 
 def computation(model: ResNet) -> dict[str, str]:
-    """Settings, by key, that the outputs of a network depend on beside its tensors."""
+    """Settings, by key, that affect a network's outputs besides its tensors."""
     spec, parts = model.spec, model.parts
     norm = parts.norm()
     said = {

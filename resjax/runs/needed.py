@@ -10,11 +10,11 @@ CONFIG, RESULT, TIMING, PROGRESS = "config.json", "result.json", "timing.jsonl",
 ERROR, CLAIM, WEIGHTS = "error.txt", "claim.json", "weights.safetensors"
 
 OF_UNFINISHED = frozenset({PROGRESS, ERROR, CLAIM})
-"""Files that say nothing of a run that is done."""
+"""Files that are irrelevant for a finished run."""
 
 
 def of_runs(*names: str, beside: Iterable[str] = ()) -> Choice:
-    """Chooses files of runs by their names: of the run in a directory, or of all runs below it.
+    """Chooses files by name: of the run in a directory, or of all runs below it.
 
     Of a run that has lost its config whatever else shows that there was one is chosen, too.
 
@@ -49,7 +49,7 @@ def _by_run(listed: list[str]) -> dict[str, list[str]]:
 STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM)
 
 SHOWN_IN_STATUS = of_runs(CONFIG, rundir.IMPORTED_FILE)
-"""Files that decide the state of a run by being there."""
+"""Files whose existence determines the state of a run."""
 
 REPORT = of_runs(
     CONFIG, rundir.IMPORTED_FILE, "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR,
@@ -58,7 +58,7 @@ REPORT = of_runs(
 
 
 def weights(listed: list[str]) -> list[str]:
-    """Chooses the weights of a run, or of a sweep the config of one run, by which it is known."""
+    """Chooses the weights of a run or, of a sweep, the config of one run, which identifies it."""
     if CONFIG not in listed:
         return [name for name in listed if name.endswith(f"/{CONFIG}")][:1]
     return [name for name in listed if name in (CONFIG, rundir.IMPORTED_FILE, WEIGHTS)]

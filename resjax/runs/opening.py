@@ -37,7 +37,7 @@ class OpenDirectory:
 def open_directory(
     directory: Path, config: ConfigDict, observe: Callable[[Progress], None]
 ) -> Iterator[OpenDirectory]:
-    """Makes a directory that of a run and claims it, on the first host; every host calls it.
+    """Makes a directory a run's and claims it, on the first host; every host calls this.
 
     Raises:
       ConfigError: before anything is written, if the directory is another run's.

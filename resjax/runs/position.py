@@ -1,4 +1,4 @@
-"""Position of a run: how far it is, beside its training state."""
+"""The position of a run: its progress, apart from its training state."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclasses.dataclass(kw_only=True)
 class Position:
-    """How far a run is; a checkpoint holds all of it.
+    """The progress of a run, which a checkpoint holds in full.
 
     Attributes:
       step: number of steps taken.
@@ -28,17 +28,17 @@ class Position:
 
     @classmethod
     def start(cls) -> Self:
-        """Position before the first step."""
+        """The position before the first step."""
         seconds = dict.fromkeys(("compile", "train", "eval"), 0.0)
         return cls(step=0, evaluated=0, grown=False, lines=[], best={}, seconds=seconds)
 
     def go_on_from(self, other: "Position") -> None:
-        """Takes over what another position has."""
+        """Copies the values of another position."""
         for field in dataclasses.fields(Position):
             setattr(self, field.name, getattr(other, field.name))
 
     def pass_evaluation(self, line: dict[str, Any], select: str, grow_at: int | None) -> bool:
-        """Moves past an evaluation; returns whether it is the best so far.
+        """Records an evaluation; returns whether it is the best so far.
 
         Args:
           line: that of `metrics.jsonl`.
@@ -54,14 +54,14 @@ class Position:
         return self.best != before
 
     def last_evaluation(self, splits: Iterable[str]) -> dict[str, float]:
-        """Errors and losses of the last line, where null stands for a number that is not finite."""
+        """Errors and losses of the last line, with null for a number that is not finite."""
         names = [f"{split}_{what}" for split in splits for what in ("error", "loss")]
         values = {name: self.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def _better(best: dict[str, float], line: dict[str, Any]) -> dict[str, float]:
-    """The evaluation with the lower validation error, as fields of a summary; first is best."""
+    """The evaluation with the lower validation error, or the first, as fields of a summary."""
     if best and best["best_validation_error"] <= line["validation_error"]:
         return best
     names = (f"{split}_error" for split in ("train", "validation", "test"))

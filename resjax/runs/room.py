@@ -1,4 +1,4 @@
-"""Room for files: a run that finds none ends with a line, and goes on when there is some."""
+"""Room on the disk: a run without it ends with one line, and resumes when there is some."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ REASONS = {
     errno.EDQUOT: "the quota of the disk is used up",
     errno.EFBIG: "a file would be larger than this process may write (ulimit -f)",
 }
-"""Reasons for a lack of room, by the number of the error."""
+"""Reasons for a lack of room, by error number."""
 
 
 class NoRoom(OSError):
@@ -21,14 +21,14 @@ class NoRoom(OSError):
 
 
 def no_room(path: Path, what: str, number: int = errno.ENOSPC) -> NoRoom:
-    """Error about a file for which there is no room; `what` is put after the reason."""
+    """The error for a file without room; `what` follows the reason."""
     remedy = "those before are kept, make room and start again"
     return NoRoom(number, f"{REASONS[number]} ({what}); {remedy}", str(path))
 
 
 @contextmanager
 def refused(path: Path, what: str) -> Iterator[None]:
-    """Turns an error that comes from a lack of room into `NoRoom`, whatever library raised it."""
+    """Turns an error caused by a lack of room into `NoRoom`, whatever library raised it."""
     try:
         yield
     except NoRoom:
@@ -40,7 +40,7 @@ def refused(path: Path, what: str) -> Iterator[None]:
 
 
 def _number(error: BaseException | None) -> int | None:
-    """Number of an error that is a lack of room; libraries may tell it in words, or as a cause."""
+    """The number of an error caused by a lack of room; libraries give it as text, or as a cause."""
     while error is not None:
         for number in REASONS:
             if getattr(error, "errno", None) == number or os.strerror(number) in message_of(error):

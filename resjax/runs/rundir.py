@@ -1,4 +1,4 @@
-"""A run on disk: its files, how they are written, and what a directory is.
+"""A run on disk: its files, how they are written, and the state of a directory.
 
 config.json    every key of the config, written first
 manifest.json  what ran: versions, device, git state, sizes, data fingerprint, seconds
@@ -35,7 +35,7 @@ from resjax.runs import disk
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
 IMPORTED = "imported"
-"""State of a directory whose weights another framework trained; nothing is run in it."""
+"""State of a directory with weights trained by another framework; no run takes place in it."""
 
 IMPORTED_FILE = "imported.json"
 
@@ -50,11 +50,11 @@ ADDED_KEYS = "added_keys"
 """Field of a config with the keys that an experiment file has added to it; see `Keys.added`."""
 
 LAYOUT = 1
-"""Version of a run's files; raised when an earlier version of resjax could misunderstand them."""
+"""Version of a run's files; raised when an earlier version of resjax could misread them."""
 
 
 def run_state(directory: Path) -> str:
-    """State of the run in a directory.
+    """The state of the run in a directory.
 
     DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
     """
@@ -71,12 +71,12 @@ def run_state(directory: Path) -> str:
 
 
 def is_run(directory: Path) -> bool:
-    """Tells whether a directory is a run's, or what is left of one."""
+    """Tells whether a directory is a run's, or the remains of one."""
     return directory.is_dir() and any((directory / name).exists() for name in LEFT_BY_RUNS)
 
 
 def runs_in(directory: Path) -> list[Path]:
-    """Runs in a directory, by name, or the directory if it is one itself; remains of runs count.
+    """The runs in a directory, by name, or the directory if it is a run; remains of runs count.
 
     Raises:
       ConfigError: if there is none.
@@ -90,7 +90,7 @@ def runs_in(directory: Path) -> list[Path]:
 
 
 def has_lost_config(directory: Path) -> bool:
-    """Tells whether the config of a run is gone while other files of it are there."""
+    """Tells whether a run's config is missing while other files of it exist."""
     return run_state(directory) == ABSENT and is_run(directory)
 
 
@@ -104,7 +104,7 @@ def refuse_no_config(directory: Path) -> None:
 
 
 def begin_run(directory: Path, config: ConfigDict) -> None:
-    """Makes `directory`, which exists, the directory of this config's run, or goes on with it."""
+    """Makes an existing `directory` that of this config's run, or resumes it."""
     (directory / "error.txt").unlink(missing_ok=True)
     if run_state(directory) == ABSENT:
         made_by, flat = {"layout": LAYOUT, "resjax": resjax.__version__}, flatten(config)
@@ -115,12 +115,12 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
 
 
 def partial_files(directory: Path) -> list[Path]:
-    """Files that processes left incomplete because they ended while they wrote."""
+    """Incomplete files of processes that ended while writing."""
     return sorted(directory.glob(".*.partial"))
 
 
 def make_directory(directory: Path) -> None:
-    """Makes a directory that can be written to.
+    """Makes a writable directory.
 
     Raises:
       ConfigError: if it cannot be made, or written to.
@@ -138,7 +138,7 @@ def make_directory(directory: Path) -> None:
 
 
 def refuse_other_config(directory: Path, config: ConfigDict) -> None:
-    """Makes sure that a directory is free for a run, or its own.
+    """Makes sure that a directory is free for a run, or already its own.
 
     Raises:
       ConfigError: if it holds the run of another config, naming the keys, or what is left of one;
@@ -165,7 +165,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
 
 
 def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
-    """Raises ConfigError if what is left of a run, without its config, is of another config."""
+    """Raises ConfigError if remains of a run without its config are of another config."""
     here = run_id(config)
     for path in (directory / "manifest.json", *directory.glob("checkpoints/*/checkpoint.json")):
         try:
@@ -179,7 +179,7 @@ def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
 
 
 def refuse_absent(path: Path, expected: str = "a run, or a file of weights") -> None:
-    """Raises ConfigError, with what is expected, if there is nothing at a path."""
+    """Raises ConfigError, with what is expected, if a path does not exist."""
     if not path.exists():
         raise ConfigError(f"{path} does not exist; name {expected}")
 
@@ -209,7 +209,7 @@ def _refuse_mixed(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Reads {dotted key: value} of a run; keys that are younger than the run have today's default.
+    """Reads {dotted key: value} of a run; keys newer than the run get today's defaults.
 
     Keys of an experiment file that is not loaded are there if they differ from their default.
 
@@ -224,7 +224,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def rebuild_config(directory: Path) -> ConfigDict:
-    """Rebuilds the config of a run, as its network is built by.
+    """Rebuilds the config of a run, from which its network is built.
 
     Raises:
       ConfigError: as `read_config` does, and if an experiment file that is not loaded defines a
@@ -247,13 +247,13 @@ def _read_config(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, A
 
 
 def write_result(directory: Path, result: dict[str, Any]) -> None:
-    """Writes `result.json`, with the digest of `metrics.jsonl`: the run is done."""
+    """Writes `result.json`, with the digest of `metrics.jsonl`, which finishes the run."""
     seal = {"metrics_sha256": disk.file_digest(directory / "metrics.jsonl")}
     disk.write_json(directory / "result.json", result | seal)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """Reads the evaluations of a run; if it is done, they must be those that its result tells of.
+    """Reads the evaluations of a run; those of a finished run must match its result.
 
     Raises:
       ConfigError: if the file is missing or damaged.
@@ -270,7 +270,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def read_failure(directory: Path) -> str:
-    """Reads why a run failed, and the traceback if there was one, from its `error.txt`."""
+    """Reads why a run failed, with any traceback, from its `error.txt`."""
     try:
         return (directory / "error.txt").read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
@@ -278,12 +278,12 @@ def read_failure(directory: Path) -> str:
 
 
 def write_progress(directory: Path, progress: dict[str, Any]) -> None:
-    """Writes how far a run is, for other processes to read."""
+    """Writes the progress of a run, for other processes to read."""
     disk.write_text(directory / "progress.json", disk.sealed_text(progress), durable=False)
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
-    """Reads the progress that was written last; empty if it is missing or damaged."""
+    """Reads the latest progress; empty if it is missing or damaged."""
     try:
         return disk.read_json(directory / "progress.json")
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Directories of this machine in which runs are trained that land in a bucket.
+"""Local directories for training runs that are uploaded to a bucket.
 
 A directory that lands bears a mark with its address, and so do, by it, the runs in it: whatever
 trains there, in whatever process, lands there too; see `resjax.runs.landing`.
@@ -27,29 +27,29 @@ from resjax.runs.claims import FILE as CLAIM
 from resjax.runs.claims import Content, unchanged_for
 
 MARK = ".bucket.json"
-"""File of a directory that lands: {"address"}."""
+"""File of a directory that is uploaded: {"address"}."""
 
 OWNED = ".landed.json"
 """File of a run that this machine was the last to work on: {"token"} of its claim."""
 
 ENDS = {rundir.DONE: "result.json", rundir.FAILED: "error.txt"}
-"""Files by which a run says that it has ended, by its state."""
+"""Files that mark the end of a run, by its state."""
 
 SEALS = "checkpoints/*/checkpoint.json"
-"""Files of checkpoints that are whole."""
+"""Files that mark checkpoints as complete."""
 
 LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
-"""Beginnings of the names of what only those need who go on with a run."""
+"""Prefixes of the names of files that are only needed to resume a run."""
 
 
 def scratch_directory(address: Address, below: Path | None = None) -> Path:
-    """The directory in which the runs of an address are trained, by default in the user's cache."""
+    """The directory for training the runs of an address, by default in the user's cache."""
     digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
     return (below or cache_directory() / "scratch") / digest / address.name
 
 
 def address_of(directory: Path) -> Address | None:
-    """The address where a directory lands; None if it is no scratch directory."""
+    """The address to which a directory is uploaded; None if it is not a scratch directory."""
     for place, name in ((directory, ""), (directory.parent, directory.name)):
         if (place / MARK).is_file():
             address = Address.of(disk.read_json(place / MARK)["address"])
@@ -76,7 +76,7 @@ def make_scratch(address: Address, below: Path | None = None, writes: bool = Tru
 
 
 def mark(directory: Path, address: Address) -> None:
-    """Makes a directory that lands at an address."""
+    """Makes a directory that is uploaded to an address."""
     rundir.make_directory(directory)
     if not (directory / MARK).is_file():
         disk.write_json(directory / MARK, {"address": str(address)})
@@ -86,7 +86,7 @@ def mark(directory: Path, address: Address) -> None:
 
 
 def fetch_states(runs: Iterable[Path]) -> list[Path]:
-    """Fetches what tells the state of runs, where other machines have changed it.
+    """Downloads what determines the states of runs, where other machines have changed it.
 
     Runs that are not in scratch directories, or that this machine is at, are left as they are. One
     listing is made for all that are in one directory.
@@ -124,7 +124,7 @@ def _by_run(above: Path, entries: Iterable[Listed]) -> dict[Path, list[Listed]]:
 
 
 def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
-    """Fetches what tells the state of one run; returns whether it ended here and has not landed."""
+    """Downloads what determines the state of a run; returns whether it ended here, not uploaded."""
     there = {entry.name: entry for entry in entries}
     if CLAIM in there:
         unchanged_for(str(store.address), there[CLAIM].e_tag)  # it is watched from now on
@@ -146,7 +146,7 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
 
 
 def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -> Mirror:
-    """Makes the directory of a run what has landed of it, but for its claim.
+    """Makes the directory of a run equal to what is in the bucket, except for its claim.
 
     What another machine left there is removed, and what this one had not landed.
 
@@ -173,7 +173,7 @@ def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -
 
 
 def _mirror_claim(run: Path, store: Store, entry: Listed | None) -> None:
-    """Makes the claim of a run that of another machine, if one is at it, for who looks here."""
+    """Copies the claim of another machine's process, if one works on the run, for local readers."""
     if entry is None or not (claim := _claim_in(store)) or claim.get("released"):
         (run / CLAIM).unlink(missing_ok=True)
     elif unchanged_for(str(store.address), entry.e_tag) < claims.SECONDS_TO_STALE:
@@ -202,13 +202,13 @@ def _claim_in(store: Store) -> Content:
 
 
 def _end_of(run: Path) -> str | None:
-    """The file by which a run says that it has ended; None if it has not."""
+    """The file that marks the end of a run; None if it has not ended."""
     return ENDS.get(rundir.run_state(run))
 
 
 @contextlib.contextmanager
 def _locked(run: Path) -> Iterator[bool]:
-    """Keeps processes of this machine from a run; yields False if one is at it."""
+    """Keeps other local processes from a run; yields False if one works on it."""
     descriptor = os.open(run, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ ENDED = (rundir.DONE, rundir.FAILED, rundir.IMPORTED)
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """A run as it is seen from outside.
+    """The status of a run, as seen from outside.
 
     Attributes:
       directory: directory of the run.
@@ -61,7 +61,7 @@ def look(directory: Path) -> Status:
 
 
 def look_in(directory: Path) -> list[Status]:
-    """The statuses of all runs in a directory, in the order of their names.
+    """Reads the statuses of all runs in a directory, sorted by name.
 
     Raises:
       ConfigError: if there is none.
@@ -70,7 +70,7 @@ def look_in(directory: Path) -> list[Status]:
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
-    """Seconds until all runs have ended, by their work; None if unknown, or if nobody is at work.
+    """Seconds until all runs have ended, by their work; None if unknown or no run is in progress.
 
     The speed of a process shows in the runs that are done, and in those under way; several that it
     trains side by side add up. The processes at work now share what is left.
@@ -100,7 +100,7 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
 
 
 def count_states(statuses: Iterable[Status]) -> str:
-    """Counts the runs of each state, such as "3 done, 1 training"."""
+    """Counts the runs in each state, such as "3 done, 1 training"."""
     counts = Counter(status.state for status in statuses)
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
@@ -158,7 +158,7 @@ _LOOKS = {
 def _beside(
     path: Path, read: Callable[[Path], Iterable[Any]], complaints: list[str]
 ) -> Iterable[Any]:
-    """Reads a file that does not decide a run's state; a damaged one is empty, with a complaint."""
+    """Reads a file that does not determine a run's state; empty with a complaint if damaged."""
     try:
         return read(path)
     except ConfigError as error:
@@ -172,14 +172,14 @@ def _shown(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compiling(progress: Mapping[str, Any]) -> float | None:
-    """Seconds since compilation began, which is when the report of it was written."""
+    """Seconds since compilation began, when its report was written."""
     if progress.get("phase") != "compiling" or "at" not in progress:
         return None
     return max(0.0, time.time() - progress["at"])
 
 
 def _left(progress: Mapping[str, Any]) -> float | None:
-    """Seconds that are left, at the speed since training was begun or went on."""
+    """The remaining seconds, at the speed since training began or was resumed."""
     if "begun_at" not in progress:  # a run that goes on, and still compiles
         return None
     taken = progress["step"] - progress["begun_step"]

@@ -1,4 +1,4 @@
-"""Progress of a run while it lasts, its result, and its outcome in a sweep."""
+"""The progress of a run, its result, and its outcome in a sweep."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from resjax.runs import disk
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Progress of a run, told to the observer of `train_and_evaluate` a few times a second.
+    """The progress of a run, reported to the observer of `train_and_evaluate` a few times a second.
 
     Attributes:
       phase: compiling, training or evaluating.
@@ -82,7 +82,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Outcome of a run of a sweep: a summary, or the error that stopped it.
+    """The outcome of a run in a sweep: a summary, or the error that stopped it.
 
     `skipped` is true if it had ended before this sweep, or by another process.
     """
@@ -94,7 +94,7 @@ class Outcome:
 
 
 def read_summary(directory: Path) -> Summary:
-    """The result of a run that is done; fields that this version does not know are left out.
+    """The result of a finished run; fields unknown to this version are left out.
 
     Raises:
       ConfigError: if it is damaged.

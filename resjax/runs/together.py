@@ -1,4 +1,4 @@
-"""Groups of runs that are trained side by side in one program, as they differ in their seed alone.
+"""Groups of runs that are trained side by side in one program, as they differ only in their seed.
 
 A run that was begun in a group goes on in that group, on whose program its bits depend. The places
 of runs that have ended, or that another process trains, are computed along.
@@ -64,7 +64,7 @@ def train_side_by_side(
     observe: Callable[[Path, Progress], None],
     plans: Plans | None = None,
 ) -> dict[Path, Ending]:
-    """Trains runs that differ in their seed alone in one program; see `train_and_evaluate`.
+    """Trains runs that differ only in their seed in one program; see `train_and_evaluate`.
 
     Each has its own files, as if it were alone, and the others go on if one diverges.
 

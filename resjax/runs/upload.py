@@ -1,4 +1,4 @@
-"""The upload of a run to a bucket, beside its training.
+"""The upload of a run to a bucket during its training.
 
 A thread looks at the directory of the run every second, and uploads what is new there: the files of
 a checkpoint before its `checkpoint.json`, which has their digests, and everything else before
@@ -36,7 +36,7 @@ HELD = ".landing"
 SECONDS_BETWEEN_LOOKS = 1.0
 
 SECONDS_BETWEEN_UPLOADS = {"progress.json": 30.0, "events.out.tfevents": 30.0}
-"""Least seconds from one upload of a file to the next, by how its name begins, while the run lasts.
+"""Minimum seconds between two uploads of a file during the run, by the prefix of its name.
 
 Lines of an evaluation are read by those who follow a run, so that ten seconds are enough for them.
 """
@@ -44,28 +44,28 @@ Lines of an evaluation are read by those who follow a run, so that ten seconds a
 SECONDS_BETWEEN_OTHER_UPLOADS = 10.0
 
 SECONDS_OF_A_TRY = 10.0
-"""Seconds for which a look waits for a bucket that does not answer, until the next look tries."""
+"""Seconds to wait for a bucket that does not answer, until the next check tries again."""
 
 SECONDS_BEFORE_A_WRITE = SECONDS_OF_A_REQUEST + 5.0
-"""Seconds for which a claim must surely stand when a request is made that writes."""
+"""Seconds for which a claim must remain valid when a write is requested."""
 
 SECONDS_AT_THE_END = 300.0
-"""Most seconds that a run which has ended waits for a bucket that does not answer."""
+"""Maximum seconds that a run which has ended waits for a bucket that does not answer."""
 
 SECONDS_AT_A_SIGNAL = 25.0
 """The same for a run that was asked to end: Google ends a preempted VM after 30 s."""
 
 
 class NotLanded(Unanswered):
-    """Something that a run promised is on this machine and not in the bucket."""
+    """Something that a run promised is on this machine but not in the bucket."""
 
 
 class _Lost(Exception):
-    """The run is another process's by now."""
+    """Another process has taken over the run."""
 
 
 class Landing:
-    """The upload of a run beside its training.
+    """The upload of a run during its training.
 
     Args:
       directory: directory of the run.
@@ -94,7 +94,7 @@ class Landing:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Uploads on a thread while inside the block, and whatever is left at its end."""
+        """Uploads on a thread inside the block, and everything that is left at its end."""
         thread = threading.Thread(target=self._look_again_and_again, daemon=True)
         thread.start()
         try:
@@ -109,7 +109,7 @@ class Landing:
             self.finish(SECONDS_AT_THE_END)
 
     def leave(self) -> None:
-        """Uploads the last state of a run that was asked to end, gives it up, and says so."""
+        """Uploads the last state of a run that was asked to end, releases it, and says so."""
         began = time.monotonic()
         with self.leaving:
             if self.over:
@@ -127,7 +127,7 @@ class Landing:
             self.claim.give_up()
 
     def finish(self, patience: float) -> None:
-        """Uploads whatever is not in the bucket yet.
+        """Uploads everything that is not in the bucket yet.
 
         Raises:
           NotLanded: if the bucket does not answer for so many seconds.
@@ -151,7 +151,7 @@ class Landing:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _look_again_and_again(self) -> None:
-        """Looks until the run ends; tells once of a refusal, as the store does of faults."""
+        """Uploads until the run ends; reports a refusal once, as the store does faults."""
         told = False
         while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
             try:
@@ -199,7 +199,7 @@ class Landing:
             return bool(whole and (end is None or self._has(end)))
 
     def _files(self) -> list[str]:
-        """Names of the files of the run, but for checkpoints and what says that it has ended."""
+        """Names of the files of the run, except checkpoints and marks of its end."""
         names = []
         for above, directories, files in os.walk(self.directory):
             directories[:] = [
@@ -212,18 +212,18 @@ class Landing:
         return (self.directory / name).is_file()
 
     def _has(self, name: str) -> bool:
-        """Tells whether the bucket has a file as it is here."""
+        """Tells whether the bucket has the current version of a file."""
         e_tag = self.mirror.e_tag(name)
         return e_tag is not None and self.there.get(name) == e_tag
 
     def _is_due(self, name: str) -> bool:
-        """Tells whether a file that has changed is to be uploaded now, and not a little later."""
+        """Tells whether a changed file is to be uploaded now rather than later."""
         least = (s for start, s in SECONDS_BETWEEN_UPLOADS.items() if name.startswith(start))
         since = time.monotonic() - self.uploaded_at.get(name, -1e9)
         return self.hurried or since > next(least, SECONDS_BETWEEN_OTHER_UPLOADS)
 
     def _upload(self, name: str) -> None:
-        """Uploads a file as it is now, unless it is gone."""
+        """Uploads the current version of a file, if it still exists."""
         written = self.mirror.written(name)
         path = self.directory / name
         if written is None:
@@ -238,7 +238,7 @@ class Landing:
         self.uploaded_at[name] = time.monotonic()
 
     def _write(self, name: str, content: bytes | Path) -> None:
-        """Writes an object in the place of the one that this process has seen there last."""
+        """Replaces the object that this process last saw at a place."""
         if isinstance(content, Path):  # large, and in parts, of which the last makes it seen
             self._make_sure()
             self.there[name] = self.store.put(name, content).e_tag
@@ -260,7 +260,7 @@ class Landing:
             return
 
     def _make_sure(self) -> None:
-        """Raises _Lost unless the claim stands for as long as a write may take."""
+        """Raises _Lost unless the claim remains valid for as long as a write may take."""
         if not self.claim.holds_for(SECONDS_BEFORE_A_WRITE) and not self.claim.renew():
             raise _Lost
 
@@ -307,7 +307,7 @@ class Landing:
         return path.relative_to(self.directory).as_posix()
 
     def _land_checkpoint(self, path: Path) -> None:
-        """Uploads a checkpoint, its seal last; nothing if the run removes it before it is held."""
+        """Uploads a checkpoint, its seal last, unless the run removes it first."""
         held = self.directory / HELD / path.name
         shutil.rmtree(held, ignore_errors=True)
         seal = held / checkpoint.FACTS
@@ -332,7 +332,7 @@ class Landing:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """Makes another name for a file, or a copy where the file system has no links."""
+    """Links a file to another name, or copies it where the file system has no links."""
     try:
         os.link(source, target)
     except FileNotFoundError:

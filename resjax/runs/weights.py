@@ -1,4 +1,4 @@
-"""A trained network as one file: its variables, and all that it takes to evaluate it.
+"""A trained network as one file: its variables, and everything needed to evaluate it.
 
 `weights.safetensors` holds numbers and text and nothing that could be executed. Its tensors are
 named by their paths, such as `params/stage2/rest/conv1/kernel`; its metadata say the config and the
@@ -37,7 +37,7 @@ KINDS = ("params", "batch_stats")
 MEAN, DEVIATION = "input/mean", "input/deviation"
 
 METADATA, TENSORS = "resjax", "tensors_sha256"
-"""The key of the metadata, and of the digest of the tensors in it.
+"""The key of the metadata, and the key of the tensors' digest in it.
 
 There is one key, as safetensors writes several in any order.
 """
@@ -47,7 +47,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """Description of a network, beside its variables.
+    """The description of a network, apart from its variables.
 
     Attributes:
       config: config of its run.
@@ -79,7 +79,7 @@ class Weights:
 
 
 class Header(NamedTuple):
-    """Header of a file of weights: what the network is, and its tensors' shapes by path."""
+    """The header of a weights file: the network, and its tensors' shapes by path."""
 
     about: About
     shapes: dict[str, tuple[int, ...]]
@@ -102,7 +102,7 @@ def _place(path: str) -> tuple[int, int, str]:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Writes a file that is either whole or not there."""
+    """Writes a weights file atomically."""
     from safetensors.numpy import save_file
 
     tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
@@ -115,7 +115,7 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` with another name, and renames the file when it is on the disk."""
+    """Calls `write` with a temporary name, and renames the file when it is on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.touch()
@@ -131,7 +131,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def read_weights(path: Path | str) -> Weights:
-    """Reads the weights of a file, or of the directory of a run; or of their address in a bucket.
+    """Reads the weights in a file or a run directory, local or in a bucket.
 
     Raises:
       ConfigError: if there are none, or they are damaged.
@@ -171,12 +171,12 @@ def read_header(path: Path) -> Header:
 
 
 def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with these leaves; the inverse of `paths`."""
+    """Rebuilds the tree with these leaves; the inverse of `paths`."""
     return unflatten_dict(dict(tensors), sep="/")
 
 
 def locate(path: Path) -> Path:
-    """The file of weights that a path names: itself, or that of a run.
+    """The weights file that a path names: itself, or that of a run.
 
     Raises:
       ConfigError: if there is none.
