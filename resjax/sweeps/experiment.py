@@ -27,7 +27,7 @@ from resjax.runs import rundir
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
-    """Loads the module and the config of `FILE` or `FILE:ARG`; ARG is handed to `get_config`.
+    """Loads the module and the config of `FILE` or `FILE:ARG`; ARG is passed to `get_config`.
 
     The `config.json` of a run is an experiment, too: that of this one run.
 
@@ -69,7 +69,7 @@ def _recorded_config(directory: Path) -> ConfigDict:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Imports an experiment file; what it adds to tables, such as a shortcut, is known then.
+    """Imports an experiment file, whose additions to tables, such as shortcuts, are then known.
 
     Raises:
       ConfigError: if there is no such file, it cannot be imported, or it gives a name in a
@@ -84,7 +84,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def refuse_async(function: Callable, what: str) -> None:
-    """Raises ConfigError for a function that is awaited, which nobody here does."""
+    """Raises ConfigError for a function that would have to be awaited."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{what} is asynchronous; write def instead of async def")
 
@@ -93,7 +93,7 @@ def refuse_async(function: Callable, what: str) -> None:
 def as_refusal(
     what: str, tell: Callable[[BaseException], str] = type_and_message
 ) -> Iterator[None]:
-    """Turns whatever an experiment raises, SystemExit too, into a ConfigError of one line."""
+    """Turns any exception of an experiment, even SystemExit, into a ConfigError of one line."""
     try:
         yield
     except (ConfigError, KeyboardInterrupt):
@@ -103,16 +103,16 @@ def as_refusal(
 
 
 _PREFIX = "resjax_experiment_"
-"""The start of the name of a module that is an experiment file."""
+"""Prefix of the name of a module that is an experiment file."""
 
 
 def with_place(error: BaseException) -> str:
-    """Describes an error, with its place if it was raised in an experiment file."""
+    """Describes an error, with its location if it was raised in an experiment file."""
     return fault(error) or type_and_message(error)
 
 
 def fault(error: BaseException) -> str | None:
-    """Place and message of an error that was raised in an experiment file; None for any other."""
+    """The location and message of an error raised in an experiment file; None for any other."""
     modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
     files = {*(module.__file__ for module in modules), *_modules_beside().values()}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -144,7 +144,7 @@ _places: list[_Place] = []
 
 @contextmanager
 def _importing_beside(directory: Path) -> Iterator[None]:
-    """Lets an experiment find the modules beside it first, as a script does.
+    """Lets an experiment import the modules beside it first, as a script does.
 
     Modules beside an experiment of another directory may have the same names, and are forgotten.
     What it imports when it is called is looked for there last: other packages import then, too.
@@ -166,7 +166,7 @@ def _importing_beside(directory: Path) -> Iterator[None]:
 
 
 def _modules_beside() -> dict[str, str]:
-    """Returns {name: file} of the modules that experiments have imported from beside them."""
+    """Returns {name: file} of the modules beside them that experiments have imported."""
     return {name: file for place in _places for name, file in _modules_in(place).items()}
 
 
@@ -188,7 +188,7 @@ def _modules_in(place: _Place) -> dict[str, str]:
 
 
 def added_parts(config: ConfigDict) -> list[str]:
-    """Keys of a config, with their values, that choose what resjax itself has not.
+    """The keys of a config, with their values, that choose parts not defined by resjax.
 
     An experiment file has added it, or a notebook.
     """

@@ -1,4 +1,4 @@
-"""A grid of runs: an experiment file, its named axes, their product."""
+"""A grid of runs: the product of the named axes of an experiment file."""
 
 import ast
 import copy
@@ -42,7 +42,7 @@ def experiment_runs(
     only: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> dict[Path, ConfigDict]:
-    """The runs of an experiment, {directory: config}, as `resjax sweep` has them.
+    """The runs of an experiment, {directory: config}, as `resjax sweep` trains them.
 
     Args:
       reference: `FILE` or `FILE:ARG`, see `load_experiment`.
@@ -82,7 +82,7 @@ def select_runs(
 
 
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:
-    """The axes that an experiment names: its functions `sweep_NAME`, in the order of the file.
+    """The axes that an experiment defines: its functions `sweep_NAME`, in the order of the file.
 
     A function that takes an argument is given the experiment's config.
 
@@ -169,7 +169,7 @@ def _key_and_values(option: str, what: str, config: ConfigDict) -> tuple[str, li
 
 
 def _value(key: str, text: str, known: Any) -> Any:
-    """Parses a value of the type that a key has."""
+    """Parses a value with the type of its key."""
     if isinstance(known, str):
         return text
     try:
@@ -191,7 +191,7 @@ def select_axes(
     overridden: Iterable[str] = (),
     added: Mapping[str, Axis] | None = None,
 ) -> list[Axis]:
-    """The axes to multiply: those named in "depth,shortcut", by default all, and those `added`.
+    """The axes to combine: those named in "depth,shortcut", by default all, and those `added`.
 
     With `seeds` the axis of that name has the seeds 0 to seeds - 1. Axes that are joined, as in
     "depth+width,seed", advance together.
@@ -234,7 +234,7 @@ def select_axes(
 
 
 def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
-    """Axis of a name, or of several joined by +, whose points are taken side by side."""
+    """The axis with a name, or several joined by +, whose points are combined one by one."""
     names = group.split("+")
     lengths = {name: len(axes[name]) for name in names}
     if len(set(lengths.values())) > 1:
@@ -245,7 +245,7 @@ def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
 
 
 def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
-    """The product of the axes over a config: {run id: config}, equal ones once.
+    """The product of the axes for a config, {run id: config}; equal configs once.
 
     >>> from resjax.config import default_config
     >>> axes = [[{"model.depth": 8}, {"model.depth": 20}], [{"seed": 0}, {"seed": 1}]]
@@ -267,7 +267,7 @@ def expand(config: ConfigDict, axes: Iterable[Axis]) -> dict[str, ConfigDict]:
 
 
 def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what: str) -> None:
-    """Sets {dotted key: value} of the keys that are known; an error begins with `what`."""
+    """Sets {dotted key: value} of known keys; `what` begins an error message."""
     for key in settings:
         if key not in known:
             raise ConfigError(f"{what} unknown key {key!r}; {nearest_key(key, known)}")

@@ -1,4 +1,4 @@
-"""The local launcher: the runs of a grid in this process, one after another, or seeds together.
+"""The local launcher: trains the runs of a grid in this process, one by one or seeds together.
 
 Any number of processes may be given the same grid, on all machines that share its storage: each
 takes what nobody else is running, and none ends before all runs have.
@@ -31,11 +31,11 @@ from resjax.training.plans import Plans, kind_of
 RUNNING = "running"
 
 SECONDS_TO_LOOK_AGAIN = 2.0
-"""Seconds until the next look at runs of other processes, when nothing else is left."""
+"""Seconds between checks of runs that other processes train, when no others are left."""
 
 
 class Observer(Protocol):
-    """Observer of a sweep, which calls it while it works; a run is named by its directory."""
+    """An observer of a sweep, called during the work; runs are named by their directories."""
 
     def started(self, directory: Path) -> None: ...
 
@@ -47,7 +47,7 @@ class Observer(Protocol):
 
 
 def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
-    """Refuses a grid {directory: config} in which a run cannot be run, before the first is run.
+    """Refuses a grid {directory: config} that contains an invalid run, before any is trained.
 
     Raises:
       ConfigError: for the first run that is wrong, or whose directory is taken or out of reach.
@@ -95,7 +95,7 @@ def run_sweep(
     retry: bool = False,
     plans: Plans | None = None,
 ) -> list[Outcome]:
-    """Trains the runs that have not ended yet; one that fails is recorded and the rest go on.
+    """Trains the runs that have not ended; one that fails is recorded, and the others continue.
 
     A run that failed before would most likely do so again, and is left alone without `retry`.
 
@@ -127,14 +127,14 @@ def run_sweep(
 
 
 def forget_failures(runs: Iterable[Path]) -> None:
-    """Marks runs that failed as unfinished."""
+    """Marks failed runs as unfinished."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
             landing.forget_failure(directory)
 
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
-    """Trains one run and returns its outcome; None if another process is at it."""
+    """Trains one run and returns its outcome; None if another process trains it."""
     hosts.on_first(lambda: landing.refresh([directory]))
     return next(iter(run_group({directory: config}, observer, Plans())), None)
 
@@ -169,12 +169,12 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans)
 
 
 class Crashed(RuntimeError):
-    """A run was ended by an error of the program or of an experiment; its `error.txt` has it."""
+    """A run was ended by an error of the program or an experiment, recorded in `error.txt`."""
 
 
 @contextmanager
 def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
-    """Records an error that ends the runs in the block, other than one of the user or the disk.
+    """Records an error that ends the runs in the block, unless of the user or the disk.
 
     Raises:
       Crashed: with the error in a line.
@@ -196,12 +196,12 @@ def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:
-    """Outcome of a run that failed before and is left alone."""
+    """The outcome of a run that failed earlier and is not retried."""
     return Outcome(directory, None, f"{reason}; --retry tries again", True)
 
 
 def before(directory: Path) -> tuple[str, Outcome | None]:
-    """The state of a run on all hosts, RUNNING if a process is at it, and its outcome if ended."""
+    """The state of a run on all hosts, RUNNING if a process trains it, and any outcome."""
     state, reason = hosts.on_first(lambda: state_and_reason(directory))
     if state == rundir.DONE:
         result = hosts.on_first(lambda: read_summary(directory).recorded())
@@ -212,7 +212,7 @@ def before(directory: Path) -> tuple[str, Outcome | None]:
 
 
 def wait_for(directory: Path, observer: Observer) -> Outcome | None:
-    """Waits while another process is at a run; returns the outcome if the run has ended by then."""
+    """Waits while another process trains a run; returns the outcome if it has then ended."""
     while (now := before(directory))[0] == RUNNING:
         observer.waiting([directory])
         time.sleep(SECONDS_TO_LOOK_AGAIN)
@@ -221,7 +221,7 @@ def wait_for(directory: Path, observer: Observer) -> Outcome | None:
 
 
 def state_and_reason(directory: Path) -> tuple[str, str]:
-    """The state of a run, RUNNING if a process is at it, and the reason if it failed."""
+    """The state of a run, RUNNING if a process trains it, and the reason if it failed."""
     state = rundir.run_state(directory)
     if state in (rundir.DONE, rundir.ABSENT):
         return state, ""

@@ -1,4 +1,4 @@
-"""Processes of this machine that share the runs of a sweep, one for each GPU or part of the cores.
+"""Local processes that share the runs of a sweep, one for each GPU or part of the cores.
 
 Each is the same command with `--jobs=1`: what one has claimed the others leave to it.
 """
@@ -23,11 +23,11 @@ from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.training.plans import Plans
 
 POLL = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 SMALL_BATCH = 1 << 15
-"""Pixels of a batch up to which the cores of a CPU are faster with a run each than all with one.
+"""Pixels of a batch up to which a run per core is faster than one run on all cores.
 
 The default sweep, 4,096 pixels in a batch, takes 0.8 of the time on two cores
 (`python -m tests.benchmarks.launcher --only=jobs`). A batch of ResNet-20 on CIFAR-10 has 131,072,
@@ -35,14 +35,14 @@ and keeps two cores busy.
 """
 
 FEWEST_RUNS = 4
-"""Fewest runs for which a second process is worth its start."""
+"""Minimum number of runs for which starting a second process pays off."""
 
 MOST_JOBS = 4
-"""Most processes that are started unasked; each takes about a gigabyte of memory."""
+"""Maximum number of processes by default; each takes about a gigabyte of memory."""
 
 
 def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
-    """Number of processes to share the runs, if it was not asked for; the bits do not depend on it.
+    """The default number of processes to share the runs; results do not depend on it.
 
     It is more than one where small networks would leave cores of a CPU idle, and this process has
     the CPU for itself: no other host, no simulated devices, no cores that it was given.
@@ -58,12 +58,12 @@ def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
 
 
 def _cores() -> list[int]:
-    """Cores that this process may use, where that is known."""
+    """The cores that this process may use, where that is known."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
-    """Environment of each worker: its GPU, if there are any, or its share of the cores.
+    """The environment of each worker: its GPU, if there are any, or its share of the cores.
 
     Raises:
       ConfigError: for more jobs than there are GPUs, or cores.
@@ -83,7 +83,7 @@ def environments(jobs: int) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that a process may use, found without a process that uses them."""
+    """Names of the GPUs that a process may use, found without using them."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in chosen.split(",") if name]
     if not shutil.which("nvidia-smi"):

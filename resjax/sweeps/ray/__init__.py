@@ -1,4 +1,4 @@
-"""The Ray launcher: each run of a grid is a Ray task, in a process of its own."""
+"""The Ray launcher: trains each run of a grid as a Ray task, in a separate process."""
 
 import os
 

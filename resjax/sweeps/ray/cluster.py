@@ -1,4 +1,4 @@
-"""The Ray cluster: how it is reached, and what its nodes have."""
+"""The Ray cluster: how it is reached, and the resources of its nodes."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from resjax.config import ConfigError, type_and_message
 from resjax.runs import manifest
 
 SECONDS_TO_ANSWER = 10.0
-"""Seconds without an answer until a cluster counts as out of reach."""
+"""Seconds without an answer after which a cluster counts as unreachable."""
 
 FRAME_HEADER, SETTINGS = 9, b"\x04"
 """Bytes of a frame's header in HTTP/2, and type of the first frame (RFC 9113, 4.1 and 6.5)."""
@@ -25,7 +25,7 @@ FRAME_HEADER, SETTINGS = 9, b"\x04"
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + SETTINGS + bytes(5)
 
 SHIPPED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
-"""Starts of the environment variables that a cluster's workers get from the driver."""
+"""Prefixes of the environment variables that a cluster's workers get from the driver."""
 
 SLICE, NUMBER_IN_SLICE = "ray.io/tpu-slice-name", "ray.io/tpu-worker-id"
 """Labels of a node in Ray: the name of its TPU slice, and its number there."""
@@ -33,12 +33,12 @@ SLICE, NUMBER_IN_SLICE = "ray.io/tpu-slice-name", "ray.io/tpu-worker-id"
 NOTHING = "nothing"
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Bytes of the object store of a Ray that is started here, for configs and summaries alone."""
+"""Bytes of the object store of a Ray started here, which holds only configs and summaries."""
 
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Connects to a cluster, or starts a Ray of this machine alone, and leaves it at the end.
+    """Connects to a cluster, or starts Ray on this machine, and disconnects at the end.
 
     Args:
       address: "auto", for what RAY_ADDRESS names or the cluster that this machine is a node of;
@@ -94,7 +94,7 @@ def _reachable(address: str) -> str:
 
 
 def _answer(host: str, port: int) -> bytes:
-    """First bytes that a server sends to a gRPC client, as Ray's is: a frame of HTTP/2.
+    """The first bytes that a server sends to a gRPC client: for Ray, a frame of HTTP/2.
 
     Ray itself would wait without end for a server that accepts a connection and sends nothing.
     """
@@ -114,7 +114,7 @@ def _out_of_reach(address: str, reason: str) -> ConfigError:
 
 
 def _shipped() -> dict[str, Any]:
-    """Runtime environment of a cluster's workers: this package as it is, and JAX's variables."""
+    """The runtime environment of a cluster's workers: this package, and JAX's variables."""
     [package] = resjax.__path__
     told = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
     told[manifest.GIT_STATE] = json.dumps(manifest.git_state())
@@ -122,7 +122,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def needs(config: ConfigDict) -> dict[str, float]:
-    """Resources that a run occupies on one node, as Ray names them; all chips of a slice's node."""
+    """The resources that a run occupies on one node, in Ray's names; all chips of a slice node."""
     resources = config.resources
     amounts = {"CPU": float(resources.cpus), "GPU": float(resources.gpus)}
     if resources.tpu:
@@ -133,7 +133,7 @@ def needs(config: ConfigDict) -> dict[str, float]:
 
 
 def _offers() -> dict[str, dict[str, float]]:
-    """Resources that each node has in all, {node: {resource: amount}}."""
+    """The total resources of each node, {node: {resource: amount}}."""
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
@@ -157,7 +157,7 @@ def refuse_unoffered(config: ConfigDict) -> None:
 
 
 def others_of_slice() -> list[str]:
-    """The other nodes of the TPU slice that this node is of, in the order of their numbers."""
+    """The other nodes of this node's TPU slice, in the order of their numbers."""
     here = ray.get_runtime_context().get_node_id()
     labels = {node["NodeID"]: node.get("Labels", {}) for node in ray.nodes() if node["Alive"]}
     if SLICE not in labels[here]:
@@ -168,14 +168,14 @@ def others_of_slice() -> list[str]:
 
 
 def _listed(resources: Mapping[str, float]) -> str:
-    """Text such as "2 CPU, 1 GPU", without what Ray keeps for itself."""
+    """Text such as "2 CPU, 1 GPU", without Ray's internal resources."""
     own = ("node:", "memory", "object_store_memory", "accelerator_type:")
     shown = {name: amount for name, amount in resources.items() if not name.startswith(own)}
     return ", ".join(f"{amount:g} {name}" for name, amount in sorted(shown.items())) or NOTHING
 
 
 def task(function: Any, amounts: Mapping[str, float], node: str | None = None) -> Any:
-    """Makes a function Ray's task, tried once, in a fresh process, which JAX needs for its devices.
+    """Makes a function a Ray task, tried once, in a fresh process, which JAX needs for its devices.
 
     Args:
       function: function to call.

@@ -1,4 +1,4 @@
-"""The Ray launcher: each run of a grid is a Ray task, in a process of its own, where there is room.
+"""The driver of the Ray launcher: starts the runs of a grid as tasks wherever there is room.
 
 Ray says where a run trains and that a process or a node is gone. What is done, who is at work and
 where to go on is in the directories of the runs, which are on storage that all nodes see: a driver
@@ -28,17 +28,17 @@ from resjax.sweeps.ray.cluster import is_offered, needs, refuse_unoffered, task
 from resjax.sweeps.ray.worker import HostLost, WorkerSettings, check_there, run_there
 
 POLL = 0.2
-"""Seconds between two looks at the tasks."""
+"""Seconds between two checks of the tasks."""
 
 SECONDS_FOR_A_NODE = 300.0
-"""Most seconds to wait for a node, if none that is left has what a run needs."""
+"""Maximum seconds to wait for a node, if no remaining one has what a run needs."""
 
 SECONDS_TO_LEAVE = 60.0
-"""Most seconds for runs that were asked to end to save their state."""
+"""Maximum seconds for runs that were asked to end to save their state."""
 
 
 class ClusterObserver(Protocol):
-    """Observer of a sweep on a cluster, which calls it while it works."""
+    """An observer of a sweep on a cluster, called during the work."""
 
     def tell(self) -> None: ...
 
@@ -53,7 +53,7 @@ def run_on_cluster(
     experiment: Path | None = None,
     address: Address | None = None,
 ) -> list[Outcome]:
-    """Trains the runs that have not ended yet on the cluster that this process is connected to.
+    """Trains the runs that have not ended on the cluster that this process is connected to.
 
     A run whose process or node dies is started again, `resources.retries` times, and goes on from
     its last checkpoint; one that fails is recorded and the rest go on. If this process is asked to
@@ -91,7 +91,7 @@ def run_on_cluster(
 
 
 class _Work:
-    """The runs of a sweep between a driver and its tasks."""
+    """The runs of a sweep, between a driver and its tasks."""
 
     def __init__(
         self, runs: Mapping[Path, ConfigDict], place: WorkerSettings, observer: ClusterObserver
@@ -104,7 +104,7 @@ class _Work:
         self.offered = time.monotonic()
 
     def check(self) -> None:
-        """Refuses a grid in which a run cannot be run, before the first is run.
+        """Refuses a grid that contains an invalid run, before any is trained.
 
         Raises:
           ConfigError: for the first run that is wrong, or has no node.
@@ -132,7 +132,7 @@ class _Work:
                 self._get(reference)
 
     def advance(self) -> None:
-        """Starts runs that nobody is at, and collects the outcomes of tasks that have ended."""
+        """Starts runs that no process trains, and collects the outcomes of finished tasks."""
         if time.monotonic() - self.looked > local.SECONDS_TO_LOOK_AGAIN:
             self._look()
             self.looked = time.monotonic()
@@ -145,7 +145,7 @@ class _Work:
                 self._end(outcome)
 
     def leave(self) -> None:
-        """Asks the runs that are at work to save their state, and waits for them."""
+        """Asks the runs in progress to save their state, and waits for them."""
         for reference in self.tasks:
             ray.cancel(reference)
         if self.tasks:
@@ -156,7 +156,7 @@ class _Work:
         self.tasks.clear()
 
     def _look(self) -> None:
-        """Starts all runs that nobody is at, and takes over the outcomes of those that ended."""
+        """Starts all runs that no process trains, and collects the outcomes of those that ended."""
         if time.monotonic() - self.refreshed > SECONDS_BETWEEN_RENEWALS:  # of claims in a bucket
             landing.refresh(run for run in self.runs if run not in self.outcomes)
             self.refreshed = time.monotonic()
@@ -180,7 +180,7 @@ class _Work:
             refuse_unoffered(self.runs[next(iter(self.tasks.values()))])
 
     def _ended(self) -> dict[ray.ObjectRef, Path]:
-        """Waits a moment, and returns the tasks that have ended since the last look."""
+        """Waits a moment, and returns the tasks that have ended since the last check."""
         self.observer.tell()
         if not self.tasks:
             time.sleep(POLL)
@@ -210,7 +210,7 @@ class _Work:
             ) from None
 
     def _after_death(self, directory: Path, error: Exception) -> Outcome | None:
-        """Outcome of a run whose process is gone; None if it is tried again."""
+        """The outcome of a run whose process died; None if it is tried again."""
         self.deaths[directory] += 1
         retries = self.runs[directory].resources.retries
         if self.deaths[directory] <= retries:

@@ -1,4 +1,4 @@
-"""Process of a run on a node, and those on the other hosts of its TPU slice."""
+"""The process of a run on a node, and those on the other hosts of its TPU slice."""
 
 import contextlib
 import dataclasses
@@ -25,22 +25,22 @@ from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
-"""Key of `config.resources`, and its value, that reserves a device of each kind."""
+"""The key of `config.resources`, with a value, that reserves a device of each kind."""
 
 SECONDS_TO_MEET = 120
-"""Most seconds for the hosts of a slice to start their processes."""
+"""Maximum seconds for the hosts of a slice to start their processes."""
 
 SECONDS_TO_NOTICE = 10
-"""Most seconds for Ray to notice that a host's process is gone, once the others cannot reach it."""
+"""Maximum seconds for Ray to notice the death of a host's process that others cannot reach."""
 
 
 class HostLost(RuntimeError):
-    """The process of a run on another host of its slice is gone."""
+    """The process of a run on another host of its slice died."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerSettings:
-    """Settings that a worker needs beside the config.
+    """Settings that a worker needs besides the config.
 
     Attributes:
       working_directory: directory in which relative paths begin.
@@ -125,7 +125,7 @@ class WorkerSettings:
 
 
 def _raise_refusal(followers: list[ray.ObjectRef]) -> None:
-    """Raises the refusal of another host, if that is why it was not met."""
+    """Raises the error of another host, if that is why the host did not connect."""
     ended, _ = ray.wait(followers, num_returns=len(followers), timeout=SECONDS_TO_NOTICE)
     for follower in ended:
         try:
@@ -136,7 +136,7 @@ def _raise_refusal(followers: list[ray.ObjectRef]) -> None:
 
 
 def _is_lost(follower: ray.ObjectRef) -> bool:
-    """Tells whether the process of a task is gone; one that raised an error has told so itself."""
+    """Tells whether the process of a task died; one that raised an error has reported that."""
     try:
         ray.get(follower, timeout=0)
     except (exceptions.RayTaskError, exceptions.GetTimeoutError):
@@ -153,7 +153,7 @@ def _free_port() -> int:
 
 
 class _Notes:
-    """Prints what a person should see; Ray hands it on to the driver."""
+    """Prints what a person should see; Ray passes it on to the driver."""
 
     def started(self, directory: Path) -> None:
         pass
@@ -171,7 +171,7 @@ def check_there(place: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> N
 
 
 def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
-    """Trains a run on this node; None if another process is at it, or this one was asked to end.
+    """Trains a run on this node; None if another process trains it, or this one was asked to end.
 
     Ray cancels by SIGINT, and ends the processes of a node by SIGTERM. After both the run has saved
     its state.
