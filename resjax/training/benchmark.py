@@ -1,4 +1,4 @@
-"""Measures how fast a network trains: compilation, steps, memory and arithmetic."""
+"""Measurements of how fast a network trains: compilation, steps, memory and arithmetic."""
 
 import dataclasses
 import statistics
@@ -147,7 +147,7 @@ def training_memory(
 def on_made_up_images(
     config: ConfigDict, classes: int, image_shape: tuple[int, ...], batch_size: int
 ) -> ConfigDict:
-    """Copies a config, with generated images `[H, W, C]`, which need no files, for its data."""
+    """Copies a config, with generated images `[H, W, C]` as data, which need no files."""
     config = config.copy_and_resolve_references()
     config.train.batch_size = batch_size
     size = "x".join(map(str, image_shape))

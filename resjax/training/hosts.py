@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 JOINING = "joining the other hosts"
 
 SECONDS_TO_LEAVE = 20
-"""Most seconds that a process which ends waits for the others to end."""
+"""Maximum seconds that a process which ends waits for the others to end."""
 
 PLATFORMS = {
     # by --platform: what to do if there is none
@@ -60,7 +60,7 @@ def connect(
     process: int | None = None,
     timeout: int = 300,
 ) -> None:
-    """Joins the processes of a run, if there are several; call it before JAX computes.
+    """Connects the processes of a run, if there are several; to be called before JAX computes.
 
     On a plain machine it does nothing. Under Slurm, Open MPI and on TPU slices JAX finds the
     others; anywhere else the arguments say who they are.
@@ -102,7 +102,7 @@ def connect(
 
 
 def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
-    """Joins the others in a thread, as JAX ends the whole process when its own timeout is over."""
+    """Connects in a thread, as JAX would end the whole process at its own timeout."""
     failed: list[Exception] = []
 
     def join() -> None:
@@ -128,12 +128,12 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
 
 
 def leave() -> None:
-    """Disconnects from the others once all have called this; the process is alone from then on."""
+    """Disconnects once all processes have called this; each is alone from then on."""
     jax.distributed.shutdown()
 
 
 def joining() -> bool:
-    """Tells whether JAX still waits for the others; the process then cannot end in order."""
+    """Tells whether JAX still waits for the others; the process then cannot exit normally."""
     return any(thread.name == JOINING for thread in threading.enumerate())
 
 
@@ -159,7 +159,7 @@ def _await_answer(host: str, port: int, timeout: int) -> None:
 
 
 def require_platform(platform: str | None) -> None:
-    """Makes sure that JAX computes on the kind of device asked for, not silently on the CPU.
+    """Makes sure that JAX computes on the requested kind of device, not silently on the CPU.
 
     Raises:
       ConfigError: if there is no such device.
@@ -177,7 +177,7 @@ def require_platform(platform: str | None) -> None:
 
 
 def no_device() -> ConfigError | None:
-    """Error that says why JAX has no device to compute on; None if it has one."""
+    """The error that says why JAX has no device to compute on; None if it has one."""
     try:
         jax.default_backend()
     except (AssertionError, RuntimeError) as error:  # the former where there is no GPU at all
@@ -217,7 +217,7 @@ def on_first(function: Callable[[], Value]) -> Value:
 
 
 def from_first(arrays: Any) -> Any:
-    """The arrays that process 0 has, bit for bit, on all; the others have such of the same shapes.
+    """Gives all processes the arrays of process 0, bit for bit; they pass arrays of equal shapes.
 
     They are sent as bytes: a sum with zeros, by which JAX sends them, changes the sign of -0.
     """
@@ -254,7 +254,7 @@ MOST_CALLS_BETWEEN_AGREEMENTS = 1000
 
 
 class Agreement:
-    """Decides what all hosts do next, alike: go on, save the state, or save it and leave.
+    """A joint decision of all hosts on what to do next: go on, save, or save and leave.
 
     They leave if any of them is asked to, and save by the clock of the first. A host that is alone
     decides at every call; several tell each other about once a second, after a number of calls
@@ -300,7 +300,7 @@ class Agreement:
 
 
 def _everyones(text: str) -> list[str]:
-    """Gathers the texts of all processes, on each of them."""
+    """Gathers the texts of all processes on each of them."""
     from jax.experimental.multihost_utils import process_allgather
 
     own = np.frombuffer(text.encode(), np.uint8)

@@ -1,4 +1,4 @@
-"""States from which a run trains: drawn, made of the weights of another run, or grown."""
+"""Initial states of training: random, made from the weights of another run, or grown."""
 
 import jax
 
@@ -13,7 +13,7 @@ IMAGES_TO_GROW_ON = 1024
 
 
 def drawn_state(plan: Plan, grown: bool) -> TrainState:
-    """The state before the first step of the plan's network, or of its shallow one before it grows.
+    """The random state before the first step, of the plan's network or its shallow predecessor.
 
     Args:
       plan: plan of the run.
@@ -25,7 +25,7 @@ def drawn_state(plan: Plan, grown: bool) -> TrainState:
 
 
 def initial_state(plan: Plan, feed: Feed) -> TrainState:
-    """The state before the first step: drawn, or made of the weights that the run starts from."""
+    """The state before the first step: random, or made from the weights of another run."""
     drawn = drawn_state(plan, grown=False)
     if plan.start is None:
         return drawn

@@ -1,4 +1,4 @@
-"""Metrics of a batch, as sums that add up over batches and devices."""
+"""Metrics of a batch as sums, which add up over batches and devices."""
 
 import jax
 import jax.numpy as jnp

@@ -52,7 +52,7 @@ class Network:
         self.steps = program(train_steps, parts, (state, *self.arguments(0, 0)), **across)
 
     def arguments(self, start: int, stop: int) -> tuple:
-        """Arguments, after the state, of one call of the training steps `start` to `stop - 1`.
+        """The arguments, after the state, of one call of the steps `start` to `stop - 1`.
 
         These are at most `plan.steps_per_call` steps.
         """
@@ -70,20 +70,20 @@ class Network:
     # ------------------------------------------------------------------------------- evaluation
 
     def compile_evaluation(self) -> None:
-        """Compiles what evaluations of the run need, which else is done when it is used."""
+        """Compiles the evaluations of the run, which otherwise happens at the first use."""
         self.evaluator  # noqa: B018 - it is compiled
         if self.plan.config.eval.precise_batches:
             self.measurer, self.by_batch  # noqa: B018
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:
-        """Evaluation by the statistics that the variables have."""
+        """Evaluation with the statistics among the variables."""
         size = min(self.plan.config.eval.batch_size, max(self.feed.evaluated.values()))
         return self._evaluator(self.model, size)
 
     @functools.cached_property
     def by_batch(self) -> Evaluator:
-        """Evaluation by the statistics of every batch."""
+        """Evaluation with the statistics of every batch."""
         return self._evaluator(measuring(self.model), self._micro_batch)
 
     @functools.cached_property
@@ -94,7 +94,7 @@ class Network:
 
     @property
     def _micro_batch(self) -> int:
-        """Number of examples that training normalises together, at most."""
+        """The maximum number of examples that training normalises together."""
         return self.plan.config.train.batch_size // self.plan.config.train.micro_batches
 
     def _evaluator(self, model: ResNet, size: int) -> Evaluator:
@@ -110,7 +110,7 @@ class Network:
         return self._on_all(self.evaluator, self.evaluated(state, step))
 
     def evaluated(self, state: TrainState, step: int) -> Any:
-        """Variables that `evaluate` uses: parameters or their averages, and the statistics."""
+        """The variables that `evaluate` uses: parameters or their averages, and the statistics."""
         variables = self.variables(state)
         if self.plan.config.eval.statistics == "precise":
             variables = self._precise(variables, step)

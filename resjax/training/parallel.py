@@ -1,4 +1,4 @@
-"""One device's share of a program, run on all of them: by jit over a mesh, or by pmap.
+"""Programs as one device's share, run on all devices: by jit over a mesh, or by pmap.
 
 A share is a function of arrays that every device has whole, and of arrays that are cut along an
 axis into equal pieces, one for each device in their order. Whatever it returns whole it reduces
@@ -19,7 +19,7 @@ from resjax.ops.devices import DEVICES
 from resjax.ops.elementwise import in_few_calls
 
 Cut = tuple[int | None, ...]
-"""Axis along which each argument is cut over the devices; None is whole on every device."""
+"""Axis along which each argument is split over the devices; None if it is whole on every device."""
 
 
 def _by_mesh(
@@ -136,7 +136,7 @@ class Parallel:
         return function
 
     def shape_of_own(self, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        """Shape of an argument that is a run's own, which is that of one run."""
+        """The shape of an argument that is separate for each run: that of one run."""
         return shape
 
     def whole(self, tree: Any) -> Any:
@@ -152,7 +152,7 @@ class Parallel:
         return jax.tree.map(place, tree)
 
     def pieces(self, value: np.ndarray, axis: int | None = None) -> Any:
-        """Prepares an array that every host has as an argument, cut along an axis or whole.
+        """Prepares an array that every host has as an argument, split along an axis or whole.
 
         Each host takes its own pieces of an array that is cut.
 
@@ -178,7 +178,7 @@ class Parallel:
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
     def own_pieces(self, value: np.ndarray, axis: int) -> Any:
-        """Prepares a cut array from the part that this host's devices take, in their order."""
+        """Prepares a split array from the part for this host's devices, in their order."""
         if self.style == "pmap":
             here = sum(device.process_index == jax.process_index() for device in self.devices)
             return value.reshape(*value.shape[:axis], here, -1, *value.shape[axis + 1 :])
@@ -187,7 +187,7 @@ class Parallel:
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)
 
     def shape_of_pieces(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:
-        """Shape of what `pieces` makes of an array; pmap adds an axis of the devices."""
+        """The shape of the result of `pieces`; pmap adds an axis of the devices."""
         shape = value.shape
         if self.style == "pmap":
             shape = (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])

@@ -13,26 +13,26 @@ from resjax.data import sources
 from resjax.training.plan import Plan, make_plan
 
 MOST_PLANS, MOST_BYTES = 32, 1 << 30
-"""Plans that are kept, the last used ones, and the bytes of the images in memory of all of them.
+"""Maximum number of plans that are kept, and the bytes of all of their images in memory.
 
 The last one is kept, whatever it has.
 """
 
 
 def kind_of(config: ConfigDict) -> str:
-    """Key that is equal for runs that differ in their seed alone."""
+    """A key that is equal for runs that differ only in their seed."""
     return json.dumps(flatten(config) | {"seed": 0}, sort_keys=True)
 
 
 class Plans:
-    """Maker of plans; runs that differ in their seed alone share all but the seed of one."""
+    """A maker of plans; runs that differ only in their seed share all of a plan but the seed."""
 
     def __init__(self):
         self._made: OrderedDict[str, Plan] = OrderedDict()
         self._load = functools.lru_cache(1)(sources.load)  # most runs of a grid have the same data
 
     def of(self, config: ConfigDict) -> Plan:
-        """Plan of a run.
+        """The plan of a run.
 
         Raises:
           ConfigError: as `make_plan`.
@@ -47,6 +47,6 @@ class Plans:
         return dataclasses.replace(made, config=config, seed=np.uint32(config.seed))
 
     def _bytes(self) -> int:
-        """Bytes of the images in memory, of every source once."""
+        """Bytes of the images in memory, each source counted once."""
         kept = {id(plan.source): plan.source for plan in self._made.values()}
         return sum(source.image_bytes for source in kept.values())

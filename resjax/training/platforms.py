@@ -1,4 +1,4 @@
-"""Choices by platform where a config leaves them open, and the measurements that decided them."""
+"""Defaults by platform for what a config leaves open, and the measurements behind them."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from resjax.ops.platform import platform
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """The values of keys that change the time of a run and not its result.
+    """Values of keys that affect the time of a run but not its result.
 
     Attributes:
       steps_per_call: training steps in one compiled call, for `train.steps_per_call=0` and resident

@@ -1,4 +1,4 @@
-"""Compiled programs, kept in the process: a sweep compiles those of a network once for its runs."""
+"""Compiled programs, cached in the process: the runs of a sweep share those of a network."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ from resjax.ops.value import by_value
 from resjax.waits import waiting
 
 MOST_PROGRAMS = 32
-"""Most programs that are kept, those used last: four for each of eight networks, for example."""
+"""Maximum number of cached programs, last used first: four for each of eight networks, for
+example."""
 
 
 def program(

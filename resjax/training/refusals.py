@@ -1,4 +1,4 @@
-"""Refusals and warnings, before compilation, of configs whose values are each sound."""
+"""Checks, before compilation, of configs whose values are valid one by one but not together."""
 
 import math
 import warnings
@@ -49,7 +49,7 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
 
 
 def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
-    """Raises ConfigError for a batch that cannot be cut into equal parts as the config says."""
+    """Raises ConfigError for a batch that cannot be split into equal parts as configured."""
     batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
     pieces = parts * devices
     if batch % pieces:

@@ -1,4 +1,4 @@
-"""Estimates, from its program, of the time of a training step on a device that is not at hand.
+"""Estimates of the time of a training step on a device that is not available here.
 
 A program is a series of kernels. One that convolves or multiplies matrices takes as long as its
 arithmetic at the peak of the device, or as long as its operands and its result take to and from
@@ -24,7 +24,7 @@ from resjax.training.step import train_step
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """An accelerator, or a slice of equal ones, by the figures of its maker.
+    """An accelerator, or a slice of equal ones, by its maker's figures.
 
     Attributes:
       name: the maker's name of it.
@@ -68,7 +68,7 @@ DEVICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Attained:
-    """The part of its maker's figures that a platform attains.
+    """The fraction of its maker's figures that a platform attains.
 
     Attributes:
       share: fraction of the bandwidth and of the peak that kernels reach.

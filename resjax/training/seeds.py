@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, side by side in one program.
+"""Runs that differ only in their seed, side by side in one program.
 
 Arrays that are a run's own, such as its training state, have a leading axis of runs there. What is
 computed for one run depends on no other. Everything else is written for one run, and says with
@@ -49,18 +49,18 @@ class SideBySide(Parallel):
         return jax.vmap(function)
 
     def shape_of_own(self, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        """Shape of an argument that every run has its own of, with the axis of runs."""
+        """The shape of an argument that is separate for each run, with the axis of runs."""
         return jax.ShapeDtypeStruct((self.runs, *shape.shape), shape.dtype)
 
 
 def _by_run(share: Callable, style: str, own: tuple[bool, ...], **options: Any) -> Callable:
-    """Runs a share for every run, on all devices, by a style of `STYLES`."""
+    """Runs a share for every run, on all devices, by one of `STYLES`."""
     axes = tuple(0 if its else None for its in own)
     return STYLES[style](jax.vmap(share, axes), **options)
 
 
 def side_by_side(plan: Plan, seeds: tuple[int, ...]) -> Plan:
-    """Plan of the runs of some seeds in one program, from that of one of them."""
+    """Makes the plan of runs with several seeds in one program from the plan of one of them."""
     devices = SideBySide(plan.parallel.devices, plan.parallel.style, len(seeds))
     return dataclasses.replace(plan, parallel=devices, seed=np.array(seeds, np.uint32))
 
@@ -77,7 +77,7 @@ def split_runs(tree: Any, runs: int) -> list[Any]:
 
 
 class FeedSideBySide(ResidentFeed):
-    """Feed of several runs, which share the images and have an order of them each.
+    """A feed of several runs that share the images; each has its own order.
 
     What is trained on has a leading axis of runs; what is evaluated is common to all.
 

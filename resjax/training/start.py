@@ -1,4 +1,4 @@
-"""Weights that a run starts from instead of drawn ones: another run's, grown if need be."""
+"""Weights from which a run starts instead of random ones: another run's, grown if necessary."""
 
 import dataclasses
 from pathlib import Path

@@ -97,7 +97,7 @@ def create_state(
 def begin_training(
     variables: Any, optimizer: optax.GradientTransformation, dtype: jnp.dtype, ema_decay: float
 ) -> TrainState:
-    """The state of a network with these variables that has taken no step; losses have `dtype`."""
+    """The state of a network with these variables before any step; losses have `dtype`."""
 
     def begin(variables: Any) -> TrainState:
         return TrainState(

@@ -12,7 +12,8 @@ from resjax.training.platforms import choices
 
 # Measured on 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
 SECONDS_OF_LOOPS = 2.3
-"""Seconds to compile the loops of a training step, beyond what straight-line code needs as well."""
+"""Seconds to compile the loops of a training step, beyond the straight-line code it needs as
+well."""
 
 SECONDS_OF_A_BLOCK = 0.06
 """Seconds to compile one block of straight-line code."""
@@ -24,7 +25,7 @@ MULTIPLY_ADDS_PER_SECOND = 3e10
 """Speed of a training step."""
 
 MOST_BLOCKS = 128
-"""Most blocks that become straight-line code; more were not measured."""
+"""Maximum number of blocks that become straight-line code; more were not measured."""
 
 
 def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
