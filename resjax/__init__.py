@@ -24,7 +24,7 @@ PUBLIC = {
     "train": "resjax.runs.loop.train_and_evaluate",
     "train_step": "resjax.training.step.train_step",
 }
-"""Names for programs of one's own, and the places where they are defined."""
+"""Names for users' own programs, and the modules that define them."""
 
 
 def __getattr__(name: str) -> Any:

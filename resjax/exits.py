@@ -3,7 +3,7 @@
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 EXIT_UNFINISHED = 75
-"""Exit code of a command that was interrupted and goes on if started again (EX_TEMPFAIL)."""
+"""Exit code of an interrupted command that resumes when run again (EX_TEMPFAIL)."""
 
 EXIT_INTERRUPTED = 130
 

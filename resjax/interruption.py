@@ -1,4 +1,4 @@
-"""Requests to end a process: by a person, a terminal that closes, or a scheduler.
+"""Requests to end a process: from a person, a closing terminal, or a scheduler.
 
 A run saves its state and leaves; anything else ends at once. Both say how to go on.
 """
@@ -14,33 +14,33 @@ from contextlib import contextmanager
 from resjax.config.text import printable
 
 INSISTENT = (signal.SIGINT, signal.SIGTERM)
-"""Signals of which a second one ends a process at once."""
+"""Signals that end a process at once when they come a second time."""
 
 SIGNALS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1)
-"""Signals that ask a process to end: SIGHUP when a terminal is closed, SIGUSR1 by Slurm's --signal.
+"""Signals that ask a process to end: SIGHUP when a terminal closes, SIGUSR1 by Slurm's --signal.
 
 These two may come more than once, or ahead of the others, with time to save until the process is
 killed.
 """
 
 SENT_TO_ALL = {*SIGNALS} - {signal.SIGTERM}
-"""Signals that a terminal sends to all of its processes, and schedulers to all of a step."""
+"""Signals that terminals send to all of their processes, and schedulers to all of a step."""
 
 SECONDS_TO_LEAVE = 5.0
-"""Most seconds for a run that has saved its state to end the workers that read its data."""
+"""Maximum seconds for a run that has saved its state to end the workers that read its data."""
 
 SECONDS_TO_CLEAR = 1.0
-"""Most seconds to clear what is drawn on a terminal, before the last words are written there."""
+"""Maximum seconds to clear the live display of a terminal, before the last line is printed."""
 
 SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run has left because a signal asked it to; it goes on where it was if started again."""
+    """A run stopped because a signal asked it to; it resumes when started again."""
 
 
 class Request:
-    """A request to end this process, which may or may not have come; calling it tells.
+    """A request to end this process, which may or may not have come; calling it returns which.
 
     Python handles a signal between two of its own instructions, so not while a network compiles.
     Then a thread, which the signal itself wakes, ends the process: at once, or after the `rescue`
@@ -67,21 +67,21 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Name of the signal; that of another host is not known here."""
+        """The name of the signal; for that of another host, which is unknown, "another host"."""
         return signal.Signals(self.signal).name if self() else "another host"
 
 
 _requests: list[Request] = []
-"""Requests of the contexts that this process is in, the innermost last."""
+"""The requests of the contexts that this process is in, the innermost last."""
 
 
 _drawn: list[Callable[[], None]] = []
-"""Functions that clear the rows of a terminal that are drawn again and again."""
+"""Functions that clear the live displays of a terminal."""
 
 
 @contextmanager
 def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
-    """Calls `clear` before the last words, if the process is ended inside the block."""
+    """Calls `clear` before the last line, if the process is ended inside the block."""
     _drawn.append(clear)
     try:
         yield
@@ -90,7 +90,7 @@ def cleared_at_the_end(clear: Callable[[], None]) -> Iterator[None]:
 
 
 _finishing: list[Callable[[], None]] = []
-"""Functions that end what goes on beside a run, such as an upload of what it saved."""
+"""Functions that finish what goes on beside a run, such as an upload of its files."""
 
 
 @contextmanager
@@ -114,14 +114,14 @@ def tell_at_the_end(line: str) -> None:
 
 
 def _heeded() -> list[signal.Signals]:
-    """Signals that this process hears; under nohup it ignores that its terminal is closed."""
+    """The signals that this process obeys; under nohup, not those of a closing terminal."""
     ignored = {n for n in SIGNALS if signal.getsignal(n) is signal.SIG_IGN} - {*INSISTENT}
     return [number for number in SIGNALS if number not in ignored]
 
 
 @contextmanager
 def interruptible(code: int, last_words: str) -> Iterator[None]:
-    """Ends the process with a code and a line if it is asked to end, wherever in the block it is.
+    """Ends the process with a code and a line if it is asked to end anywhere in the block.
 
     A signal raises KeyboardInterrupt where no run has `deferred` it. A second one of `INSISTENT`
     ends the process at once.
@@ -189,7 +189,7 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[Request]:
-    """Notes signals, and no more, in the request that it yields, for the caller to look at.
+    """Records signals, without obeying them, in the request that it yields for the caller.
 
     Where no `interruptible` watches over the process, as in a notebook, nothing else is done.
     """
@@ -212,14 +212,14 @@ def deferred() -> Iterator[Request]:
 
 
 def leave_to_parent() -> None:
-    """Makes a process that works for another ignore `SENT_TO_ALL`; the other ends it."""
+    """Makes a worker process ignore `SENT_TO_ALL`; its parent ends it."""
     for number in SENT_TO_ALL:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Blocks `SENT_TO_ALL` from the start in processes that are started inside the block."""
+    """Blocks `SENT_TO_ALL` from the start in processes started inside the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SENT_TO_ALL)
     try:
         yield
@@ -228,7 +228,7 @@ def kept_from_children() -> Iterator[None]:
 
 
 def _write_nowhere(terminals: Iterable[int]) -> None:
-    """Redirects the descriptors of a terminal that is gone to nowhere, so that no writer fails."""
+    """Redirects the descriptors of a closed terminal to nowhere, so that no write fails."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)
@@ -240,6 +240,6 @@ def _raise(number: int, _: object) -> None:
 
 
 def how_to_go_on(arguments: list[str]) -> str:
-    """The last line of an interrupted command, with the command that goes on with it."""
+    """The last line of an interrupted command, with the command that resumes it."""
     command = printable(shlex.join(["resjax", *arguments]))
     return f"\ninterrupted; progress is saved; resume with: {command}"

@@ -24,7 +24,7 @@ from resjax.sweeps.local import Observer, check, run_sweep
 from resjax.training.plans import Plans
 
 SECONDS_BETWEEN_LINES = 1.0
-"""Least seconds between two looks at all runs."""
+"""Minimum seconds between two checks of all runs."""
 
 
 def sweep(
@@ -74,12 +74,12 @@ def sweep(
 
 
 def _watching(runs: Mapping[Path, ConfigDict]) -> AbstractContextManager[Observer]:
-    """Makes the observer that shows a sweep where this program is run."""
+    """Makes the observer that displays a sweep in this kind of program."""
     return nullcontext(Line(runs)) if "ipykernel" in sys.modules else Display(runs)
 
 
 class Line:
-    """Shows under a cell, in a line that is written over, how far the runs are, and what failed.
+    """Shows the progress of the runs and their failures in one line below a cell.
 
     An observer of `resjax.sweeps.local.run_sweep`.
     """

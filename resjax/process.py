@@ -1,4 +1,4 @@
-"""Resources that a process takes of its machine: cores, memory, threads, and the user's cache.
+"""Resources of the machine that a process uses: cores, memory, threads, and the user's cache.
 
 Importing resjax takes none of them. Whatever trains calls `set_up`; programs of one's own may, too.
 """
@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 CORES = "RESJAX_CORES"
-"""Environment variable with the numbers of the cores that a process keeps to, such as 0,1."""
+"""Environment variable with the numbers of the cores that a process is restricted to, such as
+0,1."""
 
 THREADS_OF_A_DEVICE = 4
 """Threads for each simulated device, which may wait in several sums over devices at once."""
 
 SECONDS_WORTH_KEEPING = 0.03
-"""Least compilation time of a program that is cached.
+"""Minimum compilation time of a program that is cached.
 
 Initialising a network takes a dozen programs of 0.1 s each, which are worth it.
 """
@@ -82,13 +83,13 @@ def _start_enough_threads() -> None:
 
 
 def _simulated(flags: str, number: str) -> int:
-    """The number of devices that the environment asks for, 1 if it does not."""
+    """The number of devices that the environment requests; 1 by default."""
     asked = re.findall(r"--xla_force_host_platform_device_count=(\d+)", flags)
     return int(number if number.isdecimal() else asked[-1] if asked else 1)
 
 
 def cache_directory() -> Path:
-    """Directory `resjax/` under XDG_CACHE_HOME, by default under ~/.cache.
+    """The directory `resjax/` in XDG_CACHE_HOME, by default in ~/.cache.
 
     It is under /.cache if no home is known: a container may not know its user, who may not write
     there either.
@@ -101,7 +102,7 @@ def cache_directory() -> Path:
 
 
 def enable_cache() -> None:
-    """Turns JAX's persistent compilation cache on, shared by all runs of this user.
+    """Turns on JAX's persistent compilation cache, shared by all runs of this user.
 
     It is in `resjax/compiled/CPU/` under XDG_CACHE_HOME (by default ~/.cache), where CPU is
     `cpu_kind()`: compiled code has the instructions of the CPU that it was compiled on, and ends

@@ -1,4 +1,4 @@
-"""What this process waits for, such as a compiler, for those who show it to a person."""
+"""A record of what this process waits for, such as a compiler, for display."""
 
 import dataclasses
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @dataclasses.dataclass(frozen=True)
 class Wait:
-    """Something that takes its time.
+    """Something that the process waits for.
 
     Attributes:
       what: a name for it.
@@ -20,16 +20,16 @@ class Wait:
 
 
 _waits: list[Wait] = []
-"""All that is waited for now, each for the sake of the one before it."""
+"""All current waits, the outermost first."""
 
 
 when_over: list[Callable[[], None]] = []
-"""Functions that are called as soon as nothing is waited for any more."""
+"""Functions that are called as soon as no wait is left."""
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Notes that this process waits for something as long as the block lasts."""
+    """Records that this process waits for something inside the block."""
     wait = Wait(what, time.monotonic())
     _waits.append(wait)
     try:
@@ -42,7 +42,7 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def current() -> tuple[Wait, ...]:
-    """All that is waited for now, each for the sake of the one before it.
+    """Returns all current waits, the outermost first.
 
     >>> with waiting("plain-8"), waiting("compiling"):
     ...     [wait.what for wait in current()]
