@@ -32,6 +32,47 @@ def test_no_public_class_or_function_has_the_name_of_another():
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
+FRAGMENTS = frozenset(
+    "also and as at because but by for from how if in nor not of on only or since so than that "
+    "though to unless until what when where whether which while who whom whose why with without"
+    .split()
+)  # fmt: skip
+"""First words of texts that are neither a noun phrase nor a sentence with a verb in front."""
+
+
+def public_docstrings(tree, place):
+    """Yields (place, docstring) of a module and all public things in it, documented values too."""
+    if text := ast.get_docstring(tree):
+        yield place, text
+    for before, node in zip([None, *tree.body], tree.body, strict=False):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            if not node.name.startswith("_"):
+                yield from public_docstrings(node, f"{place}.{node.name}")
+        elif isinstance(before, ast.Assign | ast.AnnAssign) and isinstance(node, ast.Expr):
+            name = ast.unparse(getattr(before, "target", None) or before.targets[0])
+            if isinstance(node.value, ast.Constant) and not name.startswith("_"):
+                yield f"{place}.{name}", node.value.value
+
+
+def is_fragment(text):
+    words = text.split()
+    return len(words) < 2 or words[0].lower().strip(",:;") in FRAGMENTS
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb():
+    trees = MODULES | {
+        f"experiments.{path.stem}": ast.parse(path.read_text("utf-8"))
+        for path in sorted((PACKAGE.parent / "experiments").glob("*.py"))
+    }
+    texts = dict(text for name, tree in trees.items() for text in public_docstrings(tree, name))
+    assert len(texts) > 1000
+    fragments = {place: text for place, text in texts.items() if is_fragment(text)}
+    assert len(fragments) < 0.02 * len(texts), fragments
+    assert is_fragment("Whether it is.")
+    assert is_fragment("Everywhere.")
+    assert not is_fragment("Tells whether it is.")
+
+
 def loaded_by(program):
     """Names of the modules that a new process has loaded after a program."""
     show = "; import json, sys; print(json.dumps(sorted(sys.modules)))"
