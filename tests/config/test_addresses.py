@@ -39,5 +39,5 @@ def test_what_is_no_address_is_refused_with_its_remedy(text, told):
 
 
 def test_where_a_directory_is_needed_an_address_is_refused():
-    with pytest.raises(ConfigError, match=r"^--out=gs://lab/x is in a bucket, and this must be of"):
+    with pytest.raises(ConfigError, match=r"^--out=gs://lab/x is in a bucket, and must be on this"):
         local("gs://lab/x", "--out=")

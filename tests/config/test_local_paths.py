@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_path, capsys):
+def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_path):
     for number, name in enumerate(("ant", "bee")):
         for split in ("train", "test"):
             (home / "photos" / split / name).mkdir(parents=True)
@@ -43,8 +43,7 @@ def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_p
     assert main(["doctor", "~/run"]) == 0
     assert main(["export", "~/run", "--out=~/net.stablehlo"]) == 0
     assert (home / "net.stablehlo").exists()
-    assert main(["predict", "~/run", "~/photos/test/ant/0.png"]) == 2  # that of digits
-    assert "digits have values from 0 to 16" in capsys.readouterr().err
+    assert main(["predict", "~/run", "~/photos/test/ant/0.png"]) == 0
     assert main(["evaluate", "~/run", "--config=~/mine.py"]) == 0
 
 
@@ -100,7 +99,7 @@ def test_a_name_with_a_nul_is_refused():
 
 def test_what_no_file_system_takes_is_refused():
     for name in (256 * "x", 128 * "é", f"x/{256 * 'x'}/y", 2048 * "x/"):
-        with pytest.raises(ConfigError, match=r"^--out=.* is too long for a file system, by which"):
+        with pytest.raises(ConfigError, match=r"^--out=.* is too long for a file system, where"):
             local(name, "--out=")
     assert local(f"{127 * 'é'}/{255 * 'x'}").name == 255 * "x"
     with pytest.raises(ConfigError, match="is not the name of a file, as it is not Unicode"):
