@@ -32,11 +32,12 @@ def test_no_public_class_or_function_has_the_name_of_another():
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
-FRAGMENTS = frozenset(
-    "also and as at because but by for from how if in nor not of on only or since so than that "
-    "though to unless until what when where whether which while who whom whose why with without"
-    .split()
-)  # fmt: skip
+FRAGMENTS = {
+    "also", "and", "as", "at", "because", "but", "by", "for", "from", "how", "if", "in", "nor",
+    "not", "of", "on", "only", "or", "since", "so", "than", "that", "though", "to", "unless",
+    "until", "what", "when", "where", "whether", "which", "while", "who", "whom", "whose", "why",
+    "with", "without",
+}  # fmt: skip
 """First words of texts that are neither a noun phrase nor a sentence with a verb in front."""
 
 

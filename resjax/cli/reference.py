@@ -39,9 +39,8 @@ def matching(pattern: str) -> list[str]:
     occur in the name, the meaning or the values of a key, where `_` and `-` are spaces. The name
     that another program gives to a key matches it, too.
 
-    >>> matching("optim.w*"), matching("Label-smoothing")
-    (['optim.weight_decay', 'optim.warmup', 'optim.warmup_shape', 'optim.warmup_factor'],
-    ['train.label_smoothing'])
+    >>> matching("checkpoint.*"), matching("Label-smoothing")
+    (['checkpoint.seconds', 'checkpoint.keep'], ['train.label_smoothing'])
 
     Raises:
       ConfigError: if no key matches, with the most similar ones.

@@ -174,6 +174,14 @@ def test_a_terminal_of_80_columns_shows_every_number_whole(words, sweep, monkeyp
     assert "…" not in shown
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet152", "cifar-resnet1202"])
+def test_the_parts_of_a_network_fit_into_80_columns(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["describe", name]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_the_live_board_shortens_names_and_nothing_else(sweep):
     board = Board(dict.fromkeys(sorted(path for path in sweep.iterdir()), 1.0))
     console = Console(file=io.StringIO(), width=66, force_terminal=True, color_system=None)

@@ -150,7 +150,7 @@ def _names() -> str:
 
 
 DESCRIBE = Command(
-    summary="show the layers, parameters and cost of a network",
+    summary="show the layers, parameters and multiply-adds of a network",
     usage="NETWORK|--config=FILE[:ARG] [options]",
     run=_run,
     arguments=_arguments,

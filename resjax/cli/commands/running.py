@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 UNFINISHED = """\
 A run saves a checkpoint every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP or
 SIGUSR1 it saves another one and exits with code 75. Run the same command again
-to resume it; the result is the same to the bit. A second Ctrl-C exits at once,
+to resume it; the result is bit-identical. A second Ctrl-C exits immediately,
 without saving, and the run resumes from its last checkpoint.
 """
 
 
 def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds the options for the output directory, and for the staging directory of a bucket.
+    """Adds the options for the output directory, and for the scratch directory of a bucket.
 
     Args:
       parser: the parser of the command.
@@ -34,14 +34,14 @@ def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--scratch", type=path, metavar="DIR",
-        help="staging directory for gs:// (default: in ~/.cache)",
+        help="scratch directory for gs:// (default: in ~/.cache)",
     )  # fmt: skip
 
 
 def directory_of(
     place: Path | Address, scratch: Path | None, writes: bool = True, hosts_joined: bool = False
 ) -> Path:
-    """The directory to work in: `place` itself, or the staging directory of an address.
+    """The directory to work in: `place` itself, or the scratch directory of an address.
 
     Args:
       place: a directory, or an address.

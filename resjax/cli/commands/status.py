@@ -93,7 +93,7 @@ STATUS = Command(
     arguments=_arguments,
     notes="Only the directory is read, so this works on any machine that can see it. For\n"
     "a bucket, it shows what has been uploaded. A run shown as training (2x) was\n"
-    "resumed twice. Runs that have not started are not shown; list them by\n"
+    "resumed twice. Runs that have not started are not shown; to list them, use\n"
     "resjax sweep --dry-run.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

@@ -56,7 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("execution")
     work.add_argument(
         "--jobs", type=whole, metavar="N",
-        help="parallel processes (default: 1 to 4)",
+        help="number of parallel processes (default: 1 to 4)",
     )  # fmt: skip
     work.add_argument("--retry", action="store_true", help="resume runs that failed, too")
     running.add_platform(work)

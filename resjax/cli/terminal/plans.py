@@ -124,7 +124,7 @@ def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
     say(
         console,
         f"estimate for {device.name}, {several(device.count, 'chip')}, steps of {batch_size} "
-        "images, from the arithmetic and the bytes of the program",
+        "images, from the arithmetic and the memory traffic of the program",
     )
     print_whole(console, table)
     say(
