@@ -51,7 +51,7 @@ def sweep(
       added: further axes, such as "train.batch_size=32,64".
       only: filters of the runs, such as "depth=8,56"; see `resjax.sweeps.grid.experiment_runs`.
       settings: {dotted key: value} in place of what the experiment says.
-      retry: goes on with runs that failed before.
+      retry: resumes runs that failed before.
 
     Raises:
       ConfigError: before anything is trained, if a run cannot be trained; at the end if none is

@@ -32,7 +32,7 @@ def connected(address: Address) -> Any:
     """Connects to the whole bucket of an address, by `obstore`; sends no request yet.
 
     Raises:
-      ConfigError: if the library is not installed, or the environment makes no sense to it.
+      ConfigError: if the library is not installed, or the environment is not valid for it.
     """
     refuse_without_library()
     from obstore import store

@@ -66,9 +66,9 @@ class Fault:
     """A fault as the bucket reported it.
 
     Attributes:
-      passes: whether the same request may succeed later.
+      passes: whether it is transient: the same request may succeed later.
       reason: a few words, such as "503 Service Unavailable".
-      error: what to raise if it does not pass, or is not waited for.
+      error: the exception to raise if it is not transient, or is not waited for.
     """
 
     passes: bool

@@ -29,7 +29,7 @@ class Fetch:
     Args:
       address: the address that is fetched from.
       files: number of files.
-      size: bytes of all.
+      size: total bytes.
     """
 
     def __init__(self, address: Address, files: int, size: int):

@@ -33,8 +33,8 @@ FILE = ".mirror.json"
 def fetch_all(store: Store, entries: Sequence[Listed], directory: Path) -> Iterator[Listed]:
     """Downloads listed objects into a directory, several at once.
 
-    An object that has changed since the listing is copied as it is by now; one that is gone is left
-    out.
+    An object that has changed since the listing is copied in its current version; a missing one is
+    left out.
 
     Yields:
       The objects that were copied, as they were then.
@@ -61,7 +61,7 @@ def fetch_all(store: Store, entries: Sequence[Listed], directory: Path) -> Itera
 class Mirror:
     """A directory, and a record of which files equal the objects below an address.
 
-    A file that was changed since is not taken for a copy. It bears the time when its object was
+    A file that was changed since is not taken for a copy. Its time is when its object was
     written, by the clock of the bucket. Several processes may refresh it.
 
     Args:
@@ -82,10 +82,10 @@ class Mirror:
         Files of objects that are gone are removed.
 
         Args:
-          wanted: tells by its name whether an object is to be fetched.
+          wanted: tells from its name whether an object is to be fetched.
 
         Returns:
-          All objects, also those that are not wanted.
+          All objects, including those that are not wanted.
         """
         entries = self.store.list()
         self.update(entries, wanted)
@@ -101,7 +101,7 @@ class Mirror:
 
         Args:
           entries: the listing.
-          wanted: tells by its name whether an object is to be fetched.
+          wanted: tells from its name whether an object is to be fetched.
           begun: called with the objects that will be fetched; returns what is called with each of
             them when it is here.
         """

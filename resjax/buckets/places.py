@@ -60,12 +60,12 @@ class Here:
 class Copy:
     """Local copy, in the user's cache, of the files below an address.
 
-    A file is fetched if it is asked for, and again only if it has changed in the bucket. Copies may
+    A file is fetched on request, and again only if it has changed in the bucket. Copies may
     be removed at any time.
 
     Attributes:
       address: the address.
-      directory: the directory; what is gone from the bucket is removed there.
+      directory: the directory; what is deleted in the bucket is removed there.
     """
 
     def __init__(self, address: Address):
@@ -79,11 +79,11 @@ class Copy:
 
         Args:
           choose: chooses the files.
-          show: chooses files of which it is enough that they are there: they are empty unless they
+          show: chooses files that only have to exist: they are empty unless they
             were fetched before.
 
         Raises:
-          ConfigError: if the bucket refuses it, or there is no room for so much here.
+          ConfigError: if the bucket refuses it, or there is no room on this machine.
           Unanswered: if it does not answer for a minute.
         """
         with _alone(self.directory):
@@ -142,11 +142,11 @@ class Copy:
 
         Args:
           below: name of the directory.
-          last: name of the file that is written when all others are there.
-          alone: whether other files that are there are removed.
+          last: name of the file that is written last.
+          alone: whether other files in the bucket are removed.
 
         Raises:
-          ConfigError: if the bucket refuses it; the files are still here.
+          ConfigError: if the bucket refuses it; the files remain on this machine.
         """
         try:
             with _alone(self.directory):
@@ -190,7 +190,7 @@ def reading(
     Args:
       where: the directory or the address.
       choose: chooses the files of an address that are read.
-      show: chooses those of which it is enough that they are there; see `Copy.refresh`.
+      show: chooses those that only have to exist; see `Copy.refresh`.
 
     Raises:
       ConfigError: if the bucket cannot be read.
@@ -222,7 +222,7 @@ def reading_file(
     Args:
       where: the path or the address.
       choose: chooses the files if it is a directory.
-      beside: names of files in the directory of the file that are read with it.
+      beside: names of files beside it that are read with it.
 
     Raises:
       ConfigError: if the bucket cannot be read.

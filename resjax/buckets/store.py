@@ -96,8 +96,8 @@ class Store:
         """The bytes of a listed object from `start` to before `stop`.
 
         Raises:
-          Changed: if the object has another content by now.
-          NotThere: if it is not there any more.
+          Changed: if the content of the object has changed.
+          NotThere: if it no longer exists.
         """
         options = {"range": (start, stop), "if_match": entry.e_tag}
 
@@ -109,11 +109,11 @@ class Store:
     def fetch(self, entry: Listed, path: Path) -> str:
         """Copies a listed object to a file, part by part; returns its SHA-256.
 
-        The file is whole or not there. A part that was cut off is fetched again, not the others.
+        The file is complete or missing. A part that was cut off is fetched again, not the others.
 
         Raises:
-          Changed: if the object has another content by now.
-          NotThere: if it is not there any more.
+          Changed: if the content of the object has changed.
+          NotThere: if it no longer exists.
         """
         partial = path.with_name(f".{path.name}.{threading.get_ident()}.partial")
         digest = hashlib.sha256()
@@ -141,7 +141,7 @@ class Store:
     def list(self, prefix: str = "") -> list[Listed]:
         """All objects in a directory below the address, or in all of it, sorted by name.
 
-        A thousand of them take one request.
+        One request lists a thousand of them.
         """
         found: list[Any] = []
         above = len(self._key(""))
@@ -169,8 +169,8 @@ class Store:
         Args:
           name: name of the object.
           content: the bytes, or a file.
-          create: whether it must not be there yet.
-          replacing: the version that must still be there.
+          create: whether it must not exist yet.
+          replacing: the version that must still be current.
 
         Raises:
           Changed: if it is there, or another version of it is; never for what this call has

@@ -35,8 +35,8 @@ class Clock:
         (391, 32000, 7813)
 
         Raises:
-          ConfigError: if the text is no duration, a share of a run of unknown length, or more than
-            `MOST_STEPS`.
+          ConfigError: if the text is not a duration, a share of a run of unknown length, or more
+            than `MOST_STEPS`.
         """
         number, unit = parse_duration(duration)
         if unit == "%" and self.total_steps is None:
@@ -76,7 +76,7 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
     (Fraction(3, 2), 'epoch')
 
     Raises:
-      ConfigError: if the text is no duration.
+      ConfigError: if the text is not a duration.
     """
     parsed = _parsed(text) if isinstance(text, str) else None
     if parsed is None:

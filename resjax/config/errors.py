@@ -8,7 +8,7 @@ class ConfigError(ValueError):
 class Notice(UserWarning):
     """A warning meant for a person; the run continues.
 
-    The command prints it whatever the environment says of warnings.
+    The command prints it whatever the environment says about warnings.
     """
 
 

@@ -36,7 +36,7 @@ def place(name: str | Path, said_by: str = "") -> Path | Address:
 def local(name: str | Path, said_by: str = "") -> Path:
     """The path of a local file or directory, with ~ for a home directory.
 
-    It may be written as `file:///absolute/path`, too.
+    `file:///absolute/path` is accepted, too.
 
     Args:
       name: the path as it was written.

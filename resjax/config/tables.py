@@ -28,7 +28,7 @@ class Table(UserDict[str, Entry]):
     """Entries by the names that a key of a config takes.
 
     An experiment file or a notebook adds an entry by `TABLE[name] = entry`, and may replace its
-    own. That of another is replaced by nothing but its equal, since runs are named after it.
+    own. An entry of others can only be replaced by an equal one, since runs are named after it.
 
     Args:
       key: the key.
@@ -56,7 +56,7 @@ class Table(UserDict[str, Entry]):
         """Adds an entry.
 
         Raises:
-          ConfigError: if it is none, or the name is taken, with the remedy.
+          ConfigError: if it is not valid, or the name is taken, with the remedy.
         """
         if not any(name in known and known[name] == entry for known in (self.data, self.original)):
             self.refuse(name, entry)
@@ -87,7 +87,7 @@ class Table(UserDict[str, Entry]):
 
         Args:
           name: the name.
-          key: the key that has the name, if it is another one than that of the table.
+          key: the key that has the name, if it is not that of the table.
 
         Raises:
           UnknownName: if there is none.
@@ -162,8 +162,8 @@ class Written(NamedTuple):
 
     Attributes:
       names: names of its entries, those of its first dict.
-      definable: whether others may add to it, as it says what an `entry` is.
-      plain: whether it is a `Table`, and of no class that knows more of names.
+      definable: whether others may add to it, which the argument `entry` tells.
+      plain: whether it is a `Table`, and not of a subclass that handles names differently.
       forms: the texts that its entries begin with, which for names with an argument are their
         forms.
     """

@@ -96,7 +96,7 @@ def read_image_header(data: bytes, exif: bool = False) -> ImageHeader:
         those of the file.
 
     Raises:
-      ValueError: if it is no image, ends too early or has more than `MOST_PIXELS`.
+      ValueError: if it is not an image, ends too early or has more than `MOST_PIXELS`.
     """
     header = _jpeg_header(data)
     if header is None:
@@ -149,7 +149,7 @@ def decode_box(
 ) -> np.ndarray:
     """Decodes the pixels of a box, `decode(data, channels)[top:top+height, left:left+width]`.
 
-    The box is a part of the image as it is seen, turned by the orientation in the header.
+    The box refers to the image as it is seen, turned by the orientation in the header.
 
     With `smallest` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if it can: the smallest at
     which no side of the box has fewer than `smallest` pixels. The edges of the box are then rounded
@@ -189,8 +189,9 @@ def _by_turbo(
 ) -> np.ndarray:
     """Decodes a box by libjpeg-turbo without the rows below it, most of what a crop can save.
 
-    To that end the height in the frame is changed. The decoder takes the rest for surplus and warns
-    of it; so warnings are ignored, and `read_image_header` has looked for the end of the data.
+    For this, the height in the frame is changed. The decoder considers the rest superfluous and
+    warns of it; so warnings are ignored, and `read_image_header` has looked for the end of the
+    data.
     """
     side = min(box.height, box.width)
     scale = next((s for s in SCALES if smallest and side >= s * smallest), 1)

@@ -79,7 +79,8 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     Args:
       path: the directory.
       splits: the slices of the splits to read.
-      on_bad: what to do about files that are no whole images: "refuse", or "skip" with a warning.
+      on_bad: what to do about files that are not complete images: "refuse", or "skip" with a
+        warning.
 
     Raises:
       ConfigError: for a directory without classes, a class without images, and images that cannot

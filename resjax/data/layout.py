@@ -34,7 +34,7 @@ def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
     """The directory with the class folders of each split; one is `train`, unless `test_only`.
 
     A folder `train` without folders in it is a class, of trains. A folder with the name of a split
-    is no split if its only folder is none of the classes, such as one of unlabelled images.
+    is not a split if its only folder is not one of the classes, such as one of unlabelled images.
     """
     if not path.is_dir():
         raise ConfigError(

@@ -43,7 +43,7 @@ class ExampleOrder(Protocol):
       seed: seed of the views.
       examples: number of examples in the split.
       steps: number of steps in one pass; None is without end.
-      substitutes: how many of the next examples are tried in the place of one that cannot be
+      substitutes: how many of the next examples are tried in place of one that cannot be
         decoded; with 0, the place is marked as not valid.
     """
 

@@ -42,8 +42,9 @@ def prepare_set(
 ) -> Prepared:
     """Downloads a data set and writes it as ArrayRecord, unless it exists; converts TFRecord files.
 
-    The set appears under its name only when it is whole, even if this process is killed. Archives
-    in `manual_dir` are used instead of downloads, if their checksums are those that TFDS knows.
+    The set appears under its name only when it is complete, even if this process is killed.
+    Archives in `manual_dir` are used instead of downloads, if their checksums are those that TFDS
+    knows.
 
     Args:
       name: a name such as `cifar10` or `cifar10_1/v4`.
@@ -160,7 +161,7 @@ def _check(wanted: Name, data_dir: Path, directory: Path) -> dict[str, int]:
 def convert(wanted: Name, directory: Path) -> bool:
     """Copies the records of TFRecord files, byte by byte, to ArrayRecord files.
 
-    The new format is noted in the metadata at the end, so an interrupted conversion goes on later.
+    The new format is noted in the metadata at the end, so an interrupted conversion resumes later.
 
     Returns:
       Whether there was anything to convert.

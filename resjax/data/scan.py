@@ -33,7 +33,7 @@ class Scan:
 
     The folders are those of the classes, by label; their names may be spelt by other characters of
     Unicode than in the training split. `bad` has the images that cannot be read, and `others` the
-    files that are no images: {path: what is wrong}.
+    files that are not images: {path: what is wrong}.
     """
 
     root: Path

@@ -87,7 +87,7 @@ def parse_slice(text: str) -> Slice:
     """Parses a slice, such as `train[:90%]`.
 
     Raises:
-      ConfigError: if the text is no slice.
+      ConfigError: if the text is not a slice.
     """
     match = _SLICE.fullmatch(text)
     try:
@@ -116,7 +116,7 @@ def slices_of(
       own_test: splits to test on by default: the first of them that the source has.
 
     Raises:
-      ConfigError: for a text that is no slice, or of a split that the source does not have.
+      ConfigError: for a text that is not a slice, or of a split that the source does not have.
     """
     texts = {"validation": splits.validation}
     texts["train"] = splits.train or "train"

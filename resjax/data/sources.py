@@ -92,7 +92,7 @@ class DataRequest(NamedTuple):
       on_bad: what to do about images that cannot be read.
       feed: value of the key `data.feed`.
       size: side of the crops that streamed images become; 0 is images as they are.
-      resident_bytes: the most bytes that images on a device may take.
+      resident_bytes: the maximum bytes of images on a device.
       exif: whether images in files are turned upright as their EXIF metadata say.
       channels: number of channels that images are converted to, 1 or 3; 0 leaves them as they are.
     """
@@ -201,7 +201,7 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
     """The source with a name such as "digits" or "fake:32x32x3:10".
 
     Raises:
-      ConfigError: if there is no source of this name, or it cannot meet the request.
+      ConfigError: if there is no source with this name, or it cannot meet the request.
     """
     [kind_name] = KEYS["data.name"].names_in(name)
     kind = SOURCES.choose(kind_name)

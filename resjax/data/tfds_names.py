@@ -35,7 +35,7 @@ def parse_name(text: str) -> Name:
     """Parses a name, such as `cifar10`, `tfds:cifar10` or `tfds:cifar10_1/v4:1.1.0`.
 
     Raises:
-      ConfigError: if it is no name of a set.
+      ConfigError: if it is not the name of a set.
     """
     match = _NAME.fullmatch(text)
     if not match:

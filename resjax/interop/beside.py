@@ -49,7 +49,7 @@ class Beside:
       statistics: mean and deviation of the images, as in `Weights`; None if they are not said.
       image_shape: `[H, W, C]` that the network was trained on; None if it is not said.
       preprocessing: whether it was said how images are prepared.
-      notes: lines to be told.
+      notes: lines to be printed.
       architecture: name of the network; empty if it has none.
       function: whether it was said what the network computes, beside such a name.
     """

@@ -63,7 +63,7 @@ class Content(NamedTuple):
       keys: keys of the outermost mapping.
       metadata: metadata of a .safetensors file; a pickle has none.
       architecture: name that the file gives the network; empty if it gives none.
-      notes: lines to be told about what was passed over.
+      notes: lines to be printed about what was passed over.
     """
 
     tables: Mapping[str, Mapping[str, Tensor]]
@@ -99,7 +99,7 @@ class Tensors:
       batches: number of batches that the running statistics have seen; None if it is not said.
       metadata: metadata of a .safetensors file; a pickle has none.
       architecture: name that the file gives the network; empty if it gives none.
-      notes: lines to be told about what differs from the file.
+      notes: lines to be printed about what differs from the file.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], content: Content, what: str, size: int):
@@ -157,7 +157,7 @@ def open_file(path: Path, choice: str = "") -> Iterator[Tensors]:
 
     Args:
       path: the file.
-      choice: network to take of several; empty takes the only one that is no average.
+      choice: network to take of several; empty takes the only one that is not an average.
 
     Raises:
       ConfigError: if the file is neither, is cut off, or has no such network.

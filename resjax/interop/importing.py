@@ -46,7 +46,7 @@ class Imported:
       weights: the weights, as of a network of resjax.
       naming: key of `NAMINGS`, or "resjax".
       tensors: number of tensors that were read.
-      notes: lines to be told about what was changed or assumed.
+      notes: lines to be printed about what was changed or assumed.
     """
 
     weights: Weights

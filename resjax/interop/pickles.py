@@ -4,7 +4,7 @@ A checkpoint is a pickle that says how its tensors lie in storages, and the byte
 it. Of the names in a pickle only the few that make tensors are known here. PyTorch's own reader
 either refuses a file for a path beside its tensors, or imports and calls whatever it names.
 
-Nor can a file fill the memory or take for ever: what it says is bounded by how long it is.
+Nor can a file fill the memory or take forever: what it says is bounded by how long it is.
 """
 
 import collections
@@ -138,7 +138,7 @@ class _Unpickler(pickle._Unpickler):
 
     Nothing is imported: what may be called is in `KNOWN` or does nothing. The unpickler that is
     written in C cannot be kept from filling the memory for a file of ten bytes, from hashing a key
-    for ever, or from setting attributes of what is in `KNOWN`.
+    forever, or from setting attributes of what is in `KNOWN`.
     """
 
     def __init__(self, file: Any, storage: Callable[..., Storage], path: Path):

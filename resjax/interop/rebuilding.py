@@ -69,7 +69,7 @@ def put(table: Any, items: list[Any]) -> Any:
     """Adds keys and values, which alternate, to a mapping, and returns it.
 
     Mappings that are wanted have names and numbers alone as keys. To hash others, such as tuples of
-    tuples, may take for ever or overflow the stack.
+    tuples, may take forever or overflow the stack.
     """
     for key, value in zip(items[::2], items[1::2], strict=True):
         is_name = isinstance(key, str) and len(key) <= LONGEST_NAME

@@ -29,7 +29,7 @@ class ClassScore:
     """The score of a class in an evaluation.
 
     Attributes:
-      name: the network's name of it.
+      name: the network's name for it.
       examples: number of its examples.
       errors: number of these that are taken for another class.
       mistaken_for: class that most of them are taken for; None without any.
@@ -89,7 +89,7 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     """Evaluates on the split `data.test` of the set `data.name`, on all devices.
 
     If that names no split and the set has none to test on, it takes all of the set, or if the
-    network was `trained` on this set, what its run did not take to train on.
+    network was `trained` on this set, what its run did not train on.
 
     Images are prepared as `data` says, with the channels of the network, and standardised as the
     network's were. `matched` says which class is which output.
@@ -170,7 +170,7 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
-    """The network's output for every label of a data set, `[classes of the set]`.
+    """The network's output forevery label of a data set, `[classes of the set]`.
 
     It is found by name, if each class of the set has the name of exactly one output. If not, and
     there are as many classes as outputs, it is found by position; if all classes of the set are

@@ -42,7 +42,7 @@ def load_stablehlo(path: Path | str) -> Callable[[np.ndarray], jax.Array]:
     """Loads the function written by `write_stablehlo`; it compiles once per number of images.
 
     Raises:
-      ConfigError: if the file is no such one.
+      ConfigError: if it is not such a file.
     """
     try:
         exported = export.deserialize(bytearray(Path(path).read_bytes()))

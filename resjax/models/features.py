@@ -35,7 +35,7 @@ def features(
 ) -> Features:
     """Runs the network on images `[N, H, W, C]` and records its intermediate values.
 
-    A plain call of the network keeps none of them and costs nothing more. In training the new
+    A plain call of the network records none of them and has no extra cost. In training the new
     running statistics are discarded.
     """
     logits, left = model.apply(

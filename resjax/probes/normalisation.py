@@ -26,7 +26,7 @@ def normalisation(
     The deviations of mean and variance, over channels, are
     sqrt(mean((mean - precise mean)^2 / (precise var + epsilon))) and
     mean(|log((var + epsilon) / (precise var + epsilon))|). A channel is dead if its output, after
-    the activation if one follows, is the same for every example and pixel in evaluation.
+    the activation if one follows, is the same forevery example and pixel in evaluation.
 
     Returns:
       batch_mean, batch_var, running_mean, running_var: `[blocks, norms]`, deviations from precise
@@ -72,7 +72,7 @@ def _var_off(one: Any, other: Any, epsilon: float) -> jax.Array:
 
 
 def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float) -> jax.Array:
-    """Results of `compare` for every normalisation of every block, `[blocks, norms]`."""
+    """Results of `compare` forevery normalisation of every block, `[blocks, norms]`."""
     names, rows = _names(model), []
     for stage, size in enumerate(model.spec.stages, start=1):
         trees = one[f"stage{stage}"], other[f"stage{stage}"]

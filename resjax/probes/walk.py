@@ -35,7 +35,7 @@ class Bound:
     def __call__(self, x: jax.Array, terms: Callable | None = None) -> jax.Array:
         """The output of the block for x `[N, H, W, C]`.
 
-        The shortcut receives the pair `terms(x, branch)` in the place of x and branch, if given.
+        The shortcut receives the pair `terms(x, branch)` in place of x and branch, if given.
         """
 
         def join(next_call, args, kwargs, context):

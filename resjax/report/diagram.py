@@ -28,7 +28,7 @@ class Group:
       color: colour of the boxes.
       times: number of blocks that the group stands for.
       arc: "none" in a plain net, "dotted" where the shape changes, else "solid".
-      note: text on the arc, such as "1x1" for a projection; empty if it carries x as it is.
+      note: text on the arc, such as "1x1" for a projection; empty if it carries x unchanged.
       output: shape of the group's output for one image.
     """
 
@@ -96,7 +96,7 @@ def _text(record: LayerRecord) -> str:
 def draw(model: ResNet, image_shape: tuple[int, int, int], title: str) -> "Figure":
     """Draws boxes for layers from top to bottom, and arcs for shortcuts; equal blocks once.
 
-    An arc is solid where the shortcut carries x as it is and dotted where the shape changes; a
+    An arc is solid where the shortcut carries x unchanged and dotted where the shape changes; a
     plain net has none.
     """
     from matplotlib.figure import Figure

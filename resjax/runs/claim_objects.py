@@ -15,7 +15,7 @@ from resjax.runs.claims import FILE, Claimed, Content, unchanged_for
 class ClaimObject:
     """The claim of a directory in a bucket.
 
-    It is given up by writing that it is: an object cannot be deleted on a condition.
+    It is released by writing that it is: objects cannot be deleted conditionally.
 
     Args:
       store: the objects of the run.

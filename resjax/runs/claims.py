@@ -96,7 +96,7 @@ class ClaimFile:
     def replace(self, stale: Content, claim: Content) -> None:
         """Replaces a stale claim.
 
-        Of several processes that find the same one, that wins which is first to make the file named
+        Of several processes that find the same one, the first one to make the file named
         after it.
         """
         token = stale.get("token")
@@ -170,9 +170,9 @@ class Claim:
     """A directory, local or in a bucket, claimed by this process.
 
     Attributes:
-      lost: whether another process has taken it over, as this one stood still for too long.
+      lost: whether another process has taken it over, because this one was stalled for too long.
       locked: whether a lock keeps out other processes of this machine.
-      renewed_at: when it was surely this process's; see `holds_for`.
+      renewed_at: when it was last certain to be this process's; see `holds_for`.
 
     Args:
       place: where the claim is kept.
@@ -197,7 +197,7 @@ class Claim:
         """Writes the claim, if there is none or its process is gone.
 
         Args:
-          locked: whether no other process of the same `machine` can be at work in the place.
+          locked: whether no other process of the same `machine` can be working in the place.
 
         Raises:
           Claimed: if another process runs there.

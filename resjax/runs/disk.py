@@ -113,7 +113,7 @@ def opened(text: str | bytes) -> dict[str, Any]:
     """Parses the object in a text, without its digest.
 
     Raises:
-      ValueError: if the text is no object, or the digest is not the object's.
+      ValueError: if the text is not an object, or the digest is not the object's.
     """
     try:
         content = json.loads(text)

@@ -25,7 +25,7 @@ def workplace(place: Path | Address, below: Path | None = None, writes: bool = T
       writes: whether it must be possible to write to the bucket, on conditions.
 
     Raises:
-      ConfigError: if the bucket is not there, refuses this process, or heeds no conditions.
+      ConfigError: if the bucket is not there, refuses this process, or ignores conditions.
     """
     return place if isinstance(place, Path) else scratch.make_scratch(place, below, writes)
 

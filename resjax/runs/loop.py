@@ -47,7 +47,7 @@ def train_and_evaluate(
 ) -> Summary:
     """Trains one network and evaluates it, or reads the result if the run is done.
 
-    A run that was interrupted, in whatever way and however often, goes on from its last checkpoint
+    A run that was interrupted, in whatever way and however often, resumes from its last checkpoint
     and ends with the same bits as one that was not. If a signal asks it to end, it saves its state
     and leaves.
 

@@ -12,7 +12,7 @@ events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
 weights.safetensors  the network of the last evaluation; see `resjax.runs.weights`
 imported.json  where those weights are from, if no run of resjax trained them
 progress.json  how far the run is, every few seconds until it is done
-claim.json     who is at work on it; see `resjax.runs.claims`
+claim.json     who is working on it; see `resjax.runs.claims`
 error.txt      why the run stopped, if it failed
 result.json    written last and atomically: it exists only if the run is done
 

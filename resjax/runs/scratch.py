@@ -1,6 +1,6 @@
 """Local directories for training runs that are uploaded to a bucket.
 
-A directory that lands bears a mark with its address, and so do, by it, the runs in it: whatever
+A directory that is uploaded has a mark with its address, and so do, by it, the runs in it: whatever
 trains there, in whatever process, lands there too; see `resjax.runs.landing`.
 """
 
@@ -66,7 +66,7 @@ def make_scratch(address: Address, below: Path | None = None, writes: bool = Tru
       writes: whether it must be possible to write to the bucket, on conditions.
 
     Raises:
-      ConfigError: if the bucket is not there, refuses this process, or heeds no conditions.
+      ConfigError: if the bucket is not there, refuses this process, or ignores conditions.
     """
     directory, store = scratch_directory(address, below), Store(address)
     if writes:

@@ -32,7 +32,7 @@ class Status:
       seconds: seconds that a run that is done has taken in all.
       train_error, test_error: errors of a run that is done, as fractions.
       why: why a run has failed, or what is not known of another.
-      owner: process that is at work on it.
+      owner: process that is working on it.
     """
 
     directory: Path

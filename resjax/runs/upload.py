@@ -2,9 +2,9 @@
 
 A thread looks at the directory of the run every second, and uploads what is new there: the files of
 a checkpoint before its `checkpoint.json`, which has their digests, and everything else before
-`result.json`. So no reader sees a promise without its content. A checkpoint is held by links while
-it is uploaded, so the run may remove it; the next that is uploaded is the newest by then. What the
-run has removed is removed in the bucket once the newest checkpoint is there.
+`result.json`. So no reader sees a reference to something that is missing. A checkpoint is held by
+links while it is uploaded, so the run may remove it; the next that is uploaded is the newest by
+then. What the run has removed is removed in the bucket once the newest checkpoint is there.
 
 Nothing is written but while the claim in the bucket surely stands, and everything that is ever
 written anew is replaced only if it is what this process has seen there last.

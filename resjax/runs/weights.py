@@ -198,7 +198,7 @@ def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
       remedy: the end of the message.
 
     Raises:
-      ConfigError: if the file is no safetensors file, or cut off.
+      ConfigError: if it is not a safetensors file, or cut off.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -201,8 +201,8 @@ def select_axes(
     [[{'model.depth': 8}, {'model.depth': 20}], [{'seed': 0}, {'seed': 1}]]
 
     Raises:
-      ConfigError: for a name that is no axis, axes of unequal length that are joined, two axes that
-        set the same key, or one that sets a key that is `overridden` in the config.
+      ConfigError: for a name that is not an axis, axes of unequal length that are joined, two axes
+        that set the same key, or one that sets a key that is `overridden` in the config.
     """
     axes, added = dict(axes) | dict(added or {}), added or {}
     chosen = list(axes) if names is None else [name.strip() for name in names.split(",")]

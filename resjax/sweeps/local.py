@@ -102,7 +102,7 @@ def run_sweep(
     Args:
       runs: {directory: config}, as accepted by `check`.
       observer: called when a run starts, progresses or ends, or is waited for.
-      retry: goes on with runs that failed before.
+      retry: resumes runs that failed before.
       plans: those that `check` made, which need not be made again.
 
     Raises:
@@ -142,7 +142,7 @@ def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome 
 def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans) -> list[Outcome]:
     """Trains runs together in one program, and returns their outcomes.
 
-    It leaves out runs that another process is at, and those that wait for the others to end.
+    It leaves out runs that another process trains, and those that wait for the others to end.
     """
     ours, outcomes = {}, []
     for directory, config in runs.items():

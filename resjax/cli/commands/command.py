@@ -21,7 +21,7 @@ class Command:
       experiment: the help of its option `--config=FILE`; empty if it has none.
       overrides: whether it takes `--config.KEY=VALUE`.
       notes: more text for its help, or a function that makes it when the help is shown.
-      goes_on: whether it goes on where it was if it is interrupted and started again.
+      goes_on: whether it resumes if it is interrupted and run again.
     """
 
     summary: str

@@ -32,7 +32,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 def definitions(words: list[str]) -> Iterator[list[str]]:
     """A context in which a run may use custom parts, such as shortcuts, of `--config=FILE`.
 
-    It gives the other words.
+    Yields the other words.
 
     Raises:
       ConfigError: for a part that nothing defines, with that option as the remedy.

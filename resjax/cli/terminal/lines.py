@@ -1,6 +1,6 @@
 """Lines for people: wrapped between words in a terminal, and unbroken everywhere else.
 
-Names of classes, files and errors come from others. Their text is shown and never obeyed: no
+Names of classes, files and errors come from others. Their text is shown and never interpreted: no
 control character moves the cursor, and no brackets are taken for a style.
 """
 

@@ -64,7 +64,7 @@ class Board:
     def left(self, statuses: list[Status]) -> str:
         """The remaining time as text; while no run advances, as during compilation, it counts down.
 
-        It is empty where nothing is known.
+        It is empty if that is unknown.
         """
         reached, now = [(status.state, status.step) for status in statuses], time.monotonic()
         if reached != self.reached:
@@ -86,7 +86,8 @@ class Board:
 def shown(statuses: list[Status]) -> list[Status]:
     """The statuses that fit into the table, at most `MOST_ROWS`, in their order.
 
-    Runs at work come first, then the last five that failed, then the neighbours of those at work.
+    Runs in progress come first, then the last five that failed, then the neighbours of those at
+    work.
     """
     if len(statuses) <= MOST_ROWS:
         return statuses

@@ -56,13 +56,13 @@ def run_on_cluster(
     """Trains the runs that have not ended on the cluster that this process is connected to.
 
     A run whose process or node dies is started again, `resources.retries` times, and goes on from
-    its last checkpoint; one that fails is recorded and the rest go on. If this process is asked to
-    end, it has the runs save their state first.
+    its last checkpoint; one that fails is recorded and the others continue. If this process is
+    asked to end, it has the runs save their state first.
 
     Args:
       runs: {absolute directory: config}.
       observer: called a few times a second, and with each outcome.
-      retry: goes on with runs that failed before.
+      retry: resumes runs that failed before.
       platform: platform that JAX must see on the nodes.
       experiment: file that defines the runs; the nodes need not see it.
       address: where the runs land, if that is a bucket; every node has a directory of its own.
