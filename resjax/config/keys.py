@@ -51,16 +51,16 @@ class Key:
 
     @property
     def entries(self) -> Table | None:
-        """The table whose names the key takes, with the module that it is of; None without one."""
+        """The table whose names the key takes, loaded with its module; None if it has no table."""
         return self._there.table if self.table else None
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that the key takes, or that its values begin with; empty if there are none."""
+        """The names that the key takes, or that its values begin with; empty if it takes none."""
         return (*self.names, *(self._there.names if self.table else ()))
 
     def unknown(self, name: str, key: str) -> UnknownName:
-        """The refusal of a name that is none of the choices of a key with this entry."""
+        """The error for a name that is not a choice of a key with this entry."""
         if self.table:
             return self._there.unknown(name, key, self.names)
         return unknown_choice(key, name, self.names)

@@ -119,7 +119,7 @@ class TableReference:
 
     @property
     def table(self) -> Table:
-        """The table; its module is loaded."""
+        """The table, loaded with its module."""
         return resolve_name(self.place)
 
     @property
@@ -142,7 +142,7 @@ class TableReference:
         return written_table(self.place)
 
     def unknown(self, name: str, key: str, beside: Iterable[str]) -> UnknownName:
-        """The refusal of a name; see `Table.unknown`."""
+        """The error for an unknown name; see `Table.unknown`."""
         table = self._loaded()
         if table is None and self.written.plain:
             known = [*beside, *self.written.names]
