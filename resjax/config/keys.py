@@ -147,14 +147,14 @@ def _is_key(entry: Any) -> bool:
 
 
 SECTIONS: dict[str, str] = {
-    "": "What all random numbers of a run come from.",
+    "": "The source of all random numbers of a run.",
     "model": "The network: its family and size, its blocks, and what their shortcuts are.",
-    "norm": "What normalises, and over which examples.",
-    "data": "Where images come from and what is done to them before the network sees them.",
+    "norm": "The normalisation, and the examples that it is computed over.",
+    "data": "The images, and what is done to them before the network sees them.",
     "optim": "The update of the parameters and the learning rate of every step.",
-    "train": "How long, on how much at once, on which devices, and from where.",
+    "train": "Loss, duration, batches, devices, and initial weights.",
     "checkpoint": "When the state of a run is saved.",
-    "log": "Where else the numbers of a run are shown.",
+    "log": "Tools that show the numbers of a run.",
     "resources": "What Ray reserves for a run; other launchers do not read it.",
     "eval": "When a run is evaluated, on what, and which evaluation counts.",
 }
@@ -162,7 +162,7 @@ SECTIONS: dict[str, str] = {
 
 KEYS = Keys({
     "seed": Key(0,
-        "Initial values, order of examples, augmentation and dropout are drawn from it. Two "
+        "Seed of initial values, order of examples, augmentation and dropout. Two "
         "networks with one seed start equal in what they share and see the same batches.",
         (0, 2**32 - 1), "a whole number from 0 to 2^32 - 1"),
 
@@ -259,7 +259,7 @@ KEYS = Keys({
         "Factor on every branch.",
         (-1e6, 1e6), "a finite number, such as 1.0"),
     "model.learn_residual_scale": Key(False,
-        "Make that factor a parameter of each block (SkipInit)."),
+        "Make `model.residual_scale` a parameter of each block (SkipInit)."),
     "model.stochastic_depth": Key(0.0,
         "Probability that the last block's branch is dropped in training; it grows linearly from "
         "the first block (Huang et al. 2016).",
@@ -273,7 +273,7 @@ KEYS = Keys({
         "or `auto`, which saves the most time in compilation and steps together.",
         expected="`auto`, `all`, or a number of blocks", decides="bits"),
     "model.remat": Key(False,
-        "Compute the inside of a block again for its gradient, which saves memory.",
+        "Recompute the inside of a block for its gradient, which saves memory.",
         decides="bits"),
     "model.conv": Key("auto",
         "The convolution: `auto` is the fastest for the device, `xla` is XLA's with its own "
@@ -288,7 +288,8 @@ KEYS = Keys({
         "`filter_response`, which divides each channel of an example by its mean square; or "
         "`none`, with biases instead.",
         table="resjax.models.norm:NORMS"),
-    "norm.position": Key("before", "Whether it stands `before` or `after` the activation.",
+    "norm.position": Key("before",
+        "Whether the normalisation comes `before` or `after` the activation.",
         names=("before", "after")),
     "norm.momentum": Key(0.9,
         "Fraction of the running statistics that is kept at a step.",
@@ -307,8 +308,8 @@ KEYS = Keys({
     "norm.unbiased_running_var": Key(False,
         "Let the running variance be that of a sample, n / (n - 1) times the biased one, as "
         "PyTorch has it."),
-    "norm.use_scale": Key(True, "Whether there is a learnt scale."),
-    "norm.use_bias": Key(True, "Whether there is a learnt bias."),
+    "norm.use_scale": Key(True, "Whether normalisations have a learnt scale."),
+    "norm.use_bias": Key(True, "Whether normalisations have a learnt bias."),
 
     # ----------------------------------------------------------------------------------------- data
     "data.name": Key("digits",
@@ -322,7 +323,7 @@ KEYS = Keys({
     "data.validation": Key("", "Slice to choose by, such as train[45000:]; empty is none."),
     "data.test": Key("", "Slice to test on; empty is the source's own."),
     "data.on_bad": Key("refuse",
-        "What is done about images that cannot be read: `refuse` ends the run with their names, "
+        "What to do about images that cannot be read: `refuse` ends the run with their names, "
         "`skip` leaves them out and lists them.",
         table="resjax.data.folder:ON_BAD"),
     "data.feed": Key("auto",
@@ -357,15 +358,15 @@ KEYS = Keys({
     "data.interpolation": Key("bilinear", "Streamed images: how they are resized in evaluation.",
         names=("bilinear", "bicubic")),
     "data.area": Key((0.08, 1.0),
-        "Streamed images: least and largest share of an image that a training crop is of.",
+        "Streamed images: least and greatest share of the area of an image in a training crop.",
         expected="two shares above 0 and of at most 1, the lower one first",
         pair=(1e-30, 1.0)),
     "data.ratio": Key((0.75, 4 / 3),
-        "Streamed images: least and largest width / height of a training crop.",
+        "Streamed images: least and greatest width / height of a training crop.",
         expected="two positive numbers, the lower one first",
         pair=(1e-30, 1e30)),
     "data.tries": Key(10,
-        "Streamed images: times that a crop is drawn until it fits.",
+        "Streamed images: attempts to draw a crop that fits.",
         (1, 1000), "a positive number, such as 10"),
     "data.brightness": Key(0.0,
         "Streamed images: strength of a random change of the brightness.",
@@ -416,10 +417,10 @@ KEYS = Keys({
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
     "optim.warmup": Key("0 steps", "Time before the schedule starts.", duration=True),
     "optim.warmup_shape": Key("linear",
-        "The learning rate until then: `linear` growth, or `constant`.",
+        "The learning rate during the warm-up: `linear` growth, or `constant`.",
         table="resjax.training.optim:WARMUPS"),
     "optim.warmup_factor": Key(0.1,
-        "Share of the learning rate that the warm-up starts at.",
+        "Share of the learning rate at which the warm-up starts.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
 
     # ---------------------------------------------------------------------------------------- train
@@ -440,51 +441,54 @@ KEYS = Keys({
         "images.",
         (0, 10**4), "a number of steps, such as 20, or 0 for the device's own", decides="bits"),
     "train.micro_batches": Key(1,
-        "Parts of a batch that pass one after the other, to save memory.",
+        "Parts of a batch that are processed one after the other, to save memory.",
         (1, 2**16), "a positive number of parts, such as 4", decides="bits"),
     "train.devices": Key(0,
         "Devices that share a batch; `0` is all there are.",
         (0, 2**20), "a number of devices, or 0 for all there are", decides="bits"),
     "train.parallel": Key("jit",
-        "How they share it: `jit` over a mesh, or `pmap`; the result is the same.",
+        "How devices share a batch: `jit` over a mesh, or `pmap`; the result is the same.",
         decides="bits",
         names=("jit", "pmap")),
     # Which seeds came together decides the bits, and is recorded by itself.
     "train.side_by_side": Key(0,
-        "Runs that differ in their seed alone, in one program; `0` is what was measured to be "
+        "Runs that differ only in their seed, in one program; `0` is what was measured to be "
         "fastest on the device, so far `1`.",
         (0, 32), "a number of runs, such as 8, or 0 for the device's own", decides="nothing"),
     "train.ema_decay": Key(0.0,
-        "Evaluate moving averages of parameters and statistics that decay so; `0.0` is none.",
+        "Decay of the moving averages of parameters and statistics that are evaluated; `0.0` is "
+        "none.",
         (0.0, 0.9999999), "a decay from 0 to below 1, such as 0.9999"),
     "train.init_from": Key("",
         "Directory of a run to start from, also gs://, s3://, az://; empty is drawn weights. Other "
         "classes get a new head."),
     "train.on_nan": Key("stop",
-        "What is done where numbers are not finite: `stop` ends the run at such a loss, `skip` "
+        "What to do where numbers are not finite: `stop` ends the run at such a loss, `skip` "
         "leaves out updates with such a loss or gradient and counts them.",
         names=("stop", "skip")),
     "train.grow_from": Key(0,
         "Depth of a network that is trained first and then grown to `model.depth`; `0` is none.",
         (0, 10**6), "the depth of a shallower network, or 0 for none"),
-    "train.grow_at": Key("50%", "When it is grown; 0 steps with `train.init_from`.", duration=True),
+    "train.grow_at": Key("50%",
+        "When the network of `train.grow_from` is grown; 0 steps with `train.init_from`.",
+        duration=True),
 
     # ----------------------------------------------------------------------------------- checkpoint
     "checkpoint.seconds": Key(60.0,
-        "From one checkpoint to the next; `0` is after every call of the device.",
+        "Seconds between checkpoints; `0` saves one after every call of the device.",
         (0.0, 1e9), "a number of seconds, such as 60, or 0 for after every call",
         decides="nothing"),
     "checkpoint.keep": Key(2,
-        "Of the newest, how many are kept, beside that of the best evaluation.",
+        "Number of the newest checkpoints to keep, besides that of the best evaluation.",
         (1, 10**6), "a positive number of checkpoints, such as 2", decides="nothing"),
 
     # ------------------------------------------------------------------------------------------ log
     "log.writers": Key(("tensorboard",),
-        "What shows the numbers of metrics.jsonl elsewhere: `tensorboard`, `wandb`, both or none.",
+        "Tools that receive the numbers of metrics.jsonl: `tensorboard`, `wandb`, both or none.",
         decides="nothing",
         table="resjax.runs.events:WRITERS"),
     "log.histograms": Key(False,
-        "Write distributions of parameters and running statistics, too, at every evaluation.",
+        "Write histograms of parameters and running statistics, too, at every evaluation.",
         decides="nothing"),
 
     # ------------------------------------------------------------------------------------ resources
@@ -499,7 +503,7 @@ KEYS = Keys({
         "A slice of one host by Ray's name of its kind, such as TPU-v4-8-head; empty is none.",
         decides="nothing"),
     "resources.retries": Key(3,
-        "Times that a run is started again after its process or node died; no exception is "
+        "Number of times that a run is restarted after its process or node died; no exception is "
         "retried.",
         (0, 10**6), "a number of times, such as 3", decides="nothing"),
 
@@ -523,7 +527,7 @@ KEYS = Keys({
         "Batches that precise statistics are measured over; `0` is none.",
         (0, 10**6), "a number of batches, such as 32, or 0 for none"),
     "eval.tune": Key((),
-        "Keys of which a report takes, for each network, the value with the lowest validation "
+        "Keys to tune: for each network, a report uses the values with the lowest validation "
         "error.",
         expected="a tuple of keys", decides="nothing"),
     "eval.probes": Key("",
