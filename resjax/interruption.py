@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Request:
-    """A request to end this process, which may or may not have come; calling it returns which.
+    """A request to end this process; calling it tells whether it has come.
 
     Python handles a signal between two of its own instructions, so not while a network compiles.
     Then a thread, which the signal itself wakes, ends the process: at once, or after the `rescue`

@@ -153,7 +153,7 @@ def _spread(files: list[tuple[str, str]]) -> list[int]:
 
 
 def look_at_image(path: Path) -> tuple[int, bool] | str:
-    """Reads the header of a file: its size in bytes and whether it is grey, or its fault."""
+    """Checks a file: its size in bytes and whether it is grey, by its header; or its fault."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a file"  # to open a pipe would wait

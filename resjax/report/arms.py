@@ -49,7 +49,7 @@ def as_text(keys: dict[str, Any]) -> str:
 
 
 def value_of(run: Run, measure: str) -> float | None:
-    """The final value of a run's error, as a fraction, or of its loss, in the selected evaluation.
+    """A run's error, as a fraction, or its loss, in the evaluation that counts.
 
     A value that was not finite is inf. It is None for the loss of a selected evaluation, which is
     not recorded.

@@ -124,7 +124,7 @@ def _by_run(above: Path, entries: Iterable[Listed]) -> dict[Path, list[Listed]]:
 
 
 def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
-    """Downloads what determines the state of a run; returns whether it ended here, not uploaded."""
+    """Downloads what determines a run's state; returns whether it ended here, not yet uploaded."""
     there = {entry.name: entry for entry in entries}
     if CLAIM in there:
         unchanged_for(str(store.address), there[CLAIM].e_tag)  # it is watched from now on
