@@ -56,7 +56,7 @@ def no_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 VALUES_AT_ONCE = 1 << 22
-"""Values whose squares are computed at once; they take eight times the bytes of the images."""
+"""Number of values squared at once; they take eight times the bytes of the images."""
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +90,7 @@ def imagenet_statistics(images: np.ndarray | None) -> tuple[np.ndarray, np.ndarr
 
 
 def half_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half of the largest byte as mean and deviation, for images from -1 to 1."""
+    """Gives half of the largest byte as mean and deviation, for images from -1 to 1."""
     return np.full(images.shape[-1], 127.5), np.full(images.shape[-1], 127.5)
 
 
@@ -167,7 +167,7 @@ def in_memory(
 
 
 def refuse_too_many_bytes(size: int, most: int) -> None:
-    """Raises ConfigError for resident images that take more bytes than the most allowed."""
+    """Raises ConfigError for resident images that take more bytes than allowed."""
     if size > most:
         raise ConfigError(
             f"{size / 2**20:,.0f} MiB of images are more than data.resident_bytes={most}; set it "
@@ -176,7 +176,7 @@ def refuse_too_many_bytes(size: int, most: int) -> None:
 
 
 def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
-    """Raises ConfigError for resident images of more bytes than are free on a device of this host.
+    """Raises ConfigError for resident images that do not fit into a device of this host.
 
     Nothing is refused where a backend does not report its memory, such as that of CPUs.
     """
@@ -197,7 +197,7 @@ def free_bytes(device: jax.Device) -> int | None:
 
 
 def no_room_message(size: int, where: str) -> ConfigError:
-    """The error for resident images of `size` bytes that do not fit somewhere."""
+    """The error message for resident images of `size` bytes that do not fit somewhere."""
     return ConfigError(
         f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
         "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"

@@ -25,7 +25,7 @@ from resjax.interruption import kept_from_children, leave_to_parent
 
 
 class HostBatch(NamedTuple):
-    """The n rows of a batch that one host takes.
+    """The rows of a batch that one host takes.
 
     Attributes:
       images: `[n, size, size, channels]` uint8.
@@ -39,12 +39,12 @@ class HostBatch(NamedTuple):
 
 
 class ReadError(ConfigError):
-    """A split that cannot be read to its end: one line with the example and the remedy."""
+    """A split cannot be read to its end: one line with the example and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """A piece of a batch as a reader hands it on; images are None if they are in shared memory.
+    """A piece of a batch as a reader returns it; images are None if they are in shared memory.
 
     `bad` has the names of images that were skipped, with what is wrong with each.
     """
@@ -58,7 +58,7 @@ class _Facts:
 
 @dataclasses.dataclass(frozen=True)
 class _Failure:
-    """The reason why a piece could not be read, as a value that threads and processes hand on."""
+    """The reason why a piece could not be read, as a value for threads and processes to pass on."""
 
     message: str
 
@@ -132,10 +132,10 @@ def _one_line(error: BaseException) -> str:
 # -------------------------------------------------------------------------------------------- feed
 
 ON_BAD = ("refuse", "skip")
-"""Ways to treat an image that cannot be decoded: raise ReadError, or leave it out."""
+"""Treatments of an image that cannot be decoded: raise ReadError, or leave it out."""
 
 PIECE = 32
-"""Most rows of a piece that a worker reads at once, so that all workers share the next batch."""
+"""Maximum rows of a piece that a worker reads at once, so that all workers share the next batch."""
 
 
 class HostBatches:
@@ -196,7 +196,7 @@ class HostBatches:
         return {"step": self.step, "skipped": self.skipped}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from a state, without reading the steps before it."""
+        """Continues from a state, without reading the earlier steps."""
         if state["step"] != self.step:
             self.close()
         self.step, self.skipped = state["step"], state["skipped"]
@@ -285,7 +285,7 @@ class HostBatches:
 
 
 GUARDS = ("__name__", "parent_process", "current_process")
-"""Words of which a script needs one to tell that it is run again in a worker."""
+"""Words, one of which a script needs to notice that it is run again in a worker."""
 
 
 def _refuse_unguarded(workers: int) -> None:
@@ -309,7 +309,7 @@ def _refuse_unguarded(workers: int) -> None:
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Has a worker end when the process that it reads for ends, even killed, and not before."""
+    """Makes a worker end when its parent process ends or is killed, and not before."""
     leave_to_parent()
     parent = multiprocessing.parent_process()
 
@@ -328,7 +328,7 @@ def training_feed(
     step: int = 0,
     **options: Any,
 ) -> HostBatches:
-    """Endless batches to train on, from a step on; the options are those of `HostBatches`."""
+    """Endless batches to train on, from a given step; the options are those of `HostBatches`."""
     order = TrainingOrder(seed, batch_size, len(encoded))
     feed = HostBatches(encoded, view, order, batch_size, **options)
     feed.set_state({"step": step, "skipped": 0})

@@ -1,4 +1,4 @@
-"""Traces of networks: their layers, the shapes of their variables, and how these are drawn."""
+"""Traces of networks: layers, shapes of variables, and how variables are initialised."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from resjax.ops.value import by_value
 
 @contextmanager
 def intercepting(interceptor: Callable[..., Any]) -> Iterator[None]:
-    """Acts as `nn.intercept_methods`, and ends under `python -O` as well.
+    """Acts as `nn.intercept_methods`, but also ends under `python -O`.
 
     Flax removes an interceptor within an assertion, which Python leaves out there.
     """
@@ -132,7 +132,7 @@ class _Network:
 
 
 def _settings() -> tuple:
-    """The settings of JAX that decide what is traced."""
+    """The settings of JAX that affect what is traced."""
     return jax.config.jax_enable_x64, jax.config.jax_threefry_partitionable
 
 

@@ -32,7 +32,7 @@ NAMES = {"train_error": "training error (%)", "test_error": "test error (%)"}
 
 
 def _in_style(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
-    """Draws with the sizes of `STYLE`, whatever matplotlib is set to."""
+    """Draws with the sizes of `STYLE`, whatever the settings of matplotlib."""
 
     @functools.wraps(draw)
     def styled(*arguments: object, **named: object) -> "Figure":
@@ -124,7 +124,7 @@ def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
 
 
 def _as_text(name: str) -> str:
-    """A name as matplotlib shows it in full: no part of it is taken for a formula."""
+    """A name as matplotlib shows it literally: no part of it becomes a formula."""
     return printable(name).replace("$", r"\$")
 
 
@@ -143,7 +143,7 @@ def _finish(panel: "Axes") -> None:
 
 
 def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) -> None:
-    """Draws one legend below all panels, without names that no panel has.
+    """Draws one legend below all panels, with only the names that a panel has.
 
     With a colour all its lines have that: those of the panels differ, and it tells their dashes.
     """
@@ -166,7 +166,7 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:
-    """Writes a figure in every one of `FORMATS`, the same bytes for the same figure."""
+    """Writes a figure in each of `FORMATS`, with the same bytes for the same figure."""
     import matplotlib
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]

@@ -89,7 +89,7 @@ def _floating(caption: str, label: str, tabular: str) -> str:
 
 
 def _slug(name: str) -> str:
-    """A name as a part of a label, which has letters, digits and hyphens."""
+    """A name as part of a label, which has letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "sweep"
 
 
@@ -109,7 +109,7 @@ def _left(header: Sequence[str]) -> list[bool]:
 
 
 def _markdown_text(text: str) -> str:
-    """Escapes a text so that Markdown finds no HTML, emphasis, formula, link or column in it."""
+    """Escapes a text so that Markdown sees no HTML, emphasis, formula, link or column in it."""
     escaped = html.escape(printable(text), quote=False)
     return "".join(f"\\{sign}" if sign in r"\`*_[]|~#$" else sign for sign in escaped)
 
@@ -153,7 +153,7 @@ def latex(
 
 
 def latex_text(text: str) -> str:
-    """Escapes a text for LaTeX; a sign that is not ASCII becomes a question mark.
+    """Escapes a text for LaTeX; a character that is not ASCII becomes a question mark.
 
     The signs of these tables, such as ±, are kept.
     """
@@ -162,7 +162,7 @@ def latex_text(text: str) -> str:
 
 
 _MINUS = re.compile(r"(?<!\S)-(?=[\s\d])")
-"""Pattern of a hyphen that is a sign: that of a number, or between two networks."""
+"""Pattern of a hyphen that is a minus sign: that of a number, or between two networks."""
 
 
 def records(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[dict[str, Any]]:

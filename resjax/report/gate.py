@@ -1,4 +1,4 @@
-"""The reference gate: our errors beside those that papers report for the same nets and data."""
+"""The reference gate: our errors compared with those in papers for the same networks and data."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from resjax.report.stats import CONFIDENCE, Sample
 AGREES, LOWER, HIGHER = "agrees", "lower than published", "higher than published"
 
 NOT_THE_RECIPE = ("seed", "eval.every", "eval.select", "eval.train_examples")
-"""Keys in which a run may differ from a recipe, as they do not decide its final test error."""
+"""Keys in which a run may differ from a recipe, as they do not affect its final test error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Our error less the published one, as a fraction."""
+        """Our error minus the published one, as a fraction."""
         return self.ours - self.published.error
 
 
 def reference_gate(table: ProtocolTable) -> list[Row]:
-    """Rows that compare the table's errors with every published one of the same net and data."""
+    """Rows that compare the table's errors with published ones of the same network and data."""
     found, figures = [], published()
     for cell in table.cells:
         data, net = cell.runs[0].config["data.name"], _net(cell.runs[0].keys)

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MOST_DRAWN = 8
-"""Most tables that have figures; a sweep over a hundred learning rates would draw for minutes."""
+"""Maximum number of tables with figures; a sweep over a hundred learning rates would draw for
+minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Part of a report about the runs of one protocol.
+    """The part of a report about the runs of one protocol.
 
     Attributes:
       table: the runs.
@@ -60,12 +61,12 @@ class Report:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Verdicts of all sections."""
+        """The verdicts of all sections."""
         return [verdict for section in self.sections for verdict in section.verdicts]
 
     @property
     def table(self) -> "DataFrame":
-        """Table of pandas with a row for each run and the columns of `results.csv`.
+        """A pandas table with a row for each run and the columns of `results.csv`.
 
         Raises:
           ConfigError: if pandas is not installed.
@@ -78,7 +79,7 @@ class Report:
 
 
 def read_sweep(workdir: Path | str) -> Report:
-    """Reads the runs of a sweep, or a run, and what they show; nothing is written there.
+    """Reads the runs of a sweep, or one run, and what they show, without writing anything.
 
     Args:
       workdir: the directory, or its address in a bucket, of which a copy is read.
@@ -151,7 +152,7 @@ FIGURES = {
 
 
 def _stems(directory: Path, place: int) -> list[Path]:
-    """Stems of the files with the figures of a table, by its place."""
+    """The stems of the files with a table's figures, by its place."""
     if place >= MOST_DRAWN:
         return []
     return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
@@ -164,14 +165,14 @@ def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
 
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
-    """Digest of all that a report depends on."""
+    """A digest of everything that a report depends on."""
     read = [resjax.__version__, workdir.resolve().name, *map(_values, (*runs, *missing))]
     # Version 2 of the format has the same bytes for equal values, in a tenth of the time of JSON.
     return hashlib.sha256(marshal.dumps(read, 2)).hexdigest()
 
 
 def _values(run: Run | Missing) -> list[Any]:
-    """All that is known of a run."""
+    """Everything that is known about a run."""
     known = vars(run).values()
     return [vars(value) if dataclasses.is_dataclass(value) else value for value in known]
 

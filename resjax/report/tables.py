@@ -48,7 +48,7 @@ COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s
          "eval (s)", "in all (s)", "in all, all runs (s)")  # fmt: skip
 
 LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
-"""Columns of what the runs of a network have cost, with those that have no result."""
+"""Columns of the cost of a network's runs, including those without a result."""
 
 REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
 
@@ -165,13 +165,13 @@ def ledger_rows(table: ProtocolTable) -> list[tuple[str, ...]]:
 
 
 def _known(ledgers: list[Ledger | None]) -> str:
-    """Number of runs, and of how many of them the cost is not known."""
+    """The number of runs, and of those whose cost is unknown."""
     unknown = ledgers.count(None)
     return str(len(ledgers)) + (f", {unknown} not known" if unknown else "")
 
 
 def costs(ledger: Ledger | None) -> tuple[str, ...]:
-    """The last columns of `LEDGER`; a dash for what is not known."""
+    """The last columns of `LEDGER`; a dash for what is unknown."""
     if ledger is None:
         return ("-",) * 4
     seconds = (ledger.device_seconds, ledger.compile_seconds, ledger.lost_seconds)
@@ -225,7 +225,7 @@ def best(
 
 
 def bold_caption(table: ProtocolTable) -> str:
-    """The part of a caption that tells what is in bold; empty if there is nothing to compare."""
+    """The part of a caption that explains what is bold; empty if there is nothing to compare."""
     if len(table.arms) == 1:
         return ""
     if {len(cell.runs) for cell in table.cells} == {1}:

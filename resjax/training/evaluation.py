@@ -1,4 +1,4 @@
-"""Evaluation of whole splits without augmentation, and the statistics that BatchNorm uses there."""
+"""Evaluation of whole splits without augmentation, and the statistics that BatchNorm uses in it."""
 
 import dataclasses
 import functools

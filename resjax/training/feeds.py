@@ -28,11 +28,12 @@ NO_MEMORY = "RESOURCE_EXHAUSTED"
 """Status in XLA's error message when the memory of a device is full."""
 
 CUT = 2
-"""Axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are cut over the devices."""
+"""Axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are split over the
+devices."""
 
 
 class Feed(Protocol):
-    """Source of a run's batches, on its devices.
+    """The source of a run's batches on its devices.
 
     A call of the training steps takes its batches as pieces: numbers of examples where the images
     are resident, the images themselves where they are streamed.
@@ -51,14 +52,14 @@ class Feed(Protocol):
     left_out: dict[str, dict[str, str]]
 
     def pieces(self, steps: range, calls: int) -> Any:
-        """Pieces `[calls, micro_batches, N, ...]` of some steps' batches, cut over the devices.
+        """Pieces `[calls, micro_batches, N, ...]` of some steps' batches, split over the devices.
 
         There may be more `calls` than steps; the pieces beyond the last step are not used.
         """
         ...
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
-        """Yields the micro-batches of some steps as training sees them, cut over the devices."""
+        """Yields the micro-batches of some steps as in training, split over the devices."""
         ...
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
@@ -107,7 +108,7 @@ def evaluated(plan: Plan) -> dict[str, int]:
 
 
 class ResidentFeed:
-    """Feed of images that every device holds whole; the compiled step takes its examples itself.
+    """A feed of images that every device holds whole; the compiled step picks its examples.
 
     Raises:
       ConfigError: if a device has no room for them.
@@ -182,7 +183,7 @@ class ResidentFeed:
         return np.stack([order, training_epochs(step, size, examples)])
 
     def _cut(self, parts: np.ndarray, axis: int) -> tuple:
-        """Cuts each of the parts over the devices along an axis."""
+        """Splits each of the parts over the devices along an axis."""
         return tuple(self.plan.parallel.pieces(part, axis) for part in parts)
 
 
@@ -200,7 +201,7 @@ def standardised(constants: Constants, batch: Batch, seed: jax.Array) -> Batch:
 
 
 class StreamingFeed:
-    """Feed of images decoded when they are needed; each host reads its part of every batch."""
+    """A feed of images decoded on demand; each host reads its part of every batch."""
 
     view = staticmethod(standardised)
 
@@ -324,5 +325,5 @@ class StreamingFeed:
 
 
 def _viewed(parallel: Parallel, view: Callable, *arguments: Any) -> Batch:
-    """The batch that a view makes of data, pieces and a seed, cut over the devices as these are."""
+    """The batch that a view makes of data, pieces and a seed, split over the devices like these."""
     return program(view, (), arguments, **parallel.across((None, 0, None), out=0))(*arguments)

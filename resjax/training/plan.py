@@ -218,7 +218,7 @@ def _side_by_side(config: ConfigDict, source: Source, parallel: Parallel) -> int
 
 
 def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:
-    """Reason why a run cannot be in one program with others; None if it can."""
+    """The reason why a run cannot share a program with others; None if it can."""
     if config.train.side_by_side == 1:
         return "train.side_by_side=1"
     if not isinstance(source.train, Split):

@@ -31,7 +31,7 @@ def train_step(
     learning_rate: jax.Array | None = None,
     on_nan: str = "stop",
 ) -> tuple[TrainState, Metrics]:
-    """Moves a state by one batch: the gradient of its mean loss, then an update of the optimiser.
+    """Updates a state by one batch: the gradient of its mean loss, then the optimiser's update.
 
     What is random depends on `key`, on the step, and on the number of an example in the whole
     batch. Micro-batches pass one after the other, and their gradients are added up; the running
