@@ -109,7 +109,7 @@ def _left(header: Sequence[str]) -> list[bool]:
 
 
 def _markdown_text(text: str) -> str:
-    """Escapes a text so that Markdown sees no HTML, emphasis, formula, link or column in it."""
+    """Escapes a text so that Markdown finds no HTML, emphasis, formula, link or column in it."""
     escaped = html.escape(printable(text), quote=False)
     return "".join(f"\\{sign}" if sign in r"\`*_[]|~#$" else sign for sign in escaped)
 
