@@ -21,7 +21,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "GOOGLE_
 
 
 def refuse_without_library() -> None:
-    """Raises ConfigError, with the install command, if `obstore` is not installed."""
+    """Raises ConfigError, which says what to install, if there is no `obstore`."""
     try:
         import obstore  # noqa: F401 - an extra, looked for where it is used
     except ModuleNotFoundError:

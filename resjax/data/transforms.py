@@ -1,4 +1,4 @@
-"""Views of encoded images: random crops for training, the centre for evaluation."""
+"""Views of encoded images: random crops to train on, the centre to evaluate on."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ cv2.setNumThreads(0)
 
 
 class ImageKey(NamedTuple):
-    """The numbers that determine everything random in an image."""
+    """The numbers that alone decide what is random in an image."""
 
     seed: int
     epoch: int
@@ -23,7 +23,7 @@ class ImageKey(NamedTuple):
 
 
 class View(Protocol):
-    """Turns encoded images into images of one size.
+    """Makes images of one size from encoded ones.
 
     Attributes:
       size: height and width in pixels.
@@ -114,7 +114,7 @@ class RandomCrop:
         self._jitter(out, draws[3:6])
 
     def box(self, header: ImageHeader, place: np.ndarray, shapes: np.ndarray) -> Box:
-        """The box to crop, from uniform numbers: `place` `[2]`, `shapes` `[tries, 2]`."""
+        """The part to cut out, by uniform numbers: `place` `[2]`, `shapes` `[tries, 2]`."""
         rows, columns = header[:2]
         lowest, highest = self.ratio
         for area, shape in shapes.tolist():
@@ -172,7 +172,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 AROUND = 4
-"""Pixels around the centre that a bicubic filter reads when enlarging an image, rounded up."""
+"""Pixels around the centre that a bicubic filter reads when an image is enlarged, rounded up."""
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

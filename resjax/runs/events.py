@@ -107,7 +107,7 @@ WRITERS = Table("log.writers", {"tensorboard": TensorBoard, "wandb": WeightsAndB
 """Writers by name, as in `log.writers`."""
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""The package that each writer needs."""
+"""Package that each writer needs."""
 
 
 @contextmanager

@@ -212,7 +212,7 @@ def _work_on_ray(
         from resjax.sweeps.ray.cluster import cluster
         from resjax.sweeps.ray.driver import run_on_cluster
     except ModuleNotFoundError:
-        raise ConfigError("Ray is not installed; pip install 'resjax[ray]'") from None
+        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
