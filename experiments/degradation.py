@@ -89,7 +89,7 @@ SETS = {
 }
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
-"""Of which each network has its best; see `eval.tune`."""
+"""Learning rates, the best of which each network uses; see `eval.tune`."""
 
 SETS["lr"] = (
     SETS["digits"][0],

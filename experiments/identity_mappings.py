@@ -1,4 +1,4 @@
-"""What may stand on the shortcut, and where the activations (He et al. 2016, tables 1 and 2).
+"""Variants of shortcuts and of the order of activations (He et al. 2016, tables 1 and 2).
 
 Claim: the shortcut works because it is the identity. Whatever scales it, gates it, convolves it or
 drops it trains worse, in one block more than in none and so the worse the deeper the net (table 1);
@@ -47,7 +47,7 @@ TABLE_1 = (
     {"model.shortcut": "projection_all"},
     {"model.shortcut": "dropout", "model.shortcut_dropout": 0.5},
 )
-"""What is on the shortcut, beside the original, in the order of the paper."""
+"""The shortcuts of table 1 besides the original, in the order of the paper."""
 
 TABLE_2 = ("post", "bn_after_add", "relu_before_add", "relu_preact", "preact")
 """Orders of normalisation, activation and sum, with the identity on the shortcut."""

@@ -1,4 +1,4 @@
-"""Measurement by probes: of the network that is given, whatever it comes from."""
+"""Measurement by probes of a given network, wherever it comes from."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ def compute_probes(
     begin: Callable[[str], None],
     loss: Loss,
 ) -> Arrays:
-    """Computes probes by name, of the loss that the run trains with.
+    """Computes probes by name, with the loss that the run trains with.
 
     `batches` are by split, and `begin(name)` is called before each probe.
 
@@ -61,7 +61,7 @@ def probed_batches(names: list[str], feed: Feed, examples: int) -> dict[str, Bat
 
 
 def refuse_broken_probes(plan: Plan) -> None:
-    """Traces the probes of a run that are not of resjax, before anything is trained.
+    """Traces a run's custom probes before anything is trained, to refuse broken ones.
 
     Raises:
       ConfigError: if one gives anything but {name: array} with a row for each block, or a scalar.

@@ -1,4 +1,4 @@
-"""Probing of a run afterwards: the network of one of its checkpoints, or of imported weights."""
+"""Probing of a finished run: the network of a checkpoint, or imported weights."""
 
 import dataclasses
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def probe_run(
 
 
 def _refuse_more_than_there_are(examples: int | None, names: list[str], plan: Plan) -> None:
-    """Raises ConfigError if none of the splits to be probed has as many examples as asked for."""
+    """Raises ConfigError if no probed split has the requested number of examples."""
     sizes = {split: len(plan.source.splits[split]) for split in {PROBES[n].split for n in names}}
     if examples and examples > max(sizes.values()):
         there = " and ".join(f"{size} of {split}" for split, size in sorted(sizes.items()))
@@ -116,7 +116,7 @@ def _refuse_more_than_there_are(examples: int | None, names: list[str], plan: Pl
 
 
 def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:
-    """The network of a file of weights, and a training state with them at step 0."""
+    """The network in a weights file, and a training state with its weights at step 0."""
     read = weights.read_weights(directory)
     classes = len(read.about.class_names)
     if classes != plan.model.classes:
@@ -151,7 +151,7 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
 
 
 def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, checkpoint.Facts]:
-    """The checkpoint of a step, or the newest, with its facts: verified, of this run and data."""
+    """The checkpoint of a step, or the newest, and its facts; verified to be of this run."""
     steps = [path for path in checkpoint.found(directory) if not checkpoint.is_partial(path)]
     there = sorted({int(path.name.partition(".")[0]) for path in steps})
     remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
