@@ -41,7 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory", type=images, metavar="BATCH",
-        help="compile a training step and show its memory use",
+        help="show the memory of a training step on BATCH images",
     )  # fmt: skip
     parser.add_argument(
         "--device", type=filled, metavar="NAME",
