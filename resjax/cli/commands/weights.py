@@ -197,7 +197,7 @@ EXPORT = Command(
     overrides=True,
     notes="NAMES is torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. The\n"
     "preprocessing of images is written to the metadata of the file. A .stablehlo\n"
-    "file is a function of batches of any size, and can be written of every network.\n",
+    "file is a function of batches of any size, and can be written for every network.\n",
     examples=(
         "resjax export runs/resnet50 --out=back.safetensors --names=torchvision",
         "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",
