@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import resjax
 from resjax.buckets.places import reading
 from resjax.config import ConfigError
+from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, ProtocolTable, compare, tables
@@ -70,10 +71,9 @@ class Report:
         Raises:
           ConfigError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError:
-            raise ConfigError("tables of runs need pandas: pip install 'resjax[pandas]'") from None
+        require("pandas", "a table of runs")
+        import pandas
+
         return pandas.DataFrame(formats.records(self.runs, self.missing)).set_index("run")
 
 

@@ -106,9 +106,6 @@ class WeightsAndBiases:
 WRITERS = Table("log.writers", {"tensorboard": TensorBoard, "wandb": WeightsAndBiases})
 """Writers by name, as in `log.writers`."""
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Package that each writer needs."""
-
 
 @contextmanager
 def hidden(package: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from resjax.data.resident import (
 )
 from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
-from resjax.training.plan import Plan, views
+from resjax.training.plan import Plan, evaluation_view, training_view
 from resjax.training.programs import program
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
@@ -214,7 +214,8 @@ class StreamingFeed:
         self.constants = Constants(np.float32(mean), np.float32(deviation))
         self.data = plan.parallel.whole(self.constants)
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
-        self.training_view, self.evaluation_view = views(plan.config.data)
+        self.training_view = training_view(plan.config.data)
+        self.evaluation_view = evaluation_view(plan.config.data)
         self.batches: Any = None
         self.passes: dict[tuple[str, int], Any] = {}
 
