@@ -61,7 +61,7 @@ class Key:
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
         """The names in a value, in their order and each once."""
-        if self.form == "name,name":
+        if self.form == "name,name" and isinstance(value, str):
             value = [name.strip() for name in value.split(",") if name.strip()]
         texts = [value] if isinstance(value, str) else value
         if self.form == "name:argument":
@@ -75,8 +75,8 @@ class Key:
             return self.expected
         if self.duration:
             return "a duration"
-        if self.form == "name:argument":
-            return "; ".join(kind.form for kind in self.entries.values())
+        if self.form == "name:argument" and (kinds := self.entries) is not None:
+            return "; ".join(kind.form for kind in kinds.values())
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.within:

@@ -24,7 +24,8 @@ class View(Protocol):
       size: height and width in pixels.
     """
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def __call__(self, data: bytes, channels: int, key: ImageKey, out: np.ndarray) -> None:
         """Writes the view of an encoded image to `out` `[size, size, channels]` uint8.

@@ -8,6 +8,7 @@ own fields are filled from the keys of `config.model` of the same name.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -150,7 +151,7 @@ class AveragePoolProjection(Projection):
 class _Modified(Shortcut):
     """A shortcut that changes what another, its base, carries."""
 
-    base: Callable[..., Shortcut] = Identity
+    base: Callable[..., Any] = Identity
 
     def setup(self) -> None:
         self.matched = self.base(
@@ -250,7 +251,7 @@ SHARED = {field.name for field in dataclasses.fields(Shortcut)}
 """Fields that a block fills, whatever the keys of a config."""
 
 
-def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
+def make_shortcut(kind: str, options: dict, base: str = "identity") -> partial:
     """A function that makes a block's shortcut: its class, with the options that are its fields.
 
     Args:

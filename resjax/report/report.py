@@ -165,7 +165,8 @@ def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
     """Digest of all that a report depends on."""
-    read = [resjax.__version__, workdir.resolve().name, *map(_values, (*runs, *missing))]
+    all_runs: list[Run | Missing] = [*runs, *missing]
+    read = [resjax.__version__, workdir.resolve().name, *map(_values, all_runs)]
     # Version 2 of the format has the same bytes for equal values, in a tenth of the time of JSON.
     return hashlib.sha256(marshal.dumps(read, 2)).hexdigest()
 

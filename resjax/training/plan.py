@@ -81,10 +81,10 @@ class Plan:
     parallel: Parallel
     augmentation: Augmentation
     alone: bool
-    seed: np.ndarray
+    seed: np.ndarray | np.uint32
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
+    def image_shape(self) -> tuple[int, int, int]:
         """Shape `[H, W, C]` of the images that the network is given."""
         return image_shape(self.config.data, self.source)
 
