@@ -4,6 +4,7 @@ Claim: ResNet-50 ends near 24.0 % top-1 error in one crop (facebookarchive/fb.re
 plain nets degrade from 18 to 34 layers, 27.9 to 28.5 % in ten crops, where residual ones gain 3
 points (He et al. 2015, tables 2 and 3).
 
+    pip install -e '.[prepare,stream]'
     resjax prepare imagenet2012 --manual-dir=ARCHIVES
     resjax train --config=experiments/imagenet.py:50 --workdir=runs/imagenet/50
     resjax sweep --config=experiments/imagenet.py --workdir=runs/imagenet

@@ -26,7 +26,8 @@ from tests.buckets.fixtures import made_ready
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if not path.match("add-*")]
-DOCUMENTS = [ROOT / "README.md", *PAGES]  # the guides, add-a-..., are tried as a whole elsewhere
+ROOTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = [*ROOTS, *PAGES]  # the guides, add-a-..., are tried as a whole elsewhere
 TEXT = "\n".join(document.read_text() for document in DOCUMENTS)
 KEYS = flatten(default_config())
 SPEED = benchmark.Measurement(20, 128, 1, 1, 1.0, 1.0, (1.0, 1.0), 1.0, 1, 1, 1.0, 1.0, "cpu")

@@ -126,3 +126,26 @@ def test_the_commands_of_an_experiment_run(checkout):
     results = list((checkout / "runs" / "width").glob("*/result.json"))
     assert len(results) == 2
     assert (checkout / "runs" / "width" / "report" / "index.html").exists()
+
+
+def checks(lines):
+    """Commands that check a change, of those in some lines."""
+    return [line for line in lines if line.split()[0] in ("ruff", "mypy", "pytest")]
+
+
+def test_contributing_tells_of_every_check_that_a_change_must_pass():
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    run = checks(line for line in lines if line)
+    assert run[-1] == "pytest -n auto"
+    assert blocks("../CONTRIBUTING.md", "bash")[-1].splitlines() == run
+
+
+@pytest.mark.slow
+def test_the_commands_of_contributing_pass_that_take_seconds():
+    told = checks(commands("../CONTRIBUTING.md"))
+    quick = [line for line in told if line.startswith(("ruff", "pytest tests/config/"))]
+    assert len(quick) == 3
+    for line in quick:
+        command = [sys.executable, "-m", *shlex.split(line)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout

@@ -130,11 +130,10 @@ LAYERS = (
 """Packages and modules, those first that the others are built upon."""
 
 UPWARDS = {
-    # A plan is refused where what it names is not there: weights to start from, and writers.
+    # A plan is refused where the weights that it is to start from are not there.
     ("training.start", "runs"),
     ("training.start", "runs.matching"),
     ("training.start", "runs.weights"),
-    ("training.plan", "runs.events"),
 }
 
 

@@ -6,26 +6,16 @@ import re
 from typing import Any
 
 from resjax.buckets import faults
-from resjax.config import ConfigError
 from resjax.config.addresses import Address
+from resjax.config.extras import require
 
 SECONDS_OF_A_REQUEST = 20.0
 """Timeout of a request in seconds; a third of the time after which a claim is stale."""
 
 SECONDS_TO_CONNECT = 5.0
 
-INSTALL = "pip install 'resjax[bucket]'"
-
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "GOOGLE_BASE_URL")
 """Variables that name an endpoint; one that begins with http:// is used without encryption."""
-
-
-def refuse_without_library() -> None:
-    """Raises ConfigError, which says what to install, if there is no `obstore`."""
-    try:
-        import obstore  # noqa: F401 - an extra, looked for where it is used
-    except ModuleNotFoundError:
-        raise ConfigError(f"a bucket takes obstore, which is not installed; {INSTALL}") from None
 
 
 def connected(address: Address) -> Any:
@@ -34,7 +24,7 @@ def connected(address: Address) -> Any:
     Raises:
       ConfigError: if the library is not installed, or the environment is not valid for it.
     """
-    refuse_without_library()
+    require("bucket", "a bucket")
     from obstore import store
 
     endpoints = {name: value for name in ENDPOINTS if (value := os.environ.get(name))}

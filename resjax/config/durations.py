@@ -25,6 +25,17 @@ class Clock:
     batch_size: int
     total_steps: int | None = None
 
+    @property
+    def end(self) -> int:
+        """The steps of the whole run.
+
+        Raises:
+          ValueError: if they are not known yet.
+        """
+        if self.total_steps is None:
+            raise ValueError(f"{self} knows no length of the run; make one with total_steps")
+        return self.total_steps
+
     def steps(self, duration: str, times: int = 1) -> int:
         """The steps in `times` times a duration: "15 epochs", "64000 steps", "1e6 examples", "50%".
 
@@ -60,10 +71,10 @@ class Clock:
         """
         if self.steps(every) < 1:
             raise ConfigError(f"interval {every!r} is empty; use at least '1 steps'")
-        marks = []
-        while (step := self.steps(every, len(marks) + 1)) < self.total_steps:
+        marks: list[int] = []
+        while (step := self.steps(every, len(marks) + 1)) < self.end:
             marks.append(step)
-        return sorted({*marks, self.total_steps})
+        return sorted({*marks, self.end})
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?")

@@ -71,7 +71,7 @@ class Key:
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
         """The names in a value, in order and without repetition."""
-        if self.form == "name,name":
+        if self.form == "name,name" and isinstance(value, str):
             value = [name.strip() for name in value.split(",") if name.strip()]
         texts = [value] if isinstance(value, str) else value
         if self.form == "name:argument":

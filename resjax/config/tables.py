@@ -49,7 +49,8 @@ class Table(UserDict[str, Entry]):
         fits: Callable[[Any], bool] = callable,
     ):
         self.key, self.entry, self.fits = key, entry, fits
-        self.original, self.data, self.files = dict(entries), dict(entries), {}
+        self.original, self.data = dict(entries), dict(entries)
+        self.files: dict[str, Path | None] = {}
         TABLES.append(self)
 
     def __setitem__(self, name: str, entry: Entry) -> None:
@@ -180,12 +181,14 @@ def written_table(reference: str) -> Written:
     package, *rest = module.split(".")
     source = files(package).joinpath(*rest[:-1], f"{rest[-1]}.py").read_text("utf-8")
     for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Call):
+            continue
+        made = node.value
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(isinstance(target, ast.Name) and target.id == table for target in targets):
-            made = node.value
             entries = next(each for each in ast.walk(made) if isinstance(each, ast.Dict))
             return Written(
-                names=tuple(key.value for key in entries.keys),
+                names=tuple(ast.literal_eval(key) for key in entries.keys if key),
                 definable=any(keyword.arg == "entry" for keyword in made.keywords),
                 plain=isinstance(made.func, ast.Name) and made.func.id == Table.__name__,
                 forms=tuple(

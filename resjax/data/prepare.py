@@ -1,6 +1,5 @@
 """Preparation of data sets: TFDS downloads a set once and writes it as ArrayRecord files."""
 
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resjax.config import ConfigError
+from resjax.config.extras import require
 from resjax.config.paths import local
 from resjax.data.tfds import FORMAT, one_line, open_prepared, refuse_damaged
 from resjax.data.tfds_names import (
@@ -88,10 +88,7 @@ def load_tensorflow(wanted: Name) -> None:
     Raises:
       ConfigError: if it is missing.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ConfigError(
-            f"preparing {wanted} needs TensorFlow; run: pip install 'resjax[prepare]'"
-        )
+    require("prepare", f"preparing {wanted}")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")

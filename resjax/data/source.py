@@ -32,8 +32,11 @@ class Encoded(Protocol):
       fingerprint: a hash of the contents that is cheap to compute.
     """
 
-    channels: int
-    fingerprint: str
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def __len__(self) -> int: ...
 

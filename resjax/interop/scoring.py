@@ -16,7 +16,7 @@ from resjax.data.sources import load, requested
 from resjax.interop.predicting import Logits, check_images
 from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
-from resjax.training.plan import views
+from resjax.training.plan import evaluation_view
 
 BINS = 15
 """Number of bins of confidences in the calibration error."""
@@ -227,7 +227,7 @@ def _batches(
     from resjax.data.streaming import evaluation_feed
 
     try:
-        _, view = views(data)
+        view = evaluation_view(data)
     except ValueError as error:
         raise ConfigError(f"data: {error}") from None
     feed = evaluation_feed(split, view, size, workers=data.workers, on_bad=data.on_bad)

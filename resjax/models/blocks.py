@@ -1,12 +1,15 @@
 """The block: a residual branch of weighted layers, joined by a shortcut to its own input."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from resjax.config.tables import Table
 from resjax.models.layers import Layer
@@ -71,9 +74,9 @@ class Parts:
 
     layer: Callable[..., nn.Module]
     layer_name: str
-    norm: Callable[..., Callable]
+    norm: Callable[..., Any]
     activation: Callable[[jax.Array], jax.Array]
-    shortcut: Callable[..., nn.Module]
+    shortcut: functools.partial
     pool: Callable[[jax.Array], jax.Array] = max_pool
     order: Order = ORDERS["post"]
     zero_last_gamma: bool = False
@@ -100,7 +103,11 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, drop: jax.Array | float, train: bool, first: jax.Array | int = 0
+        self,
+        x: jax.Array,
+        drop: jax.Array | np.ndarray | float,
+        train: bool,
+        first: jax.Array | int = 0,
     ) -> jax.Array:
         """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
 

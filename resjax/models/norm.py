@@ -223,7 +223,7 @@ def _of_examples(make: type[ExampleNorm], norm: ConfigDict, **options: Any) -> C
     )
 
 
-NORMS = Table(
+NORMS: Table[Callable[..., Any]] = Table(
     "norm.kind",
     {
         "batch": lambda norm, dtype, axis_name: functools.partial(

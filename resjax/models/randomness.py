@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def keep_mask(
     key: jax.Array,
-    probability: jax.Array | float,
+    probability: jax.Array | np.ndarray | float,
     shape: tuple[int, ...],
     first: jax.Array | int = 0,
 ) -> jax.Array:

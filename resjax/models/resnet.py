@@ -104,7 +104,9 @@ class Stage(nn.Module):
         others = len(self.drops) - 1
         unroll = blocks_per_iteration(self.unroll, others)
 
-        def step(block: Block, x: jax.Array, drop: jax.Array | None) -> tuple[jax.Array, None]:
+        def step(
+            block: Block, x: jax.Array, drop: jax.Array | np.ndarray | None
+        ) -> tuple[jax.Array, None]:
             return block(x, 0.0 if drop is None else drop, train, first), None
 
         if self.remat:
@@ -168,9 +170,9 @@ class ResNet(nn.Module):
         spec, order = self.spec, self.parts.order
         refuse_small_images(spec, images.shape[1:3])
         exact = jnp.promote_types(self.dtype, jnp.float32)
-        stem = STEMS[spec.stem](spec.stem_channels)
         bare = spec.opening == "block"
-        stem = OpeningLayers(stem, self.parts, bare, name="stem")
+        layers = STEMS[spec.stem](spec.stem_channels)
+        stem = OpeningLayers(layers, self.parts, bare, name="stem")
         x = stem(images.astype(self.dtype), train)
 
         blocks = sum(spec.stages)
@@ -214,7 +216,7 @@ class ResNet(nn.Module):
         return head(pooled)
 
 
-def refuse_small_images(spec: Spec, size: tuple[int, int]) -> None:
+def refuse_small_images(spec: Spec, size: tuple[int, ...]) -> None:
     """Raises ValueError if images of (height, width) `size` are smaller than the total stride."""
     if min(size) < spec.total_stride:
         smallest = spec.total_stride

@@ -8,6 +8,7 @@ own fields are filled from the keys of `config.model` of the same name.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -150,7 +151,7 @@ class AveragePoolProjection(Projection):
 class _Modified(Shortcut):
     """A shortcut that modifies what another shortcut, its base, carries."""
 
-    base: Callable[..., Shortcut] = Identity
+    base: Callable[..., Any] = Identity
 
     def setup(self) -> None:
         self.matched = self.base(
@@ -250,7 +251,7 @@ SHARED = {field.name for field in dataclasses.fields(Shortcut)}
 """Fields that the block sets, not keys of a config."""
 
 
-def make_shortcut(kind: str, options: dict, base: str = "identity") -> Callable[..., Shortcut]:
+def make_shortcut(kind: str, options: dict, base: str = "identity") -> partial:
     """Binds a shortcut's class to the options in a config that are its fields.
 
     Args:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import resjax
 from resjax.buckets.places import reading
 from resjax.config import ConfigError
+from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, ProtocolTable, compare, tables
@@ -71,10 +72,9 @@ class Report:
         Raises:
           ConfigError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError:
-            raise ConfigError("tables of runs need pandas: pip install 'resjax[pandas]'") from None
+        require("pandas", "a table of runs")
+        import pandas
+
         return pandas.DataFrame(formats.records(self.runs, self.missing)).set_index("run")
 
 
@@ -166,7 +166,8 @@ def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
     """A digest of everything that a report depends on."""
-    read = [resjax.__version__, workdir.resolve().name, *map(_values, (*runs, *missing))]
+    all_runs: list[Run | Missing] = [*runs, *missing]
+    read = [resjax.__version__, workdir.resolve().name, *map(_values, all_runs)]
     # Version 2 of the format has the same bytes for equal values, in a tenth of the time of JSON.
     return hashlib.sha256(marshal.dumps(read, 2)).hexdigest()
 

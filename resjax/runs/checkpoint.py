@@ -179,7 +179,7 @@ class Checkpoints:
         who = orbax.checkpoint.options.MultiprocessingOptions(
             active_processes={0} if parallel.hosts > 1 else None
         )
-        self.writer = hosts.is_first() and orbax.checkpoint.AsyncCheckpointer(
+        self.writer: Any = hosts.is_first() and orbax.checkpoint.AsyncCheckpointer(
             orbax.checkpoint.PyTreeCheckpointHandler(
                 use_compression=False, multiprocessing_options=who
             ),

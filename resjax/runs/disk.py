@@ -103,7 +103,7 @@ def file_digest(path: Path, size: int = -1) -> str:
         raise unreadable(path, error) from None
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Adds its digest to an object, and replaces numbers that are not finite by null."""
     content = _finite(content)
     return {**content, DIGEST: _digest(content)}
@@ -128,7 +128,7 @@ def opened(text: str | bytes) -> dict[str, Any]:
     return content
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
@@ -141,12 +141,12 @@ def unreadable(path: Path, error: Exception) -> ConfigError:
     )
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a file atomically; numbers that are not finite become null."""
     write_text(path, sealed_text(content))
 
 
-def sealed_text(content: dict[str, Any]) -> str:
+def sealed_text(content: Mapping[str, Any]) -> str:
     """Formats an object with its digest as JSON."""
     return json.dumps(sealed(content), indent=2, allow_nan=False) + "\n"
 

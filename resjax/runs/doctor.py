@@ -71,7 +71,7 @@ def examine(run: Path) -> Finding:
     complaint = _complaint(run)
     state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)
     last = _last_event(run)
-    if state == DAMAGED:
+    if state == DAMAGED and complaint is not None:
         why, advice = complaint, _mend(run, complaint, whole)
     else:
         why, advice = DESCRIPTIONS[state](run, last, whole)

@@ -4,7 +4,7 @@ The lines are the source: whatever such a tool has of a run is made from them.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class WeightsAndBiases:
     def __init__(self, directory: Path, config: ConfigDict):
         import wandb
 
-        self.histogram = wandb.Histogram
+        self.histogram: Callable[..., Any] = wandb.Histogram  # takes any array
         self.run = wandb.init(
             id=run_id(config),
             name=run_id(config),
@@ -106,9 +106,6 @@ class WeightsAndBiases:
 WRITERS = Table("log.writers", {"tensorboard": TensorBoard, "wandb": WeightsAndBiases})
 """Writers by name, as in `log.writers`."""
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Package that each writer needs."""
-
 
 @contextmanager
 def hidden(package: str) -> Iterator[None]:
@@ -116,7 +113,7 @@ def hidden(package: str) -> Iterator[None]:
     if package in sys.modules:
         yield
         return
-    sys.modules[package] = None
+    sys.modules[package] = None  # type: ignore[assignment]  # so an import of it fails
     try:
         yield
     finally:

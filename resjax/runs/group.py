@@ -89,7 +89,7 @@ class RunGroup:
 
     def __init__(self, plan: Plan, runs: list[OpenRun]):
         self.plan, self.runs, self.opened_runs = plan, runs, runs
-        self.seeds: list[int] = plan.seed.tolist()
+        self.seeds: list[int] = np.atleast_1d(plan.seed).tolist()
 
     @property
     def at(self) -> Position:
@@ -251,7 +251,8 @@ def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] 
     """
     at: dict[tuple, dict[int, dict[str, Any] | None]] = {}
     for number, checkpoints in enumerate(found):
-        for one in checkpoints or [None]:
+        candidates: list[Any] = [*checkpoints] or [None]
+        for one in candidates:
             place = tuple(one["facts"][key] for key in PLACE) if one else (0, 0, False)
             at.setdefault(place, {}).setdefault(number, one)
     return at[max(at, key=lambda place: (len(at[place]), place))]

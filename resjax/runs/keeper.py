@@ -28,22 +28,30 @@ class Keeper:
       run: the run, or several side by side.
       request: request to end the process, whose `rescue` saves the state.
 
-    Attributes:
-      state: the state, None before the run has one; it agrees with `run.at`.
     """
 
     def __init__(self, run: "OpenRun | RunGroup", request: Request):
         self.run, self.request = run, request
-        self.state: TrainState | None = None
+        self._state: TrainState | None = None
         self.agreement = hosts.Agreement(request, run.plan.config.checkpoint.seconds)
         request.rescue = self._rescue
         if run.plan.parallel.hosts > 1:
             request.rescue, request.patience = None, SECONDS_TO_AGREE
 
-    def move(self, step: Callable[[TrainState], TrainState], stop: int) -> None:
+    @property
+    def state(self) -> TrainState:
+        """The state, which agrees with `run.at`; there is one once the run has started."""
+        assert self._state is not None, "the run has not started"
+        return self._state
+
+    @state.setter
+    def state(self, state: TrainState) -> None:
+        self._state = state
+
+    def move(self, steps: Callable[..., TrainState], arguments: tuple, stop: int) -> None:
         """Advances the state by a call of the training steps, the last of them `stop - 1`."""
         with self.request.uncut:
-            self.state = step(self.state)
+            self.state = steps(self.state, *arguments)
             self.run.at_step(stop)
 
     def save_or_leave(self) -> None:
@@ -69,7 +77,7 @@ class Keeper:
 
     def _rescue(self) -> None:
         """Saves the state of a run that is about to end, if there is one, and waits for it."""
-        if self.state is not None:
+        if self._state is not None:
             self._write()
             self.run.wait()
         self.run.note("stopped", why=self.request.name)

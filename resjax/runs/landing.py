@@ -51,9 +51,10 @@ def at_work(directory: Path) -> Iterator[Claim]:
         place, stat = ClaimObject(store), directory.stat()
         claim = Claim(place, uuid.uuid4().hex, f"{boot()} {stat.st_dev}:{stat.st_ino}")
         claim.take(here.locked)
+        before = place.found or {}
         place.store = store.hastier(claims.SECONDS_BETWEEN_RENEWALS)
         with claim.kept():
-            landing = Landing(directory, store, claim)
+            landing = Landing(directory, store, claim, before)
             with interruption.finished_first(landing.leave), landing.going_on():
                 yield claim
         if claim.lost:

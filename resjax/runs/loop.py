@@ -130,7 +130,7 @@ def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int)
             each = (time.monotonic() - since) / (start - reached)
             ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
             reached, since = start, time.monotonic()
-        keeper.move(lambda state, given=given: network.steps(state, *given), end)
+        keeper.move(network.steps, given, end)
         if time.monotonic() - told > TELL_EVERY:
             run.look_at(keeper.state.metrics)
             run.tell("training")

@@ -23,7 +23,7 @@ class Position:
     evaluated: int
     grown: bool
     lines: list[dict[str, Any]]
-    best: dict[str, float]
+    best: dict[str, Any]
     seconds: dict[str, float]
 
     @classmethod
@@ -53,14 +53,14 @@ class Position:
         self.grown = self.grown or self.step == grow_at
         return self.best != before
 
-    def last_evaluation(self, splits: Iterable[str]) -> dict[str, float]:
+    def last_evaluation(self, splits: Iterable[str]) -> dict[str, Any]:
         """Errors and losses of the last line, with null for a number that is not finite."""
         names = [f"{split}_{what}" for split in splits for what in ("error", "loss")]
         values = {name: self.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}
 
 
-def _better(best: dict[str, float], line: dict[str, Any]) -> dict[str, float]:
+def _better(best: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     """The evaluation with the lower validation error, or the first, as fields of a summary."""
     if best and best["best_validation_error"] <= line["validation_error"]:
         return best

@@ -321,7 +321,7 @@ class OpenRun:
         plan, data = self.plan, self.feed.data
         if hosts.is_first():
             names = plan.source.class_names
-            about = About(plan.config, names, tuple(plan.image_shape), batches=self.at.step)
+            about = About(plan.config, names, plan.image_shape, batches=self.at.step)
             weights = Weights(about, variables, data.mean, data.deviation)
             write_weights(self.directory / WEIGHTS_FILE, weights)
 

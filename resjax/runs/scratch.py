@@ -102,7 +102,9 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
                 break
     left: list[Path] = []
     for above, inside in together.items():
-        store = Store(address_of(above))
+        if (address := address_of(above)) is None:
+            continue  # removed meanwhile
+        store = Store(address)
         listed = {above: store.list()} if above in inside else _by_run(above, store.list())
 
         def look(run: Path, above: Path = above, store: Store = store, listed=listed) -> bool:

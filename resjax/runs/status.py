@@ -130,7 +130,8 @@ def _failed(directory: Path) -> Status:
 
 
 def _unfinished(directory: Path) -> Status:
-    owner, complaints = claims.owner(directory), []
+    owner = claims.owner(directory)
+    complaints: list[str] = []
     progress = dict(_beside(directory / "progress.json", disk.read_json, complaints))
     events = _beside(directory / "timing.jsonl", disk.read_lines, complaints)
     resumed = max(0, sum(event["event"] == "begun" for event in events) - 1)

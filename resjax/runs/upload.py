@@ -28,7 +28,7 @@ from resjax.buckets.store import PART, Store, at_once
 from resjax.config import ConfigError, message_of
 from resjax.runs import checkpoint, disk, scratch
 from resjax.runs.claims import FILE as CLAIM
-from resjax.runs.claims import Claim
+from resjax.runs.claims import Claim, Content
 
 HELD = ".landing"
 """Directory of links to the files of a checkpoint that is being uploaded."""
@@ -71,12 +71,12 @@ class Landing:
       directory: directory of the run.
       store: the objects of the run.
       claim: the claim of them, which this process has.
+      before: the claim that was there before it, empty if there was none.
     """
 
-    def __init__(self, directory: Path, store: Store, claim: Claim):
+    def __init__(self, directory: Path, store: Store, claim: Claim, before: Content):
         self.directory, self.store, self.claim = directory, store, claim
         entries = store.list()
-        before = claim.place.found or {}
         if scratch.is_owned(directory, {entry.name for entry in entries}, lambda: before):
             self.mirror = scratch.Mirror(store, directory)
         else:

@@ -228,10 +228,11 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
         fields = json.loads(metadata[METADATA])
         if TENSORS in fields:
             fields = disk.opened(metadata[METADATA])
+        height, width, channels = map(int, fields["image_shape"])
         return About(
             config_of(fields["config"], fields.get(rundir.ADDED_KEYS, {})),
             tuple(map(str, fields["class_names"])),
-            tuple(map(int, fields["image_shape"])),
+            (height, width, channels),
             fields["batches"],
         )
     except ConfigError as error:
@@ -256,5 +257,5 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name}\0{tensors[name].dtype}{tensors[name].shape}\n".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

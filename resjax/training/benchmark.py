@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,8 @@ def measure_training(
         return time.perf_counter() - start
 
     call(), call()
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while len(times) < LEAST_CALLS or (time.perf_counter() < end and len(times) < MOST_CALLS):
         times.append(1e3 * call() / plan.steps_per_call)
     with _profile(trace):
@@ -155,15 +157,13 @@ def on_made_up_images(
     return config
 
 
-def compile_training(plan: Plan) -> tuple[jax.stages.Compiled, tuple, float]:
+def compile_training(plan: Plan) -> tuple[Any, tuple, float]:
     """Compiles the training steps; returns them, arguments for a call, and the seconds it took."""
     state = plan.parallel.whole(drawn_state(plan, grown=True))
     return compile_steps(plan, state, make_feed(plan))
 
 
-def compile_steps(
-    plan: Plan, state: TrainState, feed: Feed
-) -> tuple[jax.stages.Compiled, tuple, float]:
+def compile_steps(plan: Plan, state: TrainState, feed: Feed) -> tuple[Any, tuple, float]:
     """Compiles the training steps for a state; returns what `compile_training` does."""
     start = time.perf_counter()
     network = Network(plan, plan.model, state, feed)

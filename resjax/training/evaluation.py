@@ -69,7 +69,7 @@ class Measurer:
         parallel: Parallel,
     ):
         batch = _batch_shape(image_shape, batch_size, parallel)
-        arguments = (variables, Batch(*map(parallel.shape_of_own, batch)))
+        arguments = (variables, jax.tree.map(parallel.shape_of_own, batch))
         across = parallel.across((None, 0), own=(True, True))
         self.program = program(measure_step, (measuring(model),), arguments, **across)
 
@@ -99,4 +99,4 @@ def together(measured: list[Any]) -> Any:
 def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    return Batch(*(parallel.shape_of_pieces(part, 0) for part in (images, labels)))
+    return Batch._make(parallel.shape_of_pieces(part, 0) for part in (images, labels))

@@ -21,7 +21,7 @@ from resjax.data.resident import (
 )
 from resjax.data.source import First, Split
 from resjax.training.parallel import Parallel
-from resjax.training.plan import Plan, views
+from resjax.training.plan import Plan, evaluation_view, training_view
 from resjax.training.programs import program
 
 NO_MEMORY = "RESOURCE_EXHAUSTED"
@@ -39,17 +39,22 @@ class Feed(Protocol):
     are resident, the images themselves where they are streamed.
 
     Attributes:
-      view: function `view(data, pieces, seed)` that makes the batch of pieces `[N, ...]` inside a
-        compiled program; feeds whose views are equal share a program.
       data: arrays that the view needs beside the pieces, whole on every device.
       evaluated: {split: number of its examples that a clean evaluation uses}.
       left_out: {split: {image: complaint}} of the images that could not be read so far.
     """
 
-    view: Callable[[Any, Any, jax.Array], Batch]
     data: Any
     evaluated: dict[str, int]
     left_out: dict[str, dict[str, str]]
+
+    @property
+    def view(self) -> Callable[[Any, Any, jax.Array], Batch]:
+        """Function of data, pieces `[N, ...]` and a seed that makes their batch.
+
+        It is called inside a compiled program; feeds whose views are equal share a program.
+        """
+        ...
 
     def pieces(self, steps: range, calls: int) -> Any:
         """Pieces `[calls, micro_batches, N, ...]` of some steps' batches, split over the devices.
@@ -116,11 +121,10 @@ class ResidentFeed:
 
     def __init__(self, plan: Plan):
         self.plan, self.view = plan, plan.augmentation
-        statistics = STATISTICS[plan.config.data.standardise](plan.source.train.images)
+        there = {name: s for name, s in plan.source.splits.items() if isinstance(s, Split)}
+        statistics = STATISTICS[plan.config.data.standardise](there["train"].images)
         try:
-            splits = {
-                name: to_device(split, *statistics) for name, split in plan.source.splits.items()
-            }
+            splits = {name: to_device(split, *statistics) for name, split in there.items()}
             self.splits = jax.block_until_ready(plan.parallel.whole(splits))
         except jax.errors.JaxRuntimeError as error:
             if NO_MEMORY not in str(error):
@@ -190,8 +194,8 @@ class ResidentFeed:
 class Constants(NamedTuple):
     """Mean and standard deviation that streamed images are standardised by, `[C]` each."""
 
-    mean: jax.Array
-    deviation: jax.Array
+    mean: jax.Array | np.ndarray
+    deviation: jax.Array | np.ndarray
 
 
 def standardised(constants: Constants, batch: Batch, seed: jax.Array) -> Batch:
@@ -209,13 +213,15 @@ class StreamingFeed:
         from resjax.data import streaming
 
         self.plan, self.streaming = plan, streaming
+        self.splits = {n: s for n, s in plan.source.splits.items() if not isinstance(s, Split)}
         mean, deviation = STATISTICS[plan.config.data.standardise](
             np.zeros((1, *plan.image_shape), np.uint8)
         )
-        self.constants = Constants(np.float32(mean), np.float32(deviation))
+        self.constants = Constants(np.asarray(mean, np.float32), np.asarray(deviation, np.float32))
         self.data = plan.parallel.whole(self.constants)
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
-        self.training_view, self.evaluation_view = views(plan.config.data)
+        self.training_view = training_view(plan.config.data)
+        self.evaluation_view = evaluation_view(plan.config.data)
         self.batches: Any = None
         self.passes: dict[tuple[str, int], Any] = {}
 
@@ -258,15 +264,15 @@ class StreamingFeed:
 
     def first_examples(self, split: str, number: int) -> Batch:
         # Read by every host for itself, so that each has all of them.
-        source = self.plan.source.splits[split]
+        source = self.splits[split]
         first = First(source, min(number, len(source)))
         options = self._options(split) | {"workers": 0}
         batches = self.streaming.evaluation_feed(first, self.evaluation_view, len(first), **options)
         batch = next(batches)
         batches.close()
-        images = np.float32(batch.images[batch.valid])
-        images = (images - self.constants.mean) / self.constants.deviation
-        return self.plan.parallel.whole(Batch(images, batch.labels[batch.valid]))
+        read = batch.images[batch.valid].astype(np.float32)
+        images = (read - self.constants.mean) / self.constants.deviation
+        return self.plan.parallel.whole(Batch._make((images, batch.labels[batch.valid])))
 
     def get_state(self) -> dict[str, int]:
         return {"skipped": self.batches.skipped if self.batches else 0}
@@ -284,7 +290,7 @@ class StreamingFeed:
         """Feed of one evaluation, kept since its workers read ahead the start of the next pass."""
         if (split, size) not in self.passes:
             self.passes[split, size] = self.streaming.evaluation_feed(
-                First(self.plan.source.splits[split], self.evaluated[split]),
+                First(self.splits[split], self.evaluated[split]),
                 self.evaluation_view,
                 size,
                 rows=rows_of_host(self.plan.parallel.devices, jax.process_index(), size),
@@ -295,7 +301,7 @@ class StreamingFeed:
     def _training(self) -> Any:
         config, parallel = self.plan.config, self.plan.parallel
         return self.streaming.training_feed(
-            self.plan.source.train,
+            self.splits["train"],
             self.training_view,
             config.seed,
             config.train.batch_size,

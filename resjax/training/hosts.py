@@ -84,7 +84,7 @@ def connect(
             return
         _initialise({}, "the processes of this job", timeout)
         return
-    if None in given:
+    if coordinator is None or processes is None or process is None:
         raise ConfigError("several hosts need all of --coordinator, --processes and --process")
     host, _, port = coordinator.rpartition(":")
     if not host or not re.fullmatch("0*[1-9][0-9]{0,4}", port) or int(port) >= 2**16:

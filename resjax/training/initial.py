@@ -44,6 +44,7 @@ def grown_state(plan: Plan, state: TrainState, feed: Feed) -> TrainState:
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     key = random_key(plan.config.seed)
+    assert plan.shallow is not None, "a run that grows has a network to grow from"
     variables = grow(variables, plan.shallow, plan.model, key, _images_to_grow_on(feed))
     decay = plan.config.train.ema_decay
     begun = begin_training(variables, plan.optimizer, state.metrics.loss.dtype, decay)

@@ -30,7 +30,8 @@ class Metrics:
 
     def means(self) -> dict[str, np.ndarray]:
         """Returns {"error": fraction of the examples, "loss": mean over them}, in float64."""
-        loss, errors, examples = map(np.float64, (self.loss, self.errors, self.examples))
+        sums = (self.loss, self.errors, self.examples)
+        loss, errors, examples = (np.asarray(value, np.float64) for value in sums)
         return {"error": errors / examples, "loss": loss / examples}
 
 

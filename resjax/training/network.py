@@ -136,7 +136,7 @@ class Network:
         return {**variables, "batch_stats": self.plan.parallel.whole(measured)}
 
     def _on_all(self, evaluate: Evaluator, variables: Any) -> dict[str, np.ndarray]:
-        means = {}
+        means: dict[str, np.ndarray] = {}
         for split, examples in self.feed.evaluated.items():
             batches = self.feed.evaluation_batches(split, evaluate.batch_size)
             metrics = jax.device_get(evaluate(variables, self._watched(batches)))

@@ -142,14 +142,14 @@ def cosine(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
 
 def step(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:
     """Steps: `factor` multiplies the rate at every milestone (He et al. 2015, section 4.2)."""
-    before = clock.total_steps - steps
+    before = clock.end - steps
     milestones = [clock.steps(milestone) for milestone in optim.milestones]
     if milestones != sorted(set(milestones)):
         raise ConfigError(f"optim.milestones={list(optim.milestones)} do not grow; sort them")
-    if not all(0 < milestone < clock.total_steps for milestone in milestones):
+    if not all(0 < milestone < clock.end for milestone in milestones):
         raise ConfigError(
             f"optim.milestones={list(optim.milestones)} are steps {milestones} of a run of "
-            f"{clock.total_steps}; a milestone lies inside the run, such as '50%'"
+            f"{clock.end}; a milestone lies inside the run, such as '50%'"
         )
     return optax.piecewise_constant_schedule(
         optim.learning_rate, {milestone - before: optim.factor for milestone in milestones}
@@ -183,11 +183,11 @@ def learning_rate_schedule(optim: ConfigDict, clock: Clock) -> optax.Schedule:
     refuse_unknown(optim, "optim")
     make = SCHEDULES.choose(optim.schedule)
     warmup = clock.steps(optim.warmup)
-    if warmup >= clock.total_steps:
+    if warmup >= clock.end:
         raise ConfigError(
-            f"optim.warmup={optim.warmup!r} is {warmup} steps of {clock.total_steps}; shorten it"
+            f"optim.warmup={optim.warmup!r} is {warmup} steps of {clock.end}; shorten it"
         )
-    schedule = make(optim, clock, clock.total_steps - warmup)
+    schedule = make(optim, clock, clock.end - warmup)
     shape = WARMUPS.choose(optim.warmup_shape)
     if not warmup:
         return schedule

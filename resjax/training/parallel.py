@@ -109,6 +109,7 @@ class Parallel:
         self,
         cut: Cut,
         own: tuple[bool, ...] = (),
+        *,
         out: int | None = None,
         donate_argnums: tuple[int, ...] = (),
     ) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class Parallel:
 
         return jax.tree.map(place, tree)
 
-    def pieces(self, value: np.ndarray, axis: int | None = None) -> Any:
+    def pieces(self, value: Any, axis: int | None = None) -> Any:
         """Prepares an array that every host has as an argument, split along an axis or whole.
 
         Each host takes its own pieces of an array that is cut.

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import jax
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.config.durations import Clock
+from resjax.config.extras import EXTRAS, require
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.validation import validate
@@ -26,7 +26,6 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
-from resjax.runs.events import PACKAGES
 from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import OPTIMIZERS, learning_rate_schedule, learning_rates
@@ -40,7 +39,8 @@ from resjax.training.refusals import (
 from resjax.training.start import Start, find_start
 
 if TYPE_CHECKING:
-    from resjax.data.transforms import View
+    from resjax.data.random_crop import RandomCrop
+    from resjax.data.transforms import CentreCrop
 
 STREAMED_STATISTICS = ("imagenet", "half", "none")
 """Keys of `resjax.data.resident.STATISTICS` that need no images in memory."""
@@ -82,7 +82,7 @@ class Plan:
     parallel: Parallel
     augmentation: Augmentation
     alone: bool
-    seed: np.ndarray
+    seed: np.ndarray | np.uint32
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
@@ -90,7 +90,7 @@ class Plan:
         return learning_rates(self.schedule, self.marks[-1])
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
+    def image_shape(self) -> tuple[int, int, int]:
         """Shape `[H, W, C]` of the images that the network is given."""
         return image_shape(self.config.data, self.source)
 
@@ -145,8 +145,8 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
             "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
         )
     for name in config.log.writers:
-        if find_spec(PACKAGES[name]) is None:
-            raise ConfigError(f"log.writers={name} needs it: pip install 'resjax[{name}]'")
+        if name in EXTRAS:
+            require(name, f"log.writers={name}")
     if config.eval.select == "best" and source.validation is None:
         raise ConfigError(
             "eval.select=best needs a validation split; set data.validation, such as "
@@ -231,6 +231,8 @@ def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | 
 
 
 def _load(data: ConfigDict, load: Callable[..., Source]) -> Source:
+    if data.size:
+        require("stream", f"data.size={data.size}, crops of images that are streamed,")
     splits = Splits(data.train, data.validation, data.test)
     source = load(data.name, requested(data, splits))
     if isinstance(source.train, Split):
@@ -244,7 +246,7 @@ def _load(data: ConfigDict, load: Callable[..., Source]) -> Source:
                 "data.area and data.ratio, set it to 0"
             )
         try:
-            views(data)
+            training_view(data), evaluation_view(data)
         except ValueError as error:
             raise ConfigError(f"data: {error}") from None
     if data.standardise == "imagenet" and channels != 3:
@@ -263,16 +265,15 @@ def image_shape(data: ConfigDict, source: Source) -> tuple[int, int, int]:
     return (data.size, data.size, train.channels)
 
 
-def views(data: ConfigDict) -> "tuple[View, View]":
-    """Views of streamed images for training and for evaluation.
+def training_view(data: ConfigDict) -> "RandomCrop":
+    """View of streamed images for training, which needs OpenCV.
 
     Raises:
       ValueError: for numbers that make no view.
     """
-    # OpenCV is imported where a run streams.
-    from resjax.data.transforms import CentreCrop, RandomCrop
+    from resjax.data.random_crop import RandomCrop
 
-    crop = RandomCrop(
+    return RandomCrop(
         size=data.size,
         area=tuple(data.area),
         ratio=tuple(data.ratio),
@@ -283,7 +284,17 @@ def views(data: ConfigDict) -> "tuple[View, View]":
         saturation=data.saturation,
         exif=data.exif,
     )
-    return crop, CentreCrop(data.size, data.resize, data.interpolation, data.exif)
+
+
+def evaluation_view(data: ConfigDict) -> "CentreCrop":
+    """View of streamed images for evaluation.
+
+    Raises:
+      ValueError: for numbers that make no view.
+    """
+    from resjax.data.transforms import CentreCrop
+
+    return CentreCrop(data.size, data.resize, data.interpolation, data.exif)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:

@@ -60,6 +60,6 @@ class _Recipe:
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _transformed(recipe: _Recipe) -> Callable:
+def _transformed(recipe: _Recipe) -> Any:
     """Applies the transform, cached: JAX keeps compiled code only as long as this object lives."""
     return recipe.transform(functools.partial(recipe.function, *recipe.parts), **recipe.options)

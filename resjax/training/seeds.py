@@ -30,15 +30,16 @@ class SideBySide(Parallel):
 
     runs: int = 1
 
-    def across(self, cut: Cut, own: tuple[bool, ...] = (), **others: Any) -> dict[str, Any]:
+    def across(
+        self, cut: Cut, own: tuple[bool, ...] = (), *, out: int | None = None, **others: Any
+    ) -> dict[str, Any]:
         """Options of a program, as `Parallel.across`; with own arguments it has an own result."""
-        options = super().across(cut, own, **others)
+        options = super().across(cut, own, out=out, **others)
         if not any(own):
             return options
         further = tuple(
             axis if axis is None else axis + its for axis, its in zip(cut, own, strict=True)
         )
-        out = options["out"]
         behind = None if out is None else out + 1
         return options | {
             "transform": _by_run, "style": self.style, "own": own, "cut": further, "out": behind,
@@ -87,7 +88,7 @@ class FeedSideBySide(ResidentFeed):
 
     def __init__(self, plan: Plan):
         super().__init__(plan)
-        self.seeds = plan.seed.tolist()
+        self.seeds: list[int] = np.atleast_1d(plan.seed).tolist()
 
     def pieces(self, steps: range, calls: int) -> Any:
         return stack_runs([self.pieces_of(seed, steps, calls) for seed in self.seeds])

@@ -82,12 +82,11 @@ def find_start(
         )
     classes = len(there.about.class_names)
     new_head = classes != model.classes
-    refuse_other_tensors(
-        *({name: shape for name, shape in shapes.items() if not new_head or HEAD not in name}
-          for shapes in (there.shapes, ours)),
-        what,
-        remedy,
-    )  # fmt: skip
+    found, expected = (
+        {name: shape for name, shape in shapes.items() if not new_head or HEAD not in name}
+        for shapes in (there.shapes, ours)
+    )
+    refuse_other_tensors(found, expected, what, remedy)
     refuse_other_function(build_model(there.about.config, classes), model, what, remedy)
     return Start(path, str(where), model if grown else None, classes if new_head else None)
 

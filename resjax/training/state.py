@@ -14,8 +14,7 @@ from resjax.ops.random import random_key
 from resjax.training.metrics import Metrics
 
 
-@struct.dataclass
-class Average:
+class Average(struct.PyTreeNode):
     """The exponential moving average of the variables over the steps of training.
 
     average_t = sum over s of decay^(t - s) value_s / sum over s of decay^(t - s), for s = 1 ... t.
@@ -43,8 +42,7 @@ class Average:
         return optax.tree.bias_correction(self.raw.ema, self.decay, self.raw.count)
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that training carries from step to step.
 
     Attributes:

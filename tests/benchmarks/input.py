@@ -76,15 +76,16 @@ class Files:
 
 
 def ours(directory: Path, workers: int) -> Callable:
+    from resjax.data.random_crop import RandomCrop
     from resjax.data.streaming import training_feed
-    from resjax.data.transforms import RandomCrop
 
     feed = training_feed(Files(directory), RandomCrop(CROP), 0, BATCH, workers=workers)
     return lambda: next(feed).images
 
 
 def view_alone(directory: Path) -> Callable:
-    from resjax.data.transforms import ImageKey, RandomCrop
+    from resjax.data.random_crop import RandomCrop
+    from resjax.data.transforms import ImageKey
 
     files, crop, step = Files(directory), RandomCrop(CROP), 0
 

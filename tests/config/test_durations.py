@@ -39,3 +39,8 @@ def test_marks_fall_where_each_epoch_is_complete(examples, batch, epochs):
     assert marks[-1] == total
     assert marks == sorted(set(marks))
     assert set(marks) == {math.ceil(e * examples / batch) for e in range(1, epochs + 1)}
+
+
+def test_a_clock_that_knows_no_length_says_so():
+    with pytest.raises(ValueError, match="make one with total_steps"):
+        Clock(1437, 64).marks("1 epoch")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import resjax.data.streaming as streaming
 from resjax.data.orders import TrainingOrder, rows_of_host
+from resjax.data.random_crop import RandomCrop
 from resjax.data.streaming import ReadError, evaluation_feed, training_feed
-from resjax.data.transforms import CentreCrop, ImageKey, RandomCrop, uniforms
+from resjax.data.transforms import CentreCrop, ImageKey, uniforms
 from tests.data.pictures import encoded, picture
 from tests.data.test_orders import HOSTS, devices_of
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from resjax.data.decode import Box, ImageHeader, decode
-from resjax.data.transforms import JITTER, CentreCrop, ImageKey, RandomCrop, uniforms
+from resjax.data.random_crop import JITTER, RandomCrop
+from resjax.data.transforms import CentreCrop, ImageKey, uniforms
 from tests.data.pictures import encoded, picture
 from tests.data.test_data import philox
 

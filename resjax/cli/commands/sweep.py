@@ -15,6 +15,7 @@ from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.parsing import filled, whole, without
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.config.extras import require
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
@@ -208,11 +209,9 @@ def _work_on_ray(
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
 
-    try:
-        from resjax.sweeps.ray.cluster import cluster
-        from resjax.sweeps.ray.driver import run_on_cluster
-    except ModuleNotFoundError:
-        raise ConfigError("no Ray is installed; pip install 'resjax[ray]'") from None
+    require("ray", "--launcher=ray")
+    from resjax.sweeps.ray.cluster import cluster
+    from resjax.sweeps.ray.driver import run_on_cluster
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
     board = Board({run: config.model.depth for run, config in runs.items()})
