@@ -1,6 +1,7 @@
 """Figures for a paper, drawn by matplotlib in the width of a column."""
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,10 +148,13 @@ def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
             rows, color = [row] * len(means), LIGHT[place]
             panel.hlines(rows, lows, highs, color=color)
             panel.plot(means, rows, color=color, marker=MARKERS[place], ms=3, ls="")
-        panel.set_xlabel(NAMES[measure])
+        split, _, what = NAMES[measure].partition(" ")
+        panel.set_title(split)
         panel.set_xlim(left=min(0, panel.get_xlim()[0]))
         _finish(panel)
-    panels[0].set_yticks(range(len(arms)), [_as_text(arm.name) for arm in arms])
+    figure.supxlabel(what, fontsize=7)
+    short = [re.sub(r"\b\w+\.(?=\w+=)", "", arm.name) for arm in arms]  # the panels need the width
+    panels[0].set_yticks(range(len(arms)), map(_as_text, short))
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
 
