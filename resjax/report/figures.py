@@ -194,7 +194,7 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
             [handles[name] for name in names],
             names,
             loc="outside lower center",
-            ncols=min(len(names), _legend_columns(names, length)),
+            ncols=_legend_columns(names, length),
             frameon=False,
             handlelength=length,
             columnspacing=1.0,
@@ -204,10 +204,12 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
 
 
 def _legend_columns(names: Sequence[str], handle: float) -> int:
-    """Columns of a legend that fit into the width of a figure, by the mean width of a letter."""
+    """Columns of a legend that fit into a figure by the mean width of a letter, rows as even."""
     em = STYLE["legend.fontsize"] / 72
     entry = em * (handle + 1.8 + 0.53 * max(map(len, names)))
-    return max(1, min(3, int((COLUMN + em) / entry)))
+    fitting = max(1, min(3, int((COLUMN + em) / entry)))
+    rows = -(-len(names) // fitting)
+    return -(-len(names) // rows)
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:

@@ -2,6 +2,7 @@ import xml.etree.ElementTree as ET
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 from resjax.report import arms, figures, styles
 from resjax.report.runs import read_runs
@@ -39,6 +40,22 @@ def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
         ends = sorted({round(y, 9) for x, y in corners if x == cell.depth})
         expected = [100 * end for end in cell.sample("train_error").interval]
         np.testing.assert_allclose(ends, expected)
+
+
+@pytest.mark.parametrize("kinds", [("none",), ("none", "identity", "projection_all", "scaled")])
+def test_a_legend_with_long_names_stays_within_the_figure(kinds, tmp_path):
+    for norm in ("batch", "none"):
+        errors = {(kind, depth): [0.1] for kind in kinds for depth in (8, 20)}
+        write_sweep(tmp_path / "sweep" / norm, errors, norm__kind=norm)
+    for path in (tmp_path / "sweep").glob("*/*"):
+        path.rename(tmp_path / f"{path.parent.name}-{path.name}")
+    (table,) = arms.tables(*read_runs(tmp_path))
+    figure = figures.error_by_depth(table.arms)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 2 * len(kinds)
+    low, high = legend.get_window_extent().intervalx
+    assert 0 <= low < high <= figure.bbox.width
 
 
 def test_nets_of_one_depth_have_a_row_each_with_their_intervals_as_bars(tmp_path):
