@@ -127,10 +127,10 @@ def _figure(name: str, section: Section) -> str:
 
 
 def _errors(section: Section) -> list[str]:
-    """Table of the errors, below what was tuned for them."""
+    """Table of the errors, and what was tuned for them."""
     caption, _ = tables.captions(section.table)
     errors = tables.told(tables.PAPER, tables.rows(section.table.cells, tables.PAPER))
-    return [_listed(section.notes), _prose(caption), markdown(*errors).strip()]
+    return [_prose(caption), markdown(*errors).strip(), _listed(section.notes)]
 
 
 def _differences(section: Section, against: str) -> list[str]:

@@ -62,6 +62,10 @@ CLAIMED = {
     "degradation": {
         "plain": DEGRADES, "identity": DOES_NOT, "projection": DOES_NOT, "projection_all": DEGRADES,
     },
+    "lr": {
+        "plain": DEGRADES, "identity": DOES_NOT, "projection": DOES_NOT,
+        "projection_all": UNDECIDED,
+    },
     "identity_vs_projection": {
         "identity": DOES_NOT, "projection": DOES_NOT, "projection_all": DEGRADES,
     },
@@ -86,6 +90,13 @@ def train_errors(name):
         (cell.arm, cell.depth): [100 * cell.by_seed("train_error")[seed] for seed in ALL]
         for cell in cells
     }
+
+
+def test_only_shallow_networks_have_their_best_rate_at_the_end_of_those_that_were_tried():
+    notes = read_section("lr").notes
+    at_the_end = {note.partition(":")[0].split()[-1] for note in notes if "at the end" in note}
+    assert len(notes) == 12
+    assert at_the_end == {"8", "20"}
 
 
 def test_nothing_may_stand_on_the_shortcut_as_the_docstring_says():
