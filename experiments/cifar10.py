@@ -1,7 +1,8 @@
 """The CIFAR-10 nets of He et al. 2015, section 4.2 and table 6, by the recipe of the paper.
 
-Claim: with identity shortcuts (option A, no parameters) test error falls from 8.75 % at 20 layers
-to 6.61 % (mean of five) at 110, where a plain net of 110 layers stays above 60 %.
+Question: do the networks of the paper end where it says? The claim: with identity shortcuts (option
+A, no parameters) test error falls from 8.75 % at 20 layers to 6.61 % (mean of five) at 110, where a
+plain net of 110 layers stays above 60 %.
 
     resjax prepare cifar10
     resjax train --config=experiments/cifar10.py:56 --workdir=runs/cifar10/56

@@ -1,18 +1,22 @@
 """Identity against projection shortcuts as networks get deep (He et al. 2015, table 3).
 
-Question: the paper compares zero padding (A: identity), projections where the shape changes (B:
-projection) and projections in every block (C: projection_all) at one depth, finds B a little better
-than A and C a little better than B, and takes neither for essential. Does that hold at every depth?
-Layers that the arms share start bit-equal and see the same batches, so that their differences are
-paired by seed. The argument is the data, with the recipe of degradation.py:
+Question: which shortcut is best, and at which depth? The paper compares zero padding (A,
+`identity`), projections where the shape changes (B, `projection`) and projections in every block
+(C, `projection_all`) at one depth, finds B a little better than A and C a little better than B, and
+takes neither for essential. Does that hold at every depth? Layers that the networks share start
+bit-equal and see the same batches, so that their differences are paired by seed.
+
+Result: A and B train to nothing at every depth, and cannot be told apart. C is no better where it
+is shallow, and degrades where it is deep.
+
+The argument is the data, with the recipe of degradation.py:
 
     resjax sweep --config=experiments/identity_vs_projection.py --workdir=runs/abc
     resjax sweep --config=experiments/identity_vs_projection.py:shapes --workdir=runs/abc-shapes
     resjax sweep --config=experiments/identity_vs_projection.py:cifar10 --workdir=runs/abc-cifar10
 
-digits (the default): 36 runs, 3 min on 2 CPU cores. A trains to 0.00 % at every depth and B to
-0.02 % or less; C is no better, and degrades: 0.00, 0.02, 0.07 and 8.6 % (+2 to +15 points, 3
-seeds). shapes and cifar10 are for accelerators, and not run here.
+digits, the default, takes 3 min on 2 CPU cores. shapes and cifar10 are for accelerators, and not
+run here.
 """
 
 from collections.abc import Iterator

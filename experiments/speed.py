@@ -1,10 +1,13 @@
-"""Claim: none; how fast is a network trained on this machine.
+"""The speed of training a network on this machine.
+
+Question: how fast is a network trained on this machine? Images are random ones of the size of the
+network's papers; `docs/speed.md` compares with other frameworks.
 
     resjax bench --config=experiments/speed.py:cifar-resnet20 --depths=20,56,110,1202
     resjax bench --config=experiments/speed.py:resnet50 --config.model.dtype=bfloat16
 
-The argument is a name of `resjax describe --help`. Images are random ones of the size of the
-network's papers; `--config.data.name=fake:64x64x3:1000` takes others.
+The argument is a name of `resjax describe --help`. `--config.data.name=fake:64x64x3:1000` takes
+images of another size.
 
 Hardware and time: any; the first command takes 2 min on 2 CPU cores.
 """

@@ -7,6 +7,7 @@ optimisation, duration, and which evaluation of a run is its answer.
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import statistics
@@ -216,7 +217,7 @@ class Comparison:
       depth, first, second: depth at which they are compared, and names of the two arms.
       measure: "train_error" or "test_error".
       difference: difference of the error over the seeds that both have.
-      p: p value of the test, corrected over all comparisons of this measure in the table (Holm);
+      p: p value of the test, corrected over all comparisons of this measure that were made (Holm);
         None where there is one seed.
     """
 
@@ -228,15 +229,21 @@ class Comparison:
     p: float | None
 
 
-def compare(table: ProtocolTable, measure: str) -> list[Comparison]:
-    """Compares every two arms at every depth at which they share a seed."""
+def compare(table: ProtocolTable, measure: str, against: str | None = None) -> list[Comparison]:
+    """Compares every two arms, or one with all others, at every depth at which they share a seed.
+
+    Args:
+      table: table of the arms.
+      measure: "train_error" or "test_error".
+      against: name of the arm that all others are compared with; None for every two.
+    """
     found = []
     cells = {(arm.name, cell.depth): cell for arm in table.arms for cell in arm.cells}
     names = [arm.name for arm in table.arms]
     for depth in sorted({cell.depth for cell in table.cells}):
         there = [name for name in names if (name, depth) in cells]
-        for place, first in enumerate(there):
-            for second in there[place + 1 :]:
+        for first, second in itertools.combinations(there, 2):
+            if against in (None, first, second):
                 pair = cells[first, depth], cells[second, depth]
                 difference = difference_of(*pair, measure)
                 if difference is not None:

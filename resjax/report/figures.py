@@ -1,6 +1,7 @@
 """Figures for a paper, drawn by matplotlib in the width of a column."""
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,8 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     """Draws error against epoch, a panel for each arm and a line for each depth.
 
     The comparison is that of He et al. 2015, figure 6: plain nets first. A line is the mean over
-    seeds of the clean error on the whole set; the band spans the seeds. The dashes say the depth.
+    seeds of the clean error on the whole set; the band spans the seeds. The dashes say the depth,
+    and a dotted line across the panel when a net was grown.
     """
     depths = sorted({cell.depth for arm in arms for cell in arm.cells})
     columns = min(2, len(arms))
@@ -86,14 +88,21 @@ def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], colo
     panel.plot(found.epochs, found.mean, color=color, ls=line, label=f"{cell.depth} layers")
     if len(cell.runs) > 1:
         panel.fill_between(found.epochs, found.low, found.high, color=color, alpha=0.15, lw=0)
+    for step in cell.runs[0].curve:
+        if f"grown_{measure}" in step:
+            panel.axvline(step["epoch"], color="0.5", lw=0.8, ls=":")
+            panel.text(step["epoch"], 97, " grown", color="0.3", fontsize=6, va="top")
 
 
 @_in_style
 def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
     """Draws training and test error against depth, a line for each arm.
 
-    Points are means over seeds, bands their 95 % intervals: a bar where there is one depth.
+    Points are means over seeds, bands their 95 % intervals. Where there is one depth each arm has a
+    row, and its interval is a bar.
     """
+    if len({cell.depth for arm in arms for cell in arm.cells}) == 1:
+        return _error_by_arm(arms, title)
     figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
     for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
         for place, arm in zip(_places(arms), arms, strict=True):
@@ -108,19 +117,46 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
 
 
 def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
-    cells = [(cell, cell.sample(measure)) for cell in arm.cells]
-    cells = [(cell, s) for cell, s in cells if s is not None and np.isfinite(s.mean)]
-    if not cells:
+    depths, means, lows, highs = _percents(arm, measure)
+    if not depths:
         return
-    depths, means = [cell.depth for cell, _ in cells], [100 * sample.mean for _, sample in cells]
     color = LIGHT[place]
     panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=_as_text(arm.name))
-    ends = [[100 * end for end in s.interval or (s.mean, s.mean)] for _, s in cells]
-    lows, highs = zip(*ends, strict=True)
-    if len(depths) > 1:
-        panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
-    else:
-        panel.vlines(depths, lows, highs, color=color)
+    panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
+
+
+def _percents(arm: Arm, measure: str) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Depths at which an error is finite, its means in percent, and the ends of their intervals."""
+    cells = [(cell.depth, cell.sample(measure)) for cell in arm.cells]
+    cells = [(depth, s) for depth, s in cells if s is not None and np.isfinite(s.mean)]
+    ends = [s.interval or (s.mean, s.mean) for _, s in cells]
+    return (
+        [depth for depth, _ in cells],
+        [100 * sample.mean for _, sample in cells],
+        [100 * low for low, _ in ends],
+        [100 * high for _, high in ends],
+    )
+
+
+def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
+    """Draws training and test error of nets of one depth, a row for each arm, the first on top."""
+    figure = _figure(0.55 + 0.13 * len(arms), title)
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, measure in zip(panels, NAMES, strict=True):
+        for row, (place, arm) in enumerate(zip(_places(arms), arms, strict=True)):
+            _, means, lows, highs = _percents(arm, measure)
+            rows, color = [row] * len(means), LIGHT[place]
+            panel.hlines(rows, lows, highs, color=color)
+            panel.plot(means, rows, color=color, marker=MARKERS[place], ms=3, ls="")
+        split, _, what = NAMES[measure].partition(" ")
+        panel.set_title(split)
+        panel.set_xlim(left=min(0, panel.get_xlim()[0]))
+        _finish(panel)
+    figure.supxlabel(what, fontsize=7)
+    short = [re.sub(r"\b\w+\.(?=\w+=)", "", arm.name) for arm in arms]  # the panels need the width
+    panels[0].set_yticks(range(len(arms)), map(_as_text, short))
+    panels[0].set_ylim(len(arms) - 0.5, -0.5)
+    return figure
 
 
 def _as_text(name: str) -> str:
@@ -153,16 +189,27 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
         handles |= dict(zip(labels, found, strict=True))
     names = [name for name in names if name in handles]
     if names:
+        length = 2.8 if color else 2.0  # where dashes are to be told apart
         drawn = figure.legend(
             [handles[name] for name in names],
             names,
             loc="outside lower center",
-            ncols=min(len(names), 3),
+            ncols=_legend_columns(names, length),
             frameon=False,
-            handlelength=2.8,
+            handlelength=length,
+            columnspacing=1.0,
         )
         for line in drawn.get_lines() if color else ():
             line.set_color(color)
+
+
+def _legend_columns(names: Sequence[str], handle: float) -> int:
+    """Columns of a legend that fit into a figure by the mean width of a letter, rows as even."""
+    em = STYLE["legend.fontsize"] / 72
+    entry = em * (handle + 1.8 + 0.53 * max(map(len, names)))
+    fitting = max(1, min(3, int((COLUMN + em) / entry)))
+    rows = -(-len(names) // fitting)
+    return -(-len(names) // rows)
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:

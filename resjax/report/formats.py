@@ -25,8 +25,8 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
     for section in sections:
         of_errors, of_differences = tables.captions(section.table)
         parts += [
-            f"## {_markdown_text(section.table.title)}\n",
-            "".join(f"- {_markdown_text(verdict.line)}\n" for verdict in section.verdicts)
+            f"## {markdown_text(section.table.title)}\n",
+            "".join(f"- {markdown_text(verdict.line)}\n" for verdict in section.verdicts)
             or f"{section.headline}\n",
             f"{of_errors}\n",
             markdown(*tables.details(section.table)),
@@ -42,7 +42,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
             f"### Cost\n\n{DEFINITION}\n",
             markdown(tables.LEDGER, tables.ledger_rows(section.table)),
         ]
-    if lost := [f"- {_markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
+    if lost := [f"- {markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]
     return "\n".join(parts)
 
@@ -97,7 +97,7 @@ def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """Formats a table as GitHub's Markdown does."""
 
     def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(map(_markdown_text, values)) + " |"
+        return "| " + " | ".join(map(markdown_text, values)) + " |"
 
     rule = "|" + "".join("---|" if left else "---:|" for left in _left(header))
     return "\n".join([line(header), rule, *map(line, body)]) + "\n"
@@ -108,7 +108,7 @@ def _left(header: Sequence[str]) -> list[bool]:
     return [not place or name in tables.TEXT for place, name in enumerate(header)]
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escapes a text so that Markdown finds no HTML, emphasis, formula, link or column in it."""
     escaped = html.escape(printable(text), quote=False)
     return "".join(f"\\{sign}" if sign in r"\`*_[]|~#$" else sign for sign in escaped)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from scipy import stats as scipy_stats
 
@@ -47,16 +49,24 @@ def reference_gate(table: ProtocolTable) -> list[Row]:
     """Rows that compare the table's errors with published ones of the same network and data."""
     found, figures = [], published()
     for cell in table.cells:
-        data, net = cell.runs[0].config["data.name"], _net(cell.runs[0].keys)
-        for figure in figures:
-            if figure.config["data.name"] == data and _net(figure.keys) == net:
-                sample = cell.sample(figure.measure)
-                if sample is not None and math.isfinite(sample.mean):
-                    found.append(_row(cell, sample, figure))
+        run = cell.runs[0]
+        for figure in same_net(figures, run.config["data.name"], run.keys):
+            sample = cell.sample(figure.measure)
+            if sample is not None and math.isfinite(sample.mean):
+                found.append(_row(cell, sample, figure))
     return found
 
 
-def _net(keys: dict) -> dict:
+def same_net(figures: Iterable[Published], data: str, keys: Mapping[str, Any]) -> list[Published]:
+    """The figures of the net that deciding keys describe, on this data."""
+    return [
+        figure
+        for figure in figures
+        if figure.config["data.name"] == data and _net(figure.keys) == _net(keys)
+    ]
+
+
+def _net(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key.startswith("model.")}
 
 

@@ -91,6 +91,16 @@ def read_sweep(workdir: Path | str) -> Report:
         return _read(there.directory)
 
 
+def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Report:
+    """The report of some runs, whose files would be in this directory."""
+    chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
+    sections = [
+        _section(table, choices, _stems(directory, place))
+        for place, table in enumerate(tables(chosen, missed))
+    ]
+    return Report(directory, sections, runs, missing)
+
+
 def _read(workdir: Path) -> Report:
     runs, missing = read_runs(workdir)
     if not runs and missing:
@@ -100,13 +110,7 @@ def _read(workdir: Path) -> Report:
         )
     if not runs:
         raise ConfigError(f"no run in {workdir}; start with resjax train or resjax sweep")
-    directory = workdir / "report"
-    chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
-    sections = [
-        _section(table, choices, _stems(directory, place))
-        for place, table in enumerate(tables(chosen, missed))
-    ]
-    return Report(directory, sections, runs, missing)
+    return report_of(workdir / "report", runs, missing)
 
 
 def write_report(workdir: Path, again: bool = True) -> Report:

@@ -184,7 +184,7 @@ def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
         (
             f"{row.cell.name}, {row.published.measure.replace('_', ' ')}",
             f"{row.published.source}, {row.published.where}",
-            _published(row.published),
+            published_error(row.published),
             f"{100 * row.ours:.2f} ({_runs(row.published.statistic, len(row.cell.runs))})",
             f"{100 * row.difference:+.2f}",
             rounding.number(row.z, 2, sign=True),
@@ -198,7 +198,8 @@ def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
 _NO_SPREAD = "no verdict, the spread over runs is not known; run more seeds"
 
 
-def _published(figure: Published) -> str:
+def published_error(figure: Published) -> str:
+    """Text such as "6.61 ± 0.16 (mean of 5)", in percent."""
     value = f"{100 * figure.error:.2f}"
     if figure.deviation is not None:
         value += f" ± {100 * figure.deviation:.2f}"

@@ -68,7 +68,8 @@ def test_differences_between_arms_are_paired_by_seed_and_corrected(tmp_path):
         ("projection_all", 20): [0.12, 0.11, 0.15], ("none", 8): [0.2], ("identity", 8): [0.1],
     }  # fmt: skip
     write_sweep(tmp_path, errors)
-    found = {(c.depth, c.first, c.second): c for c in compare(read(tmp_path)[0], "train_error")}
+    table = read(tmp_path)[0]
+    found = {(c.depth, c.first, c.second): c for c in compare(table, "train_error")}
     assert len(found) == 4
     pairs = [("none", "identity"), ("none", "projection_all"), ("identity", "projection_all")]
     tests = [scipy_stats.ttest_rel(errors[a, 20], errors[b, 20]) for a, b in pairs]
@@ -83,6 +84,10 @@ def test_differences_between_arms_are_paired_by_seed_and_corrected(tmp_path):
         assert comparison.p == pytest.approx(min(1, largest))
     alone = found[8, "plain", "identity"]
     assert (alone.difference.mean, alone.p) == (pytest.approx(0.1), None)
+    fewer = {(c.depth, c.first, c.second): c.p for c in compare(table, "train_error", "identity")}
+    assert fewer.keys() == found.keys() - {(20, "plain", "projection_all")}
+    of_two = sorted(test.pvalue for test in (tests[0], tests[2]))  # fewer, so less is corrected
+    assert min(p for p in fewer.values() if p) == pytest.approx(2 * of_two[0])
 
 
 def test_runs_without_a_result_are_in_the_table_of_their_protocol(tmp_path):

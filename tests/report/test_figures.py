@@ -2,10 +2,12 @@ import xml.etree.ElementTree as ET
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 from resjax.report import arms, figures, styles
 from resjax.report.runs import read_runs
-from tests.report.fabricate import SHORTCUTS, write_sweep
+from resjax.runs import disk, rundir
+from tests.report.fabricate import SHORTCUTS, write_run, write_sweep
 
 
 def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
@@ -40,11 +42,43 @@ def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
         np.testing.assert_allclose(ends, expected)
 
 
-def test_one_depth_has_its_interval_as_a_bar(tmp_path):
-    write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2]})
+@pytest.mark.parametrize("kinds", [("none",), ("none", "identity", "projection_all", "scaled")])
+def test_a_legend_with_long_names_stays_within_the_figure(kinds, tmp_path):
+    for norm in ("batch", "none"):
+        errors = {(kind, depth): [0.1] for kind in kinds for depth in (8, 20)}
+        write_sweep(tmp_path / "sweep" / norm, errors, norm__kind=norm)
+    for path in (tmp_path / "sweep").glob("*/*"):
+        path.rename(tmp_path / f"{path.parent.name}-{path.name}")
     (table,) = arms.tables(*read_runs(tmp_path))
-    (bar,) = figures.error_by_depth(table.arms).axes[0].collections
-    ((_, low), (_, high)), = bar.get_segments()  # fmt: skip
-    np.testing.assert_allclose(
-        (low, high), [100 * end for end in table.cells[0].sample("train_error").interval]
-    )
+    figure = figures.error_by_depth(table.arms)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == 2 * len(kinds)
+    low, high = legend.get_window_extent().intervalx
+    assert 0 <= low < high <= figure.bbox.width
+
+
+def test_nets_of_one_depth_have_a_row_each_with_their_intervals_as_bars(tmp_path):
+    errors = {("none", 8): [0.1, 0.3, 0.2], ("identity", 8): [0.0, 0.1, 0.2]}
+    write_sweep(tmp_path, errors)
+    (table,) = arms.tables(*read_runs(tmp_path))
+    panel, _ = figures.error_by_depth(table.arms).axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["plain", "identity"]
+    for row, cell in enumerate(table.cells):
+        ((low, at), (high, _)), = panel.collections[row].get_segments()  # fmt: skip
+        expected = [100 * end for end in cell.sample("train_error").interval]
+        np.testing.assert_allclose((low, high), expected)
+        assert at == row == panel.get_lines()[row].get_ydata()[0]
+
+
+def test_a_dotted_line_says_when_a_net_was_grown(tmp_path):
+    write_run(tmp_path, "grown", 0.1, train__grow_from=8, train__grow_at="50%")
+    lines = rundir.read_metrics(tmp_path / "grown")
+    lines[1]["grown_train_error"] = 0.5
+    (tmp_path / "grown" / "metrics.jsonl").unlink()
+    for line in lines:
+        disk.append_line(tmp_path / "grown" / "metrics.jsonl", line)
+    (table,) = arms.tables(*read_runs(tmp_path))
+    _, line = figures.error_curves(table.arms, "train_error").axes[0].get_lines()
+    assert line.get_linestyle() == ":"
+    assert set(line.get_xdata()) == {lines[1]["epoch"]}

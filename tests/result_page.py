@@ -1,0 +1,244 @@
+"""The text of docs/results.md, from the tables in docs/results/ and from docstrings."""
+
+import re
+import textwrap
+from collections.abc import Iterable
+
+from resjax.config.naming import deciding_keys
+from resjax.models.shortcuts import SHORTCUTS
+from resjax.report import tables
+from resjax.report.arms import compare, label
+from resjax.report.formats import markdown, markdown_text
+from resjax.report.gate import same_net
+from resjax.report.reference.published import Published, published
+from resjax.report.report import Section
+from resjax.sweeps.experiment import load_experiment
+from tests.result_sections import (
+    DATA,
+    EXPERIMENTS,
+    SECTIONS,
+    command_of,
+    curves_of,
+    grid_of,
+    machines,
+    read_section,
+    table_of,
+    words_of,
+)
+from tests.tabulated import read_table
+
+ABOUT = """\
+---
+hide-toc: true
+---
+
+<!-- Written by python -m tests.results from experiments/*.py and docs/results/*.csv. -->
+
+# Results
+
+Every file of `experiments/` asks a question. Here is what came out: the figure, the verdicts and
+errors of the [report](report.md), and the command that gives them. All numbers are read from small
+tables, which are linked: `python -m tests.results` draws the figures and writes this page from
+them, and `python -m tests.results --run` trains everything again. Minutes are those of the whole
+command, with nothing compiled before. What others report on CIFAR-10 and ImageNet stands beside it;
+that was not run here."""
+
+WIDTH = 100
+"""Most characters of a line of text."""
+
+SHOWN = {
+    "training_error": "Training error against epoch",
+    "error_by_depth": "Training and test error",
+}
+"""Figures in words, by their keys in `resjax.report.report.FIGURES`."""
+
+MEASURED = {
+    "depth": ("depth", 1, 0),
+    "params": ("parameters", 1, 0),
+    "compile_seconds": ("compile (s)", 1, 1),
+    "step_ms": ("step (ms)", 1, 1),
+    "images_per_second": ("images per s", 1, 0),
+    "peak_memory_bytes": ("memory (MB)", 1e-6, 0),
+}
+"""Fields of a measurement of speed: the column, its unit, and the decimals of its numbers."""
+
+DATA_SETS = {"cifar10": "CIFAR-10", "imagenet2012": "ImageNet"}
+
+
+def page() -> str:
+    """The page."""
+    contents = "\n".join(map(_content, SECTIONS))
+    texts = [text for name in SECTIONS for text in _texts(name)]
+    return "\n\n".join([ABOUT, contents, *texts]) + "\n"
+
+
+def _content(name: str) -> str:
+    """A section in the table of contents, with the address that its heading has."""
+    experiment = SECTIONS[name].experiment
+    heading = _heading(words_of(experiment)["Question"])
+    address = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    return f"- [{heading}](#{address}) `{experiment}`"
+
+
+def _heading(question: str) -> str:
+    """The sentence with which a paragraph begins."""
+    return f"{_capital(question.partition('?')[0])}?"
+
+
+def _texts(name: str) -> list[str]:
+    """Paragraphs of a section."""
+    entry, words = SECTIONS[name], words_of(SECTIONS[name].experiment)
+    heading, result = _heading(words["Question"]), _prose(words.get("Result", ""))
+    found = [f"## {heading}", _prose(words["Question"][len(heading) :])]
+    if not table_of(name).exists():
+        file = entry.experiment.partition(":")[0]
+        found += [result, f"Not run for this page; `experiments/{file}` has the commands."]
+    elif entry.command == "bench":
+        found += [result, _speeds(name), *_provenance(name)]
+    else:
+        section = read_section(name)
+        found += [_figure(name, section), result, _listed(each.line for each in section.verdicts)]
+        found += _errors(section)
+        found += _differences(section, entry.against) if entry.against else []
+        found += _provenance(name)
+    found += _others(entry.published) if entry.published else []
+    return list(filter(None, found))
+
+
+def _prose(text: str) -> str:
+    """A paragraph in lines."""
+    return textwrap.fill(
+        _capital(text.strip()), WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _listed(lines: Iterable[str]) -> str:
+    """Lines of a report as a list."""
+    return "\n".join(f"- {markdown_text(line)}" for line in lines)
+
+
+def _figure(name: str, section: Section) -> str:
+    arms = "; ".join(arm.name for arm in section.table.arms)
+    return f"![{SHOWN[SECTIONS[name].figure]} of {arms}]({DATA.name}/{name}.png)"
+
+
+def _errors(section: Section) -> list[str]:
+    """Table of the errors, and what was tuned for them."""
+    caption, _ = tables.captions(section.table)
+    errors = tables.told(tables.PAPER, tables.rows(section.table.cells, tables.PAPER))
+    return [_prose(caption), markdown(*errors).strip(), _listed(section.notes)]
+
+
+def _differences(section: Section, against: str) -> list[str]:
+    """Table of the errors of an arm less those of every other."""
+    depth, _, _, *rest = tables.DIFFERENCES
+    compared = [compare(section.table, measure, against) for measure in section.differences]
+    rows = [
+        (at, pair.removeprefix(f"{against} - "), *numbers)
+        for at, pair, _, *numbers in tables.difference_rows(*compared)
+    ]
+    caption = (
+        f"Errors of {against} less those of the others, in points, paired by seed, with 95 % "
+        "intervals; p of the paired t test, corrected over all of them (Holm)."
+    )
+    return [_prose(caption), markdown(*tables.told((depth, "network", *rest), rows)).strip()]
+
+
+def _speeds(name: str) -> str:
+    """Table of the speeds of a section."""
+    body = [
+        [f"{unit * float(row[field]):,.{places}f}" for field, (_, unit, places) in MEASURED.items()]
+        for row in read_table(table_of(name))
+    ]
+    return markdown([column for column, _, _ in MEASURED.values()], body).strip()
+
+
+def _provenance(name: str) -> list[str]:
+    """Command, machine and time of a section, and its tables."""
+    machine = machines()[name]
+    runs = f"{len(read_table(table_of(name)))} networks"
+    took = f" in {float(machine['seconds']) / 60:.1f} min" if machine["seconds"] else ""
+    files = [path for path in (table_of(name), curves_of(name)) if path.exists()]
+    links = ", ".join(f"[{path.name}]({DATA.name}/{path.name})" for path in files)
+    where = f"on {machine['cores']} cores ({machine['cpu']}), jax {machine['jax']}"
+    return [f"```bash\n{command_of(name)}\n```", f"{runs}{took} {where}: {links}."]
+
+
+# ----------------------------------------------------------------------------- published figures
+
+
+def _others(reference: str) -> list[str]:
+    """Published figures of the nets of an experiment on its data, and where they are from."""
+    found = _published(reference)
+    nets: dict[str, dict[str, list[str]]] = {}
+    sources: dict[str, dict[str, None]] = {}
+    for figure in found:
+        by_measure = nets.setdefault(_net(figure), {measure: [] for measure in MEASURES})
+        error = tables.published_error(figure).removesuffix(")")
+        by_measure[figure.measure].append(f"{error}, {_short(figure.source)})")
+        notes = sources.setdefault(f"{figure.source}, {figure.where}", {})
+        notes |= dict.fromkeys(_notes(figure))
+    data = DATA_SETS[found[0].config["data.name"]]
+    header, rows = tables.told(
+        ("network", *MEASURES.values()),
+        [
+            (net, *(", ".join(errors) or "-" for errors in own.values()))
+            for net, own in nets.items()
+        ],
+    )
+    table = [header, ["---"] * len(header), *rows]
+    return [
+        f"Reported on {data}, not run here:",
+        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        _listed(": ".join(filter(None, (source, "; ".join(of)))) for source, of in sources.items()),
+    ]
+
+
+def _notes(figure: Published) -> list[str]:
+    """What is to be known of a published figure."""
+    if figure.measure == "train_error":
+        return [f"train error {figure.beyond}"]
+    chosen = [] if figure.selection == "final" else [figure.selection]
+    return [*filter(None, figure.beyond.split("; ")), *chosen]
+
+
+MEASURES = {"test_error": "test error %", "train_error": "train error %"}
+"""Published measures, with their columns."""
+
+
+def _published(reference: str) -> list[Published]:
+    """Published figures, by network and depth."""
+    configs = [load_experiment(str(EXPERIMENTS / reference))[1], *grid_of(reference).values()]
+    figures, found = published(), []
+    for config in configs:
+        for figure in same_net(figures, config.data.name, deciding_keys(config)):
+            if figure not in found:
+                found.append(figure)
+    places = {shortcut: place for place, shortcut in enumerate(SHORTCUTS)}
+    return sorted(
+        found, key=lambda one: (places[one.config["model.shortcut"]], one.config["model.depth"])
+    )
+
+
+def _net(figure: Published) -> str:
+    """Name of the network of a published figure, with its keys as in the tables of a report."""
+    named = ("model.name", "model.shortcut", "model.depth")
+    keys = [
+        f"`{key}={value}`"
+        for key, value in figure.keys.items()
+        if key.startswith("model.") and key not in named
+    ]
+    net = f"`{label(figure.config['model.shortcut'])}` {figure.config['model.depth']}"
+    return ", ".join([net, *keys])
+
+
+def _short(source: str) -> str:
+    """Short name of a source, such as "He et al. 2015"."""
+    paper = re.match(r"(\w+)[ ,].*? (\d{4}),", source)
+    if paper:
+        return f"{paper[1]} et al. {paper[2]}"
+    return re.split("[/,]", source.removeprefix("github.com/"))[0]

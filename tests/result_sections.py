@@ -1,0 +1,126 @@
+"""Sections of docs/results.md: what each is run by, and what is known of it."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.report.report import Section
+from resjax.sweeps.grid import experiment_runs
+from tests.tabulated import read_report, read_table
+
+ROOT = Path(__file__).parents[1]
+
+EXPERIMENTS, DATA = ROOT / "experiments", ROOT / "docs" / "results"
+
+MACHINES = DATA / "machines.csv"
+"""Table of what trained each section, of the sizes of its data, and of the seconds it took."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A section of the page.
+
+    Attributes:
+      experiment: file in `experiments/`, with its argument.
+      figure: key of `resjax.report.report.FIGURES`; empty for none.
+      seeds: number of seeds; None for those of the experiment.
+      against: arm that is compared with every other, paired by seed; empty for none.
+      published: experiment that has the nets and the data of published figures; empty for none.
+      command: `sweep` or `bench`; empty for what is not run here.
+      options: further options of the command.
+    """
+
+    experiment: str
+    figure: str = ""
+    seeds: int | None = None
+    against: str = ""
+    published: str = ""
+    command: str = "sweep"
+    options: str = ""
+
+
+SECTIONS = {
+    "degradation": Entry(
+        "degradation.py", "training_error", seeds=3, published="degradation.py:cifar10"
+    ),
+    "lr": Entry("degradation.py:lr", "error_by_depth", seeds=3),
+    "shapes": Entry("degradation.py:shapes", "error_by_depth"),
+    "identity_vs_projection": Entry(
+        "identity_vs_projection.py", "error_by_depth", against="identity",
+        published="degradation.py:imagenet",
+    ),
+    "identity_mappings": Entry(
+        "identity_mappings.py", "error_by_depth", seeds=3, against="identity",
+        published="identity_mappings.py:cifar10",
+    ),
+    "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
+    "without_norm": Entry("without_norm.py", "error_by_depth", seeds=3),
+    "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
+    "cifar10": Entry("cifar10.py", published="cifar10.py", command=""),
+    "imagenet": Entry("imagenet.py", published="imagenet.py", command=""),
+}  # fmt: skip
+"""Sections by the names of their files, in the order of the page."""
+
+
+def command_of(name: str, workdir: Path | None = None) -> str:
+    """The command of a section; by default with the workdir that the page shows."""
+    entry = SECTIONS[name]
+    words = [f"resjax {entry.command} --config=experiments/{entry.experiment}", entry.options]
+    if entry.command == "sweep":
+        words.append(f"--workdir={workdir or Path('runs', name)}")
+    if entry.seeds:
+        words.append(f"--seeds={entry.seeds}")
+    return " ".join(filter(None, words))
+
+
+def words_of(reference: str) -> dict[str, str]:
+    """Paragraphs of the docstring of an experiment, {"Question" or "Result": text}.
+
+    Those of its argument count before those of all arguments.
+    """
+    file, _, argument = reference.partition(":")
+    text = ast.get_docstring(ast.parse((EXPERIMENTS / file).read_text(encoding="utf-8")))
+    found = {}
+    for kind, of, words in re.findall(
+        r"^(Question|Result)(?: of (\w+))?: (.*?)(?=\n\n|\Z)", text, re.DOTALL | re.MULTILINE
+    ):
+        if of == argument or not of:
+            found[kind, bool(of)] = " ".join(words.split())
+    return {kind: words for (kind, _), words in sorted(found.items())}
+
+
+def table_of(name: str) -> Path:
+    """File with the results of a section; there is none if it was not run."""
+    return DATA / f"{name}.csv"
+
+
+def curves_of(name: str) -> Path:
+    """File with the curves of a section; there is one if its figure has curves."""
+    return DATA / f"{name}-curves.csv"
+
+
+def machines() -> dict[str, dict[str, str]]:
+    """Rows of `MACHINES`, {name of the section: {column: text}}."""
+    return {row["section"]: row for row in read_table(MACHINES)} if MACHINES.exists() else {}
+
+
+def grid_of(reference: str, seeds: int | None = None) -> dict[str, ConfigDict]:
+    """Runs of an experiment, {name: config}."""
+    runs = experiment_runs(f"{EXPERIMENTS / reference}", ROOT, seeds=seeds)
+    return {directory.name: config for directory, config in runs.items()}
+
+
+def read_section(name: str) -> Section:
+    """The report of a section, from its tables."""
+    entry, machine = SECTIONS[name], machines()[name]
+    report = read_report(
+        grid_of(entry.experiment, entry.seeds),
+        table_of(name),
+        curves_of(name),
+        {split: int(machine[split]) for split in ("train", "test")},
+    )
+    (section,) = report.sections
+    return section

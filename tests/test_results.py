@@ -1,0 +1,208 @@
+"""The page of results is what the tables and the docstrings of the experiments say."""
+
+import dataclasses
+import json
+import operator
+
+import pytest
+
+from resjax.report import tables
+from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED
+from resjax.report.report import read_sweep
+from resjax.training.benchmark import Measurement
+from tests import result_page, result_sections, results
+from tests.report.fabricate import write_run
+from tests.result_sections import (
+    EXPERIMENTS,
+    SECTIONS,
+    curves_of,
+    grid_of,
+    read_section,
+    table_of,
+    words_of,
+)
+from tests.tabulated import read_report, write_curves, write_runs
+
+ALL = range(3)
+"""Seeds of most sweeps."""
+
+DRAWN = [name for name, entry in SECTIONS.items() if entry.figure and table_of(name).exists()]
+
+MOST_BYTES = 60_000
+
+
+def write_grid(directory, reference, seeds):
+    """Runs of an experiment, the deeper the worse."""
+    for name, config in grid_of(reference, seeds).items():
+        error = round(1437 * config.model.depth / 100 / (1 + config.seed)) / 1437
+        keys = result_page.deciding_keys(config)
+        keys = {key.replace(".", "__"): value for key, value in keys.items()}
+        write_run(directory, name, error, **keys)
+
+
+def test_the_page_is_up_to_date():
+    assert results.PAGE.read_text(encoding="utf-8") == result_page.page(), results.__doc__
+
+
+def test_every_experiment_has_a_section_that_asks_and_answers():
+    files = {entry.experiment.partition(":")[0] for entry in SECTIONS.values()}
+    assert files == {path.name for path in EXPERIMENTS.glob("*.py")}
+    for name, entry in SECTIONS.items():
+        words = words_of(entry.experiment)
+        assert "?" in words["Question"]
+        assert "Result" in words or not entry.figure, name
+
+
+def test_an_argument_has_words_of_its_own():
+    assert words_of("degradation.py:lr")["Question"] != words_of("degradation.py")["Question"]
+    assert words_of("degradation.py:cifar10") == words_of("degradation.py")
+
+
+CLAIMED = {
+    "degradation": {
+        "plain": DEGRADES, "identity": DOES_NOT, "projection": DOES_NOT, "projection_all": DEGRADES,
+    },
+    "lr": {
+        "plain": DEGRADES, "identity": DOES_NOT, "projection": DOES_NOT,
+        "projection_all": UNDECIDED,
+    },
+    "identity_vs_projection": {
+        "identity": DOES_NOT, "projection": DOES_NOT, "projection_all": DEGRADES,
+    },
+    "without_norm": {
+        "plain": UNDECIDED, "plain, norm.kind=none": DEGRADES,
+        "identity": DOES_NOT, "identity, norm.kind=none": UNDECIDED,
+    },
+}  # fmt: skip
+"""Verdicts that the docstrings of the experiments tell in words."""
+
+
+@pytest.mark.parametrize("name", CLAIMED)
+def test_results_in_words_are_the_verdicts_of_the_tables(name):
+    verdicts = read_section(name).verdicts
+    assert {verdict.arm: verdict.gap.verdict for verdict in verdicts} == CLAIMED[name]
+
+
+def train_errors(name):
+    """Training errors of the three seeds, in percent: {(arm, depth): [error of each]}."""
+    cells = read_section(name).table.cells
+    return {
+        (cell.arm, cell.depth): [100 * cell.by_seed("train_error")[seed] for seed in ALL]
+        for cell in cells
+    }
+
+
+def test_only_shallow_networks_have_their_best_rate_at_the_end_of_those_that_were_tried():
+    notes = read_section("lr").notes
+    at_the_end = {note.partition(":")[0].split()[-1] for note in notes if "at the end" in note}
+    assert len(notes) == 12
+    assert at_the_end == {"8", "20"}
+
+
+def test_nothing_may_stand_on_the_shortcut_as_the_docstring_says():
+    """One order is worse with two seeds of three, and four networks are as good as the original."""
+    errors = {arm: found for (arm, _), found in train_errors("identity_mappings").items()}
+    alike = ["identity", "shortcut_gate"]
+    alike += [f"identity, model.order={order}" for order in ("preact", "relu_preact")]
+    assert all(max(errors.pop(arm)) == 0 for arm in alike)
+    some = errors.pop("identity, model.order=relu_before_add")
+    assert sum(error > 0.5 for error in some) == 2
+    assert min(map(min, errors.values())) > 5
+
+
+def test_sgd_does_not_find_what_was_constructed_as_the_docstring_says():
+    errors = train_errors("nested")
+    assert set(errors["plain, train.grow_from=20", 56]) == {0}
+    assert all(25 < error < 40 for error in errors["plain", 56])
+
+
+def test_batch_norm_cures_one_of_two_failures_as_the_docstring_says():
+    errors = train_errors("without_norm")
+    assert all(map(operator.gt, errors["plain", 32], errors["plain", 20]))
+    assert max(errors["identity", 32]) < 0.1
+    assert min(errors["plain, norm.kind=none", 20] + errors["plain, norm.kind=none", 32]) > 80
+    assert max(errors["identity, norm.kind=none", 20]) < 0.5
+    assert sum(error < 1 for error in errors["identity, norm.kind=none", 32]) == 1
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_section_has_its_figure(name):
+    drawn = result_sections.DATA / f"{name}.png"
+    assert 5_000 < drawn.stat().st_size < MOST_BYTES
+    assert f"]({drawn.parent.name}/{drawn.name})" in results.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_figure_is_drawn_from_the_tables(tmp_path):
+    assert results.draw("nested", tmp_path) == tmp_path / "nested.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["nested.png"]
+
+
+def test_tables_have_all_that_the_report_says_of_the_runs(tmp_path):
+    write_grid(tmp_path / "runs", "degradation.py", seeds=2)
+    expected = read_sweep(tmp_path / "runs")
+    write_runs(tmp_path / "runs.csv", expected.runs)
+    write_curves(tmp_path / "curves.csv", expected.runs)
+    found = read_report(
+        grid_of("degradation.py", 2), tmp_path / "runs.csv", tmp_path / "curves.csv",
+        {"train": 1437, "test": 360},
+    )  # fmt: skip
+    assert [verdict.line for verdict in found.verdicts] == [
+        verdict.line for verdict in expected.verdicts
+    ]
+    for ours, theirs in zip(found.sections, expected.sections, strict=True):
+        assert tables.details(ours.table) == tables.details(theirs.table)
+        assert ours.table.protocol == theirs.table.protocol
+        for one, other in zip(ours.table.runs, theirs.table.runs, strict=True):
+            assert one.keys == other.keys
+            for mine, line in zip(one.curve, other.curve, strict=True):
+                assert mine["train_error"] == pytest.approx(line["train_error"], rel=1e-5)
+
+
+def test_a_table_of_another_sweep_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"nested\.csv is of another sweep: identity-"):
+        read_report(grid_of("degradation.py"), table_of("nested"), curves_of("nested"), {})
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A directory for the tables, and another for the sweeps."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    for module in (results, result_sections):
+        monkeypatch.setattr(module, "DATA", tmp_path / "data")
+        monkeypatch.setattr(module, "MACHINES", tmp_path / "data" / "machines.csv")
+    return tmp_path
+
+
+def test_minutes_are_noted_only_of_a_sweep_that_was_trained_in_one_go(elsewhere, monkeypatch):
+    directory, commands = elsewhere / "runs" / "results" / "nested", []
+
+    def execute(command):
+        if not commands:
+            write_grid(directory, "nested.py", seeds=3)
+        commands.append(command)
+        return 90.0, ""
+
+    monkeypatch.setattr(results, "_execute", execute)
+    for _ in range(2):  # the second time nothing is left to train
+        results.run("nested")
+        assert result_sections.machines()["nested"]["seconds"] == "90"
+    (directory / "seconds.txt").unlink()
+    results.run("nested")
+    assert result_sections.machines()["nested"]["seconds"] == ""
+    assert set(commands) == {
+        "resjax sweep --config=experiments/nested.py --workdir=runs/results/nested --seeds=3"
+    }
+    assert len(read_section("nested").table.runs) == 6
+
+
+def test_speeds_are_those_that_were_measured(elsewhere, monkeypatch):
+    measured = Measurement(
+        20, 128, 67_906, 1, 2.5, 228.4, (220, 230), 560.4, 10**9, 1, 1.0, 1.0, "cpu"
+    )
+    line = json.dumps(dataclasses.asdict(measured))
+    monkeypatch.setattr(results, "_execute", lambda command, **_: (30.0, f"{line}\n"))
+    results.run("speed")
+    page = result_page.page()
+    assert "| 20 | 67,906 | 2.5 | 228.4 | 560 | 1,000 |" in page
+    assert "in 0.5 min" in page
