@@ -192,7 +192,7 @@ def written_table(reference: str) -> Written:
                 definable=any(keyword.arg == "entry" for keyword in made.keywords),
                 plain=isinstance(made.func, ast.Name) and made.func.id == Table.__name__,
                 forms=tuple(
-                    entry.args[0].value
+                    str(entry.args[0].value)
                     for entry in entries.values
                     if isinstance(entry, ast.Call)
                     and entry.args

@@ -134,18 +134,18 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
         raise ConfigError(
             f"{directory} starts from the weights of {plan.config.train.init_from}; probe that run"
         )
-    path, facts = (None, None) if step == 0 else _checkpoint(directory, plan, step)
-    shallow = plan.shallow and not (facts and facts.grown)
-    model, config = plan.shallow if shallow else plan.model, plan.config
+    found = None if step == 0 else _checkpoint(directory, plan, step)
+    grown = found is not None and found[1].grown
+    model, config = (not grown and plan.shallow) or plan.model, plan.config
     state = create_state(
         model, plan.optimizer, config.seed, plan.image_shape, config.train.ema_decay
     )
-    if path is None:
+    if found is None:
         # Before the first step there is nothing to average.
         return model, state.replace(average=None)
     checkpoints = Checkpoints(directory, plan.parallel, config.checkpoint.keep)
     try:
-        return model, checkpoints.restore(path, facts, state)
+        return model, checkpoints.restore(*found, state)
     finally:
         checkpoints.close()
 
@@ -157,7 +157,7 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
     remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
     if step is None:
         path, facts, complaints = checkpoint.newest(directory)
-        if path is None:
+        if path is None or facts is None:
             damage = f" ({'; '.join(complaints)})" if complaints else ""
             raise ConfigError(f"{directory} has no checkpoint to probe{damage}; {remedy}")
         if complaints:
