@@ -140,7 +140,7 @@ def _percents(arm: Arm, measure: str) -> tuple[list[int], list[float], list[floa
 
 def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
     """Draws training and test error of nets of one depth, a row for each arm, the first on top."""
-    figure = _figure(0.55 + 0.13 * len(arms), title)
+    figure = _figure(0.7 + 0.13 * len(arms), title)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, NAMES, strict=True):
         for row, (place, arm) in enumerate(zip(_places(arms), arms, strict=True)):
