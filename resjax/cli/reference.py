@@ -81,7 +81,7 @@ An experiment is a config: what differs from these defaults. An experiment file 
 A key marked (e) says how a run is executed and not what it computes, and is not part of its name.
 A duration takes any one unit: `15 epochs`, `64000 steps`, `1e6 examples`, and inside a run `50%`.
 A key, a name or a value that does not exist is refused before anything is written.
-`resjax keys WORD` searches this page in a terminal."""
+In a terminal, `resjax keys learning rate` searches this page."""
 
 
 if __name__ == "__main__":

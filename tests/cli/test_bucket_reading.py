@@ -155,7 +155,7 @@ def gs_of(gs, fresh, monkeypatch):
 
 COMMANDS = [
     ["status"], ["report"], ["doctor"], ["probe"], ["evaluate"], ["export", "--out=x.safetensors"],
-    ["predict", "cat.png"], ["train", "--config=experiments/degradation.py", "init_from"],
+    ["predict", "README.md"], ["train", "--config=experiments/degradation.py", "init_from"],
     ["train", "--config=experiments/degradation.py", "folder"],
     ["train", "--config=experiments/degradation.py", "dir"],
 ]  # fmt: skip

@@ -309,11 +309,11 @@ def test_evaluations_that_cannot_be_made(words, message, run, folder, capsys):
 
 def test_predictions_that_cannot_be_made(run, tmp_path, capsys):
     (tmp_path / "text.jpg").write_text("no image")
-    for image, message in (("text.jpg", "are not an image"), ("absent.jpg", "cannot read")):
+    for image, message in (("text.jpg", "are not an image"), ("absent.jpg", "does not exist")):
         assert main(["predict", str(run), str(tmp_path / image)]) == 2
         assert message in capsys.readouterr().err
     assert main(["predict", str(tmp_path), str(tmp_path / "text.jpg")]) == 2
-    assert f"no run in {tmp_path}; name the directory of one" in capsys.readouterr().err
+    assert f"no run in {tmp_path}; name the directory of a run" in capsys.readouterr().err
     assert main(["predict", str(run.parent), str(tmp_path / "text.jpg")]) == 2
     assert "is a sweep; name one of its runs, such as" in capsys.readouterr().err
 

@@ -198,7 +198,9 @@ def test_of_a_run_that_is_done_damaged_times_may_be_removed(tiny, tmp_path, caps
         file.write("garbage\n")
     assert main(["doctor", str(run)]) == 1
     path = run / "timing.jsonl"
-    assert doctor.examine(run).advice.startswith(f"remove {path}: it tells what the run has cost")
+    assert doctor.examine(run).advice.startswith(
+        f"remove {path}: it only records what the run has cost"
+    )
     assert main(["status", str(run)]) == 0
     path.unlink()
     assert main(["doctor", str(run)]) == 0

@@ -478,7 +478,7 @@ def test_a_copy_of_the_package_knows_the_commit_of_its_source(monkeypatch):
     (["--address=auto"], "add --launcher=ray"),
     (["--launcher=ray", "--jobs=2"], "--jobs=2 has no effect"),
     (["--launcher=ray", "--process=1"], "--process has no effect"),
-    (["--config.resources.gpus=1.5"], "neither whole nor a share"),
+    (["--config.resources.gpus=1.5"], "neither a whole number nor a share"),
 ])  # fmt: skip
 def test_options_that_have_no_effect_are_refused(words, message, capsys, tmp_path):
     words = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}", *words]

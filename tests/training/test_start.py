@@ -143,7 +143,7 @@ def test_a_run_can_start_from_another_and_grow_later(later, tmp_path):
         ({"norm.kind": "none"}, "lacks 'params/stem/conv1/bias'"),
         ({"train.init_from": "absent"}, "absent does not exist; name a run, or a file of weights"),
         ({"data.channels": 3}, "sees 1 channels, and the images have 3; set data.channels=1"),
-        ({"train.init_from": "."}, r"no run in \.; name the directory of one"),
+        ({"train.init_from": "."}, r"no run in \.; name the directory of a run"),
         ({"train.grow_from": 8, "model.depth": 14, "train.grow_at": "100%"}, "is step 10 of 10"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,

@@ -1,1 +1,1 @@
-"""What the commands print for a person at a terminal."""
+"""Output of the commands for a person at a terminal."""
