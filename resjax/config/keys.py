@@ -371,7 +371,9 @@ KEYS = Keys({
         (0, 1024), "a number of processes, or 0 for a thread of this one", decides="nothing"),
 
     # ---------------------------------------------------------------------------------------- optim
-    "optim.name": Key("sgd", "The rule: `sgd` with momentum, or `lars` for large batches.",
+    "optim.name": Key("sgd",
+        "The rule: `sgd` with momentum, `nesterov` with that of Nesterov, `adam` with weight decay "
+        "in the gradient, `adamw` with weight decay beside it, or `lars` for large batches.",
         table="resjax.training.optim:OPTIMIZERS"),
     "optim.learning_rate": Key(0.1,
         "The highest learning rate, which the schedule starts from.",
@@ -379,9 +381,27 @@ KEYS = Keys({
     "optim.momentum": Key(0.9,
         "Fraction of the velocity that is kept at a step.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.9"),
-    "optim.nesterov": Key(False, "Whether the gradient is that ahead of the velocity."),
+    "optim.nesterov": Key(False,
+        "Whether the gradient is that ahead of the velocity; with `optim.name=nesterov` it is."),
+    "optim.beta1": Key(0.9,
+        "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean gradient that is kept "
+        "at a step.",
+        (0.0, 0.9999999), "a fraction from 0 to below 1, such as 0.9"),
+    "optim.beta2": Key(0.999,
+        "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean squared gradient that "
+        "is kept at a step.",
+        (0.0, 0.9999999), "a fraction from 0 to below 1, such as 0.999"),
+    "optim.epsilon": Key(1e-8,
+        "With `optim.name=adam` or `optim.name=adamw`: added to the root of the mean squared "
+        "gradient.",
+        (1e-30, 1e30), "a positive finite number, such as 1e-8"),
+    "optim.clip_norm": Key(0.0,
+        "The largest norm of the gradient of all parameters together, to which a larger one is "
+        "scaled down before the rule and its weight decay; `0.0` is none.",
+        (0.0, 1e30), "a finite number of at least 0, such as 1.0"),
     "optim.weight_decay": Key(1e-4,
-        "Times the parameters, added to their gradient.",
+        "Times the parameters, added to their gradient; with `optim.name=adamw` added to the step "
+        "before the learning rate, apart from it.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-4"),
     "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone.",
         table="resjax.training.optim:CHOSEN"),

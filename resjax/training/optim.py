@@ -31,10 +31,40 @@ def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     """Stochastic gradient descent with momentum, its numbers held in the state.
 
     g = gradient + weight_decay * w;  v = momentum * v + g;  w = w - learning_rate * v
+
+    With `optim.nesterov` it is `nesterov`.
     """
-    decayed = CHOSEN[optim.decayed]
-    numbers = {name: optim[name] for name in ("learning_rate", "weight_decay", "momentum")}
-    return _starting_with(_sgd(decayed, optim.nesterov), numbers)
+    return _with_momentum(optim, optim.nesterov)
+
+
+def nesterov(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Stochastic gradient descent with the momentum of Nesterov, whatever `optim.nesterov` is.
+
+    g = gradient + weight_decay * w;  v = momentum * v + g
+    w = w - learning_rate * (g + momentum * v)
+    """
+    return _with_momentum(optim, nesterov=True)
+
+
+def adam(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Adam with weight decay in the gradient (Kingma and Ba 2015, algorithm 1).
+
+    g = gradient + weight_decay * w;  m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g^2;  after t steps c = m / (1 - beta1^t), d = v / (1 - beta2^t)
+    w = w - learning_rate * c / (sqrt(d) + epsilon)
+
+    With `optim.nesterov` c is that of Dozat 2016: (beta1 * m + (1 - beta1) * g), of which each
+    part is divided by its own sum of weights.
+    """
+    return _starting_with(_adam(CHOSEN[optim.decayed], optim.nesterov), _numbers_of_adam(optim))
+
+
+def adamw(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Adam with weight decay beside the gradient (Loshchilov and Hutter 2019, algorithm 2).
+
+    It is `adam` without decay, and w = w - learning_rate * weight_decay * w in the same step.
+    """
+    return _starting_with(_adamw(CHOSEN[optim.decayed], optim.nesterov), _numbers_of_adam(optim))
 
 
 def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -52,6 +82,16 @@ def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     return _starting_with(rule, {name: optim[name] for name in names})
 
 
+def _with_momentum(optim: ConfigDict, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+    numbers = {name: optim[name] for name in ("learning_rate", "weight_decay", "momentum")}
+    return _starting_with(_sgd(CHOSEN[optim.decayed], nesterov), numbers)
+
+
+def _numbers_of_adam(optim: ConfigDict) -> dict[str, float]:
+    names = ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon")
+    return {name: optim[name] for name in names}
+
+
 @functools.cache
 def _sgd(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtraArgs:
     def rule(learning_rate, weight_decay, momentum):
@@ -61,6 +101,30 @@ def _sgd(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtra
         )
 
     return optax.inject_hyperparams(rule)(learning_rate=0.0, weight_decay=0.0, momentum=0.0)
+
+
+@functools.cache
+def _adam(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+    def rule(learning_rate, weight_decay, beta1, beta2, epsilon):
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, decayed),
+            optax.adam(learning_rate, beta1, beta2, epsilon, nesterov=nesterov),
+        )
+
+    return optax.inject_hyperparams(rule)(
+        learning_rate=0.0, weight_decay=0.0, beta1=0.0, beta2=0.0, epsilon=0.0
+    )
+
+
+@functools.cache
+def _adamw(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+    def rule(learning_rate, weight_decay, beta1, beta2, epsilon):
+        options = {"weight_decay": weight_decay, "mask": decayed, "nesterov": nesterov}
+        return optax.adamw(learning_rate, beta1, beta2, epsilon, **options)
+
+    return optax.inject_hyperparams(rule)(
+        learning_rate=0.0, weight_decay=0.0, beta1=0.0, beta2=0.0, epsilon=0.0
+    )
 
 
 @functools.cache
@@ -125,9 +189,32 @@ def _starting_with(
 
 OPTIMIZERS = Table(
     "optim.name",
-    {"sgd": sgd, "lars": lars},
+    {"sgd": sgd, "nesterov": nesterov, "adam": adam, "adamw": adamw, "lars": lars},
     entry="a function of config.optim to an optimiser of optax",
 )
+
+
+def make_optimizer(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a config, whose gradient is clipped before all else if that is asked for.
+
+    With `optim.clip_norm` c, and the norm n of the gradient of all parameters together, the rule is
+    given the gradient times min(1, c / n) (Pascanu et al. 2013, section 3.2). The state is that of
+    the rule alone.
+    """
+    rule = OPTIMIZERS.choose(optim.name)(optim)
+    if not optim.clip_norm:
+        return rule
+    # No closure, so that equal ones share a program.
+    update = functools.partial(_update_by_clipped, rule.update, optim.clip_norm)
+    return optax.GradientTransformationExtraArgs(rule.init, update)
+
+
+def _update_by_clipped(
+    update: Callable, norm: float, gradients: Any, state: optax.OptState, params: Any
+) -> tuple[Any, optax.OptState]:
+    clip = optax.clip_by_global_norm(norm)
+    clipped, _ = clip.update(gradients, clip.init(params))
+    return update(clipped, state, params)
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:

@@ -28,7 +28,7 @@ from resjax.models.summary import sizes
 from resjax.runs.events import PACKAGES
 from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
-from resjax.training.optim import OPTIMIZERS, learning_rates
+from resjax.training.optim import learning_rates, make_optimizer
 from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
@@ -189,7 +189,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         start=start,
         loss=training_loss(config.train),
         clean_loss=clean_loss(config.train),
-        optimizer=OPTIMIZERS[config.optim.name](config.optim),
+        optimizer=make_optimizer(config.optim),
         rates=rates,
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
