@@ -366,6 +366,16 @@ KEYS = Keys({
     "data.saturation": Key(0.0,
         "Streamed images: strength of a random change of the saturation.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
+    "data.mixup": Key(0.0,
+        "Alpha of the Beta distribution that the share of a training image is drawn from, which is "
+        "mixed with another one, as are their losses; `0.0` is none. With `data.cutmix` half of "
+        "the images are mixed by each. Where an image is mixed, the error on batches is counted "
+        "against the label of the larger share.",
+        (0.0, 100.0), "a number from 0 to 100, such as 0.2"),
+    "data.cutmix": Key(0.0,
+        "Alpha of the Beta distribution that the share of a training image is drawn from, of which "
+        "a box shows another one; losses are mixed by the shares of the area. `0.0` is none.",
+        (0.0, 100.0), "a number from 0 to 100, such as 1.0"),
     "data.workers": Key(0,
         "Streamed images: processes that decode; `0` is a thread of this one.",
         (0, 1024), "a number of processes, or 0 for a thread of this one", decides="nothing"),

@@ -65,6 +65,8 @@ WORDS: dict[str, str] = {
     "image_size": "data.size",
     "input_size": "data.size",
     "hflip": "data.flip",
+    "mixup_alpha": "data.mixup",
+    "cutmix_alpha": "data.cutmix",
     "num_workers": "data.workers",
     "random_seed": "seed",
     "manual_seed": "seed",

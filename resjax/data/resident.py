@@ -14,11 +14,19 @@ from resjax.config.tables import Table
 from resjax.data.source import Encoded, Split
 
 
+class Mixed(NamedTuple):
+    """Labels `[N]` that images are mixed with, and the shares `[N]` of their own labels."""
+
+    labels: jax.Array
+    shares: jax.Array
+
+
 class Batch(NamedTuple):
-    """Images `[N, H, W, C]`, standardised, and labels `[N]`."""
+    """Images `[N, H, W, C]`, standardised, labels `[N]`, and what is mixed in, if anything is."""
 
     images: jax.Array
     labels: jax.Array
+    mixed: Mixed | None = None
 
 
 class Resident(NamedTuple):

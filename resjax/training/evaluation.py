@@ -69,7 +69,7 @@ class Measurer:
         parallel: Parallel,
     ):
         batch = _batch_shape(image_shape, batch_size, parallel)
-        arguments = (variables, Batch(*map(parallel.shape_of_own, batch)))
+        arguments = (variables, jax.tree.map(parallel.shape_of_own, batch))
         across = parallel.across((None, 0), own=(True, True))
         self.program = program(measure_step, (measuring(model),), arguments, **across)
 
