@@ -73,13 +73,13 @@ def test_by_mixup_the_whole_image_is_mixed_and_by_cutmix_a_box_is_covered():
 
 
 @pytest.mark.slow
-def test_a_partner_is_augmented_as_in_its_own_place(split):
+def test_a_partner_is_augmented_as_in_its_own_place_in_the_epoch(split):
     resident = to_device(split, *no_statistics(split.images))
     crop = Augmentation(pad=2, flip=True)
     index = np.arange(EXAMPLES, dtype=np.int32)
-    mix = drawn(KINDS["mixup"], index)
-    alone = np.asarray(jax.jit(crop)(resident, (index, 0 * index), 3).images)
-    got = jax.jit(MixedView(crop))(resident, (index, 0 * index, mix), 3).images
+    epochs, mix = np.full_like(index, 2), drawn(KINDS["mixup"], index, epoch=2)
+    alone = np.asarray(jax.jit(crop)(resident, (index, epochs), 3).images)
+    got = jax.jit(MixedView(crop))(resident, (index, epochs, mix), 3).images
     expected, _ = mixed_in_numpy(mix, alone)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
 
