@@ -157,9 +157,8 @@ CACHES = {
     "draw their parameters by few",
     "models.trace._trace": "counts, shapes, tables and initial values of a network are one trace",
     "training.programs._transformed": "as pieces; runs of a sweep share their programs",
-    "training.optim._sgd": "runs share programs whose functions are the same",
-    "training.optim._lars": "as sgd",
-    "data.resident._permutations": "the order is a pure function of a step and drawn by epoch",
+    "training.optim._rule": "runs share programs whose functions are the same",
+    "data.resident.by_epoch": "orders and mixing are pure functions of a step, and drawn by epoch",
 }
 """Functions of modules that remember what they returned in this process, and why."""
 

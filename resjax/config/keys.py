@@ -377,12 +377,24 @@ KEYS = Keys({
     "data.saturation": Key(0.0,
         "Streamed images: strength of a random change of the saturation.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
+    "data.mixup": Key(0.0,
+        "Alpha of the Beta distribution that the share of a training image is drawn from, which is "
+        "mixed with another one, as are their losses; `0.0` is none. With `data.cutmix` half of "
+        "the images are mixed by each. Where an image is mixed, the error on batches is counted "
+        "against the label of the larger share.",
+        (0.0, 100.0), "a number from 0 to 100, such as 0.2"),
+    "data.cutmix": Key(0.0,
+        "Alpha of the Beta distribution that the share of a training image is drawn from, of which "
+        "a box shows another one; losses are mixed by the shares of the area. `0.0` is none.",
+        (0.0, 100.0), "a number from 0 to 100, such as 1.0"),
     "data.workers": Key(0,
         "Streamed images: processes that decode; `0` is a thread of this one.",
         (0, 1024), "a number of processes, or 0 for a thread of this one", decides="nothing"),
 
     # ---------------------------------------------------------------------------------------- optim
-    "optim.name": Key("sgd", "The rule: `sgd` with momentum, or `lars` for large batches.",
+    "optim.name": Key("sgd",
+        "The rule: `sgd` with momentum, `nesterov` with that of Nesterov, `adam` with weight decay "
+        "in the gradient, `adamw` with weight decay beside it, or `lars` for large batches.",
         table="resjax.training.optim:OPTIMIZERS"),
     "optim.learning_rate": Key(0.1,
         "The highest learning rate, which the schedule starts from.",
@@ -390,9 +402,27 @@ KEYS = Keys({
     "optim.momentum": Key(0.9,
         "Fraction of the velocity that is kept at a step.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.9"),
-    "optim.nesterov": Key(False, "Whether the gradient is that ahead of the velocity."),
+    "optim.nesterov": Key(False,
+        "Whether the gradient is that ahead of the velocity; with `optim.name=nesterov` it is."),
+    "optim.beta1": Key(0.9,
+        "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean gradient that is kept "
+        "at a step.",
+        (0.0, 0.9999999), "a fraction from 0 to below 1, such as 0.9"),
+    "optim.beta2": Key(0.999,
+        "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean squared gradient that "
+        "is kept at a step.",
+        (0.0, 0.9999999), "a fraction from 0 to below 1, such as 0.999"),
+    "optim.epsilon": Key(1e-8,
+        "With `optim.name=adam` or `optim.name=adamw`: added to the root of the mean squared "
+        "gradient.",
+        (1e-30, 1e30), "a positive finite number, such as 1e-8"),
+    "optim.clip_norm": Key(0.0,
+        "The largest norm of the gradient of all parameters together, to which a larger one is "
+        "scaled down before the rule and its weight decay; `0.0` is none.",
+        (0.0, 1e30), "a finite number of at least 0, such as 1.0"),
     "optim.weight_decay": Key(1e-4,
-        "Times the parameters, added to their gradient.",
+        "Times the parameters, added to their gradient; with `optim.name=adamw` added to the step "
+        "before the learning rate, apart from it.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-4"),
     "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone.",
         table="resjax.training.optim:CHOSEN"),

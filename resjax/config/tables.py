@@ -255,7 +255,8 @@ def nearest_key(key: str, known: list[str]) -> str:
     """
     from resjax.config.words import WORDS  # a refusal alone needs it
 
-    word = WORDS.get(key.rpartition(".")[2].lower().replace("-", "_"))
+    whole = key.lower().replace("-", "_")
+    word = WORDS.get(whole) or WORDS.get(whole.rpartition(".")[2])
     return f"use {word}" if word else nearest(key, known)
 
 
@@ -289,6 +290,7 @@ def unknown_choice(
     known, meant = list(known), _meant(name, what) if meant is None else meant
     few = len(known) <= MOST_LISTED
     remedy = f"choose one of: {', '.join(known)}" if few else nearest(name, known)
+    meant = meant or next((other for other in known if other.lower() == name.lower()), "")
     here = f"; here it is {meant}" if meant else ""
     return UnknownName(f"unknown {what} {name!r}; {remedy}{here}", definable)
 

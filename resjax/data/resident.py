@@ -14,11 +14,19 @@ from resjax.config.tables import Table
 from resjax.data.source import Encoded, Split
 
 
+class Mixed(NamedTuple):
+    """Labels `[N]` that images are mixed with, and the shares `[N]` of their own labels."""
+
+    labels: jax.Array
+    shares: jax.Array
+
+
 class Batch(NamedTuple):
-    """Images `[N, H, W, C]`, standardised, and labels `[N]`."""
+    """Images `[N, H, W, C]`, standardised, labels `[N]`, and what is mixed in, if anything is."""
 
     images: jax.Array
     labels: jax.Array
+    mixed: Mixed | None = None
 
 
 class Resident(NamedTuple):
@@ -216,21 +224,24 @@ def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.n
     epoch, start = divmod(step * batch_size, examples)
     parts, missing = [], batch_size
     while missing:
-        part = _permutations(seed, examples)(epoch)[start : start + missing]
+        part = by_epoch(_permutation, seed, examples)(epoch)[start : start + missing]
         parts.append(part)
         missing -= len(part)
         epoch, start = epoch + 1, 0
     return np.concatenate(parts)
 
 
+Draw = Callable[[int, int, int], np.ndarray]
+"""A pure function of a seed, an epoch and the number of examples."""
+
 MOST_SEEDS = 32
-"""Number of seeds whose permutations are cached, two epochs each; they may train side by side."""
+"""Number of seeds whose epochs are cached, two of each; they may train side by side."""
 
 
 @functools.lru_cache(MOST_SEEDS)
-def _permutations(seed: int, examples: int) -> Callable[[int], np.ndarray]:
-    """A function from an epoch to its permutation, which keeps the last two."""
-    return functools.lru_cache(2)(lambda epoch: _permutation(seed, epoch, examples))
+def by_epoch(draw: Draw, seed: int, examples: int) -> Callable[[int], np.ndarray]:
+    """A function from an epoch to what is drawn for it, which keeps the last two."""
+    return functools.lru_cache(2)(lambda epoch: draw(seed, epoch, examples))
 
 
 def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:

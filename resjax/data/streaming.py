@@ -16,11 +16,13 @@ import grain
 import numpy as np
 from absl import flags
 
-from resjax.config import ConfigError, message_of, type_and_message
+from resjax.data.mixing import Mixing
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
+from resjax.data.reading import Piece, PieceReader, ReadError, UnreadPiece, line_of
+from resjax.data.resident import Mixed
 from resjax.data.ring import MOST_PIECES, Ring, pieces_that_fit
 from resjax.data.source import Encoded
-from resjax.data.transforms import ImageKey, View
+from resjax.data.transforms import View
 from resjax.interruption import kept_from_children, leave_to_parent
 
 
@@ -31,105 +33,14 @@ class HostBatch(NamedTuple):
       images: `[n, size, size, channels]` uint8.
       labels: `[n]` int32.
       valid: `[n]` bool; rows that are not valid are counted nowhere.
+      mixed: what the images are mixed with, if they are.
     """
 
     images: np.ndarray
     labels: np.ndarray
     valid: np.ndarray
+    mixed: Mixed | None = None
 
-
-class ReadError(ConfigError):
-    """A split cannot be read to its end: one line with the example and the remedy."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Facts:
-    """A piece of a batch as a reader returns it; images are None if they are in shared memory.
-
-    `bad` has the names of images that were skipped, with what is wrong with each.
-    """
-
-    number: int
-    labels: np.ndarray
-    valid: np.ndarray
-    bad: list[tuple[str, str]]
-    images: np.ndarray | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Failure:
-    """The reason why a piece could not be read, as a value for threads and processes to pass on."""
-
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Reads pieces by number: the parts of a batch one after the other, then the next batch."""
-
-    encoded: Encoded
-    view: View
-    order: ExampleOrder
-    parts: list[np.ndarray]
-    on_bad: str
-    ring: Ring | None = None
-
-    def __call__(self, number: int) -> "_Facts | _Failure":
-        step, part = divmod(number, len(self.parts))
-        step = step % self.order.steps if self.order.steps else step
-        rows, size, channels = self.parts[part], self.view.size, self.encoded.channels
-        epochs, examples, valid = self.order.places(step, rows)
-        if self.ring is None:
-            images = np.empty((len(rows), size, size, channels), np.uint8)
-        else:
-            images = self.ring.begin(number)[: len(rows)]
-        labels, skipped = np.zeros(len(rows), np.int32), []
-        for row, (epoch, example) in enumerate(np.stack((epochs, examples), 1).tolist()):
-            try:
-                label, bad = self._example(ImageKey(self.order.seed, epoch, example), images[row])
-            except ReadError as error:
-                return _Failure(str(error))
-            except Exception as error:  # whatever it is, it must not be lost in a worker
-                return _Failure(f"{self.encoded.name(example)} fails: {_one_line(error)}")
-            skipped += bad if valid[row] else []
-            if label is None:
-                images[row], valid[row] = 0, False
-            labels[row] = label or 0
-        return _Facts(number, labels, valid, skipped, images if self.ring is None else None)
-
-    def _example(self, key: ImageKey, out: np.ndarray) -> tuple[int | None, list[tuple[str, str]]]:
-        """Writes an image to `out`; returns its label, or None, and the bad images before it."""
-        tried = min(self.order.substitutes + 1, self.order.examples)
-        bad = []
-        for skipped in range(tried):
-            number = (key.example + skipped) % self.order.examples
-            name = self.encoded.name(number)
-            try:
-                data, label = self.encoded.read(number)
-            except Exception as error:  # a source may raise anything
-                raise ReadError(f"{name} cannot be read: {_one_line(error)}") from error
-            try:
-                self.view(data, self.encoded.channels, key, out)
-            except ValueError as error:
-                bad.append((name, _one_line(error)))
-                if self.on_bad == "refuse":
-                    raise ReadError(
-                        f"{name} cannot be decoded: {_one_line(error)}; data.on_bad=skip leaves it "
-                        "out"
-                    ) from error
-            else:
-                return label, bad
-        if self.order.substitutes:
-            (name, why), *others = bad
-            raise ReadError(f"{name} and the {len(others)} after it cannot be decoded: {why}")
-        return None, bad
-
-
-def _one_line(error: BaseException) -> str:
-    return message_of(error) if isinstance(error, ValueError) else type_and_message(error)
-
-
-# -------------------------------------------------------------------------------------------- feed
 
 ON_BAD = ("refuse", "skip")
 """Treatments of an image that cannot be decoded: raise ReadError, or leave it out."""
@@ -155,6 +66,7 @@ class HostBatches:
       ahead: number of batches that are read before they are asked for.
       on_bad: one of `ON_BAD`.
       left_out: receives the bad images that were skipped, {name: what is wrong}.
+      mixing: how images are mixed with others of the split; None is not.
 
     Raises:
       ValueError: if an argument is out of its range.
@@ -172,6 +84,7 @@ class HostBatches:
         ahead: int = 1,
         on_bad: str = "refuse",
         left_out: dict[str, str] | None = None,
+        mixing: Mixing | None = None,
     ):
         rows = np.arange(batch_size) if rows is None else np.asarray(rows)
         if on_bad not in ON_BAD:
@@ -187,7 +100,8 @@ class HostBatches:
         self.steps, self.workers, self.ahead = order.steps, workers, ahead
         self.step = self.skipped = self._passes = 0
         self.left_out = {} if left_out is None else left_out
-        self._reader = _Reader(encoded, view, order, np.array_split(rows, parts), on_bad)
+        parts = np.array_split(rows, parts)
+        self._reader = PieceReader(encoded, view, order, parts, on_bad, mixing)
         self._pieces: grain.DatasetIterator | None = None
         self._ring: Ring | None = None
 
@@ -223,16 +137,18 @@ class HostBatches:
         if self.step == self.steps:
             raise StopIteration
         if not self.workers:
-            facts = self._piece()
-            self._count(facts.bad)
-            return HostBatch(facts.images, facts.labels, facts.valid)
+            piece = self._piece()
+            self._count(piece.bad)
+            return HostBatch(piece.images, piece.labels, piece.valid, piece.mixed)
         ends = np.cumsum([len(part) for part in self._reader.parts])
         batch, bad = self._empty(ends[-1]), []
         for start, end in zip((0, *ends), ends, strict=False):
-            facts = self._piece()
-            self._ring.copy(facts.number, batch.images[start:end])
-            batch.labels[start:end], batch.valid[start:end] = facts.labels, facts.valid
-            bad += facts.bad
+            piece = self._piece()
+            self._ring.copy(piece.number, batch.images[start:end])
+            batch.labels[start:end], batch.valid[start:end] = piece.labels, piece.valid
+            if piece.mixed is not None:
+                batch.mixed.labels[start:end], batch.mixed.shares[start:end] = piece.mixed
+            bad += piece.bad
         self._count(bad)
         return batch
 
@@ -242,10 +158,11 @@ class HostBatches:
 
     def _empty(self, rows: int) -> HostBatch:
         size, channels = self._reader.view.size, self._reader.encoded.channels
-        images = np.empty((rows, size, size, channels), np.uint8)
-        return HostBatch(images, np.empty(rows, np.int32), np.empty(rows, bool))
+        images, labels = np.empty((rows, size, size, channels), np.uint8), np.empty(rows, np.int32)
+        mixed = Mixed(labels.copy(), np.empty(rows, np.float32)) if self._reader.mixing else None
+        return HostBatch(images, labels, np.empty(rows, bool), mixed)
 
-    def _piece(self) -> _Facts:
+    def _piece(self) -> Piece:
         if self._pieces is None:
             self._pieces = iter(self._dataset())
         try:
@@ -253,10 +170,10 @@ class HostBatches:
         except RuntimeError as error:
             self.close()
             raise ReadError(
-                f"a worker ended while step {self.step} was read: {_one_line(error).rstrip('.')}; "
+                f"a worker ended while step {self.step} was read: {line_of(error).rstrip('.')}; "
                 "if memory ran out, use fewer workers or smaller batches"
             ) from error
-        if isinstance(piece, _Failure):
+        if isinstance(piece, UnreadPiece):
             self.close()
             raise ReadError(piece.message)
         return piece

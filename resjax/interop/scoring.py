@@ -232,6 +232,7 @@ def _batches(
         raise ConfigError(f"data: {error}") from None
     feed = evaluation_feed(split, view, size, workers=data.workers, on_bad=data.on_bad)
     try:
-        yield from feed
+        for batch in feed:
+            yield batch.images, batch.labels, batch.valid
     finally:
         feed.close()

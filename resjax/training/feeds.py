@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from resjax.data.mixing import words_of_resident
 from resjax.data.orders import rows_of_host
 from resjax.data.resident import (
     STATISTICS,
     Batch,
+    Mixed,
     Resident,
     evaluation_batches,
     no_room_message,
@@ -64,7 +66,10 @@ class Feed(Protocol):
         ...
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
-        """Yields the micro-batches of some steps as in training, split over the devices."""
+        """Yields the micro-batches of some steps as in training, split over the devices.
+
+        Images that are mixed have their own labels alone.
+        """
         ...
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
@@ -139,22 +144,29 @@ class ResidentFeed:
 
     def pieces_of(self, seed: int, steps: range, calls: int) -> Any:
         """Pieces as those of `Feed.pieces`, of the run of a seed."""
-        train = self.plan.config.train
-        order = np.zeros((2, calls, train.batch_size), np.int32)
-        for row, step in enumerate(steps):
-            order[:, row] = self._order(seed, step)
-        return self._cut(order.reshape(2, calls, train.micro_batches, -1), CUT)
+        rows = [self._rows(seed, step) for step in steps or range(1)]
+        rows += rows[-1:] * (calls - len(rows))  # they are not used
+        micro = self.plan.config.train.micro_batches
+
+        def cut(*parts: np.ndarray) -> Any:
+            call = np.stack(parts).reshape(calls, micro, -1, *parts[0].shape[1:])
+            return self.plan.parallel.pieces(call, CUT)
+
+        return jax.tree.map(cut, *rows)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         return self.training_batches_of(self.plan.config.seed, steps)
 
     def training_batches_of(self, seed: int, steps: range) -> Iterator[Batch]:
         """Yields batches as those of `Feed.training_batches`, of the run of a seed."""
-        parallel = self.plan.parallel
+        parallel, train = self.plan.parallel, self.plan.config.train
         own = parallel.pieces(np.uint32(seed))
         for step in steps:
-            for part in np.split(self._order(seed, step), self.plan.config.train.micro_batches, -1):
-                yield _viewed(parallel, self.view, self.data, self._cut(part, 0), own)
+            rows = self._rows(seed, step)
+            for part in np.split(np.arange(train.batch_size), train.micro_batches):
+                pieces = jax.tree.map(lambda whole, p=part: parallel.pieces(whole[p], 0), rows)
+                batch = _viewed(parallel, self.view, self.data, pieces, own)
+                yield batch._replace(mixed=None)
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
@@ -180,15 +192,16 @@ class ResidentFeed:
     def close(self) -> None:
         pass
 
-    def _order(self, seed: int, step: int) -> np.ndarray:
-        """Numbers of the examples in a batch, and of their epochs, `[2, N]`."""
+    def _rows(self, seed: int, step: int) -> tuple:
+        """Numbers of the examples in a batch and of their epochs, `[N]` each, and how they mix."""
         size, examples = self.plan.config.train.batch_size, len(self.plan.source.train)
         order = training_order(seed, step, size, examples)
-        return np.stack([order, training_epochs(step, size, examples)])
-
-    def _cut(self, parts: np.ndarray, axis: int) -> tuple:
-        """Splits each of the parts over the devices along an axis."""
-        return tuple(self.plan.parallel.pieces(part, axis) for part in parts)
+        epochs = training_epochs(step, size, examples)
+        if self.plan.mixing is None:
+            return order, epochs
+        words = words_of_resident(seed, epochs, order, examples)
+        mix = self.plan.mixing.mix(words, order, examples, self.plan.image_shape[:2])
+        return order, epochs, mix
 
 
 class Constants(NamedTuple):
@@ -230,15 +243,17 @@ class StreamingFeed:
         own = self.plan.config.train.batch_size * self._share() // micro
         images = np.zeros((calls, micro, own, *self.plan.image_shape), np.uint8)
         labels = np.zeros((calls, micro, own), np.int32)
+        mixed = Mixed._make((labels.copy(), np.zeros_like(labels, np.float32)))
+        call = Batch._make((images, labels, None if self.plan.mixing is None else mixed))
         if self.batches is None and steps:
             self.batches = self._training()
         for row, step in enumerate(steps):
             self.batches.set_state({"step": step, "skipped": self.batches.skipped})
-            batch = next(self.batches)
-            images[row] = batch.images.reshape(images.shape[1:])
-            labels[row] = batch.labels.reshape(labels.shape[1:])
-        own_pieces = self.plan.parallel.own_pieces
-        return Batch(own_pieces(images, CUT), own_pieces(labels, CUT))
+            read = next(self.batches)
+            read = Batch._make((read.images, read.labels, read.mixed))
+            for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
+                whole[row] = its.reshape(whole.shape[1:])
+        return jax.tree.map(lambda whole: self.plan.parallel.own_pieces(whole, CUT), call)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
@@ -311,6 +326,7 @@ class StreamingFeed:
                 config.train.batch_size,
                 config.train.micro_batches,
             ),
+            mixing=self.plan.mixing,
             **self._options("train"),
         )
 

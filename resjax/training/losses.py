@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
 from resjax.config.tables import Table
+from resjax.data.resident import Mixed
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -38,6 +39,19 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return jnp.square(logits - targets).mean(-1)
+
+
+def mix_losses(
+    own: jax.Array, others: jax.Array, labels: jax.Array, mixed: Mixed
+) -> tuple[jax.Array, jax.Array]:
+    """Losses `[N]` of mixed images, and the labels `[N]` that errors are counted against.
+
+    The loss is share * own + (1 - share) * other, of the losses `[N]` for an image's own label and
+    for that of its partner (Zhang et al. 2018; Yun et al. 2019); the label is that of the larger
+    share.
+    """
+    losses = mixed.shares * own + (1 - mixed.shares) * others
+    return losses, jnp.where(mixed.shares >= 0.5, labels, mixed.labels)
 
 
 LOSSES = Table(

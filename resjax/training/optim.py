@@ -1,6 +1,7 @@
 """Optimisers and learning rate schedules, by name."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,43 @@ CHOSEN = Table(
 
 
 def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
-    """Stochastic gradient descent with momentum, its numbers held in the state.
+    """Stochastic gradient descent with momentum.
 
     g = gradient + weight_decay * w;  v = momentum * v + g;  w = w - learning_rate * v
+
+    With `optim.nesterov` it is `nesterov`.
     """
-    decayed = CHOSEN[optim.decayed]
-    numbers = {name: optim[name] for name in ("learning_rate", "weight_decay", "momentum")}
-    return _starting_with(_sgd(decayed, optim.nesterov), numbers)
+    return _with_numbers(optim, _momentum, optim.nesterov)
+
+
+def nesterov(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Stochastic gradient descent with Nesterov's momentum, whatever `optim.nesterov` is.
+
+    g = gradient + weight_decay * w;  v = momentum * v + g
+    w = w - learning_rate * (g + momentum * v)
+    """
+    return _with_numbers(optim, _momentum, True)
+
+
+def adam(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Adam with weight decay in the gradient (Kingma and Ba 2015, algorithm 1).
+
+    g = gradient + weight_decay * w;  m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g^2;  after t steps c = m / (1 - beta1^t), d = v / (1 - beta2^t)
+    w = w - learning_rate * c / (sqrt(d) + epsilon)
+
+    With `optim.nesterov`, c is that of Dozat 2016: beta1 * m + (1 - beta1) * g, each part divided
+    by its own sum of weights.
+    """
+    return _with_numbers(optim, _adam, optim.nesterov)
+
+
+def adamw(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Adam with weight decay outside the gradient (Loshchilov and Hutter 2019, algorithm 2).
+
+    It is `adam` without decay, and w = w - learning_rate * weight_decay * w in the same step.
+    """
+    return _with_numbers(optim, _adamw, optim.nesterov)
 
 
 def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -46,27 +77,67 @@ def lars(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     There is one r for each layer, so one for each block of a stack, and r = 1 where |w| or
     |gradient| is 0, and for parameters that are not `optim.adapted`.
     """
-    decayed, adapted = CHOSEN[optim.decayed], CHOSEN[optim.adapted]
-    names = ("learning_rate", "weight_decay", "momentum", "trust_coefficient", "trust_epsilon")
-    rule = _lars(decayed, adapted, optim.nesterov)
-    return _starting_with(rule, {name: optim[name] for name in names})
+    return _with_numbers(optim, _lars, optim.nesterov, CHOSEN[optim.adapted])
+
+
+def _with_numbers(
+    optim: ConfigDict, make: Callable, *options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """A rule whose initial state has the numbers of a config; see `_rule`.
+
+    Its `update` knows none of them, so one compiled program serves them all.
+    """
+    rule = _rule(make, CHOSEN[optim.decayed], *options)
+
+    def init(params: Any) -> optax.OptState:
+        state = rule.init(params)
+        zeros = state.hyperparams.items()
+        numbers = {name: jnp.asarray(optim[name], zero.dtype) for name, zero in zeros}
+        return state._replace(hyperparams=numbers)
+
+    return optax.GradientTransformationExtraArgs(init, rule.update)
 
 
 @functools.cache
-def _sgd(decayed: Callable, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+def _rule(make: Callable, *options: Any) -> optax.GradientTransformationExtraArgs:
+    """Makes a rule with its numbers in the state; equal rules are one, and share their programs.
+
+    `make(*options)` is a function of the numbers, named as their keys, to a transformation.
+    """
+    rule = make(*options)
+    names = inspect.signature(rule).parameters
+    return optax.inject_hyperparams(rule)(**dict.fromkeys(names, 0.0))
+
+
+def _momentum(decayed: Callable, nesterov: bool) -> Callable:
     def rule(learning_rate, weight_decay, momentum):
         return optax.chain(
             optax.add_decayed_weights(weight_decay, decayed),
             optax.sgd(learning_rate, momentum, nesterov),
         )
 
-    return optax.inject_hyperparams(rule)(learning_rate=0.0, weight_decay=0.0, momentum=0.0)
+    return rule
 
 
-@functools.cache
-def _lars(
-    decayed: Callable, adapted: Callable, nesterov: bool
-) -> optax.GradientTransformationExtraArgs:
+def _adam(decayed: Callable, nesterov: bool) -> Callable:
+    def rule(learning_rate, weight_decay, beta1, beta2, epsilon):
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay, decayed),
+            optax.adam(learning_rate, beta1, beta2, epsilon, nesterov=nesterov),
+        )
+
+    return rule
+
+
+def _adamw(decayed: Callable, nesterov: bool) -> Callable:
+    def rule(learning_rate, weight_decay, beta1, beta2, epsilon):
+        options = {"weight_decay": weight_decay, "mask": decayed, "nesterov": nesterov}
+        return optax.adamw(learning_rate, beta1, beta2, epsilon, **options)
+
+    return rule
+
+
+def _lars(decayed: Callable, nesterov: bool, adapted: Callable) -> Callable:
     def rule(learning_rate, weight_decay, momentum, trust_coefficient, trust_epsilon):
         def of_layer(gradient: jax.Array, w: jax.Array, decays: bool, adapts: bool) -> jax.Array:
             decay = weight_decay if decays else 0.0
@@ -87,13 +158,7 @@ def _lars(
             optax.trace(momentum, nesterov),
         )
 
-    return optax.inject_hyperparams(rule)(
-        learning_rate=0.0,
-        weight_decay=0.0,
-        momentum=0.0,
-        trust_coefficient=0.0,
-        trust_epsilon=0.0,
-    )
+    return rule
 
 
 def _ratio(
@@ -106,28 +171,34 @@ def _ratio(
     return jnp.where(sound, coefficient * weights / length, 1)
 
 
-def _starting_with(
-    rule: optax.GradientTransformationExtraArgs, numbers: dict[str, float]
-) -> optax.GradientTransformationExtraArgs:
-    """Puts these numbers into the initial state of a rule.
-
-    Its `update` is the rule's own and knows none of them, so one compiled program serves them all.
-    """
-
-    def init(params: Any) -> optax.OptState:
-        state = rule.init(params)
-        dtypes = {name: zero.dtype for name, zero in state.hyperparams.items()}
-        hyperparams = {name: jnp.asarray(numbers[name], dtype) for name, dtype in dtypes.items()}
-        return state._replace(hyperparams=hyperparams)
-
-    return optax.GradientTransformationExtraArgs(init, rule.update)
-
-
 OPTIMIZERS = Table(
     "optim.name",
-    {"sgd": sgd, "lars": lars},
+    {"sgd": sgd, "nesterov": nesterov, "adam": adam, "adamw": adamw, "lars": lars},
     entry="a function of config.optim to an optimiser of optax",
 )
+
+
+def make_optimizer(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a config, whose gradient is clipped before all else if that is asked for.
+
+    With `optim.clip_norm` c, and the norm n of the gradient of all parameters together, the rule is
+    given the gradient times min(1, c / n) (Pascanu et al. 2013, section 3.2). The state is that of
+    the rule alone.
+    """
+    rule = OPTIMIZERS.choose(optim.name)(optim)
+    if not optim.clip_norm:
+        return rule
+    # No closure, so that equal ones share a program.
+    update = functools.partial(_update_by_clipped, rule.update, optim.clip_norm)
+    return optax.GradientTransformationExtraArgs(rule.init, update)
+
+
+def _update_by_clipped(
+    update: Callable, norm: float, gradients: Any, state: optax.OptState, params: Any
+) -> tuple[Any, optax.OptState]:
+    clip = optax.clip_by_global_norm(norm)
+    clipped, _ = clip.update(gradients, clip.init(params))
+    return update(clipped, state, params)
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:

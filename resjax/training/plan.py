@@ -18,6 +18,7 @@ from resjax.config.paths import place
 from resjax.config.validation import validate
 from resjax.data import sources
 from resjax.data.augment import Augmentation
+from resjax.data.mixing import MixedView, Mixing
 from resjax.data.resident import refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
@@ -28,7 +29,7 @@ from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
 from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
-from resjax.training.optim import OPTIMIZERS, learning_rate_schedule, learning_rates
+from resjax.training.optim import learning_rate_schedule, learning_rates, make_optimizer
 from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
@@ -62,6 +63,7 @@ class Plan:
       side_by_side: runs that are put into one program, if they differ in their seed alone.
       parallel: the devices, and how programs run on them.
       augmentation: augmentation of resident training images.
+      mixing: mixing of training images with others, if they are mixed.
       alone: whether the run cannot share a program with others, whatever their seeds.
       seed: that of the config, uint32; those of several runs that are side by side in one program.
     """
@@ -80,7 +82,8 @@ class Plan:
     steps_per_call: int
     side_by_side: int
     parallel: Parallel
-    augmentation: Augmentation
+    augmentation: Augmentation | MixedView
+    mixing: Mixing | None
     alone: bool
     seed: np.ndarray | np.uint32
 
@@ -179,6 +182,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         where = place(config.train.init_from, "train.init_from=")
         start = find_start(where, first, image_shape(config.data, source), grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
+    augmentation, mixing = Augmentation(config.data.pad, config.data.flip), _mixing(config, source)
 
     def unrolled(model: ResNet) -> ResNet:
         size = image_shape(config.data, source)[:2]
@@ -194,16 +198,25 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         start=start,
         loss=training_loss(config.train),
         clean_loss=clean_loss(config.train),
-        optimizer=OPTIMIZERS[config.optim.name](config.optim),
+        optimizer=make_optimizer(config.optim),
         schedule=learning_rate_schedule(config.optim, clock),
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
         side_by_side=_side_by_side(config, source, parallel),
         parallel=parallel,
-        augmentation=Augmentation(config.data.pad, config.data.flip),
+        augmentation=MixedView(augmentation) if mixing else augmentation,
+        mixing=mixing,
         alone=_why_alone(config, source, parallel) is not None,
         seed=np.uint32(config.seed),
     )
+
+
+def _mixing(config: ConfigDict, source: Source) -> Mixing | None:
+    asked = {name: config.data[name] for name in ("mixup", "cutmix") if config.data[name]}
+    if asked and len(source.train) < 2:
+        told = ", ".join(f"data.{name}={alpha}" for name, alpha in asked.items())
+        raise ConfigError(f"{told} mixes an image with another, and there is one; set it to 0")
+    return Mixing(**asked) if asked else None
 
 
 def _steps_per_call(source: Source) -> int:

@@ -16,7 +16,7 @@ import optax
 from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total
 from resjax.ops.random import random_key
-from resjax.training.losses import Loss
+from resjax.training.losses import Loss, mix_losses
 from resjax.training.metrics import Metrics, measure
 from resjax.training.state import TrainState
 
@@ -43,7 +43,8 @@ def train_step(
       loss: of every example, such as those of `resjax.training.losses`.
       update: the optimiser's; any of optax.
       state: of `resjax.training.state.create_state`.
-      batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these.
+      batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these;
+        a third part is what the images are mixed with.
       key: of all that is random in a run.
       learning_rate: of this step, so that one compiled program serves every schedule. An optimiser
         that is not of `optax.inject_hyperparams`, or any with None, has its own.
@@ -71,7 +72,11 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        metrics = measure(loss(logits, batch.labels), logits, batch.labels)
+        losses, labels = loss(logits, batch.labels), batch.labels
+        if batch.mixed is not None:
+            others = loss(logits, batch.mixed.labels)
+            losses, labels = mix_losses(losses, others, labels, batch.mixed)
+        metrics = measure(losses, logits, labels)
         mean = metrics.loss / (metrics.examples * shares)
         return mean, (metrics, updates.get("batch_stats", {}))
 

@@ -50,7 +50,10 @@ def test_a_name_of_the_trade_is_no_value_and_is_answered_with_one(key):
     (["--batch-size=8"], "use --config.train.batch_size or --config.eval.batch_size"),
     (["--config.lr=0.1"], "unknown config key 'lr'; use optim.learning_rate"),
     (["--config.train.epochs=3"], "config key 'train.epochs'; use train.duration='30 epochs'"),
-    (["--config.optim.name=AdamW"], "; here it is sgd, the rule of the papers"),
+    (["--config.optim.name=AdamW"], "adamw, lars; here it is adamw\n"),
+    (["--config.optim.name=lion"], "; here it is adamw, the nearest; an experiment file may add"),
+    (["--config.optim.eps=1e-6"], "unknown config key 'optim.eps'; use optim.epsilon"),
+    (["--config.optim.max_grad_norm=1"], "key 'optim.max_grad_norm'; use optim.clip_norm"),
     (["--config.model.name=resnet20"], "here it is model.name=cifar, model.depth=20"),
     (["--config.model.name=resnet50"], "it is model.name=imagenet, model.depth=50, model.shortcut"),
 ])  # fmt: skip

@@ -147,7 +147,17 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_end(tiny, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_a_grown_run_goes_on_from_before_and_from_after_it_grew(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"optim.name": "adamw", "optim.learning_rate": 0.01, "optim.clip_norm": 0.5,
+         "data.mixup": 0.4, "data.cutmix": 1.0, "train.on_nan": "skip"},
+    ],
+    ids=["sgd", "adamw and mixed"],
+)  # fmt: skip
+def test_a_grown_run_goes_on_from_before_and_from_after_it_grew(tiny, tmp_path, monkeypatch, keys):
+    tiny.update_from_flattened_dict(keys)
     tiny.model.shortcut, tiny.model.depth = "none", 14
     tiny.train.grow_from, tiny.train.grow_at = 8, "10 steps"
     train_and_evaluate(tiny, tmp_path / "whole")

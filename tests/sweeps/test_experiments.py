@@ -60,6 +60,24 @@ def test_an_experiment_has_the_recipe_of_the_degradation_of_its_size(name, size,
         assert len(seeds) >= 3  # so that differences have intervals
 
 
+@pytest.mark.parametrize("size", ["digits", "shapes"])
+def test_the_modern_recipe_is_one_for_plain_and_identity_networks(size):
+    """Arms differ in their shortcut and depth alone, for three seeds each."""
+    runs = runs_of(f"modern_recipe.py:{size}")
+    arms = {(run.model.shortcut, run.model.depth, run.seed) for run in runs}
+    assert len(arms) == len(runs) == 18
+    recipes = set()
+    for run in runs:
+        flat = flatten(run) | {"model.shortcut": "", "model.depth": 0, "seed": 0}
+        recipes.add(str(sorted(flat.items())))
+        assert (run.optim.name, run.optim.schedule) == ("adamw", "cosine")
+        assert min(run.optim.clip_norm, run.data.mixup, run.data.cutmix) > 0
+        assert run.train.label_smoothing > 0
+    assert len(recipes) == 1
+    if size == "digits":
+        make_plan(runs[0])
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a\0b", "..", "x" * 300, "é/\n"])
 def test_a_run_stays_in_its_sweep_whatever_its_shortcut_is_named(tmp_path, shortcuts, name):
     path = tmp_path / "experiment.py"

@@ -42,7 +42,7 @@ def focal(logits, labels):
 
 NORMS["pairs"] = lambda norm, dtype, axis_name: functools.partial(GroupNorm, groups=2, dtype=dtype)
 LOSSES["focal"] = focal
-OPTIMIZERS["adamw"] = lambda optim: optax.adamw(optim.learning_rate, weight_decay=1e-4)
+OPTIMIZERS["lion"] = lambda optim: optax.lion(optim.learning_rate, weight_decay=1e-4)
 SCHEDULES["root"] = lambda optim, *_: lambda step: optim.learning_rate / jnp.sqrt(1 + step)
 ORDERS["both"] = Order(before=(NORM,), after=(NORM,), joined=(ACTIVATION,))
 
@@ -52,8 +52,8 @@ def get_config():
     config.model.update({"depth": 8, "width": 4, "order": "both"})
     config.norm.kind = "pairs"
     config.train.update({"loss": "focal", "duration": "4 steps", "batch_size": 32})
-    config.optim.update({"name": "adamw", "schedule": "root", "learning_rate": 0.01})
-    config.log.writers = ()
+    config.optim.update({"name": "lion", "schedule": "root", "learning_rate": 0.01})
+    config.optim.clip_norm, config.log.writers = 1.0, ()
     return config
 
 

@@ -8,7 +8,14 @@ from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.models.build import named_model
 from resjax.models.trace import initial_variables
-from resjax.training.optim import OPTIMIZERS, SCHEDULES, learning_rate_schedule, learning_rates
+from resjax.ops.value import by_value
+from resjax.training.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    learning_rate_schedule,
+    learning_rates,
+    make_optimizer,
+)
 from tests.rounding import bound
 
 
@@ -141,3 +148,167 @@ def test_lars_has_a_ratio_for_each_block_of_a_stack(decayed, adapted):
             expected[layer] = w - velocity[layer]
         for layer, w in layers(params).items():
             np.testing.assert_allclose(w, expected[layer], rtol=1e-9, atol=1e-9, err_msg=layer)
+
+
+# ------------------------------------------------------------------------------- against PyTorch
+
+DECAY, RATE = 0.1, 0.05
+NUMBERS = {
+    "momentum": 0.8, "beta1": 0.7, "beta2": 0.9, "epsilon": 1e-3, "weight_decay": DECAY,
+    "learning_rate": RATE,
+}  # fmt: skip
+START = {"kernel": np.array([[1.0, -2.0], [0.3, 4.0]]), "bias": np.array([0.5, -0.1])}
+
+
+def gradient_at(params, step):
+    """A gradient of each parameter, which changes its sign and its size from step to step."""
+    return {name: np.cos(np.array(value) + 2.0 * step) for name, value in params.items()}
+
+
+def walked(rule, steps=4):
+    """The parameters that a rule comes to."""
+    params = jax.tree.map(jnp.asarray, START)
+    state = rule.init(params)
+    for step in range(steps):
+        updates, state = rule.update(gradient_at(params, step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def walked_in_torch(torch, make, decayed, clip=None, steps=4):
+    """The parameters that an optimiser of PyTorch comes to."""
+    params = {name: torch.nn.Parameter(torch.from_numpy(START[name].copy())) for name in START}
+    groups = [
+        {"params": [params[name]],
+         "weight_decay": DECAY if decayed == "all" or name == "kernel" else 0.0}
+        for name in params
+    ]  # fmt: skip
+    optimizer = make(groups)
+    for step in range(steps):
+        for name, gradient in gradient_at(
+            {name: value.detach().numpy() for name, value in params.items()}, step
+        ).items():
+            params[name].grad = torch.from_numpy(gradient)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip)
+        optimizer.step()
+    return {name: value.detach().numpy() for name, value in params.items()}
+
+
+def in_torch(torch):
+    """Optimisers of PyTorch by what they are called here."""
+    betas = {"betas": (NUMBERS["beta1"], NUMBERS["beta2"]), "eps": NUMBERS["epsilon"]}
+    momentum = NUMBERS["momentum"]
+    return {
+        "sgd": lambda params: torch.optim.SGD(params, RATE, momentum),
+        "nesterov": lambda params: torch.optim.SGD(params, RATE, momentum, nesterov=True),
+        "adam": lambda params: torch.optim.Adam(params, RATE, **betas),
+        "adamw": lambda params: torch.optim.AdamW(params, RATE, **betas),
+    }
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("clip_norm", [0.0, 0.7])
+@pytest.mark.parametrize("decayed", ["all", "kernels"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adam", "adamw"])
+def test_a_rule_is_that_of_torch_with_its_decay_its_mask_and_its_clipping(name, decayed, clip_norm):
+    """Decay is in the gradient, after clipping, and for AdamW beside it."""
+    torch = pytest.importorskip("torch")
+    rule = make_optimizer(optim(name=name, decayed=decayed, clip_norm=clip_norm, **NUMBERS))
+    expected = walked_in_torch(torch, in_torch(torch)[name], decayed, clip_norm)
+    for leaf, value in walked(rule).items():
+        # PyTorch adds 1e-6 to the norm that it divides by.
+        np.testing.assert_allclose(value, expected[leaf], rtol=1e-5 if clip_norm else 1e-12)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_with_nesterov_is_the_formula_of_dozat(name):
+    """The part of m that is ahead is corrected by t + 1 steps, and that of g by t (Dozat 2016)."""
+    b1, b2 = NUMBERS["beta1"], NUMBERS["beta2"]
+    expected = {leaf: value.copy() for leaf, value in START.items()}
+    m, v = dict.fromkeys(START, 0.0), dict.fromkeys(START, 0.0)
+    for step in range(4):
+        for leaf, g in gradient_at(expected, step).items():
+            decay = DECAY * expected[leaf]
+            g = g + decay if name == "adam" else g
+            m[leaf], v[leaf] = b1 * m[leaf] + (1 - b1) * g, b2 * v[leaf] + (1 - b2) * g**2
+            t = step + 1
+            ahead = b1 * m[leaf] / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+            move = ahead / (np.sqrt(v[leaf] / (1 - b2**t)) + NUMBERS["epsilon"])
+            expected[leaf] = expected[leaf] - RATE * (move + (decay if name == "adamw" else 0))
+    got = walked(make_optimizer(optim(name=name, nesterov=True, **NUMBERS)))
+    for leaf, value in got.items():
+        np.testing.assert_allclose(value, expected[leaf], rtol=1e-12)
+
+
+def test_the_name_nesterov_is_sgd_with_that_key_whatever_the_key_is():
+    for value in (False, True):
+        rule = OPTIMIZERS["nesterov"](optim(name="nesterov", nesterov=value))
+        assert rule.update is OPTIMIZERS["sgd"](optim(nesterov=True)).update
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_numbers_of_a_rule_are_in_its_state_and_not_in_its_program(name):
+    """One compiled program serves runs that differ in them."""
+    rules = [
+        OPTIMIZERS[name](optim(name=name, **numbers)) for numbers in ({}, NUMBERS, {"beta1": 0.5})
+    ]
+    assert len({rule.update for rule in rules}) == 1
+    numbers = rules[1].init({"kernel": jnp.ones(2)}).hyperparams
+    assert {key: float(value) for key, value in numbers.items()} == {
+        key: pytest.approx({**optim(), **NUMBERS}[key], rel=1e-6) for key in numbers
+    }
+    assert {"learning_rate", "weight_decay"} < set(numbers)
+
+
+# --------------------------------------------------------------------------------------- clipping
+
+
+def of_gradient(rule, gradient):
+    """What a rule makes of a gradient at its first step."""
+    return rule.update(gradient, rule.init(gradient), jax.tree.map(jnp.zeros_like, gradient))[0]
+
+
+def test_clipping_is_by_the_norm_of_all_parameters_the_blocks_of_a_stack_included():
+    """By 3 / 13 where the squares of a gradient add up to 13^2, and not at all below."""
+    gradient = {
+        "first": {"kernel": jnp.array([3.0])},
+        "rest": {"kernel": jnp.array([[4.0], [12.0]])},
+    }
+    plain = make_optimizer(optim(learning_rate=1.0, momentum=0.0, weight_decay=0.0))
+    for norm, factor in ((3.0, 3 / 13), (13.1, 1.0), (0.0, 1.0)):
+        rule = make_optimizer(
+            optim(learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=norm)
+        )
+        jax.tree.map(
+            lambda got, whole, factor=factor: np.testing.assert_allclose(
+                got, factor * np.array(whole), rtol=ROUNDED
+            ),
+            of_gradient(rule, gradient),
+            of_gradient(plain, gradient),
+        )
+
+
+def test_runs_side_by_side_are_clipped_each_by_its_own_norm():
+    rule = make_optimizer(optim(learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=1.0))
+    gradients = {"kernel": jnp.array([[3.0, 4.0], [0.3, 0.4]])}
+    got = jax.vmap(lambda gradient: of_gradient(rule, gradient))(gradients)["kernel"]
+    np.testing.assert_allclose(got, [[-0.6, -0.8], [-0.3, -0.4]], rtol=ROUNDED)
+
+
+def test_an_optimiser_of_an_experiment_is_clipped_as_any_other(tables):
+    """Here one that has no numbers in its state."""
+    tables["OPTIMIZERS"]["own"] = lambda optim: optax.sgd(0.5)
+    rule = make_optimizer(optim(name="own", clip_norm=1.0))
+    got = of_gradient(rule, {"kernel": jnp.array([3.0, 4.0])})["kernel"]
+    np.testing.assert_allclose(got, [-0.3, -0.4], rtol=ROUNDED)
+
+
+def test_without_clipping_the_program_is_that_of_the_rule_and_with_it_equal_ones_share_theirs():
+    assert make_optimizer(optim()).update is OPTIMIZERS["sgd"](optim()).update
+    forms = [
+        by_value(make_optimizer(optim(clip_norm=norm)).update) for norm in (1.0, 1.0, 2.0, 0.0)
+    ]
+    assert forms[0] == forms[1]
+    assert len(set(forms)) == 3

@@ -113,6 +113,7 @@ def test_two_hosts_that_stream_equal_one(zygote, tmp_path):
     keys = {
         "data.name": f"folder:{tmp_path}", "data.size": 8, "data.resize": 9, "data.contrast": 0.3,
         "data.flip": True, "train.batch_size": 12, "eval.batch_size": 4, "eval.precise_batches": 2,
+        "data.mixup": 0.4, "data.cutmix": 1.0,
     }  # fmt: skip
     one = train(zygote, tmp_path, {"streamed": keys | {"train.devices": 1}})["streamed"]
     two = train_on_two_hosts(zygote, tmp_path / "hosts", {"streamed": keys}, ONE_EACH)
@@ -136,6 +137,29 @@ def test_what_is_random_belongs_to_an_example_and_not_to_its_device_or_micro_bat
     )
     assert_equal(got["one"], got["eight"])
     assert_equal(got["one"], got["four parts"])
+
+
+@pytest.mark.slow
+def test_mixed_images_and_clipped_gradients_are_those_of_the_whole_batch(zygote, tmp_path):
+    """The partner of an image is on any device; the norm is that of the mean gradient of all."""
+    keys = {
+        "data.mixup": 0.4, "data.cutmix": 1.0, "data.flip": True, "norm.examples": 8,
+        "optim.name": "nesterov", "optim.clip_norm": 0.2, "train.steps_per_call": 4,
+    }  # fmt: skip
+    jobs = {
+        "one": keys | {"train.devices": 1},
+        "unclipped": keys | {"train.devices": 1, "optim.clip_norm": 0.0},
+        "unmixed": keys | {"train.devices": 1, "data.mixup": 0.0, "data.cutmix": 0.0},
+        "parts": keys | {"train.devices": 2, "train.micro_batches": 4},
+    }
+    got = train(
+        zygote, tmp_path, jobs | {style: keys | {"train.parallel": style} for style in STYLES}
+    )
+    for name in ("parts", *STYLES):
+        assert_equal(got["one"], got[name])
+    kernel = "['variables']['params']['head']['kernel']"
+    for name in ("unclipped", "unmixed"):
+        assert not np.allclose(got["one"][kernel], got[name][kernel], rtol=1e-3)
 
 
 @pytest.mark.slow

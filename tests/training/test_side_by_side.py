@@ -64,8 +64,10 @@ def assert_equal(got, expected):
         RANDOM | {"model.conv": "xla"},
         {"optim.name": "lars", "train.on_nan": "skip", "norm.kind": "none"},
         {"train.parallel": "pmap", "data.flip": True},
+        {"optim.name": "adamw", "optim.clip_norm": 0.5, "data.mixup": 0.4, "data.cutmix": 1.0,
+         "eval.precise_batches": 2},
     ],
-    ids=["random", "precise", "xla", "lars", "pmap"],
+    ids=["random", "precise", "xla", "lars", "pmap", "modern"],
 )  # fmt: skip
 def test_every_seed_is_after_20_steps_what_it_is_alone(tiny, keys):
     """In float64: parameters, statistics, momentum, metrics and evaluations."""
