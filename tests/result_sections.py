@@ -58,6 +58,7 @@ SECTIONS = {
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
     "without_norm": Entry("without_norm.py", "error_by_depth", seeds=3),
+    "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
     "cifar10": Entry("cifar10.py", published="cifar10.py", command=""),
     "imagenet": Entry("imagenet.py", published="imagenet.py", command=""),

@@ -99,4 +99,5 @@ def together(measured: list[Any]) -> Any:
 def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    return Batch._make(parallel.shape_of_pieces(part, 0) for part in (images, labels))
+    shapes: list[Any] = [parallel.shape_of_pieces(part, 0) for part in (images, labels)]
+    return Batch(*shapes)

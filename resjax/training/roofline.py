@@ -7,6 +7,7 @@ memory, whichever is longer (Williams, Waterman and Patterson 2009), and no kern
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -174,9 +175,10 @@ def step_on_a_chip(plan: Plan, device: Device) -> Jaxpr:
         )
     with traced_for(device.platform):
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
-        batch = Batch._make((
+        shapes: list[Any] = [
             jax.ShapeDtypeStruct((micro_batches, images, *plan.image_shape), jnp.float32),
             jax.ShapeDtypeStruct((micro_batches, images), jnp.int32),
-        ))  # fmt: skip
+        ]
+        batch = Batch(*shapes)
         step = functools.partial(train_step, plan.model, plan.loss, plan.optimizer.update)
         return jax.make_jaxpr(step)(state, batch, random_key(0), jnp.float32(0)).jaxpr

@@ -88,6 +88,7 @@ BASES = {
     "predict": ["net.safetensors", "text.png"],
     "prepare": ["imagenet2012", "--data-dir=folder"],
     "init": ["1"],
+    "keys": ["dash"],
     "completion": ["dash"],
 }
 

@@ -105,8 +105,8 @@ def run(tmp_path):
 )
 def test_runs_are_refused_likewise_and_the_doctor_says_it(path, value, message, run, capsys):
     directory = run(path, value)
-    said = f"'{path}' has 1 of"
-    for words in (["evaluate", str(directory)], ["predict", str(directory), "x.png"]):
+    said, image = f"'{path}' has 1 of", directory / "config.json"  # which is there, that is all
+    for words in (["evaluate", str(directory)], ["predict", str(directory), str(image)]):
         assert main(words) == 2
         err = capsys.readouterr().err
         assert said in err

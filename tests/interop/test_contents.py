@@ -245,8 +245,10 @@ def test_a_download_is_a_directory_with_weights_that_are_named(state, tmp_path, 
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["ResNet"]}))
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "cat.jpg").touch()
     for words in (["import", str(tmp_path), f"--out={tmp_path / 'run'}"],
-                  ["predict", str(tmp_path), "cat.jpg"], ["evaluate", str(tmp_path)]):  # fmt: skip
+                  ["predict", str(tmp_path), str(tmp_path / "cat.jpg")],
+                  ["evaluate", str(tmp_path)]):  # fmt: skip
         assert main(words) == 2
         assert f"as {tmp_path / 'model.safetensors'}\n" in capsys.readouterr().err
 
@@ -302,8 +304,9 @@ def test_a_backbone_gives_the_features_that_the_head_sees(headless, net):
 
 
 def test_a_backbone_predicts_nothing(headless, tmp_path, capsys):
+    (tmp_path / "x.png").touch()
     for words in (
-        ["predict", str(headless), "x.png"],
+        ["predict", str(headless), str(tmp_path / "x.png")],
         ["evaluate", str(headless), "--data=digits"],
     ):
         assert main([*words, "--config.data.size=0"]) == 2

@@ -1,0 +1,158 @@
+"""The feed of images that are streamed: decoded when they are needed, by other processes."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resjax.data import streaming
+from resjax.data.orders import rows_of_host
+from resjax.data.resident import STATISTICS, Batch, Mixed
+from resjax.data.source import First, Split
+from resjax.training.feeds import CUT, evaluated, left_out, viewed
+from resjax.training.plan import Plan, evaluation_view, training_view
+
+
+class Constants(NamedTuple):
+    """Mean and standard deviation that streamed images are standardised by, `[C]` each."""
+
+    mean: jax.Array | np.ndarray
+    deviation: jax.Array | np.ndarray
+
+
+def standardised(constants: Constants, batch: Batch, seed: jax.Array) -> Batch:
+    """Standardises to (image - mean) / deviation in float32; the images are augmented already."""
+    images = batch.images.astype(jnp.float32)
+    return batch._replace(images=(images - constants.mean) / constants.deviation)
+
+
+class StreamingFeed:
+    """A feed of images decoded on demand; each host reads its part of every batch."""
+
+    view = staticmethod(standardised)
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.splits = {n: s for n, s in plan.source.splits.items() if not isinstance(s, Split)}
+        mean, deviation = STATISTICS[plan.config.data.standardise](
+            np.zeros((1, *plan.image_shape), np.uint8)
+        )
+        self.constants = Constants(np.asarray(mean, np.float32), np.asarray(deviation, np.float32))
+        self.data = plan.parallel.whole(self.constants)
+        self.evaluated, self.left_out = evaluated(plan), left_out(plan)
+        self.training_view = training_view(plan.config.data)
+        self.evaluation_view = evaluation_view(plan.config.data)
+        self.batches: Any = None
+        self.passes: dict[tuple[str, int], Any] = {}
+
+    def pieces(self, steps: range, calls: int) -> Any:
+        micro = self.plan.config.train.micro_batches
+        own = self.plan.config.train.batch_size * self._share() // micro
+        images: Any = np.zeros((calls, micro, own, *self.plan.image_shape), np.uint8)
+        labels: Any = np.zeros((calls, micro, own), np.int32)
+        call = Batch(images, labels)
+        if self.plan.mixing is not None:
+            shares: Any = np.zeros_like(labels, np.float32)
+            call = call._replace(mixed=Mixed(labels.copy(), shares))
+        if self.batches is None and steps:
+            self.batches = self._training()
+        for row, step in enumerate(steps):
+            self.batches.set_state({"step": step, "skipped": self.batches.skipped})
+            read = next(self.batches)
+            read = Batch(read.images, read.labels, read.mixed)
+            for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
+                whole[row] = its.reshape(whole.shape[1:])
+        return jax.tree.map(lambda whole: self.plan.parallel.own_pieces(whole, CUT), call)
+
+    def training_batches(self, steps: range) -> Iterator[Batch]:
+        micro = self.plan.config.train.micro_batches
+        batches = self._training()
+        batches.set_state({"step": steps.start, "skipped": 0})
+        for _ in steps:
+            batch = next(batches)
+            for images, labels in zip(
+                np.split(batch.images, micro), np.split(batch.labels, micro), strict=True
+            ):
+                yield self._on_devices(images, labels)
+        batches.close()
+
+    def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
+        for batch in self._pass(split, size):
+            yield (
+                self._on_devices(batch.images, batch.labels),
+                self.plan.parallel.own_pieces(batch.valid, 0),
+            )
+
+    def skipped(self, split: str, size: int) -> int:
+        return self._pass(split, size).skipped
+
+    def first_examples(self, split: str, number: int) -> Batch:
+        # Read by every host for itself, so that each has all of them.
+        source = self.splits[split]
+        first = First(source, min(number, len(source)))
+        options = self._options(split) | {"workers": 0}
+        batches = streaming.evaluation_feed(first, self.evaluation_view, len(first), **options)
+        batch = next(batches)
+        batches.close()
+        read = batch.images[batch.valid].astype(np.float32)
+        images = (read - self.constants.mean) / self.constants.deviation
+        return self.plan.parallel.whole(Batch(images, batch.labels[batch.valid]))
+
+    def get_state(self) -> dict[str, int]:
+        return {"skipped": self.batches.skipped if self.batches else 0}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self.batches = self.batches or self._training()
+        self.batches.set_state({"step": self.batches.step, **state})
+
+    def close(self) -> None:
+        for batches in (self.batches, *self.passes.values()):
+            if batches is not None:
+                batches.close()
+
+    def _pass(self, split: str, size: int) -> Any:
+        """Feed of one evaluation, kept since its workers read ahead the start of the next pass."""
+        if (split, size) not in self.passes:
+            self.passes[split, size] = streaming.evaluation_feed(
+                First(self.splits[split], self.evaluated[split]),
+                self.evaluation_view,
+                size,
+                rows=rows_of_host(self.plan.parallel.devices, jax.process_index(), size),
+                **self._options(split),
+            )
+        return self.passes[split, size]
+
+    def _training(self) -> Any:
+        config, parallel = self.plan.config, self.plan.parallel
+        return streaming.training_feed(
+            self.splits["train"],
+            self.training_view,
+            config.seed,
+            config.train.batch_size,
+            rows=rows_of_host(
+                parallel.devices,
+                jax.process_index(),
+                config.train.batch_size,
+                config.train.micro_batches,
+            ),
+            mixing=self.plan.mixing,
+            **self._options("train"),
+        )
+
+    def _options(self, split: str) -> dict[str, Any]:
+        data, left_out = self.plan.config.data, self.left_out[split]
+        return {"workers": data.workers, "on_bad": data.on_bad, "left_out": left_out}
+
+    def _share(self) -> Fraction:
+        """Fraction of a batch that this host's devices take."""
+        devices = self.plan.parallel.devices
+        own = sum(device.process_index == jax.process_index() for device in devices)
+        return Fraction(own, len(devices))
+
+    def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+        parallel = self.plan.parallel
+        pieces = Batch(parallel.own_pieces(images, 0), parallel.own_pieces(labels, 0))
+        return viewed(parallel, self.view, self.data, pieces, parallel.pieces(np.uint32(0)))
