@@ -378,14 +378,13 @@ KEYS = Keys({
         "Streamed images: strength of a random change of the saturation.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
     "data.mixup": Key(0.0,
-        "Alpha of the Beta distribution that the share of a training image is drawn from, which is "
-        "mixed with another one, as are their losses; `0.0` is none. With `data.cutmix` half of "
-        "the images are mixed by each. Where an image is mixed, the error on batches is counted "
-        "against the label of the larger share.",
+        "Strength of mixup: a training image is blended with another by a share from the Beta "
+        "distribution with this alpha, and so is the loss; `0.0` is none. The error on batches "
+        "counts the label with the larger share. With `data.cutmix`, each mixes half of the images.",
         (0.0, 100.0), "a number from 0 to 100, such as 0.2"),
     "data.cutmix": Key(0.0,
-        "Alpha of the Beta distribution that the share of a training image is drawn from, of which "
-        "a box shows another one; losses are mixed by the shares of the area. `0.0` is none.",
+        "Strength of CutMix: a box of a training image is replaced by another, its area a share "
+        "from the Beta distribution with this alpha, and so is the loss; `0.0` is none.",
         (0.0, 100.0), "a number from 0 to 100, such as 1.0"),
     "data.workers": Key(0,
         "Streamed images: processes that decode; `0` is a thread of this one.",
@@ -393,7 +392,7 @@ KEYS = Keys({
 
     # ---------------------------------------------------------------------------------------- optim
     "optim.name": Key("sgd",
-        "The rule: `sgd` with momentum, `nesterov` with that of Nesterov, `adam` with weight decay "
+        "The rule: `sgd` with momentum, `nesterov` with Nesterov's, `adam` with weight decay "
         "in the gradient, `adamw` with weight decay beside it, or `lars` for large batches.",
         table="resjax.training.optim:OPTIMIZERS"),
     "optim.learning_rate": Key(0.1,
@@ -403,7 +402,7 @@ KEYS = Keys({
         "Fraction of the velocity that is kept at a step.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.9"),
     "optim.nesterov": Key(False,
-        "Whether the gradient is that ahead of the velocity; with `optim.name=nesterov` it is."),
+        "Use Nesterov's momentum; `optim.name=nesterov` always does."),
     "optim.beta1": Key(0.9,
         "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean gradient that is kept "
         "at a step.",
@@ -417,12 +416,12 @@ KEYS = Keys({
         "gradient.",
         (1e-30, 1e30), "a positive finite number, such as 1e-8"),
     "optim.clip_norm": Key(0.0,
-        "The largest norm of the gradient of all parameters together, to which a larger one is "
-        "scaled down before the rule and its weight decay; `0.0` is none.",
+        "Largest norm of the gradient of all parameters together; a larger gradient is scaled down "
+        "to it, before weight decay and the update. `0.0` is none.",
         (0.0, 1e30), "a finite number of at least 0, such as 1.0"),
     "optim.weight_decay": Key(1e-4,
-        "Times the parameters, added to their gradient; with `optim.name=adamw` added to the step "
-        "before the learning rate, apart from it.",
+        "Factor on the parameters that is added to their gradient, or with `optim.name=adamw` to "
+        "the update, before the learning rate.",
         (0.0, 1e30), "a finite number of at least 0, such as 1e-4"),
     "optim.decayed": Key("all", "Parameters under weight decay: `all`, or `kernels` alone.",
         table="resjax.training.optim:CHOSEN"),
