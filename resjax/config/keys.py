@@ -380,7 +380,7 @@ KEYS = Keys({
     "data.mixup": Key(0.0,
         "Strength of mixup: a training image is blended with another by a share from the Beta "
         "distribution with this alpha, and so is the loss; `0.0` is none. The error on batches "
-        "counts the label with the larger share. With `data.cutmix`, each mixes half of the images.",
+        "counts the label with the larger share. With `data.cutmix`, each mixes half the images.",
         (0.0, 100.0), "a number from 0 to 100, such as 0.2"),
     "data.cutmix": Key(0.0,
         "Strength of CutMix: a box of a training image is replaced by another, its area a share "
