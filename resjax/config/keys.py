@@ -120,6 +120,16 @@ class Keys(Table[Key]):
                 f"sections are {sections}"
             )
 
+    def parts(self, flat: Mapping[str, Any]) -> dict[str, str]:
+        """Parts of a config that resjax does not define, {"KEY=NAME": digest of the code}."""
+        return {
+            f"{key}={name}": table.codes[name]
+            for key, value in flat.items()
+            if key in self and (table := self[key].entries) is not None
+            for name in self[key].names_in(value)
+            if name in table.codes
+        }
+
     def added(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Describes the keys of a config that an experiment added, for readers without its file.
 

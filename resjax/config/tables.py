@@ -4,7 +4,10 @@ import ast
 import dataclasses
 import difflib
 import functools
+import hashlib
+import inspect
 import sys
+import textwrap
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +42,7 @@ class Table(UserDict[str, Entry]):
     Attributes:
       files: {name: file} of entries that are not of resjax itself; None is no file but a notebook
         or a program.
+      codes: {name: digest of its code} of these entries; see `code_of`.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Table(UserDict[str, Entry]):
         self.key, self.entry, self.fits = key, entry, fits
         self.original, self.data = dict(entries), dict(entries)
         self.files: dict[str, Path | None] = {}
+        self.codes: dict[str, str] = {}
         TABLES.append(self)
 
     def __setitem__(self, name: str, entry: Entry) -> None:
@@ -61,12 +66,13 @@ class Table(UserDict[str, Entry]):
         """
         if not any(name in known and known[name] == entry for known in (self.data, self.original)):
             self.refuse(name, entry)
-            self.files[name] = _file_of(entry)
+            self.files[name], self.codes[name] = _file_of(entry), code_of(entry)
         self.data[name] = entry
 
     def __delitem__(self, name: str) -> None:
         del self.data[name]
         self.files.pop(name, None)
+        self.codes.pop(name, None)
 
     def refuse(self, name: str, entry: Any) -> None:
         """Raises ConfigError if something cannot be added under a name."""
@@ -217,11 +223,12 @@ def adding(path: Path) -> Iterator[None]:
 
 def snapshot() -> Callable[[], None]:
     """Returns a function that restores all tables to their present state."""
-    before = {id(table): (dict(table.data), dict(table.files)) for table in TABLES}
+    before = {id(t): (dict(t.data), dict(t.files), dict(t.codes)) for t in TABLES}
 
     def restore() -> None:
         for table in TABLES:  # and those that were not there yet
-            table.data, table.files = map(dict, before.get(id(table), (table.original, {})))
+            kept = before.get(id(table), (table.original, {}, {}))
+            table.data, table.files, table.codes = map(dict, kept)
 
     return restore
 
@@ -299,6 +306,21 @@ def _meant(name: str, key: str) -> str:
     from resjax.config.words import NAMES  # a refusal alone needs it
 
     return NAMES.get(key, {}).get(name.lower(), "")
+
+
+def code_of(entry: Any) -> str:
+    """A digest of what a class or function computes by its own code, without comments and docs.
+
+    It is empty for an object, and for code whose source is not at hand.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(entry)))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:8]
 
 
 def _file_of(entry: Any) -> Path | None:

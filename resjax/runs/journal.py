@@ -45,6 +45,7 @@ class Journal:
         self.clock = threading.Lock()  # a rescue is on a thread of its own
         self.noted_at: float | None = None
         self.left_by_last = rundir.read_progress(directory)
+        self.begun_before = (directory / "timing.jsonl").exists()
         self.begun: dict[str, float] = {}
         self.shown = 0.0
         self.writers: list[Writer] = []

@@ -140,6 +140,8 @@ class OpenRun:
     def state_of(self, there: dict[str, Any] | None) -> TrainState:
         """Restores a state of `checkpoints_found`; makes the initial one of None."""
         if there is None:
+            if self.journal.begun_before:
+                self.tell("compiling", "begins again: it ended before its first checkpoint")
             return initial_state(self.plan, self.feed)
         facts = Facts(**there["facts"])
         return self.go_on_from(Path(there["path"]), facts, drawn_state(self.plan, facts.grown))

@@ -21,7 +21,7 @@ Every JSON object has a digest of the rest of it, so that a damaged one is never
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from packaging.version import Version
@@ -48,6 +48,9 @@ LEFT_BY_RUNS = (
 
 ADDED_KEYS = "added_keys"
 """Field of a config with the keys that an experiment file has added to it; see `Keys.added`."""
+
+ADDED_PARTS = "added_parts"
+"""Field of a config with the parts that an experiment file has added to it; see `Keys.parts`."""
 
 LAYOUT = 1
 """Version of a run's files; raised when an earlier version of resjax could misread them."""
@@ -109,6 +112,7 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
     if run_state(directory) == ABSENT:
         made_by, flat = {"layout": LAYOUT, "resjax": resjax.__version__}, flatten(config)
         made_by |= {ADDED_KEYS: added} if (added := KEYS.added(flat)) else {}
+        made_by |= {ADDED_PARTS: parts} if (parts := KEYS.parts(flat)) else {}
         disk.write_json(directory / "config.json", made_by | flat)
     for partial in partial_files(directory):
         partial.unlink()
@@ -162,6 +166,13 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"
         )
+    then, now = _read_config(directory).parts, KEYS.parts(flatten(config))
+    for part in then.keys() & now.keys():
+        if then[part] and now[part] and then[part] != now[part]:
+            raise ConfigError(
+                f"{directory} holds a run that was begun with other code of {part}; give that "
+                "another name, or choose another directory"
+            )
 
 
 def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
@@ -216,7 +227,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
       ConfigError: if it is missing, damaged, or of a later version of resjax.
     """
-    content, added = _read_config(directory)
+    content, added, _ = _read_config(directory)
     for key in added.keys() - KEYS.keys():
         if added[key]["decides"] != "result" or content[key] == added[key]["default"]:
             del content[key]
@@ -230,11 +241,19 @@ def rebuild_config(directory: Path) -> ConfigDict:
       ConfigError: as `read_config` does, and if an experiment file that is not loaded defines a
         key of it.
     """
-    return config_of(*_read_config(directory))
+    content, added, _ = _read_config(directory)
+    return config_of(content, added)
 
 
-def _read_config(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Reads {dotted key: value} of a run, and the keys that an experiment file had added."""
+class _Recorded(NamedTuple):
+    """{dotted key: value} of a run, and the keys and parts that an experiment file had added."""
+
+    content: dict[str, Any]
+    keys: dict[str, dict[str, Any]]
+    parts: dict[str, str]
+
+
+def _read_config(directory: Path) -> _Recorded:
     path = directory / "config.json"
     content = disk.read_json(path)
     layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
@@ -243,7 +262,7 @@ def _read_config(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, A
             f"{path} is of resjax {made_by}, and this is {resjax.__version__}; use that version or "
             "a later one"
         )
-    return content, content.pop(ADDED_KEYS, {})
+    return _Recorded(content, content.pop(ADDED_KEYS, {}), content.pop(ADDED_PARTS, {}))
 
 
 def write_result(directory: Path, result: dict[str, Any]) -> None:

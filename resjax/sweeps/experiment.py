@@ -1,5 +1,6 @@
 """Experiment files: how they are loaded, and which of their parts a config uses."""
 
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -55,7 +56,38 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
     if isinstance(config, FrozenConfigDict):
         config = ConfigDict(config)
     use_own_values(config)
+    _refuse_unread_keys(filename)
     return module, config
+
+
+def _fields(shortcut: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(shortcut)]
+
+
+def _arguments(loss: Callable) -> list[str]:
+    return list(inspect.signature(loss).parameters)[2:]
+
+
+READERS: dict[str, tuple[str, str, Callable[[Any], list[str]]]] = {
+    "model": ("model.shortcut", "a field", _fields),
+    "train": ("train.loss", "an argument", _arguments),
+}
+"""What reads the keys that are added to a section: what chooses it, and by which names."""
+
+
+def _refuse_unread_keys(path: Path) -> None:
+    """Raises ConfigError for a key of an experiment file that no shortcut or loss reads."""
+    for key, file in KEYS.files.items():
+        section, _, name = key.partition(".")
+        if file != path.resolve() or section not in READERS:
+            continue
+        chooses, what, names = READERS[section]
+        table = KEYS[chooses].entries
+        if table is not None and all(name not in names(entry) for entry in table.values()):
+            raise ConfigError(
+                f"{path} adds {key}, which no {chooses.partition('.')[2]} reads; give one {what} "
+                f"{name!r}, or rename the key"
+            )
 
 
 RECORDED = "config.json"

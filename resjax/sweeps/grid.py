@@ -270,8 +270,17 @@ def _set(config: ConfigDict, known: list[str], settings: Mapping[str, Any], what
     """Sets {dotted key: value} of known keys; `what` begins an error message."""
     for key in settings:
         if key not in known:
-            raise ConfigError(f"{what} unknown key {key!r}; {nearest_key(key, known)}")
+            own = f'KEYS[{key!r}] = Key({settings[key]!r}, "Its meaning.")'
+            remedy = f"{nearest_key(key, known)}; {own} in the experiment file adds one"
+            raise ConfigError(f"{what} unknown key {key!r}; {remedy}")
     settings = {key: of_python(value) for key, value in settings.items()}
+    for key, value in settings.items():
+        if key in KEYS.files and isinstance(value, float) and type(KEYS[key].default) is int:
+            default = KEYS[key].default
+            raise ConfigError(
+                f"{what} {key}={value}, whose default {default} is a whole number; "
+                f"Key({default}.0, ...) takes others"
+            )
     try:
         config.update_from_flattened_dict(settings)
     except TypeError as error:

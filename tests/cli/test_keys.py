@@ -12,7 +12,7 @@ OWN = """
 from resjax.config import default_config
 from resjax.config.keys import KEYS, Key
 
-KEYS["model.alpha"] = Key(0.5, "Share of the shortcut.")
+KEYS["norm.alpha"] = Key(0.5, "Share of the shortcut.")
 
 def get_config():
     config = default_config()
@@ -63,10 +63,10 @@ def test_the_values_of_an_experiment_stand_beside_the_defaults(tmp_path, tables,
     path.write_text(OWN)
     assert main(["keys", "model.d*", f"--config={path}"]) == 0
     assert capsys.readouterr().out.startswith("model.depth = 56 (default: 20)\n")
-    assert main(["keys", "model.alpha", "--json", f"--config={path}"]) == 0
+    assert main(["keys", "norm.alpha", "--json", f"--config={path}"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["key"], found["value"], found["meaning"]) == (
-        "model.alpha", 0.5, "Share of the shortcut.",
+        "norm.alpha", 0.5, "Share of the shortcut.",
     )  # fmt: skip
     assert found["added_by"].endswith("mine.py")
 

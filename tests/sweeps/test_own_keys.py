@@ -177,3 +177,27 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     restore()
     assert main(["train", "--config=mine.py", f"--workdir={half}"]) == 2
     assert "model.alpha is 0.5 there, 0.75 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("there", "here", "message"), [
+    ("alpha: float = 0.5", "alfa: float = 0.5",
+     "mine.py adds model.alpha, which no shortcut reads; give one a field 'alpha', or rename"),
+    ('KEYS["model.alpha"]', 'KEYS["train.alpha"]',
+     "mine.py adds train.alpha, which no loss reads; give one an argument 'alpha', or rename"),
+])  # fmt: skip
+def test_a_key_that_nothing_reads_is_refused(there, here, message, mine, capsys):
+    (mine / "mine.py").write_text(FILE.replace(there, here).replace("self.alpha", "1"))
+    assert main(["sweep", "--config=mine.py", "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_is_not_taken_for_that_of_other_code_of_its_shortcut(mine, capsys):
+    words = ["train", "--config=mine.py", "--workdir=run"]
+    assert main(words) == 0
+    documented = FILE.replace("(Identity):", '(Identity):\n    """Leaks."""  # more or less\n')
+    (mine / "mine.py").write_text(documented)
+    assert main(words) == 0
+    (mine / "mine.py").write_text(FILE.replace("return self.alpha", "return 10 * self.alpha"))
+    assert main(words) == 2
+    told = "run holds a run that was begun with other code of model.shortcut=leaky; give that"
+    assert told in capsys.readouterr().err

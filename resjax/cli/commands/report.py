@@ -29,7 +29,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.open:
         import webbrowser
 
-        webbrowser.open(page.resolve().as_uri())
+        if not webbrowser.open(page.resolve().as_uri()):
+            tell(f"no browser to open it with; open {page}")
     return 0
 
 

@@ -228,7 +228,9 @@ SWEEP = Command(
     arguments=_arguments,
     experiment=EXPERIMENT,
     overrides=True,
-    notes="Finished runs are skipped, so a grid can be extended at any time.\n"
+    notes="--sweep chooses among the axes of the file, and --axis adds another. Of several\n"
+    "--only, a run must meet all. Finished runs are skipped, so a grid can be\n"
+    "extended at any time.\n"
     + running.UNFINISHED,
     goes_on=True,
     examples=(
