@@ -230,8 +230,7 @@ SWEEP = Command(
     overrides=True,
     notes="--sweep chooses among the axes of the file, and --axis adds another. Of several\n"
     "--only, a run must meet all. Finished runs are skipped, so a grid can be\n"
-    "extended at any time.\n"
-    + running.UNFINISHED,
+    "extended at any time.\n" + running.UNFINISHED,
     goes_on=True,
     examples=(
         "resjax sweep --config=experiments/degradation.py --seeds=3",
