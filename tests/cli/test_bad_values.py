@@ -188,8 +188,9 @@ def said(action, value, base):
 RIGHT = {
     **dict.fromkeys((("status", "dir"), ("report", "dir"), ("doctor", "dir")), ("here", "run")),
     ("init", "name"): ("missing", "file", "folder", "dangling", "loop", "run", "device"),
+    ("keys", "pattern"): ("spaces",),
 }
-"""Values that are not wrong; `init` adds a suffix to its names."""
+"""Values that are not wrong; `init` adds a suffix to its names, `keys` searches for words."""
 
 
 def cases(command):

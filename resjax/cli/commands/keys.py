@@ -8,6 +8,7 @@ from typing import Any
 
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
+from resjax.cli.parsing import filled
 from resjax.cli.reference import matching, values_of
 from resjax.cli.terminal.lines import wrapped
 from resjax.config import flatten
@@ -24,8 +25,9 @@ shown beside the defaults.
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "pattern", nargs="*", metavar="PATTERN", help="words or a glob (default: all keys)"
-    )
+        "pattern", nargs="*", type=filled, metavar="PATTERN",
+        help="words or a glob (default: all keys)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object per key")
 
 
