@@ -148,12 +148,12 @@ def test_annotations_that_are_text_are_understood(mine):
 @pytest.mark.slow
 def test_its_shortcut_and_a_key_are_known_to_workers_and_to_a_sweep_that_goes_on(mine, tmp_path):
     with Path("mine.py").open("a") as file:
-        file.write("from resjax.config.keys import KEYS, Key\nKEYS['model.kept'] = Key(0.5, '.')\n")
+        file.write("from resjax.config.keys import KEYS, Key\nKEYS['optim.kept'] = Key(0.5, '.')\n")
     words = [sys.executable, "-m", "resjax.cli", "sweep", "--config=mine.py", "--jobs=2",
              "--config.model.width=2", "--config.model.depth=8", "--sweep=shortcut",
              "--only=shortcut=half,identity", "--config.train.duration=400 steps",
              "--config.eval.every=400 steps", "--config.checkpoint.seconds=0.2",
-             "--config.model.kept=0.25"]  # fmt: skip
+             "--config.optim.kept=0.25"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     sweep = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -173,4 +173,4 @@ def test_its_shortcut_and_a_key_are_known_to_workers_and_to_a_sweep_that_goes_on
     ]
     assert len(begun) == 2
     assert begun[1] > 0
-    assert read_config(run)["model.kept"] == 0.25
+    assert read_config(run)["optim.kept"] == 0.25

@@ -404,19 +404,19 @@ def test_a_shortcut_and_a_key_of_the_experiment_file_are_known_on_the_nodes(
     assert main(["init", str(tmp_path / "mine")]) == 0
     with (tmp_path / "mine.py").open("a") as file:
         file.write(
-            "from resjax.config.keys import KEYS, Key\nKEYS['model.kept'] = Key(0.5, 'A share.')\n"
+            "from resjax.config.keys import KEYS, Key\nKEYS['optim.kept'] = Key(0.5, 'A share.')\n"
         )
     driver = zygote.start(
         "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
         "--only=shortcut=half", *SMALL, "--config.train.duration=20 steps",
-        "--config.model.kept=0.25",
+        "--config.optim.kept=0.25",
         "--launcher=ray", f"--address={cluster.address}", "--workdir=runs", directory=tmp_path,
     )  # fmt: skip
     code, output = ended(driver)
     assert code == 0, output
     [run] = done(tmp_path / "runs")
     assert run.name.partition("-")[0] == "half"
-    assert rundir.read_config(run)["model.kept"] == 0.25
+    assert rundir.read_config(run)["optim.kept"] == 0.25
 
 
 @pytest.mark.parametrize(("address", "message"), [

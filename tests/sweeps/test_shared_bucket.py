@@ -35,8 +35,8 @@ def swept(
     chance = random.Random(0)
 
     def work(number: int) -> tuple[int, list[dict]]:
-        """One process; the first ones are killed in the middle of a training."""
-        options = {"send": (signal.SIGKILL, "training", 10, 0.0)} if number < kills else {}
+        """One process; the first ones are killed at an evaluation in the middle of a run."""
+        options = {"send": (signal.SIGKILL, "evaluating", 10, 0.0)} if number < kills else {}
         seeds = list(range(runs))
         chance.shuffle(seeds)
         machine = machines[number % 2]
