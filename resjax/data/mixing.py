@@ -1,4 +1,4 @@
-"""Mixed images: what is drawn of the partner of each, and how the two become one.
+"""Mixed images: the draw of a partner and a share for each, and the mix of the two.
 
 The numbers are drawn on the host, for resident and for streamed images alike, and depend on the
 seed, the epoch and the number of the example alone.
@@ -26,9 +26,9 @@ CHANCE_OF_CUTMIX = 0.5
 
 
 class Mix(NamedTuple):
-    """What becomes of N images: a box of each shows its partner as well, or instead.
+    """The mix of N images with their partners: a box of each shows the partner as well, or instead.
 
-    There an image is kept * image + (1 - kept) * partner, and elsewhere it is as it was.
+    Inside the box an image is kept * image + (1 - kept) * partner, and elsewhere it is as it was.
 
     Attributes:
       partners: `[N]` int32, number of another example of the split.
@@ -64,7 +64,7 @@ class Mixing:
     def mix(
         self, words: np.ndarray, examples: np.ndarray, number: int, shape: tuple[int, int]
     ) -> Mix:
-        """What becomes of some examples of a split, by the random numbers of each.
+        """Draws the mix of some examples of a split from the random numbers of each.
 
         Args:
           words: `[N, WORDS]` uint64, of `words_of`.

@@ -72,7 +72,7 @@ READERS: dict[str, tuple[str, str, Callable[[Any], list[str]]]] = {
     "model": ("model.shortcut", "a field", _fields),
     "train": ("train.loss", "an argument", _arguments),
 }
-"""What reads the keys that are added to a section: what chooses it, and by which names."""
+"""Readers of the keys of a section: the key that chooses one, and the names that it reads."""
 
 
 def _refuse_unread_keys(path: Path) -> None:

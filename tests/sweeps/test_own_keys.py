@@ -1,5 +1,7 @@
 """An experiment file brings keys: a class, a key and a line are a shortcut with a number."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -201,3 +203,27 @@ def test_a_run_is_not_taken_for_that_of_other_code_of_its_shortcut(mine, capsys)
     assert main(words) == 2
     told = "run holds a run that was begun with other code of model.shortcut=leaky; give that"
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("there", "here", "remedy"), [
+    ('KEYS["model.alpha"] =', "_ =",
+     """; KEYS['model.alpha'] = Key(0.5, "Its meaning.") in the experiment file adds one"""),
+    ("Key(0.5,", "Key(1,",
+     "model.alpha=0.5, whose default 1 is a whole number; Key(1.0, ...) takes others"),
+])  # fmt: skip
+def test_an_axis_over_a_key_that_lacks_something_is_told_what(there, here, remedy, mine, capsys):
+    (mine / "mine.py").write_text(FILE.replace(there, here))
+    assert main(["sweep", "--config=mine.py", "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("resjax: an axis sets ")
+    assert told.endswith(f"{remedy}\n")
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again_and_says_so(mine, capsys):
+    words = ["train", "--config=mine.py", "--workdir=run"]
+    assert main(words) == 0
+    assert "begins again" not in capsys.readouterr().err
+    (mine / "run" / "result.json").unlink()
+    shutil.rmtree(mine / "run" / "checkpoints")
+    assert main(words) == 0
+    assert "begins again: it ended before its first checkpoint" in capsys.readouterr().err
