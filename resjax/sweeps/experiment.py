@@ -1,4 +1,4 @@
-"""Experiment files: how they are loaded, and which of their parts a config uses."""
+"""Experiment files: how they are loaded, and what is refused of what they define."""
 
 import dataclasses
 import importlib
@@ -17,7 +17,6 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from resjax.config import (
     ConfigError,
     default_config,
-    flatten,
     type_and_message,
     use_own_values,
 )
@@ -217,16 +216,3 @@ def _modules_in(place: _Place) -> dict[str, str]:
         )
 
     return {name: files[name] for name in filter(lies_there, files)}
-
-
-def added_parts(config: ConfigDict) -> list[str]:
-    """The keys of a config, with their values, that choose parts not defined by resjax.
-
-    An experiment file has added it, or a notebook.
-    """
-    return [
-        f"{key}={value}"
-        for key, value in flatten(config).items()
-        if (table := KEYS[key].entries) is not None
-        if any(name in table.files for name in KEYS[key].names_in(value))
-    ]

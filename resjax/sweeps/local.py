@@ -16,14 +16,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.buckets.faults import Unanswered
-from resjax.config import ConfigError, type_and_message
+from resjax.config import ConfigError, flatten, type_and_message
+from resjax.config.keys import KEYS
 from resjax.probes.measure import refuse_broken_probes
 from resjax.runs import claims, disk, landing, room, rundir, scratch
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
-from resjax.sweeps.experiment import added_parts, as_refusal, with_place
+from resjax.sweeps.experiment import as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.plan import Plan
 from resjax.training.plans import Plans, kind_of
@@ -65,7 +66,7 @@ def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
 
 def _refuse_broken_parts(plan: Plan) -> None:
     """Raises ConfigError if parts that an experiment defines make no network, or no loss."""
-    if not (parts := added_parts(plan.config)):
+    if not (parts := KEYS.parts(flatten(plan.config))):
         return
     with as_refusal(", ".join(parts), with_place):
         plan.sizes, plan.rates  # noqa: B018 - they are computed
