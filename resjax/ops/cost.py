@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
+from resjax.ops.scan import Scan
+
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
@@ -145,20 +147,19 @@ class _Walk:
 
     def _scan(self, eqn: JaxprEqn, inputs: list[_Array], times: int) -> list[_Array]:
         """Walks through a scan; an element of a stack has 1/length of its size."""
-        jaxpr, length = eqn.params["jaxpr"].jaxpr, eqn.params["length"]
-        consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
-        begun = inputs[consts : consts + carry]
+        scan = Scan.of(eqn)
+        constants, begun, stacks = scan.split(inputs)
         for each in begun:
             self.write(each, times)
-        scale = 1 / max(length, 1)
-        slices = [_scaled(each, scale) for each in inputs[consts + carry :]]
-        started = [_in_memory(var.aval) for var in jaxpr.invars[consts : consts + carry]]
-        results = self.run(jaxpr, [*inputs[:consts], *started, *slices], times * length)
-        for each in results[:carry]:
-            self.write(each, times * length)
+        slices = [_scaled(each, 1 / max(scan.length, 1)) for each in stacks]
+        _, carried, _ = scan.split(scan.body.jaxpr.invars)
+        started = [_in_memory(var.aval) for var in carried]
+        results = self.run(scan.body.jaxpr, [*constants, *started, *slices], times * scan.length)
+        for each in results[: scan.carried]:
+            self.write(each, times * scan.length)
         self.alive += [*slices, *started, *results]
-        ended = [_in_memory(out.aval) for out in eqn.outvars[:carry]]
-        return [*ended, *(_scaled(each, length) for each in results[carry:])]
+        ended = [_in_memory(out.aval) for out in eqn.outvars[: scan.carried]]
+        return [*ended, *(_scaled(each, scan.length) for each in results[scan.carried :])]
 
     def _while(self, eqn: JaxprEqn, inputs: list[_Array], times: int) -> list[_Array]:
         skipped = eqn.params["cond_nconsts"]

@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from resjax.ops import norm
+from resjax.ops.scan import Scan
 from resjax.ops.schedule import compute
 from resjax.ops.tape import contiguous
 from resjax.ops.values import (
@@ -115,7 +116,7 @@ def _rewritten(program: Any) -> Any:
     """A program, or several, with its elementwise work in few calls."""
     if isinstance(program, tuple):
         return tuple(map(_rewritten, program))
-    if isinstance(program, Jaxpr):
+    if not isinstance(program, ClosedJaxpr):
         closed = _rewritten(ClosedJaxpr(program, ()))
         return program if closed.consts else closed.jaxpr
     return jax.make_jaxpr(lambda *leaves: _Walk().results(program, leaves))(*program.in_avals)
@@ -210,8 +211,8 @@ class _Walk:
         if name in norm.AS_ELEMENTWISE:
             shapes = tuple((each.shape, each.dtype) for each in inputs)
             return self._run(self.as_elementwise(name, tuple(params.items()), shapes), inputs)
-        if name == "scan" and params["unroll"] >= params["length"]:
-            return self._unrolled(eqn, inputs)
+        if name == "scan" and (scan := Scan.of(eqn)).unroll >= scan.length:
+            return self._unrolled(scan, inputs)
         values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)
         hold(values)
         drop(inputs)
@@ -278,21 +279,18 @@ class _Walk:
         places = (0, steps), (offset, strides)
         return [self._made("place", (everywhere, view), shape, view.dtype, places)]
 
-    def _unrolled(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+    def _unrolled(self, scan: Scan, inputs: list[Value]) -> list[Value]:
         """Runs a scan as straight-line code; the elements of its inputs and results are views."""
-        params = eqn.params
-        constants, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
-        carry = inputs[constants:carried]
-        rows: list[list[Value]] = [[] for _ in range(params["length"])]
-        order = range(params["length"])
-        for i in reversed(order) if params["reverse"] else order:
-            elements = [self._element(value, i) for value in inputs[carried:]]
-            hold([*inputs[:constants], *elements])
-            results = self._run(params["jaxpr"], [*inputs[:constants], *carry, *elements])
-            carry, rows[i] = results[: params["num_carry"]], results[params["num_carry"] :]
-        drop([*inputs[:constants], *inputs[carried:]])
-        stacks = map(self._stacked, zip(*rows, strict=True))
-        return [*carry, *stacks]
+        constants, carry, stacks = scan.split(inputs)
+        rows: list[list[Value]] = [[] for _ in range(scan.length)]
+        order = range(scan.length)
+        for i in reversed(order) if scan.backwards else order:
+            elements = [self._element(value, i) for value in stacks]
+            hold([*constants, *elements])
+            results = self._run(scan.body, [*constants, *carry, *elements])
+            carry, rows[i] = results[: scan.carried], results[scan.carried :]
+        drop([*constants, *stacks])
+        return [*carry, *map(self._stacked, zip(*rows, strict=True))]
 
     def _element(self, value: Value, i: int) -> Value:
         if isinstance(value, Stack):

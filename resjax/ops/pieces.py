@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
+from resjax.ops.scan import Scan
+
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
 """Options of XLA by platform; on a CPU, optimising what runs once takes nearly all of the time."""
 
@@ -64,25 +66,25 @@ class _Pieces:
 
     def _scanned(self, eqn: JaxprEqn, result: int) -> Any:
         """A result of a scan: the last carried value, or the stack of values of all iterations."""
-        params = eqn.params
+        scan = Scan.of(eqn)
         if eqn not in self.iterations:
-            self.iterations[eqn] = self._iterations(eqn)
-        iterations, atom = self.iterations[eqn], params["jaxpr"].jaxpr.outvars[result]
-        if result < params["num_carry"]:
+            self.iterations[eqn] = self._iterations(scan, eqn.invars)
+        iterations, atom = self.iterations[eqn], scan.body.jaxpr.outvars[result]
+        if result < scan.carried:
             return iterations[-1].value(atom)
         return np.stack(jax.device_get([pieces.value(atom) for pieces in iterations]))
 
-    def _iterations(self, eqn: JaxprEqn) -> list["_Pieces"]:
-        params, body = eqn.params, eqn.params["jaxpr"]
-        constants, carry = params["num_consts"], params["num_carry"]
-        given = [_Later(self, atom) for atom in eqn.invars[: constants + carry]]
-        stacked = list(map(self.value, eqn.invars[constants + carry :]))
+    def _iterations(self, scan: Scan, inputs: Sequence[Var | Literal]) -> list["_Pieces"]:
+        constants, carry, stacks = scan.split(inputs)
+        constants = [_Later(self, atom) for atom in constants]
+        carry = [_Later(self, atom) for atom in carry]
+        stacked = list(map(self.value, stacks))
         iterations = []
-        for number in range(params["length"]):
+        for number in range(scan.length):
             elements = [_element(value, number) for value in stacked]
-            iterations.append(_Pieces(body, [*given, *elements]))
-            after = [_Later(iterations[-1], atom) for atom in body.jaxpr.outvars[:carry]]
-            given = [*given[:constants], *after]
+            iterations.append(_Pieces(scan.body, [*constants, *carry, *elements]))
+            ends = scan.body.jaxpr.outvars[: scan.carried]
+            carry = [_Later(iterations[-1], atom) for atom in ends]
         return iterations
 
 
