@@ -108,7 +108,7 @@ INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_c
 """Primitives that call another program, and the parameter that holds it."""
 
 BODIES = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",),
-          "checkpoint": ("jaxpr",)}  # fmt: skip
+          "remat2": ("jaxpr",)}  # fmt: skip
 """Primitives that stay as they are while their inner programs are rewritten; their parameters."""
 
 
