@@ -29,6 +29,9 @@ STYLE = {
     "ytick.major.size": 2.5,
 }  # fmt: skip
 
+ASIDE = 2
+"""Points from a line to the next one where they are drawn against depth."""
+
 NAMES = {"train_error": "training error (%)", "test_error": "test error (%)"}
 
 
@@ -98,17 +101,19 @@ def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], colo
 def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
     """Draws training and test error against depth, a line for each arm.
 
-    Points are means over seeds, bands their 95 % intervals. Where there is one depth each arm has a
-    row, and its interval is a bar.
+    Points are means over seeds, bands their 95 % intervals. The lines lie a little aside of each
+    other, so that none hides another. Where there is one depth each arm has a row, and its interval
+    is a bar.
     """
     if len({cell.depth for arm in arms for cell in arm.cells}) == 1:
         return _error_by_arm(arms, title)
     figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
     for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
-        for place, arm in zip(_places(arms), arms, strict=True):
-            _draw_arm(panel, arm, measure, place)
+        for number, (place, arm) in enumerate(zip(_places(arms), arms, strict=True)):
+            _draw_arm(panel, arm, measure, place, ASIDE * (number - (len(arms) - 1) / 2))
         panel.set_ylabel(NAMES[measure])
         panel.set_xlabel("layers")
+        panel.margins(x=0.08)
         panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
         panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         _finish(panel)
@@ -116,13 +121,20 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
     return figure
 
 
-def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int) -> None:
+def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int, aside: float) -> None:
+    """Draws the line of an arm, `aside` points to the right of its depths."""
+    from matplotlib.transforms import ScaledTranslation
+
     depths, means, lows, highs = _percents(arm, measure)
     if not depths:
         return
-    color = LIGHT[place]
-    panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=_as_text(arm.name))
-    panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
+    color, name = LIGHT[place], _as_text(arm.name)
+    [line] = panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=name)
+    band = panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
+    # Moved after they were plotted, so that the axis is that of the depths.
+    right = ScaledTranslation(aside / 72, 0, panel.figure.dpi_scale_trans)
+    line.set_transform(panel.transData + right)
+    band.set_transform(panel.transData + right)
 
 
 def _percents(arm: Arm, measure: str) -> tuple[list[int], list[float], list[float], list[float]]:

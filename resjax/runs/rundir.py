@@ -20,6 +20,7 @@ Every JSON object has a digest of the rest of it, so that a damaged one is never
 """
 
 import os
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,8 +63,10 @@ def run_state(directory: Path) -> str:
     DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
     """
     try:
-        if not (directory / "config.json").is_file():
+        if not stat.S_ISREG((directory / "config.json").stat().st_mode):
             return ABSENT
+    except (FileNotFoundError, NotADirectoryError):
+        return ABSENT
     except OSError as error:  # a name that is too long, for one
         raise ConfigError(f"{directory}: {error.strerror}; choose another directory") from None
     if (directory / IMPORTED_FILE).is_file():

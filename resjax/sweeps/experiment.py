@@ -108,7 +108,7 @@ def load_module(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
-    if path.suffix != ".py":
+    if not path.name.endswith(".py"):
         raise ConfigError(f"{path} is not a Python file")
     with as_refusal(f"{path} cannot be imported"):
         return run_module(path, decode_source(path.read_bytes()))

@@ -5,15 +5,22 @@
     python -m tests.benchmarks.accelerator --out=DIR --small      # tiny sizes, to try it on a CPU
 
 Every part is a process of its own with a limit of seconds, so that one that fails or hangs costs
-the others nothing. What is measured is a line of DIR/results.jsonl at once, and in the end a row of
-DIR/table.md; what the parts print is in DIR/log.txt. By these figures
-`resjax.training.platforms.PLATFORMS` should decide. It needs neither grain nor tensorflow-datasets
-nor, but for the sweeps, orbax, and compares with PyTorch where it is installed.
+the others little; all together end after nine minutes, and what is then left is said. What is
+measured is a line of DIR/results.jsonl at once, and in the end a row of DIR/table.md; what the
+parts print is in DIR/log.txt. By these figures `resjax.training.platforms.PLATFORMS` should decide.
+
+Of the requirements of resjax, `PACKAGES` are needed. A machine that reaches no index of packages
+may be given those that it lacks as wheels, made where there is one:
+
+    pip download --no-deps --dest=wheels ml_collections tensorboardX mpld3
+    pip install --no-index --no-deps --target=site wheels/*.whl && export PYTHONPATH=site
 """
 
 import argparse
+import dataclasses
 import datetime
 import functools
+import importlib.util
 import json
 import os
 import signal
@@ -72,7 +79,7 @@ def timed(make: Callable[[], Callable[[], None]], batch: int, seconds: float) ->
 
 
 def checks(small: bool) -> Iterator[Row]:
-    """Gradients beside those of float64 on the CPU, jit beside pmap, and the tests of operations.
+    """Gradients beside those of float64 on the CPU, and jit beside pmap.
 
     An error is that of float32 or bfloat16 on this device, |a - b| / |b| of the loss, all gradients
     and all statistics as one vector; beside it is that of the same dtype on the CPU, which a device
@@ -81,11 +88,11 @@ def checks(small: bool) -> Iterator[Row]:
     import jax
     import numpy as np
 
+    # One block for each stage: what takes the time is compiling, five times for each network.
     networks = {
-        "ResNet-20, identity": {"model__depth": 20},
-        "ResNet-20, plain": {"model__depth": 20, "model__shortcut": "none"},
-        "pre-activation ResNet-29, bottleneck, projections": {
-            "model__depth": 29, "model__block": "bottleneck", "model__order": "preact",
+        "ResNet-8, identity": {"model__depth": 8},
+        "pre-activation ResNet-11, bottleneck, projections": {
+            "model__depth": 11, "model__block": "bottleneck", "model__order": "preact",
             "model__shortcut": "projection",
         },
         "ResNet-18, large stem": {
@@ -106,18 +113,6 @@ def checks(small: bool) -> Iterator[Row]:
             yield {"what": f"{name}, {dtype}", "error": own, "on the CPU": theirs,
                    "good": own <= 4 * theirs}  # fmt: skip
     yield from styles(small)
-    words = ["tests/ops", "tests/models/test_norm.py", "tests/models/test_torch_parity.py"]
-    if small:
-        words = ["tests/ops/test_pool.py"]
-    tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *words],
-        cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
-    )  # fmt: skip
-    print(tests.stdout)
-    said = (tests.stdout or tests.stderr).strip().splitlines()
-    yield {"what": "pytest " + " ".join(words), "said": said[-1] if said else "nothing",
-           "good": tests.returncode == 0}  # fmt: skip
 
 
 def gradients(dtype: str, device: Any, keys: Row) -> Any:
@@ -200,30 +195,41 @@ def resnet50(small: bool) -> Iterator[Row]:
     yield {"what": "resjax", **measured(small, **imagenet(small))}
 
 
-def peers(small: bool) -> Iterator[Row]:
-    """The same step as others write it: `torch.compile`, eager PyTorch and stock Flax."""
+def stock(small: bool) -> tuple[Any, int, float]:
+    """The network of `resnet50` for peers, its batch, and the seconds to measure for."""
     from tests.benchmarks.compare import FOUR, IMAGENET
-    from tests.benchmarks.peers import Net, flax_step, torch_step
+    from tests.benchmarks.peers import Net
 
-    batch, seconds = (8, 0.5) if small else (256, 3.0)
     stages, expansion, side = ((2, 2, 2, 2), 1, 64) if small else ((3, 4, 6, 3), 4, 224)
     net = Net(stages, FOUR, expansion, image=(side, side, 3), **IMAGENET)
-    try:
-        import torch
-    except ModuleNotFoundError:
-        print("PyTorch is not installed")
-    else:
-        settings = {"channels_last": True, "dtype": torch.bfloat16}
-        for name, compiled in (("torch.compile", True), ("PyTorch, eager", False)):
-            if compiled and not torch.cuda.is_available():
-                continue  # the other is what CPUs are compared with
-            make = functools.partial(torch_step, net, batch, compiled=compiled, **settings)
-            row = {"what": f"{name}, channels last", **timed(make, batch, seconds)}
-            if torch.cuda.is_available():
-                row["memory GB"] = torch.cuda.max_memory_allocated() / 1e9
-            yield row
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    return net, *((8, 0.5) if small else (256, 3.0))
+
+
+def pytorch(small: bool) -> Iterator[Row]:
+    """The same step by PyTorch: `torch.compile` where it has a GPU, and eager."""
+    import torch
+
+    from tests.benchmarks.peers import torch_step
+
+    net, batch, seconds = stock(small)
+    cuda = torch.cuda.is_available()
+    for name, compiled in (("torch.compile", True), ("eager", False)):
+        if compiled and not cuda:
+            continue  # the other is what CPUs are compared with
+        settings = {"channels_last": True, "dtype": torch.bfloat16, "compiled": compiled}
+        make = functools.partial(torch_step, net, batch, **settings)
+        row = {"what": f"{name}, channels last", **timed(make, batch, seconds)}
+        if cuda:
+            row["memory GB"] = torch.cuda.max_memory_allocated() / 1e9
+            torch.cuda.reset_peak_memory_stats()
+        yield row
+
+
+def flax(small: bool) -> Iterator[Row]:
+    """The same step by stock Flax."""
+    from tests.benchmarks.peers import flax_step
+
+    net, batch, seconds = stock(small)
     make = functools.partial(flax_step, net, batch, "bfloat16")
     yield {"what": "stock Flax", **timed(make, batch, seconds)}
 
@@ -304,6 +310,22 @@ def shapes(small: bool) -> Iterator[Row]:
             yield {"what": f"{shortcut}-56", **row, "training error": error}
 
 
+def tests(small: bool) -> Iterator[Row]:
+    """The tests of operations, of normalisation and of parity with PyTorch, on this device."""
+    words = ["tests/ops", "tests/models/test_norm.py", "tests/models/test_torch_parity.py"]
+    if small:
+        words = ["tests/ops/test_pool.py"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *words],
+        cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
+    )  # fmt: skip
+    print(run.stdout)
+    said = (run.stdout or run.stderr).strip().splitlines()
+    yield {"what": "pytest " + " ".join(words), "said": said[-1] if said else "nothing",
+           "good": run.returncode == 0}  # fmt: skip
+
+
 def swept(directory: Path, name: str, experiment: str, *words: str) -> Row:
     """Seconds of a command `resjax sweep`, whose caches are in the directory."""
     start = time.perf_counter()
@@ -316,17 +338,45 @@ def swept(directory: Path, name: str, experiment: str, *words: str) -> Row:
     return {"seconds": time.perf_counter() - start}
 
 
-PARTS: dict[str, tuple[Callable[[bool], Iterator[Row]], int]] = {
-    # name: what it measures, and its limit in seconds
-    "checks": (checks, 90),
-    "resnet50": (resnet50, 60),
-    "peers": (peers, 90),
-    "cifar": (cifar, 80),
-    "seeds": (seeds, 70),
-    "variants": (variants, 70),
-    "sweep": (sweep, 50),
-    "shapes": (shapes, 30),
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of the benchmark.
+
+    Attributes:
+      measure: yields a row for each thing that it measures; its argument asks for tiny sizes.
+      seconds: its limit.
+      packages: modules that it needs and that a machine may lack.
+    """
+
+    measure: Callable[[bool], Iterator[Row]]
+    seconds: int
+    packages: tuple[str, ...] = ()
+
+
+PACKAGES = ("jax", "flax", "optax", "ml_collections")
+"""Modules that every part needs."""
+
+OF_A_SWEEP = ("orbax.checkpoint", "sklearn", "matplotlib", "mpld3", "jinja2", "tensorboardX")
+
+PARTS = {
+    "checks": Part(checks, 120),
+    "resnet50": Part(resnet50, 90),
+    "pytorch": Part(pytorch, 120, ("torch",)),
+    "flax": Part(flax, 90),
+    "cifar": Part(cifar, 120),
+    "seeds": Part(seeds, 120),
+    "variants": Part(variants, 120),
+    "sweep": Part(sweep, 90, OF_A_SWEEP),
+    "shapes": Part(shapes, 60, OF_A_SWEEP),
+    "tests": Part(tests, 90, ("pytest", "hypothesis")),
 }
+"""Parts by name, in order of value."""
+
+SECONDS = 9 * 60
+"""The limit of all parts together."""
+
+LEAST_SECONDS = 15
+"""A part is not begun if less is left."""
 
 
 # -------------------------------------------------------------------------------------- the command
@@ -334,7 +384,7 @@ PARTS: dict[str, tuple[Callable[[bool], Iterator[Row]], int]] = {
 
 def work(name: str, out: Path, small: bool) -> None:
     """Does a part in this process."""
-    for row in PARTS[name][0](small):
+    for row in PARTS[name].measure(small):
         import jax
 
         record(out, {"part": name, **row, "device": jax.devices()[0].device_kind})
@@ -346,9 +396,28 @@ def record(out: Path, row: Row) -> None:
     print(json.dumps(row), flush=True)
 
 
-def do(name: str, out: Path, small: bool, factor: float) -> None:
-    """Does a part in a process of its own, whose children end with it."""
-    limit = factor * PARTS[name][1]
+def do(name: str, out: Path, small: bool, factor: float, left: float) -> None:
+    """Does a part in a process of its own, in `left` seconds at most; records why if it cannot."""
+    missing = [each for each in (*PACKAGES, *PARTS[name].packages) if not _is_there(each)]
+    if missing:
+        why = f"needs {', '.join(missing)}"
+    elif left < factor * LEAST_SECONDS:
+        why = f"not begun: {max(left, 0):.0f} s were left"
+    else:
+        why = _run(name, out, small, min(factor * PARTS[name].seconds, left))
+    if why:
+        record(out, {"part": name, "what": "not finished", "said": why})
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+def _run(name: str, out: Path, small: bool, seconds: float) -> str:
+    """Runs a part in a process whose children end with it; why it did not finish, or nothing."""
     words = [sys.executable, "-m", "tests.benchmarks.accelerator", f"--out={out}", f"--part={name}"]
     with (out / "log.txt").open("a") as log:
         process = subprocess.Popen(
@@ -357,14 +426,12 @@ def do(name: str, out: Path, small: bool, factor: float) -> None:
             env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )  # fmt: skip
         try:
-            code = process.wait(limit)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            code = None
-    if code != 0:
-        why = f"no more after {limit:.0f} s" if code is None else f"exit code {code}; see log.txt"
-        record(out, {"part": name, "what": "not finished", "said": why})
+            return f"no more after {seconds:.0f} s"
+    return f"exit code {code}; see log.txt" if code else ""
 
 
 def table(rows: list[Row]) -> str:
@@ -374,7 +441,7 @@ def table(rows: list[Row]) -> str:
         own = [row for row in rows if row["part"] == name]
         columns = list(dict.fromkeys(c for row in own for c in row if c not in ("part", "device")))
         device = next((row["device"] for row in own if "device" in row), "no device")
-        text += [f"## {name}: {PARTS[name][0].__doc__.splitlines()[0]}", "",
+        text += [f"## {name}: {PARTS[name].measure.__doc__.splitlines()[0]}", "",
                  f"{device}, {datetime.date.today()}", "",
                  f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]  # fmt: skip
         for row in own:
@@ -411,8 +478,9 @@ def main(arguments: list[str] | None = None) -> None:
         work(options.part, out, options.small)
         return
     out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + options.factor * SECONDS
     for name in options.parts or PARTS:
-        do(name, out, options.small, options.factor)
+        do(name, out, options.small, options.factor, end - time.monotonic())
         rows = list(map(json.loads, (out / "results.jsonl").read_text().splitlines()))
         (out / "table.md").write_text(table(rows))
     print(table(rows))

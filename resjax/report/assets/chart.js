@@ -42,7 +42,8 @@ function makeScale(values, log, [start, end], zoom, room) {
 
 class Chart {
   // `make` gives what is drawn: { panels: [{ title, lines }], x: { title, log, ticks }, log }. A line
-  // has a name, a place for colour and marker, dashes, and points { x, y, low, high, said }.
+  // has a name, a place for colour and marker, dashes, and points { x, y, low, high, said }; it may
+  // lie some pixels aside, so that none hides another.
   constructor(node, make, follows) {
     this.node = node;
     this.make = make;
@@ -123,21 +124,22 @@ class Chart {
     group.append("clipPath").attr("id", clip).append("rect").attr("x", -6).attr("y", -6)
       .attr("width", inner + 12).attr("height", height + 12);
     const inside = group.append("g").attr("clip-path", `url(#${clip})`);
-    const at = (p) => [this.x.at(p.x), this.y.at(p.y)];
+    const across = (line) => (p) => this.x.at(p.x) + (line.aside || 0);
+    const at = (line, p) => [across(line)(p), this.y.at(p.y)];
     for (const line of lines) {
       const spread = line.points.filter((p) => known(p.low) && known(p.high));
       const color = `var(--arm${line.place})`;
       if (spread.length > 1) {
         inside.append("path").attr("class", "band").style("fill", color)
-          .attr("d", d3.area().x((p) => this.x.at(p.x)).y0((p) => this.y.at(p.low)).y1((p) => this.y.at(p.high))(spread));
+          .attr("d", d3.area().x(across(line)).y0((p) => this.y.at(p.low)).y1((p) => this.y.at(p.high))(spread));
       } else if (spread.length) {
         const [p] = spread;
         inside.append("path").attr("class", "bar").style("stroke", color)
-          .attr("d", `M${this.x.at(p.x)},${this.y.at(p.low)}V${this.y.at(p.high)}`);
+          .attr("d", `M${across(line)(p)},${this.y.at(p.low)}V${this.y.at(p.high)}`);
       }
     }
-    const path = d3.line().defined((p) => known(p.y)).x((p) => this.x.at(p.x)).y((p) => this.y.at(p.y));
     for (const line of lines) {
+      const path = d3.line().defined((p) => known(p.y)).x(across(line)).y((p) => this.y.at(p.y));
       const color = `var(--arm${line.place})`;
       inside.append("path").attr("class", line.faint ? "line faint" : "line").style("stroke", color)
         .attr("data-name", line.name).attr("stroke-dasharray", data.lines[line.dash % data.lines.length])
@@ -146,10 +148,10 @@ class Chart {
       const seen = line.points.filter((p) => known(p.y));
       const every = Math.max(1, Math.ceil(seen.length / 8));
       for (const [n, p] of seen.entries()) {
-        this.marks.push({ line, point: p, panel: number, place: at(p) });
+        this.marks.push({ line, point: p, panel: number, place: at(line, p) });
         if ((seen.length - 1 - n) % every === 0) {
           inside.append("path").attr("class", "marker").style("fill", color)
-            .attr("d", data.markers[line.place]).attr("transform", `translate(${at(p)})`);
+            .attr("d", data.markers[line.place]).attr("transform", `translate(${at(line, p)})`);
         }
       }
     }
@@ -161,7 +163,7 @@ class Chart {
 
   // Labels above the ends of lines, apart from each other.
   labels(group, lines, at) {
-    const ends = lines.map(({ label, points }) => ({ label, place: at(points.filter((p) => known(p.y)).pop()) }));
+    const ends = lines.map((line) => ({ label: line.label, place: at(line, line.points.filter((p) => known(p.y)).pop()) }));
     let above = Infinity;
     for (const { label, place: [x, y] } of ends.sort((a, b) => b.place[1] - a.place[1])) {
       above = Math.min(y - 8, above - 14);

@@ -64,11 +64,14 @@ function curvesOf(place) {
 
 const SIZES = { depth: "layers", multiply_adds: "multiply-adds", params: "parameters", seconds: "seconds of training" };
 
+const ASIDE = 4; // pixels from a line to the next one
+
 // Lines from depth to depth have no dashes, which would say a depth.
 function sizesOf(place) {
   const size = State.get("size", "depth"), cells = cellsOf(place);
-  const lines = (split) => data.sections[place].arms.map(({ name, place: color }, arm) => ({
-    name, place: color, dash: 0,
+  const { arms } = data.sections[place];
+  const lines = (split) => arms.map(({ name, place: color }, arm) => ({
+    name, place: color, dash: 0, aside: ASIDE * (arm - (arms.length - 1) / 2),
     points: cells.filter((cell) => cell.arm === arm && cell.ends[`${split}_${measure()}`]).map((cell) => {
       const [y, low, high] = cell.ends[`${split}_${measure()}`];
       const seeds = cell.seeds > 1 ? `${cell.seeds} seeds` : "one seed";
