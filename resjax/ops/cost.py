@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
-from resjax.ops.scan import Scan
+from resjax.ops.scan import ScanEquation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Walk:
 
     def _scan(self, eqn: JaxprEqn, inputs: list[_Array], times: int) -> list[_Array]:
         """Walks through a scan; an element of a stack has 1/length of its size."""
-        scan = Scan.of(eqn)
+        scan = ScanEquation.of(eqn)
         constants, begun, stacks = scan.split(inputs)
         for each in begun:
             self.write(each, times)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from resjax.ops import norm
-from resjax.ops.scan import Scan
+from resjax.ops.scan import ScanEquation
 from resjax.ops.schedule import compute
 from resjax.ops.tape import contiguous
 from resjax.ops.values import (
@@ -211,7 +211,7 @@ class _Walk:
         if name in norm.AS_ELEMENTWISE:
             shapes = tuple((each.shape, each.dtype) for each in inputs)
             return self._run(self.as_elementwise(name, tuple(params.items()), shapes), inputs)
-        if name == "scan" and (scan := Scan.of(eqn)).unroll >= scan.length:
+        if name == "scan" and (scan := ScanEquation.of(eqn)).unroll >= scan.length:
             return self._unrolled(scan, inputs)
         values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)
         hold(values)
@@ -279,7 +279,7 @@ class _Walk:
         places = (0, steps), (offset, strides)
         return [self._made("place", (everywhere, view), shape, view.dtype, places)]
 
-    def _unrolled(self, scan: Scan, inputs: list[Value]) -> list[Value]:
+    def _unrolled(self, scan: ScanEquation, inputs: list[Value]) -> list[Value]:
         """Runs a scan as straight-line code; the elements of its inputs and results are views."""
         constants, carry, stacks = scan.split(inputs)
         rows: list[list[Value]] = [[] for _ in range(scan.length)]

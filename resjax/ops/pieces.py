@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-from resjax.ops.scan import Scan
+from resjax.ops.scan import ScanEquation
 
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
 """Options of XLA by platform; on a CPU, optimising what runs once takes nearly all of the time."""
@@ -66,7 +66,7 @@ class _Pieces:
 
     def _scanned(self, eqn: JaxprEqn, result: int) -> Any:
         """A result of a scan: the last carried value, or the stack of values of all iterations."""
-        scan = Scan.of(eqn)
+        scan = ScanEquation.of(eqn)
         if eqn not in self.iterations:
             self.iterations[eqn] = self._iterations(scan, eqn.invars)
         iterations, atom = self.iterations[eqn], scan.body.jaxpr.outvars[result]
@@ -74,7 +74,7 @@ class _Pieces:
             return iterations[-1].value(atom)
         return np.stack(jax.device_get([pieces.value(atom) for pieces in iterations]))
 
-    def _iterations(self, scan: Scan, inputs: Sequence[Var | Literal]) -> list["_Pieces"]:
+    def _iterations(self, scan: ScanEquation, inputs: Sequence[Var | Literal]) -> list["_Pieces"]:
         constants, carry, stacks = scan.split(inputs)
         constants = [_Later(self, atom) for atom in constants]
         carry = [_Later(self, atom) for atom in carry]

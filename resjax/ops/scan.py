@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Scan:
+class ScanEquation:
     """An equation of `jax.lax.scan`.
 
     Its inputs are constants, initial values of what is carried, and stacks of elements; its results
@@ -34,7 +34,7 @@ class Scan:
     unroll: int
 
     @classmethod
-    def of(cls, eqn: JaxprEqn) -> "Scan":
+    def of(cls, eqn: JaxprEqn) -> "ScanEquation":
         """Reads an equation whose primitive is `scan`."""
         params = eqn.params
         if "num_carry" in params:
