@@ -80,7 +80,7 @@ class BatchNorm(nn.Module):
             return normalise(x, mean, var, scale, bias, self.epsilon)
         devices = device_count(self.axis_name)
         scope = find_scope(self.examples, len(x), devices, self.axis_name)
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope)
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, near=running_mean.value)
         if self.is_initializing():
             return y
         if self.measuring:

@@ -1,18 +1,21 @@
 """Batch normalisation with as few passes over memory as possible.
 
 Forward, the moments are one pass and the normalisation another, which XLA fuses with the activation
-and the sum that follow. Backward, both sums that the gradient needs are one pass, and they are the
-gradients of scale and bias already; nothing but x and its moments is kept for it.
+and the sum that follow; on TPUs it makes the moments part of the convolution that computes x.
+Backward, both sums that the gradient needs are one pass, and they are the gradients of scale and
+bias already; nothing but x and its moments is kept for it.
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
 from resjax.ops import native
+from resjax.ops.platform import platform
 from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
 
@@ -35,16 +38,21 @@ class Scope:
         """Number of devices in a team, where there are `devices` in all."""
         return 1 if self.axis is None else len(self.teams[0]) if self.teams else devices
 
-    def mean(self, value: jax.Array) -> jax.Array:
-        """The mean of a value over the devices of a team."""
+    def mean(self, values: Any) -> Any:
+        """The mean over the devices of a team of an array, or of each array of a tree."""
         if self.axis is None:
-            return value
+            return values
         teams = self.teams and [list(team) for team in self.teams]
-        return jax.lax.pmean(value, self.axis, axis_index_groups=teams)
+        return jax.lax.pmean(values, self.axis, axis_index_groups=teams)
 
 
 def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, scope: Scope | None = None
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    scope: Scope | None = None,
+    near: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The normalised x, its means and its biased variances (Ioffe and Szegedy 2015, algorithm 1).
 
@@ -64,23 +72,43 @@ def batch_norm(
       bias: `[C]`, likewise.
       epsilon: added to the variance.
       scope: the examples that the moments are taken over.
+      near: `[C]`, values near the means, such as the running means, on which the results depend by
+        rounding alone. GPUs and TPUs then take both moments in one pass, and devices exchange them
+        at once; the relative error of a variance grows with 1 + (mean - near)^2 / var. Without
+        them, and on a CPU, the mean is taken first.
     """
-    return _batch_norm(epsilon, scope or Scope(), x, scale, bias)
+    return _batch_norm(epsilon, scope or Scope(), x, scale, bias, near)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _batch_norm(epsilon, scope, x, scale, bias):
+def _batch_norm(epsilon, scope, x, scale, bias, near):
+    if near is None or platform() == "cpu":
+        mean, var = _moments_in_turn(x, scope)
+    else:
+        mean, var = _moments_at_once(x, near, scope)
+    return normalise(x, mean, var, scale, bias, epsilon), mean, var
+
+
+def _moments_in_turn(x, scope):
+    """Means and biased variances `[groups, C]`: first the means, then the squares about them."""
     own, var = _moments(x, groups=scope.groups)
     mean = scope.mean(own)
     if scope.axis is not None:
         var = scope.mean(var + jnp.square(own - mean))
-    return normalise(x, mean, var, scale, bias, epsilon), mean, var
+    return mean, var
+
+
+def _moments_at_once(x, near, scope):
+    """Means and biased variances `[groups, C]` from the means and squares about `near` `[C]`."""
+    apart = _in_groups(x.astype(exact_dtype(x)), scope.groups) - near
+    mean, square = scope.mean((apart.mean(1), jnp.square(apart).mean(1)))
+    return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 @_batch_norm.defjvp
 def _(epsilon, scope, primals, tangents):
-    x, scale, _ = primals
-    dx, dscale, dbias = tangents
+    x, scale, *_ = primals
+    dx, dscale, dbias, _ = tangents
     y, mean, var = _batch_norm(epsilon, scope, *primals)
     inverse = jax.lax.rsqrt(var + epsilon)
     values = x.size // (x.shape[-1] * scope.groups)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from resjax.models.build import named_model
 from resjax.models.summary import variable_shapes
+from resjax.ops.platform import traced_for
 from tests.drawn import normal
 from tests.models.compiled import scrambled
 
@@ -60,9 +61,14 @@ def main() -> None:
     share = functools.partial(on_devices, model(axis_name=AXIS))
     cut = x.reshape(DEVICES, 2, 8, 8, 3)
 
-    mapped = jax.pmap(share, axis_name=AXIS, in_axes=(None, 0))(variables, cut)
-    logits, *rest = mapped
-    by_pmap = logits.reshape(whole[0].shape), *jax.tree.map(lambda leaf: leaf[0], rest)
+    def by_pmap():
+        pmapped = jax.pmap(lambda *inputs: share(*inputs), axis_name=AXIS, in_axes=(None, 0))
+        logits, *rest = pmapped(variables, cut)
+        return logits.reshape(whole[0].shape), *jax.tree.map(lambda leaf: leaf[0], rest)
+
+    mapped = by_pmap()
+    with traced_for("gpu"):
+        mapped_as_for_gpus = by_pmap()
 
     mesh = Mesh(np.array(jax.devices()[:DEVICES]), (AXIS,))
     shared, own = PartitionSpec(), PartitionSpec(AXIS)
@@ -90,7 +96,8 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "pmap": differences(by_pmap, whole),
+                "pmap": differences(mapped, whole),
+                "pmap as for GPUs": differences(mapped_as_for_gpus, whole),
                 "shard_map": differences(by_mesh, whole),
                 "each by itself": differences(jax.tree.map(lambda leaf: leaf[0], alone), first),
                 "refusal": refusal,

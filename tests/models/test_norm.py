@@ -195,7 +195,7 @@ def own_programs(zygote):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["pmap", "shard_map"])
+@pytest.mark.parametrize("program", ["pmap", "pmap as for GPUs", "shard_map"])
 def test_devices_along_an_axis_of_any_name_share_a_batch(own_programs, program):
     assert max(own_programs[program]) < 1e-12
 

@@ -7,6 +7,7 @@ import pytest
 
 from resjax.ops import native
 from resjax.ops.norm import Scope, batch_norm
+from resjax.ops.platform import traced_for
 from tests.rounding import bound
 
 EPSILON = 1e-5
@@ -34,13 +35,12 @@ def close(ours, theirs, tolerance=1e-12):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
+@pytest.mark.parametrize("way", ["kernels", "without a compiler", "for GPUs"])
 @pytest.mark.parametrize("shape", [(7, 3), (2, 37), (5, 4, 3, 37), (60, 9, 9, 16)], ids=str)
-def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
-    shape, kernels, monkeypatch
-):
-    if not kernels:
+def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(shape, way, monkeypatch):
+    if way == "without a compiler":
         monkeypatch.setattr(native, "available", lambda: False)
+    ours = functools.partial(batch_norm, near=6 + draw(shape[-1:], 6))
     x, scale, bias = 3 * draw(shape, 0) + 5, draw(shape[-1:], 1), draw(shape[-1:], 2)
     weights = [draw(shape, 3), draw((1, shape[-1]), 4), draw((1, shape[-1]), 5)]
 
@@ -64,8 +64,9 @@ def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(
             jax.grad(steepness, (0, 1, 2))(x, scale, bias),
         ]
 
-    ours, theirs = (derivatives(each, x, scale, bias) for each in (batch_norm, formula))
-    close(ours, theirs, 1e-10)
+    with traced_for("gpu" if way == "for GPUs" else "cpu"):
+        found = derivatives(ours, x, scale, bias)
+    close(found, derivatives(formula, x, scale, bias), 1e-10)
 
 
 @pytest.mark.slow
@@ -130,6 +131,37 @@ def test_the_variance_of_what_is_constant_is_about_zero_and_not_below():
     assert (var >= 0).all()
     # The square of what the mean may be off by; equal terms may all be rounded to the same side.
     assert var.max() < (4096 * float(jnp.finfo(jnp.float32).eps) * 0.1) ** 2
+
+
+@pytest.mark.parametrize("distance", [0, 1, 10, 100])
+def test_about_values_near_the_means_the_error_of_a_variance_grows_with_their_distance(distance):
+    exact = np.float64(np.float32(2**11 + 4 * np.random.default_rng(0).normal(size=(4096, 8))))
+    near = jnp.float32(exact.mean(0) + distance * exact.std(0))
+    with traced_for("gpu"):
+        y, mean, var = batch_norm(jnp.float32(exact), jnp.ones(8), jnp.zeros(8), EPSILON, near=near)
+    growth = 1 + distance**2
+    assert (abs(mean[0] - exact.mean(0)) < bound(64, exact.mean(0))).all()
+    assert (abs(var[0] - exact.var(0)) < growth * bound(64, exact.var(0))).all()
+    np.testing.assert_allclose(y, formula(exact, 1, 0, EPSILON)[0], atol=2e-6 * (100 + growth))
+
+
+def test_about_any_values_the_variance_of_what_is_constant_is_not_below_zero():
+    near = jnp.linspace(-1, 1, 64)
+    with traced_for("gpu"):
+        _, _, var = batch_norm(
+            jnp.full((4096, 64), 0.1), jnp.ones(64), jnp.zeros(64), EPSILON, near=near
+        )
+    assert (var >= 0).all()
+
+
+def test_on_a_cpu_no_bit_depends_on_values_near_the_means():
+    x, scale, bias = (jnp.float32(draw(shape, 0)) for shape in ((60, 9, 9, 16), (16,), (16,)))
+    for ours, theirs in zip(
+        batch_norm(x, scale, bias, EPSILON),
+        batch_norm(x, scale, bias, EPSILON, near=scale),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_half_precision_has_moments_in_float32():
