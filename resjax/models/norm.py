@@ -80,7 +80,9 @@ class BatchNorm(nn.Module):
             return normalise(x, mean, var, scale, bias, self.epsilon)
         devices = device_count(self.axis_name)
         scope = find_scope(self.examples, len(x), devices, self.axis_name)
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, near=running_mean.value)
+        # Features of dense layers are few, and may be raw data, far from zero against their spread.
+        near = running_mean.value if x.ndim > 2 else None
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, near)
         if self.is_initializing():
             return y
         if self.measuring:

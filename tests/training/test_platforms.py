@@ -1,6 +1,7 @@
 """Programs for GPUs and TPUs, which are lowered here and run nowhere."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,50 @@ def test_a_training_step_of_resnet50_is_made_of_xlas_own_operations(programs, pl
     assert program["steps"] > 1
     if style == "jit":
         assert program["donated"] == program["leaves"]
+
+
+@pytest.fixture(scope="module")
+def on_a_pod(zygote):
+    """What is said of the training step of ResNet-8, compiled for a slice of a TPU v4 pod."""
+    pytest.importorskip("libtpu", reason="the compiler of TPUs comes with the extra `tpu`")
+    process = zygote.start(
+        "-m", "tests.training.compiled_for_tpus", "v4:4x4x4",
+        environment={"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
+    )  # fmt: skip
+    output, errors = process.communicate(600)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+NORMS = 7
+"""Normalisations of ResNet-8."""
+
+
+@pytest.mark.slow
+def test_the_compiler_of_tpus_makes_moments_a_part_of_convolutions(on_a_pod):
+    forward = [name for name in on_a_pod["passes"] if "transpose" not in name]
+    assert sum("conv_general_dilated" in name for name in forward) >= NORMS
+    assert not [name for name in forward if re.search(r"norm\d/reduce", name)]
+    assert on_a_pod["images"] == ["bf16"] * (3 * NORMS - 1)
+
+
+@pytest.mark.slow
+def test_on_a_pod_a_step_exchanges_sums_alone_and_once_for_each_norm_and_way(on_a_pod):
+    assert (on_a_pod["devices"], on_a_pod["hosts"]) == (128, 16)
+    operations = on_a_pod["operations"]
+    kinds = {name.replace("_", "-") for name in COLLECTIVES}
+    assert {name.removesuffix("-start") for name in operations} & kinds == {"all-reduce"}
+    exchanged = operations["all-reduce"] + operations.get("all-reduce-start", 0)
+    others = 4  # gradients, the loss, what is counted, and the statistics that a run keeps
+    assert 2 * NORMS < exchanged <= 2 * NORMS + others
+    assert not {"infeed", "outfeed", "send", "recv"} & operations.keys()
+    assert on_a_pod["float64"] == 0
+
+
+@pytest.mark.slow
+def test_on_a_pod_the_state_is_donated(on_a_pod):
+    # In memory, arrays are padded to whole tiles.
+    assert on_a_pod["donated"] >= on_a_pod["state"]
 
 
 def test_a_convolution_is_the_one_of_jax_in_every_derivative():
