@@ -129,8 +129,8 @@ def test_the_commands_of_an_experiment_run(checkout):
 
 
 def checks(lines):
-    """Commands that check a change, of those in some lines."""
-    return [line for line in lines if line.split()[0] in ("ruff", "mypy", "pytest")]
+    """Commands that check every change, of those in some lines."""
+    return [line for line in lines if line.partition(" ")[0] in ("ruff", "mypy", "pytest")]
 
 
 def test_contributing_tells_of_every_check_that_a_change_must_pass():
