@@ -54,12 +54,6 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """More workers than cores, as tests of kills, hosts and clusters wait most of their time."""
-    return len(os.sched_getaffinity(0)) * 3 // 2
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """By file, as what its fixtures make is shared, or by test where nothing is."""
     from xdist.scheduler import LoadFileScheduling

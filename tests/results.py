@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,4 +127,7 @@ def _note(name: str, **columns: str | int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:  # what was trained is kept, and the next time goes on
+        sys.exit(128 + signal.SIGINT)

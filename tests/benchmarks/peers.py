@@ -107,7 +107,12 @@ def torch_step(
     return step, evaluate
 
 
-def flax_step(net: Net, batch: int, dtype="float32"):
+def flax_training(net: Net, dtype="float32"):
+    """The step of stock Flax, and a function of images that draws the state that it is taken from.
+
+    A state is parameters, statistics and the optimiser's state; a step is a function of these,
+    images and labels, and returns these.
+    """
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -156,12 +161,14 @@ def flax_step(net: Net, batch: int, dtype="float32"):
             return nn.Dense(net.classes)(x.mean((1, 2)).astype(jnp.float32))
 
     model = Model()
-    images = jax.random.normal(jax.random.key(0), (batch, *net.image))
-    labels = jax.random.randint(jax.random.key(1), (batch,), 0, net.classes)
-    variables = jax.jit(model.init)(jax.random.key(2), images)
     optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9))
 
-    def train(params, stats, opt_state):
+    def draw(images):
+        variables = model.init(jax.random.key(2), images)
+        params, stats = variables["params"], variables["batch_stats"]
+        return params, stats, optimizer.init(params)
+
+    def train(params, stats, opt_state, images, labels):
         def loss_of(params):
             logits, new = model.apply(
                 {"params": params, "batch_stats": stats}, images, mutable=["batch_stats"]
@@ -173,12 +180,20 @@ def flax_step(net: Net, batch: int, dtype="float32"):
         updates, opt_state_ = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), stats_, opt_state_
 
-    params, stats = variables["params"], variables["batch_stats"]
-    state = [params, stats, optimizer.init(params)]
-    compiled = jax.jit(train, donate_argnums=(0, 1, 2)).lower(*state).compile()
+    return train, draw
+
+
+def flax_step(net: Net, batch: int, dtype="float32"):
+    import jax
+
+    train, draw = flax_training(net, dtype)
+    images = jax.random.normal(jax.random.key(0), (batch, *net.image))
+    labels = jax.random.randint(jax.random.key(1), (batch,), 0, net.classes)
+    state = jax.jit(draw)(images)
+    compiled = jax.jit(train, donate_argnums=(0, 1, 2)).lower(*state, images, labels).compile()
 
     def step():
-        state[:] = compiled(*state)
-        jax.block_until_ready(state)
+        nonlocal state
+        state = jax.block_until_ready(compiled(*state, images, labels))
 
     return step

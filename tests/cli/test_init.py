@@ -162,7 +162,7 @@ def test_its_shortcut_and_a_key_are_known_to_workers_and_to_a_sweep_that_goes_on
         assert sweep.poll() is None
         time.sleep(0.05)
     sweep.send_signal(signal.SIGTERM)
-    assert sweep.wait(timeout=60) == 75
+    assert sweep.wait(timeout=300) == 75
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     [run] = tmp_path.glob("runs/mine/half-*")

@@ -56,7 +56,7 @@ def test_two_hosts_of_which_one_is_asked_to_end_leave_at_the_same_step_and_go_on
     while not list(tmp_path.glob("*/events.*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGTERM)  # the one that writes nothing
-    ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
     assert [code for *_, code in ended] == [75, 75], ended
     assert all("resume with: resjax sweep" in error for _, error, _ in ended)
     run = next(tmp_path.glob("*/config.json")).parent

@@ -165,7 +165,7 @@ def test_what_is_drawn_on_the_terminal_is_cleared_before_the_last_words(clear, e
         "        time.sleep(60)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 75
     assert done.stderr.startswith(expected)
@@ -193,7 +193,7 @@ ASKED = (
 def test_a_warning_may_come_again_and_who_insists_ends_the_process(signals, told):
     done = subprocess.run(
         [sys.executable, "-c", ASKED.format(signals=signals)],
-        capture_output=True, text=True, check=False, timeout=50,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert (done.stdout.strip(), done.returncode) == (told, 0 if told else 75), done.stderr
 
@@ -202,7 +202,7 @@ def test_under_nohup_a_terminal_may_be_closed():
     code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
     code += ASKED.format(signals="signal.SIGHUP,")
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
     )
     assert (done.stdout, done.returncode) == ("not asked\n", 0), done.stderr
 
@@ -229,4 +229,4 @@ def test_a_terminal_that_is_gone_fails_nobody():
     os.close(child)
     assert b"ready" in os.read(parent, 100)
     os.close(parent)  # the kernel sends SIGHUP
-    assert process.wait(timeout=50) == 75
+    assert process.wait(timeout=300) == 75

@@ -87,5 +87,5 @@ def test_the_slurm_task_asks_its_run_to_end_and_is_queued_again(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     task.terminate()
-    assert task.wait(timeout=30) == 75
+    assert task.wait(timeout=300) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 12_3\n"

@@ -129,7 +129,7 @@ def events(run, *kinds):
     return [line for line in lines if line["event"] in kinds]
 
 
-def wait_until(condition, looks=2400):
+def wait_until(condition, looks=12_000):
     """What a condition gives once it is true; no time passes for a machine that stands still."""
     for _ in range(looks):
         if found := condition():
