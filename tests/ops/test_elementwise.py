@@ -222,6 +222,12 @@ def test_a_training_step_leaves_few_kernels_for_xla_whatever_the_depth(shortcut)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not native.available(), reason="without a compiler XLA does the work")
+def test_blocks_that_are_computed_again_leave_few_kernels_for_xla():
+    assert compiled_step(depth=14, remat=True, unroll="all").count(" fusion(") < 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.available(), reason="without a compiler XLA does the work")
 def test_a_block_is_two_calls_forward_and_four_backward_beside_its_convolutions():
     calls = [custom_calls(compiled_step(depth=depth, shortcut="identity")) for depth in (14, 20)]
     more = calls[1] - calls[0]  # by one block a stage
