@@ -62,6 +62,7 @@ def main() -> None:
     cut = x.reshape(DEVICES, 2, 8, 8, 3)
 
     def by_pmap():
+        # A function of its own, or what was traced for another platform would be taken again.
         pmapped = jax.pmap(lambda *inputs: share(*inputs), axis_name=AXIS, in_axes=(None, 0))
         logits, *rest = pmapped(variables, cut)
         return logits.reshape(whole[0].shape), *jax.tree.map(lambda leaf: leaf[0], rest)

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from tests.report.browsing import drawing, fragment, lines
@@ -47,6 +48,20 @@ def test_colour_says_the_network_and_dashes_say_the_depth(visit):
     sizes = page.locator(".chart.sizes .line").evaluate_all(script)
     assert {(name, color) for name, color, _ in sizes} == networks
     assert {dash for *_, dash in sizes} == {""}  # such a line has all depths
+
+
+def test_lines_against_depth_lie_aside_of_each_other_with_their_markers(visit):
+    chart = visit().locator(".chart.sizes").first
+
+    def places(kind, attribute):
+        """Where the paths of a kind begin, or lie, from left to right in pixels."""
+        script = "(nodes, name) => nodes.map(node => node.getAttribute(name))"
+        found = chart.locator(kind).evaluate_all(script, attribute)
+        return [float(re.search(r"[M(]([-.\d]+),", text)[1]) for text in found]
+
+    panel = places(".line", "d")[:3]  # plain, identity and projection_all
+    assert np.diff(panel) == pytest.approx([4, 4])
+    assert set(panel) <= set(places(".marker", "transform"))
 
 
 def test_every_choice_changes_what_is_shown_and_is_in_the_address(visit):

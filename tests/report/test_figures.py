@@ -29,6 +29,20 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
     assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * figures.COLUMN)
 
 
+def test_lines_of_equal_errors_lie_aside_of_each_other_about_their_depths(tmp_path):
+    write_sweep(tmp_path, {(kind, depth): [0.1] for kind in SHORTCUTS for depth in (8, 20)})
+    (table,) = arms.tables(*read_runs(tmp_path))
+    figure = figures.error_by_depth(table.arms)
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    places = [line.get_transform().transform(line.get_xydata()) for line in panel.get_lines()]
+    own = [panel.transData.transform((depth, 10)) for depth in (8, 20)]
+    np.testing.assert_allclose(np.mean(places, 0), own, atol=1e-6)
+    steps = np.diff(places, axis=0)
+    np.testing.assert_allclose(steps[..., 0], figures.ASIDE * figure.dpi / 72)
+    np.testing.assert_allclose(steps[..., 1], 0, atol=1e-6)
+
+
 def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
     (table,) = arms.tables(*read_runs(tmp_path))

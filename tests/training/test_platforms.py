@@ -70,10 +70,7 @@ def on_a_pod(zygote):
         pytest.skip("the compiler of TPUs is not named by the variable LIBTPU")
     process = zygote.start(
         "-m", "tests.training.compiled_for_tpus", "v4:4x4x4",
-        environment={
-            "TPU_LIBRARY_PATH": library, "TPU_SKIP_MDS_QUERY": "1",
-            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        },
+        environment={"TPU_LIBRARY_PATH": library},
     )  # fmt: skip
     output, errors = process.communicate(600)
     assert process.returncode == 0, errors
