@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from resjax.config.text import printable
@@ -134,7 +134,6 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
     os.set_blocking(send, False)
     before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, _raise) for number in _heeded()}
-    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def end(line: str) -> None:
         for clear in _drawn:
@@ -164,8 +163,6 @@ def interruptible(code: int, last_words: str) -> Iterator[None]:
         while number := os.read(receive, 1):
             if number[0] not in handlers:
                 continue
-            if number[0] == signal.SIGHUP:
-                _write_nowhere(terminals)
             came.append(number[0])
             if sum(each in INSISTENT for each in came) > 1:
                 end("\nstopped at once; the last checkpoint is kept")
@@ -225,14 +222,6 @@ def kept_from_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _write_nowhere(terminals: Iterable[int]) -> None:
-    """Redirects the descriptors of a closed terminal to nowhere, so that no write fails."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in terminals:
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def _raise(number: int, _: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from resjax.cli.arguments import parse, split
 from resjax.cli.commands import COMMANDS
+from resjax.cli.terminal.closed import outliving_terminal
 from resjax.cli.terminal.lines import complain, shortened
 from resjax.cli.terminal.waits import shown_waits
 from resjax.config import ConfigError, Notice
@@ -105,6 +106,7 @@ def command() -> NoReturn:
     warnings.formatwarning = _one_line
     warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
     sys.unraisablehook = _but_for_echoes
+    sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))
     if sys.stdout is not None:  # or it was closed, and nothing is printed
         sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
     code = main()

@@ -207,18 +207,22 @@ def test_under_nohup_a_terminal_may_be_closed():
     assert (done.stdout, done.returncode) == ("not asked\n", 0), done.stderr
 
 
-def test_a_terminal_that_is_gone_fails_nobody():
-    """What is written after it was closed goes nowhere, and the process ends as it was asked to."""
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not-told"])
+def test_a_terminal_that_is_gone_fails_nobody(told):
+    """What is written after it was closed goes nowhere, also while no signal has told of that."""
+    own = "fcntl.ioctl(0, termios.TIOCSCTTY, 0)" if told else "pass"
     code = (
         "import fcntl, os, sys, termios, time\n"
-        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # its own terminal
+        f"{own}\n"
+        "from resjax.cli.terminal.closed import outliving_terminal\n"
         "from resjax.interruption import deferred, interruptible\n"
+        "sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))\n"
         "with interruptible(75, 'last words'):\n"
         "    with deferred() as request:\n"
         "        print('ready', flush=True)\n"
-        "        while not request(): time.sleep(0.01)\n"
         "        while os.isatty(1): time.sleep(0.01)\n"
         "        for stream in (sys.stdout, sys.stderr): print('more', file=stream, flush=True)\n"
+        f"        while request() != {told}: time.sleep(0.01)\n"
         "        sys.exit(75)\n"
     )
     parent, child = pty.openpty()

@@ -115,6 +115,24 @@ def test_a_narrower_window_redraws_the_charts(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width", [1280, 800, 760, 375])
+def test_nothing_moves_when_a_chart_is_drawn(browser, many, width):
+    """Each is as high before as after, so that what is below it stays under the pointer."""
+    page = browser.new_page(viewport={"width": width, "height": 600})
+    page.goto(many)
+    charts = page.locator(".chart:visible, #parallel")
+    heights = "nodes => nodes.map(node => node.clientHeight)"
+    drawn = "nodes => nodes.map(node => Boolean(node.querySelector('.grid, .upright')))"
+    before = charts.evaluate_all(heights)
+    assert not all(charts.evaluate_all(drawn))
+    for chart in charts.all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".grid, .upright").first.wait_for(state="attached")
+    assert all(charts.evaluate_all(drawn))
+    assert charts.evaluate_all(heights) == before
+    page.close()
+
+
 def test_the_page_prints_on_white_paper_with_all_its_charts(visit, many, tmp_path):
     page = visit(color_scheme="dark", of=many, state=STATE)
     page.emulate_media(media="print", color_scheme="dark")

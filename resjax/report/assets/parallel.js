@@ -8,7 +8,7 @@
   const MARGIN = { top: 48, bottom: 26, side: 70 }, HEIGHT = 300, LEAST = 110; // pixels, also between axes
   const names = [...data.axes, "train_error", "test_error"];
   const axes = names.map((name) => Runs.columns.find((column) => column.filter === name)).filter(Boolean);
-  const svg = d3.select(node).append("svg");
+  const svg = d3.select(node).append("svg").attr("height", HEIGHT + MARGIN.top + MARGIN.bottom);
   const tip = d3.select(node).append("div").attr("class", "tip");
   let lines = [];
 
@@ -32,7 +32,7 @@
     const width = printing ? PRINTED : Math.max(node.parentElement.clientWidth, 2 * MARGIN.side + LEAST * (axes.length - 1));
     const x = d3.scalePoint().domain(d3.range(axes.length)).range([MARGIN.side, width - MARGIN.side]);
     const scales = axes.map(scaleOf);
-    svg.attr("width", width).attr("height", HEIGHT + MARGIN.top + MARGIN.bottom).selectAll("*").remove();
+    svg.attr("width", width).selectAll("*").remove();
     const group = svg.append("g").attr("transform", `translate(0,${MARGIN.top})`);
     const kept = new Set(Runs.kept()), chosen = new Set(Runs.chosen());
     const done = Runs.rows.filter((run) => data.runs[run.number].place !== undefined);
