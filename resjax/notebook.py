@@ -13,6 +13,7 @@ from resjax.buckets.places import reading
 from resjax.cli.terminal.lines import shortened
 from resjax.cli.terminal.live import Board, Display
 from resjax.config.paths import place
+from resjax.config.text import several
 from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
@@ -113,6 +114,5 @@ class Line:
 
     def _text(self) -> dict[str, str]:
         statuses = self.board.look()
-        runs = f"{len(statuses)} run" + ("" if len(statuses) == 1 else "s")
-        lines = [f"{runs}: {self.board.line(statuses)}", *self.failures]
+        lines = [f"{several(len(statuses), 'run')}: {self.board.line(statuses)}", *self.failures]
         return {"text/plain": "\n".join(lines)}

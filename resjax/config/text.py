@@ -1,4 +1,4 @@
-"""Text from others, such as names of classes, files and runs, made safe to show."""
+"""Text to show: that of others, such as names of files, made safe, and numbers with units."""
 
 import unicodedata
 
@@ -20,3 +20,20 @@ def _is_printable(letter: str) -> bool:
 
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
+
+
+def several(number: int, what: str) -> str:
+    """A number with its noun, such as "1 run" or "2 runs"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def clock(seconds: float) -> str:
+    """Formats seconds for people, such as "2 min 05 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -33,14 +33,8 @@ def export(
       ConfigError: for another suffix, options that do not fit it, or a network that cannot be
         exported so.
     """
-    path, suffixes = Path(path), (SAFETENSORS, STABLEHLO)
-    if path.suffix not in suffixes:
-        raise ConfigError(f"{path} ends with neither of {', '.join(suffixes)}")
-    if (path.suffix == SAFETENSORS) != (names is not None) or (folded and names):
-        raise ConfigError(
-            f"{path.name}: give --names for {SAFETENSORS}, such as --names=torchvision, and "
-            f"--fold, if at all, for {STABLEHLO}"
-        )
+    path = Path(path)
+    refuse_unfit(path, names, folded)
     if names:
         return f"{path}: {export_file(weights, path, names)} tensors by names of {names}"
     from resjax.interop.folding import fold
@@ -50,6 +44,20 @@ def export(
     make_directory(path.parent)
     write_stablehlo(weights, path)
     return f"{path}: images [N, {', '.join(map(str, weights.about.image_shape))}] to logits"
+
+
+def refuse_unfit(path: Path, names: str | None, folded: bool) -> None:
+    """Raises ConfigError for options of `export` that do not fit each other."""
+    suffixes = SAFETENSORS, STABLEHLO
+    if path.suffix not in suffixes:
+        raise ConfigError(f"{path} ends with neither of {', '.join(suffixes)}")
+    if (path.suffix == SAFETENSORS) != (names is not None) or (folded and names):
+        raise ConfigError(
+            f"{path.name}: give --names for {SAFETENSORS}, such as --names=torchvision, and "
+            f"--fold, if at all, for {STABLEHLO}"
+        )
+    if names:
+        choose(NAMINGS, names, "names")
 
 
 def export_file(weights: Weights, path: Path, names: str) -> int:

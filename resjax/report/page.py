@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.config import flatten
-from resjax.config.text import printable
+from resjax.config.text import clock, printable
 from resjax.report import charts, run_table, styles, tables
 from resjax.report.arms import differing_keys
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
@@ -74,7 +74,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         name=workdir.resolve().name,
         digest=digest,
         counts=counts,
-        seconds=_duration(sum(run.seconds() for run in report.runs)),
+        seconds=clock(sum(run.seconds() for run in report.runs)),
         sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
         text=tables.TEXT,
         columns=columns,
@@ -267,11 +267,3 @@ def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
               for value, n in values.items()]
         for key, values in counted.items()
     }  # fmt: skip
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

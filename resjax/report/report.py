@@ -128,8 +128,9 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     if not again and page.is_of(directory / "index.html", digest):
         return report
     rundir.make_directory(directory / "figures")
-    for stale in (directory / "figures").iterdir():
-        stale.unlink()
+    for name in FIGURES:
+        for stale in (directory / "figures").glob(f"{name}*.*"):
+            stale.unlink()
     for section in sections:
         if section.figures:
             title = section.table.title if len(sections) > 1 else None

@@ -33,7 +33,7 @@ Content = Mapping[str, Any]
 
 
 class Claimed(ConfigError):
-    """A directory that another process works in."""
+    """A directory that another process works in, or may work in while a bucket does not tell."""
 
 
 class ClaimPlace(Protocol):

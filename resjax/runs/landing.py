@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resjax import interruption
+from resjax.buckets.faults import Unanswered
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.store import Store
 from resjax.config.addresses import Address
@@ -73,6 +74,12 @@ def forget_failure(directory: Path) -> None:
     (directory / "error.txt").unlink(missing_ok=True)
     if (address := scratch.address_of(directory)) is not None:
         Store(address).delete(["error.txt"])
+
+
+def look_again(runs: Iterable[Path]) -> None:
+    """Refreshes runs between others; what a bucket does not answer stays as it was known."""
+    with contextlib.suppress(Unanswered):  # the store has told of it
+        refresh(runs)
 
 
 def refresh(runs: Iterable[Path]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resjax.buckets.faults import Unanswered
 from resjax.runs import checkpoint, rundir
 from resjax.runs.claims import Claim, Claimed
 from resjax.runs.landing import at_work
@@ -41,7 +42,7 @@ def open_directory(
 
     Raises:
       ConfigError: before anything is written, if the directory is another run's.
-      Claimed: if another process runs there.
+      Claimed: if another process runs there, or the bucket does not tell.
     """
     with ExitStack() as stack:
         claims: list[Claim] = []
@@ -53,7 +54,7 @@ def open_directory(
                 rundir.make_directory(directory)
                 try:
                     claims.append(stack.enter_context(at_work(directory)))
-                except Claimed as error:
+                except (Claimed, Unanswered) as error:
                     return {"claimed": str(error)}
             if rundir.run_state(directory) == rundir.DONE:  # also by who had the lock before
                 return {"done": read_summary(directory).recorded()}

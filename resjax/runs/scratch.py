@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from resjax.buckets.fetching import show_notice
 from resjax.buckets.mirror import Mirror
 from resjax.buckets.objects import Listed
 from resjax.buckets.store import Store, at_once
@@ -104,7 +105,7 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
     for above, inside in together.items():
         if (address := address_of(above)) is None:
             continue  # removed meanwhile
-        store = Store(address)
+        store = Store(address, tell=show_notice)
         listed = {above: store.list()} if above in inside else _by_run(above, store.list())
 
         def look(run: Path, above: Path = above, store: Store = store, listed=listed) -> bool:

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from resjax.config import (
     ConfigError,
-    default_config,
     type_and_message,
     use_own_values,
 )
@@ -94,9 +93,7 @@ RECORDED = "config.json"
 
 def _recorded_config(directory: Path) -> ConfigDict:
     rundir.refuse_no_run(directory)
-    config = default_config()
-    config.update_from_flattened_dict(rundir.read_config(directory))
-    return config
+    return rundir.rebuild_config(directory)
 
 
 def load_module(path: Path) -> ModuleType:

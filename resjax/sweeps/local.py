@@ -116,7 +116,7 @@ def run_sweep(
     outcomes: dict[Path, Outcome] = {}
     lands = any(map(scratch.address_of, runs))
     while waiting := [directory for directory in runs if directory not in outcomes]:
-        hosts.on_first(lambda left=waiting: landing.refresh(left))
+        hosts.on_first(lambda left=waiting: landing.look_again(left))
         for group in groups_of({run: runs[run] for run in waiting}, plans):
             for outcome in run_group(group, observer, plans):
                 outcomes[outcome.directory] = outcome
@@ -136,7 +136,7 @@ def forget_failures(runs: Iterable[Path]) -> None:
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """Trains one run and returns its outcome; None if another process trains it."""
-    hosts.on_first(lambda: landing.refresh([directory]))
+    hosts.on_first(lambda: landing.look_again([directory]))
     return next(iter(run_group({directory: config}, observer, Plans())), None)
 
 
@@ -217,7 +217,7 @@ def wait_for(directory: Path, observer: Observer) -> Outcome | None:
     while (now := before(directory))[0] == RUNNING:
         observer.waiting([directory])
         time.sleep(SECONDS_TO_LOOK_AGAIN)
-        hosts.on_first(lambda: landing.refresh([directory]))
+        hosts.on_first(lambda: landing.look_again([directory]))
     return now[1]
 
 

@@ -4,6 +4,7 @@ Each is the same command with `--jobs=1`: what one has claimed the others leave 
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -62,14 +63,18 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
-def environments(jobs: int) -> list[dict[str, str]]:
+def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]:
     """The environment of each worker: its GPU, if there are any, or its share of the cores.
+
+    Args:
+      jobs: number of workers.
+      platform: platform that they were asked to train on, if any.
 
     Raises:
       ConfigError: for more jobs than there are GPUs, or cores.
     """
-    gpus = visible_gpus()
-    if gpus:
+    asked = platform or os.environ.get("JAX_PLATFORMS", "")
+    if gpus := [] if asked == "cpu" else visible_gpus():
         if jobs > len(gpus):
             raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:jobs]]
@@ -85,7 +90,8 @@ def environments(jobs: int) -> list[dict[str, str]]:
 def visible_gpus() -> list[str]:
     """Names of the GPUs that a process may use, found without using them."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in chosen.split(",") if name]
+        names = (name.strip() for name in chosen.split(","))
+        return list(itertools.takewhile(lambda name: name and name != "-1", names))
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)

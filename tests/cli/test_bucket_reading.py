@@ -154,7 +154,8 @@ def gs_of(gs, fresh, monkeypatch):
 
 
 COMMANDS = [
-    ["status"], ["report"], ["doctor"], ["probe"], ["evaluate"], ["export", "--out=x.safetensors"],
+    ["status"], ["report"], ["doctor"], ["probe"], ["evaluate"],
+    ["export", "--names=timm", "--out=x.safetensors"],
     ["predict", "README.md"], ["train", "--config=experiments/degradation.py", "init_from"],
     ["train", "--config=experiments/degradation.py", "folder"],
     ["train", "--config=experiments/degradation.py", "dir"],

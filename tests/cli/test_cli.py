@@ -111,6 +111,8 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
       for text in ("model.depth=8,,", "model.depth=,8", "data.area=(0.1,1),,(0.2,1)")),
     (["train", "--config=experiments/degradation.py", "--config.train.grow_from=20",
       "--config.model.depth=20"], "train.grow_from=20 has no effect: it is model.depth; set it"),
+    (["sweep", "--config=experiments/degradation.py", "--jobs=2", "--process=0"],
+     "--process has no effect: --jobs are of one machine; leave it out"),
     (["train", "--config=experiments/degradation.py", "--workdir=README.md/run"],
      "cannot write to README.md: File exists; make it writable, or choose another directory"),
 ])  # fmt: skip

@@ -95,8 +95,12 @@ def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
     write_report(tmp_path)
     assert (tmp_path / "report" / "figures" / "training_error2.png").is_file()
     (tmp_path / "b" / "config.json").unlink()
+    own = tmp_path / "report" / "figures" / ".ipynb_checkpoints" / "mine.png"
+    own.parent.mkdir()
+    own.touch()
     write_report(tmp_path)
     assert not (tmp_path / "report" / "figures" / "training_error2.png").exists()
+    assert own.exists()
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 import dataclasses
+import itertools
 import json
+import re
 import time
 
 import pytest
 
 from resjax.cli.main import main
 from resjax.cli.terminal.live import MOST_ROWS, Board, shown
-from resjax.cli.terminal.tables import clock
 from resjax.config import ConfigError
+from resjax.config.text import clock
 from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of
 from resjax.runs.loop import train_and_evaluate
@@ -118,6 +120,24 @@ def test_a_watch_ends_though_some_weights_were_imported(tiny, tmp_path, monkeypa
     (begun(tmp_path, tiny, "from elsewhere") / rundir.IMPORTED_FILE).write_text("{}")
     (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke")
     assert main(["status", str(tmp_path), "--watch"]) == 0
+
+
+def test_a_watch_shows_the_runs_that_begin_while_it_lasts(tiny, tmp_path, monkeypatch, capsys):
+    def begin(name):
+        begun(tmp_path, tiny, name)
+
+    def fail(name):
+        (tmp_path / name / "error.txt").write_text("it broke")
+
+    begin("first")
+    events = iter([(fail, "first"), (begin, "second"), (fail, "second")])
+    monkeypatch.setattr("resjax.cli.commands.status.SECONDS_FOR_ANOTHER", 0.5)
+    monkeypatch.setattr(
+        "resjax.cli.commands.status.time.sleep",
+        lambda _: [happens(name) for happens, name in itertools.islice(events, 1)],
+    )
+    assert main(["status", str(tmp_path), "--watch"]) == 0
+    assert re.search("first +failed.*second +failed.*\n2 failed", capsys.readouterr().out, re.S)
 
 
 def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from resjax.cli.commands.experiment import read_experiment
-from resjax.config import ConfigError, flatten
+from resjax.config import ConfigError, default_config, flatten
 from resjax.config.naming import deciding_keys
-from resjax.runs import rundir
+from resjax.runs import disk, rundir
 from resjax.sweeps import experiment, grid
 from resjax.training.plan import make_plan
 
@@ -117,6 +117,16 @@ def test_the_config_of_a_run_is_an_experiment_of_that_one_run(tmp_path):
     assert deciding_keys(read) == deciding_keys(config) | {"seed": 7}
     assert type(read.optim.milestones) is type(config.optim.milestones)
     assert grid.axes_of(module, read) == {}
+
+
+def test_a_key_of_an_experiment_file_in_a_recorded_config_is_told_with_the_file(tmp_path):
+    rundir.begin_run(tmp_path, default_config())
+    recorded = disk.read_json(tmp_path / "config.json")
+    recorded["model.alpha"] = 0.5
+    recorded["added_keys"] = {"model.alpha": {"default": 0.5, "file": "mine.py"}}
+    disk.write_json(tmp_path / "config.json", recorded)
+    with pytest.raises(ConfigError, match=r"mine\.py"):
+        read_experiment([f"--config={tmp_path / 'config.json'}"])
 
 
 def test_a_config_that_is_no_run_is_refused(tmp_path):

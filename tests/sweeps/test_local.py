@@ -4,12 +4,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from resjax.buckets.store import Store
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
+from resjax.runs.scratch import make_scratch
 from resjax.runs.status import look
 from resjax.runs.summary import Outcome
 from resjax.runs.together import train_side_by_side
+from resjax.sweeps import local
 from resjax.sweeps.local import run_sweep
 from resjax.training import hosts
 
@@ -50,6 +54,36 @@ def test_what_is_done_is_not_trained_again(tiny, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
     assert [outcome.summary for outcome in again] == [outcome.summary for outcome in outcomes]
     assert first.phases >= {"compiling", "evaluating"}
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_silent_between_two_runs_is_waited_for(
+    tiny, tmp_path, one_bucket, fresh, monkeypatch
+):
+    """Neither the look at the runs nor the claim of the next one ends the sweep."""
+    monkeypatch.setattr(Store.__init__, "__defaults__", (0.2, lambda line: None))
+    monkeypatch.setattr(local, "SECONDS_BETWEEN_RENEWALS", 0.0)
+    directory = make_scratch(Address.of(one_bucket.address(fresh)), tmp_path)
+    silences = []
+
+    class Silenced(Recorder):
+        def finished(self, outcome):
+            super().finished(outcome)
+            one_bucket.faults.down = outcome.directory.name == "identity"
+
+        def waiting(self, directories):
+            silences.append(one_bucket.faults.down)
+            one_bucket.faults.down = len(silences) < 2
+
+    recorder = Silenced()
+    outcomes = run_sweep(grid_of_two(tiny, directory), recorder)
+    assert not any(outcome.error for outcome in outcomes)
+    assert [event for event in recorder.events if event[0] == "finished"] == [
+        ("finished", "identity"), ("finished", "none"),
+    ]  # fmt: skip
+    assert silences == [True, True]
+    landed = {entry.name for entry in Store(Address.of(one_bucket.address(fresh))).list()}
+    assert {"identity/result.json", "none/result.json"} <= landed
 
 
 @pytest.mark.slow

@@ -21,11 +21,26 @@ SWEEP = (
 
 def test_gpus_are_handed_out_one_to_each_worker(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert workers.environments(2) == [
         {"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"},
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="--jobs=4 and 3 GPUs; use --jobs=3 or less"):
         workers.environments(4)
+
+
+@pytest.mark.parametrize(
+    ("visible", "platform", "jax_platforms"),
+    [("-1", None, ""), ("0,1", "cpu", ""), ("0,1", None, "cpu"), ("-1,0", None, "")],
+)
+def test_without_gpus_to_train_on_cores_are_shared_out(
+    monkeypatch, visible, platform, jax_platforms
+):
+    """CUDA itself sees no device that comes after -1."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("JAX_PLATFORMS", jax_platforms)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert workers.environments(2, platform) == [{CORES: "0"}, {CORES: "1"}]
 
 
 def test_cores_are_shared_out(monkeypatch):

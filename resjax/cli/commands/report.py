@@ -50,16 +50,15 @@ def write_and_print(workdir: Path | Address, again: bool) -> Path:
             raise ConfigError(f"no directory {directory}; start with resjax sweep")
         make_directory(directory)
         from resjax.cli.terminal import reports
-        from resjax.report.report import write_report
+        from resjax.report.report import read_sweep, write_report
 
         try:
             with claimed(directory):
-                report = write_report(directory, again)
+                reports.print_report(write_report(directory, again), place)
                 place.upload("report", last="report/index.html", alone=True)
         except Claimed:
+            reports.print_report(read_sweep(directory), place)
             tell(place.named(f"another process is writing {directory / 'report'}"))
-        else:
-            reports.print_report(report, place)
     return directory / "report" / "index.html"
 
 

@@ -2,16 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from resjax.cli.parsing import count, filled, path, path_or_address, whole
 from resjax.config import ConfigError, flatten
 from resjax.config.addresses import Address
-
-if TYPE_CHECKING:
-    pass
 
 UNFINISHED = """\
 A run saves a checkpoint every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP or

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LISTINGS = 10.0
 """Seconds between two listings of a bucket whose runs are watched."""
+
+SECONDS_FOR_ANOTHER = 30.0
+"""Seconds for which a watch waits for the next run of a sweep after all have ended."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +44,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             _print_json(place)
         elif options.watch:
             _watch(place)
-        else:
+        if not options.json:
             _print(place)
     return 0
 
@@ -72,12 +76,19 @@ def _print(place: "Here | Copy") -> None:
 def _watch(place: "Here | Copy") -> None:
     from resjax.cli.terminal.live import Board, Watch
     from resjax.runs import needed
-    from resjax.runs.status import ENDED, look_in
+    from resjax.runs.rundir import runs_in
+    from resjax.runs.status import ENDED
 
-    board = Board({status.directory: 1.0 for status in look_in(place.directory)})
-    refreshed = time.monotonic()
+    board = Board(dict.fromkeys(runs_in(place.directory), 1.0))
+    patience = 0.0 if place.directory in board.weights else SECONDS_FOR_ANOTHER
+    refreshed, under_way = time.monotonic(), -math.inf
     with Watch(board, to_stdout=True) as watch:
-        while any(status.state not in ENDED for status in board.look()):
+        while True:
+            board.weights = dict.fromkeys(runs_in(place.directory), 1.0)
+            if any(status.state not in ENDED for status in board.look()):
+                under_way = time.monotonic()
+            elif time.monotonic() - under_way > patience:
+                break
             watch.tell()
             time.sleep(1.0)
             if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
@@ -94,6 +105,6 @@ STATUS = Command(
     notes="Only the directory is read, so this works on any machine that can see it. For\n"
     "a bucket, it shows what has been uploaded. A run shown as training (2x) was\n"
     "resumed twice. Runs that have not started are not shown; to list them, use\n"
-    "resjax sweep --dry-run.\n",
+    "resjax sweep --dry-run. --watch ends if none has started for half a minute.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

@@ -107,11 +107,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         check(runs, plans)
         jobs = jobs or workers.jobs_for(runs, plans)
     if options.launcher == "ray":
-        code = _work_on_ray(runs, options, Path(module.__file__))
+        file = getattr(module, "__file__", None)  # a recorded config has none
+        code = _work_on_ray(runs, options, Path(file) if file else None)
     elif jobs == 1:
         code = _work_here(runs, options.retry, plans)
     else:
-        code = _work_side_by_side(runs, workdir, options.words, jobs)
+        code = _work_side_by_side(runs, workdir, options, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
@@ -159,18 +160,19 @@ def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> 
 
 
 def _work_side_by_side(
-    runs: Mapping[Path, ConfigDict], workdir: Path, words: list[str], jobs: int
+    runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace, jobs: int
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
     from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
 
-    told = workers.environments(jobs)
+    told = workers.environments(jobs, options.platform)
     logs = workdir / "workers"
     make_directory(logs)
     with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
-        codes = workers.run_workers([*without(words, "--jobs"), "--jobs=1"], told, logs, watch.tell)
+        words = [*without(options.words, "--jobs"), "--jobs=1"]
+        codes = workers.run_workers(words, told, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
     if EXIT_USAGE in codes:
@@ -191,11 +193,14 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
             f"--device={options.device} is for --dry-run, which trains nothing; add that, or "
             "choose what to train on with --platform"
         )
-    if options.launcher == "ray":
+    several = (options.jobs or 1) > 1
+    if options.launcher == "ray" or several:
+        who = "Ray places the runs" if options.launcher == "ray" else "--jobs are of one machine"
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:
-                raise ConfigError(f"--{key} has no effect: Ray places the runs; leave it out")
-        if (options.jobs or 1) > 1:
+                raise ConfigError(f"--{key} has no effect: {who}; leave it out")
+    if options.launcher == "ray":
+        if several:
             raise ConfigError(
                 f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
                 "leave it out, or use --launcher=local"
@@ -205,7 +210,7 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
 
 
 def _work_on_ray(
-    runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path
+    runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path | None
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
 

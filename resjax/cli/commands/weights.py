@@ -119,9 +119,10 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
     with definitions(rest) as overrides, _reading(options) as source:
-        from resjax.interop.exporting import export
+        from resjax.interop.exporting import export, refuse_unfit
         from resjax.interop.importing import read_any
 
+        refuse_unfit(options.out, options.names, options.fold)
         weights = read_any(
             source, lambda config: override(config, overrides), options.weights
         ).weights
@@ -195,9 +196,10 @@ EXPORT = Command(
     arguments=_export_arguments,
     experiment=DEFINITIONS,
     overrides=True,
-    notes="NAMES is torchvision, timm, timm-v2, timm-v2d, transformers or akamaster. The\n"
-    "preprocessing of images is written to the metadata of the file. A .stablehlo\n"
-    "file is a function of batches of any size, and can be written for every network.\n",
+    notes="NAMES is torchvision, timm, timm-v2, timm-v2d, transformers, akamaster or\n"
+    "transformers-backbone. The preprocessing of images is written to the metadata\n"
+    "of the file. A .stablehlo file is a function of batches of any size, and can be\n"
+    "written for every network.\n",
     examples=(
         "resjax export runs/resnet50 --out=back.safetensors --names=torchvision",
         "resjax export runs/resnet50 --out=resnet50.stablehlo --fold",

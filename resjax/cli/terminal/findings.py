@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from resjax.cli.terminal.lines import say, shortened, tell
-from resjax.cli.terminal.tables import several
+from resjax.config.text import several
 from resjax.runs.doctor import Finding
 from resjax.runs.rundir import DONE
 

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import clock, literal, print_whole, several
+from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config import flatten
+from resjax.config.text import clock, several
 from resjax.runs.estimate import Work
 from resjax.runs.status import ENDED, Status, count_states
 

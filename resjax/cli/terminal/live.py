@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import clock, fit_to_terminal, literal, several
+from resjax.cli.terminal.tables import fit_to_terminal, literal
 from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
-from resjax.config.text import printable
+from resjax.config.text import clock, printable, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
@@ -142,11 +142,11 @@ class Screen:
     It is a context manager. Without a board, or outside of a terminal, it prints lines alone.
     """
 
-    def __init__(self, console: Console, board: Board | None, transient: bool = True):
+    def __init__(self, console: Console, board: Board | None):
         self.console = console
         self.live = None
         if board and console.is_terminal:
-            self.live = Live(board, console=console, refresh_per_second=FRAMES, transient=transient)
+            self.live = Live(board, console=console, refresh_per_second=FRAMES, transient=True)
         self.drawn = contextlib.ExitStack()
         self.told = time.monotonic()
 
@@ -295,14 +295,14 @@ def _errors(train: float | None, test: float | None) -> str:
 class Watch(Screen):
     """Shows a board until its runs have ended: rows in a terminal, occasional lines elsewhere.
 
-    It writes to stderr, or to stdout if that is asked for, where the rows stay at the end.
+    It writes to stderr, or to stdout if that is asked for.
     """
 
     def __init__(self, board: Board, to_stdout: bool = False):
         self.board = board
         file = sys.stdout if to_stdout else sys.stderr
         console = Console(file=file, highlight=False, markup=False)
-        super().__init__(console, board, transient=not to_stdout)
+        super().__init__(console, board)
         self.last, self.looked = "", time.monotonic()
         self.board.look()  # what has ended before is no news
 

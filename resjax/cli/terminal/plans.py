@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import print_whole, several
+from resjax.cli.terminal.tables import print_whole
+from resjax.config.text import several
 from resjax.data.source import Split
 from resjax.models.summary import Description
 from resjax.training.benchmark import PASSES, Measurement

@@ -4,7 +4,8 @@ from rich.console import Console
 
 from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.live import status_rows
-from resjax.cli.terminal.tables import print_whole, several
+from resjax.cli.terminal.tables import print_whole
+from resjax.config.text import several
 from resjax.runs.ledger import Ledger, known_total
 from resjax.runs.rundir import IMPORTED
 from resjax.runs.status import WAITING, Status

@@ -11,23 +11,6 @@ NARROWEST = 12
 """Minimum width, in characters, of the first column of a table that has to be narrowed."""
 
 
-def several(number: int, what: str) -> str:
-    """A number with its noun, such as "1 run" or "2 runs"."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def clock(seconds: float) -> str:
-    """Formats seconds for people, such as "2 min 05 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def literal(name: str) -> Text:
     """A cell that shows a name as it is: no part of it is interpreted as a style."""
     return Text(printable(name))

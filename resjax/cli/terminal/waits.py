@@ -14,8 +14,7 @@ from rich.text import Text
 
 from resjax import waits
 from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import clock
-from resjax.config.text import printable
+from resjax.config.text import clock, printable
 from resjax.interruption import cleared_at_the_end
 
 SECONDS_UNTIL_SHOWN = 1.0

@@ -16,6 +16,7 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
+from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.config.addresses import Address
 from resjax.interruption import deferred
@@ -87,6 +88,7 @@ def run_on_cluster(
                 work.advance()
         finally:
             work.leave()
+        work.refresh()
     return [work.outcomes[directory] for directory in runs]
 
 
@@ -158,7 +160,7 @@ class _Work:
     def _look(self) -> None:
         """Starts all runs that no process trains, and collects the outcomes of those that ended."""
         if time.monotonic() - self.refreshed > SECONDS_BETWEEN_RENEWALS:  # of claims in a bucket
-            landing.refresh(run for run in self.runs if run not in self.outcomes)
+            self.refresh()
             self.refreshed = time.monotonic()
         at_work = set(self.tasks.values())
         for directory, config in self.runs.items():
@@ -179,6 +181,10 @@ class _Work:
         elif time.monotonic() - self.offered > SECONDS_FOR_A_NODE:
             refuse_unoffered(self.runs[next(iter(self.tasks.values()))])
 
+    def refresh(self) -> None:
+        """Reads in the bucket, if there is one, what changed of all runs not known to be done."""
+        landing.look_again(run for run in self.runs if rundir.run_state(run) != rundir.DONE)
+
     def _ended(self) -> dict[ray.ObjectRef, Path]:
         """Waits a moment, and returns the tasks that have ended since the last check."""
         self.observer.tell()
@@ -194,7 +200,7 @@ class _Work:
             return ray.get(reference)
         except exceptions.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, HostLost):
+            if isinstance(cause, HostLost | Unanswered):
                 raise HostLost(str(cause)) from None
             if isinstance(cause, ConfigError):
                 raise ConfigError(str(cause)) from None
