@@ -11,7 +11,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.store import Store
 from resjax.config.addresses import Address
-from resjax.runs import claims, scratch
+from resjax.runs import claims, disk, scratch
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import Claim, Claimed, boot, claimed
 from resjax.runs.upload import Landing
@@ -67,6 +67,13 @@ def land(directory: Path) -> None:
     if scratch.address_of(directory) is not None:
         with contextlib.suppress(Claimed), at_work(directory):
             pass
+
+
+def record_failure(directory: Path, reason: str) -> None:
+    """Marks a run that no process works on as failed, also in the bucket."""
+    disk.write_text(directory / "error.txt", reason)
+    if (address := scratch.address_of(directory)) is not None:
+        Store(address).put("error.txt", directory / "error.txt")
 
 
 def forget_failure(directory: Path) -> None:

@@ -16,6 +16,7 @@ from resjax.report.formats import records
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
 from resjax.runs import disk
+from resjax.runs.claims import claimed
 from resjax.runs.ledger import TIMES
 from tests.report.fabricate import begin_run, fail_run, note, write_run, write_sweep
 
@@ -271,6 +272,15 @@ def test_a_run_of_its_own_has_a_report(tmp_path):
     _, parser = page_of(written)
     assert "../" in parser.links
     assert [run.name for run in written.runs] == ["alone"]
+
+
+def test_a_report_that_another_process_is_writing_is_printed_by_this_one_too(tmp_path, capsys):
+    write_run(tmp_path, "run", 0.125)
+    with claimed(tmp_path):
+        assert main(["report", str(tmp_path)]) == 0
+    printed, told = capsys.readouterr()
+    assert "12.50" in printed
+    assert told.startswith(f"another process is writing {tmp_path}/report")
 
 
 def test_a_manifest_tells_what_differs_between_runs(tmp_path):

@@ -245,6 +245,18 @@ def test_a_failure_is_forgotten_by_all_machines(machine):
 
 
 @ON_ONE_KIND
+def test_a_failure_that_a_driver_records_of_the_run_of_another_machine_stays(machine):
+    driver, other = machine("driver", "run"), machine("other", "run")
+    with begun(machine("node", "run")):
+        pass
+    landing.refresh([driver])
+    landing.record_failure(driver, "its process died 3 times")
+    for run in (driver, other):
+        landing.refresh([run])
+        assert rundir.read_failure(run) == "its process died 3 times"
+
+
+@ON_ONE_KIND
 def test_a_checkpoint_that_the_run_removes_is_uploaded_whole_or_not_at_all(
     machine, store, bucket, tmp_path
 ):

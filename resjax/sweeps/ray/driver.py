@@ -20,7 +20,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.config.addresses import Address
 from resjax.interruption import deferred
-from resjax.runs import claims, disk, landing, rundir
+from resjax.runs import claims, landing, rundir
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import Outcome, read_summary
@@ -227,7 +227,7 @@ class _Work:
             f"often than resources.retries={retries} allows"
         )
         if rundir.run_state(directory) == rundir.UNFINISHED and not claims.owner(directory):
-            disk.write_text(directory / "error.txt", f"{reason}\n\n{error}\n")
+            landing.record_failure(directory, f"{reason}\n\n{error}\n")
         return Outcome(directory, None, reason)
 
     def _end(self, outcome: Outcome) -> None:
