@@ -2,7 +2,8 @@
 
 Question: do the networks of the paper end where it says? The claim: with identity shortcuts (option
 A, no parameters) test error falls from 8.75 % at 20 layers to 6.61 % (mean of five) at 110, where a
-plain net of 110 layers stays above 60 %.
+plain net of 110 layers stays above 60 %. Elsewhere one that began at a rate of 0.01 reached 16.44 %
+(Li et al. 2018).
 
     resjax prepare cifar10
     resjax train --config=experiments/cifar10.py:56 --workdir=runs/cifar10/56

@@ -5,10 +5,10 @@ layers a plain network ends at a higher *training* error, so it is not overfitti
 that fails; with shortcuts the deeper network trains at least as well. A family of networks is
 trained at several depths with four shortcuts, on scans of handwritten digits of 8x8 pixels.
 
-Result: plain networks degrade, with identity shortcuts they do not, as claimed: the deepest plain
-network gets half of its training set wrong, whatever the seed, and with as many parameters and an
-identity shortcut nothing. Projections where the shape changes do as well; projections in every
-block do not: they take the identity off the path, and degrade, too.
+Result: plain networks degrade, with identity shortcuts they do not, as claimed. The deepest plain
+network gets half of its training set wrong, whatever the seed. With an identity shortcut and as
+many parameters it gets nothing wrong. Projections where the shape changes do as well; projections
+in every block do not: they take the identity off the path, and degrade, too.
 
 Question of shapes: does it hold for colour images? The same networks, on drawn shapes of 32x32
 pixels.
@@ -36,7 +36,7 @@ The argument is the data:
     resjax sweep --config=experiments/degradation.py:imagenet --workdir=runs/imagenet
     resjax sweep --config=experiments/degradation.py:lr --workdir=runs/lr
 
-On 2 CPU cores digits, the default, takes a minute, compilation included, lr four, and shapes 26.
+On 2 CPU cores digits, the default, takes a minute; `docs/results.md` has the minutes of the others.
 cifar10: figure 6 of the paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and 34
 layers. These two are for accelerators, and not run here; `resjax prepare` gets the data.
 """

@@ -2,13 +2,14 @@
 
 Question: what may stand on the shortcut, and where may the activations? The claim of the paper: the
 shortcut works because it is the identity. Whatever scales it, gates it, convolves it or drops it
-trains worse, in one block more than in none and so the worse the deeper the net (table 1); and
-pre-activation, which leaves it the identity from block to block, trains better (table 2).
+trains worse, and the more blocks have it, the worse (table 1); and pre-activation, which leaves it
+the identity from block to block, trains better (table 2).
 
-Result: nothing may stand there. What the paper finds to be worse is worse here, too, and by more:
-scaling, gates, convolutions and dropout, and of the orders a normalisation after the sum; an
-activation at the end of the branch is worse with two seeds of three. A shortcut gate that begins
-almost open trains like the original, as it does in the paper, and so do both pre-activations.
+Result: of eight variants, seven train worse; only a gate that begins almost open matches the
+identity. That is as in the paper, and by more: scaling, convolutions, dropout and the other gates
+are worse. Of the orders, a normalisation after the sum is worse, and an activation at the end of
+the branch with two seeds of three; both pre-activations train like the original. p of the training
+error, corrected over twelve rows, is below 0.05 for the two worst alone.
 
 The argument is the data:
 
@@ -16,8 +17,8 @@ The argument is the data:
     resjax sweep --config=experiments/identity_mappings.py:shapes --workdir=runs/mappings-shapes
     resjax sweep --config=experiments/identity_mappings.py:cifar10 --workdir=runs/mappings-cifar10
 
-digits (the default) and shapes: 56 layers, 13 runs, of digits 2 min on 2 CPU cores. cifar10: 110
-layers with the recipe of the paper, or of table 2 the bottlenecks with `--config.model.depth=164
+digits (the default) and shapes: 13 runs of 56 layers; 2 min on digits. cifar10: 110 layers with the
+recipe of the paper, or of table 2 the bottlenecks with `--config.model.depth=164
 --config.model.block=bottleneck --config.model.shortcut=projection --config.model.stride_in=1x1`.
 The last two are for accelerators, and not run here. `--only order=preact` and the like pick some of
 the rows.

@@ -6,8 +6,8 @@ Question: which shortcut is best, and at which depth? The paper compares zero pa
 takes neither for essential. Does that hold at every depth? Layers that the networks share start
 bit-equal and see the same batches, so that their differences are paired by seed.
 
-Result: A and B train to nothing at every depth, and cannot be told apart. C is no better where it
-is shallow, and degrades where it is deep.
+Result: A and B cannot be told apart, and C degrades. A and B reach zero training error, but for one
+image in one run of B. C is no better where it is shallow, and degrades where it is deep.
 
 The argument is the data, with the recipe of degradation.py:
 
@@ -15,8 +15,7 @@ The argument is the data, with the recipe of degradation.py:
     resjax sweep --config=experiments/identity_vs_projection.py:shapes --workdir=runs/abc-shapes
     resjax sweep --config=experiments/identity_vs_projection.py:cifar10 --workdir=runs/abc-cifar10
 
-digits, the default, takes 3 min on 2 CPU cores. shapes and cifar10 are for accelerators, and not
-run here.
+digits is the default. shapes and cifar10 are for accelerators, and not run here.
 """
 
 from collections.abc import Iterator

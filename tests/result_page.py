@@ -37,11 +37,22 @@ hide-toc: true
 # Results
 
 Every file of `experiments/` asks a question. Here is what came out: the figure, the verdicts and
-errors of the [report](report.md), and the command that gives them. All numbers are read from small
-tables, which are linked: `python -m tests.results` draws the figures and writes this page from
-them, and `python -m tests.results --run` trains everything again. Minutes are those of the whole
-command, with nothing compiled before. What others report on CIFAR-10 and ImageNet stands beside it;
-that was not run here."""
+errors of the [report](report.md), and the command that gives them.
+
+- **An arm** is a kind of network at all its depths. `plain` has no shortcut
+  (`model.shortcut=none`).
+- **A verdict** compares depths within an arm: does the deepest network end at a higher training
+  error than the best shallower one? [How it is computed](report.md#the-verdict).
+- **A table of differences** compares arms at one depth, paired: seed by seed, as networks of one
+  seed start equal in what they share. Its p is corrected over all rows, and three seeds rarely
+  bring it below 0.05.
+- **Figures against depth** shift the points of each arm a little sideways, so that none hides
+  another.
+- **Minutes** are those of the whole command, with nothing compiled before.
+
+What others report on CIFAR-10 and ImageNet, which was not run here, is in the last two sections,
+and for the variants of shortcut and order in theirs. `python -m tests.results` draws the figures
+and writes this page from small tables, which are linked; with `--run` it trains everything again."""
 
 WIDTH = 100
 """Most characters of a line of text."""
@@ -67,17 +78,24 @@ DATA_SETS = {"cifar10": "CIFAR-10", "imagenet2012": "ImageNet"}
 
 def page() -> str:
     """The page."""
-    contents = "\n".join(map(_content, SECTIONS))
+    header = ["| question | answer | file of `experiments/` |", "|---|---|---|"]
+    contents = "\n".join([*header, *map(_content, SECTIONS)])
     texts = [text for name in SECTIONS for text in _texts(name)]
     return "\n\n".join([ABOUT, contents, *texts]) + "\n"
 
 
 def _content(name: str) -> str:
-    """A section in the table of contents, with the address that its heading has."""
+    """Row of a section in the table of contents: question, begin of the result, and file."""
     experiment = SECTIONS[name].experiment
-    heading = _heading(words_of(experiment)["Question"])
+    words = words_of(experiment)
+    heading = _heading(words["Question"])
     address = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-    return f"- [{heading}](#{address}) `{experiment}`"
+    answer = re.split(r"[.:;] ", words.get("Result", ""))[0]
+    if answer:
+        answer = f"{_capital(answer)}."
+    else:
+        answer = "See its table." if table_of(name).exists() else "Not run here."
+    return f"| [{heading}](#{address}) | {answer} | `{experiment}` |"
 
 
 def _heading(question: str) -> str:
@@ -106,7 +124,8 @@ def _texts(name: str) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """A paragraph in lines."""
+    """A paragraph in lines, in which pages are links."""
+    text = re.sub(r"`docs/([\w-]+\.md)`", r"[\1](\1)", text)
     return textwrap.fill(
         _capital(text.strip()), WIDTH, break_long_words=False, break_on_hyphens=False
     )
@@ -171,9 +190,9 @@ def _provenance(name: str) -> list[str]:
 # ----------------------------------------------------------------------------- published figures
 
 
-def _others(reference: str) -> list[str]:
-    """Published figures of the nets of an experiment on its data, and where they are from."""
-    found = _published(reference)
+def _others(references: tuple[str, ...]) -> list[str]:
+    """Published figures of the nets of experiments on their data, and where they are from."""
+    found = _published(references)
     nets: dict[str, dict[str, list[str]]] = {}
     sources: dict[str, dict[str, None]] = {}
     for figure in found:
@@ -210,9 +229,11 @@ MEASURES = {"test_error": "test error %", "train_error": "train error %"}
 """Published measures, with their columns."""
 
 
-def _published(reference: str) -> list[Published]:
+def _published(references: tuple[str, ...]) -> list[Published]:
     """Published figures, by network and depth."""
-    configs = [load_experiment(str(EXPERIMENTS / reference))[1], *grid_of(reference).values()]
+    configs = [load_experiment(str(EXPERIMENTS / reference))[1] for reference in references]
+    for reference in references:
+        configs += grid_of(reference).values()
     figures, found = published(), []
     for config in configs:
         for figure in same_net(figures, config.data.name, deciding_keys(config)):

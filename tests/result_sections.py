@@ -28,7 +28,7 @@ class Entry:
       figure: key of `resjax.report.report.FIGURES`; empty for none.
       seeds: number of seeds; None for those of the experiment.
       against: arm that is compared with every other, paired by seed; empty for none.
-      published: experiment that has the nets and the data of published figures; empty for none.
+      published: experiments that have the nets and the data of published figures.
       command: `sweep` or `bench`; empty for what is not run here.
       options: further options of the command.
     """
@@ -37,31 +37,32 @@ class Entry:
     figure: str = ""
     seeds: int | None = None
     against: str = ""
-    published: str = ""
+    published: tuple[str, ...] = ()
     command: str = "sweep"
     options: str = ""
 
 
 SECTIONS = {
-    "degradation": Entry(
-        "degradation.py", "training_error", seeds=3, published="degradation.py:cifar10"
-    ),
+    "degradation": Entry("degradation.py", "training_error", seeds=3),
     "lr": Entry("degradation.py:lr", "error_by_depth", seeds=3),
     "shapes": Entry("degradation.py:shapes", "error_by_depth"),
     "identity_vs_projection": Entry(
-        "identity_vs_projection.py", "error_by_depth", against="identity",
-        published="degradation.py:imagenet",
+        "identity_vs_projection.py", "error_by_depth", against="identity"
     ),
     "identity_mappings": Entry(
         "identity_mappings.py", "error_by_depth", seeds=3, against="identity",
-        published="identity_mappings.py:cifar10",
+        published=("identity_mappings.py:cifar10",),
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
     "without_norm": Entry("without_norm.py", "error_by_depth", seeds=3),
     "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
-    "cifar10": Entry("cifar10.py", published="cifar10.py", command=""),
-    "imagenet": Entry("imagenet.py", published="imagenet.py", command=""),
+    "cifar10": Entry(
+        "cifar10.py", published=("cifar10.py", "degradation.py:cifar10"), command=""
+    ),
+    "imagenet": Entry(
+        "imagenet.py", published=("imagenet.py", "degradation.py:imagenet"), command=""
+    ),
 }  # fmt: skip
 """Sections by the names of their files, in the order of the page."""
 
