@@ -42,5 +42,6 @@ def require(extra: str, what: str) -> None:
     module, title = EXTRAS[extra]
     if find_spec(module) is None:
         raise ConfigError(
-            f"{what} needs {title}, which is not installed: pip install 'resjax[{extra}]'"
+            f"{what} needs {title}, which is not installed: "
+            f"pip install -e '.[{extra}]' in the clone of resjax"
         )

@@ -53,8 +53,8 @@ OF_A_PACKAGE = "ziglang"
 """Python package with a C++ compiler, which first takes a minute to build its C++ library."""
 
 HOW_TO_GET_A_COMPILER = (
-    "pip install 'resjax[compiler]', or install g++ or clang++, or name one in the environment "
-    "variable CXX"
+    "pip install -e '.[compiler]' in the clone of resjax, or install g++ or clang++, or name one "
+    "in the environment variable CXX"
 )
 
 HOW_TO_GET_A_PLACE = "name one that takes programs in the environment variable XDG_CACHE_HOME"

@@ -214,5 +214,5 @@ def test_large_objects_are_written_and_read_in_parts(one_bucket, fresh, tmp_path
 
 def test_without_its_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ConfigError, match=r"not installed: pip install 'resjax\[bucket\]'$"):
+    with pytest.raises(ConfigError, match=r"not installed: pip install -e '\.\[bucket\]' in"):
         Store(Address.of("s3://lab/runs"))

@@ -196,7 +196,7 @@ def test_a_bucket_that_cannot_be_read_is_refused_in_a_line(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the" in refused(address)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    assert "obstore, which is not installed: pip install 'resjax[bucket]'" in refused(address)
+    assert "obstore, which is not installed: pip install -e '.[bucket]' in" in refused(address)
 
 
 def test_a_bucket_is_not_repaired(one_bucket, fresh, capsys):

@@ -26,7 +26,8 @@ def forget():
 def test_without_a_compiler_there_is_a_warning_with_the_remedy(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.warns(
-        UserWarning, match=r"no C\+\+ compiler.*pip install 'resjax\[compiler\]', or"
+        UserWarning,
+        match=r"no C\+\+ compiler.*pip install -e '\.\[compiler\]' in .*, or",
     ):
         assert not native.available()
     assert not list(fresh.rglob("*.so"))

@@ -101,7 +101,7 @@ def test_writers_that_are_not_there_are_refused(tiny, monkeypatch):
         make_plan(tiny)
     tiny.log.writers = ("wandb",)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"not installed: pip install 'resjax\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"not installed: pip install -e '\.\[wandb\]'"):
         make_plan(tiny)
 
 
