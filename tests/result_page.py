@@ -52,7 +52,7 @@ errors of the [report](report.md), and the command that gives them.
 
 What others report on CIFAR-10 and ImageNet, which was not run here, is in the last two sections,
 and for the variants of shortcut and order in theirs. `python -m tests.results` draws the figures
-and writes this page from small tables, which are linked; with `--run` it trains everything again."""
+and writes this page from small tables, which are linked; with `--run` it trains all of it again."""
 
 WIDTH = 100
 """Most characters of a line of text."""
