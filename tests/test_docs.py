@@ -125,7 +125,7 @@ def test_versions_are_those_of_pyproject():
 
 @pytest.mark.slow
 def test_the_pages_are_built_without_a_warning_and_ask_other_hosts_for_nothing(tmp_path):
-    pytest.importorskip("furo", reason="pip install 'resjax[docs]'")
+    pytest.importorskip("furo", reason="pip install -e '.[docs]'")
     built = tmp_path / "pages"
     options = ["-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(built)]

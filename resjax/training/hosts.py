@@ -30,8 +30,10 @@ SECONDS_TO_LEAVE = 20
 PLATFORMS = {
     # by --platform: what to do if there is none
     "cpu": "",
-    "gpu": "install resjax[cuda12] or [cuda13] and check that nvidia-smi lists one",
-    "tpu": "install resjax[tpu] and check that no other process holds it",
+    "gpu": "install the extra cuda12 or cuda13, as in pip install -e '.[cuda12]', and check that "
+    "nvidia-smi lists one",
+    "tpu": "install the extra tpu, pip install -e '.[tpu]', and check that no other process "
+    "holds it",
 }
 
 ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {

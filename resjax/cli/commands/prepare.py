@@ -10,7 +10,7 @@ from resjax.config.overrides import refuse
 
 NOTES = """\
 TensorFlow Datasets (TFDS) writes the data set as ArrayRecord files. This needs
-TensorFlow, pip install 'resjax[prepare]'; training does not. An incomplete data
+TensorFlow, pip install -e '.[prepare]'; training does not. An incomplete data
 set, left by an interruption, is never read. If TFRecord files of the data set
 exist, they are converted and nothing is downloaded. Data sets are kept in
 $TFDS_DATA_DIR, or ~/tensorflow_datasets if that is not set.
