@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -152,15 +153,13 @@ def _write(path: Path, claim: Content) -> None:
 
 def _age(path: Path) -> float | None:
     """Seconds since a file was touched, by the clock of its storage; None if it does not exist."""
-    probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
     try:
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path.parent, prefix=".clock.") as probe:
+            now = os.fstat(probe.fileno()).st_mtime
     except OSError:  # a storage that cannot be written to
         now = time.time()
     return now - touched

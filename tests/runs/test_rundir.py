@@ -1,5 +1,6 @@
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -88,6 +89,26 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             rundir.make_directory(tmp_path / "file" / name)
     with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
+
+
+def test_processes_that_start_together_take_no_file_from_each_other(tmp_path):
+    """Threads, which have one PID, as the processes of several containers may."""
+    rundir.begin_run(tmp_path, default_config())
+
+    def start(number):
+        for _ in range(100):
+            rundir.make_directory(tmp_path)
+            rundir.begin_run(tmp_path, default_config())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_what_another_process_removed_meanwhile_need_not_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(rundir, "partial_files", lambda run: [run / ".progress.json.partial"])
+    rundir.begin_run(tmp_path, default_config())
+    assert rundir.run_state(tmp_path) == rundir.UNFINISHED
 
 
 def test_what_is_left_of_another_run_without_its_config_is_refused_at_once(tmp_path):
