@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -165,13 +166,25 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Writes a file atomically; `durable` even if the machine goes down."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(text.encode(errors="backslashreplace"))
         file.flush()
         if durable:
             os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path for new content, which replaces the file if the block ends without an error.
+
+    No two blocks have the same path, so that several processes may write one file.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _line(content: dict[str, Any]) -> str:

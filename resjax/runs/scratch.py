@@ -79,7 +79,8 @@ def mark(directory: Path, address: Address) -> None:
     """Makes a directory that is uploaded to an address."""
     rundir.make_directory(directory)
     if not (directory / MARK).is_file():
-        disk.write_json(directory / MARK, {"address": str(address)})
+        with contextlib.suppress(FileNotFoundError):  # another has begun the run
+            disk.write_json(directory / MARK, {"address": str(address)})
 
 
 # -------------------------------------------------------------------------- what others have landed

@@ -389,6 +389,22 @@ def test_every_address_has_a_scratch_directory_of_its_own():
     assert scratch.scratch_directory(lab).name == "runs"
 
 
+def test_a_process_that_marks_a_directory_while_another_begins_the_run_goes_on(
+    tmp_path, monkeypatch
+):
+    address = Address.of("gs://lab/runs")
+
+    def begun_by_another(file):
+        monkeypatch.undo()
+        scratch.mark(tmp_path, address)
+        rundir.begin_run(tmp_path, default_config())
+
+    monkeypatch.setattr(os, "fsync", begun_by_another)
+    scratch.mark(tmp_path, address)
+    assert scratch.address_of(tmp_path) == address
+    assert rundir.partial_files(tmp_path) == []
+
+
 @ON_ONE_KIND
 def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
     run = machine("here")

@@ -21,6 +21,25 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     assert disk.read_json(path) == {"a": 1}
 
 
+def test_a_file_that_several_write_at_once_is_that_of_one_of_them(tmp_path):
+    def write(number):
+        for _ in range(50):
+            disk.write_text(tmp_path / "progress.json", f"{number}" * 1000, durable=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+    assert (tmp_path / "progress.json").read_text() in [f"{n}" * 1000 for n in range(4)]
+
+
+def test_what_a_process_left_that_was_killed_while_it_wrote_goes_when_the_run_goes_on(tmp_path):
+    writing = disk.replacing(tmp_path / "progress.json")
+    writing.__enter__().touch()
+    assert rundir.partial_files(tmp_path) == list(tmp_path.iterdir())
+    rundir.begin_run(tmp_path, default_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_numbers_that_are_not_finite_become_null(tmp_path):
     disk.append_line(tmp_path / "m.jsonl", {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}})
     assert disk.read_lines(tmp_path / "m.jsonl") == [{"a": None, "b": {"c": None, "d": 0.5}}]
