@@ -376,6 +376,26 @@ def test_states_of_the_runs_of_other_machines_take_one_listing(machine, store, b
         assert checkpoint.newest(here / "two")[1].step == 10
 
 
+@ON_ONE_KIND
+def test_a_run_whose_machine_is_gone_is_taken_over_after_one_minute(machine, store, monkeypatch):
+    """The copy of its claim here, which is for readers, makes nobody wait for longer."""
+    now, run = [1000.0], machine("here", "run")
+    monkeypatch.setattr(claims, "monotonic", lambda: now[0])
+    gone = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
+    ClaimObject(store.below("run")).create(gone)
+    scratch.fetch_states([run])
+    assert claims.owner(run) == "process 7 on far"
+    now[0] += claims.SECONDS_TO_STALE - 1
+    scratch.fetch_states([run])
+    with pytest.raises(Claimed, match="is being run by process 7 on far"), at_work(run):
+        pass
+    now[0] += 2
+    scratch.fetch_states([run])
+    assert claims.owner(run) is None
+    with at_work(run) as claim:
+        assert claim.place.read()["token"] == claim.token
+
+
 def test_a_directory_of_this_machine_lands_nowhere(tmp_path):
     with at_work(tmp_path):
         assert scratch.address_of(tmp_path) is None
