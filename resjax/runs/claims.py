@@ -190,7 +190,7 @@ class Claim:
     def content(self) -> dict[str, Any]:
         """The description of this process in its claim, for others."""
         own = {"host": socket.gethostname(), "boot": self.machine, "pid": os.getpid()}
-        return {**own, "token": self.token}
+        return {**own, "pids": pid_namespace(), "token": self.token}
 
     def take(self, locked: bool) -> None:
         """Writes the claim, if there is none or its process is gone.
@@ -283,7 +283,9 @@ def owner(directory: Path) -> str | None:
     there = place.read()
     if there is None or there.get("released") or place.is_stale():
         return None
-    if there.get("boot") == boot() and not _is_alive(there.get("pid")):
+    own = pid_namespace()
+    seen = there.get("boot") == boot() and there.get("pids", own) == own
+    if seen and not _is_alive(there.get("pid")):
         return None
     return _named(there)
 
@@ -293,14 +295,6 @@ def _named(claim: Content) -> str:
     if not claim:
         return f"a process that its {FILE} does not tell"
     return f"process {claim.get('pid')} on {claim.get('host')}"
-
-
-def remove_stale(directory: Path) -> list[Path]:
-    """Removes the files of claims whose processes are gone; returns their paths."""
-    left = [] if owner(directory) else sorted(directory.glob(f"{FILE}*"))
-    for path in left:
-        path.unlink(missing_ok=True)
-    return left
 
 
 def _lock(descriptor: int, directory: Path) -> bool:
@@ -337,3 +331,14 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return socket.gethostname()
+
+
+def pid_namespace() -> str | None:
+    """Identifies the processes of this machine that this one sees: those of its container.
+
+    None where the system has no such namespaces.
+    """
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
