@@ -7,6 +7,9 @@ import pytest
 
 from resjax.runs import claims, disk
 from resjax.runs.claims import Claimed, ClaimFile, claimed
+from resjax.runs.opening import OpenDirectory
+from resjax.runs.run import OpenRun
+from resjax.training.plan import make_plan
 
 CODE = """
 import sys
@@ -116,6 +119,26 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
             claim_was_lost.wait(0.01)
         assert claim.lost
     assert (tmp_path / claims.FILE).exists()  # theirs
+
+
+@pytest.mark.parametrize("write", [
+    lambda run: run.tell("training"),
+    lambda run: run.note("evaluated"),
+    lambda run: run.write_line(None),
+    lambda run: run.probe(None, None),
+    lambda run: run.save(None),
+    lambda run: run.stopped(RuntimeError()),
+], ids=["tell", "note", "line", "probe", "save", "stopped"])  # fmt: skip
+def test_a_run_writes_nothing_once_another_process_has_its_directory(tiny, tmp_path, write):
+    with claimed(tmp_path) as claim:
+        opened = OpenDirectory(tmp_path, tiny, lambda progress: None, claim, None)
+        run = OpenRun(make_plan(tiny), opened)
+        run.at.lines.append({"step": 10, "train_error": 0.5})
+        claim.lost = True
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(Claimed, match="was taken over by another process while this one stood"):
+            write(run)
+        assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch):
