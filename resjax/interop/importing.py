@@ -173,11 +173,13 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
     """Writes a directory of imported weights, which can be evaluated and start other runs.
 
     Raises:
-      ConfigError: if there is a run already, or the directory cannot be written to.
+      ConfigError: if there is a run already, or a sweep, or the directory lies in a run, or cannot
+        be written to.
     """
     state = rundir.run_state(directory)
     if state != rundir.ABSENT:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
+    rundir.refuse_mixed(directory)
     rundir.make_directory(directory)
     with claims.claimed(directory):
         config = imported.weights.about.config

@@ -152,7 +152,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """
     state = run_state(directory)
     if state == ABSENT:
-        _refuse_mixed(directory)
+        refuse_mixed(directory)
         if (directory / "result.json").exists():  # which would be taken for that of this config
             refuse_no_config(directory)
         _refuse_other_remains(directory, config)
@@ -210,7 +210,7 @@ def refuse_no_run(directory: Path) -> None:
     raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
-def _refuse_mixed(directory: Path) -> None:
+def refuse_mixed(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
     if runs := len(list(directory.glob("*/config.json"))):
         raise ConfigError(
