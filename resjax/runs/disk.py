@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -95,11 +96,17 @@ def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
         raise unreadable(path, ValueError("it is not what the run wrote"))
 
 
-def file_digest(path: Path, size: int = -1) -> str:
-    """The SHA-256 of a file, or of its first bytes."""
+def sha256(path: Path, size: int | None = None) -> str:
+    """The SHA-256 of a file, or of its first bytes; raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        whole = file if size is None else io.BytesIO(file.read(size))
+        return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def file_digest(path: Path, size: int | None = None) -> str:
+    """The same digest for a file of a run; raises ConfigError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(size)).hexdigest()
+        return sha256(path, size)
     except OSError as error:
         raise unreadable(path, error) from None
 
