@@ -329,6 +329,25 @@ def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_lef
 
 
 @ON_ONE_KIND
+def test_a_run_that_is_asked_to_end_waits_for_no_upload_under_way_for_longer_than_it_has(
+    machine, monkeypatch
+):
+    monkeypatch.setattr(upload, "SECONDS_AT_A_SIGNAL", 0.1)
+    told = []
+    monkeypatch.setattr("resjax.interruption.tell_at_the_end", told.append)
+    with begun(machine("here")) as landing:
+        landing.passing.acquire()  # as while a large checkpoint is uploaded
+        uploaded = threading.Timer(5.0, landing.passing.release)
+        uploaded.start()
+        landing.leave()
+        assert uploaded.is_alive()
+        uploaded.cancel()
+        landing.passing.release()
+    [line] = told
+    assert "lacks what the run wrote last (its upload takes longer); it is kept in" in line
+
+
+@ON_ONE_KIND
 def test_a_permission_that_is_withdrawn_is_told_of_and_waited_for(
     machine, store, bucket, monkeypatch
 ):
