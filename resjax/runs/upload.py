@@ -53,7 +53,7 @@ SECONDS_AT_THE_END = 300.0
 """Maximum seconds that a run which has ended waits for a bucket that does not answer."""
 
 SECONDS_AT_A_SIGNAL = 25.0
-"""The same from a signal on, however slow the bucket is: Google ends a preempted VM after 30 s."""
+"""Maximum seconds of the last upload after a signal: Google ends a preempted VM after 30 s."""
 
 
 class NotLanded(Unanswered):
