@@ -62,7 +62,7 @@ class Mirror:
     """A directory, and a record of which files equal the objects below an address.
 
     A file that was changed since is not taken for a copy. Its time is when its object was
-    written, by the clock of the bucket. Several processes may refresh it.
+    written, by the clock of the bucket. Several processes may update it.
 
     Args:
       store: the objects.
@@ -76,31 +76,18 @@ class Mirror:
         with contextlib.suppress(OSError, ValueError):
             self.copies = json.loads((directory / FILE).read_text(encoding="utf-8"))
 
-    def refresh(self, wanted: Callable[[str], bool] = lambda name: True) -> list[Listed]:
-        """Lists the objects once, and downloads those that are wanted and missing or outdated.
-
-        Files of objects that are gone are removed.
-
-        Args:
-          wanted: tells from its name whether an object is to be fetched.
-
-        Returns:
-          All objects, including those that are not wanted.
-        """
-        entries = self.store.list()
-        self.update(entries, wanted)
-        return entries
-
     def update(
         self,
         entries: Iterable[Listed],
         wanted: Callable[[str], bool] = lambda name: True,
         begun: Callable[[list[Listed]], Callable[[Listed], None]] = lambda missing: _silently,
     ) -> None:
-        """Does the same as `refresh`, from an existing listing.
+        """Downloads the objects that are wanted and missing or outdated.
+
+        Files of objects that are gone are removed.
 
         Args:
-          entries: the listing.
+          entries: a listing of all objects.
           wanted: tells from its name whether an object is to be fetched.
           begun: called with the objects that will be fetched; returns what is called with each of
             them when it is here.

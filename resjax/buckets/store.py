@@ -9,7 +9,6 @@ others are raised at once, as one line with its remedy. The credentials, and the
 import collections
 import contextlib
 import copy
-import hashlib
 import mimetypes
 import random
 import threading
@@ -106,8 +105,8 @@ class Store:
 
         return self._tried("get", request, entry.name)
 
-    def fetch(self, entry: Listed, path: Path) -> str:
-        """Copies a listed object to a file, part by part; returns its SHA-256.
+    def fetch(self, entry: Listed, path: Path) -> None:
+        """Copies a listed object to a file, part by part.
 
         The file is complete or missing. A part that was cut off is fetched again, not the others.
 
@@ -116,18 +115,14 @@ class Store:
           NotThere: if it no longer exists.
         """
         partial = path.with_name(f".{path.name}.{threading.get_ident()}.partial")
-        digest = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
                 for start in range(0, entry.size, PART):
-                    part = self.get_range(entry, start, min(start + PART, entry.size))
-                    digest.update(part)
-                    file.write(part)
+                    file.write(self.get_range(entry, start, min(start + PART, entry.size)))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        return digest.hexdigest()
 
     def head(self, name: str) -> tuple[Listed, Version]:
         """The size and version of an object.

@@ -3,7 +3,6 @@
 import ast
 import codecs
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,18 +172,20 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
     """Writes a directory of imported weights, which can be evaluated and start other runs.
 
     Raises:
-      ConfigError: if there is a run already, or the directory cannot be written to.
+      ConfigError: if there is a run already, or a sweep, or the directory lies in a run, or cannot
+        be written to.
     """
     state = rundir.run_state(directory)
     if state != rundir.ABSENT:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
+    rundir.refuse_mixed(directory)
     rundir.make_directory(directory)
     with claims.claimed(directory):
         config = imported.weights.about.config
         write_weights(directory / FILE, imported.weights)
         said = {
             "file": source.name,
-            "file_sha256": _sha256(source),
+            "file_sha256": disk.sha256(source),
             "names": imported.naming,
             "tensors": imported.tensors,
             "notes": list(imported.notes),
@@ -263,11 +264,6 @@ def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.n
             f"{channels}; {remedy}, or use half or none if it was trained so"
         )
     return mean, deviation
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_names(path: Path) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ same step, such as that before and that after its evaluation, is `STEP.2`.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import logging
 import re
@@ -115,7 +114,7 @@ def verified(path: Path) -> Facts:
         if not file.resolve().is_relative_to(path.resolve()):
             raise Damaged(f"{name} is outside of {path}")
         try:
-            actual = _sha256(file)
+            actual = disk.sha256(file)
         except OSError as error:
             raise Damaged(f"{name}: {error.strerror}") from None
         if actual != digest:
@@ -299,7 +298,7 @@ class Checkpoints:
         with _or_nothing(path):
             self.writer.wait_until_finished()
             files = sorted(file for file in path.rglob("*") if file.is_file())
-            digests = {file.relative_to(path).as_posix(): _sha256(file) for file in files}
+            digests = {file.relative_to(path).as_posix(): disk.sha256(file) for file in files}
             disk.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})
         self._prune(facts)
 
@@ -317,11 +316,6 @@ def _position(facts: Facts) -> tuple[int, int, bool]:
 def _is_best(path: Path, newest: Facts) -> bool:
     """Tells whether a checkpoint belongs to the best evaluation so far."""
     return path.name.partition(".")[0] == str(newest.best.get("best_step"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

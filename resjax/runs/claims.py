@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -152,15 +153,13 @@ def _write(path: Path, claim: Content) -> None:
 
 def _age(path: Path) -> float | None:
     """Seconds since a file was touched, by the clock of its storage; None if it does not exist."""
-    probe = path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
     try:
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path.parent, prefix=".clock.") as probe:
+            now = os.fstat(probe.fileno()).st_mtime
     except OSError:  # a storage that cannot be written to
         now = time.time()
     return now - touched
@@ -191,7 +190,7 @@ class Claim:
     def content(self) -> dict[str, Any]:
         """The description of this process in its claim, for others."""
         own = {"host": socket.gethostname(), "boot": self.machine, "pid": os.getpid()}
-        return {**own, "token": self.token}
+        return {**own, "pids": pid_namespace(), "token": self.token}
 
     def take(self, locked: bool) -> None:
         """Writes the claim, if there is none or its process is gone.
@@ -284,7 +283,9 @@ def owner(directory: Path) -> str | None:
     there = place.read()
     if there is None or there.get("released") or place.is_stale():
         return None
-    if there.get("boot") == boot() and not _is_alive(there.get("pid")):
+    own = pid_namespace()
+    seen = there.get("boot") == boot() and there.get("pids", own) == own
+    if seen and not _is_alive(there.get("pid")):
         return None
     return _named(there)
 
@@ -294,14 +295,6 @@ def _named(claim: Content) -> str:
     if not claim:
         return f"a process that its {FILE} does not tell"
     return f"process {claim.get('pid')} on {claim.get('host')}"
-
-
-def remove_stale(directory: Path) -> list[Path]:
-    """Removes the files of claims whose processes are gone; returns their paths."""
-    left = [] if owner(directory) else sorted(directory.glob(f"{FILE}*"))
-    for path in left:
-        path.unlink(missing_ok=True)
-    return left
 
 
 def _lock(descriptor: int, directory: Path) -> bool:
@@ -338,3 +331,14 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return socket.gethostname()
+
+
+def pid_namespace() -> str | None:
+    """Identifies the processes of this machine that this one sees: those of its container.
+
+    None where the system has no such namespaces.
+    """
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None

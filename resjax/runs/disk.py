@@ -2,10 +2,12 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,11 +96,17 @@ def refuse_other_file(path: Path, sealed: Mapping[str, Any]) -> None:
         raise unreadable(path, ValueError("it is not what the run wrote"))
 
 
-def file_digest(path: Path, size: int = -1) -> str:
-    """The SHA-256 of a file, or of its first bytes."""
+def sha256(path: Path, size: int | None = None) -> str:
+    """The SHA-256 of a file, or of its first bytes; raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        whole = file if size is None else io.BytesIO(file.read(size))
+        return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def file_digest(path: Path, size: int | None = None) -> str:
+    """The same digest for a file of a run; raises ConfigError if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(size)).hexdigest()
+        return sha256(path, size)
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -165,13 +173,25 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Writes a file atomically; `durable` even if the machine goes down."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(text.encode(errors="backslashreplace"))
         file.flush()
         if durable:
             os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path for new content, which replaces the file if the block ends without an error.
+
+    No two blocks have the same path, so that several processes may write one file.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _line(content: dict[str, Any]) -> str:

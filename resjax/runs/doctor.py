@@ -27,7 +27,7 @@ class Finding:
       why: reason why it is not done; empty if it is.
       size: bytes of all files.
       whole: names of the checkpoints that verify, the newest first.
-      damaged: a line for each checkpoint that does not.
+      damaged: a line for each checkpoint that does not, with the remedy.
       partial: files and directories left by processes that ended while they wrote; nobody ever
         reads them.
       advice: advice on what to do; empty if there is nothing to do.
@@ -66,7 +66,8 @@ def examine(run: Path) -> Finding:
             checkpoint.verified(path)
             whole.append(path.name)
         except checkpoint.Damaged as error:
-            damaged.append(f"checkpoint {path.name}: {error}")
+            remedy = "" if running else f"; remove {path}, which nothing needs"
+            damaged.append(f"checkpoint {path.name}: {error}{remedy}")
     partial += rundir.partial_files(run)
     complaint = _complaint(run)
     state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)

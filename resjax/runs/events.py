@@ -18,6 +18,9 @@ from resjax.config.tables import Table
 
 AXES = ("step", "epoch")
 
+OF_A_PROBE = ".probe"
+"""End of the name of a probe's event file."""
+
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line, apart from step and epoch."""
@@ -39,16 +42,21 @@ class Writer(Protocol):
 
 
 class TensorBoard:
-    """The event file of a run, written from scratch: scalars of its lines, histograms, figures."""
+    """The event file of a run, written from scratch: scalars of its lines, histograms, figures.
+
+    Without a config it is that of a probe. Neither replaces the other in one directory.
+    """
 
     def __init__(self, directory: Path, config: ConfigDict | None = None):
         # tensorboardX would import PyTorch for the name of a type: a second and 200 MB a process.
         with hidden("torch"):
             from tensorboardX import SummaryWriter
 
+        suffix = OF_A_PROBE if config is None else ""
         for stale in directory.glob("events.out.tfevents.*"):
-            stale.unlink()
-        self.writer = SummaryWriter(str(directory), write_to_disk=True)
+            if stale.name.endswith(OF_A_PROBE) == bool(suffix):
+                stale.unlink()
+        self.writer = SummaryWriter(str(directory), filename_suffix=suffix, write_to_disk=True)
 
     def add(self, line: Mapping[str, Any]) -> None:
         for name, value in scalars(line).items():

@@ -21,7 +21,7 @@ from resjax.training.plan import Plan
 from resjax.training.state import TrainState
 
 SECONDS_BETWEEN_PROGRESS = 2.0
-"""Minimum seconds between two writes of `progress.json`."""
+"""Minimum seconds between two writes of `progress.json` in one phase."""
 
 
 class Journal:
@@ -47,7 +47,7 @@ class Journal:
         self.left_by_last = rundir.read_progress(directory)
         self.begun_before = (directory / "timing.jsonl").exists()
         self.begun: dict[str, float] = {}
-        self.shown = 0.0
+        self.shown, self.phase = 0.0, ""  # when `progress.json` was written, and its phase
         self.writers: list[Writer] = []
         params, multiply_adds = plan.sizes
         self.sizes = {"params": params, "multiply_adds": multiply_adds}
@@ -122,7 +122,10 @@ class Journal:
             disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
     def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
-        """Reports the progress to the observer and, at times, in `progress.json`."""
+        """Reports the progress to the observer and, at times, in `progress.json`.
+
+        That a phase has begun is written at once, as it may be long until the next report.
+        """
         per_epoch = len(self.plan.source.train) / self.plan.config.train.batch_size
         step, steps = self.at.step, self.plan.marks[-1]
         progress = Progress(phase, step, steps, step / per_epoch, steps / per_epoch, loss, note)
@@ -130,8 +133,9 @@ class Journal:
         now = time.time()
         if phase == "training" and not self.begun:
             self.begun = {"begun_at": now, "begun_step": step}
-        if self.first and now - self.shown > SECONDS_BETWEEN_PROGRESS:
-            self.shown = now
+        due = phase != self.phase or now - self.shown > SECONDS_BETWEEN_PROGRESS
+        if self.first and due:
+            self.shown, self.phase = now, phase
             with self.clock:
                 unnoted = {"noted_at": self.noted_at, "spent": self._spent_until_now()}
             told = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from resjax import process
@@ -132,7 +133,9 @@ def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int)
             reached, since = start, time.monotonic()
         keeper.move(network.steps, given, end)
         if time.monotonic() - told > TELL_EVERY:
-            run.look_at(keeper.state.metrics)
+            metrics = keeper.state.metrics
+            if np.all(metrics.examples):  # skipped updates end a run at an evaluation, not now
+                run.look_at(metrics)
             run.tell("training")
             told = time.monotonic()
     jax.block_until_ready(keeper.state)

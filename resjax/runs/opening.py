@@ -33,6 +33,18 @@ class OpenDirectory:
     claim: Claim | None
     result: Summary | None
 
+    def refuse_lost(self) -> None:
+        """Makes sure that the directory is not another process's by now; asks no storage.
+
+        Raises:
+          Claimed: if it is, as this process was stalled for too long.
+        """
+        if self.claim and self.claim.lost:
+            raise Claimed(
+                f"{self.directory} was taken over by another process while this one stood still; "
+                "leave it to that one"
+            )
+
 
 @contextmanager
 def open_directory(

@@ -15,7 +15,6 @@ from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
 from resjax.runs import checkpoint, disk, rundir
 from resjax.runs.checkpoint import Checkpoints, Facts
-from resjax.runs.claims import Claimed
 from resjax.runs.divergence import Diverged, LossWatch
 from resjax.runs.journal import Journal
 from resjax.runs.left_out import record_left_out
@@ -48,7 +47,7 @@ class OpenRun:
     """
 
     def __init__(self, plan: Plan, opened: OpenDirectory):
-        self.plan, self.directory, self.claim = plan, opened.directory, opened.claim
+        self.plan, self.directory, self.refuse_lost = plan, opened.directory, opened.refuse_lost
         self.at = Position.start()
         self.journal = Journal(plan, opened.directory, self.at, opened.observe)
         self.watch = LossWatch(plan.rates)
@@ -82,11 +81,13 @@ class OpenRun:
                 raise
 
     def tell(self, phase: str, note: str | None = None) -> None:
-        """Reports its progress."""
+        """Reports its progress; raises Claimed if the directory is another process's by now."""
+        self.refuse_lost()
         self.journal.tell(phase, self.watch.batch.get("loss"), note)
 
     def note(self, event: str, **more: Any) -> None:
-        """Notes an event; see `resjax.runs.journal.Journal.note`."""
+        """Notes an event, unless Claimed; see `resjax.runs.journal.Journal.note`."""
+        self.refuse_lost()
         self.journal.note(event, **more)
 
     @contextmanager
@@ -212,15 +213,15 @@ class OpenRun:
         try:
             yield
         except Diverged as error:
-            self.failure, self.idle = error, True
             self.stopped(error)
+            self.failure, self.idle = error, True
             if hosts.is_first():
                 disk.write_text(self.directory / "error.txt", f"{error}\n")
             raise
 
     def stopped(self, error: Exception) -> None:
         """Notes what ended the run."""
-        self.journal.note("stopped", why=message_of(error))
+        self.note("stopped", why=message_of(error))
 
     # ----------------------------------------------------------------------------- what is recorded
 
@@ -230,14 +231,10 @@ class OpenRun:
         Raises:
           Claimed: if the directory is another process's by now.
         """
-        if self.claim and self.claim.lost:
-            raise Claimed(
-                f"{self.directory} was taken over by another process while this one stood still; "
-                "leave it to that one"
-            )
+        self.refuse_lost()
         self.journal.count("train")  # an evaluation that is cut off is done again
         self.checkpoints.save(state, self._facts())
-        self.journal.note("saved")
+        self.note("saved")
 
     def failed_to_save(self) -> bool:
         """Tells whether the checkpoint that is being written has failed."""
@@ -257,6 +254,7 @@ class OpenRun:
 
     def probe(self, model: ResNet, state: TrainState) -> None:
         """Records the probes of the network that was just evaluated."""
+        self.refuse_lost()
         self.recorder.record(model, state, self.at.step)
 
     def grow(self, state: TrainState) -> TrainState:
@@ -280,6 +278,7 @@ class OpenRun:
 
     def write_line(self, state: TrainState) -> None:
         """Writes the line of the last evaluation, which was of this state."""
+        self.refuse_lost()
         self.journal.add(self.at.lines[-1], state)
         if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
             self.tell("evaluating", news)

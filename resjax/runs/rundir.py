@@ -19,8 +19,8 @@ result.json    written last and atomically: it exists only if the run is done
 Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
 """
 
-import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ def begin_run(directory: Path, config: ConfigDict) -> None:
         made_by |= {ADDED_PARTS: parts} if (parts := KEYS.parts(flat)) else {}
         disk.write_json(directory / "config.json", made_by | flat)
     for partial in partial_files(directory):
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def partial_files(directory: Path) -> list[Path]:
@@ -132,11 +132,10 @@ def make_directory(directory: Path) -> None:
     Raises:
       ConfigError: if it cannot be made, or written to.
     """
-    probe = directory / f".writable.{os.getpid()}.partial"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=directory, prefix=".writable."):
+            pass
     except OSError as error:
         raise ConfigError(
             f"cannot write to {directory}: {error.strerror}; "
@@ -153,7 +152,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """
     state = run_state(directory)
     if state == ABSENT:
-        _refuse_mixed(directory)
+        refuse_mixed(directory)
         if (directory / "result.json").exists():  # which would be taken for that of this config
             refuse_no_config(directory)
         _refuse_other_remains(directory, config)
@@ -211,7 +210,7 @@ def refuse_no_run(directory: Path) -> None:
     raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
-def _refuse_mixed(directory: Path) -> None:
+def refuse_mixed(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
     if runs := len(list(directory.glob("*/config.json"))):
         raise ConfigError(

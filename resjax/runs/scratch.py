@@ -80,7 +80,8 @@ def mark(directory: Path, address: Address) -> None:
     """Makes a directory that is uploaded to an address."""
     rundir.make_directory(directory)
     if not (directory / MARK).is_file():
-        disk.write_json(directory / MARK, {"address": str(address)})
+        with contextlib.suppress(FileNotFoundError):  # another has begun the run
+            disk.write_json(directory / MARK, {"address": str(address)})
 
 
 # -------------------------------------------------------------------------- what others have landed
@@ -176,11 +177,16 @@ def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -
 
 
 def _mirror_claim(run: Path, store: Store, entry: Listed | None) -> None:
-    """Copies the claim of another machine's process, if one works on the run, for local readers."""
-    if entry is None or not (claim := _claim_in(store)) or claim.get("released"):
-        (run / CLAIM).unlink(missing_ok=True)
-    elif unchanged_for(str(store.address), entry.e_tag) < claims.SECONDS_TO_STALE:
+    """Copies the claim of another machine's process, if one works on the run, for local readers.
+
+    The copy of a stale one is removed, or it would seem to be fresh and be respected once more.
+    """
+    fresh = entry and unchanged_for(str(store.address), entry.e_tag) < claims.SECONDS_TO_STALE
+    claim = _claim_in(store) if fresh else {}
+    if claim and not claim.get("released"):
         disk.write_json(run / CLAIM, claim)
+    else:
+        (run / CLAIM).unlink(missing_ok=True)
 
 
 def is_owned(run: Path, there: Iterable[str], claim: Callable[[], Content]) -> bool:

@@ -53,7 +53,7 @@ SECONDS_AT_THE_END = 300.0
 """Maximum seconds that a run which has ended waits for a bucket that does not answer."""
 
 SECONDS_AT_A_SIGNAL = 25.0
-"""The same for a run that was asked to end: Google ends a preempted VM after 30 s."""
+"""Maximum seconds of the last upload after a signal: Google ends a preempted VM after 30 s."""
 
 
 class NotLanded(Unanswered):
@@ -89,7 +89,7 @@ class Landing:
         self.uploaded_at: dict[str, float] = {}
         self.passing, self.leaving = threading.Lock(), threading.Lock()
         self.ended = threading.Event()
-        self.hurried = False
+        self.hurried, self.reason = False, "its upload takes longer"
         store.patience = SECONDS_OF_A_TRY  # from now on it is tried again and again
 
     @contextmanager
@@ -114,17 +114,23 @@ class Landing:
         with self.leaving:
             if self.over:
                 return
-            try:
-                self.finish(SECONDS_AT_A_SIGNAL)
-            except NotLanded as error:
-                interruption.tell_at_the_end(f"\n{error}")
-            else:
-                spent = time.monotonic() - began
-                interruption.tell_at_the_end(
-                    f"\nthe last state landed in {self.store.address} in {spent:.1f} s"
-                )
+            seconds: list[float] = []
+
+            def land() -> None:
+                with contextlib.suppress(NotLanded):
+                    self.finish(SECONDS_AT_A_SIGNAL)
+                    seconds.append(time.monotonic() - began)
+                self.claim.give_up()
+
+            # On a thread, which the end of the process cuts off, as a request may take long.
+            thread = threading.Thread(target=land, daemon=True)
+            thread.start()
+            thread.join(SECONDS_AT_A_SIGNAL)
             self.over = True
-            self.claim.give_up()
+            line = str(self._not_landed())
+            if seconds:
+                line = f"the last state landed in {self.store.address} in {seconds[0]:.1f} s"
+            interruption.tell_at_the_end(f"\n{line}")
 
     def finish(self, patience: float) -> None:
         """Uploads everything that is not in the bucket yet.
@@ -135,20 +141,23 @@ class Landing:
         self.ended.set()  # nobody else looks from now on
         until, self.hurried = time.monotonic() + patience, True
         while not self.claim.lost:
-            reason = "it is written all the time"
             try:
                 if self.look():
                     return
+                self.reason = "it is written all the time"
             except _Lost:
                 return
             except (OSError, ConfigError) as error:
-                reason = message_of(error)
+                self.reason = message_of(error)
             if time.monotonic() > until:
-                raise NotLanded(
-                    f"{self.store.address} lacks what the run wrote last ({reason}); it is kept in "
-                    f"{self.directory}, and the same command lands it"
-                )
+                raise self._not_landed()
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _not_landed(self) -> NotLanded:
+        return NotLanded(
+            f"{self.store.address} lacks what the run wrote last ({self.reason}); it is kept in "
+            f"{self.directory}, and the same command lands it"
+        )
 
     def _look_again_and_again(self) -> None:
         """Uploads until the run ends; reports a refusal once, as the store does faults."""

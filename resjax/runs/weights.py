@@ -116,8 +116,7 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` with a temporary name, and renames the file when it is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with disk.replacing(path) as partial:
         partial.touch()
         usual = partial.stat().st_mode
         with room.refused(path, "it did not fit"):
@@ -125,9 +124,6 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.chmod(usual)  # safetensors lets nobody else read
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_weights(path: Path | str) -> Weights:

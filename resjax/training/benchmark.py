@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,8 @@ def on_made_up_images(
 def compile_training(plan: Plan) -> tuple[Any, tuple, float]:
     """Compiles the training steps; returns them, arguments for a call, and the seconds it took."""
     state = plan.parallel.whole(drawn_state(plan, grown=True))
-    return compile_steps(plan, state, make_feed(plan))
+    with closing(make_feed(plan)) as feed:
+        return compile_steps(plan, state, feed)
 
 
 def compile_steps(plan: Plan, state: TrainState, feed: Feed) -> tuple[Any, tuple, float]:

@@ -1,6 +1,5 @@
 """A store of objects: what it promises, on servers that speak as S3 and Google do."""
 
-import hashlib
 import os
 import sys
 import threading
@@ -31,7 +30,7 @@ def test_an_object_is_read_as_it_was_written(store, tmp_path):
     assert head.e_tag == entry.e_tag
     assert same == version
     assert store.get_range(entry, 5, 8) == content[5:8]
-    assert store.fetch(entry, tmp_path / "x" / "b.bin") == hashlib.sha256(content).hexdigest()
+    store.fetch(entry, tmp_path / "x" / "b.bin")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["b.bin"]
     assert (tmp_path / "x" / "b.bin").read_bytes() == content
 
@@ -91,7 +90,10 @@ def test_a_fault_that_passes_is_not_noticed(store, bucket, fault, tmp_path):
     [entry] = store.list()
     for work, expected in (
         (lambda: store.get("x")[0], 1000 * b"content"),
-        (lambda: store.fetch(entry, tmp_path / "x"), hashlib.sha256(1000 * b"content").hexdigest()),
+        (
+            lambda: store.fetch(entry, tmp_path / "x") or (tmp_path / "x").read_bytes(),
+            1000 * b"content",
+        ),
         (lambda: [entry.name for entry in store.list()], ["x"]),
         (lambda: store.head("x")[0].size, 7000),
         (lambda: store.get(store.put("new", b"1", create=True) and "new")[0], b"1"),
@@ -204,7 +206,8 @@ def test_large_objects_are_written_and_read_in_parts(one_bucket, fresh, tmp_path
     assert [method for method, _ in one_bucket.faults.seen].count("PUT") == 3
     [entry] = store.list()
     one_bucket.faults.next.extend([None, "cut"])
-    assert store.fetch(entry, tmp_path / "copy") == hashlib.sha256(path.read_bytes()).hexdigest()
+    store.fetch(entry, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
     assert [method for method, _ in one_bucket.faults.seen].count("GET") == 1 + 3 + 1
     store.put("large", b"other")
     with pytest.raises(Changed):

@@ -42,7 +42,8 @@ KILLS = [
 
 def landed(address, directory):
     """What is in the bucket, as a directory."""
-    Mirror(Store(address), directory).refresh()
+    store = Store(address)
+    Mirror(store, directory).update(store.list())
     return directory
 
 

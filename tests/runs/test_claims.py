@@ -7,6 +7,9 @@ import pytest
 
 from resjax.runs import claims, disk
 from resjax.runs.claims import Claimed, ClaimFile, claimed
+from resjax.runs.opening import OpenDirectory
+from resjax.runs.run import OpenRun
+from resjax.training.plan import make_plan
 
 CODE = """
 import sys
@@ -118,6 +121,26 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
     assert (tmp_path / claims.FILE).exists()  # theirs
 
 
+@pytest.mark.parametrize("write", [
+    lambda run: run.tell("training"),
+    lambda run: run.note("evaluated"),
+    lambda run: run.write_line(None),
+    lambda run: run.probe(None, None),
+    lambda run: run.save(None),
+    lambda run: run.stopped(RuntimeError()),
+], ids=["tell", "note", "line", "probe", "save", "stopped"])  # fmt: skip
+def test_a_run_writes_nothing_once_another_process_has_its_directory(tiny, tmp_path, write):
+    with claimed(tmp_path) as claim:
+        opened = OpenDirectory(tmp_path, tiny, lambda progress: None, claim, None)
+        run = OpenRun(make_plan(tiny), opened)
+        run.at.lines.append({"step": 10, "train_error": 0.5})
+        claim.lost = True
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(Claimed, match="was taken over by another process while this one stood"):
+            write(run)
+        assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch):
     """For who holds it, and for others, who would run beside a process that is alive."""
     path = of_another_machine(tmp_path)
@@ -153,8 +176,15 @@ def test_a_claim_is_touched_while_it_is_held(tmp_path, monkeypatch):
         assert path.stat().st_mtime > 0
 
 
-def test_what_processes_left_that_are_gone_can_be_removed(tmp_path):
-    of_another_machine(tmp_path)
-    assert claims.remove_stale(tmp_path) == []
-    path = of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
-    assert claims.remove_stale(tmp_path) == [path]
+def test_a_process_of_another_container_on_this_machine_is_not_taken_for_gone(tmp_path):
+    """Its number says nothing here, where another process may have it, or none."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    own = {"host": "here", "boot": claims.boot(), "pid": process.pid, "token": "theirs"}
+    for claim, owner in (
+        (own | {"pids": "pid:[1]"}, f"process {process.pid} on here"),
+        (own | {"pids": claims.pid_namespace()}, None),
+        (own, None),  # as earlier versions wrote it
+    ):
+        (tmp_path / claims.FILE).write_text(disk.sealed_text(claim))
+        assert claims.owner(tmp_path) == owner

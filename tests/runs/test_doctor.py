@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 
@@ -171,12 +172,16 @@ def test_repair_removes_what_is_partial_and_nothing_else(done, capsys):
     assert {path for path in done.rglob("*") if path.is_file()} == whole
 
 
-def test_a_damaged_checkpoint_makes_the_exit_code_1(done, capsys):
+def test_a_damaged_checkpoint_makes_the_exit_code_1_until_it_is_removed(done, capsys):
     data = next(path for path in (done / "checkpoints/20/state").rglob("*") if path.is_file())
     data.write_bytes(data.read_bytes() + b"x")
     assert main(["doctor", str(done.parent)]) == 1
-    assert "checkpoint 20: state/" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "checkpoint 20: state/" in told
+    assert f"; remove {done / 'checkpoints/20'}, which nothing needs\n" in told
     assert data.exists()
+    shutil.rmtree(done / "checkpoints/20")
+    assert main(["doctor", str(done.parent)]) == 0
 
 
 def test_a_directory_without_runs_is_refused(tmp_path):

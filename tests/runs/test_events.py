@@ -95,6 +95,15 @@ def test_pictures_are_those_of_the_files(tmp_path):
     np.testing.assert_array_equal(read, picture)
 
 
+def test_a_run_and_a_probe_replace_their_own_event_file_alone(tiny, tmp_path):
+    def written(config):
+        TensorBoard(tmp_path, config).close()
+        return sorted(path.name.endswith(".probe") for path in tmp_path.iterdir())
+
+    assert written(tiny) == [False]
+    assert written(None) == written(None) == written(tiny) == [False, True]
+
+
 def test_writers_that_are_not_there_are_refused(tiny, monkeypatch):
     tiny.log.writers = ("tensorbored",)
     with pytest.raises(ConfigError, match="choose one of: tensorboard, wandb"):

@@ -341,6 +341,25 @@ def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_lef
 
 
 @ON_ONE_KIND
+def test_a_run_that_is_asked_to_end_waits_for_no_upload_under_way_for_longer_than_it_has(
+    machine, monkeypatch
+):
+    monkeypatch.setattr(upload, "SECONDS_AT_A_SIGNAL", 0.1)
+    told = []
+    monkeypatch.setattr("resjax.interruption.tell_at_the_end", told.append)
+    with begun(machine("here")) as landing:
+        landing.passing.acquire()  # as while a large checkpoint is uploaded
+        uploaded = threading.Timer(5.0, landing.passing.release)
+        uploaded.start()
+        landing.leave()
+        assert uploaded.is_alive()
+        uploaded.cancel()
+        landing.passing.release()
+    [line] = told
+    assert "lacks what the run wrote last (its upload takes longer); it is kept in" in line
+
+
+@ON_ONE_KIND
 def test_a_permission_that_is_withdrawn_is_told_of_and_waited_for(
     machine, store, bucket, monkeypatch
 ):
@@ -388,6 +407,26 @@ def test_states_of_the_runs_of_other_machines_take_one_listing(machine, store, b
         assert checkpoint.newest(here / "two")[1].step == 10
 
 
+@ON_ONE_KIND
+def test_a_run_whose_machine_is_gone_is_taken_over_after_one_minute(machine, store, monkeypatch):
+    """The copy of its claim here, which is for readers, makes nobody wait for longer."""
+    now, run = [1000.0], machine("here", "run")
+    monkeypatch.setattr(claims, "monotonic", lambda: now[0])
+    gone = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
+    ClaimObject(store.below("run")).create(gone)
+    scratch.fetch_states([run])
+    assert claims.owner(run) == "process 7 on far"
+    now[0] += claims.SECONDS_TO_STALE - 1
+    scratch.fetch_states([run])
+    with pytest.raises(Claimed, match="is being run by process 7 on far"), at_work(run):
+        pass
+    now[0] += 2
+    scratch.fetch_states([run])
+    assert claims.owner(run) is None
+    with at_work(run) as claim:
+        assert claim.place.read()["token"] == claim.token
+
+
 def test_a_directory_of_this_machine_lands_nowhere(tmp_path):
     with at_work(tmp_path):
         assert scratch.address_of(tmp_path) is None
@@ -399,6 +438,22 @@ def test_every_address_has_a_scratch_directory_of_its_own():
     others = [Address.of(text) for text in ("s3://lab/runs", "gs://lab2/runs", "gs://lab/x/runs")]
     assert len({scratch.scratch_directory(each) for each in [lab, *others]}) == 4
     assert scratch.scratch_directory(lab).name == "runs"
+
+
+def test_a_process_that_marks_a_directory_while_another_begins_the_run_goes_on(
+    tmp_path, monkeypatch
+):
+    address = Address.of("gs://lab/runs")
+
+    def begun_by_another(file):
+        monkeypatch.undo()
+        scratch.mark(tmp_path, address)
+        rundir.begin_run(tmp_path, default_config())
+
+    monkeypatch.setattr(os, "fsync", begun_by_another)
+    scratch.mark(tmp_path, address)
+    assert scratch.address_of(tmp_path) == address
+    assert rundir.partial_files(tmp_path) == []
 
 
 @ON_ONE_KIND

@@ -1,5 +1,6 @@
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,6 +19,25 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         disk.write_json(path, {"a": 2})
     assert disk.read_json(path) == {"a": 1}
+
+
+def test_a_file_that_several_write_at_once_is_that_of_one_of_them(tmp_path):
+    def write(number):
+        for _ in range(50):
+            disk.write_text(tmp_path / "progress.json", f"{number}" * 1000, durable=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+    assert (tmp_path / "progress.json").read_text() in [f"{n}" * 1000 for n in range(4)]
+
+
+def test_what_a_process_left_that_was_killed_while_it_wrote_goes_when_the_run_goes_on(tmp_path):
+    writing = disk.replacing(tmp_path / "progress.json")
+    writing.__enter__().touch()
+    assert rundir.partial_files(tmp_path) == list(tmp_path.iterdir())
+    rundir.begin_run(tmp_path, default_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
@@ -88,6 +108,26 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
             rundir.make_directory(tmp_path / "file" / name)
     with pytest.raises(ConfigError, match="choose another directory"):
         rundir.run_state(tmp_path / ("x" * 300))
+
+
+def test_processes_that_start_together_take_no_file_from_each_other(tmp_path):
+    """Threads, which have one PID, as the processes of several containers may."""
+    rundir.begin_run(tmp_path, default_config())
+
+    def start(number):
+        for _ in range(100):
+            rundir.make_directory(tmp_path)
+            rundir.begin_run(tmp_path, default_config())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_what_another_process_removed_meanwhile_need_not_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(rundir, "partial_files", lambda run: [run / ".progress.json.partial"])
+    rundir.begin_run(tmp_path, default_config())
+    assert rundir.run_state(tmp_path) == rundir.UNFINISHED
 
 
 def test_what_is_left_of_another_run_without_its_config_is_refused_at_once(tmp_path):

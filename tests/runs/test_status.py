@@ -12,8 +12,11 @@ from resjax.config import ConfigError
 from resjax.config.text import clock
 from resjax.runs import claims, disk, rundir
 from resjax.runs.estimate import seconds_of, work_of
+from resjax.runs.journal import Journal
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.position import Position
 from resjax.runs.status import Status, count_states, look, look_in, seconds_left
+from resjax.training.plan import make_plan
 
 
 def begun(tmp_path, tiny, name="run", events=("begun",)):
@@ -42,6 +45,13 @@ def test_a_run_at_work_tells_its_phase_epoch_loss_and_time_left(tiny, tmp_path):
     assert (status.state, status.step, status.steps, status.loss) == ("training", 5, 20, 1.25)
     assert status.seconds_left == pytest.approx(30, abs=1)  # 5 steps took 10 s, and 15 are left
     assert status.owner.startswith("process ")
+
+
+def test_a_phase_is_seen_as_soon_as_it_begins(tiny, tmp_path):
+    journal = Journal(make_plan(tiny), tmp_path, Position.start(), lambda progress: None)
+    for phase in ("compiling", "training", "evaluating", "training"):
+        journal.tell(phase, None)
+        assert rundir.read_progress(tmp_path)["phase"] == phase
 
 
 def test_a_run_whose_process_is_gone_is_interrupted_and_tells_how_often_it_went_on(tiny, tmp_path):

@@ -46,7 +46,8 @@ def swept(
         ended = list(pool.map(work, range(processes)))
     statuses = collections.Counter(status for status, _ in ended)
     assert statuses == {0: processes - kills, -signal.SIGKILL: kills}, ended
-    Mirror(Store(address), directory / "landed").refresh()
+    store = Store(address)
+    Mirror(store, directory / "landed").update(store.list())
     events = {}
     for seed in range(runs):
         run = directory / "landed" / str(seed)

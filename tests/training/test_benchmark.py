@@ -1,11 +1,19 @@
 import json
 import math
 
+import jax
 import pytest
 
 from resjax.cli.main import main
 from resjax.models.build import preset
-from resjax.training.benchmark import PASSES, measure_training, training_memory
+from resjax.training.benchmark import (
+    PASSES,
+    compile_training,
+    measure_training,
+    training_memory,
+)
+from resjax.training.feeds import ResidentFeed
+from resjax.training.plan import make_plan
 
 
 @pytest.mark.slow
@@ -22,6 +30,14 @@ def test_the_numbers_of_a_measurement_fit_each_other(tiny):
     assert got.peak_memory_bytes > got.temporary_memory_bytes > 0
     assert got.peak_memory_bytes > 8 * got.params
     assert math.isclose(got.share_of_peak, got.flops_per_second / got.peak_flops_per_second)
+
+
+def test_no_workers_read_ahead_once_a_step_to_measure_is_compiled(tiny, monkeypatch):
+    closed = []
+    monkeypatch.setattr(ResidentFeed, "close", lambda feed: closed.append(feed))
+    step, arguments, _ = compile_training(make_plan(tiny))
+    assert len(closed) == 1
+    jax.block_until_ready(step(*arguments))  # which need it no more
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def test_two_hosts_go_on_from_a_checkpoint_that_the_first_one_has_fetched(
         ]  # fmt: skip
         ended = [(*process.communicate(timeout=300), process.returncode) for process in started]
         assert [code for *_, code in ended] == [0, 0], ended
-        Mirror(Store(address), tmp_path / "copy").refresh()
+        store = Store(address)
+        Mirror(store, tmp_path / "copy").update(store.list())
         return ended[0][1]
 
     train(3, "one")
