@@ -69,10 +69,10 @@ def _keep_freed_memory() -> None:
 
 
 def _start_enough_threads() -> None:
-    """Makes XLA start four threads forevery simulated device; does nothing elsewhere.
+    """Makes XLA start four threads for every simulated device; does nothing elsewhere.
 
     By itself it starts as many as there are cores, or one for each device if those are more. A
-    device holds a thread forevery sum in which it waits for the others, and gradients may be
+    device holds a thread for every sum in which it waits for the others, and gradients may be
     summed while moments of a group of examples are: if all threads wait, the device that they wait
     for has none, and XLA ends the process after a while. XLA takes NPROC for the number of cores; a
     value that is set stays.

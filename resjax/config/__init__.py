@@ -125,9 +125,8 @@ def refuse_unknown(config: Mapping[str, Any], section: str = "") -> None:
             raise ConfigError(f"unknown config key {key!r}; {nearest_key(key, list(KEYS))}")
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], *places: str) -> str:
-    """Describes how two {key: value} at two `places` differ; empty if they are equal."""
-    first, second = places
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], first: str, second: str) -> str:
+    """Describes how two {key: value}, at two places, differ; empty if they are equal."""
     return "; ".join(
         f"{key} is {one.get(key)!r} {first}, {other.get(key)!r} {second}"
         for key in sorted(one.keys() | other.keys())

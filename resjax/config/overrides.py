@@ -16,14 +16,14 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
     Raises:
       ConfigError: for an unknown key, or a value that its key does not take.
     """
-    known, overridden = flatten(config), []
+    known, overridden = flatten(config), {}
     for word in overrides:
         if match := re.match(r"--(?:no)?config\.?([^=]*)", word):
             if match[1] not in known:
                 raise ConfigError(
                     f"unknown config key {match[1]!r}; {nearest_key(match[1], list(known))}"
                 )
-            overridden.append(match[1])
+            overridden[word] = match[1]
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
     try:
@@ -33,14 +33,14 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
     except (MemoryError, RecursionError):  # of Python's parser
         raise ConfigError("a value of --config.KEY=VALUE is nested too deeply") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(_refusal(overridden, overrides, str(error))) from None
+        raise ConfigError(_refusal(overridden, str(error))) from None
     validate(config)
-    return overridden
+    return list(overridden.values())
 
 
-def _refusal(keys: list[str], overrides: list[str], said: str) -> str:
+def _refusal(overridden: dict[str, str], said: str) -> str:
     """The error message for a word that absl refuses: what the key expects, or what absl `said`."""
-    for key, word in zip(keys, overrides, strict=True):
+    for word, key in overridden.items():
         if key in KEYS and said.startswith(f"flag {word}: "):
             entry, value = KEYS[key], word.partition("=")[2]
             return f"{key}={value} is not {entry.expected or DESCRIBED[type(entry.default)]}"

@@ -16,7 +16,7 @@ MOST_PIECES = 10**15
 class Ring:
     """Memory shared with workers: pieces `[slots, *shape]` uint8, used in turn.
 
-    New memory forevery piece of a batch can cost a sixth of the time that it takes to fill it. A
+    New memory for every piece of a batch can cost a sixth of the time that it takes to fill it. A
     piece takes the slot of the piece with a number smaller by `slots`, once that is copied. If
     `slots` is a multiple of the workers, one worker makes both, and none ever waits for another.
     """

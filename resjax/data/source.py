@@ -128,7 +128,8 @@ def with_channels(source: Source, channels: int) -> Source:
     With 0 channels it is the source itself.
 
     Raises:
-      ConfigError: for other numbers, or images that have neither 1 nor 3 channels.
+      ConfigError: for other numbers, images that have neither 1 nor 3 channels, or colours
+        that are not uint8.
     """
     if channels not in (0, 1, 3):
         raise ConfigError(f"data.channels={channels} is not 1, 3, or 0 for those of the images")
@@ -148,6 +149,11 @@ def _with_channels(split: Split | Encoded, channels: int) -> Split | Encoded:
         raise ConfigError(
             f"images of {there} channels are not seen with {channels}; only grey and RGB are"
         )
+    if channels == 1 and split.images.dtype != np.uint8:
+        raise ConfigError(
+            f"data.channels=1 is of images uint8, and these are {split.images.dtype}; give uint8, "
+            "or data.channels=0"
+        )
     return dataclasses.replace(split, images=TO_CHANNELS[channels](split.images))
 
 
@@ -157,4 +163,4 @@ def _luma(images: np.ndarray) -> np.ndarray:
 
 
 TO_CHANNELS = {1: _luma, 3: lambda images: np.repeat(images, 3, -1)}
-"""Conversions of images uint8: `[n, H, W, 3]` to one channel, and `[n, H, W, 1]` to three."""
+"""Conversions of images: `[n, H, W, 3]` uint8 to one channel, and `[n, H, W, 1]` to three."""

@@ -168,17 +168,21 @@ def in_words(config: ConfigDict) -> str:
     return ", ".join([f"{model.name}-{model.depth}", model.shortcut, *parts])
 
 
-def write_run(directory: Path, imported: Imported, source: Path) -> None:
-    """Writes a directory of imported weights, which can be evaluated and start other runs.
-
-    Raises:
-      ConfigError: if there is a run already, or a sweep, or the directory lies in a run, or cannot
-        be written to.
-    """
+def refuse_taken(directory: Path) -> None:
+    """Raises ConfigError for a directory that is a run or a sweep, or lies in a run."""
     state = rundir.run_state(directory)
     if state != rundir.ABSENT:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
     rundir.refuse_mixed(directory)
+
+
+def write_run(directory: Path, imported: Imported, source: Path) -> None:
+    """Writes a directory of imported weights, which can be evaluated and start other runs.
+
+    Raises:
+      ConfigError: as `refuse_taken`, or if the directory cannot be written to.
+    """
+    refuse_taken(directory)
     rundir.make_directory(directory)
     with claims.claimed(directory):
         config = imported.weights.about.config

@@ -181,7 +181,7 @@ class Place(NamedTuple):
 def places(
     naming: Naming, stem: str, shortcut: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Place]:
-    """Returns {name in a codebase: place} forevery leaf of a network.
+    """Returns {name in a codebase: place} for every leaf of a network.
 
     Args:
       naming: names of the codebase.

@@ -170,7 +170,7 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def matched(there: tuple[str, ...], names: tuple[str, ...], what: str) -> np.ndarray:
-    """The network's output forevery label of a data set, `[classes of the set]`.
+    """The network's output for every label of a data set, `[classes of the set]`.
 
     It is found by name, if each class of the set has the name of exactly one output. If not, and
     there are as many classes as outputs, it is found by position; if all classes of the set are

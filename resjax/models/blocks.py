@@ -93,8 +93,8 @@ class Block(nn.Module):
     Attributes:
       layers: the layers of the branch; their strides multiply to that of the shortcut.
       parts: the parts that everything else is made of.
-      opening: whether the block follows a stem whose activation is the block's own first one (He et
-        al. 2016, appendix).
+      opening: whether the stem has already applied the norm and activation with which this block
+        would begin (He et al. 2016, appendix).
     """
 
     layers: tuple[Layer, ...]

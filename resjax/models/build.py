@@ -19,11 +19,10 @@ from resjax.config import (
     use_own_values,
 )
 from resjax.config.tables import Table
-from resjax.config.validation import refuse_value, validate
+from resjax.config.validation import refuse_value
 from resjax.models.blocks import NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
-from resjax.models.mlp import ResidualMLP
 from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named, of_cifar
 from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
@@ -82,7 +81,7 @@ def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICE
     spec, init = make_spec(model), INITIALISERS[model.kernel_init]
     refuse_fewer_channels(model, spec)
     refuse_uneven_groups(config, spec)
-    return (ResidualMLP if spec.stem == "dense" else ResNet)(
+    return ResNet(
         spec=spec,
         classes=classes,
         parts=_parts(config, spec, order, axis_name),
@@ -103,10 +102,10 @@ def make_spec(model: ConfigDict) -> Spec:
     """
     refuse_unknown(model, "model")
     family = FAMILIES.choose(model.name)
-    options = {} if model.block == AUTO else {"block": model.block}
-    options |= {"width": model.width} if model.width else {}
+    options = {"width": model.width} if model.width else {}
     if model.block != AUTO:
         BLOCKS.choose(model.block)
+        options["block"] = model.block
     try:
         spec = family.spec(model.depth, **options)
     except ValueError as error:
@@ -189,7 +188,6 @@ def named_model(
         config.model.update(keys)
     except TypeError as error:
         raise ConfigError(f"a key of named_model({name!r}): {error}") from None
-    validate(config)
     return build_model(config, usual if classes is None else classes, axis_name)
 
 

@@ -151,7 +151,7 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
 
 
 def _settings(model: ResNet) -> dict[str, Any]:
-    """All settings of a network besides its spec, in a comparable form."""
+    """The parts, number of classes and dtype of a network, in a comparable form."""
 
     def comparable(value: Any) -> Any:
         if isinstance(value, functools.partial):

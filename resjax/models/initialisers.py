@@ -34,7 +34,7 @@ class Initialiser:
     gains: Callable[[int, int], tuple[float, ...]] = _no_gains
 
     def scaled(self, gain: float = 1.0) -> Callable:
-        """A function that draws kernels times `gain`, compiled separately forevery shape."""
+        """A function that draws kernels times `gain`, compiled separately for every shape."""
         return functools.partial(_scaled, self.draw, gain)
 
 

@@ -239,7 +239,10 @@ def wrn(depth: int, width: int = 160, block: str = "basic") -> Spec:
 def mlp(depth: int, width: int = 256, block: str = "basic") -> Spec:
     """A fully connected network: a dense layer, blocks of equal width, a dense head.
 
-    There are m n + 2 layers: n blocks of m, which is 2 with basic and 1 with single blocks.
+    Layers are h = activation(BN(W x + b)) on flattened images `[N, ...]`, in blocks with any
+    shortcut and order. The bias b is left out under a normalisation, which subtracts it (Ioffe and
+    Szegedy 2015, section 3.2), unless `model.bias` is "always". There are m n + 2 layers: n blocks
+    of m, which is 2 with basic and 1 with single blocks.
 
     Raises:
       ValueError: for another depth, or bottlenecks.

@@ -109,14 +109,18 @@ class Stage(nn.Module):
         ) -> tuple[jax.Array, None]:
             return block(x, 0.0 if drop is None else drop, train, first), None
 
-        if self.remat:
-            # In a loop the body is computed again anyway; in straight-line code XLA would see that
-            # it was computed before.
-            step = nn.remat(step, prevent_cse=unroll > 1)
-        x, _ = step(self.first(name="first"), x, None if drops is None else jnp.asarray(drops[0]))
+        def kept(straight_line: bool) -> Callable:
+            """The step, of which little is kept for the gradient if `remat`."""
+            # In a loop the body is computed again anyway; in straight-line code, which a loop of
+            # one block is as well, XLA would see that it was computed before.
+            return nn.remat(step, prevent_cse=straight_line) if self.remat else step
+
+        x, _ = kept(True)(
+            self.first(name="first"), x, None if drops is None else jnp.asarray(drops[0])
+        )
         if others:
             scanned = nn.scan(
-                step,
+                kept(unroll > 1 or others == 1),
                 variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
                 length=others,

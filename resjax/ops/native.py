@@ -123,6 +123,8 @@ def _load(wide: bool) -> bool:
         library = _opened((*compiler, WIDE) if wide else compiler)
     except subprocess.SubprocessError as error:
         output = getattr(error, "stderr", None) or str(error)
+        if isinstance(output, bytes):  # after a timeout, even of a process whose output is text
+            output = output.decode(errors="replace")
         reason = next((line for line in output.splitlines() if "error" in line), output.strip())
         warnings.warn(
             f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower without "

@@ -6,8 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, backward, norm
-from resjax.training.evaluation import measuring
+from resjax.probes.walk import Bound, backward, by_batch, norm
 from resjax.training.losses import Loss, cross_entropy
 
 
@@ -31,5 +30,6 @@ def gradients(
         of_params, of_input = pull(gradient)
         return of_input, {"input": norm(of_input), "parameters": norm(of_params)}
 
-    norms = backward(measuring(model), variables, batch, visit, loss)
+    model, batch = by_batch(model, batch)
+    norms = backward(model, variables, batch, visit, loss)
     return norms | {f"{name}_ratio": values[0] / values[-1] for name, values in norms.items()}

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from resjax.data.resident import Batch
 from resjax.models.blocks import ACTIVATION, NORM, Block
 from resjax.models.resnet import STACKED, ResNet
-from resjax.probes.walk import Bound, forward
-from resjax.training.evaluation import measuring
+from resjax.probes.walk import Bound, by_batch, forward, group_size
 from resjax.training.step import measure_step
 
 PARTS = 4
@@ -23,10 +22,11 @@ def normalisation(
 
     Precise statistics are those of all parts of the images as if they were one batch, while the
     network normalises by each part (Wu and Johnson 2021, section 3). A batch is the first part.
+    There are fewer parts if `norm.examples`, of which each is a multiple, leaves no more.
     The deviations of mean and variance, over channels, are
     sqrt(mean((mean - precise mean)^2 / (precise var + epsilon))) and
     mean(|log((var + epsilon) / (precise var + epsilon))|). A channel is dead if its output, after
-    the activation if one follows, is the same forevery example and pixel in evaluation.
+    the activation if one follows, is the same for every example and pixel in evaluation.
 
     Returns:
       batch_mean, batch_var, running_mean, running_var: `[blocks, norms]`, deviations from precise
@@ -37,9 +37,12 @@ def normalisation(
     running = variables.get("batch_stats", {})
     if not running:
         return {}
-    size = len(batch.images) // parts
-    images = batch.images[: parts * size].reshape(parts, size, *batch.images.shape[1:])
-    model_by_batch = measuring(model)
+    model_by_batch, fitting = by_batch(model, batch)
+    group = group_size(model_by_batch)
+    groups = len(fitting.images) // group
+    parts = min(parts, groups)
+    size = groups // parts * group
+    images = fitting.images[: parts * size].reshape(parts, size, *batch.images.shape[1:])
     moments = jax.lax.map(
         lambda images: measure_step(model_by_batch, variables, Batch(images, None)), images
     )
@@ -72,7 +75,7 @@ def _var_off(one: Any, other: Any, epsilon: float) -> jax.Array:
 
 
 def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float) -> jax.Array:
-    """Results of `compare` forevery normalisation of every block, `[blocks, norms]`."""
+    """Results of `compare` for every normalisation of every block, `[blocks, norms]`."""
     names, rows = _names(model), []
     for stage, size in enumerate(model.spec.stages, start=1):
         trees = one[f"stage{stage}"], other[f"stage{stage}"]

@@ -5,6 +5,7 @@ variables are stacked, so that a probe compiles in the same time whatever the de
 """
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from resjax.models.blocks import Block
 from resjax.models.resnet import STACKED, ResNet, Stage
 from resjax.models.shortcuts import Identity, Shortcut
 from resjax.models.trace import intercepting
+from resjax.training.evaluation import measuring
 from resjax.training.losses import Loss, cross_entropy
 from resjax.training.metrics import measure
 
@@ -25,8 +27,7 @@ from resjax.training.metrics import measure
 class Bound:
     """A block with its variables, in evaluation mode: nothing is dropped.
 
-    To normalise by the batch, a probe walks the network that
-    `resjax.training.evaluation.measuring` makes.
+    To normalise by the batch, a probe walks the network that `by_batch` makes.
     """
 
     module: Block
@@ -64,6 +65,24 @@ class Bound:
     def _apply(self, x: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         left = ["intermediates", "batch_stats"]
         return self.module.apply(self.variables, x, 0.0, False, mutable=left, **options)
+
+
+def group_size(model: ResNet) -> int:
+    """The number of examples of which a batch must be a multiple to be normalised in groups."""
+    return getattr(model.parts.norm(), "examples", None) or 1
+
+
+def by_batch(model: ResNet, batch: Batch) -> tuple[ResNet, Batch]:
+    """The network that normalises by the batch, as in training, and the images for it.
+
+    They are as many of the first images as fill groups of `norm.examples`. Images that are fewer
+    than a group are normalised together.
+    """
+    model, there, group = measuring(model), len(batch.images), group_size(model)
+    if there >= group:
+        return model, jax.tree.map(lambda leaf: leaf[: there // group * group], batch)
+    together = functools.partial(model.parts.norm, examples=None)
+    return model.clone(parts=dataclasses.replace(model.parts, norm=together)), batch
 
 
 Visit = Callable[[Bound, jax.Array, Any], tuple[jax.Array, Any]]

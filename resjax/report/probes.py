@@ -41,7 +41,7 @@ def write_probed(probed: Probed, directory: Path) -> list[Path]:
 
 
 def arrays_by_block(probed: Probed, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a probe with a row forevery block; none if the probe has none."""
+    """The arrays of a probe with a row for every block; none if the probe has none."""
     arrays = probed.found[name] if PROBES[name].by_block else {}
     return {name: array for name, array in arrays.items() if np.ndim(array)}
 

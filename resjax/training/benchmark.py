@@ -41,7 +41,8 @@ class Measurement:
       peak_memory_bytes: memory of the compiled program: state, data and temporaries together.
       temporary_memory_bytes: the part of that memory which lives only during a step.
       flops_per_second: 2 * 3 * multiply_adds * images_per_second.
-      peak_flops_per_second: speed of a large matrix product on this device in the network's dtype.
+      peak_flops_per_second: speed of a large matrix product in the network's dtype on one of the
+        devices, times their number.
       device: kind of the device.
     """
 
@@ -100,13 +101,13 @@ def measure_training(
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < LEAST_CALLS or (time.perf_counter() < end and len(times) < MOST_CALLS):
-        times.append(1e3 * call() / plan.steps_per_call)
+        times.append(1e3 * call() / plan.longest_call)
     with _profile(trace):
         for _ in range(3 if trace else 0):
             call()
     memory = step.memory_analysis()
     step_ms = statistics.median(times)
-    tenths = statistics.quantiles(times, n=10)
+    tenths = statistics.quantiles(times, n=10, method="inclusive")
     batch_size = config.train.batch_size
     multiply_adds = count_multiply_adds(plan.model, plan.image_shape)
     return Measurement(
@@ -124,7 +125,7 @@ def measure_training(
         - memory.alias_size_in_bytes,
         temporary_memory_bytes=memory.temp_size_in_bytes,
         flops_per_second=2e3 * PASSES * multiply_adds * batch_size / step_ms,
-        peak_flops_per_second=_matrix_product_speed(plan.model.dtype),
+        peak_flops_per_second=plan.parallel.count * _matrix_product_speed(plan.model.dtype),
         device=jax.devices()[0].device_kind,
     )
 
@@ -158,7 +159,11 @@ def on_made_up_images(
 
 
 def compile_training(plan: Plan) -> tuple[Any, tuple, float]:
-    """Compiles the training steps; returns them, arguments for a call, and the seconds it took."""
+    """Compiles the training steps of the longest call.
+
+    Returns:
+      The program, arguments for a call, and the seconds it took to compile.
+    """
     state = plan.parallel.whole(drawn_state(plan, grown=True))
     with closing(make_feed(plan)) as feed:
         return compile_steps(plan, state, feed)
@@ -169,8 +174,7 @@ def compile_steps(plan: Plan, state: TrainState, feed: Feed) -> tuple[Any, tuple
     start = time.perf_counter()
     network = Network(plan, plan.model, state, feed)
     seconds = time.perf_counter() - start
-    k = min(plan.steps_per_call, len(plan.rates))
-    return network.steps, (state, *network.arguments(0, k)), seconds
+    return network.steps, (state, *network.arguments(0, plan.longest_call)), seconds
 
 
 def _profile(directory: Path | None) -> AbstractContextManager:

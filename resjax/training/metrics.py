@@ -12,7 +12,8 @@ class Metrics:
 
     Attributes:
       loss: sum of the losses of the examples.
-      errors: number of examples whose largest logit is not the label's.
+      errors: number of examples whose largest logit is not the label's, or whose loss is not
+        finite.
       examples: number of examples.
     """
 

@@ -276,5 +276,4 @@ def learning_rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
     >>> [f"{rate:g}" for rate in learning_rates(schedule, steps=4)]
     ['0.1', '0.1', '0.01', '0.001']
     """
-    rates = np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
-    return np.broadcast_to(rates, (steps,))
+    return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)

@@ -117,8 +117,8 @@ class Parallel:
 
         Args:
           cut: axis along which each argument is cut.
-          own: marks of the arguments that are a run's own, not common to the runs of a program that
-            computes several; see `resjax.training.seeds.SideBySide`.
+          own: own[i] tells whether argument i has a leading axis of runs when several train in one
+            program; see `resjax.training.seeds.SideBySide`.
           out: axis along which the result is cut; None if it is whole.
           donate_argnums: numbers of the arguments whose memory the result takes.
         """

@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.config.durations import Clock
-from resjax.config.extras import EXTRAS, require
-from resjax.config.keys import KEYS
+from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.config.validation import validate
 from resjax.data import sources
@@ -34,6 +33,7 @@ from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
     refuse_uneven,
+    refuse_unmet_needs,
     refuse_unusable_settings,
     warn_of_single_values,
 )
@@ -93,6 +93,11 @@ class Plan:
         return learning_rates(self.schedule, self.marks[-1])
 
     @property
+    def longest_call(self) -> int:
+        """Number of steps in the longest compiled call, at most those of the run."""
+        return min(self.steps_per_call, len(self.rates))
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape `[H, W, C]` of the images that the network is given."""
         return image_shape(self.config.data, self.source)
@@ -104,7 +109,7 @@ class Plan:
 
     @property
     def batch_norm_examples(self) -> int | None:
-        """Number of examples that are normalised together; None without normalisation."""
+        """Number of examples that are normalised together; None unless norm.kind=batch."""
         config = self.config
         if config.norm.kind != "batch":
             return None
@@ -123,53 +128,45 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
     """
     refuse_unusable_settings()
     validate(config)
+    refuse_unmet_needs(config)
+    parallel = Parallel(_devices(config), config.train.parallel)
+    refuse_uneven(config, parallel)
+    headless = build_model(config, classes=0)
+    shallow = _shallow(config, headless) if config.train.grow_from else None
     source = _load(config.data, load or sources.load)
+    shape, classes = image_shape(config.data, source), len(source.class_names)
+    model, shallow = headless.clone(classes=classes), shallow and shallow.clone(classes=classes)
     examples, batch_size = len(source.train), config.train.batch_size
     if batch_size > examples:
         raise ConfigError(
             f"train.batch_size={batch_size} is larger than the training set of {examples} "
             "examples; set a smaller one"
         )
-    if config.data.on_bad == "skip" and jax.process_count() > 1:
-        raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
-    parallel = Parallel(_devices(config), config.train.parallel)
     refuse_no_room(source.image_bytes, parallel.devices)
-    refuse_uneven(config, parallel)
-    if config.eval.statistics == "precise" and not config.eval.precise_batches:
-        raise ConfigError(
-            "eval.statistics=precise needs batches to measure them over; set "
-            "eval.precise_batches=32 or so"
-        )
-    for key in config.eval.tune:
-        KEYS.choose(key, "eval.tune")
     if config.eval.tune and source.validation is None:
         raise ConfigError(
             f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
             "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
         )
-    for name in config.log.writers:
-        if name in EXTRAS:
-            require(name, f"log.writers={name}")
     if config.eval.select == "best" and source.validation is None:
         raise ConfigError(
             "eval.select=best needs a validation split; set data.validation, such as "
             "'train[90%:]' with data.train='train[:90%]'"
         )
-    model = build_model(config, len(source.class_names))
     try:
-        refuse_small_images(model.spec, image_shape(config.data, source)[:2])
+        refuse_small_images(model.spec, shape[:2])
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    warn_of_single_values(config, model, image_shape(config.data, source)[:2])
+    warn_of_single_values(config, model, shape[:2])
     steps = Clock(examples, batch_size).steps(config.train.duration)
     if steps < 1:
         raise ConfigError(
             f"train.duration={config.train.duration!r} is empty; use '1 steps' or more"
         )
     clock = Clock(examples, batch_size, steps)
-    shallow, grow_at, marks = None, None, clock.marks(config.eval.every)
-    if config.train.grow_from:
-        shallow, grow_at = _shallow(config, model), clock.steps(config.train.grow_at)
+    grow_at, marks = None, clock.marks(config.eval.every)
+    if shallow:
+        grow_at = clock.steps(config.train.grow_at)
         if not (grow_at > 0 or config.train.init_from) or grow_at >= steps:
             raise ConfigError(
                 f"train.grow_at={config.train.grow_at!r} is step {grow_at} of {steps}; "
@@ -180,13 +177,13 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
     if config.train.init_from:
         first, grown = shallow or model, grow_at == 0
         where = place(config.train.init_from, "train.init_from=")
-        start = find_start(where, first, image_shape(config.data, source), grown)
+        start = find_start(where, first, shape, grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
     augmentation, mixing = Augmentation(config.data.pad, config.data.flip), _mixing(config, source)
+    alone = _why_alone(config, source, parallel)
 
     def unrolled(model: ResNet) -> ResNet:
-        size = image_shape(config.data, source)[:2]
-        chosen = unrolling.choose_unrolling(model.spec, size, batch_size, steps)
+        chosen = unrolling.choose_unrolling(model.spec, shape[:2], batch_size, steps)
         return model.clone(unroll=chosen) if model.unroll is None else model
 
     return Plan(
@@ -202,11 +199,11 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         schedule=learning_rate_schedule(config.optim, clock),
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
-        side_by_side=_side_by_side(config, source, parallel),
+        side_by_side=_side_by_side(config.train.side_by_side, alone),
         parallel=parallel,
         augmentation=MixedView(augmentation) if mixing else augmentation,
         mixing=mixing,
-        alone=_why_alone(config, source, parallel) is not None,
+        alone=alone is not None,
         seed=np.uint32(config.seed),
     )
 
@@ -223,8 +220,7 @@ def _steps_per_call(source: Source) -> int:
     return choices().steps_per_call if isinstance(source.train, Split) else 1
 
 
-def _side_by_side(config: ConfigDict, source: Source, parallel: Parallel) -> int:
-    asked, alone = config.train.side_by_side, _why_alone(config, source, parallel)
+def _side_by_side(asked: int, alone: str | None) -> int:
     if alone and asked > 1:
         raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
     return 1 if alone else asked or choices().side_by_side

@@ -1,12 +1,13 @@
 """Checks, before compilation, of configs whose values are valid one by one but not together."""
 
-import math
 import warnings
 
 import jax
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, Notice
+from resjax.config.extras import EXTRAS, require
+from resjax.config.keys import KEYS
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
@@ -27,6 +28,22 @@ def refuse_unusable_settings() -> None:
                 f"{name.upper()}={value} is a setting of JAX with which networks cannot be "
                 "computed here; unset it"
             )
+
+
+def refuse_unmet_needs(config: ConfigDict) -> None:
+    """Raises ConfigError for a key that needs another key, a package or a single host."""
+    if config.data.on_bad == "skip" and jax.process_count() > 1:
+        raise ConfigError("data.on_bad=skip is for one host; repair or remove the images")
+    if config.eval.statistics == "precise" and not config.eval.precise_batches:
+        raise ConfigError(
+            "eval.statistics=precise needs batches to measure them over; set "
+            "eval.precise_batches=32 or so"
+        )
+    for key in config.eval.tune:
+        KEYS.choose(key, "eval.tune")
+    for name in config.log.writers:
+        if name in EXTRAS:
+            require(name, f"log.writers={name}")
 
 
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
@@ -60,10 +77,11 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
             + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
         )
         cut += f" in {parts} micro-batches" if parts > 1 else ""
+        hosts_or_devices = "the number of hosts" if parallel.hosts > 1 else "train.devices"
+        remedy = hosts_or_devices if batch % devices else "train.micro_batches"
         raise ConfigError(
             f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
-            f"{', '.join(map(str, near))}; or change "
-            + ("the number of hosts" if parallel.hosts > 1 else "train.devices")
+            f"{', '.join(map(str, near))}; or change {remedy}"
         )
     if config.norm.kind != "batch":
         return
@@ -73,11 +91,13 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
             f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
             f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
         )
-    if together and (batch % together or whole % together):
+    if together and whole % together:
+        divisors = (number for number in range(1, whole + 1) if whole % number == 0)
+        closest = min(divisors, key=lambda number: abs(number - together))
         of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
         raise ConfigError(
-            f"norm.examples={together} does not divide {of}; set norm.examples="
-            f"{math.gcd(together, whole)}, or another batch size"
+            f"norm.examples={together} does not divide {of}; set norm.examples={closest}, or "
+            "another batch size"
         )
     try:
         find_scope(together or None, whole // devices, devices)

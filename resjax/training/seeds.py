@@ -55,7 +55,7 @@ class SideBySide(Parallel):
 
 
 def _by_run(share: Callable, style: str, own: tuple[bool, ...], **options: Any) -> Callable:
-    """Runs a share forevery run, on all devices, by one of `STYLES`."""
+    """Runs a share for every run, on all devices, by one of `STYLES`."""
     axes = tuple(0 if its else None for its in own)
     return STYLES[style](jax.vmap(share, axes), **options)
 

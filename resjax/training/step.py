@@ -46,8 +46,8 @@ def train_step(
       batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these;
         a third part is what the images are mixed with.
       key: of all that is random in a run.
-      learning_rate: of this step, so that one compiled program serves every schedule. An optimiser
-        that is not of `optax.inject_hyperparams`, or any with None, has its own.
+      learning_rate: the rate of this step, written to `opt_state.hyperparams["learning_rate"]`.
+        Without that entry, or with None, the optimiser keeps its own rate.
       on_nan: with "skip" a step whose loss or gradient is not finite changes nothing, and is
         counted.
 

@@ -31,8 +31,9 @@ MOST_BLOCKS = 128
 def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
     """Blocks in one iteration of a loop, for a number of steps on images of a size; see `Stage`.
 
-    It depends on the arguments alone, so that a resumed run is the same program. On accelerators,
-    and where native kernels cannot be built, it is the platform's choice.
+    For one platform, with or without a compiler, it depends on the arguments alone, so that a
+    resumed run is the same program. On accelerators, and where native kernels cannot be built, it
+    is the platform's choice.
     """
     if platform() != "cpu" or not native.can_be_built():
         return choices().unroll

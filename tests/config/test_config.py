@@ -162,3 +162,8 @@ def test_nearest_name_is_found_under_another_prefix():
         "optim.learning_rate"
     )
     assert nearest("zzz", ["a", "b"]) == "known: a, b"
+
+
+def test_a_word_that_is_no_override_is_refused():
+    with pytest.raises(ConfigError, match="foo"):
+        override(default_config(), ["--config.model.depth=8", "--foo"])

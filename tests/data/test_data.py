@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from resjax.data.resident import (
     to_device,
     training_order,
 )
-from resjax.data.source import Split
+from resjax.data.source import Split, with_channels
 from resjax.data.sources import FAKE_SEED, DataRequest, fake, load
 from tests.data.test_decode import KINDS, by_pillow
 
@@ -141,8 +143,6 @@ def test_statistics_of_many_images_are_those_of_all_at_once(monkeypatch):
 
 
 def test_fingerprint_sees_one_changed_pixel():
-    import dataclasses
-
     source = digits()
     images = source.test.images.copy()
     images[7, 3, 3, 0] ^= 1
@@ -182,6 +182,15 @@ def test_luma_and_repeated_grey_are_those_of_pillow():
 def test_other_channels_are_refused(name, channels, message):
     with pytest.raises(ConfigError, match=message):
         load(name, DataRequest(channels=channels))
+
+
+def test_colours_that_are_no_bytes_are_not_made_grey():
+    colours = fake((4, 4, 3), 2, 8)
+    fractions = Split(np.float32(colours.train.images) / 256, colours.train.labels)
+    source = dataclasses.replace(colours, train=fractions)
+    assert with_channels(source, 0) is source
+    with pytest.raises(ConfigError, match=r"these are float32; give uint8, or data.channels=0"):
+        with_channels(source, 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*has one class")

@@ -150,3 +150,21 @@ def test_logits_and_their_gradients_are_products_of_whole_float32_on_accelerator
         products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
         assert len(products) == 3
         assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+@pytest.mark.slow
+def test_every_block_is_computed_again_in_a_stage_of_two():
+    """XLA would merge what is computed again with what was computed before."""
+    counts = []
+    for remat in (False, True):
+        model = built(14, "identity", conv="xla", remat=remat)
+        shapes = variable_shapes(model, (8, 8, 1))
+
+        def loss(params, images, model=model, shapes=shapes):
+            variables = {**jax.tree.map(jnp.ones_like, shapes), "params": params}
+            return model.apply(variables, images, train=True, mutable=["batch_stats"])[0].sum()
+
+        images = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+        program = jax.jit(jax.grad(loss)).lower(shapes["params"], images).compile()
+        counts.append(program.as_text().count(" convolution("))
+    assert counts[1] >= counts[0] + 6

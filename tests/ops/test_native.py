@@ -45,6 +45,18 @@ def test_a_compiler_that_fails_is_reported_with_its_words(fresh, monkeypatch):
     assert [path.name for path in fresh.rglob("*") if path.is_file()] == ["broken"]
 
 
+def test_a_compiler_that_never_ends_is_reported_with_its_words(fresh, monkeypatch):
+    compiler = fresh / "stuck"
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit\necho "error: no licence" >&2; exec sleep 60\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(native, "SECONDS_TO_COMPILE", 0.3)
+    with pytest.warns(UserWarning, match="stuck cannot build the kernels.*error: no licence"):
+        assert not native.available()
+
+
 def test_a_place_that_takes_no_library_is_told_with_its_own_remedy(fresh, monkeypatch):
     (fresh / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / "file"))

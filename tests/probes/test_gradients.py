@@ -17,6 +17,9 @@ from resjax.data.resident import Batch
 from resjax.models.build import build_model
 from resjax.models.trace import initial_variables
 from resjax.probes.gradients import gradients
+from resjax.probes.normalisation import normalisation
+from resjax.probes.paths import path_gradients
+from resjax.probes.walk import by_batch, group_size
 from tests.drawn import normal
 from tests.models.compiled import quick
 from tests.probes.networks import (
@@ -117,3 +120,13 @@ def test_a_probe_finds_the_same_without_the_assertions_of_python():
         [sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     np.testing.assert_allclose(json.loads(told), norms(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("examples", "images", "group"), [(5, 20, 5), (9, 18, 9), (48, 24, 1)])
+def test_images_that_fill_groups_are_probed_and_fewer_are_one_group(examples, images, group):
+    model, variables = built(depth=8, norm={"examples": examples})
+    walked, batch = by_batch(model, BATCH)
+    assert len(batch.images) == len(batch.labels) == images
+    assert group_size(walked) == group
+    for probe in (gradients, path_gradients, normalisation):
+        assert jax.eval_shape(functools.partial(probe, model), variables, BATCH)

@@ -98,3 +98,10 @@ def test_the_opening_block_of_a_pre_activation_net_has_one_normalisation_less():
 def test_there_is_nothing_to_compare_without_normalisations():
     model, variables = built(depth=8, norm={"kind": "none"})
     assert normalisation(model, variables, BATCH) == {}
+
+
+def test_fewer_images_than_parts_have_statistics():
+    model, variables = built(depth=8)
+    few = jax.tree.map(lambda leaf: leaf[:3], BATCH)
+    found = probed(normalisation, model, variables, few)
+    assert all(np.isfinite(values).all() for values in found.values())

@@ -1,11 +1,14 @@
+import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from resjax.cli.main import main
 from resjax.models.build import preset
+from resjax.training import benchmark
 from resjax.training.benchmark import (
     PASSES,
     compile_training,
@@ -13,7 +16,55 @@ from resjax.training.benchmark import (
     training_memory,
 )
 from resjax.training.feeds import ResidentFeed
+from resjax.training.parallel import Parallel
 from resjax.training.plan import make_plan
+
+
+class Program:
+    """Stand-in for training steps whose calls take given seconds of its own clock."""
+
+    def __init__(self, durations):
+        self.now, self.durations = 0.0, iter(durations)
+
+    def __call__(self, state):
+        self.now += next(self.durations)
+        return state
+
+    def memory_analysis(self):
+        names = ("argument", "temp", "output", "alias")
+        return SimpleNamespace(**{f"{name}_size_in_bytes": 0 for name in names})
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def measured(tiny, monkeypatch):
+    """Measurement of 20 steps, called at once on two devices of one FLOP/s, in 10 to 20 s."""
+    program, plan = Program([1, 1, 10, 20, 20, 20, 20]), make_plan(tiny)
+    plan = dataclasses.replace(plan, steps_per_call=50, parallel=Parallel((*jax.devices(),) * 2))
+    stand_ins = {
+        "make_plan": lambda _: plan,
+        "compile_training": lambda _: (program, (SimpleNamespace(params={}),), 0.0),
+        "time": program,
+        "_matrix_product_speed": lambda _: 1.0,
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(benchmark, name, stand_in)
+    return measure_training(tiny, seconds=0.0)
+
+
+def test_a_call_is_divided_by_the_steps_that_it_takes(measured):
+    assert measured.step_ms == pytest.approx(1e3 * 20 / 20)
+
+
+def test_the_spread_lies_within_the_measured_times(measured):
+    low, high = measured.step_ms_spread
+    assert 1e3 * 10 / 20 <= low < high <= measured.step_ms
+
+
+def test_the_peak_is_that_of_all_devices(measured):
+    assert measured.peak_flops_per_second == 2 * len(jax.devices())
 
 
 @pytest.mark.slow

@@ -120,3 +120,23 @@ def test_the_plan_that_was_not_used_for_longest_is_dropped(tiny, monkeypatch):
         tiny.model.depth = depth
         plans.of(tiny)
         assert len(made) == expected, depth
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"model.depth": 57}, "57 is not 6n"),
+    ({"model.stem": "dense"}, "model.stem=dense does not fit"),
+    ({"train.grow_from": 20}, "no stage may lose any"),
+    ({"train.devices": 9}, "JAX sees"),
+    ({"train.micro_batches": 3}, "nearest: 99, 102; or change train.micro_batches"),
+    ({"train.batch_size": 128, "norm.examples": 33}, "set norm.examples=32, or another"),
+    ({"norm.examples": 48}, "set norm.examples=50, or another"),
+    ({"eval.statistics": "precise"}, "set eval.precise_batches=32"),
+    ({"eval.tune": ("optim.learning_rat",)}, "optim.learning_rate"),
+])  # fmt: skip
+def test_a_mistake_in_the_config_is_told_before_the_data_are_read(tiny, keys, message):
+    def load(name, request):
+        pytest.fail("the data are read")
+
+    tiny.update_from_flattened_dict(keys)
+    with pytest.raises(ConfigError, match=message):
+        make_plan(tiny, load)
