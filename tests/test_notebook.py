@@ -161,7 +161,7 @@ def test_a_report_has_the_verdicts_of_all_protocols_and_the_runs_without_a_resul
 def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):
     write_sweep(tmp_path, {("none", 8): [0.1]})
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"pip install 'resjax\[pandas\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[pandas\]'"):
         resjax.read_sweep(tmp_path).table  # noqa: B018 - it is made
 
 

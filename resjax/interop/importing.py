@@ -169,11 +169,11 @@ def in_words(config: ConfigDict) -> str:
 
 
 def refuse_taken(directory: Path) -> None:
-    """Raises ConfigError for a directory that is a run or a sweep, or lies in a run."""
+    """Raises ConfigError for a directory that is a run or a sweep."""
     state = rundir.run_state(directory)
     if state != rundir.ABSENT:
         raise ConfigError(f"{directory} holds a run that is {state}; choose another directory")
-    rundir.refuse_mixed(directory)
+    rundir.refuse_sweep(directory)
 
 
 def write_run(directory: Path, imported: Imported, source: Path) -> None:

@@ -152,7 +152,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """
     state = run_state(directory)
     if state == ABSENT:
-        refuse_mixed(directory)
+        _refuse_mixed(directory)
         if (directory / "result.json").exists():  # which would be taken for that of this config
             refuse_no_config(directory)
         _refuse_other_remains(directory, config)
@@ -210,13 +210,18 @@ def refuse_no_run(directory: Path) -> None:
     raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
-def refuse_mixed(directory: Path) -> None:
-    """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
+def refuse_sweep(directory: Path) -> None:
+    """Raises ConfigError for a run in a sweep's directory."""
     if runs := len(list(directory.glob("*/config.json"))):
         raise ConfigError(
             f"{directory} is a sweep (runs so far: {runs}); give this run a directory of its "
             f"own, such as {directory}-one"
         )
+
+
+def _refuse_mixed(directory: Path) -> None:
+    """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
+    refuse_sweep(directory)
     if (directory.parent / "config.json").exists():
         raise ConfigError(f"{directory.parent} is a run; choose a directory that is not in one")
 

@@ -142,7 +142,7 @@ def test_what_cannot_be_prepared_is_refused_with_the_remedy(name, message, tmp_p
 
 def test_without_tensorflow_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    message = r"preparing cifar10 needs TensorFlow, which .* pip install 'resjax\[prepare\]'"
+    message = r"preparing cifar10 needs TensorFlow, which .* pip install -e '\.\[prepare\]'"
     with pytest.raises(ConfigError, match=message):
         prepare_set("cifar10", tmp_path)
     assert not list(tmp_path.iterdir())
