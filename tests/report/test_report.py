@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -316,10 +316,10 @@ def test_a_report_tells_the_errors_by_each_kind_of_statistics_where_runs_compare
 def test_a_directory_that_cannot_be_written_to_is_refused_in_a_line(tmp_path, monkeypatch, capsys):
     write_sweep(tmp_path, {("none", 8): [0.1]})
 
-    def refused(*_):
+    def refused(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     assert main(["report", str(tmp_path)]) == 2
     assert f"cannot write to {tmp_path}: Permission denied" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
