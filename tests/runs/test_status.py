@@ -142,12 +142,15 @@ def test_a_watch_shows_the_runs_that_begin_while_it_lasts(tiny, tmp_path, monkey
     begin("first")
     events = iter([(fail, "first"), (begin, "second"), (fail, "second")])
     monkeypatch.setattr("resjax.cli.commands.status.SECONDS_FOR_ANOTHER", 0.5)
+    monkeypatch.setattr("resjax.cli.terminal.live.SECONDS_BETWEEN_LOOKS", 0.0)
     monkeypatch.setattr(
         "resjax.cli.commands.status.time.sleep",
         lambda _: [happens(name) for happens, name in itertools.islice(events, 1)],
     )
     assert main(["status", str(tmp_path), "--watch"]) == 0
-    assert re.search("first +failed.*second +failed.*\n2 failed", capsys.readouterr().out, re.S)
+    shown = capsys.readouterr().out
+    assert "1/1 first: failed: it broke\n2/2 second: failed: it broke\n" in shown
+    assert re.search("first +failed.*second +failed.*\n2 failed", shown, re.S)
 
 
 def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):

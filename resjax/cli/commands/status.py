@@ -85,11 +85,11 @@ def _watch(place: "Here | Copy") -> None:
     with Watch(board, to_stdout=True) as watch:
         while True:
             board.weights = dict.fromkeys(runs_in(place.directory), 1.0)
+            watch.tell()  # before the look, after which no end is news
             if any(status.state not in ENDED for status in board.look()):
                 under_way = time.monotonic()
             elif time.monotonic() - under_way > patience:
                 break
-            watch.tell()
             time.sleep(1.0)
             if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
                 with contextlib.suppress(Unanswered):  # it may answer the next time
