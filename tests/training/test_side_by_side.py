@@ -325,7 +325,7 @@ def test_the_platform_chooses_if_the_config_does_not(tiny, monkeypatch, platform
 
 
 def test_what_cannot_be_side_by_side_is_refused_if_it_is_asked_for(tiny, monkeypatch):
-    monkeypatch.setattr("resjax.training.plan.require", lambda extra, what: None)
+    monkeypatch.setattr("resjax.training.refusals.require", lambda extra, what: None)
     tiny.log.writers = ("wandb",)
     assert make_plan(tiny).alone
     tiny.train.side_by_side = 4
