@@ -19,6 +19,7 @@ from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
 from resjax.runs.landing import workplace
 from resjax.runs.needed import REPORT
+from resjax.runs.planned import weights_of
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Observer, check, run_sweep
@@ -88,7 +89,7 @@ class Line:
     def __init__(self, runs: Mapping[Path, ConfigDict]):
         from IPython.display import DisplayHandle  # every notebook has it
 
-        self.board = Board({run: config.model.depth for run, config in runs.items()})
+        self.board = Board(weights_of(runs))
         self.failures: list[str] = []
         self.handle, self.told = DisplayHandle(), 0.0
         self.handle.display(self._text(), raw=True)

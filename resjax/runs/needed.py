@@ -1,10 +1,11 @@
 """Files of runs that commands need, chosen from the names of all files of a run or a sweep."""
 
+import fnmatch
 from collections import defaultdict
 from collections.abc import Iterable
 
 from resjax.buckets.places import Choice
-from resjax.runs import rundir
+from resjax.runs import planned, rundir
 
 CONFIG, RESULT, TIMING, PROGRESS = "config.json", "result.json", "timing.jsonl", "progress.json"
 ERROR, CLAIM, WEIGHTS = "error.txt", "claim.json", "weights.safetensors"
@@ -20,12 +21,12 @@ def of_runs(*names: str, beside: Iterable[str] = ()) -> Choice:
 
     Args:
       names: names of files of a run.
-      beside: names of files of the sweep.
+      beside: patterns of the names of files of the sweep.
     """
-    wanted, also = {*names}, set(beside)
+    wanted = {*names}
 
     def choose(listed: list[str]) -> list[str]:
-        chosen = [name for name in listed if name in also]
+        chosen = [name for pattern in beside for name in fnmatch.filter(listed, pattern)]
         for run, files in _by_run(listed).items():
             of_run = wanted - OF_UNFINISHED if RESULT in files else wanted
             if CONFIG not in files:
@@ -46,14 +47,14 @@ def _by_run(listed: list[str]) -> dict[str, list[str]]:
     return runs
 
 
-STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM)
+STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM, beside=(planned.FILES,))
 
 SHOWN_IN_STATUS = of_runs(CONFIG, rundir.IMPORTED_FILE)
 """Files whose existence determines the state of a run."""
 
 REPORT = of_runs(
     CONFIG, rundir.IMPORTED_FILE, "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR,
-    CLAIM, beside=("report/index.html",),
+    CLAIM, beside=("report/index.html", planned.FILES),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.runs import claims, disk, rundir
+from resjax.runs import claims, disk, planned, rundir
 
 WAITING, INTERRUPTED = "waiting", "interrupted"
 
@@ -61,12 +61,12 @@ def look(directory: Path) -> Status:
 
 
 def look_in(directory: Path) -> list[Status]:
-    """Reads the statuses of all runs in a directory, sorted by name.
+    """Reads the statuses of all runs in a directory, also of those that are planned.
 
     Raises:
       ConfigError: if there is none.
     """
-    return [look(run) for run in rundir.runs_in(directory)]
+    return [look(run) for run in planned.weights_in(directory)]
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:

@@ -19,7 +19,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.config.keys import KEYS
 from resjax.probes.measure import refuse_broken_probes
-from resjax.runs import claims, disk, landing, room, rundir, scratch
+from resjax.runs import claims, disk, landing, planned, room, rundir, scratch
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
@@ -113,6 +113,7 @@ def run_sweep(
     plans = plans or Plans()
     if retry:
         hosts.on_first(lambda: forget_failures(runs))
+    hosts.on_first(lambda: planned.record(runs))
     outcomes: dict[Path, Outcome] = {}
     lands = any(map(scratch.address_of, runs))
     while waiting := [directory for directory in runs if directory not in outcomes]:

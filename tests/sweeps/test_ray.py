@@ -14,7 +14,7 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.runs import checkpoint, claims, disk, manifest, rundir
+from resjax.runs import checkpoint, claims, disk, manifest, planned, rundir
 from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import expand
@@ -199,6 +199,7 @@ def test_a_sweep_whose_node_and_driver_are_killed_ends_as_the_local_launcher_doe
     driver.communicate()
     cut = len(done(there))
     assert cut < RUNS
+    assert {run.name for run in planned.planned_in(there)} == set(grid)
     cluster.nodes.append(cluster.add())
     code, output = ended(drive(there))
     assert code == 0, output

@@ -12,15 +12,17 @@ from resjax.buckets.faults import Unanswered
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
 from resjax.config.overrides import refuse
+from resjax.config.text import several
 
 if TYPE_CHECKING:
     from resjax.buckets.places import Copy, Here
+    from resjax.runs.status import Status
 
 SECONDS_BETWEEN_LISTINGS = 10.0
 """Seconds between two listings of a bucket whose runs are watched."""
 
 SECONDS_FOR_ANOTHER = 30.0
-"""Seconds for which a watch waits for the next run of a sweep after all have ended."""
+"""Seconds for which a watch waits for a process to begin or resume a run."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,29 +66,48 @@ def _print(place: "Here | Copy") -> None:
     from resjax.cli.terminal.live import Board
     from resjax.cli.terminal.statuses import print_statuses
     from resjax.runs.ledger import read_ledger
-    from resjax.runs.status import look_in
+    from resjax.runs.planned import weights_in
 
-    statuses = look_in(place.directory)
+    board = Board(weights_in(place.directory))
+    statuses = board.look()
     ledgers = [read_ledger(status.directory) for status in statuses]
-    board = Board(dict.fromkeys((status.directory for status in statuses), 1.0))
     told = [retold(place, status) for status in statuses]
-    print_statuses(told, board.line(statuses), ledgers)
+    print_statuses(told, board.line(statuses), ledgers, place.named(_left_alone(place, statuses)))
+
+
+def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
+    """How planned runs that no process is at work on go on, as text; empty if there are none."""
+    from resjax.runs import planned
+    from resjax.runs.status import ENDED, WAITING
+
+    left = [status for status in statuses if status.state not in ENDED]
+    if not left or any(status.owner for status in left) or not planned.planned_in(place.directory):
+        return ""
+    line = f"{several(len(left), 'run')} left, and no process at work; start the sweep again"
+    if any(status.state == WAITING for status in left):
+        plans = place.directory / planned.DIRECTORY
+        line += f", or remove {plans} to forget those that are waiting"
+    return line
 
 
 def _watch(place: "Here | Copy") -> None:
     from resjax.cli.terminal.live import Board, Watch
     from resjax.runs import needed
-    from resjax.runs.rundir import runs_in
+    from resjax.runs.planned import planned_in, weights_in
     from resjax.runs.status import ENDED
 
-    board = Board(dict.fromkeys(runs_in(place.directory), 1.0))
+    board = Board(weights_in(place.directory))
     patience = 0.0 if place.directory in board.weights else SECONDS_FOR_ANOTHER
-    refreshed, under_way = time.monotonic(), -math.inf
+    refreshed = time.monotonic()
+    under_way = refreshed if planned_in(place.directory) else -math.inf
     with Watch(board, to_stdout=True) as watch:
         while True:
-            board.weights = dict.fromkeys(runs_in(place.directory), 1.0)
+            board.weights, planned = weights_in(place.directory), planned_in(place.directory)
             watch.tell()  # before the look, after which no end is news
-            if any(status.state not in ENDED for status in board.look()):
+            left = [status for status in board.look() if status.state not in ENDED]
+            if planned and not left:
+                break
+            if any(status.owner or not planned for status in left):
                 under_way = time.monotonic()
             elif time.monotonic() - under_way > patience:
                 break
@@ -104,7 +125,8 @@ STATUS = Command(
     arguments=_arguments,
     notes="Only the directory is read, so this works on any machine that can see it. For\n"
     "a bucket, it shows what has been uploaded. A run shown as training (2x) was\n"
-    "resumed twice. Runs that have not started are not shown; to list them, use\n"
-    "resjax sweep --dry-run. --watch ends if none has started for half a minute.\n",
+    "resumed twice. Runs that a sweep has planned are waiting until they begin.\n"
+    "--watch ends when all planned runs have finished, or if no process is at work\n"
+    "on any for half a minute.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

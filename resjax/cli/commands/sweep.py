@@ -163,6 +163,7 @@ def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace, jobs: int
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
+    from resjax.runs.planned import weights_of
     from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
@@ -170,7 +171,7 @@ def _work_side_by_side(
     told = workers.environments(jobs, options.platform)
     logs = workdir / "workers"
     make_directory(logs)
-    with Watch(Board({run: config.model.depth for run, config in runs.items()})) as watch:
+    with Watch(Board(weights_of(runs))) as watch:
         words = [*without(options.words, "--jobs"), "--jobs=1"]
         codes = workers.run_workers(words, told, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
@@ -213,14 +214,14 @@ def _work_on_ray(
     runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path | None
 ) -> int:
     from resjax.cli.terminal.live import Board, Watch
+    from resjax.runs.planned import weights_of
 
     require("ray", "--launcher=ray")
     from resjax.sweeps.ray.cluster import cluster
     from resjax.sweeps.ray.driver import run_on_cluster
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
-    board = Board({run: config.model.depth for run, config in runs.items()})
-    with cluster(options.address), Watch(board) as watch:
+    with cluster(options.address), Watch(Board(weights_of(runs))) as watch:
         address = None if isinstance(options.workdir, Path) else options.workdir
         outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment, address)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0

@@ -19,6 +19,7 @@ from resjax.cli.terminal.tables import fit_to_terminal, literal
 from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
 from resjax.config.text import clock, printable, several
 from resjax.interruption import cleared_at_the_end
+from resjax.runs.planned import weights_of
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
 from resjax.runs.summary import Outcome, Progress
@@ -185,14 +186,13 @@ class Display(Screen):
     def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
         self.runs = list(runs)
         self.places = {run: place for place, run in enumerate(self.runs, start=1)}
-        # The time of a run grows with its layers; nothing better is known before it starts.
+        work = weights_of(runs)
         self.weights = {
-            run: 0 if run_state(run) in (DONE, FAILED) else config.model.depth
-            for run, config in runs.items()
+            run: 0 if run_state(run) in (DONE, FAILED) else own for run, own in work.items()
         }
         self.trained_weight = 0.0
         self.first: dict[Path, tuple[float, int]] = {}  # when and at which step training was seen
-        board = None if silent else Board({run: c.model.depth for run, c in runs.items()})
+        board = None if silent else Board(work)
         super().__init__(
             Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
         )

@@ -7,10 +7,12 @@ from rich.table import Table
 from resjax.buckets.places import Copy, Here
 from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_whole
+from resjax.config.text import several
 from resjax.probes.table import PROBES
 from resjax.report.probes import arrays_by_block
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
+from resjax.runs.planned import waiting_in
 from resjax.runs.probing import Probed
 
 
@@ -44,6 +46,8 @@ def print_report(report: Report, place: Here | Copy) -> None:
         console.print()
     for run in report.missing:
         say(console, f"not in the table: {run.name} ({run.state})")
+    if waiting := waiting_in(place.directory):
+        say(console, f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
     for section in report.sections:
         for figure in section.figures[:1]:
             say(console, place.named(f"figure: {figure.with_suffix('.png')}"))

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.live import status_rows
+from resjax.cli.terminal.live import MOST_ROWS, status_rows
 from resjax.cli.terminal.tables import print_whole
 from resjax.config.text import several
 from resjax.runs.ledger import Ledger, known_total
@@ -11,14 +11,23 @@ from resjax.runs.rundir import IMPORTED
 from resjax.runs.status import WAITING, Status
 
 
-def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | None]) -> None:
-    """Prints a row for each run, a line about all, and one about their cost if it is known."""
+def print_statuses(
+    statuses: list[Status], line: str, ledgers: list[Ledger | None], last: str = ""
+) -> None:
+    """Prints a row for each run, a line about all, and one about their cost if it is known.
+
+    Runs that are waiting have rows if all fit into a board; otherwise a line names the first. The
+    `last` line is printed if there is one.
+    """
     console = Console(highlight=False, markup=False)
-    table = status_rows(statuses)
-    print_whole(console, table)
+    hidden = [s for s in statuses if s.state == WAITING] if len(statuses) > MOST_ROWS else []
+    print_whole(console, status_rows([s for s in statuses if not hidden or s.state != WAITING]))
     for status in statuses:
         if status.why:
             say(console, f"{status.directory.name}: {shortened(status.why)}")
+    if hidden:
+        more = f" and {len(hidden) - 1} more" if hidden[1:] else ""
+        say(console, f"waiting: {hidden[0].directory.name}{more}")
     say(console, line)
     begun = [
         ledger
@@ -35,3 +44,5 @@ def print_statuses(statuses: list[Status], line: str, ledgers: list[Ledger | Non
         rest = "; ".join(part for part in (f"{compiled}, {spent}", lost, rest) if part)
     if rest:
         say(console, rest)
+    if last:
+        say(console, last)

@@ -20,7 +20,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.config.addresses import Address
 from resjax.interruption import deferred
-from resjax.runs import claims, landing, rundir
+from resjax.runs import claims, landing, planned, rundir
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import Outcome, read_summary
@@ -82,6 +82,7 @@ def run_on_cluster(
             work.check()
             if retry:
                 local.forget_failures(runs)
+            planned.record(runs)
             while len(work.outcomes) < len(runs):
                 if request():
                     raise KeyboardInterrupt

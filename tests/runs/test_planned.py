@@ -1,0 +1,253 @@
+"""What a sweep plans is recorded in its directory, for those who look at it from outside."""
+
+import json
+import shutil
+import time
+from urllib.parse import unquote
+
+import pytest
+
+from resjax.buckets.places import Copy
+from resjax.cli.commands import status
+from resjax.cli.main import main
+from resjax.cli.terminal.live import MOST_ROWS
+from resjax.config import default_config
+from resjax.config.addresses import Address
+from resjax.report.report import read_sweep
+from resjax.runs import claims, doctor, planned, rundir
+from resjax.runs.landing import workplace
+from resjax.runs.planned import planned_in, record, weights_in, weights_of
+from tests.buckets.fixtures import uploaded
+from tests.report.fabricate import begin_run, fail_run, write_run
+
+SWEEP = (
+    "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py", "--sweep=shortcut",
+    "--config.model.width=2", "--config.model.depth=8", "--config.eval.every=30 steps",
+    "--config.checkpoint.seconds=0.2", "--jobs=1",
+)  # fmt: skip
+
+
+def grid(workdir, *names, depth=8):
+    config = default_config()
+    config.model.depth = depth
+    return {workdir / name: config for name in names}
+
+
+def files(workdir):
+    return {path: path.stat().st_mtime_ns for path in workdir.glob(planned.FILES)}
+
+
+def told(capsys, *words):
+    """What a command prints to stdout; it must succeed."""
+    assert main([*map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------ the record
+
+
+def test_sweeps_that_share_a_directory_have_a_plan_each_and_all_count(tmp_path):
+    record(grid(tmp_path, "b", "a"))
+    first = files(tmp_path)
+    record(grid(tmp_path, "b", "a"))
+    assert files(tmp_path) == first
+    record(grid(tmp_path, "a", "c", depth=8) | grid(tmp_path, "d", depth=20))
+    assert len(files(tmp_path)) == 2
+    assert files(tmp_path).items() > first.items()
+    weights = dict.fromkeys("abc", 8) | {"d": 20}
+    assert planned_in(tmp_path) == {tmp_path / name: weights[name] for name in weights}
+
+
+def test_fewer_runs_take_none_back_until_their_plan_is_removed(tmp_path, capsys):
+    record(grid(tmp_path, "a", "b", "c"))
+    record(grid(tmp_path, "a"))
+    write_run(tmp_path, "a", 0.1)
+    said = told(capsys, "status", tmp_path)
+    assert "\n1 done, 2 waiting\n" in said
+    assert f"remove {tmp_path / 'planned'} to forget" in " ".join(said.split())
+    shutil.rmtree(tmp_path / "planned")
+    assert "\n1 done\n" in told(capsys, "status", tmp_path)
+
+
+def test_what_has_ended_is_not_planned(tmp_path):
+    write_run(tmp_path, "a", 0.1)
+    fail_run(begin_run(tmp_path, "b"))
+    record(grid(tmp_path, "a", "b"))
+    assert not (tmp_path / "planned").exists()
+
+
+def test_a_damaged_plan_is_left_out_until_its_sweep_writes_it_again(tmp_path):
+    runs = grid(tmp_path, "a", "b")
+    record(runs)
+    [path] = files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"a"', b'"x"'))
+    assert planned_in(tmp_path) == {}
+    record(runs)
+    assert path.read_bytes() == whole
+
+
+def test_a_board_from_outside_weighs_and_orders_the_runs_as_that_of_the_sweep(tmp_path):
+    runs = grid(tmp_path, "z", depth=56) | grid(tmp_path, "a", "m", depth=8)
+    record(runs)
+    begin_run(tmp_path, "m")
+    assert list(weights_in(tmp_path).items()) == list(weights_of(runs).items())
+    begin_run(tmp_path, "another")
+    assert weights_in(tmp_path)[tmp_path / "another"] == 8  # the median
+
+
+def test_a_run_that_was_removed_is_waiting_again_only_if_it_is_planned(tmp_path, capsys):
+    record(grid(tmp_path, "a", "b"))
+    for name in ("a", "other"):
+        shutil.rmtree(begin_run(tmp_path, name))
+    states = [json.loads(line) for line in told(capsys, "status", "--json", tmp_path).splitlines()]
+    assert [(each["directory"], each["state"]) for each in states] == [
+        (str(tmp_path / name), "waiting") for name in "ab"
+    ]
+
+
+def test_a_plan_is_no_run(tmp_path):
+    record(grid(tmp_path, "a", "b"))
+    run = write_run(tmp_path, "a", 0.1)
+    assert rundir.runs_in(tmp_path) == [run]
+    assert [finding.directory for finding in doctor.examine_all(tmp_path)] == [run]
+    assert [each.name for each in read_sweep(tmp_path).runs] == ["a"]
+    assert read_sweep(tmp_path).missing == []
+
+
+def test_a_run_has_no_plan(tmp_path):
+    record(grid(tmp_path / "run", "a"))
+    run = begin_run(tmp_path / "other", "run")
+    shutil.copytree(tmp_path / "run" / "planned", run / "planned")
+    assert weights_in(run) == {run: 1.0}
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+def test_few_runs_that_wait_have_rows_and_many_a_line(tmp_path, capsys):
+    record(grid(tmp_path, *(f"run{n}" for n in range(MOST_ROWS - 1))))
+    write_run(tmp_path, "first", 0.1)
+    said = told(capsys, "status", tmp_path)
+    assert said.count(" waiting ") == MOST_ROWS - 1
+    assert f"\n1 done, {MOST_ROWS - 1} waiting\n" in said
+    record(grid(tmp_path, *(f"more{n}" for n in range(500))))
+    said = told(capsys, "status", tmp_path)
+    assert f" and {500 + MOST_ROWS - 2} more\n1 done, {500 + MOST_ROWS - 1} waiting\n" in said
+    assert len(said.splitlines()) < 8
+
+
+def test_what_is_at_work_is_not_said_to_be_left_alone(tmp_path, capsys):
+    record(grid(tmp_path, "a", "b"))
+    run = begin_run(tmp_path, "a")
+    assert "2 runs left, and no process at work" in told(capsys, "status", tmp_path)
+    with claims.claimed(run):
+        assert "left" not in told(capsys, "status", tmp_path)
+
+
+def test_a_report_says_how_many_runs_are_waiting(tmp_path, capsys):
+    record(grid(tmp_path, "a", "b", "c"))
+    write_run(tmp_path, "a", 0.1)
+    assert "not in the table: 2 planned runs (waiting)\n" in told(capsys, "report", tmp_path)
+
+
+def test_a_watch_ends_with_the_last_planned_run(tmp_path, capsys, monkeypatch):
+    """No other is waited for."""
+    record(grid(tmp_path, "a", "b"))
+    runs = iter(["a", "b"])
+    with claims.claimed(tmp_path):  # a process is at work, whatever the runs say
+        monkeypatch.setattr(status.time, "sleep", lambda _: write_run(tmp_path, next(runs), 0.1))
+        said = told(capsys, "status", "--watch", tmp_path)
+    assert next(runs, None) is None
+    assert "\n2 done\n" in said
+
+
+def test_a_watch_of_what_nobody_trains_ends_and_says_so(tmp_path, capsys, monkeypatch):
+    record(grid(tmp_path, "a", "b"))
+    begin_run(tmp_path, "a")
+    looks, now = [], time.monotonic()
+    monkeypatch.setattr(
+        status.time, "sleep", lambda _: looks.append(1) if len(looks) < 99 else pytest.fail()
+    )
+    monkeypatch.setattr(status.time, "monotonic", lambda: now + len(looks))
+    assert "2 runs left, and no process at work" in told(capsys, "status", "--watch", tmp_path)
+    assert len(looks) == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_leaves_word_of_what_is_waiting_and_goes_on(zygote, tmp_path):
+    words = [*SWEEP, f"--workdir={tmp_path}", "--config.train.duration=90 steps"]
+    process = zygote.start(*words)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/checkpoints/*/checkpoint.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    before = files(tmp_path)
+
+    def states():
+        said = zygote.run("-m", "resjax.cli", "status", "--json", tmp_path).stdout
+        return [json.loads(line)["state"] for line in said.splitlines()]
+
+    assert states()[-1] == "waiting"
+    assert len(states()) == 4
+    assert zygote.run(*words).returncode == 0
+    assert states() == 4 * ["done"]
+    assert files(tmp_path) == before
+    watched = zygote.run("-m", "resjax.cli", "status", "--watch", tmp_path)
+    assert "4 done" in watched.stdout
+
+
+# --------------------------------------------------------------------------------------- buckets
+
+
+@pytest.mark.usefixtures("copies")
+def test_a_bucket_has_the_plan_once_whoever_plans_it(bucket, fresh, tmp_path, capsys):
+    address = Address.of(bucket.address(fresh))
+    for machine in ("here", "there"):
+        place = workplace(address, tmp_path / machine)
+        bucket.faults.seen.clear()
+        record(grid(place, "a", "b"))
+        asked = [(how, unquote(path)) for how, path in bucket.faults.seen]
+        puts = [path for how, path in asked if how in ("PUT", "POST")]
+        assert len(puts) == (machine == "here"), asked
+    uploaded(write_run(tmp_path, "a", 0.1), f"{address}/a")
+    assert "\n1 done, 1 waiting\n" in (said := told(capsys, "status", address))
+    assert f"remove {address}/planned to forget" in " ".join(said.split())
+    states = [json.loads(line) for line in told(capsys, "status", "--json", address).splitlines()]
+    assert [(each["directory"], each["state"]) for each in states] == [
+        (f"{address}/a", "done"), (f"{address}/b", "waiting"),
+    ]  # fmt: skip
+    assert "not in the table: 1 planned run (waiting)\n" in told(capsys, "report", address)
+
+
+@pytest.mark.usefixtures("copies")
+def test_a_damaged_plan_in_a_bucket_is_written_again(one_bucket, fresh, tmp_path):
+    address = Address.of(one_bucket.address(fresh))
+    record(grid(workplace(address, tmp_path / "here"), "a"))
+    [path] = files(workplace(address, tmp_path / "here"))
+    copy = Copy(address)
+    copy.store.put(f"planned/{path.name}", b"{")
+    record(grid(workplace(address, tmp_path / "there"), "a"))
+    assert copy.store.get(f"planned/{path.name}")[0] == path.read_bytes()
+
+
+@pytest.mark.usefixtures("copies")
+def test_a_watch_of_a_bucket_ends_with_the_last_planned_run(
+    one_bucket, fresh, tmp_path, capsys, monkeypatch
+):
+    address = Address.of(one_bucket.address(fresh))
+    record(grid(workplace(address, tmp_path / "scratch"), "a"))
+    refresh, looks = Copy.refresh, []
+
+    def ended_at_last(copy, *choices):
+        looks.append(copy)
+        if len(looks) == 3:
+            uploaded(write_run(tmp_path, "a", 0.1), f"{address}/a")
+        return refresh(copy, *choices)
+
+    monkeypatch.setattr(status, "SECONDS_BETWEEN_LISTINGS", 0.0)
+    monkeypatch.setattr(Copy, "refresh", ended_at_last)
+    assert "\n1 done\n" in told(capsys, "status", "--watch", address)
+    assert len(looks) == 3
