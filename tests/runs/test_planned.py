@@ -166,9 +166,12 @@ def test_a_watch_of_what_nobody_trains_ends_and_says_so(tmp_path, capsys, monkey
     record(grid(tmp_path, "a", "b"))
     begin_run(tmp_path, "a")
     looks, now = [], time.monotonic()
-    monkeypatch.setattr(
-        status.time, "sleep", lambda _: looks.append(1) if len(looks) < 99 else pytest.fail()
-    )
+
+    def look(seconds):
+        looks.append(seconds)
+        assert len(looks) < 99
+
+    monkeypatch.setattr(status.time, "sleep", look)
     monkeypatch.setattr(status.time, "monotonic", lambda: now + len(looks))
     assert "2 runs left, and no process at work" in told(capsys, "status", "--watch", tmp_path)
     assert len(looks) == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
