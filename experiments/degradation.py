@@ -13,11 +13,11 @@ in every block do not: they take the identity off the path, and degrade, too.
 Question of shapes: does it hold for colour images? The same networks, on drawn shapes of 32x32
 pixels.
 
-Result of shapes: it does. With 20 layers identity shortcuts halve the training error; with 56 the
-plain network learns next to nothing, and that with identity shortcuts as much as with 20. Networks
-with projections where the shape changes are worse with 56 layers than with 20, those with
-projections in every block much worse. Networks of 8 layers are too small for the task, whatever
-their shortcut. This is one seed, after ten epochs, when all would still learn more.
+Result of shapes: it does. With 20 layers identity shortcuts halve the training error. With 56
+layers the plain network learns next to nothing; with identity shortcuts it learns as much as with
+20. Networks with projections where the shape changes are worse with 56 layers than with 20, those
+with projections in every block much worse. Networks of 8 layers are too small for the task,
+whatever their shortcut. This is one seed, after ten epochs, when all would still learn more.
 
 Question of lr: did the plain networks just have the wrong learning rate? Digits once more; every
 network at every depth has its own rate, of five, the one with the lowest validation error on a

@@ -43,16 +43,16 @@ errors of the [report](report.md), and the command that gives them.
   (`model.shortcut=none`).
 - **A verdict** compares depths within an arm: does the deepest network end at a higher training
   error than the best shallower one? [How it is computed](report.md#the-verdict).
-- **A table of differences** compares arms at one depth, paired: seed by seed, as networks of one
-  seed start equal in what they share. Its p is corrected over all rows, and three seeds rarely
-  bring it below 0.05.
+- **A table of differences** compares arms at one depth, paired by seed, since networks of one seed
+  start equal in what they share. Its p is corrected over all rows, and three seeds rarely bring it
+  below 0.05.
 - **Figures against depth** shift the points of each arm a little sideways, so that none hides
   another.
 - **Minutes** are those of the whole command, with nothing compiled before.
 
-What others report on CIFAR-10 and ImageNet, which was not run here, is in the last two sections,
-and for the variants of shortcut and order in theirs. `python -m tests.results` draws the figures
-and writes this page from small tables, which are linked; with `--run` it trains all of it again."""
+CIFAR-10 and ImageNet were not run here. What others report on them is in the last two sections, and
+on variants of shortcut and order in their section. `python -m tests.results` draws the figures and
+writes this page from small tables, which are linked; with `--run` it trains all of it again."""
 
 WIDTH = 100
 """Most characters of a line of text."""

@@ -74,14 +74,14 @@ hide-toc: true
 
 # Keys of a config
 
-An experiment is a config: what differs from these defaults. An experiment file sets keys in
-`get_config`, the command line with `--config.KEY=VALUE`, an axis of a sweep with
-`yield {"KEY": value}`.
+A run is described by its config: a value for each of these keys. An [experiment
+file](add-an-experiment.md) changes defaults in `get_config`, an axis of a sweep with
+`yield {"KEY": value}`, and the command line with `--config.KEY=VALUE`.
 
 A key marked (e) says how a run is executed and not what it computes, and is not part of its name.
-A duration takes any one unit: `15 epochs`, `64000 steps`, `1e6 examples`, and inside a run `50%`.
-A key, a name or a value that does not exist is refused before anything is written.
-In a terminal, `resjax keys learning rate` searches this page."""
+A duration is in epochs, steps or examples (`15 epochs`, `64000 steps`, `1e6 examples`), or a share
+of the run (`50%`). A key, a name or a value that does not exist is refused before anything is
+written. In a terminal, `resjax keys learning rate` searches this page."""
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 def write_stablehlo(weights: Weights, path: Path) -> None:
     """Writes the function of images `[N, H, W, C]` float32 to logits `[N, classes]`, for any N.
 
-    The images are in the units of files, such as 0 to 255; they are standardised inside.
+    The images are in the range of the data set, such as 0 to 255; they are standardised inside.
     """
     config = weights.about.config.copy_and_resolve_references()
     config.model.conv = "xla"  # which other programs can run

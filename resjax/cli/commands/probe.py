@@ -89,7 +89,7 @@ PROBE = Command(
     experiment=DEFINITIONS,
     notes=_probes,
     examples=(
-        "resjax probe runs/degradation/none-56-seed0-1cd5ab2a",
-        "resjax probe runs/mine/half-20-seed0-9a3f6b21 --config=mine.py --probe=paths",
+        "resjax probe runs/degradation/none-56-seed0-cf966269",
+        "resjax probe runs/mine/half-20-seed0-219173b3 --config=mine.py --probe=paths",
     ),
 )
