@@ -13,7 +13,7 @@ import yaml
 
 import resjax
 from resjax.config.keys import KEYS
-from resjax.models.networks import named
+from resjax.config.networks import named
 from resjax.sweeps.experiment import load_experiment
 
 ROOT = Path(__file__).parents[1]

@@ -209,7 +209,7 @@ def test_minutes_are_noted_only_of_a_sweep_that_was_trained_in_one_go(elsewhere,
 
 def test_speeds_are_those_that_were_measured(elsewhere, monkeypatch):
     measured = Measurement(
-        20, 128, 67_906, 1, 2.5, 228.4, (220, 230), 560.4, 10**9, 1, 1.0, 1.0, "cpu"
+        20, 128, 67_906, 1, 2.5, 228.4, (220, 230), 560.4, 10**9, 1, 1.0, 1.0, "cpu", 1
     )
     line = json.dumps(dataclasses.asdict(measured))
     monkeypatch.setattr(results, "_execute", lambda command, **_: (30.0, f"{line}\n"))

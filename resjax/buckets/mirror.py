@@ -11,6 +11,7 @@ from pathlib import Path
 from resjax.buckets.faults import Changed, NotThere
 from resjax.buckets.objects import Listed
 from resjax.buckets.store import BUSY, Store, at_once
+from resjax.files import replacing
 
 TIMES_TO_FETCH = 5
 """Number of tries to download an object that is overwritten while it is read."""
@@ -148,10 +149,8 @@ class Mirror:
     def save(self) -> None:
         """Writes the record of the files, for other processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        partial = self.directory / f"{FILE}.{os.getpid()}.{threading.get_ident()}.partial"
-        with self.lock:
+        with replacing(self.directory / FILE) as partial, self.lock:
             partial.write_text(json.dumps(self.copies), encoding="utf-8")
-        partial.replace(self.directory / FILE)
 
 
 def _silently(entry: Listed) -> None:

@@ -22,6 +22,7 @@ from resjax.buckets.connection import connected
 from resjax.buckets.faults import Changed, NotThere
 from resjax.buckets.objects import Listed, Version
 from resjax.config.addresses import Address
+from resjax.files import replacing
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds before the first retry of a request, doubled for each further one, and their maximum."""
@@ -114,15 +115,10 @@ class Store:
           Changed: if the content of the object has changed.
           NotThere: if it no longer exists.
         """
-        partial = path.with_name(f".{path.name}.{threading.get_ident()}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                for start in range(0, entry.size, PART):
-                    file.write(self.get_range(entry, start, min(start + PART, entry.size)))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            for start in range(0, entry.size, PART):
+                file.write(self.get_range(entry, start, min(start + PART, entry.size)))
 
     def head(self, name: str) -> tuple[Listed, Version]:
         """The size and version of an object.

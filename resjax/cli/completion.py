@@ -18,6 +18,7 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter, Suppres
 from resjax.cli.arguments import command_parser, make_parser
 from resjax.cli.commands import COMMANDS
 from resjax.config.keys import KEYS
+from resjax.config.networks import KNOWN_NAMES
 from resjax.config.paths import experiment_file
 
 START = "--config."
@@ -110,8 +111,6 @@ def _found(pattern: str, parsed_args: argparse.Namespace) -> list[str]:
 
 
 def _networks(**_: Any) -> Iterable[str]:
-    from resjax.models.networks import KNOWN_NAMES
-
     return KNOWN_NAMES
 
 

@@ -106,12 +106,7 @@ class Table(UserDict[str, Entry]):
     def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
         """The error for an unknown name; `beside` are more names that the key takes."""
         key = key or self.key
-        meant = self.meant(name, key)
-        return unknown_choice(key, name, [*beside, *self], meant, bool(self.entry))
-
-    def meant(self, name: str, key: str) -> str:
-        """Translates a name used by other programs; empty if it is unknown."""
-        return _meant(name, key)
+        return unknown_choice(key, name, [*beside, *self], bool(self.entry))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +146,9 @@ class TableReference:
     def unknown(self, name: str, key: str, beside: Iterable[str]) -> UnknownName:
         """The error for an unknown name; see `Table.unknown`."""
         table = self._loaded()
-        if table is None and self.written.plain:
-            known = [*beside, *self.written.names]
-            return unknown_choice(key, name, known, definable=self.written.definable)
-        return (self.table if table is None else table).unknown(name, key, beside)
+        if table is None:
+            return unknown_choice(key, name, [*beside, *self.names], self.written.definable)
+        return table.unknown(name, key, beside)
 
     def _loaded(self) -> Table | None:
         module, _, name = self.place.partition(":")
@@ -170,14 +164,12 @@ class Written(NamedTuple):
     Attributes:
       names: names of its entries, those of its first dict.
       definable: whether others may add to it, which the argument `entry` tells.
-      plain: whether it is a `Table`, and not of a subclass that handles names differently.
       forms: the texts that its entries begin with, which for names with an argument are their
         forms.
     """
 
     names: tuple[str, ...]
     definable: bool
-    plain: bool
     forms: tuple[str, ...]
 
 
@@ -196,7 +188,6 @@ def written_table(reference: str) -> Written:
             return Written(
                 names=tuple(ast.literal_eval(key) for key in entries.keys if key),
                 definable=any(keyword.arg == "entry" for keyword in made.keywords),
-                plain=isinstance(made.func, ast.Name) and made.func.id == Table.__name__,
                 forms=tuple(
                     str(entry.args[0].value)
                     for entry in entries.values
@@ -282,7 +273,6 @@ def unknown_choice(
     what: str,
     name: str,
     known: Iterable[str],
-    meant: str | None = None,
     definable: bool = False,
 ) -> UnknownName:
     """The refusal of a name.
@@ -291,21 +281,18 @@ def unknown_choice(
       what: what has the name, such as a key.
       name: the name.
       known: the names that there are.
-      meant: what it is called here, if it is a name of other programs; None looks it up.
       definable: whether an experiment file may define it.
     """
-    known, meant = list(known), _meant(name, what) if meant is None else meant
+    from resjax.config.words import meaning  # a refusal alone needs it
+
+    known = list(known)
     few = len(known) <= MOST_LISTED
     remedy = f"choose one of: {', '.join(known)}" if few else nearest(name, known)
-    meant = meant or next((other for other in known if other.lower() == name.lower()), "")
+    meant = meaning(name, what) or next(
+        (other for other in known if other.lower() == name.lower()), ""
+    )
     here = f"; here it is {meant}" if meant else ""
     return UnknownName(f"unknown {what} {name!r}; {remedy}{here}", definable)
-
-
-def _meant(name: str, key: str) -> str:
-    from resjax.config.words import NAMES  # a refusal alone needs it
-
-    return NAMES.get(key, {}).get(name.lower(), "")
 
 
 def code_of(entry: Any) -> str:

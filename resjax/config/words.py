@@ -1,5 +1,7 @@
 """Names that other programs use, and the keys and values that they correspond to."""
 
+from resjax.config.networks import named, of_cifar
+
 WORDS: dict[str, str] = {
     "epochs": "train.duration='30 epochs'",
     "num_epochs": "train.duration='30 epochs'",
@@ -109,3 +111,15 @@ NAMES: dict[str, dict[str, str]] = {
     "eval.select": {"last": "final"},
 }  # fmt: skip
 """Values of keys by the names that they have in other programs, {key: {name there: name here}}."""
+
+
+def meaning(name: str, key: str) -> str:
+    """What a name that other programs give to a key is here; empty if it is none of theirs.
+
+    >>> meaning("bf16", "model.dtype"), meaning("plain18", "model.name")
+    ('bfloat16', 'model.name=imagenet, model.depth=18, model.shortcut=none')
+    """
+    if key == "model.name":  # other programs give names of whole networks to it
+        keys = named(name) or named(of_cifar(name) or "")
+        return ", ".join(f"model.{key}={value}" for key, value in keys.items())
+    return NAMES.get(key, {}).get(name.lower(), "")

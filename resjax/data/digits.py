@@ -1,13 +1,13 @@
 """The handwritten digits of scikit-learn: real images that need no download."""
 
 import contextlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from resjax.data.source import Source, Split
+from resjax.files import replacing
 from resjax.process import cache_directory
 
 FINGERPRINT = "4d37e6a6338bd170cabb51e76d53992ccfb10792a67b4c71663116bb1464e7dc"
@@ -69,7 +69,5 @@ def _kept(path: Path) -> Source | None:
 
 def _keep(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as partial:
-        written = Path(partial) / path.name
-        np.savez(written, **arrays)
-        written.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)

@@ -1,8 +1,7 @@
 """Preparation of data sets: TFDS downloads a set once and writes it as ArrayRecord files."""
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from resjax.data.tfds_names import (
     prepare_command,
     unknown,
 )
+from resjax.files import replacing
 
 MANUAL = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 """Archives, by data set, that TFDS does not download; it would continue without missing ones."""
@@ -179,7 +179,8 @@ def convert(wanted: Name, directory: Path) -> bool:
         if not target.exists():
             _copy_records(source, target, records)
     info["alternativeFileFormats"] = [*formats[1:], FORMAT]
-    _replace(path, lambda new: new.write_text(json.dumps(info, indent=2)))
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(info, indent=2))
     return True
 
 
@@ -200,8 +201,8 @@ def _copy_records(source: Path, target: Path, records: int) -> None:
     import tensorflow as tf
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    def write(path: Path) -> None:
-        writer, found = ArrayRecordWriter(str(path), "group_size:1"), 0
+    with replacing(target) as partial:
+        writer, found = ArrayRecordWriter(str(partial), "group_size:1"), 0
         try:
             for record in tf.data.TFRecordDataset(str(source)).as_numpy_iterator():
                 writer.write(record)
@@ -212,12 +213,3 @@ def _copy_records(source: Path, target: Path, records: int) -> None:
             writer.close()
         if found != records:
             raise ConfigError(f"{source} has {found} of its {records} records; restore it")
-
-    _replace(target, write)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file under a temporary name, and renames it when it is complete."""
-    new = path.with_name(f"incomplete.{path.name}")
-    write(new)
-    os.replace(new, path)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from resjax.config import ConfigError, default_config, differences
+from resjax.config.networks import named
 from resjax.interop.recognise import Recognised
 from resjax.models.build import AUTO
-from resjax.models.networks import FAMILIES, named
+from resjax.models.networks import FAMILIES
 
 ORIGINS = ("tv_", "ssl_", "swsl_", "ig_", "gluon_")
 """Prefixes in timm's names that say who trained a network, not which network it is."""

@@ -14,16 +14,16 @@ from resjax.config import (
     ConfigError,
     default_config,
     flatten,
-    nearest,
     refuse_unknown,
     use_own_values,
 )
+from resjax.config.networks import keys_of
 from resjax.config.tables import Table
 from resjax.config.validation import refuse_value
 from resjax.models.blocks import NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
-from resjax.models.networks import BLOCKS, FAMILIES, KNOWN_NAMES, STEMS, Spec, named, of_cifar
+from resjax.models.networks import BLOCKS, FAMILIES, STEMS, Spec
 from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import make_shortcut
@@ -154,13 +154,8 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
     Raises:
       ConfigError: for an unknown name, with the nearest.
     """
-    keys = named(name)
-    if not keys:
-        known = of_cifar(name)
-        remedy = f"use {known}" if known else nearest(name, list(KNOWN_NAMES))
-        raise ConfigError(f"unknown network {name!r}; {remedy}")
     config = default_config()
-    config.model.update(keys)
+    config.model.update(keys_of(name))
     family = FAMILIES[config.model.name]
     return config, family.image_shape, family.classes
 

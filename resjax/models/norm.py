@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resjax.config.tables import Table
 from resjax.ops.devices import DEVICES, device_count
-from resjax.ops.norm import Scope, batch_norm, normalise
+from resjax.ops.norm import Scope, batch_norm, normalise, of_all_parts
 
 
 class BatchNorm(nn.Module):
@@ -86,8 +86,7 @@ class BatchNorm(nn.Module):
         if self.is_initializing():
             return y
         if self.measuring:
-            running_mean.value = mean.mean(0)
-            running_var.value = var.mean(0) + mean.var(0)
+            running_mean.value, running_var.value = of_all_parts(mean, var)
             return y
         if self.unbiased_running_var:
             values = x.size // x.shape[-1] // scope.groups * scope.team_size(devices)

@@ -8,15 +8,18 @@ bias already; nothing but x and its moments is kept for it.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import ad
 
 from resjax.ops import native
 from resjax.ops.platform import platform
 from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
+
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +149,17 @@ def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
         return values[0]
     values = jnp.repeat(values, len(x) // len(values), axis=0)
     return values.reshape(len(x), *[1] * (x.ndim - 2), -1)
+
+
+def of_all_parts(mean: Array, var: Array) -> tuple[Array, Array]:
+    """Combines the moments `[parts, ...]` of equal parts to those `[...]` of all together.
+
+    mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
+
+    >>> of_all_parts(jnp.array([1.0, 3.0]), jnp.array([4.0, 4.0]))
+    (Array(2., dtype=float32), Array(5., dtype=float32))
+    """
+    return mean.mean(0), var.mean(0) + mean.var(0)
 
 
 # --------------------------------------------------------------------- the sums and their transpose

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from resjax.data.resident import Batch
 from resjax.models.blocks import ACTIVATION, NORM, Block
 from resjax.models.resnet import STACKED, ResNet
+from resjax.ops.norm import of_all_parts
 from resjax.probes.walk import Bound, by_batch, forward, group_size
 from resjax.training.step import measure_step
 
@@ -58,11 +59,11 @@ def normalisation(
 
 
 def _together(moments: Any) -> Any:
-    """Combines the moments of parts `[parts, ...]` to those of one batch, by total variance."""
+    """Combines the moments of parts `[parts, ...]` to those of one batch."""
     if "mean" not in moments:
         return {name: _together(below) for name, below in moments.items()}
-    mean, var = moments["mean"], moments["var"]
-    return {"mean": mean.mean(0), "var": var.mean(0) + mean.var(0)}
+    mean, var = of_all_parts(moments["mean"], moments["var"])
+    return {"mean": mean, "var": var}
 
 
 def _mean_off(one: Any, other: Any, epsilon: float) -> jax.Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resjax.config.text import printable
+from resjax.files import replacing
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import curve
 from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, arm_places
@@ -235,5 +236,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
         figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
         for path in paths:
-            figure.savefig(path, dpi=160, metadata=undated[path.suffix[1:]])
+            kind = path.suffix[1:]
+            with replacing(path) as partial:
+                figure.savefig(partial, format=kind, dpi=160, metadata=undated[kind])
     return paths

@@ -17,7 +17,7 @@ from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
 from resjax.report.gate import Row, reference_gate
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
-from resjax.runs import needed, rundir
+from resjax.runs import disk, needed, rundir
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -130,7 +130,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     rundir.make_directory(directory / "figures")
     for name in FIGURES:
         for stale in (directory / "figures").glob(f"{name}*.*"):
-            stale.unlink()
+            stale.unlink(missing_ok=True)
     for section in sections:
         if section.figures:
             title = section.table.title if len(sections) > 1 else None
@@ -142,9 +142,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
         "index.html": page.render(report, workdir, digest),
     }
     for name, text in texts.items():
-        partial = directory / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(directory / name)
+        disk.write_text(directory / name, text, durable=False)
     return report
 
 

@@ -6,12 +6,12 @@ import io
 import json
 import math
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from resjax.config import ConfigError
+from resjax.files import replacing
 
 DIGEST = "sha256"
 """Key of an object's digest, named after the hash function of which it is a prefix."""
@@ -178,20 +178,6 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
         file.flush()
         if durable:
             os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path for new content, which replaces the file if the block ends without an error.
-
-    No two blocks have the same path, so that several processes may write one file.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _line(content: dict[str, Any]) -> str:

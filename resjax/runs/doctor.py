@@ -1,6 +1,9 @@
 """Diagnosis of the runs in a directory: their faults, and advice."""
 
+import contextlib
 import dataclasses
+import itertools
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -55,20 +58,18 @@ def examine_all(directory: Path) -> list[Finding]:
 
 
 def examine(run: Path) -> Finding:
-    """Reads and verifies all files of a run, without changes."""
+    """Reads and verifies all files of a run, without changes; it may be at work."""
     running = claims.owner(run)
-    whole, damaged, partial = [], [], []
-    for path in checkpoint.found(run):
-        if checkpoint.is_partial(path):
-            partial.append(path)
-            continue
+    whole, damaged = [], []
+    for path in itertools.filterfalse(checkpoint.is_partial, checkpoint.found(run)):
         try:
             checkpoint.verified(path)
             whole.append(path.name)
         except checkpoint.Damaged as error:
+            if checkpoint.is_partial(path):  # the run has begun to remove it meanwhile
+                continue
             remedy = "" if running else f"; remove {path}, which nothing needs"
             damaged.append(f"checkpoint {path.name}: {error}{remedy}")
-    partial += rundir.partial_files(run)
     complaint = _complaint(run)
     state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)
     last = _last_event(run)
@@ -82,10 +83,10 @@ def examine(run: Path) -> Finding:
         step=last.get("step"),
         age=max(0.0, time.time() - last["at"]) if "at" in last else None,
         why=why,
-        size=sum(path.stat().st_size for path in run.rglob("*") if path.is_file()),
+        size=_size(run),
         whole=whole,
         damaged=damaged,
-        partial=[] if running else partial,
+        partial=[] if running else _partial(run),
         advice=advice,
     )
 
@@ -99,9 +100,26 @@ def repair(finding: Finding) -> list[Path]:
     if not finding.partial:
         return []
     with claims.claimed(finding.directory):
-        for path in finding.partial:
+        # Another process may have removed some since, or a run may have completed them.
+        partial = [path for path in _partial(finding.directory) if path in finding.partial]
+        for path in partial:
             (shutil.rmtree if path.is_dir() else Path.unlink)(path)
-    return finding.partial
+    return partial
+
+
+def _partial(run: Path) -> list[Path]:
+    """The checkpoints and files of a run that are not complete."""
+    return [*filter(checkpoint.is_partial, checkpoint.found(run)), *rundir.partial_files(run)]
+
+
+def _size(run: Path) -> int:
+    """Bytes of all files, but for those that are removed while they are counted."""
+    size = 0
+    for directory, _, names in os.walk(run):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.stat(os.path.join(directory, name)).st_size
+    return size
 
 
 def _complaint(run: Path) -> str | None:

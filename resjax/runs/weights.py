@@ -28,6 +28,7 @@ from resjax.config import (
 )
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
+from resjax.files import replacing
 from resjax.runs import disk, needed, room, rundir
 
 FILE = "weights.safetensors"
@@ -116,7 +117,7 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` with a temporary name, and renames the file when it is on the disk."""
-    with disk.replacing(path) as partial:
+    with replacing(path) as partial:
         partial.touch()
         usual = partial.stat().st_mode
         with room.refused(path, "it did not fit"):

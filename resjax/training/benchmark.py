@@ -43,7 +43,8 @@ class Measurement:
       flops_per_second: 2 * 3 * multiply_adds * images_per_second.
       peak_flops_per_second: speed of a large matrix product in the network's dtype on one of the
         devices, times their number.
-      device: kind of the device.
+      device: kind of the devices.
+      devices: their number; times, speeds and the peak are those of all together.
     """
 
     depth: int
@@ -59,6 +60,7 @@ class Measurement:
     flops_per_second: float
     peak_flops_per_second: float
     device: str
+    devices: int
 
     @property
     def share_of_peak(self) -> float:
@@ -126,7 +128,8 @@ def measure_training(
         temporary_memory_bytes=memory.temp_size_in_bytes,
         flops_per_second=2e3 * PASSES * multiply_adds * batch_size / step_ms,
         peak_flops_per_second=plan.parallel.count * _matrix_product_speed(plan.model.dtype),
-        device=jax.devices()[0].device_kind,
+        device=plan.parallel.devices[0].device_kind,
+        devices=plan.parallel.count,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
+from resjax.ops.norm import of_all_parts
 from resjax.training.losses import Loss
 from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
@@ -79,9 +80,9 @@ class Measurer:
 
 
 def together(measured: list[Any]) -> Any:
-    """Combines the moments of batches of one size into those of all; leaves are `mean` and `var`.
+    """Combines the moments of batches of one size, `mean` and `var`, as `of_all_parts` does.
 
-    mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
+    It computes in float64.
 
     >>> one = {"mean": np.array([1.0]), "var": np.array([4.0])}
     >>> other = {"mean": np.array([3.0]), "var": np.array([4.0])}
@@ -91,9 +92,8 @@ def together(measured: list[Any]) -> Any:
     if "mean" not in measured[0]:
         return {name: together([below[name] for below in measured]) for name in measured[0]}
     means, variances = (np.stack([one[name] for one in measured]) for name in ("mean", "var"))
-    exact = means.astype(np.float64)
-    var = variances.astype(np.float64).mean(0) + exact.var(0)
-    return {"mean": exact.mean(0).astype(means.dtype), "var": var.astype(means.dtype)}
+    mean, var = of_all_parts(means.astype(np.float64), variances.astype(np.float64))
+    return {"mean": mean.astype(means.dtype), "var": var.astype(means.dtype)}
 
 
 def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:

@@ -215,6 +215,22 @@ def test_large_objects_are_written_and_read_in_parts(one_bucket, fresh, tmp_path
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()
 
 
+def test_two_that_fetch_one_object_at_once_both_have_it_whole(one_bucket, fresh, tmp_path):
+    """As two processes, whose main threads may have the same number."""
+
+    class Overtaken(Store):
+        def get_range(self, entry, start, stop):
+            Store(self.address).fetch(entry, path)
+            assert path.read_bytes() == b"whole"
+            return super().get_range(entry, start, stop)
+
+    store, path = Overtaken(Address.of(one_bucket.address(fresh))), tmp_path / "copy"
+    store.put("name", b"whole")
+    store.fetch(store.head("name")[0], path)
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_without_its_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"not installed: pip install -e '\.\[bucket\]' in"):

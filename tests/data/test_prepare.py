@@ -169,10 +169,15 @@ def test_archives_must_be_in_the_directory_that_is_named(tmp_path):
 
 CONVERT = """
 import os, sys
+from contextlib import contextmanager
 from pathlib import Path
 import prepared
 from resjax.cli import main as cli
 from resjax.data import prepare
+@contextmanager
+def killed_before_it_replaces(path):
+    yield path.with_name("incomplete")
+    os._exit(9)
 command = ["prepare", "tiny", f"--data-dir={sys.argv[1]}"]
 if sys.argv[2] == "interrupted":
     file = Path(prepared.write(prepared.Tiny, sys.argv[1], "tfrecord")) / sys.argv[3]
@@ -181,7 +186,7 @@ if sys.argv[2] == "interrupted":
         file.write_bytes(damaged)
         assert cli.main(command) == 2
     file.write_bytes(whole)
-    prepare._replace = lambda path, write: write(path.with_name("incomplete")) or os._exit(9)
+    prepare.replacing = killed_before_it_replaces
 sys.exit(cli.main(command) or cli.main(command))
 """
 

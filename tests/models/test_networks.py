@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from resjax.config import ConfigError, default_config
+from resjax.config.networks import KNOWN_NAMES
 from resjax.models.build import build_model, named_model, preset
-from resjax.models.networks import FAMILIES, IMAGENET_STAGES, KNOWN_NAMES, cifar
+from resjax.models.networks import FAMILIES, IMAGENET_STAGES, cifar
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.models.summary import describe, layer_records, variable_shapes
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resjax.ops import native
-from resjax.ops.norm import Scope, batch_norm
+from resjax.ops.norm import Scope, batch_norm, of_all_parts
 from resjax.ops.platform import traced_for
 from tests.rounding import bound
 
@@ -20,6 +20,15 @@ def formula(x, scale, bias, epsilon):
     var = ((x - mean) ** 2).mean(axes)
     y = (x - mean) / jnp.sqrt(var + epsilon) * scale + bias
     return y, mean[None], var[None]
+
+
+@pytest.mark.parametrize("library", [np, jnp])
+def test_moments_of_equal_parts_make_those_of_all(library):
+    x = library.asarray(3 + np.random.default_rng(0).normal(size=(4, 10, 3)))
+    mean, var = of_all_parts(x.mean(1), x.var(1))
+    assert type(mean) is type(var) is type(x)
+    rows = x.reshape(40, 3)
+    np.testing.assert_allclose((mean, var), (rows.mean(0), rows.var(0)), rtol=1e-5)
 
 
 def draw(shape, seed):

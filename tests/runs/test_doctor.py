@@ -1,11 +1,14 @@
+import itertools
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.runs import claims, disk, doctor
+from resjax.runs import checkpoint, claims, disk, doctor
 from resjax.runs.divergence import Diverged
 from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import local
@@ -54,6 +57,51 @@ def test_a_run_at_work_is_left_alone(done):
         assert found.state == "running"
         assert f"process {os.getpid()}" in found.why
         assert found.partial == []
+
+
+def test_what_a_run_removes_while_it_is_examined_is_not_missed(done, tmp_path):
+    (done / "result.json").unlink()
+    ended = threading.Event()
+
+    def run():
+        for step in itertools.takewhile(lambda _: not ended.is_set(), itertools.count(21)):
+            new = shutil.copytree(done / "checkpoints/20", tmp_path / f"new{step}")
+            checkpoint.remove(new.rename(done / f"checkpoints/{step}"))
+
+    with claims.claimed(done), ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            found = [doctor.examine(done) for _ in range(50)]
+        finally:
+            ended.set()
+        running.result()
+    assert {each.state for each in found} == {"running"}
+    assert [each.damaged for each in found if each.damaged] == []
+
+
+def test_a_checkpoint_that_is_gone_before_it_is_verified_is_not_damaged(done, monkeypatch):
+    verified = checkpoint.verified
+
+    def too_late(path):
+        checkpoint.remove(path)
+        return verified(path)
+
+    monkeypatch.setattr(checkpoint, "verified", too_late)
+    found = doctor.examine(done)
+    assert (found.whole, found.damaged) == ([], [])
+
+
+def test_repair_leaves_alone_what_was_completed_or_removed_meanwhile(done):
+    facts = done / "checkpoints/20/checkpoint.json"
+    content = facts.read_bytes()
+    facts.unlink()
+    (done / ".result.json.partial").write_text("{")
+    found = doctor.examine(done)
+    assert len(found.partial) == 2
+    facts.write_bytes(content)
+    (done / ".result.json.partial").unlink()
+    assert doctor.repair(found) == []
+    assert doctor.examine(done).whole == ["20"]
 
 
 @pytest.mark.parametrize("name", ["result.json", "metrics.jsonl", "manifest.json", "config.json"])

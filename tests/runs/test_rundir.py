@@ -6,6 +6,7 @@ import pytest
 
 from resjax.config import ConfigError, default_config
 from resjax.config.naming import run_id
+from resjax.files import replacing
 from resjax.runs import disk, rundir
 
 
@@ -33,7 +34,7 @@ def test_a_file_that_several_write_at_once_is_that_of_one_of_them(tmp_path):
 
 
 def test_what_a_process_left_that_was_killed_while_it_wrote_goes_when_the_run_goes_on(tmp_path):
-    writing = disk.replacing(tmp_path / "progress.json")
+    writing = replacing(tmp_path / "progress.json")
     writing.__enter__().touch()
     assert rundir.partial_files(tmp_path) == list(tmp_path.iterdir())
     rundir.begin_run(tmp_path, default_config())

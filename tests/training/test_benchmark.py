@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from resjax.cli.main import main
+from resjax.cli.terminal.plans import Measurements
 from resjax.models.build import preset
 from resjax.training import benchmark
 from resjax.training.benchmark import (
@@ -63,8 +64,12 @@ def test_the_spread_lies_within_the_measured_times(measured):
     assert 1e3 * 10 / 20 <= low < high <= measured.step_ms
 
 
-def test_the_peak_is_that_of_all_devices(measured):
-    assert measured.peak_flops_per_second == 2 * len(jax.devices())
+def test_the_peak_is_that_of_all_devices_whose_number_is_printed(measured, capsys):
+    number = 2 * len(jax.devices())
+    assert measured.peak_flops_per_second == number
+    with Measurements(as_json=False) as table:
+        table.add(measured)
+    assert f" on {number} devices ({jax.devices()[0].device_kind}); " in capsys.readouterr().out
 
 
 @pytest.mark.slow

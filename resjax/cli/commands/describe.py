@@ -13,6 +13,7 @@ from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.parsing import filled, images, path, pixels, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.config.networks import KNOWN_NAMES, keys_of
 from resjax.config.validation import validate
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         )
     if rest:
         name, _, config, _ = read_experiment(rest)
+    else:
+        keys_of(options.name)  # refuses an unknown one before JAX is loaded
     from resjax.models.build import build_model, preset
     from resjax.models.summary import describe
     from resjax.runs.rundir import make_directory
@@ -143,8 +146,6 @@ def _estimates(
 
 
 def _names() -> str:
-    from resjax.models.networks import KNOWN_NAMES
-
     names = textwrap.fill(", ".join(KNOWN_NAMES), 76, break_on_hyphens=False)
     return f"names:\n{textwrap.indent(names, '  ')}\n"
 

@@ -189,7 +189,7 @@ class Measurements:
         one = self.measured[0]
         say(
             self.console,
-            f"batches of {one.batch_size} on {one.device}; peak is a matrix product, "
-            f"{one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
+            f"batches of {one.batch_size} on {several(one.devices, 'device')} ({one.device}); "
+            f"peak is a matrix product, {one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
         )
         print_whole(self.console, table)
