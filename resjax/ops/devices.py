@@ -29,8 +29,9 @@ def device_count(axis: str | None = DEVICES) -> int:
     if others:
         raise ValueError(
             f"this program is cut over devices along {', '.join(map(repr, others))}, and not along "
-            f"{axis!r}; name its axis {axis!r}, or build the network with axis_name={others[0]!r}, "
-            "or with axis_name=None to normalise on each device by itself"
+            f"{axis!r}; name its axis {axis!r}. Where only the network is applied, and no step of "
+            f"resjax, it may have axis_name={others[0]!r} instead, or axis_name=None to normalise "
+            "on each device by itself"
         )
     return 1
 
@@ -43,3 +44,20 @@ def device_index() -> jax.Array | int:
 def total(tree: Any) -> Any:
     """The sum of every array over all devices, on each of them."""
     return jax.lax.psum(tree, DEVICES) if device_count() > 1 else tree
+
+
+def varying(tree: Any) -> Any:
+    """Arrays that may differ between devices, so that the gradient of each is that of a device.
+
+    In `shard_map` the gradient of an array that is the same on all devices is already the sum over
+    them, unless `check_vma` is off. In a program of one device the tree is returned as it is.
+    """
+    if device_count() == 1:
+        return tree
+
+    def vary(leaf: jax.Array) -> jax.Array:
+        if DEVICES in jax.typeof(leaf).manual_axis_type.varying:
+            return leaf
+        return jax.lax.pcast(leaf, DEVICES, to="varying")
+
+    return jax.tree.map(vary, tree)

@@ -17,7 +17,7 @@ from jax.interpreters import ad
 
 from resjax.ops import native
 from resjax.ops.platform import platform
-from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
+from resjax.ops.primitive import batch_by_groups, exact_dtype, make_operation
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -103,8 +103,8 @@ def _moments_in_turn(x, scope):
 
 def _moments_at_once(x, near, scope):
     """Means and biased variances `[groups, C]` from the means and squares about `near` `[C]`."""
-    apart = _in_groups(x.astype(exact_dtype(x)), scope.groups) - near
-    mean, square = scope.mean((apart.mean(1), jnp.square(apart).mean(1)))
+    apart, axes = _in_groups(x.astype(exact_dtype(x)) - near, scope.groups)
+    mean, square = scope.mean((apart.mean(axes), jnp.square(apart).mean(axes)))
     return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
@@ -166,21 +166,21 @@ def of_all_parts(mean: Array, var: Array) -> tuple[Array, Array]:
 
 
 def _in_groups(x, groups):
-    """Reshapes `[N, ..., C]` to `[groups, rows, C]`."""
-    return x.reshape(groups, -1 if x.size else 0, x.shape[-1])
+    """Reshapes x to `[groups, N / groups, ..., C]`; also gives its axes between the two."""
+    return x.reshape(groups, len(x) // groups, *x.shape[1:]), tuple(range(1, x.ndim))
 
 
 def _moments_of(x, groups):
     """Means and biased variances `[groups, C]` of x `[N, ..., C]`."""
-    x = _in_groups(x.astype(exact_dtype(x)), groups)
-    mean = x.mean(1)
-    return mean, jnp.square(x - mean[:, None]).mean(1)
+    x, axes = _in_groups(x.astype(exact_dtype(x)), groups)
+    mean = x.mean(axes)
+    return mean, jnp.square(x - jnp.expand_dims(mean, axes)).mean(axes)
 
 
 def _contract_of(y, x, mean, inverse, groups):
     """The sums `[groups, C]` of y and of y * (x - mean) * inverse."""
-    y, x = _in_groups(y.astype(mean.dtype), groups), _in_groups(x, groups)
-    return y.sum(1), (y * (x - mean[:, None])).sum(1) * inverse
+    (y, axes), (x, _) = _in_groups(y.astype(mean.dtype), groups), _in_groups(x, groups)
+    return y.sum(axes), (y * (x - jnp.expand_dims(mean, axes))).sum(axes) * inverse
 
 
 def _expand_of(along, across, x, mean, inverse, groups):
@@ -200,14 +200,17 @@ def _on_cpu(target: str, otherwise):
     return call
 
 
-_moments, _contract = (
-    make_operation(name, function, _on_cpu(name, function), several=True)
-    for name, function in (
-        ("resjax_norm_moments", _moments_of),
-        ("resjax_norm_contract", _contract_of),
-    )
+_moments = make_operation(
+    "resjax_norm_moments", _moments_of, _on_cpu("resjax_norm_moments", _moments_of), several=True
 )
-_expand = make_operation("resjax_norm_expand", _expand_of, _expand_of, several=True)
+# What the gradient needs of x is x: by functions of JAX, it would keep x - mean in float32.
+_contract = make_operation(
+    "resjax_norm_contract", _contract_of, _on_cpu("resjax_norm_contract", _contract_of),
+    several=True, everywhere=True,
+)  # fmt: skip
+_expand = make_operation(
+    "resjax_norm_expand", _expand_of, _expand_of, several=True, everywhere=True
+)
 
 
 def _linear(operation, transpose, leading: int) -> None:
@@ -247,7 +250,7 @@ _linear(_expand, _contract, leading=2)
 
 
 for _operation in (_moments, _contract, _expand):
-    batch_by_channels(_operation.primitive)
+    batch_by_groups(_operation.primitive)
 
 AS_ELEMENTWISE = {"resjax_norm_expand": _expand_of}
 """Primitives whose work is elementwise, and the functions that compute them."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -24,18 +23,45 @@ class Operation:
     Attributes:
       primitive: the primitive, whose results are a tuple if there are several.
       function: the same computation by functions of JAX that can be differentiated and mapped.
+      everywhere: whether programs for all platforms have the primitive. Its operands are what is
+        kept for the gradient, and not what the function makes of them on its way.
     """
 
     primitive: Primitive
     function: Callable
+    everywhere: bool = False
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
-        on_cpu = platform() == "cpu"
-        return (self.primitive.bind if on_cpu else self.function)(*operands, **params)
+        ours = platform() == "cpu" and not any(map(_is_typed_by_devices, operands))
+        if self.everywhere or ours:
+            return self.primitive.bind(*varying_alike(operands), **params)
+        return self.function(*operands, **params)
+
+
+def _is_typed_by_devices(operand: jax.Array) -> bool:
+    """Tells whether the type of an array says how it is split over devices, or varies over them.
+
+    The rules that decide what type a result then has are those of JAX's own functions.
+    """
+    kind = jax.typeof(operand)
+    return bool(kind.sharding.mesh.explicit_axes or kind.manual_axis_type.varying)
+
+
+def varying_alike(operands: Sequence[jax.Array]) -> list[jax.Array]:
+    """Has all operands vary over every axis of devices over which one of them does.
+
+    So the gradient of an operand that was the same on all devices is the sum over them.
+    """
+    own = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
+    every = frozenset().union(*own)
+    return [
+        jax.lax.pcast(operand, tuple(every - axes), to="varying") if every - axes else operand
+        for operand, axes in zip(operands, own, strict=True)
+    ]
 
 
 def make_operation(
-    name: str, function: Callable, cpu: Callable, several: bool = False
+    name: str, function: Callable, cpu: Callable, several: bool = False, everywhere: bool = False
 ) -> Operation:
     """Makes an operation, as yet without derivatives or a rule for vmap.
 
@@ -44,6 +70,7 @@ def make_operation(
       function: computes the results.
       cpu: computes the same on a CPU.
       several: whether it has several results, a tuple.
+      everywhere: whether it is a primitive in programs for all platforms.
     """
     primitive = Primitive(name)
     primitive.multiple_results = several
@@ -53,15 +80,15 @@ def make_operation(
         return primitive.bind(*operands, **dict(params))
 
     def abstract(*operands, **params):
-        results = jax.eval_shape(functools.partial(function, **params), *operands)
-        return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
+        results = jax.make_jaxpr(functools.partial(function, **params))(*operands).out_avals
+        return results if several else results[0]
 
     primitive.def_impl(lambda *operands, **params: compiled((*params.items(),), *operands))
     primitive.def_abstract_eval(abstract)
     # A program that was traced for CPUs may yet be compiled for another platform.
     mlir.register_lowering(primitive, mlir.lower_fun(function, several))
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, several), platform="cpu")
-    return Operation(primitive, function)
+    return Operation(primitive, function, everywhere)
 
 
 def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> list[jax.Array]:
@@ -87,16 +114,41 @@ def unfold_channels(result: jax.Array, size: int) -> tuple[jax.Array, int]:
 
 def batch_by_channels(primitive: Primitive) -> None:
     """Lets vmap map a primitive that treats channels separately, as one with more channels."""
+    batching.primitive_batchers[primitive] = functools.partial(_by_channels, primitive)
 
-    def batch(operands, axes, **params):
-        size = mapped_size(operands, axes)
-        results = primitive.bind(*fold_channels(operands, axes), **params)
-        if not primitive.multiple_results:
-            return unfold_channels(results, size)
-        values, mapped = zip(*(unfold_channels(result, size) for result in results), strict=True)
-        return list(values), list(mapped)
+
+def batch_by_groups(primitive: Primitive) -> None:
+    """Lets vmap map a primitive that treats `groups` equal parts of its rows separately.
+
+    Off the CPU it becomes one with more groups, as merging the mapped axis into the rows moves
+    nothing in memory. On the CPU it has more channels, like the convolutions beside it.
+    """
+
+    def batch(operands, axes, groups):
+        map_over = _by_channels if platform() == "cpu" else _by_groups
+        return map_over(primitive, operands, axes, groups=groups)
 
     batching.primitive_batchers[primitive] = batch
+
+
+def _by_channels(primitive, operands, axes, **params):
+    size = mapped_size(operands, axes)
+    results = primitive.bind(*fold_channels(operands, axes), **params)
+    if not primitive.multiple_results:
+        return unfold_channels(results, size)
+    values, mapped = zip(*(unfold_channels(result, size) for result in results), strict=True)
+    return list(values), list(mapped)
+
+
+def _by_groups(primitive, operands, axes, groups):
+    size, rows = mapped_size(operands, axes), []
+    for operand, axis in zip(operands, axes, strict=True):
+        if axis is None:
+            operand, axis = jnp.broadcast_to(operand, (size, *operand.shape)), 0
+        operand = jnp.moveaxis(operand, axis, 0)
+        rows.append(operand.reshape(-1, *operand.shape[2:]))
+    results = primitive.bind(*rows, groups=size * groups)
+    return [each.reshape(size, -1, *each.shape[1:]) for each in results], [0] * len(results)
 
 
 def mapped_size(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> int:

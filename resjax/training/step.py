@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from resjax.data.resident import Batch
-from resjax.ops.devices import device_count, device_index, total
+from resjax.ops.devices import device_count, device_index, total, varying
 from resjax.ops.random import random_key
 from resjax.training.losses import Loss, mix_losses
 from resjax.training.metrics import Metrics, measure
@@ -41,10 +41,10 @@ def train_step(
     Args:
       model: a network of `resjax.models.build`.
       loss: of every example, such as those of `resjax.training.losses`.
-      update: the optimiser's; any of optax.
+      update: the optimiser's; one of optax, unless it wants the value of the loss.
       state: of `resjax.training.state.create_state`.
-      batch: images `[N, H, W, C]` and labels `[N]`, or one more axis of micro-batches before these;
-        a third part is what the images are mixed with.
+      batch: images `[N, H, W, C]` and labels `[N]`, integers, or one more axis of micro-batches
+        before these; a third part is what the images are mixed with.
       key: of all that is random in a run.
       learning_rate: the rate of this step, written to `opt_state.hyperparams["learning_rate"]`.
         Without that entry, or with None, the optimiser keeps its own rate.
@@ -54,8 +54,16 @@ def train_step(
     Returns:
       The state after the step, and the metrics of its forward pass: those of the parameters before
       it, normalised by the batch.
+
+    Raises:
+      ValueError: if labels are no integers.
     """
     batch = Batch(*batch)
+    if not jnp.issubdtype(batch.labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are {batch.labels.dtype} of shape {batch.labels.shape}; give the number of "
+            "the class of each example, integers of shape (N,)"
+        )
     if batch.labels.ndim == 1:
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, own = batch.labels.shape
@@ -80,7 +88,7 @@ def train_step(
         mean = metrics.loss / (metrics.examples * shares)
         return mean, (metrics, updates.get("batch_stats", {}))
 
-    differentiate = functools.partial(jax.grad(loss_of, has_aux=True), state.params)
+    differentiate = functools.partial(jax.grad(loss_of, has_aux=True), varying(state.params))
     if micro_batches == 1:
         sums = differentiate(0, jax.tree.map(lambda leaf: leaf[0], batch))
     else:
@@ -119,7 +127,7 @@ def _sum_over(function: Callable, batch: Batch) -> Any:
 
     first = jax.tree.map(lambda leaf: leaf[0], batch)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, 0, first))
-    return jax.lax.scan(add, zeros, (jnp.arange(len(batch.labels)), batch))[0]
+    return jax.lax.scan(add, varying(zeros), (jnp.arange(len(batch.labels)), batch))[0]
 
 
 def train_steps(
@@ -168,6 +176,7 @@ def eval_step(
 
     BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
+    batch = Batch(*batch)
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
     return total(measure(loss(logits, batch.labels), logits, batch.labels, valid))
 

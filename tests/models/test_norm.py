@@ -209,5 +209,5 @@ def test_devices_that_share_no_axis_normalise_each_by_itself(own_programs):
 def test_an_axis_of_devices_that_a_network_does_not_know_is_refused(own_programs):
     assert own_programs["refusal"].startswith(
         "this program is cut over devices along 'batch', and not along 'devices'; name its axis "
-        "'devices', or build the network with axis_name='batch'"
+        "'devices'. Where only the network is applied"
     )

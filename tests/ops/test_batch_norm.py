@@ -110,17 +110,21 @@ def test_groups_are_normalised_each_for_itself(shape, kernels, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
-def test_vmap_normalises_each_for_itself():
-    x, scale, bias = draw((3, 6, 4, 4, 5), 0), draw((3, 5), 1), draw((5,), 2)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_vmap_normalises_each_for_itself(platform, groups):
+    x, scale, bias = draw((6, 3, 4, 4, 5), 0), draw((3, 5), 1), draw((5,), 2)
 
     def gradient(x, scale, bias):
-        return jax.grad(lambda *a: jnp.sum(jnp.sin(batch_norm(*a, EPSILON)[0])), (0, 1, 2))(
-            x, scale, bias
-        )
+        def wave(*operands):
+            return jnp.sum(jnp.sin(batch_norm(*operands, EPSILON, Scope(groups))[0]))
 
-    mapped = jax.vmap(gradient, (0, 0, None))(x, scale, bias)
-    for i in range(3):
-        close([leaf[i] for leaf in mapped], gradient(x[i], scale[i], bias))
+        return jax.grad(wave, (0, 1, 2))(x, scale, bias)
+
+    with traced_for(platform):
+        mapped = jax.vmap(gradient, (1, 0, None))(x, scale, bias)
+        for i in range(3):
+            close([leaf[i] for leaf in mapped], gradient(x[:, i], scale[i], bias))
 
 
 def test_the_variance_survives_a_mean_that_is_large_against_it():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from resjax.config import default_config, flatten
 from resjax.cli.main import main
+from resjax.config import default_config, flatten
 from resjax.report.arms import Cell, tables
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
 from resjax.report.report import write_report

@@ -230,3 +230,14 @@ def test_what_cannot_be_cut_is_refused():
     parallel = Parallel(tuple(jax.devices()) * 3)
     with pytest.raises(ValueError, match="an axis of 8 is not a multiple of 3"):
         parallel.pieces(np.zeros((2, 8)), 1)
+
+
+@pytest.mark.slow
+def test_a_step_that_users_split_over_devices_themselves_equals_that_of_one_device(zygote):
+    """In `shard_map`, whether JAX keeps account of what varies or not, and by types of arrays."""
+    words = "-m", "tests.training.split_by_hand"
+    done = zygote.run(*words, environment={"XLA_FLAGS": ALL}, timeout=600)
+    assert done.returncode == 0, done.stderr
+    away = json.loads(done.stdout)
+    assert len(away) == 8
+    assert max(away.values()) < 1e-10, away

@@ -110,3 +110,19 @@ def test_what_is_random_changes_from_step_to_step_and_with_the_key():
         for number, seed in ((0, 0), (1, 0), (0, 1), (0, 0))
     }
     assert len(losses) == 3
+
+
+def test_labels_that_are_no_classes_are_refused():
+    _, state, step = parts(optax.sgd(0.1))
+    images, labels = drawn()
+    with pytest.raises(ValueError, match=r"labels are float32 of shape \(6, 3\); give the number"):
+        step(state, (images, jax.nn.one_hot(labels, CLASSES)), jax.random.key(0))
+
+
+def test_an_evaluation_takes_any_pair_of_images_and_labels():
+    model, state, _ = parts(optax.sgd(0.1))
+    images, labels = drawn()
+    variables, valid = state.evaluated(), jnp.arange(EXAMPLES) < 4
+    metrics = resjax.eval_step(model, resjax.cross_entropy, variables, (images, labels), valid)
+    logits = model.apply(variables, images, train=False)
+    assert metrics.means()["error"] == np.mean(logits.argmax(-1)[:4] != labels[:4])
