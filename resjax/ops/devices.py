@@ -46,7 +46,7 @@ def total(tree: Any) -> Any:
     return jax.lax.psum(tree, DEVICES) if device_count() > 1 else tree
 
 
-def varying(tree: Any) -> Any:
+def varying_over_devices(tree: Any) -> Any:
     """Arrays that may differ between devices, so that the gradient of each is that of a device.
 
     In `shard_map` the gradient of an array that is the same on all devices is already the sum over

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from resjax.data.resident import Batch
-from resjax.ops.devices import device_count, device_index, total, varying
+from resjax.ops.devices import device_count, device_index, total, varying_over_devices
 from resjax.ops.random import random_key
 from resjax.training.losses import Loss, mix_losses
 from resjax.training.metrics import Metrics, measure
@@ -88,7 +88,8 @@ def train_step(
         mean = metrics.loss / (metrics.examples * shares)
         return mean, (metrics, updates.get("batch_stats", {}))
 
-    differentiate = functools.partial(jax.grad(loss_of, has_aux=True), varying(state.params))
+    params = varying_over_devices(state.params)
+    differentiate = functools.partial(jax.grad(loss_of, has_aux=True), params)
     if micro_batches == 1:
         sums = differentiate(0, jax.tree.map(lambda leaf: leaf[0], batch))
     else:
@@ -127,7 +128,8 @@ def _sum_over(function: Callable, batch: Batch) -> Any:
 
     first = jax.tree.map(lambda leaf: leaf[0], batch)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, 0, first))
-    return jax.lax.scan(add, varying(zeros), (jnp.arange(len(batch.labels)), batch))[0]
+    zeros = varying_over_devices(zeros)
+    return jax.lax.scan(add, zeros, (jnp.arange(len(batch.labels)), batch))[0]
 
 
 def train_steps(
