@@ -180,11 +180,17 @@ def verdicts(table: ProtocolTable) -> list[Verdict]:
     return said + [verdict(arm, (), names) for arm, names in failed.items()]
 
 
+ONE_DEPTH = (
+    "No verdict: it compares networks of several depths, and all of these have the same; sweep "
+    "model.depth, too."
+)
+
+
 def headline(said: Iterable[Verdict]) -> str:
     """One sentence that sums up the verdicts: who degrades, who does not, who cannot be judged."""
     said = list(said)
     if not said:
-        return "No verdict: all networks have the same depth."
+        return ONE_DEPTH
     kinds: dict[str, list[str]] = {}
     one_seed = False
     for each in said:

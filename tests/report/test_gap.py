@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from resjax.cli.main import main
 from resjax.config import default_config, flatten
 from resjax.report.arms import Cell, tables
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
@@ -124,14 +125,15 @@ def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
 
 
 @pytest.mark.slow
-def test_arms_of_one_depth_are_said_to_have_no_verdict_in_one_line(tmp_path):
+def test_arms_of_one_depth_are_said_why_they_have_no_verdict_in_one_line(tmp_path, capsys):
     write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
     [section] = write_report(tmp_path).sections
     assert section.verdicts == []
-    assert (
-        "\nNo verdict: all networks have the same depth.\n"
-        in (tmp_path / "report" / "table.md").read_text()
-    )
+    assert main(["report", str(tmp_path)]) == 0
+    texts = [(tmp_path / "report" / name).read_text() for name in ("table.md", "index.html")]
+    for text in (*texts, capsys.readouterr().out):
+        assert text.count("No verdict") == 1
+        assert "all of these have the same; sweep model.depth, too." in " ".join(text.split())
 
 
 def test_the_headline_says_every_verdict_once(tmp_path):
