@@ -21,8 +21,11 @@ from resjax.report.runs import Missing, Run
 AXES = ("model.depth", "seed")
 """Keys that vary within an arm."""
 
-ARM_KEYS = ("model.", "norm.", "train.grow_")
-"""Prefixes of the keys that distinguish the arms of a table."""
+SAID_BY_DEFAULT = ("model.", "norm.")
+
+ARM_KEYS = (*SAID_BY_DEFAULT, "train.grow_")
+"""Prefixes of the keys that distinguish the arms of a table. A network that is not grown is not
+said to be grown from 0 layers."""
 
 SELECTIONS = {"final": "final evaluation", "best": "evaluation with the lowest validation error"}
 
@@ -178,24 +181,33 @@ def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _title(run: Run, differing: Iterable[str]) -> str:
     said = run.config | {"eval.select": protocol(run)["eval.select"]}
-    shown = [f"{key}={said.get(key)}" for key in differing if key != "data.name"]
+    shown = [f"{key}={said[key]}" for key in differing if key != "data.name" and key in said]
     return ", ".join([str(said["data.name"]), *shown])
 
 
 def _table(title: str, runs: list[Run], missing: list[Missing]) -> ProtocolTable:
     networks = [arm_keys(run) for run in (*runs, *missing)]
     differing = [key for key in differing_keys(networks) if key != "model.shortcut"]
+    # Defaults are said as well, of each network whose shortcut has another value elsewhere.
+    alike = _grouped(networks, lambda keys: keys.get("model.shortcut"))
+    varied = {
+        shortcut: {key for key in differing_keys(group) if key.startswith(SAID_BY_DEFAULT)}
+        for shortcut, group in alike.items()
+    }
 
-    def name(run: Run | Missing) -> str:
+    def name(run: Run | Missing, defaults: bool = True) -> str:
         keys = arm_keys(run)
-        said = [f"{key}={run.config[key]}" for key in differing if key in keys]
+        shown = keys.keys() | (varied[keys.get("model.shortcut")] if defaults else ())
+        said = [f"{key}={run.config[key]}" for key in differing if key in shown & run.config.keys()]
         return ", ".join([label(run.config["model.shortcut"]), *said])
 
     order = {kind: place for place, kind in enumerate(SHORTCUTS)}
-    groups = _grouped(runs, lambda run: (run.shortcut, name(run)))
+    # Defaults come first, so that arms are sorted by what differs from them.
+    groups = _grouped(runs, lambda run: (run.shortcut, name(run, defaults=False), name(run)))
     arms = []
-    for shortcut, arm in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
-        by_depth = _grouped(groups[shortcut, arm], lambda run: run.depth)
+    for key in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
+        shortcut, _, arm = key
+        by_depth = _grouped(groups[key], lambda run: run.depth)
         cells = [
             Cell(arm, depth, tuple(sorted(by_depth[depth], key=lambda run: run.seed)))
             for depth in sorted(by_depth)

@@ -90,14 +90,14 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
     below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
     no_runs = (rundir.ABSENT, rundir.IMPORTED)
     found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
-    done, names = [], {}
+    done, names, configs = [], {}, {}
     lost = [path for path in (*below, *found) if rundir.has_lost_config(path)]
     missing = [_without_config(path) for path in lost]
     for directory in found:
         state = rundir.run_state(directory)
         if state in no_runs:
             continue
-        config = rundir.read_config(directory)
+        config = configs[directory] = rundir.read_config(directory)
         keys = deciding_keys(config)
         text = json.dumps(keys, sort_keys=True)
         if text in names:
@@ -124,6 +124,10 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
             if state == rundir.FAILED:
                 reason = rundir.read_failure(directory)
             missing.append(Missing(name, state, config, keys, reason, ledger))
+    known = {key for config in configs.values() for key in config}
+    for directory, config in configs.items():
+        if known - config.keys():  # an experiment file that is not loaded has added some
+            config.update(rundir.added_defaults(directory) | config)
     return done, missing
 
 

@@ -237,6 +237,10 @@ class RunGroup:
         for run in self.runs:
             run.write_results(summaries)
 
+    def working(self) -> list[Path]:
+        """Returns the directories of the runs that are trained and have not failed."""
+        return [run.directory for run in self.opened_runs if not run.idle]
+
     def failures(self) -> dict[Path, Diverged]:
         """Returns {directory: error} of the runs that have failed."""
         return {run.directory: run.failure for run in self.opened_runs if run.failure}

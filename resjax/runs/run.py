@@ -314,6 +314,10 @@ class OpenRun:
             rundir.write_result(self.directory, summaries[self.directory].recorded())
             (self.directory / "progress.json").unlink(missing_ok=True)
 
+    def working(self) -> list[Path]:
+        """Returns the directory, if the run is trained and has not failed."""
+        return [] if self.idle else [self.directory]
+
     def failures(self) -> dict[Path, Diverged]:
         """Returns {directory: error} if the run has failed, or {}."""
         return {self.directory: self.failure} if self.failure else {}

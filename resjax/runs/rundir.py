@@ -241,6 +241,11 @@ def read_config(directory: Path) -> dict[str, Any]:
     return defaults() | content
 
 
+def added_defaults(directory: Path) -> dict[str, Any]:
+    """{dotted key: default} of the keys that an experiment file has added to a run's config."""
+    return {key: entry["default"] for key, entry in _read_config(directory).keys.items()}
+
+
 def rebuild_config(directory: Path) -> ConfigDict:
     """Rebuilds the config of a run, from which its network is built.
 

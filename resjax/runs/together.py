@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from resjax.runs import rundir
 from resjax.runs.claims import Claimed
+from resjax.runs.crashes import Crashed, crashes_recorded
 from resjax.runs.divergence import Diverged
 from resjax.runs.group import begun_with, run_of
 from resjax.runs.loop import fit, plan_of
@@ -22,7 +23,7 @@ from resjax.training.plans import Plans, kind_of
 
 Runs = dict[Path, ConfigDict]
 
-Ending = Summary | Diverged | Claimed
+Ending = Summary | Diverged | Crashed | Claimed
 """Outcome of a run: its result, why it failed, or that another process runs it."""
 
 
@@ -66,7 +67,8 @@ def train_side_by_side(
 ) -> dict[Path, Ending]:
     """Trains runs that differ only in their seed in one program; see `train_and_evaluate`.
 
-    Each has its own files, as if it were alone, and the others go on if one diverges.
+    Each has its own files, as if it were alone, and the others go on if one diverges. An error of
+    the program ends the runs that are in it by then.
 
     Args:
       runs: {directory: config}, one group of `groups_of`.
@@ -81,22 +83,31 @@ def train_side_by_side(
         return {}
     plan = plan_of(next(iter(runs.values())), plans or Plans())
     endings: dict[Path, Ending] = {}
-    with ExitStack() as stack:
-        ours = []
-        for directory, config in runs.items():
-            tell = functools.partial(observe, directory)
-            try:
-                opened = stack.enter_context(open_directory(directory, config, tell))
-            except Claimed as error:
-                endings[directory] = error
-                continue
-            if opened.result:
-                endings[directory] = opened.result
-            else:
-                ours.append(opened)
-        if ours:
-            run = run_of(plan, ours)
-            with suppress(Diverged):
-                endings |= fit(run)
-            endings |= run.failures()
+    working = list(runs)
+    try:
+        with crashes_recorded(working), ExitStack() as stack:
+            ours = []
+            for directory, config in runs.items():
+                tell = functools.partial(observe, directory)
+                try:
+                    opened = stack.enter_context(open_directory(directory, config, tell))
+                except Claimed as error:
+                    endings[directory] = error
+                    working.remove(directory)
+                    continue
+                if opened.result:
+                    endings[directory] = opened.result
+                    working.remove(directory)
+                else:
+                    ours.append(opened)
+            if ours:
+                run = run_of(plan, ours)
+                try:
+                    with suppress(Diverged):
+                        endings |= fit(run)
+                finally:
+                    endings |= run.failures()
+                    working[:] = run.working()
+    except Crashed as error:
+        endings |= dict.fromkeys(working, error)
     return {directory: endings[directory] for directory in runs if directory in endings}

@@ -5,9 +5,7 @@ takes what nobody else is running, and none ends before all runs have.
 """
 
 import time
-import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +13,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.buckets.faults import Unanswered
-from resjax.config import ConfigError, flatten, type_and_message
+from resjax.config import ConfigError, flatten
 from resjax.config.keys import KEYS
 from resjax.probes.measure import refuse_broken_probes
-from resjax.runs import claims, disk, landing, planned, room, rundir, scratch
+from resjax.runs import claims, landing, planned, rundir, scratch
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
-from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.sweeps.experiment import as_refusal, with_place
@@ -156,45 +152,15 @@ def run_group(runs: Mapping[Path, ConfigDict], observer: Observer, plans: Plans)
     for directory in ours:
         observer.started(directory)
     try:
-        with crashes_recorded(ours):
-            ended = train_side_by_side(ours, observer.progressed, plans)
+        ended = train_side_by_side(ours, observer.progressed, plans)
     except Claimed:
         return outcomes
-    except Crashed as error:
-        return outcomes + [Outcome(directory, None, str(error)) for directory in ours]
     for directory, end in ended.items():
-        if isinstance(end, Diverged):
-            outcomes.append(Outcome(directory, None, str(end)))
-        elif isinstance(end, Summary):
+        if isinstance(end, Summary):
             outcomes.append(Outcome(directory, end))
+        elif not isinstance(end, Claimed):
+            outcomes.append(Outcome(directory, None, str(end)))
     return outcomes
-
-
-class Crashed(RuntimeError):
-    """A run was ended by an error of the program or an experiment, recorded in `error.txt`."""
-
-
-@contextmanager
-def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
-    """Records an error that ends the runs in the block, unless of the user or the disk.
-
-    Raises:
-      Crashed: with the error in a line.
-      NoRoom: if what a run writes did not fit.
-    """
-    try:
-        with room.refused(next(iter(directories), Path()), "what a run writes did not fit"):
-            yield
-    except (ConfigError, Diverged, room.NoRoom, Unanswered):
-        raise
-    except (Exception, GeneratorExit, SystemExit) as error:  # a shortcut of one's own may leave
-        reason = type_and_message(error)
-        if hosts.is_first():
-            trace = "".join(traceback.format_exception(error))
-            for directory in directories:
-                disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
-                landing.land(directory)
-        raise Crashed(reason) from error
 
 
 def failed_before(directory: Path, reason: str) -> Outcome:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from resjax.config.keys import KEYS
 from resjax.report.arms import compare, tables
 from resjax.report.runs import read_runs
 from resjax.runs import disk
@@ -22,12 +23,25 @@ def test_arms_are_networks_and_the_protocol_is_everything_else(tmp_path):
     write_run(tmp_path, "g", 0.1, data__name="shapes")
     first, *others = read(tmp_path)
     assert [arm.name for arm in first.arms] == [
-        "plain", "identity", "identity, model.order=preact", "identity, norm.kind=none",
-        "identity, train.grow_from=8",
+        "plain", "identity, model.order=post, norm.kind=batch",
+        "identity, model.order=preact, norm.kind=batch",
+        "identity, model.order=post, norm.kind=none",
+        "identity, model.order=post, norm.kind=batch, train.grow_from=8",
     ]  # fmt: skip
     assert first.title == "digits, train.duration=15 epochs"
     assert sorted(table.title for table in others) == [
         "digits, train.duration=30 epochs", "shapes, train.duration=15 epochs",
+    ]  # fmt: skip
+
+
+def test_an_option_of_one_shortcut_is_not_in_the_names_of_others(tmp_path):
+    write_run(tmp_path, "a", 0.1, model__shortcut="none")
+    write_run(tmp_path, "b", 0.1, model__shortcut="dropout")
+    write_run(tmp_path, "c", 0.1, model__shortcut="dropout", model__shortcut_dropout=0.1)
+    [table] = read(tmp_path)
+    default = KEYS["model.shortcut_dropout"].default
+    assert [arm.name for arm in table.arms] == [
+        "plain", *(f"dropout, model.shortcut_dropout={value}" for value in (default, 0.1)),
     ]  # fmt: skip
 
 

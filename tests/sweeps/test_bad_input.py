@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import shutil
 import sys
 import textwrap
 import warnings
@@ -13,9 +14,8 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.summary import read_summary
-from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
-from tests.report.fabricate import begin_run, write_run
+from tests.report.fabricate import write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
 
@@ -114,17 +114,16 @@ def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
 ):
     trained = []
 
-    def train(runs, observe, plans):
-        [(directory, config)] = runs.items()
-        trained.append(directory)
-        if config.seed:
-            write_run(tmp_path, directory.name, 0.1, seed=config.seed)
-            return {directory: read_summary(directory)}
-        begin_run(tmp_path, directory.name)
+    def train(run):
+        trained.append(run.directory)
+        if seed := run.plan.config.seed:
+            made = write_run(tmp_path / "made", run.directory.name, 0.1, seed=seed)
+            shutil.copytree(made, run.directory, dirs_exist_ok=True)
+            return {run.directory: read_summary(run.directory)}
         raise MemoryError("of the device")
 
-    monkeypatch.setattr(local, "train_side_by_side", train)
-    words = ["sweep", f"--config={EXPERIMENT}", f"--workdir={tmp_path}", "--sweep=seed",
+    monkeypatch.setattr("resjax.runs.together.fit", train)
+    words = ["sweep", f"--config={EXPERIMENT}", f"--workdir={tmp_path / 'runs'}", "--sweep=seed",
              "--seeds=2"]  # fmt: skip
     assert main(words) == 1
     failed, done = trained

@@ -9,6 +9,7 @@ from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
+from resjax.runs.loop import fit
 from resjax.runs.scratch import make_scratch
 from resjax.runs.status import look
 from resjax.runs.summary import Outcome
@@ -102,15 +103,12 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
 ):
     runs = grid_of_two(tiny, tmp_path)
 
-    def train(runs, observe, plans):
-        [directory] = runs
-        if directory.name == "identity":
-            directory.mkdir()
-            disk.write_json(directory / "config.json", {})
+    def crash(run):
+        if run.directory.name == "identity":
             raise ZeroDivisionError("in the\nmiddle")
-        return train_side_by_side(runs, observe, plans)
+        return fit(run)
 
-    monkeypatch.setattr("resjax.sweeps.local.train_side_by_side", train)
+    monkeypatch.setattr("resjax.runs.together.fit", crash)
     outcomes = run_sweep(runs, Recorder())
     assert [outcome.error for outcome in outcomes] == ["ZeroDivisionError: in the middle", None]
     text = (tmp_path / "identity" / "error.txt").read_text()
@@ -190,6 +188,27 @@ def test_what_is_left_of_a_group_goes_on_when_others_are_done(tiny, tmp_path):
     assert [outcome.summary.test_loss for outcome in again] == [
         outcome.summary.test_loss for outcome in before
     ]
+
+
+@pytest.mark.slow
+def test_after_a_crash_the_runs_that_it_did_not_end_go_on(tiny, tmp_path, monkeypatch):
+    runs = seeds_side_by_side(tiny, tmp_path, most=3)
+    begun = []
+
+    def crash(group):
+        begun.append([run.name for run in group.working()])
+        if len(begun) == 1:
+            with group.opened():
+                group.runs[1].idle = True  # as one that cannot go on with the others
+                raise ZeroDivisionError("in the middle")
+        return fit(group)
+
+    monkeypatch.setattr("resjax.runs.together.fit", crash)
+    outcomes = run_sweep(runs, Recorder())
+    assert begun == [["0", "1", "2"], ["1"]]
+    errors = [outcome.error for outcome in outcomes]
+    assert errors == ["ZeroDivisionError: in the middle", None, "ZeroDivisionError: in the middle"]
+    assert rundir.run_state(tmp_path / "1") == rundir.DONE
 
 
 @pytest.mark.slow

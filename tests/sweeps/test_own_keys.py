@@ -11,6 +11,8 @@ from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
 from resjax.config.tables import snapshot
 from resjax.models.build import build_model
+from resjax.report.report import read_sweep
+from resjax.report.run_table import columns
 from resjax.runs.rundir import read_config
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand
@@ -161,6 +163,11 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     assert deciding_keys(read_config(quarter))["model.alpha"] == 0.25
     assert main(["report", "runs"]) == 0
     assert (mine / "runs" / "report" / "table.md").read_bytes() == report
+    assert [arm.name for arm in read_sweep("runs").sections[0].table.arms] == [
+        "leaky, model.alpha=0.5", "leaky, model.alpha=0.25",
+    ]  # fmt: skip
+    [values] = [c.values for c in columns(read_sweep("runs")) if c.name == "model.alpha"]
+    assert sorted(values) == ["0.25", "0.5"]
     capsys.readouterr()
     for words in (probed, evaluated):
         assert main(words) == 2

@@ -260,20 +260,17 @@ def test_a_run_that_dies_every_time_stops_after_its_retries_and_the_others_go_on
     sound = launcher.run_there
 
     def run(place, directory, flat):  # in a worker
-        import resjax.sweeps.local
+        import resjax.runs.together
 
-        def train(runs, observe, plans):
-            [(directory, config)] = runs.items()
-            directory.mkdir(exist_ok=True)
-            rundir.begin_run(directory, config)
+        def train(run):
             if flat["seed"] == 1:
                 raise ZeroDivisionError("in the middle")
-            with (directory / "attempts").open("a") as file:
+            with (run.directory / "attempts").open("a") as file:
                 file.write("x")
             os._exit(3)
 
         if flat["seed"] < 2:
-            resjax.sweeps.local.train_side_by_side = train
+            resjax.runs.together.fit = train
         return sound(place, directory, flat)
 
     monkeypatch.setattr(launcher, "run_there", run)

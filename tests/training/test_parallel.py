@@ -234,10 +234,10 @@ def test_what_cannot_be_cut_is_refused():
 
 @pytest.mark.slow
 def test_a_step_that_users_split_over_devices_themselves_equals_that_of_one_device(zygote):
-    """In `shard_map`, whether JAX keeps account of what varies or not, and by types of arrays."""
+    """In `shard_map`, whether JAX keeps account of what varies or not, and over meshes."""
     words = "-m", "tests.training.split_by_hand"
     done = zygote.run(*words, environment={"XLA_FLAGS": ALL}, timeout=600)
     assert done.returncode == 0, done.stderr
     away = json.loads(done.stdout)
-    assert len(away) == 8
+    assert len(away) >= 8
     assert max(away.values()) < 1e-10, away

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, disk, rundir
+from resjax.runs import checkpoint, claims, disk, loop, rundir
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.runs.weights import read_weights
@@ -254,6 +254,49 @@ def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
     assert rundir.run_state(tmp_path / "cut" / "5") == rundir.FAILED
     assert "became nan between steps 1 and 10" in (tmp_path / "cut/5/error.txt").read_text()
     assert_same_ends([run for run in runs if run.name != "5"], tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_crash_ends_the_runs_of_the_program_and_no_others(tiny, tmp_path, monkeypatch):
+    """One is done, one is another process's, and one cannot go on with the others."""
+    runs = group(tiny, tmp_path, (*SEEDS, 9, 4))
+    stopped_at(13, runs, monkeypatch)
+    first, second, done, others, later = runs
+    shutil.rmtree(later / "checkpoints")
+    train_and_evaluate(runs[done], done)
+
+    def crash(*_):
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr("resjax.runs.loop._train", crash)
+    with claims.claimed(others):
+        ended = train_side_by_side(runs, unobserved)
+    kinds = {run: type(end).__name__ for run, end in ended.items()}
+    assert kinds == {first: "Crashed", second: "Crashed", done: "Summary", others: "Claimed"}
+    states = [rundir.run_state(run) for run in runs]
+    assert states == [*2 * [rundir.FAILED], rundir.DONE, *2 * [rundir.UNFINISHED]]
+    assert rundir.read_failure(first).startswith("ZeroDivisionError: in the middle\n\nTraceback")
+
+
+@pytest.mark.slow
+def test_a_run_that_has_diverged_before_a_crash_keeps_its_reason(tiny, tmp_path, monkeypatch):
+    def lost(model, optimizer, seed, *options):
+        state = create_state(model, optimizer, seed, *options)
+        factor = np.nan if seed == 5 else 1.0
+        return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
+
+    def train(run, network, keeper, stop):
+        if stop == 20:
+            raise ZeroDivisionError("in the middle")
+        loop_train(run, network, keeper, stop)
+
+    loop_train = loop._train
+    monkeypatch.setattr("resjax.training.initial.create_state", lost)
+    monkeypatch.setattr(loop, "_train", train)
+    ended = train_side_by_side(group(tiny, tmp_path), unobserved)
+    assert [type(end).__name__ for end in ended.values()] == ["Crashed", "Diverged", "Crashed"]
+    assert "became nan" in rundir.read_failure(tmp_path / "5")
+    assert rundir.read_failure(tmp_path / "0").startswith("ZeroDivisionError")
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     native.start_building()  # while JAX is imported and the run is looked at
     from resjax.cli.terminal.live import Display
     from resjax.cli.terminal.plans import print_plan
+    from resjax.runs.crashes import Crashed, crashes_recorded
     from resjax.runs.divergence import Diverged
     from resjax.runs.loop import train_and_evaluate
     from resjax.runs.summary import Outcome
@@ -50,10 +51,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             display.started(directory)
             observe = functools.partial(display.progressed, directory)
             try:
-                with local.crashes_recorded(runs):
+                with crashes_recorded(runs):
                     summary = train_and_evaluate(config, directory, observe, plans)
                 outcome = Outcome(directory, summary)
-            except (Diverged, local.Crashed) as error:
+            except (Diverged, Crashed) as error:
                 outcome = Outcome(directory, None, str(error))
         display.finished(outcome)
     if hosts.is_first():
