@@ -29,6 +29,8 @@ def torch_step(
     import torch.nn.functional as F
     from torch import nn
 
+    torch.backends.cudnn.benchmark = True  # it chooses among its kernels, as XLA does
+
     class Block(nn.Module):
         def __init__(self, before, inner, stride):
             super().__init__()
