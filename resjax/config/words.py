@@ -114,7 +114,7 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 def meaning(name: str, key: str) -> str:
-    """What a name that other programs give to a key is here; empty if it is none of theirs.
+    """Translates a name that other programs give to a key into ours; empty if it is none of theirs.
 
     >>> meaning("bf16", "model.dtype"), meaning("plain18", "model.name")
     ('bfloat16', 'model.name=imagenet, model.depth=18, model.shortcut=none')

@@ -5,6 +5,7 @@ another is given. The same function in a program of one device has no such axis:
 device, whose share is everything.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -46,18 +47,18 @@ def total(tree: Any) -> Any:
     return jax.lax.psum(tree, DEVICES) if device_count() > 1 else tree
 
 
-def varying_over_devices(tree: Any) -> Any:
-    """Arrays that may differ between devices, so that the gradient of each is that of a device.
+def vary_over(array: jax.Array, axes: Collection[str]) -> jax.Array:
+    """Has an array vary over axes of devices; its gradient is then that of each device.
 
     In `shard_map` the gradient of an array that is the same on all devices is already the sum over
-    them, unless `check_vma` is off. In a program of one device the tree is returned as it is.
+    them, unless `check_vma` is off.
     """
+    missing = sorted({*axes} - jax.typeof(array).manual_axis_type.varying)
+    return jax.lax.pcast(array, tuple(missing), to="varying") if missing else array
+
+
+def varying_over_devices(tree: Any) -> Any:
+    """Has arrays vary over the axis `DEVICES`, if the program has it."""
     if device_count() == 1:
         return tree
-
-    def vary(leaf: jax.Array) -> jax.Array:
-        if DEVICES in jax.typeof(leaf).manual_axis_type.varying:
-            return leaf
-        return jax.lax.pcast(leaf, DEVICES, to="varying")
-
-    return jax.tree.map(vary, tree)
+    return jax.tree.map(lambda leaf: vary_over(leaf, [DEVICES]), tree)

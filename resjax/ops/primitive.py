@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from resjax.ops.devices import vary_over
 from resjax.ops.platform import platform
 
 
@@ -19,6 +20,7 @@ class Operation:
 
     Programs for other platforms have the function itself, so that whatever reads or rewrites a
     program, such as a policy of what is kept for the gradient, finds the operations that it knows.
+    So have those for CPUs whose arrays say by their types how devices split them.
 
     Attributes:
       primitive: the primitive, whose results are a tuple if there are several.
@@ -34,7 +36,7 @@ class Operation:
     def __call__(self, *operands: Any, **params: Any) -> Any:
         ours = platform() == "cpu" and not any(map(_is_typed_by_devices, operands))
         if self.everywhere or ours:
-            return self.primitive.bind(*varying_alike(operands), **params)
+            return self.primitive.bind(*_varying_alike(operands), **params)
         return self.function(*operands, **params)
 
 
@@ -47,17 +49,10 @@ def _is_typed_by_devices(operand: jax.Array) -> bool:
     return bool(kind.sharding.mesh.explicit_axes or kind.manual_axis_type.varying)
 
 
-def varying_alike(operands: Sequence[jax.Array]) -> list[jax.Array]:
-    """Has all operands vary over every axis of devices over which one of them does.
-
-    So the gradient of an operand that was the same on all devices is the sum over them.
-    """
-    own = [jax.typeof(operand).manual_axis_type.varying for operand in operands]
-    every = frozenset().union(*own)
-    return [
-        jax.lax.pcast(operand, tuple(every - axes), to="varying") if every - axes else operand
-        for operand, axes in zip(operands, own, strict=True)
-    ]
+def _varying_alike(operands: Sequence[jax.Array]) -> list[jax.Array]:
+    """Has all operands vary over every axis of devices over which one of them does."""
+    axes = frozenset().union(*(jax.typeof(each).manual_axis_type.varying for each in operands))
+    return [vary_over(operand, axes) for operand in operands]
 
 
 def make_operation(

@@ -76,7 +76,7 @@ def _print(place: "Here | Copy") -> None:
 
 
 def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
-    """How planned runs that no process is at work on go on, as text; empty if there are none."""
+    """Tells how to go on with planned runs that no process is at work on; empty if all is well."""
     from resjax.runs import planned
     from resjax.runs.status import ENDED, WAITING
 
