@@ -5,14 +5,21 @@ import numpy as np
 import pytest
 
 from resjax.ops import native
+from resjax.ops.platform import traced_for
 from resjax.ops.pool import _by_reduction, max_pool
 
 
-@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 1, 2, 1)], ids=str)
-def test_it_is_the_reduction_of_xla_with_its_gradient_on_ties_too(shape, kernels, monkeypatch):
-    if not kernels:
+@pytest.fixture(params=["kernels", "without a compiler", "for a GPU"])
+def way(request, monkeypatch):
+    """A way in which the pixels are found."""
+    if request.param == "without a compiler":
         monkeypatch.setattr(native, "available", lambda: False)
+    with traced_for("gpu" if request.param == "for a GPU" else "cpu"):
+        yield request.param
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 1, 2, 1)], ids=str)
+def test_it_is_the_reduction_of_xla_with_its_gradient_on_ties_too(shape, way):
     # Rounded, so that most windows have their maximum several times.
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape).round(), jnp.float32)
     # Called anew, since what a primitive was compiled to is kept.
@@ -23,8 +30,17 @@ def test_it_is_the_reduction_of_xla_with_its_gradient_on_ties_too(shape, kernels
     np.testing.assert_array_equal(*pull_ours(cotangent), *pull_theirs(cotangent))
 
 
+@pytest.mark.parametrize(
+    ("platform", "adds"), {"cpu": False, "gpu": False, "tpu": True}.items(), ids=str
+)
+def test_only_on_a_tpu_is_its_gradient_a_scatter_whose_sums_may_have_any_order(platform, adds):
+    with traced_for(platform):
+        traced = jax.make_jaxpr(jax.grad(lambda x: max_pool(x).sum()))(jnp.ones((1, 8, 8, 1)))
+    assert ("scatter" in str(traced)) == adds
+
+
 @pytest.mark.slow
-def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders():
+def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders(way):
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 6, 3)), jnp.float32)
     with jax.enable_x64(True):
         jax.test_util.check_grads(lambda x: max_pool(x) ** 2, (x.astype(jnp.float64),), order=2)
@@ -34,10 +50,7 @@ def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders():
         np.testing.assert_array_equal(gradient, jax.grad(lambda x: jnp.sum(max_pool(x) ** 2))(one))
 
 
-@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
-def test_a_window_with_a_pixel_that_is_not_a_number_has_none_as_its_maximum(kernels, monkeypatch):
-    if not kernels:
-        monkeypatch.setattr(native, "available", lambda: False)
+def test_a_window_with_a_pixel_that_is_not_a_number_has_none_as_its_maximum(way):
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 1)).astype(np.float32)
     x[0, 2, 3] = np.nan
     pooled = jax.jit(lambda x: max_pool(x))(x)[0, ..., 0]
