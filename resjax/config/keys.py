@@ -318,6 +318,9 @@ KEYS = Keys({
     "norm.unbiased_running_var": Key(False,
         "Let the running variance be that of a sample, n / (n - 1) times the biased one, as "
         "PyTorch has it."),
+    "norm.frozen": Key(False,
+        "Normalise by the running statistics in training, too, and leave them as they are: for "
+        "fine-tuning with `train.init_from`."),
     "norm.use_scale": Key(True, "Whether normalisations have a learnt scale."),
     "norm.use_bias": Key(True, "Whether normalisations have a learnt bias."),
 

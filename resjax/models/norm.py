@@ -30,6 +30,9 @@ class BatchNorm(nn.Module):
     alike. With `examples` it is cut into groups of that many consecutive examples, each normalised
     by itself, and the running statistics move by the mean of the groups on this device.
 
+    A `frozen` one normalises by the running statistics in training, too, and leaves them as they
+    are: a scale and a bias for every feature, whose gradient has no terms of other examples.
+
     Attributes:
       momentum: the fraction of the old running value that is kept at a step.
       epsilon: added to the variance.
@@ -38,6 +41,7 @@ class BatchNorm(nn.Module):
         n being the number of values that it is computed from, as in PyTorch.
       use_scale, use_bias: whether there is a scale, and a bias; otherwise they are 1 and 0.
       zero_scale: whether the scale starts at zero instead of one (Goyal et al. 2017, section 5.1).
+      frozen: whether training is like evaluation.
       measuring: whether to normalise by the batch even in evaluation, and replace the running
         statistics by the moments of this device's whole batch, with the variance between groups.
       axis_name: the axis of devices that share a batch; None is each device by itself.
@@ -51,6 +55,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     use_bias: bool = True
     zero_scale: bool = False
+    frozen: bool = False
     measuring: bool = False
     axis_name: str | None = DEVICES
     dtype: jnp.dtype = jnp.float32
@@ -75,7 +80,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, exact)
 
         x = x.astype(self.dtype)
-        if not train and not self.measuring:
+        if (self.frozen or not train) and not self.measuring:
             mean, var = running_mean.value[None], running_var.value[None]
             return normalise(x, mean, var, scale, bias, self.epsilon)
         devices = device_count(self.axis_name)
@@ -235,6 +240,7 @@ NORMS: Table[Callable[..., Any]] = Table(
             unbiased_running_var=norm.unbiased_running_var,
             use_scale=norm.use_scale,
             use_bias=norm.use_bias,
+            frozen=norm.frozen,
             axis_name=axis_name,
             dtype=dtype,
         ),

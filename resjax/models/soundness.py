@@ -106,6 +106,11 @@ def refuse_unsound(config: ConfigDict, order: Order) -> None:
             "norm.kind=filter_response is over pixels, which dense layers have not; use layer",
         ),
         (
+            config.norm.frozen and config.norm.kind != "batch",
+            f"norm.frozen=True keeps running statistics, which norm.kind={config.norm.kind} has "
+            "not; use norm.kind=batch",
+        ),
+        (
             model.kernel_init == "zeros",
             "model.kernel_init=zeros starts every layer at zero; use it for model.head_init",
         ),

@@ -109,11 +109,11 @@ class Plan:
 
     @property
     def batch_norm_examples(self) -> int | None:
-        """Number of examples that are normalised together; None unless norm.kind=batch."""
-        config = self.config
-        if config.norm.kind != "batch":
+        """Number of examples that training normalises together; None if it does so with none."""
+        norm = self.config.norm
+        if norm.kind != "batch" or norm.frozen:
             return None
-        return config.norm.examples or config.train.batch_size
+        return norm.examples or self.config.train.batch_size
 
 
 def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> Plan:

@@ -39,6 +39,11 @@ def refuse_unmet_needs(config: ConfigDict) -> None:
             "eval.statistics=precise needs batches to measure them over; set "
             "eval.precise_batches=32 or so"
         )
+    if config.norm.frozen and not config.train.init_from:
+        raise ConfigError(
+            "norm.frozen=True keeps the running statistics of the weights that a run starts from; "
+            "name these by train.init_from"
+        )
     for key in config.eval.tune:
         KEYS.choose(key, "eval.tune")
     for name in config.log.writers:
@@ -51,7 +56,7 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
     if model.spec.pixels(-1, size) > 1:
         return
     norm, told = config.norm, {}
-    if (norm.examples or config.train.batch_size) == 1:
+    if (norm.examples or config.train.batch_size) == 1 and not norm.frozen:
         told["batch"] = "BatchNorm over one example of one pixel", "take larger batches"
     if norm.groups == model.spec.output(-1):  # as many as an MLP has units
         told["group"] = "GroupNorm over one channel of one pixel", "set fewer norm.groups"
@@ -83,7 +88,7 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
             f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
             f"{', '.join(map(str, near))}; or change {remedy}"
         )
-    if config.norm.kind != "batch":
+    if config.norm.kind != "batch" or config.norm.frozen:
         return
     together, whole = config.norm.examples, batch // parts
     if not together and parts > 1:

@@ -1,5 +1,6 @@
 """The training state, and its value before the first step."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,9 +38,10 @@ class Average(struct.PyTreeNode):
         values = {"params": params, "batch_stats": batch_stats}
         return self.replace(raw=optax.ema(self.decay, debias=False).update(values, self.raw)[1])
 
-    def variables(self) -> Any:
-        """Averaged {"params", "batch_stats"}; there must have been a step."""
-        return optax.tree.bias_correction(self.raw.ema, self.decay, self.raw.count)
+    def variables(self, start: Any) -> Any:
+        """Averaged {"params", "batch_stats"}; before the first step, those of `start`."""
+        averaged = optax.tree.bias_correction(self.raw.ema, self.decay, self.raw.count)
+        return jax.tree.map(partial(jnp.where, self.raw.count > 0), averaged, start)
 
 
 class TrainState(struct.PyTreeNode):
@@ -65,9 +67,8 @@ class TrainState(struct.PyTreeNode):
 
     def evaluated(self) -> Any:
         """Variables {"params", "batch_stats"} to evaluate: the moving averages if there are any."""
-        if self.average is not None:
-            return _averaged(self.average)
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        variables = {"params": self.params, "batch_stats": self.batch_stats}
+        return variables if self.average is None else _averaged(self.average, variables)
 
 
 _averaged = jax.jit(Average.variables)

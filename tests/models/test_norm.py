@@ -89,6 +89,13 @@ def test_running_statistics_move_only_in_training():
     close(trained["batch_stats"]["var"], 0.75 + 0.25 * np.var(x, 0))
 
 
+def test_a_frozen_one_trains_as_it_evaluates_and_keeps_its_statistics():
+    x, variables = normal(0, (4, 3, 3, 5)) + 2, variables_of(5, 1)
+    y, new = norm_of(frozen=True).apply(variables, x, True, mutable=["batch_stats"])
+    close(y, norm_of().apply(variables, x, False))
+    jax.tree.map(np.testing.assert_array_equal, new["batch_stats"], variables["batch_stats"])
+
+
 def test_variance_far_from_zero_is_not_lost_to_rounding():
     # Whole numbers, so that the mean is exact however they are added.
     x = jnp.float32(1e4 + 4 * normal(0, (512, 3))).round()

@@ -75,6 +75,8 @@ def test_the_average_is_the_sum_of_all_steps_with_weights_that_decay(tiny):
     tiny.model.dtype = "float64"
     plan = make_plan(tiny)
     state = create_state(plan.model, plan.optimizer, 0, (8, 8, 1), ema_decay=0.7)
+    drawn = {"params": state.params, "batch_stats": state.batch_stats}
+    jax.tree.map(np.testing.assert_array_equal, state.evaluated(), drawn)  # nothing to average yet
     images = normal(0, (1, 8, 8, 8, 1))
     batch = Batch(images, jnp.arange(8)[None])
     seen, step = [], functools.partial(train_step, plan.model, cross_entropy, plan.optimizer.update)

@@ -98,6 +98,20 @@ def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path)
 
 
 @pytest.mark.slow
+def test_a_run_with_frozen_statistics_ends_with_those_that_it_starts_from(trained, later, tmp_path):
+    later.norm.frozen, later.train.micro_batches = True, 2
+    train_and_evaluate(later, tmp_path / "second")
+    before, after = (
+        paths(read_weights(each).variables) for each in (trained[1], tmp_path / "second")
+    )
+    for path, leaf in after.items():
+        assert np.array_equal(leaf, before[path]) == path.startswith("batch_stats"), path
+    later.train.init_from = ""
+    with pytest.raises(ConfigError, match=r"name these by train\.init_from"):
+        make_plan(later)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["identity", "none"])
 def test_a_grown_run_starts_with_the_errors_of_the_shallow_one(shortcut, trained, later, tmp_path):
     directory = trained[1]
