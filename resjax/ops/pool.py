@@ -17,7 +17,6 @@ from resjax.ops import native
 from resjax.ops.platform import platform
 from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
-
 FINDING = ("cpu", "gpu")
 """Platforms where the pixels are found, rather than reduced.
 

@@ -3,12 +3,12 @@
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from resjax.models.resnet import ResNet
 from resjax.models.trace import initial_variables
 from resjax.ops import pieces
 from resjax.ops.random import random_key
@@ -75,7 +75,7 @@ _averaged = jax.jit(Average.variables)
 
 
 def create_state(
-    model: ResNet,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     seed: int,
     image_shape: tuple,
@@ -84,13 +84,12 @@ def create_state(
     """The state before the first step, for images of shape `[H, W, C]`.
 
     Parameters are drawn from the key `seed`. An `ema_decay` above 0 keeps a moving average of the
-    variables.
+    variables. The network is one that `train_step` takes.
     """
     drawn = initial_variables(model, random_key(seed), image_shape)
     variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
-    return begin_training(
-        variables, optimizer, jnp.promote_types(model.dtype, jnp.float32), ema_decay
-    )
+    dtype = getattr(model, "dtype", None) or jnp.float32
+    return begin_training(variables, optimizer, jnp.promote_types(dtype, jnp.float32), ema_decay)
 
 
 def begin_training(

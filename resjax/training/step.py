@@ -5,6 +5,7 @@ results are reduced over all devices; where it does not, the share is the whole 
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -39,12 +40,14 @@ def train_step(
     devices, gradients are summed over them once, and with them metrics and running statistics.
 
     Args:
-      model: a network of `resjax.models.build`.
+      model: a network of `resjax.models.build`, or another whose call takes images and `train`. If
+        it takes `first`, it is told the number of its first image in the whole batch.
       loss: of every example, such as those of `resjax.training.losses`.
       update: the optimiser's; one of optax, unless it wants the value of the loss.
       state: of `resjax.training.state.create_state`.
       batch: images `[N, H, W, C]` and labels `[N]`, integers, or one more axis of micro-batches
-        before these; a third part is what the images are mixed with.
+        before these; a third part is what the images are mixed with. A label that is no number of
+        a class makes the loss NaN.
       key: of all that is random in a run.
       learning_rate: the rate of this step, written to `opt_state.hyperparams["learning_rate"]`.
         Without that entry, or with None, the optimiser keeps its own rate.
@@ -68,17 +71,21 @@ def train_step(
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, own = batch.labels.shape
     shares = micro_batches * device_count()
+    numbered = "first" in inspect.signature(type(model).__call__).parameters
     key = jax.random.fold_in(key, state.step)
 
     def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
         """Loss of one micro-batch on this device, with its metrics and running statistics."""
+        place: dict[str, Any] = {}
+        if numbered:
+            place["first"] = (number * device_count() + device_index()) * own
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.images,
             train=True,
-            first=(number * device_count() + device_index()) * own,
             mutable=["batch_stats"],
             rngs={"dropout": key},
+            **place,
         )
         losses, labels = loss(logits, batch.labels), batch.labels
         if batch.mixed is not None:

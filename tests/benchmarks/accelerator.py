@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = ROOT / "experiments" / "degradation.py"
@@ -258,6 +259,43 @@ def cifar(small: bool) -> Iterator[Row]:
                 data__flip=True, train__batch_size=batch, train__steps_per_call=steps,
             )  # fmt: skip
             yield {"what": f"ResNet-{depth}, steps a call: {steps}", **row}
+    yield from fixed_loop(small)
+
+
+def fixed_loop(small: bool) -> Iterator[Row]:
+    """Calls of 20 steps whose number is known to the compiler, which need not ask the device."""
+    import jax
+    import numpy as np
+
+    from resjax.config import default_config
+    from resjax.training import network
+    from resjax.training.benchmark import compile_training
+    from resjax.training.plan import make_plan
+    from resjax.training.programs import program
+
+    def fixed(function, parts, arguments, **options):
+        def steps(state, data, pieces, rates, number, seed):
+            return function(*parts, state, data, pieces, rates, np.int32(len(rates)), seed)
+
+        return program(steps, (), arguments, **options)
+
+    config, batch, steps = default_config(), 8 if small else 128, 2 if small else 20
+    config.model.depth, config.train.batch_size = 8 if small else 20, batch
+    config.data.name, config.data.pad, config.data.flip = "fake:32x32x3:10:12800", 4, True
+    config.train.steps_per_call = steps
+    plan = make_plan(config)
+    for what, make in {"unknown": program, "known": fixed}.items():
+        with mock.patch.object(network, "program", make):
+            step, (state, *rest), _ = compile_training(plan)
+
+        def call(step=step, rest=rest):
+            nonlocal state
+            state = jax.block_until_ready(step(state, *rest))
+
+        row = timed(lambda call=call: call, batch * steps, 0.5 if small else 2.0)
+        row["step ms"] /= steps
+        del row["compile s"]
+        yield {"what": f"ResNet-{config.model.depth}, {steps} steps, a number {what} to XLA", **row}
 
 
 def seeds(small: bool) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import optax
 import pytest
 
 import resjax
+from resjax.ops.random import random_key
 from tests.drawn import normal
 from tests.models.compiled import quick
 
@@ -110,6 +112,39 @@ def test_what_is_random_changes_from_step_to_step_and_with_the_key():
         for number, seed in ((0, 0), (1, 0), (0, 1), (0, 0))
     }
     assert len(losses) == 3
+
+
+class Own(nn.Module):
+    """A network that knows nothing of resjax."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Conv(4, (3, 3), dtype=images.dtype)(images)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, dtype=images.dtype)(x))
+        return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+
+@pytest.mark.slow
+def test_a_network_of_flax_alone_is_trained_and_evaluated_as_by_hand():
+    model, optimizer, (images, labels) = Own(), optax.adamw(0.1), drawn()
+    state = resjax.create_state(model, optimizer, seed=0, image_shape=images.shape[1:])
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    drawn_by_flax = jax.jit(model.init, static_argnums=2)(random_key(0), images, False)
+    jax.tree.map(close, state.evaluated(), drawn_by_flax)
+    after, metrics = quick(
+        functools.partial(resjax.train_step, model, resjax.cross_entropy, optimizer.update)
+    )(state, (images, labels), jax.random.key(0))
+    gradient, logits = gradient_and_logits(model, state, (images, labels))
+    updates, _ = optimizer.update(gradient, optimizer.init(state.params), state.params)
+    by_hand = optax.apply_updates(state.params, updates)
+    jax.tree.map(close, after.params, by_hand)
+    assert metrics.means()["error"] == np.mean(np.array(logits).argmax(-1) != np.array(labels))
+    valid = jnp.ones(EXAMPLES, bool)
+    found = resjax.eval_step(
+        model, resjax.cross_entropy, after.evaluated(), (images, labels), valid
+    )
+    logits = model.apply(after.evaluated(), images, train=False)
+    assert found.means()["error"] == np.mean(np.array(logits).argmax(-1) != np.array(labels))
 
 
 def test_labels_that_are_no_classes_are_refused():
