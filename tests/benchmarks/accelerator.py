@@ -43,14 +43,20 @@ Row = dict[str, Any]
 # ------------------------------------------------------------------------------------- measurements
 
 
-def measured(small: bool, **keys: Any) -> Row:
-    """The speed of a training step of resjax; keys of a config have __ for their dot."""
+def config_of(keys: Row) -> Any:
+    """A config with these keys, in which __ stands for the dot."""
     from resjax.config import default_config
-    from resjax.training.benchmark import measure_training
 
     config = default_config()
     config.update_from_flattened_dict({key.replace("__", "."): keys[key] for key in keys})
-    found = measure_training(config, 0.5 if small else 3.0)
+    return config
+
+
+def measured(small: bool, **keys: Any) -> Row:
+    """The speed of a training step of resjax; the keys are those of `config_of`."""
+    from resjax.training.benchmark import measure_training
+
+    found = measure_training(config_of(keys), 0.5 if small else 3.0)
     return {
         "images/s": found.images_per_second,
         "step ms": found.step_ms,
@@ -114,6 +120,7 @@ def checks(small: bool) -> Iterator[Row]:
             yield {"what": f"{name}, {dtype}", "error": own, "on the CPU": theirs,
                    "good": own <= 4 * theirs}  # fmt: skip
     yield from styles(small)
+    yield again(small)
 
 
 def gradients(dtype: str, device: Any, keys: Row) -> Any:
@@ -122,14 +129,12 @@ def gradients(dtype: str, device: Any, keys: Row) -> Any:
     import jax.numpy as jnp
     import numpy as np
 
-    from resjax.config import default_config
     from resjax.models.build import build_model
     from resjax.models.trace import initial_variables
     from resjax.training.losses import cross_entropy
     from resjax.training.metrics import measure
 
-    config = default_config()
-    config.update_from_flattened_dict({key.replace("__", "."): keys[key] for key in keys})
+    config = config_of(keys)
     exact = build_model(config, 10)
     shape = (32, 64, 64, 3) if config.model.name == "imagenet" else (32, 32, 32, 3)
     with jax.default_device(jax.devices("cpu")[0]):
@@ -179,6 +184,25 @@ def styles(small: bool) -> Iterator[Row]:
     error = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(*states, strict=True))
     yield {"what": f"jit and pmap, devices: {jax.device_count()}", "error": float(error),
            "good": bool(error < 1e-3)}  # fmt: skip
+
+
+def again(small: bool) -> Row:
+    """Three steps of ResNet-18 in bfloat16 from one state, twice by one program."""
+    import jax
+    import numpy as np
+
+    from resjax.training.benchmark import compile_training
+    from resjax.training.plan import make_plan
+
+    config = config_of(imagenet(True) | {"train__batch_size": 8 if small else 64})
+    step, (state, *rest), _ = compile_training(make_plan(config))
+    ends = []
+    for _ in range(2):
+        moved = jax.tree.map(jax.numpy.copy, state)
+        for _ in range(3):
+            moved = step(moved, *rest)
+        ends.append(jax.tree.leaves(jax.device_get(moved.params)))
+    return {"what": "the same steps again", "same bits": all(map(np.array_equal, *ends))}
 
 
 def imagenet(small: bool) -> Row:
