@@ -43,7 +43,8 @@ def train_step(
       model: a network of `resjax.models.build`, or another whose call takes images and `train`. If
         it takes `first`, it is told the number of its first image in the whole batch.
       loss: of every example, such as those of `resjax.training.losses`.
-      update: the optimiser's; one of optax, unless it wants the value of the loss.
+      update: the optimiser's, one of optax. If it takes more arguments, `value` is the mean loss;
+        one that would evaluate the loss again, such as L-BFGS, cannot.
       state: of `resjax.training.state.create_state`.
       batch: images `[N, H, W, C]` and labels `[N]`, integers, or one more axis of micro-batches
         before these; a third part is what the images are mixed with. A label that is no number of
@@ -71,7 +72,7 @@ def train_step(
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, own = batch.labels.shape
     shares = micro_batches * device_count()
-    numbered = "first" in inspect.signature(type(model).__call__).parameters
+    numbered = _takes(type(model).__call__, "first")
     key = jax.random.fold_in(key, state.step)
 
     def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
@@ -107,7 +108,8 @@ def train_step(
     if learning_rate is not None and "learning_rate" in hyperparams:
         rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
         opt_state = opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
-    updates, opt_state = update(gradients, opt_state, state.params)
+    more = {"value": metrics.loss / metrics.examples} if _takes(update, "value") else {}
+    updates, opt_state = update(gradients, opt_state, state.params, **more)
     params = optax.apply_updates(state.params, updates)
     batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats)
     moved = TrainState(
@@ -125,6 +127,12 @@ def train_step(
     unmoved = state.replace(step=moved.step, skipped_updates=state.skipped_updates + 1)
     none = jax.tree.map(jnp.zeros_like, metrics)
     return jax.tree.map(functools.partial(jnp.where, finite), (moved, metrics), (unmoved, none))
+
+
+def _takes(function: Callable, name: str) -> bool:
+    """Tells whether a function can be called with an argument of this name."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def _sum_over(function: Callable, batch: Batch) -> Any:

@@ -87,6 +87,19 @@ def test_a_rate_is_that_of_its_step_where_the_optimiser_takes_one():
 
 
 @pytest.mark.slow
+def test_an_optimiser_that_waits_for_a_lower_loss_is_told_the_mean_loss():
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, accumulation_size=1)
+    _, state, step = parts(optax.chain(optax.sgd(0.0), plateau))
+    step, scales, losses = quick(step), [], []
+    for _ in range(3):
+        state, metrics = step(state, drawn(), jax.random.key(0))
+        losses.append(float(metrics.means()["loss"]))
+        scales.append(float(state.opt_state[1].scale))
+    assert scales == [1, 0.5, 0.25]  # after the first, no loss is lower
+    assert float(state.opt_state[1].best_value) == pytest.approx(losses[0], rel=1e-6)
+
+
+@pytest.mark.slow
 def test_a_step_that_is_skipped_counts_no_example_and_the_next_goes_on_from_before_it():
     images, labels = drawn()
     _, state, step = parts(optax.adamw(0.1))
