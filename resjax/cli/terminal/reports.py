@@ -9,6 +9,7 @@ from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config.text import several
 from resjax.probes.table import PROBES
+from resjax.report.degradation import joined
 from resjax.report.probes import arrays_by_block, surface_in_words
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
@@ -29,14 +30,10 @@ def print_report(report: Report, place: Here | Copy) -> None:
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
-        apart = any(len(arm.cells) > 1 for arm in section.table.arms)
-        for arm in section.table.arms:
-            for row in rows(arm.cells):
-                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
-            if apart:
-                table.add_row()
+        for row in rows(section.table.cells):
+            table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
         print_whole(console, table)
-        for verdict in section.verdicts:
+        for verdict in joined(section.verdicts):
             style = "bold" if verdict.degrades else None
             say(console, verdict.line, style)
         if not section.verdicts:
