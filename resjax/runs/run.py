@@ -179,10 +179,7 @@ class OpenRun:
         """Facts of the run as it is now."""
         return Facts(
             run=run_id(self.plan.config),
-            data={
-                "fingerprint": self.plan.source.fingerprint,
-                "feed": self.feed.get_state(),
-            },
+            data={"fingerprint": self.plan.source.fingerprint, "feed": self.feed.get_state()},
             execution={
                 key: value
                 for key, value in describe_execution(self.plan).items()

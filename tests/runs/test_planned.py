@@ -200,11 +200,10 @@ def test_a_watch_of_what_nobody_trains_ends_and_says_so(tmp_path, capsys, looks)
 def test_a_watch_of_an_interrupted_run_without_a_plan_ends_and_says_how_to_go_on(
     tmp_path, capsys, looks, below
 ):
-    run = begin_run(tmp_path, "a")
+    begin_run(tmp_path, "a")
     last = told(capsys, "status", "--watch", tmp_path / below).splitlines()[-1]
     assert last == (
-        "1 run left, and no process at work; give the same command again, or resjax train "
-        f"--config={run}/config.json --workdir={run}"
+        "1 run left, and no process at work; to go on, give the command again that began it"
     )
     assert looks.taken == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
 

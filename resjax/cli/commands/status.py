@@ -77,7 +77,6 @@ def _print(place: "Here | Copy") -> None:
 
 def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
     """Tells how to go on with runs that no process is at work on; empty if all is well."""
-    from resjax.buckets.places import Here
     from resjax.runs import planned
     from resjax.runs.status import ENDED, WAITING
 
@@ -86,11 +85,7 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
         return ""
     line = f"{several(len(left), 'run')} left, and no process at work; "
     if not planned.planned_in(place.directory).keys() & {status.directory for status in left}:
-        line += "give the same command again"
-        if isinstance(place, Here):  # a config in a bucket would have to be copied first
-            run = left[0].directory
-            line += f", or resjax train --config={run / 'config.json'} --workdir={run}"
-        return line
+        return line + "to go on, give the command again that began it"
     line += "start the sweep again"
     if any(status.state == WAITING for status in left):
         plans = place.directory / planned.DIRECTORY
