@@ -1,13 +1,14 @@
 """A misspelt key is refused by every function that takes a config, and not passed over."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resjax.config import ConfigError, default_config
+from resjax.config import ConfigError, default_config, use_own_values
 from resjax.config.durations import Clock
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
-from resjax.models.build import build_model, make_spec, named_model
+from resjax.models.build import build_model, make_spec, named_model, preset
 from resjax.runs.weights import About, Weights
 from resjax.training.optim import learning_rate_schedule
 
@@ -45,7 +46,10 @@ def test_a_key_that_there_is_not_is_refused_with_the_nearest(call, nearest):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"depth": "50"}, "a key of named_model"),
+        ({"depth": "50"}, "model.depth='50' is not int; such as model.depth=20"),
+        ({"dtype": 3}, "model.dtype=3 is not str; such as model.dtype='float32'"),
+        ({"dtype": jnp.int8}, "unknown model.dtype 'int8'; choose one of: float32, bfloat16"),
+        ({"norm": "group"}, "norm='group' is not a key of model.*set config.norm.kind to one of"),
         ({"shortcut": None}, "model.shortcut=None is not str"),
         ({"shortcut_dropout": 2.0}, "model.shortcut_dropout=2.0 is not a probability"),
     ],
@@ -53,3 +57,19 @@ def test_a_key_that_there_is_not_is_refused_with_the_nearest(call, nearest):
 def test_values_of_named_models_are_checked(keys, message):
     with pytest.raises(ConfigError, match=message):
         named_model("resnet50", **keys)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.dtype("bfloat16"), "bfloat16"])
+def test_a_dtype_and_its_name_are_the_same_network(dtype):
+    assert named_model("cifar-resnet8", dtype=dtype).dtype == jnp.bfloat16
+    config = default_config()
+    with config.ignore_type():
+        config.model.dtype = dtype
+    use_own_values(config)
+    assert config.model.dtype == "bfloat16"
+
+
+def test_the_remedy_for_a_norm_of_a_named_model_is_the_network_with_that_norm():
+    config, _, classes = preset("cifar-resnet8")
+    config.norm.kind = "group"
+    assert build_model(config, classes).parts.norm().groups == config.norm.groups

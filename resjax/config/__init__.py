@@ -155,13 +155,16 @@ PLAIN = "plain"
 def use_own_values(config: ConfigDict) -> None:
     """Converts NumPy scalars in a config to Python numbers, and a shortcut `plain` to `none`.
 
-    An experiment's own shortcut of the name `plain` stays. So a run has the same name whichever way
-    a value was written.
+    A dtype, such as `jnp.bfloat16`, becomes its name. An experiment's own shortcut of the name
+    `plain` stays. So a run has the same name whichever way a value was written.
     """
+    model = config.get("model", {})
+    if not isinstance(dtype := model.get("dtype", ""), str):
+        with config.ignore_type():  # a class has a `__name__`, a `numpy.dtype` a `name`
+            model.dtype = getattr(dtype, "__name__", getattr(dtype, "name", dtype))
     found = {key: of_python(value) for key, value in flatten(config).items() if _of_numpy(value)}
     if found:
         with config.ignore_type():
             config.update_from_flattened_dict(found)
-    model = config.get("model", {})
     if model.get("shortcut") == PLAIN:
         model.shortcut = PLAIN if PLAIN in KEYS["model.shortcut"].choices else "none"

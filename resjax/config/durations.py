@@ -70,7 +70,7 @@ class Clock:
         [23, 45, 60]
         """
         if self.steps(every) < 1:
-            raise ConfigError(f"interval {every!r} is empty; use at least '1 steps'")
+            raise ConfigError(f"interval {every!r} is empty; use '1 step' or more")
         marks: list[int] = []
         while (step := self.steps(every, len(marks) + 1)) < self.end:
             marks.append(step)

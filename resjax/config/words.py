@@ -57,6 +57,8 @@ WORDS: dict[str, str] = {
     "bf16": "model.dtype=bfloat16",
     "gradient_checkpointing": "model.remat",
     "grad_checkpointing": "model.remat",
+    "norm": "norm.kind",
+    "norm_layer": "norm.kind",
     "bn_momentum": "norm.momentum",
     "bn_eps": "norm.epsilon",
     "eps": "norm.epsilon",

@@ -178,11 +178,15 @@ def named_model(
       ConfigError: for an unknown name, or keys that do not fit.
     """
     config, _, usual = preset(name)
+    if "norm" in keys:
+        raise ConfigError(
+            f"norm={keys['norm']!r} is not a key of model, and named_model takes no others; use "
+            f"config, _, classes = resjax.models.build.preset({name!r}), set config.norm.kind to "
+            f"one of {', '.join(NORMS)}, and call build_model(config, classes)"
+        )
     refuse_unknown(keys, "model")
-    try:
+    with config.ignore_type():  # `build_model` refuses values of other types
         config.model.update(keys)
-    except TypeError as error:
-        raise ConfigError(f"a key of named_model({name!r}): {error}") from None
     return build_model(config, usual if classes is None else classes, axis_name)
 
 

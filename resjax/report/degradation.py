@@ -164,18 +164,32 @@ def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verd
     return Verdict(arm, gap, gap.verdict, numbers)
 
 
+def joined(said: Iterable[Verdict]) -> list[Verdict]:
+    """Verdicts to show: arms without one for the same reason are joined, and named in a list."""
+    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    for each in said:
+        apart = (each.arm,) if each.gap else ()
+        groups.setdefault((each.said, each.numbers, *apart), []).append(each)
+    return [
+        dataclasses.replace(group[0], arm=_listed([each.arm for each in group]))
+        for group in groups.values()
+    ]
+
+
 def _finite(cell: Cell) -> bool:
     return all(map(math.isfinite, cell.by_seed("train_error").values()))
 
 
 def verdicts(table: ProtocolTable) -> list[Verdict]:
     """Verdicts on all arms, even those without a finished run; none for a single depth."""
-    if len({cell.depth for arm in table.arms for cell in arm.cells}) < 2 and not table.missing:
-        return []
     failed: dict[str, list[str]] = {}
     for arm, run in table.missing:
         if run.state == FAILED:
             failed.setdefault(arm, []).append(run.name)
+    depths = {cell.depth for cell in table.cells}
+    depths |= {run.config["model.depth"] for _, run in table.missing}
+    if len(depths) < 2 and not failed:
+        return []
     said = [verdict(arm.name, arm.cells, failed.pop(arm.name, ())) for arm in table.arms]
     return said + [verdict(arm, (), names) for arm, names in failed.items()]
 
@@ -215,8 +229,11 @@ def headline(said: Iterable[Verdict]) -> str:
 def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "") -> str:
     if not names:
         return ""
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return " ".join(filter(None, (listed, one if len(names) == 1 else several, rest)))
+    return " ".join(filter(None, (_listed(names), one if len(names) == 1 else several, rest)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 # ------------------------------------------------------------------- by what evaluation normalises

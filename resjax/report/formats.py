@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resjax.config import flatten
 from resjax.config.text import printable
 from resjax.report import tables
+from resjax.report.degradation import joined
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import DEFINITION
 from resjax.runs.rundir import DONE
@@ -26,7 +27,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
         of_errors, of_differences = tables.captions(section.table)
         parts += [
             f"## {markdown_text(section.table.title)}\n",
-            "".join(f"- {markdown_text(verdict.line)}\n" for verdict in section.verdicts)
+            "".join(f"- {markdown_text(verdict.line)}\n" for verdict in joined(section.verdicts))
             or f"{section.headline}\n",
             f"{of_errors}\n",
             markdown(*tables.details(section.table)),
@@ -57,7 +58,7 @@ def latex_document(sections: "Iterable[Section]", name: str) -> str:
     for number, section in enumerate(sections, start=1):
         table, slug = section.table, f"{_slug(name)}-{{}}{number if number > 1 else ''}"
         of_errors, of_differences = tables.captions(table)
-        parts += [f"% {printable(verdict.line)}" for verdict in section.verdicts]
+        parts += [f"% {printable(verdict.line)}" for verdict in joined(section.verdicts)]
         parts.append(
             _floating(
                 f"{table.title}. {of_errors} {tables.bold_caption(table)}",

@@ -13,7 +13,7 @@ from resjax.config import flatten
 from resjax.config.text import clock, printable
 from resjax.report import charts, run_table, styles, tables
 from resjax.report.arms import differing_keys
-from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict
+from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict, joined
 from resjax.report.figures import FORMATS
 from resjax.report.runs import Run
 from resjax.runs.ledger import DEFINITION, known_total
@@ -161,7 +161,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         tables.DIFFERENCES, tables.difference_rows(*section.differences.values())
     )
     seeds = {run.seed for run in table.runs}
-    drawn = _drawn_gaps(section.verdicts)
+    said = joined(section.verdicts)
     of_table = f", table {place}" if place > 1 else ""
     return {
         "id": f"table{place}",
@@ -178,7 +178,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
                 "numbers": _unbroken(verdict.numbers),
                 "gap": gap,
             }
-            for verdict, gap in zip(section.verdicts, drawn, strict=True)
+            for verdict, gap in zip(said, _drawn_gaps(said), strict=True)
         ],
         "missing": [f"{run.name} ({run.state})" for _, run in table.missing],
         "arms": [

@@ -83,6 +83,18 @@ def loss_surface(probed: Probed, name: str) -> "Figure":
     return figure
 
 
+def surface_in_words(probed: Probed, name: str) -> str:
+    """The loss at the centre of a surface, which is the network, its range, and the picture."""
+    loss = np.asarray(probed.found[name]["loss"])
+    centre, finite = loss[len(loss) // 2, len(loss) // 2], loss[np.isfinite(loss)]
+    text = f"loss {centre:.4g} at the centre, which is the network"
+    if finite.size:
+        text += f"; {finite.min():.4g} to {finite.max():.4g} on the whole grid"
+    if lost := loss.size - finite.size:
+        return f"{text}; no contours, as it is not finite at {lost} of {loss.size} points"
+    return f"{text}; contours in {name}.png"
+
+
 def _panels(probed: Probed, name: str, number: int) -> tuple["Figure", list["Axes"]]:
     from matplotlib.figure import Figure
 

@@ -233,17 +233,17 @@ class RunGroup:
         return {directory: result for one in ended for directory, result in one.items()}
 
     def write_results(self, summaries: dict[Path, Summary]) -> None:
-        """Writes the results, which finish the runs."""
+        """Writes the results, one after another; each finishes its run, whatever comes after."""
         for run in self.runs:
             run.write_results(summaries)
 
     def working(self) -> list[Path]:
-        """Returns the directories of the runs that are trained and have not failed."""
+        """Returns the directories of the runs that are trained and have not ended."""
         return [run.directory for run in self.opened_runs if not run.idle]
 
-    def failures(self) -> dict[Path, Diverged]:
-        """Returns {directory: error} of the runs that have failed."""
-        return {run.directory: run.failure for run in self.opened_runs if run.failure}
+    def endings(self) -> dict[Path, Summary | Diverged]:
+        """Returns {directory: result or error} of the runs that have ended."""
+        return {run.directory: run.ending for run in self.opened_runs if run.ending}
 
 
 def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
@@ -263,7 +263,8 @@ def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] 
 
 
 def _empty_places(empty: int, seeds: int) -> str:
+    verb = "is" if empty == 1 else "are"
     return (
-        f"{empty} of the {seeds} runs that were begun together are not trained now, and computed "
-        "along for the sake of the bits; train.side_by_side=1 goes on without them"
+        f"{empty} of the {seeds} runs that were begun together {verb} not trained now, and "
+        "computed along for the sake of the bits; train.side_by_side=1 goes on without"
     )

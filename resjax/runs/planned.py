@@ -6,9 +6,10 @@ changes. So all processes of a sweep, and the same command given again, mean one
 that share a directory or a bucket, from any number of machines, need no lock, as each has a file of
 its own.
 
-All plans count. None replaces another, since nothing tells whether the sweep of an older one was
-given up, waits for a machine, or has just begun beside this one. So what was given up is waiting
-until its plan is removed; `resjax status` says that where no process is at work.
+All plans are shown. None replaces another, since nothing tells whether the sweep of an older one
+was given up, waits for a machine, or has just begun beside this one. So what was given up is
+waiting until its plan is removed; `resjax status` says that where no process is at work. A sweep is
+at work if a process trains one of its runs; the time that is left is of such sweeps alone.
 """
 
 import contextlib
@@ -70,14 +71,19 @@ def _upload(store: Store, path: Path) -> None:
         store.put(path.name, path.read_bytes())
 
 
-def planned_in(directory: Path) -> dict[Path, float]:
-    """The weights of the runs that are planned in a directory; a damaged plan is left out."""
-    found: dict[Path, float] = {}
+def plans_in(directory: Path) -> list[dict[Path, float]]:
+    """The plans in a directory, {run: its weight} each; a damaged one is left out."""
+    found = []
     for path in sorted(directory.glob(FILES)):
         with contextlib.suppress(ConfigError):  # its sweep writes it again
             runs = disk.read_json(path).get("runs", {})
-            found |= {directory / name: weight for name, weight in runs.items()}
+            found.append({directory / name: weight for name, weight in runs.items()})
     return found
+
+
+def planned_in(directory: Path) -> dict[Path, float]:
+    """The weights of the runs that are planned in a directory, by any plan."""
+    return {run: weight for plan in plans_in(directory) for run, weight in plan.items()}
 
 
 def weights_in(directory: Path) -> dict[Path, float]:

@@ -42,8 +42,8 @@ class OpenRun:
 
     Attributes:
       at: position of the run.
-      failure: error that ended it, if it has failed.
-      idle: whether it is not trained any more, as it has failed, or not yet.
+      ending: its result if it is done, or the error that ended it if it has failed.
+      idle: whether it is not trained any more, as it has ended, or not yet.
     """
 
     def __init__(self, plan: Plan, opened: OpenDirectory):
@@ -52,7 +52,7 @@ class OpenRun:
         self.journal = Journal(plan, opened.directory, self.at, opened.observe)
         self.watch = LossWatch(plan.rates)
         self.whole: list[Path] = []  # checkpoints from which it could go on
-        self.failure: Diverged | None = None
+        self.ending: Summary | Diverged | None = None
         self.idle = False
 
     @contextmanager
@@ -179,10 +179,7 @@ class OpenRun:
         """Facts of the run as it is now."""
         return Facts(
             run=run_id(self.plan.config),
-            data={
-                "fingerprint": self.plan.source.fingerprint,
-                "feed": self.feed.get_state(),
-            },
+            data={"fingerprint": self.plan.source.fingerprint, "feed": self.feed.get_state()},
             execution={
                 key: value
                 for key, value in describe_execution(self.plan).items()
@@ -214,7 +211,7 @@ class OpenRun:
             yield
         except Diverged as error:
             self.stopped(error)
-            self.failure, self.idle = error, True
+            self.ending, self.idle = error, True
             if hosts.is_first():
                 disk.write_text(self.directory / "error.txt", f"{error}\n")
             raise
@@ -313,14 +310,15 @@ class OpenRun:
         if hosts.is_first():
             rundir.write_result(self.directory, summaries[self.directory].recorded())
             (self.directory / "progress.json").unlink(missing_ok=True)
+        self.ending, self.idle = summaries[self.directory], True
 
     def working(self) -> list[Path]:
-        """Returns the directory, if the run is trained and has not failed."""
+        """Returns the directory, if the run is trained and has not ended."""
         return [] if self.idle else [self.directory]
 
-    def failures(self) -> dict[Path, Diverged]:
-        """Returns {directory: error} if the run has failed, or {}."""
-        return {self.directory: self.failure} if self.failure else {}
+    def endings(self) -> dict[Path, Summary | Diverged]:
+        """Returns {directory: result or error} if the run has ended, or {}."""
+        return {self.directory: self.ending} if self.ending else {}
 
     def _write_weights(self, variables: Any) -> None:
         plan, data = self.plan, self.feed.data

@@ -162,8 +162,10 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
             f"{directory} holds imported weights; start from them in another directory with "
             f"--config.train.init_from={directory}"
         )
-    there = defaults() | deciding_keys(read_config(directory))
-    here = defaults() | deciding_keys(config)
+    written = [defaults() | read_config(directory), defaults() | flatten(config)]
+    decide = [defaults() | deciding_keys(each) for each in written]
+    keys = [key for key in decide[0].keys() | decide[1] if decide[0].get(key) != decide[1].get(key)]
+    there, here = ({key: each.get(key) for key in keys} for each in written)
     if differing := differences(there, here, "there", "here"):
         raise ConfigError(
             f"{directory} holds a run of another config ({differing}); choose another directory"

@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,23 @@ def look_in(directory: Path) -> list[Status]:
       ConfigError: if there is none.
     """
     return [look(run) for run in planned.weights_in(directory)]
+
+
+def at_work_on(statuses: Iterable[Status], plans: Iterable[Collection[Path]]) -> set[Path]:
+    """The runs that processes train now or later: those at work, and all of the same plans."""
+    trained = {status.directory for status in statuses if status.owner}
+    return trained.union(*(plan for plan in plans if not trained.isdisjoint(plan)))
+
+
+def in_a_queue(statuses: Iterable[Status], plans: Iterable[Collection[Path]]) -> set[Path]:
+    """The runs that wait for their sweep to begin, or to go on once it has a machine.
+
+    Nothing tells that from a sweep that was given up. But where a run was interrupted its process
+    is gone, and nobody waits for that plan any more.
+    """
+    states = {status.directory: status.state for status in statuses}
+    alive = [plan for plan in plans if INTERRUPTED not in {states.get(run) for run in plan}]
+    return {run for plan in alive for run in plan if states.get(run) == WAITING}
 
 
 def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:

@@ -104,9 +104,9 @@ def train_side_by_side(
                 run = run_of(plan, ours)
                 try:
                     with suppress(Diverged):
-                        endings |= fit(run)
+                        fit(run)
                 finally:
-                    endings |= run.failures()
+                    endings |= run.endings()
                     working[:] = run.working()
     except Crashed as error:
         endings |= dict.fromkeys(working, error)

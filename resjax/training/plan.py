@@ -161,7 +161,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
     steps = Clock(examples, batch_size).steps(config.train.duration)
     if steps < 1:
         raise ConfigError(
-            f"train.duration={config.train.duration!r} is empty; use '1 steps' or more"
+            f"train.duration={config.train.duration!r} is empty; use '1 step' or more"
         )
     clock = Clock(examples, batch_size, steps)
     grow_at, marks = None, clock.marks(config.eval.every)

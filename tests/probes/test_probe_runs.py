@@ -12,9 +12,10 @@ from resjax.config import ConfigError
 from resjax.config.naming import run_id
 from resjax.probes.gradients import gradients
 from resjax.probes.table import PROBES
+from resjax.report.probes import surface_in_words
 from resjax.runs import checkpoint, disk
 from resjax.runs.loop import train_and_evaluate
-from resjax.runs.probing import probe_run
+from resjax.runs.probing import Probed, probe_run
 from resjax.training.feeds import make_feed
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
@@ -83,6 +84,7 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     ]
     assert "nan" not in out
     assert "lesions: test error (fraction)" in out.splitlines()
+    assert not [line for line in out.splitlines() if line.endswith(" ") or not line]
     swapped = next(line for line in out.splitlines() if line.split()[:2] == ["lesions", "swapped"])
     assert [cell == "-" for cell in swapped.split()[2:]] == [True, False, True]
     assert "several numbers in a cell are those of the layers of the block, in order" in out
@@ -95,7 +97,20 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     assert {path.stem for path in directory.glob("*.svg")} == drawn
     assert content["stages"] == [4]
     assert content["probes"]["lesions"]["swapped"][0] is None  # JSON has no NaN
-    assert len(content["probes"]["surface"]["loss"]) == 15
+    losses = np.array(content["probes"]["surface"]["loss"])
+    assert losses.shape == (15, 15)
+    assert (
+        f"surface: loss {losses[7, 7]:.4g} at the centre, which is the network; "
+        f"{losses.min():.4g} to {losses.max():.4g} on the whole grid; contours in surface.png\n"
+    ) in out
+    assert main(["probe", str(tmp_path / "run"), "--examples=40", "--probe=surface,gates"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "surface",
+        "gates",
+        "arrays and figures",
+    ]
+    assert lines[2] == "gates: the network has none"
     drawing = (directory / "lesions.svg").read_text()
     assert "test error (fraction)" in drawing
     assert "the network as it is" in drawing
@@ -185,3 +200,12 @@ def test_damaged_lines_are_named_with_the_remedy(dense, tmp_path):
     (tmp_path / "probes.jsonl").write_text(json.dumps(line | {"step": 11}) + "\n")
     with pytest.raises(ConfigError, match=r"probes.jsonl .*; remove it, and the run goes on"):
         train_and_evaluate(dense, tmp_path)
+
+
+def test_a_surface_that_is_not_finite_everywhere_says_where_its_contours_went():
+    loss = np.array([[np.nan, 3.0, np.inf], [2.0, 1.0, 4.0], [5.0, 6.0, 7.0]])
+    found = {"surface": {"offset": np.array([-1.0, 0.0, 1.0]), "loss": loss}}
+    assert surface_in_words(Probed("run", "none", 4, (1,), 8, found), "surface") == (
+        "loss 1 at the centre, which is the network; 1 to 7 on the whole grid; no contours, as it "
+        "is not finite at 2 of 9 points"
+    )

@@ -136,6 +136,52 @@ def test_arms_of_one_depth_are_said_why_they_have_no_verdict_in_one_line(tmp_pat
         assert "all of these have the same; sweep model.depth, too." in " ".join(text.split())
 
 
+@pytest.mark.slow
+def test_why_arms_have_no_verdict_yet_is_said_once_for_all(tmp_path, capsys):
+    write_sweep(
+        tmp_path,
+        {("none", 56): [0.5], ("none", 20): [0.1], ("identity", 20): [0.1], ("dropout", 20): [0.1]},
+    )
+    fail_run(begin_run(tmp_path, "lost", model__shortcut="projection", model__depth=56))
+    begin_run(tmp_path, "cut", model__shortcut="identity", model__depth=56)
+    [section] = write_report(tmp_path).sections
+    assert [verdict.arm for verdict in section.verdicts] == [
+        "plain", "identity", "dropout", "projection",
+    ]  # fmt: skip
+    assert main(["report", str(tmp_path)]) == 0
+    texts = [(tmp_path / "report" / name).read_text() for name in ("table.md", "table.tex")]
+    once = "identity and dropout: no verdict, two depths with a common seed are needed\n"
+    for text in (*texts, capsys.readouterr().out):
+        assert text.count("two depths with a common seed") == text.count(once) == 1
+        assert "plain: degrades with depth, " in text
+        assert "projection: no verdict, lost failed\n" in text
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("two depths with a common seed") == 1
+
+
+def test_an_unfinished_run_of_the_only_depth_is_no_second_depth(tmp_path):
+    write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
+    cut = begin_run(tmp_path, "cut", model__shortcut="dropout", model__depth=20)
+    assert said(tmp_path) == {}
+    fail_run(cut)
+    assert said(tmp_path)["dropout"].line == "dropout: no verdict, cut failed"
+
+
+@pytest.mark.slow
+def test_a_report_on_the_screen_has_no_empty_lines_between_arms(tmp_path, capsys):
+    write_sweep(
+        tmp_path,
+        {(kind, depth): [0.1] for kind in ("none", "identity") for depth in (8, 20)},
+    )
+    assert main(["report", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:6]] == [
+        ["plain", "8"], ["plain", "20"], ["identity", "8"], ["identity", "20"],
+    ]  # fmt: skip
+    assert all(line == line.rstrip() for line in lines)
+    assert lines.count("") == 1  # before the paths of the files
+
+
 def test_the_headline_says_every_verdict_once(tmp_path):
     write_sweep(
         tmp_path,

@@ -1,8 +1,11 @@
 """What a sweep plans is recorded in its directory, for those who look at it from outside."""
 
+import dataclasses
 import json
+import re
 import shutil
 import time
+import types
 from urllib.parse import unquote
 
 import pytest
@@ -10,13 +13,15 @@ import pytest
 from resjax.buckets.places import Copy
 from resjax.cli.commands import status
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS
+from resjax.cli.terminal.live import MOST_ROWS, Board
 from resjax.config import default_config
 from resjax.config.addresses import Address
+from resjax.exits import EXIT_INTERRUPTED
 from resjax.report.report import read_sweep
 from resjax.runs import claims, doctor, planned, rundir
 from resjax.runs.landing import workplace
 from resjax.runs.planned import planned_in, record, weights_in, weights_of
+from resjax.runs.status import Status
 from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run
 
@@ -129,7 +134,7 @@ def test_few_runs_that_wait_have_rows_and_many_a_line(tmp_path, capsys):
     record(grid(tmp_path, *(f"run{n}" for n in range(MOST_ROWS - 1))))
     write_run(tmp_path, "first", 0.1)
     said = told(capsys, "status", tmp_path)
-    assert said.count(" waiting ") == MOST_ROWS - 1
+    assert len(re.findall(r"^run\d+ +waiting$", said, re.MULTILINE)) == MOST_ROWS - 1
     assert f"\n1 done, {MOST_ROWS - 1} waiting\n" in said
     record(grid(tmp_path, *(f"more{n}" for n in range(500))))
     said = told(capsys, "status", tmp_path)
@@ -162,19 +167,86 @@ def test_a_watch_ends_with_the_last_planned_run(tmp_path, capsys, monkeypatch):
     assert "\n2 done\n" in said
 
 
-def test_a_watch_of_what_nobody_trains_ends_and_says_so(tmp_path, capsys, monkeypatch):
-    record(grid(tmp_path, "a", "b"))
-    begin_run(tmp_path, "a")
-    looks, now = [], time.monotonic()
+@pytest.fixture
+def looks(monkeypatch):
+    """The number `taken` of the looks of a watch, one a second; `then` is called with it.
 
-    def look(seconds):
-        looks.append(seconds)
-        assert len(looks) < 99
+    A watch that does not end by itself is ended after ten minutes, as by Ctrl-C.
+    """
+    looks, now = types.SimpleNamespace(taken=0, then=lambda taken: None), time.monotonic()
+
+    def look(_):
+        looks.taken += 1
+        looks.then(looks.taken)
+        if looks.taken == 600:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(status.time, "sleep", look)
-    monkeypatch.setattr(status.time, "monotonic", lambda: now + len(looks))
+    monkeypatch.setattr(status.time, "monotonic", lambda: now + looks.taken)
+    return looks
+
+
+IN_A_QUEUE = "no process at work yet, and {} waiting; the watch goes on, and Ctrl-C ends it"
+
+
+def test_a_watch_of_what_nobody_trains_ends_and_says_so(tmp_path, capsys, looks):
+    record(grid(tmp_path, "a", "b"))
+    begin_run(tmp_path, "a")
     assert "2 runs left, and no process at work" in told(capsys, "status", "--watch", tmp_path)
-    assert len(looks) == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
+    assert looks.taken == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
+
+
+@pytest.mark.parametrize("below", ["", "a"])
+def test_a_watch_of_an_interrupted_run_without_a_plan_ends_and_says_how_to_go_on(
+    tmp_path, capsys, looks, below
+):
+    begin_run(tmp_path, "a")
+    last = told(capsys, "status", "--watch", tmp_path / below).splitlines()[-1]
+    assert last == (
+        "1 run left, and no process at work; to go on, give the command again that began it"
+    )
+    assert looks.taken == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
+
+
+def test_a_watch_lasts_while_a_sweep_waits_in_a_queue_and_says_so_once(tmp_path, capsys, looks):
+    record(grid(tmp_path, "a", "b", "c"))
+    write_run(tmp_path, "a", 0.1)  # that of a narrower grid before
+
+    def train(taken):
+        if taken == 200:
+            write_run(tmp_path, "b", 0.1)
+            write_run(tmp_path, "c", 0.1)
+
+    looks.then = train
+    said = told(capsys, "status", "--watch", tmp_path)
+    assert said.count(IN_A_QUEUE.format("2 runs")) == 1
+    assert "\n3 done\n" in said
+    assert looks.taken == 200
+
+
+def test_a_watch_lasts_for_a_queue_though_a_sweep_beside_it_was_killed(tmp_path, capsys, looks):
+    record(grid(tmp_path, "killed", "next"))
+    begin_run(tmp_path, "killed")
+    record(grid(tmp_path, "queued"))
+    assert main(["status", "--watch", str(tmp_path)]) == EXIT_INTERRUPTED
+    assert capsys.readouterr().out.count(IN_A_QUEUE.format("1 run")) == 1
+
+
+def test_the_time_left_is_that_of_the_sweeps_at_work(tmp_path):
+    record(grid(tmp_path, "a", "b"))
+    record(grid(tmp_path, "given up", "too"))
+    plans, weights = planned.plans_in(tmp_path), weights_in(tmp_path)
+    done = Status(tmp_path / "a", "done", seconds=60.0)
+    training = Status(tmp_path / "b", "training", step=0, steps=10, owner="p", seconds_left=60.0)
+    others = [Status(tmp_path / name, "waiting") for name in ("given up", "too")]
+    text = Board(weights, plans).line([done, training, *others])
+    assert text == (
+        "1 done, 1 training, 2 waiting, 1 min 00 s left without 2 runs of sweeps that are not at "
+        "work"
+    )
+    begun = dataclasses.replace(others[0], state="training", owner="q")
+    text = Board(weights, plans).line([done, training, begun, others[1]])
+    assert text == "1 done, 2 training, 1 waiting, 1 min 30 s left"  # three runs by two processes
 
 
 @pytest.mark.slow

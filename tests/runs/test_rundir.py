@@ -146,6 +146,17 @@ def test_what_is_left_of_another_run_without_its_config_is_refused_at_once(tmp_p
         shutil.rmtree(run)
 
 
+def test_a_run_of_another_config_is_refused_in_the_words_of_both(tmp_path):
+    config, other = default_config(), default_config()
+    config.train.duration, other.train.duration = "4 steps", "2.5 epochs"
+    rundir.begin_run(tmp_path, config)
+    told = r"\(train.duration is '4 steps' there, '2.5 epochs' here\)"
+    with pytest.raises(ConfigError, match=told):
+        rundir.refuse_other_config(tmp_path, other)
+    other.train.duration, other.model.remat = "4.0 step", True  # the same in other words
+    rundir.refuse_other_config(tmp_path, other)
+
+
 def test_a_run_is_put_neither_into_a_run_nor_into_a_sweep(tmp_path):
     config, run = default_config(), tmp_path / "sweep" / "run"
     run.mkdir(parents=True)

@@ -54,9 +54,13 @@ def test_a_phase_is_seen_as_soon_as_it_begins(tiny, tmp_path):
         assert rundir.read_progress(tmp_path)["phase"] == phase
 
 
-def test_a_run_whose_process_is_gone_is_interrupted_and_tells_how_often_it_went_on(tiny, tmp_path):
+def test_a_run_whose_process_is_gone_is_interrupted_and_tells_how_often_it_went_on(
+    tiny, tmp_path, capsys
+):
     status = look(begun(tmp_path, tiny, events=("begun", "stopped", "begun", "saved", "begun")))
     assert (status.state, status.resumed, status.owner) == ("interrupted", 2, None)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "\nrun interrupted (resumed 2x) " in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -223,8 +227,9 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert cost["compile_seconds"] == pytest.approx(seconds["compile"], abs=1e-5)
     assert (cost["lost_seconds"], cost["interruptions"]) == (0.0, 0)
     assert main(["status", str(tmp_path)]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == (
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("1 run left, and no process at work; to go on, give")
+    assert told == (
         f"compile {cost['compile_seconds']:,.1f} s, "
         f"train + eval {cost['device_seconds']:,.1f} device seconds; "
         "0.0 s lost to 0 interruptions; the cost of 1 run is not known"

@@ -9,6 +9,7 @@ import pytest
 from resjax.config import ConfigError
 from resjax.runs import checkpoint, claims, disk, loop, rundir
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.summary import read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
@@ -297,6 +298,23 @@ def test_a_run_that_has_diverged_before_a_crash_keeps_its_reason(tiny, tmp_path,
     assert [type(end).__name__ for end in ended.values()] == ["Crashed", "Diverged", "Crashed"]
     assert "became nan" in rundir.read_failure(tmp_path / "5")
     assert rundir.read_failure(tmp_path / "0").startswith("ZeroDivisionError")
+
+
+@pytest.mark.slow
+def test_a_crash_between_two_results_ends_the_runs_without_one(tiny, tmp_path, monkeypatch):
+    write = rundir.write_result
+
+    def write_one(directory, result):
+        if directory.name != "0":
+            raise ZeroDivisionError("between two results")
+        write(directory, result)
+
+    monkeypatch.setattr(rundir, "write_result", write_one)
+    runs = group(tiny, tmp_path)
+    ended = train_side_by_side(runs, unobserved)
+    assert [type(end).__name__ for end in ended.values()] == ["Summary", "Crashed", "Crashed"]
+    assert ended[tmp_path / "0"] == read_summary(tmp_path / "0")
+    assert [(run / "error.txt").exists() for run in runs] == [False, True, True]
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         board.close()
         if not options.out:
             place.upload(f"probes/{probed.step}")
-        print_probed(probed, place.named(str(directory)))
+        print_probed(probed, names, place.named(str(directory)))
     return 0
 
 

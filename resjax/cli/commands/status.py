@@ -66,9 +66,9 @@ def _print(place: "Here | Copy") -> None:
     from resjax.cli.terminal.live import Board
     from resjax.cli.terminal.statuses import print_statuses
     from resjax.runs.ledger import read_ledger
-    from resjax.runs.planned import weights_in
+    from resjax.runs.planned import plans_in, weights_in
 
-    board = Board(weights_in(place.directory))
+    board = Board(weights_in(place.directory), plans_in(place.directory))
     statuses = board.look()
     ledgers = [read_ledger(status.directory) for status in statuses]
     told = [retold(place, status) for status in statuses]
@@ -76,14 +76,17 @@ def _print(place: "Here | Copy") -> None:
 
 
 def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
-    """Tells how to go on with planned runs that no process is at work on; empty if all is well."""
+    """Tells how to go on with runs that no process is at work on; empty if all is well."""
     from resjax.runs import planned
     from resjax.runs.status import ENDED, WAITING
 
     left = [status for status in statuses if status.state not in ENDED]
-    if not left or any(status.owner for status in left) or not planned.planned_in(place.directory):
+    if not left or any(status.owner for status in left):
         return ""
-    line = f"{several(len(left), 'run')} left, and no process at work; start the sweep again"
+    line = f"{several(len(left), 'run')} left, and no process at work; "
+    if not planned.planned_in(place.directory).keys() & {status.directory for status in left}:
+        return line + "to go on, give the command again that began it"
+    line += "start the sweep again"
     if any(status.state == WAITING for status in left):
         plans = place.directory / planned.DIRECTORY
         line += f", or remove {plans} to forget those that are waiting"
@@ -91,31 +94,46 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
 
 
 def _watch(place: "Here | Copy") -> None:
+    """Shows the runs until all have ended, or nobody is at work on them and none is in a queue."""
     from resjax.cli.terminal.live import Board, Watch
     from resjax.runs import needed
-    from resjax.runs.planned import planned_in, weights_in
-    from resjax.runs.status import ENDED
+    from resjax.runs.planned import plans_in, weights_in
+    from resjax.runs.status import ENDED, in_a_queue
 
-    board = Board(weights_in(place.directory))
-    patience = 0.0 if place.directory in board.weights else SECONDS_FOR_ANOTHER
+    board = Board(weights_in(place.directory), plans_in(place.directory))
     refreshed = time.monotonic()
-    under_way = refreshed if planned_in(place.directory) else -math.inf
+    begun = any(status.state not in ENDED for status in board.look())
+    at_work = refreshed if begun else -math.inf  # when a process was last seen at work
+    told = False
     with Watch(board, to_stdout=True) as watch:
         while True:
-            board.weights, planned = weights_in(place.directory), planned_in(place.directory)
+            board.weights, board.plans = weights_in(place.directory), plans_in(place.directory)
             watch.tell()  # before the look, after which no end is news
-            left = [status for status in board.look() if status.state not in ENDED]
-            if planned and not left:
+            statuses = board.look()
+            left = [status for status in statuses if status.state not in ENDED]
+            if not left and (board.plans or place.directory in board.weights):
                 break
-            if any(status.owner or not planned for status in left):
-                under_way = time.monotonic()
-            elif time.monotonic() - under_way > patience:
-                break
+            if any(status.owner for status in left):
+                at_work, told = time.monotonic(), False
+            elif time.monotonic() - at_work > SECONDS_FOR_ANOTHER:
+                queue = in_a_queue(statuses, board.plans)
+                if not queue:
+                    break
+                if not told:
+                    watch.say(_in_a_queue(len(queue)))
+                told = True
             time.sleep(1.0)
             if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
                 with contextlib.suppress(Unanswered):  # it may answer the next time
                     place.refresh(needed.STATUS, needed.SHOWN_IN_STATUS)
                 refreshed = time.monotonic()
+
+
+def _in_a_queue(runs: int) -> str:
+    return (
+        f"no process at work yet, and {several(runs, 'run')} waiting; the watch goes on, "
+        "and Ctrl-C ends it"
+    )
 
 
 STATUS = Command(
@@ -124,9 +142,9 @@ STATUS = Command(
     run=_run,
     arguments=_arguments,
     notes="Only the directory is read, so this works on any machine that can see it. For\n"
-    "a bucket, it shows what has been uploaded. A run shown as training (2x) was\n"
-    "resumed twice. Runs that a sweep has planned are waiting until they begin.\n"
-    "--watch ends when all planned runs have finished, or if no process is at work\n"
-    "on any for half a minute.\n",
+    "a bucket, it shows what has been uploaded. Runs that a sweep has planned are\n"
+    "waiting until they begin. --watch ends when all runs have finished, or if no\n"
+    "process has been at work for half a minute, unless a sweep waits in a queue:\n"
+    "runs of it are waiting, and none was interrupted.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +21,16 @@ from resjax.config.text import clock, printable, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.planned import weights_of
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.runs.status import ENDED, INTERRUPTED, WAITING, Status, count_states, look, seconds_left
+from resjax.runs.status import (
+    ENDED,
+    INTERRUPTED,
+    WAITING,
+    Status,
+    at_work_on,
+    count_states,
+    look,
+    seconds_left,
+)
 from resjax.runs.summary import Outcome, Progress
 from resjax.waits import waiting
 
@@ -42,10 +51,14 @@ class Board:
 
     Args:
       weights: the work of each run by its directory, in the order of the grid.
+      plans: the runs of each sweep that has planned some; by default all are of one.
     """
 
-    def __init__(self, weights: Mapping[Path, float]):
+    def __init__(
+        self, weights: Mapping[Path, float], plans: Sequence[Collection[Path]] | None = None
+    ):
         self.weights = dict(weights)
+        self.plans = [self.weights] if plans is None else plans
         self.ended: dict[Path, Status] = {}
         self.wait = WaitLine()
         self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
@@ -65,13 +78,18 @@ class Board:
     def left(self, statuses: list[Status]) -> str:
         """The remaining time as text; while no run advances, as during compilation, it counts down.
 
-        It is empty if that is unknown.
+        It is that of the sweeps at work, and empty if that is unknown.
         """
         reached, now = [(status.state, status.step) for status in statuses], time.monotonic()
+        ours = at_work_on(statuses, self.plans)
+        counted = [s for s in statuses if s.state in ENDED or s.directory in ours]
         if reached != self.reached:
-            seconds = seconds_left(statuses, self.weights)
+            seconds = seconds_left(counted, self.weights)
             self.reached, self.end = reached, seconds and now + seconds
-        return _left(self.end)
+        left, others = _left(self.end), len(statuses) - len(counted)
+        if not left or not others:
+            return left
+        return f"{left} without {several(others, 'run')} of sweeps that are not at work"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:
@@ -103,14 +121,14 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 
 def status_rows(statuses: list[Status]) -> Table:
-    """A table with one row per run; (2x) marks a run that was resumed twice."""
+    """A table with one row per run."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
                           ("loss", "right"), ("train", "right"), ("test", "right"),
                           ("in all", "right")):  # fmt: skip
         table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for status in statuses:
-        state = status.state + (f" ({status.resumed}x)" if status.resumed else "")
+        state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
         if status.compiling is not None:
             state += f" {clock(status.compiling)}"
         epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)

@@ -9,7 +9,8 @@ from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_whole
 from resjax.config.text import several
 from resjax.probes.table import PROBES
-from resjax.report.probes import arrays_by_block
+from resjax.report.degradation import joined
+from resjax.report.probes import arrays_by_block, surface_in_words
 from resjax.report.report import Report
 from resjax.report.tables import HEADER, rows
 from resjax.runs.planned import waiting_in
@@ -29,14 +30,10 @@ def print_report(report: Report, place: Here | Copy) -> None:
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
-        apart = any(len(arm.cells) > 1 for arm in section.table.arms)
-        for arm in section.table.arms:
-            for row in rows(arm.cells):
-                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
-            if apart:
-                table.add_row()
+        for row in rows(section.table.cells):
+            table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
         print_whole(console, table)
-        for verdict in section.verdicts:
+        for verdict in joined(section.verdicts):
             style = "bold" if verdict.degrades else None
             say(console, verdict.line, style)
         if not section.verdicts:
@@ -59,8 +56,12 @@ def print_report(report: Report, place: Here | Copy) -> None:
         say(console, f"copy: {page}")
 
 
-def print_probed(probed: Probed, directory: str) -> None:
-    """Prints every array at the first, middle and last block, and the directory, to stdout."""
+def print_probed(probed: Probed, names: list[str], directory: str) -> None:
+    """Prints every array at the first, middle and last block, and the directory, to stdout.
+
+    What is not by block is said in a line, and so is what there is none of among the `names` that
+    were asked for.
+    """
     console = Console(highlight=False, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("probe", "array", "first", "middle", "last"):
@@ -77,12 +78,18 @@ def print_probed(probed: Probed, directory: str) -> None:
         f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
         f"{probed.examples} examples",
     )
-    print_whole(console, table)
+    if table.row_count:
+        print_whole(console, table)
     if several:
         say(console, "several numbers in a cell are those of the layers of the block, in order")
     for probe in probed.found:
+        if not PROBES[probe].by_block:
+            say(console, f"{probe}: {surface_in_words(probed, probe)}")
         if quantity := PROBES[probe].quantity:
             say(console, f"{probe}: {quantity}")
+    for name in names:
+        if name not in probed.found:
+            say(console, f"{name}: the network has none")
     say(console, f"arrays and figures: {directory}")
 
 

@@ -1,7 +1,10 @@
 """Tables and numbers formatted for people."""
 
+from collections.abc import Iterator
+
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -34,13 +37,32 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Prints a table at full width, even on a narrower console: no number is cut."""
+    """Prints a table at full width, even on a narrower console: no number is cut.
+
+    No line ends in spaces.
+    """
     if console.is_terminal:
         fit_to_terminal(console, table)
     before = console.width
     console.width = max(before, _needs(console, table))
-    console.print(table, crop=False)
+    console.print(_Trimmed(table), crop=False)
     console.width = before
+
+
+class _Trimmed:
+    """A table whose lines are not filled up with spaces."""
+
+    def __init__(self, table: Table):
+        self.table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for line in console.render_lines(self.table, options, pad=False):
+            while line and not line[-1].text.rstrip():
+                line.pop()
+            yield from line[:-1]
+            for text, *rest in line[-1:]:
+                yield Segment(text.rstrip(), *rest)
+            yield Segment.line()
 
 
 def _needs(console: Console, table: Table) -> int:
