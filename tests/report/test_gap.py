@@ -168,18 +168,17 @@ def test_an_unfinished_run_of_the_only_depth_is_no_second_depth(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_report_on_the_screen_has_no_empty_lines_between_arms(tmp_path, capsys):
+def test_a_report_on_the_screen_has_an_empty_line_after_each_arm_and_none_of_spaces(tmp_path, capsys):
     write_sweep(
         tmp_path,
         {(kind, depth): [0.1] for kind in ("none", "identity") for depth in (8, 20)},
     )
     assert main(["report", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[2:6]] == [
-        ["plain", "8"], ["plain", "20"], ["identity", "8"], ["identity", "20"],
+    assert [line.split()[:2] for line in lines[2:8]] == [
+        ["plain", "8"], ["plain", "20"], [], ["identity", "8"], ["identity", "20"], [],
     ]  # fmt: skip
     assert all(line == line.rstrip() for line in lines)
-    assert lines.count("") == 1  # before the paths of the files
 
 
 def test_the_headline_says_every_verdict_once(tmp_path):

@@ -30,9 +30,15 @@ def print_report(report: Report, place: Here | Copy) -> None:
             table.add_column(
                 name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
             )
-        for row in rows(section.table.cells):
-            table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
+        arms = section.table.arms
+        apart = any(len(arm.cells) > 1 for arm in arms)
+        for number, arm in enumerate(arms):
+            if apart and number:
+                table.add_row()
+            for row in rows(arm.cells):
+                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
         print_whole(console, table)
+        console.print()
         for verdict in joined(section.verdicts):
             style = "bold" if verdict.degrades else None
             say(console, verdict.line, style)
