@@ -22,7 +22,7 @@ FINDING = ("cpu", "gpu")
 
 The gradient of XLA's reduction over windows is a search and a scatter. On a CPU this takes 5 to 8
 times as long. On a GPU the windows that overlap add to a pixel in any order, so that the same
-program has other bits the next time, and a step of ResNet-50 moves 2 % more memory. TPUs have an
+program has other bits the next time, and a step of ResNet-50 moves 3 % more memory. TPUs have an
 instruction for it.
 """
 

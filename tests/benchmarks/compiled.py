@@ -15,6 +15,7 @@ waits for memory. The packages of that compiler are in tests/gpus.py.
 import argparse
 import dataclasses
 import functools
+import json
 import math
 import re
 import time
@@ -40,6 +41,10 @@ from tests.gpus import h100
 from tests.tpus import devices_of
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
+INSTRUCTION = re.compile(
+    r"^\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([a-z][\w-]*)\((.*?)\)", re.MULTILINE
+)
+"""The name, shape, operation and operands of an instruction of XLA."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,31 +106,22 @@ def compiled_for(device: Any, step: Callable, arguments: tuple) -> Any:
     return jax.jit(step, donate_argnums=0).lower(*shapes).compile()
 
 
-def cycles(program: str) -> dict[str, str]:
+def cycles(program: str) -> dict[str, float]:
     """The sum of the cycles that the compiler for TPUs expects."""
     found = map(int, re.findall(r'"estimated_cycles":"(\d+)"', program))
-    return {"million cycles": f"{sum(found) / 1e6:.2f}"}
+    return {"million cycles": round(sum(found) / 1e6, 2)}
 
 
-def kernels(program: str) -> dict[str, str]:
+def kernels(program: str) -> dict[str, float]:
     """Kernels of a program for GPUs in straight lines, and what they read and write."""
     sizes, moved = {}, []
     entry = program[program.index("\nENTRY") :]
-    line = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([a-z][\w-]*)\(([^)]*)\)")
-    for name, shape, operation, operands in filter(None, map(_groups(line), entry.splitlines())):
+    for name, shape, operation, operands in INSTRUCTION.findall(entry):
         sizes[name] = _bytes(shape)
         if operation in ("fusion", "custom-call", "copy"):
-            read = (
-                sizes.get(each.split()[-1].lstrip("%"), 0)
-                for each in operands.split(",")
-                if each.strip()
-            )
+            read = (sizes[operand] for operand in re.findall(r"%([\w.-]+)", operands))
             moved.append(sizes[name] + sum(read))
-    return {"kernels": str(len(moved)), "GB moved": f"{sum(moved) / 1e9:.2f}"}
-
-
-def _groups(line: re.Pattern) -> Callable[[str], Any]:
-    return lambda text: (found := line.match(text)) and found.groups()
+    return {"kernels": len(moved), "GB moved": round(sum(moved) / 1e9, 2)}
 
 
 def _bytes(shape: str) -> int:
@@ -154,6 +150,7 @@ def main() -> None:
     parser.add_argument("--image", help="HxWxC, other than that of the work")
     parser.add_argument("--batch", type=int, default=128, help="images on a chip (default: 128)")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each step")
     options = parser.parse_args()
     net, _, keys = WORKS[options.work]
     if options.image:
@@ -162,8 +159,9 @@ def main() -> None:
     gpu = options.device == "h100"
     device = h100() if gpu else devices_of(options.device)[0]
     estimate = kernels if gpu else cycles
-    print(f"{options.work}, {_by(net.image)}, batch {work.batch}, {work.dtype}, one "
-          f"{device.device_kind}\n")  # fmt: skip
+    if not options.json:
+        print(f"{options.work}, {_by(net.image)}, batch {work.batch}, {work.dtype}, one "
+              f"{device.device_kind}\n")  # fmt: skip
     with traced_for("gpu" if gpu else "tpu"):
         for name, make in STEPS.items():
             start = time.perf_counter()
@@ -171,12 +169,15 @@ def main() -> None:
             row = {
                 "step": name,
                 **estimate(compiled.as_text()),
-                "temporaries MB": f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:,.0f}",
-                "compile s": f"{time.perf_counter() - start:.0f}",
+                "temporaries MB": round(compiled.memory_analysis().temp_size_in_bytes / 1e6),
+                "compile s": round(time.perf_counter() - start),
             }
+            if options.json:
+                print(json.dumps(row), flush=True)
+                continue
             if make is resjax_step:
                 print(f"| {' | '.join(row)} |\n{'|---' * len(row)}|")
-            print(f"| {' | '.join(row.values())} |", flush=True)
+            print(f"| {' | '.join(map(str, row.values()))} |", flush=True)
 
 
 if __name__ == "__main__":

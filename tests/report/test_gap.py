@@ -168,7 +168,9 @@ def test_an_unfinished_run_of_the_only_depth_is_no_second_depth(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_report_on_the_screen_has_an_empty_line_after_each_arm_and_none_of_spaces(tmp_path, capsys):
+def test_a_report_on_the_screen_has_an_empty_line_after_each_arm_and_none_of_spaces(
+    tmp_path, capsys
+):
     write_sweep(
         tmp_path,
         {(kind, depth): [0.1] for kind in ("none", "identity") for depth in (8, 20)},

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,23 @@ def test_on_a_pod_a_step_exchanges_sums_alone_and_once_for_each_norm_and_way(on_
 def test_on_a_pod_the_state_is_donated(on_a_pod):
     # In memory, arrays are padded to whole tiles.
     assert on_a_pod["donated"] >= on_a_pod["state"]
+
+
+@pytest.mark.slow
+def test_on_an_h100_a_step_moves_no_more_memory_than_that_of_stock_flax():
+    packages = os.environ.get("CUDA_COMPILER")
+    if not packages:
+        pytest.skip("the folder with the compiler of GPUs is not named by CUDA_COMPILER")
+    path = os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH"))))
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.compiled", "h100", "--work=resnet18",
+         "--batch=32", "--dtype=bfloat16", "--json"],
+        capture_output=True, text=True, timeout=600, check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    rows = {row["step"]: row for row in map(json.loads, process.stdout.splitlines())}
+    ours, theirs = rows["resjax"], rows["stock Flax"]
+    assert 0 < ours["GB moved"] <= theirs["GB moved"]
 
 
 def test_a_convolution_is_the_one_of_jax_in_every_derivative():
