@@ -75,6 +75,20 @@ def _compilation_cache():
 
 
 @pytest.fixture
+def unoptimised(monkeypatch):
+    """Programs are compiled in less time and run for longer, in new processes as well.
+
+    For tests that compare numbers but for rounding, or look at what else becomes of a run.
+    """
+    import jax
+
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def double():
     """Arrays have float64 if nothing else is asked for."""
     import jax

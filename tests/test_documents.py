@@ -47,6 +47,7 @@ def test_commands_on_weights_are_understood(command):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, tmp_path, monkeypatch, shortcuts):
     monkeypatch.chdir(tmp_path)

@@ -132,6 +132,7 @@ def test_a_loop_of_ones_own_is_15_lines_and_5_more_for_all_devices():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_a_notebook_runs_from_a_clean_kernel_and_its_claims_hold(path, tmp_path):
     """Its assertions are claims; at test size the networks are shallow and trained for less.

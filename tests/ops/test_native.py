@@ -23,6 +23,17 @@ def forget():
     native._load.cache_clear()
 
 
+@pytest.fixture
+def compiler(fresh, monkeypatch):
+    """That of the system; in the place of the kernels are sources that it compiles in no time."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(native, "SOURCES", fresh / "small")
+    native.SOURCES.mkdir()
+    for name in ("first", "second"):
+        (native.SOURCES / f"{name}.cc").write_text(f'extern "C" int {name}() {{ return 1; }}\n')
+    return (shutil.which("g++") or shutil.which("c++"),)
+
+
 def test_without_a_compiler_there_is_a_warning_with_the_remedy(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.warns(
@@ -65,14 +76,12 @@ def test_a_place_that_takes_no_library_is_told_with_its_own_remedy(fresh, monkey
         assert not native.available()
 
 
-@pytest.mark.slow
-def test_a_damaged_library_is_built_again(fresh, monkeypatch):
-    monkeypatch.delenv("CXX", raising=False)
-    compiler = (shutil.which("g++") or shutil.which("c++"),)
+def test_a_damaged_library_is_built_again(compiler):
     path = native._build(compiler)
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    native._opened(compiler)
+    library = native._opened(compiler)
+    assert library.first() == library.second() == 1
     assert len(path.read_bytes()) == len(whole)
 
 
@@ -132,10 +141,7 @@ def test_another_machine_compiler_or_source_has_another_library(fresh, monkeypat
     assert native._library((str(compiler),))[0] != library
 
 
-@pytest.mark.slow
-def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, monkeypatch):
-    monkeypatch.delenv("CXX", raising=False)
-    compiler = (shutil.which("g++") or shutil.which("c++"),)
+def test_the_library_is_built_once_and_another_flag_is_another_library(fresh, compiler):
     first = native._build(compiler)
     built = first.stat().st_mtime_ns
     assert native._build(compiler) == first

@@ -9,15 +9,17 @@ import json
 import re
 
 import jax
+import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from resjax.config import default_config
+from resjax.models.summary import variable_shapes
 from resjax.ops.platform import traced_for
 from resjax.training import network, parallel
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network
 from resjax.training.plan import make_plan
-from resjax.training.state import create_state
+from resjax.training.state import begin_training
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
 """Names of lowering, and those of the devices."""
@@ -32,7 +34,9 @@ def lowered(platform, style):
     config.train.parallel = style
     with traced_for(PLATFORMS[platform]):
         plan = make_plan(config)
-        state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
+        shapes = variable_shapes(plan.model, plan.image_shape)
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        state = begin_training(variables, plan.optimizer, np.float32, 0.0)
         function, arguments = Network(plan, plan.model, state, make_feed(plan)).steps
         if style == "pmap":  # which of itself is lowered for the devices that are here
             function = jax.jit(function)

@@ -28,6 +28,8 @@ from resjax.training.plan import make_plan
 from tests.drawn import normal
 from tests.models.compiled import quick, scrambled
 
+pytestmark = pytest.mark.usefixtures("unoptimised")
+
 LABELS = np.array([0, 4, 2, 2])
 
 

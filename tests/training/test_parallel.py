@@ -13,9 +13,12 @@ from resjax.models.summary import variable_shapes
 from resjax.training.parallel import Parallel
 from tests.data.pictures import encoded, picture
 
-ALL = "--xla_force_host_platform_device_count=8"
-HALF = "--xla_force_host_platform_device_count=4"
-ONE_EACH = "--xla_force_host_platform_device_count=1"
+QUICK = "--xla_backend_optimization_level=0"
+"""Leaves what is done on which device as it is, and takes less time to compile."""
+
+ALL = f"--xla_force_host_platform_device_count=8 {QUICK}"
+HALF = f"--xla_force_host_platform_device_count=4 {QUICK}"
+ONE_EACH = f"--xla_force_host_platform_device_count=1 {QUICK}"
 RANDOM = {"model.shortcut": "dropout", "model.stochastic_depth": 0.4, "norm.examples": 8}
 STYLES = ("jit", "pmap")
 

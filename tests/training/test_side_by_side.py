@@ -112,6 +112,7 @@ def assert_same_ends(runs, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unoptimised")
 def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
     """The same files with the same keys, and in float64 the same numbers."""
     tiny.update_from_flattened_dict(RANDOM | {"eval.select": "best", "data.train": "train[:90%]"})
