@@ -37,7 +37,8 @@ def fold(weights: Weights) -> Weights:
             f"model.order={config.model.order} with norm.position={config.norm.position} "
             "normalises more than the outputs of layers; export it unfolded"
         )
-    config.norm.kind, config.model.bias, config.model.zero_last_gamma = "none", "always", False
+    config.norm.kind, config.norm.frozen = "none", False
+    config.model.bias, config.model.zero_last_gamma = "always", False
     folded = build_model(config, model.classes)
     ours = {path: np.float64(leaf) for path, leaf in paths(weights.variables).items()}
     leaves = {}

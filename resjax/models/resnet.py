@@ -159,6 +159,11 @@ class ResNet(nn.Module):
     unroll: int | None = None
     remat: bool = False
 
+    @property
+    def frozen(self) -> bool:
+        """Whether training normalises by the running statistics, and does not move them."""
+        return getattr(self.parts.norm(), "frozen", False)
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, first: jax.Array | int = 0) -> jax.Array:
         """Maps images `[N, H, W, C]` to logits `[N, classes]`, at least float32.

@@ -88,13 +88,13 @@ class Trace:
     drawing: ClosedJaxpr
 
 
-def trace(model: nn.Module, image_shape: tuple[int, ...], key: jax.Array | None = None) -> Trace:
+def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = None) -> Trace:
     """Traces a network for images `[H, W, C]`, once for all that are equal by value.
 
     Its variables are drawn from keys of the kind of `key`, by default of those of `random_key`.
     """
-    if isinstance(model, ResNet):  # its layers and variables are the same however it is executed
-        model = model.clone(unroll=1, remat=False)
+    # However it is executed, its layers and its variables are the same.
+    model = model.clone(unroll=1, remat=False)
     key = jax.eval_shape(lambda: random_key(0) if key is None else key)
     return _trace(_Network(model, tuple(image_shape), key.dtype, _settings()))
 
@@ -105,11 +105,14 @@ def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, An
 
 
 def initial_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-    """Parameters and running statistics before training, for images `[H, W, C]`, on the host.
+    """Parameters and running statistics before training, for images `[H, W, C]`.
 
     A parameter depends only on the key and on its path, so models that share a layer share its
-    initial value.
+    initial value. Those of a `ResNet` are on the host. Any other module is initialised by Flax.
     """
+    if not isinstance(model, ResNet):
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        return jax.jit(model.init, static_argnames="train")(key, images, train=False)
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     traced = trace(model, image_shape, key)
@@ -121,7 +124,7 @@ def initial_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, 
 class _Network:
     """A network that equals others by value; `key` is the dtype of the keys to draw from."""
 
-    model: nn.Module = dataclasses.field(compare=False)
+    model: ResNet = dataclasses.field(compare=False)
     image_shape: tuple[int, ...]
     key: Any
     settings: tuple
@@ -144,10 +147,8 @@ def _trace(network: _Network) -> Trace:
         output = next_call(*args, **kwargs)
         module = context.module
         if isinstance(module, Convolution | nn.Dense) and context.method_name == "__call__":
-            times = 1
-            if isinstance(model, ResNet) and "rest" in module.path:
-                stage = int(module.path[0].removeprefix("stage"))
-                times = model.spec.stages[stage - 1] - 1
+            stage = module.path[0].removeprefix("stage")
+            times = model.spec.stages[int(stage) - 1] - 1 if "rest" in module.path else 1
             kernel = module.variables["params"]["kernel"].shape
             layers[module.path] = LayerRecord(
                 module.path, kernel, args[0].shape[1:], output.shape[1:], times

@@ -76,7 +76,10 @@ def _windows(x: jax.Array, fill: float) -> list[jax.Array]:
 def _maxima_of(x):
     """Maxima, and the number of each among the nine pixels of its window, int8."""
     largest, *others = _windows(x, -jnp.inf)
-    positions = jnp.zeros(largest.shape, jnp.int8)
+    # The first pixel of a window, which lies after the padding.
+    rows, columns = (jnp.arange(size) == 0 for size in largest.shape[1:3])
+    first = 3 * rows[:, None, None] + columns[:, None]
+    positions = jnp.broadcast_to(first.astype(jnp.int8), largest.shape)
     for number, other in enumerate(others, start=1):
         better = (other > largest) | (jnp.isnan(other) & ~jnp.isnan(largest))
         largest = jnp.where(better, other, largest)

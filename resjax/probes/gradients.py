@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, backward, by_batch, norm
+from resjax.probes.walk import Bound, as_in_training, backward, norm
 from resjax.training.losses import Loss, cross_entropy
 
 
@@ -30,6 +30,6 @@ def gradients(
         of_params, of_input = pull(gradient)
         return of_input, {"input": norm(of_input), "parameters": norm(of_params)}
 
-    model, batch = by_batch(model, batch)
+    model, batch = as_in_training(model, batch)
     norms = backward(model, variables, batch, visit, loss)
     return norms | {f"{name}_ratio": values[0] / values[-1] for name, values in norms.items()}

@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, backward, by_batch, norm
+from resjax.probes.walk import Bound, as_in_training, backward, norm
 from resjax.training.losses import Loss, cross_entropy
 
 
@@ -37,6 +37,6 @@ def path_gradients(
         total = arrived["through_shortcut"] + arrived["through_branch"]
         return total, {name: norm(value) for name, value in arrived.items()}
 
-    model, batch = by_batch(model, batch)
+    model, batch = as_in_training(model, batch)
     norms = backward(model, variables, batch, visit, loss)
     return norms | {"shortcut_share": norms["through_shortcut"] / sum(norms.values())}

@@ -27,7 +27,7 @@ from resjax.training.metrics import measure
 class Bound:
     """A block with its variables, in evaluation mode: nothing is dropped.
 
-    To normalise by the batch, a probe walks the network that `by_batch` makes.
+    To normalise as in training, a probe walks the network that `as_in_training` makes.
     """
 
     module: Block
@@ -72,8 +72,13 @@ def group_size(model: ResNet) -> int:
     return getattr(model.parts.norm(), "examples", None) or 1
 
 
+def as_in_training(model: ResNet, batch: Batch) -> tuple[ResNet, Batch]:
+    """The network that normalises as in training, and the images for it."""
+    return (model, batch) if model.frozen else by_batch(model, batch)
+
+
 def by_batch(model: ResNet, batch: Batch) -> tuple[ResNet, Batch]:
-    """The network that normalises by the batch, as in training, and the images for it.
+    """The network that normalises by the batch, and the images for it.
 
     They are as many of the first images as fill groups of `norm.examples`. Images that are fewer
     than a group are normalised together.

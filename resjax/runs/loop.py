@@ -28,7 +28,6 @@ from resjax.training import hosts
 from resjax.training.network import Network
 from resjax.training.plan import Plan
 from resjax.training.plans import Plans
-from resjax.training.state import TrainState
 
 STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 """Limits on how far the host dispatches ahead of the device: 16 steps or 0.5 s, whichever is less.
@@ -100,7 +99,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
             network.compile_evaluation()
         if plan.start and not run.at.step and not run.at.lines:
             with run.timed("eval"):
-                found = network.evaluate(_without_average(keeper.state), 0)
+                found = network.evaluate(keeper.state, 0)
             with request.uncut:
                 run.begun_with(found)
             run.write_line(keeper.state)
@@ -156,7 +155,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
             network = Network(plan, plan.model, state, network.feed, keeper.save_or_leave)
             network.compile_evaluation()
         with run.timed("eval"):
-            grown = network.evaluate(_without_average(state), mark)
+            grown = network.evaluate(state, mark)
             found |= {f"grown_{name}": value for name, value in grown.items()}
     state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
     with keeper.request.uncut:
@@ -166,8 +165,3 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
     if improved:
         keeper.save()
     return network
-
-
-def _without_average(state: TrainState) -> TrainState:
-    """Drops the moving average, which has no steps yet, so that the parameters are evaluated."""
-    return state.replace(average=None)

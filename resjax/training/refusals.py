@@ -39,16 +39,32 @@ def refuse_unmet_needs(config: ConfigDict) -> None:
             "eval.statistics=precise needs batches to measure them over; set "
             "eval.precise_batches=32 or so"
         )
-    if config.norm.frozen and not config.train.init_from:
-        raise ConfigError(
-            "norm.frozen=True keeps the running statistics of the weights that a run starts from; "
-            "name these by train.init_from"
-        )
+    if config.norm.frozen:
+        _refuse_moved_statistics(config)
     for key in config.eval.tune:
         KEYS.choose(key, "eval.tune")
     for name in config.log.writers:
         if name in EXTRAS:
             require(name, f"log.writers={name}")
+
+
+def _refuse_moved_statistics(config: ConfigDict) -> None:
+    """Raises ConfigError for keys that contradict norm.frozen=True."""
+    norm, train = config.norm, config.train
+    for wrong, message in (
+        (
+            not train.init_from,
+            " of the weights that a run starts from; name them by train.init_from",
+        ),
+        (train.grow_from, ", and new blocks have none; grow a run with norm.frozen=False first"),
+        (
+            config.eval.statistics == "precise",
+            ", and eval.statistics=precise measures others; use running",
+        ),
+        (norm.examples, f", whatever is in a batch; leave out norm.examples={norm.examples}"),
+    ):
+        if wrong:
+            raise ConfigError(f"norm.frozen=True keeps the running statistics{message}")
 
 
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:

@@ -87,7 +87,7 @@ def create_state(
     variables. The network is one that `train_step` takes.
     """
     drawn = initial_variables(model, random_key(seed), image_shape)
-    variables = {"params": drawn["params"], "batch_stats": drawn.get("batch_stats", {})}
+    variables = {name: drawn.get(name, {}) for name in ("params", "batch_stats")}
     dtype = getattr(model, "dtype", None) or jnp.float32
     return begin_training(variables, optimizer, jnp.promote_types(dtype, jnp.float32), ema_decay)
 

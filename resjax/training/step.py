@@ -72,7 +72,8 @@ def train_step(
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, own = batch.labels.shape
     shares = micro_batches * device_count()
-    numbered = _takes(type(model).__call__, "first")
+    numbered = "first" in inspect.signature(type(model).__call__).parameters
+    moving = [] if getattr(model, "frozen", False) else ["batch_stats"]
     key = jax.random.fold_in(key, state.step)
 
     def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
@@ -84,7 +85,7 @@ def train_step(
             {"params": params, "batch_stats": state.batch_stats},
             batch.images,
             train=True,
-            mutable=["batch_stats"],
+            mutable=moving,
             rngs={"dropout": key},
             **place,
         )
@@ -108,10 +109,10 @@ def train_step(
     if learning_rate is not None and "learning_rate" in hyperparams:
         rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
         opt_state = opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
-    more = {"value": metrics.loss / metrics.examples} if _takes(update, "value") else {}
+    more = {"value": metrics.loss / metrics.examples} if _takes_more(update) else {}
     updates, opt_state = update(gradients, opt_state, state.params, **more)
     params = optax.apply_updates(state.params, updates)
-    batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats)
+    batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats) or state.batch_stats
     moved = TrainState(
         step=state.step + 1,
         params=params,
@@ -129,10 +130,10 @@ def train_step(
     return jax.tree.map(functools.partial(jnp.where, finite), (moved, metrics), (unmoved, none))
 
 
-def _takes(function: Callable, name: str) -> bool:
-    """Tells whether a function can be called with an argument of this name."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in parameters)
+def _takes_more(update: Callable) -> bool:
+    """Tells whether an update takes arguments of other names, as those of optax do."""
+    parameters = inspect.signature(update).parameters.values()
+    return any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def _sum_over(function: Callable, batch: Batch) -> Any:

@@ -99,6 +99,15 @@ def test_folded_networks_are_the_same_function_without_normalisation(keys):
     np.testing.assert_allclose(logits(folded, images(2)), ours, rtol=0, atol=1e-9)
 
 
+def test_frozen_statistics_are_folded_as_others_are():
+    weights = weights_of(shortcut="projection")
+    expected = paths(fold(weights).variables)
+    weights.about.config.norm.frozen = True
+    found = paths(fold(weights).variables)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[path], expected[path]) for path in found)
+
+
 @pytest.mark.parametrize("order", ["preact", "bn_after_add"])
 def test_sums_that_are_normalised_cannot_be_folded(order):
     with pytest.raises(ConfigError, match="normalises more than the outputs of layers"):

@@ -59,6 +59,15 @@ def test_a_window_with_a_pixel_that_is_not_a_number_has_none_as_its_maximum(way)
     np.testing.assert_array_equal(np.isnan(pooled), seen)
 
 
+def test_a_window_of_negative_infinity_has_its_gradient_at_its_first_pixel(way):
+    x = jnp.full((1, 4, 4, 1), -jnp.inf)
+    cotangent = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1)
+    _, pull = jax.vjp(jax.jit(lambda x: max_pool(x)), x)
+    expected = np.zeros((4, 4))
+    expected[0, 0], expected[0, 1], expected[1, 0], expected[1, 1] = 1, 2, 3, 4
+    np.testing.assert_array_equal(pull(cotangent)[0][0, ..., 0], expected)
+
+
 def test_it_is_the_maximum_of_each_window():
     x = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)

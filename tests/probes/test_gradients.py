@@ -52,7 +52,13 @@ def test_norms_are_those_of_the_gradient_at_perturbations_inserted_before_blocks
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "keys", [{"order": "preact", "shortcut": "projection"}, {"order": "bn_after_add"}], ids=str
+    "keys",
+    [
+        {"order": "preact", "shortcut": "projection"},
+        {"order": "bn_after_add"},
+        {"norm": {"frozen": True}},
+    ],
+    ids=str,
 )
 @pytest.mark.usefixtures("double")
 def test_norms_of_parameters_are_those_of_a_training_step(keys):

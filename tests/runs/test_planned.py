@@ -150,6 +150,15 @@ def test_what_is_at_work_is_not_said_to_be_left_alone(tmp_path, capsys):
         assert "left" not in told(capsys, "status", tmp_path)
 
 
+def test_a_run_of_no_plan_has_a_command_of_its_own(tmp_path, capsys):
+    record(grid(tmp_path, "a", "b"))
+    begin_run(tmp_path, "alone")
+    said = told(capsys, "status", tmp_path)
+    assert (
+        "3 runs left, and no process at work; start the sweep again, and what began 1 run" in said
+    )
+
+
 def test_a_report_says_how_many_runs_are_waiting(tmp_path, capsys):
     record(grid(tmp_path, "a", "b", "c"))
     write_run(tmp_path, "a", 0.1)
@@ -241,8 +250,7 @@ def test_the_time_left_is_that_of_the_sweeps_at_work(tmp_path):
     others = [Status(tmp_path / name, "waiting") for name in ("given up", "too")]
     text = Board(weights, plans).line([done, training, *others])
     assert text == (
-        "1 done, 1 training, 2 waiting, 1 min 00 s left without 2 runs of sweeps that are not at "
-        "work"
+        "1 done, 1 training, 2 waiting, 1 min 00 s left without 2 runs of no sweep at work"
     )
     begun = dataclasses.replace(others[0], state="training", owner="q")
     text = Board(weights, plans).line([done, training, begun, others[1]])

@@ -99,15 +99,30 @@ def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path)
 
 @pytest.mark.slow
 def test_a_run_with_frozen_statistics_ends_with_those_that_it_starts_from(trained, later, tmp_path):
-    later.norm.frozen, later.train.micro_batches = True, 2
+    later.norm.frozen, later.train.micro_batches = True, 5  # whose sum is rounded
     train_and_evaluate(later, tmp_path / "second")
     before, after = (
         paths(read_weights(each).variables) for each in (trained[1], tmp_path / "second")
     )
     for path, leaf in after.items():
         assert np.array_equal(leaf, before[path]) == path.startswith("batch_stats"), path
-    later.train.init_from = ""
-    with pytest.raises(ConfigError, match=r"name these by train\.init_from"):
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train.init_from": ""}, r"a run starts from; name them by train\.init_from"),
+        ({"train.grow_from": 8, "model.depth": 14}, "new blocks have none; grow a run with"),
+        ({"eval.statistics": "precise", "eval.precise_batches": 2}, "measures others; use running"),
+        ({"norm.examples": 10}, r"leave out norm\.examples=10"),
+        ({"norm.kind": "group"}, r"which norm\.kind=group has not; use norm\.kind=batch"),
+    ],
+    ids=str,
+)
+def test_frozen_statistics_that_would_move_are_refused(keys, message, later):
+    later.norm.frozen = True
+    later.update_from_flattened_dict(keys)
+    with pytest.raises(ConfigError, match=message):
         make_plan(later)
 
 

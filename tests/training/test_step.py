@@ -160,6 +160,25 @@ def test_a_network_of_flax_alone_is_trained_and_evaluated_as_by_hand():
     assert found.means()["error"] == np.mean(np.array(logits).argmax(-1) != np.array(labels))
 
 
+class Centred(nn.Module):
+    """A network that holds an array, and passes on what else it is told."""
+
+    mean: np.ndarray
+
+    @nn.compact
+    def __call__(self, images, **options):
+        return Own()(images - self.mean, **options)
+
+
+@pytest.mark.slow
+def test_a_network_is_told_the_place_of_its_images_only_if_it_names_it():
+    model, optimizer = Centred(np.ones((1,), np.float32)), optax.sgd(0.1)
+    state = resjax.create_state(model, optimizer, seed=0, image_shape=(4, 4, 1))
+    step = functools.partial(resjax.train_step, model, resjax.cross_entropy, optimizer.update)
+    after, _ = quick(step)(state, drawn(), jax.random.key(0))
+    assert differ(after.params, state.params)
+
+
 def test_labels_that_are_no_classes_are_refused():
     _, state, step = parts(optax.sgd(0.1))
     images, labels = drawn()

@@ -84,9 +84,12 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
     if not left or any(status.owner for status in left):
         return ""
     line = f"{several(len(left), 'run')} left, and no process at work; "
-    if not planned.planned_in(place.directory).keys() & {status.directory for status in left}:
+    others = {status.directory for status in left} - planned.planned_in(place.directory).keys()
+    if len(others) == len(left):
         return line + "to go on, give the command again that began it"
     line += "start the sweep again"
+    if others:
+        line += f", and what began {several(len(others), 'run')} of no sweep"
     if any(status.state == WAITING for status in left):
         plans = place.directory / planned.DIRECTORY
         line += f", or remove {plans} to forget those that are waiting"

@@ -89,7 +89,7 @@ class Board:
         left, others = _left(self.end), len(statuses) - len(counted)
         if not left or not others:
             return left
-        return f"{left} without {several(others, 'run')} of sweeps that are not at work"
+        return f"{left} without {several(others, 'run')} of no sweep at work"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:

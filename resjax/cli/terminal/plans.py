@@ -25,12 +25,17 @@ def print_plan(plan: Plan) -> None:
     per_device = batch // parallel.count // config.train.micro_batches
     params, multiply_adds = plan.sizes
     kind = parallel.devices[0].device_kind
+    none = (
+        "BatchNorm by the statistics of its weights"
+        if config.norm.frozen
+        else "no batch normalisation"
+    )
     lines = (
         f"{several(parallel.count, 'device')} ({kind}) on {several(parallel.hosts, 'host')}: "
         f"batches of {batch}, "
         + (f"{config.train.micro_batches} x " if config.train.micro_batches > 1 else "")
         + f"{per_device} on a device, "
-        + ("no batch normalisation" if examples is None else f"BatchNorm over {examples} examples"),
+        + (f"BatchNorm over {examples} examples" if examples else none),
         f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
         f"{PASSES * batch * multiply_adds:,} multiply-adds a step (forward and backward)",
         _fed(plan),
