@@ -17,7 +17,7 @@ from jax.interpreters import ad
 
 from resjax.ops import native
 from resjax.ops.platform import platform
-from resjax.ops.primitive import batch_by_groups, exact_dtype, make_operation
+from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -250,7 +250,7 @@ _linear(_expand, _contract, leading=2)
 
 
 for _operation in (_moments, _contract, _expand):
-    batch_by_groups(_operation.primitive)
+    batch_by_channels(_operation.primitive)
 
 AS_ELEMENTWISE = {"resjax_norm_expand": _expand_of}
 """Primitives whose work is elementwise, and the functions that compute them."""

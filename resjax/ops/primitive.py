@@ -108,42 +108,20 @@ def unfold_channels(result: jax.Array, size: int) -> tuple[jax.Array, int]:
 
 
 def batch_by_channels(primitive: Primitive) -> None:
-    """Lets vmap map a primitive that treats channels separately, as one with more channels."""
-    batching.primitive_batchers[primitive] = functools.partial(_by_channels, primitive)
+    """Lets vmap map a primitive that treats channels separately, as one with more channels.
 
-
-def batch_by_groups(primitive: Primitive) -> None:
-    """Lets vmap map a primitive that treats `groups` equal parts of its rows separately.
-
-    Off the CPU it becomes one with more groups, as merging the mapped axis into the rows moves
-    nothing in memory. On the CPU it has more channels, like the convolutions beside it.
+    So it has the layout of the convolutions beside it, which vmap maps by groups of channels.
     """
 
-    def batch(operands, axes, groups):
-        map_over = _by_channels if platform() == "cpu" else _by_groups
-        return map_over(primitive, operands, axes, groups=groups)
+    def batch(operands, axes, **params):
+        size = mapped_size(operands, axes)
+        results = primitive.bind(*fold_channels(operands, axes), **params)
+        if not primitive.multiple_results:
+            return unfold_channels(results, size)
+        values, mapped = zip(*(unfold_channels(result, size) for result in results), strict=True)
+        return list(values), list(mapped)
 
     batching.primitive_batchers[primitive] = batch
-
-
-def _by_channels(primitive, operands, axes, **params):
-    size = mapped_size(operands, axes)
-    results = primitive.bind(*fold_channels(operands, axes), **params)
-    if not primitive.multiple_results:
-        return unfold_channels(results, size)
-    values, mapped = zip(*(unfold_channels(result, size) for result in results), strict=True)
-    return list(values), list(mapped)
-
-
-def _by_groups(primitive, operands, axes, groups):
-    size, rows = mapped_size(operands, axes), []
-    for operand, axis in zip(operands, axes, strict=True):
-        if axis is None:
-            operand, axis = jnp.broadcast_to(operand, (size, *operand.shape)), 0
-        operand = jnp.moveaxis(operand, axis, 0)
-        rows.append(operand.reshape(-1, *operand.shape[2:]))
-    results = primitive.bind(*rows, groups=size * groups)
-    return [each.reshape(size, -1, *each.shape[1:]) for each in results], [0] * len(results)
 
 
 def mapped_size(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> int:
