@@ -4,6 +4,7 @@
     python -m tests.benchmarks.compiled v5e:2x2
     python -m tests.benchmarks.compiled v5e:2x2 --work=resnet56 --batch=256 --dtype=bfloat16
     python -m tests.benchmarks.compiled h100 --work=resnet50 --image=224x224x3 --dtype=bfloat16
+    python -m tests.benchmarks.compiled h100 --runs=8
 
 The step of resjax, the same with BatchNorm that takes the mean before the variance,
 and that of stock Flax. Nothing but the step is counted: no input, no evaluation. The program is not
@@ -85,6 +86,19 @@ def resjax_step_in_turn(work: Work) -> tuple[Callable, tuple]:
     return changed, arguments
 
 
+def side_by_side(runs: int) -> Callable[[Work], tuple[Callable, tuple]]:
+    """The same for several runs in one program."""
+
+    def make(work: Work) -> tuple[Callable, tuple]:
+        step, arguments = resjax_step(work)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((runs, *jnp.shape(leaf)), leaf.dtype), arguments
+        )
+        return jax.vmap(step), shapes
+
+    return make
+
+
 def stock_step(work: Work) -> tuple[Callable, tuple]:
     """A training step of stock Flax, and arguments like those that it takes."""
     train, draw = flax_training(work.net, work.dtype)
@@ -150,6 +164,7 @@ def main() -> None:
     parser.add_argument("--image", help="HxWxC, other than that of the work")
     parser.add_argument("--batch", type=int, default=128, help="images on a chip (default: 128)")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--runs", type=int, default=0, help="side by side, in another row")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each step")
     options = parser.parse_args()
     net, _, keys = WORKS[options.work]
@@ -163,7 +178,8 @@ def main() -> None:
         print(f"{options.work}, {_by(net.image)}, batch {work.batch}, {work.dtype}, one "
               f"{device.device_kind}\n")  # fmt: skip
     with traced_for("gpu" if gpu else "tpu"):
-        for name, make in STEPS.items():
+        together = {f"resjax, {options.runs} runs": side_by_side(options.runs)}
+        for name, make in (STEPS | together if options.runs else STEPS).items():
             start = time.perf_counter()
             compiled = compiled_for(device, *make(work))
             row = {
