@@ -6,11 +6,12 @@
     python -m tests.benchmarks.compiled h100 --work=resnet50 --image=224x224x3 --dtype=bfloat16
     python -m tests.benchmarks.compiled h100 --runs=8
 
-The step of resjax, the same with BatchNorm that takes the mean before the variance,
-and that of stock Flax. Nothing but the step is counted: no input, no evaluation. The program is not
-run. The compiler for TPUs says how many cycles each operation should take. For GPUs the programs
-are kernels, and what those read from memory and write to it is added up; most of a step on a GPU
-waits for memory. The packages of that compiler are in tests/gpus.py.
+The step of resjax, the same with BatchNorm that takes the mean before the variance, and that of
+stock Flax; with --runs also the step of several runs side by side. Nothing but the step is counted:
+no input, no evaluation. The program is not run. The compiler for TPUs says how many cycles each
+operation should take. For GPUs the programs are kernels, and what those read from memory and write
+to it is added up; most of a step on a GPU waits for memory. The packages of that compiler are in
+tests/gpus.py.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def resjax_step_in_turn(work: Work) -> tuple[Callable, tuple]:
 
 
 def side_by_side(runs: int) -> Callable[[Work], tuple[Callable, tuple]]:
-    """The same for several runs in one program."""
+    """A maker of the step of several runs in one program."""
 
     def make(work: Work) -> tuple[Callable, tuple]:
         step, arguments = resjax_step(work)
