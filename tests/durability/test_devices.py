@@ -9,7 +9,8 @@ import pytest
 from resjax.runs import disk, rundir
 from tests.durability.attempts import Attempts
 from tests.durability.test_kill import arrays
-from tests.training.test_hosts import free_port, resjax
+from tests.ports import free_port
+from tests.training.test_hosts import resjax
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from resjax.buckets.store import Store
 from resjax.config.addresses import Address
 from resjax.runs import checkpoint, disk
 from resjax.runs.rundir import read_metrics
-from tests.training.test_hosts import FLAGS, free_port
+from tests.ports import free_port
+from tests.training.test_hosts import FLAGS
 
 TRAIN = (
     "train", "--config=experiments/degradation.py", "--config.model.width=2",

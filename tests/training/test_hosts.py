@@ -1,5 +1,4 @@
 import json
-import socket
 import time
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
+from tests.ports import free_port
 
 FLAGS = "--xla_force_host_platform_device_count=2"
 
@@ -97,12 +97,6 @@ def test_alone_everybody_is_first_and_agrees():
 
 
 # ------------------------------------------------------------------------------ real processes
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("localhost", 0))
-        return listening.getsockname()[1]
 
 
 def resjax(zygote, *words):

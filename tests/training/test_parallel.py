@@ -1,7 +1,6 @@
 """One step has one result, on one device, on eight by jit and by pmap, and on two hosts."""
 
 import json
-import socket
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.training.parallel import Parallel
 from tests.data.pictures import encoded, picture
+from tests.ports import free_port
 
 QUICK = "--xla_backend_optimization_level=0"
 """Leaves what is done on which device as it is, and takes less time to compile."""
@@ -26,12 +26,6 @@ SCOPES = {"whole": 0, "groups of 32": 32, "groups of 8": 8}
 
 
 WORKER = "-m", "tests.training.parallel_worker"
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("localhost", 0))
-        return listening.getsockname()[1]
 
 
 def train(zygote, directory, jobs):
