@@ -1,11 +1,10 @@
-"""GPUs that are not here: the compiler of XLA for them needs none.
+"""GPUs that are not here: the compiler of XLA for them needs none, but three packages.
 
-It is in three packages, which can lie in a folder of their own:
+Two have the version of jax, and all may lie in a folder of their own:
 
-    pip install --no-deps --target=cuda jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+    version=$(python -c 'import jax; print(jax.__version__)')
+    pip install --no-deps --target=cuda jax-cuda12-{plugin,pjrt}==$version nvidia-cuda-nvcc-cu12
     export PYTHONPATH=cuda
-
-The version of the first two is that of jax.
 """
 
 import importlib.util
@@ -50,9 +49,13 @@ def h100() -> Any:
     Nothing is tuned by trying, as it would be on the card itself: convolutions take the algorithm
     that cuDNN proposes.
     """
-    compiler = importlib.util.find_spec("nvidia.cuda_nvcc")
-    if compiler is None or importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
-        raise SystemExit(f"no compiler for GPUs is installed; {__doc__.partition('its own')[0]}")
+    try:
+        compiler = importlib.util.find_spec("nvidia.cuda_nvcc")
+        plugin = importlib.util.find_spec("jax_plugins.xla_cuda12")
+    except ModuleNotFoundError:  # the package that it would be in
+        compiler = plugin = None
+    if compiler is None or plugin is None:
+        raise SystemExit(f"no compiler for GPUs is installed.\n\n{__doc__}")
     files = Path(next(iter(compiler.submodule_search_locations)))
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0 "

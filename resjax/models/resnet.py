@@ -161,7 +161,7 @@ class ResNet(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether training normalises by the running statistics, and does not move them."""
+        """Tells whether training normalises by the running statistics, and keeps them."""
         return getattr(self.parts.norm(), "frozen", False)
 
     @nn.compact

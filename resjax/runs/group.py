@@ -263,8 +263,8 @@ def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] 
 
 
 def _empty_places(empty: int, seeds: int) -> str:
-    verb = "is" if empty == 1 else "are"
+    verb, them = ("is", "it") if empty == 1 else ("are", "them")
     return (
         f"{empty} of the {seeds} runs that were begun together {verb} not trained now, and "
-        "computed along for the sake of the bits; train.side_by_side=1 goes on without"
+        f"computed along for the sake of the bits; train.side_by_side=1 goes on without {them}"
     )
