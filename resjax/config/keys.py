@@ -542,7 +542,8 @@ KEYS = Keys({
         (0.0, 1e3), "a number of GPUs, such as 1, or a share of one, such as 0.5",
         decides="nothing"),
     "resources.tpu": Key("",
-        "A slice of one host by Ray's name of its kind, such as TPU-v4-8-head; empty is none.",
+        "A whole TPU slice, by the name that Ray gives its first host, such as TPU-v4-8-head; "
+        "empty is none.",
         decides="nothing"),
     "resources.retries": Key(3,
         "Number of times that a run is restarted after its process or node died; no exception is "
