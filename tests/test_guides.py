@@ -81,8 +81,8 @@ def test_a_shortcut_is_one_class_and_one_line_and_its_option_one_entry(checkout)
 
 @pytest.mark.slow
 def test_a_data_set_is_one_function_and_one_line(checkout):
-    above, line, written = blocks("add-a-data-set.md", "python")
-    insert(checkout / "resjax" / "data" / "sources.py", "SOURCES", above, line)
+    experiment, written = blocks("add-a-data-set.md", "python")
+    (checkout / "arrays.py").write_text(experiment, encoding="utf-8")
     subprocess.run([sys.executable, "-c", written], cwd=checkout, check=True)
     run_all("add-a-data-set.md", checkout)
     assert (checkout / "runs" / "npz" / "result.json").exists()
