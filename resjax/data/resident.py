@@ -1,8 +1,7 @@
 """Resident data: splits as arrays on the device, from which the compiled step takes its batch."""
 
-import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -210,66 +209,3 @@ def no_room_message(size: int, where: str) -> ConfigError:
         f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
         "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
     )
-
-
-def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
-    """Indices `[batch_size]` int32 of the batch at `step`, a pure function of the arguments.
-
-    Epochs are permutations of all examples laid end to end, so a batch may hold the end of one
-    epoch and the start of the next, and none is dropped or repeated before all were seen.
-
-    >>> [training_order(seed=1, step=step, batch_size=3, examples=6).tolist() for step in range(2)]
-    [[3, 5, 2], [0, 1, 4]]
-    """
-    epoch, start = divmod(step * batch_size, examples)
-    parts, missing = [], batch_size
-    while missing:
-        part = by_epoch(_permutation, seed, examples)(epoch)[start : start + missing]
-        parts.append(part)
-        missing -= len(part)
-        epoch, start = epoch + 1, 0
-    return np.concatenate(parts)
-
-
-Draw = Callable[[int, int, int], np.ndarray]
-"""A pure function of a seed, an epoch and the number of examples."""
-
-MOST_SEEDS = 32
-"""Number of seeds whose epochs are cached, two of each; they may train side by side."""
-
-
-@functools.lru_cache(MOST_SEEDS)
-def by_epoch(draw: Draw, seed: int, examples: int) -> Callable[[int], np.ndarray]:
-    """A function from an epoch to what is drawn for it, which keeps the last two."""
-    return functools.lru_cache(2)(lambda epoch: draw(seed, epoch, examples))
-
-
-def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
-    """A permutation that no release of NumPy may change.
-
-    It sorts the raw output of the Philox generator, which NumPy promises to keep; the permutations
-    of `Generator.permutation` may differ between releases.
-    """
-    keys = np.random.Philox(key=[seed, epoch]).random_raw(examples)
-    return np.argsort(keys, kind="stable").astype(np.int32)
-
-
-def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
-    """The epochs `[batch_size]` int32, from 0, in which `training_order` shows its examples."""
-    first = step * batch_size
-    return (np.arange(first, first + batch_size) // examples).astype(np.int32)
-
-
-def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Batches with every example once: pairs of indices and validity, `[batch_size]` each.
-
-    The last batch is filled up with the first examples, marked as not valid.
-
-    >>> for index, valid in evaluation_batches(examples=5, batch_size=3):
-    ...     print(index.tolist(), valid.tolist())
-    [0, 1, 2] [True, True, True]
-    [3, 4, 0] [True, True, False]
-    """
-    batches = -(-examples // batch_size)
-    index = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
-    return list(zip(index % examples, index < examples, strict=True))

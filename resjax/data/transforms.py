@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from resjax.data.decode import MOST_PIXELS, decode
+from resjax.data.philox import VIEW, random_words, to_unit_interval
 
 
 class ImageKey(NamedTuple):
@@ -36,18 +37,10 @@ class View(Protocol):
         ...
 
 
-VIEWS_STREAM = 1
-"""Last word of the generator's counter; the order of an epoch has 0 there, and the same key."""
-
-
 def uniforms(key: ImageKey, number: int) -> np.ndarray:
-    """Uniform numbers `[number]` float64 in [0, 1) that no release of NumPy may change.
-
-    They are the upper 53 bits of the raw output of the Philox generator, which NumPy promises to
-    keep, with the seed and the epoch as its key and the example in its counter.
-    """
-    bits = np.random.Philox(key=key[:2], counter=[0, 0, key.example, VIEWS_STREAM])
-    return (bits.random_raw(number) >> np.uint64(11)) * 2.0**-53
+    """Uniform numbers `[number]` float64 in [0, 1) for the view of an image."""
+    words = random_words((key.seed, key.epoch), number, (0, 0, key.example, VIEW))
+    return to_unit_interval(words)
 
 
 AROUND = 4

@@ -9,12 +9,8 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
-from resjax.data.resident import (
-    STATISTICS,
-    evaluation_batches,
-    to_device,
-    training_order,
-)
+from resjax.data.orders import evaluation_batches, training_order
+from resjax.data.resident import STATISTICS, to_device
 from resjax.data.source import Split, with_channels
 from resjax.data.sources import FAKE_SEED, DataRequest, fake, load
 from tests.data.test_decode import KINDS, by_pillow
@@ -46,10 +42,14 @@ def test_order_differs_between_epochs_and_seeds():
 
 def test_a_permutation_is_drawn_once_an_epoch(monkeypatch):
     drawn, philox = [], np.random.Philox
-    monkeypatch.setattr(np.random, "Philox", lambda key: drawn.append(key) or philox(key=key))
+    monkeypatch.setattr(
+        np.random,
+        "Philox",
+        lambda key, counter: drawn.append(key) or philox(counter=counter, key=key),
+    )
     for step in range(3 * 50_000 // 128):  # 1,171 steps, which end in the third epoch
         training_order(7, step, 128, 50_000)
-    assert drawn == [[7, 0], [7, 1], [7, 2]]
+    assert drawn == [(7, 0), (7, 1), (7, 2)]
 
 
 def test_order_is_the_one_of_every_release():
