@@ -123,7 +123,7 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
     )
 
 
-def in_memory(
+def decode_split(
     split: Encoded, most_bytes: int, on_bad: str, exif: bool
 ) -> tuple[Split, dict[str, str]]:
     """Decodes a whole split.

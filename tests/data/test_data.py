@@ -9,10 +9,11 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
+from resjax.data.fake import FAKE_SEED, fake
 from resjax.data.orders import evaluation_batches, training_order
 from resjax.data.resident import STATISTICS, to_device
 from resjax.data.source import Split, with_channels
-from resjax.data.sources import FAKE_SEED, DataRequest, fake, load
+from resjax.data.sources import DataRequest, load
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
