@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.data.resident import IMAGENET_DEVIATION, IMAGENET_MEAN
+from resjax.data.statistics import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 MOST_BYTES = 1 << 24
 """Maximum bytes of such a file; 1,000 names of classes take 40 KiB."""
@@ -302,7 +302,7 @@ def _short(value: Any) -> str:
 
 
 def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
-    """The key of `resjax.data.resident.STATISTICS` with these numbers; None if there is none."""
+    """The key of `resjax.data.statistics.STATISTICS` with these numbers; None if there is none."""
     known = {"imagenet": (IMAGENET_MEAN, IMAGENET_DEVIATION), "half": ((127.5,) * 3,) * 2}
     for key, (ours, spread) in known.items():
         if np.allclose(mean, ours, atol=1e-3) and np.allclose(deviation, spread, atol=1e-3):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.config.keys import KEYS
-from resjax.data.resident import STATISTICS
+from resjax.data.statistics import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import Tensors, is_own, open_file, refuse_directory

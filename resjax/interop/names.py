@@ -39,7 +39,7 @@ class Naming:
       head_axes: number of axes of its weight; 4 for a convolution of 1x1.
       last: name of the normalisation ahead of the head; empty if there is none.
       settings: keys of config.model that all of its networks share.
-      standardise: key of `resjax.data.resident.STATISTICS`, of most of its networks.
+      standardise: key of `resjax.data.statistics.STATISTICS`, of most of its networks.
       interpolation: key of `resjax.data.transforms.INTERPOLATIONS`, of most of its networks.
       unprojected: keys of config.model of a network without any projection; empty if it has no
         such network.

@@ -10,8 +10,9 @@ import numpy as np
 
 from resjax.data import streaming
 from resjax.data.orders import rows_of_host
-from resjax.data.resident import STATISTICS, Batch, Mixed
+from resjax.data.resident import Batch, Mixed
 from resjax.data.source import First, Split
+from resjax.data.statistics import STATISTICS
 from resjax.training.feeds import CUT, evaluated, left_out, viewed
 from resjax.training.plan import Plan, evaluation_view, training_view
 

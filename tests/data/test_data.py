@@ -11,9 +11,10 @@ from resjax.config import ConfigError
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_SEED, fake
 from resjax.data.orders import evaluation_batches, training_order
-from resjax.data.resident import STATISTICS, to_device
+from resjax.data.resident import to_device
 from resjax.data.source import Split, with_channels
 from resjax.data.sources import DataRequest, load
+from resjax.data.statistics import STATISTICS
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -136,7 +137,7 @@ def test_a_name_without_a_source_is_refused_with_what_is_expected(name, message)
 
 
 def test_statistics_of_many_images_are_those_of_all_at_once(monkeypatch):
-    monkeypatch.setattr("resjax.data.resident.VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr("resjax.data.statistics.VALUES_AT_ONCE", 1000)
     images = fake((7, 5, 3), 2, 100).train.images
     mean, deviation = STATISTICS["channel"](images)
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-15)
