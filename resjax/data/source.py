@@ -50,15 +50,12 @@ class Encoded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class First:
-    """The first examples of a split, with the channels and fingerprint of the whole."""
+class Adapted:
+    """The first examples of a split, decoded to a number of channels."""
 
     whole: Encoded
     examples: int
-
-    @property
-    def channels(self) -> int:
-        return self.whole.channels
+    channels: int
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +69,11 @@ class First:
 
     def name(self, number: int) -> str:
         return self.whole.name(number)
+
+
+def first(split: Encoded, examples: int) -> Encoded:
+    """The first examples of a split."""
+    return Adapted(split, examples, split.channels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _with_channels(split: Split | Encoded, channels: int) -> Split | Encoded:
     if there == channels:
         return split
     if not isinstance(split, Split):
-        return dataclasses.replace(split, channels=channels)  # images are decoded to as many
+        return Adapted(split, len(split), channels)
     if there not in (1, 3):
         raise ConfigError(
             f"images of {there} channels are not seen with {channels}; only grey and RGB are"

@@ -11,10 +11,11 @@ from resjax.config import ConfigError
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_SEED, fake
 from resjax.data.orders import evaluation_batches, training_order
-from resjax.data.resident import to_device
-from resjax.data.source import Split, with_channels
+from resjax.data.resident import decode_split, to_device
+from resjax.data.source import Source, Split, first, with_channels
 from resjax.data.sources import DataRequest, load
 from resjax.data.statistics import STATISTICS
+from tests.data.pictures import encoded, picture
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -193,6 +194,34 @@ def test_colours_that_are_no_bytes_are_not_made_grey():
     assert with_channels(source, 0) is source
     with pytest.raises(ConfigError, match=r"these are float32; give uint8, or data.channels=0"):
         with_channels(source, 1)
+
+
+class Pictures:
+    """A split of files as an experiment may define one, with channels that cannot be set."""
+
+    channels = property(lambda self: 3)
+    fingerprint = "pictures"
+
+    def __len__(self):
+        return 4
+
+    def read(self, number):
+        return encoded(picture(number, 9, 7), "PNG"), number
+
+    def name(self, number):
+        return f"picture {number}"
+
+
+def test_files_of_any_class_are_decoded_to_other_channels_and_to_their_first_examples():
+    source = Source(Pictures(), Pictures(), tuple("abcd"))
+    grey = with_channels(source, 1)
+    assert grey.fingerprint == source.fingerprint
+    split, left_out = decode_split(first(grey.train, 2), 2**20, "refuse", exif=False)
+    assert (split.images.shape, split.labels.tolist(), left_out) == ((2, 9, 7, 1), [0, 1], {})
+    whole, _ = decode_split(grey.train, 2**20, "refuse", exif=False)
+    np.testing.assert_array_equal(whole.images[:2], split.images)
+    theirs = Image.fromarray(picture(1, 9, 7)).convert("L")
+    np.testing.assert_array_equal(split.images[1, ..., 0], np.asarray(theirs))
 
 
 @pytest.mark.filterwarnings("ignore:.*has one class")
