@@ -338,7 +338,7 @@ KEYS = Keys({
     "data.on_bad": Key("refuse",
         "What to do about images that cannot be read: `refuse` ends the run with their names, "
         "`skip` leaves them out and lists them.",
-        table="resjax.data.folder:ON_BAD"),
+        names=("refuse", "skip")),
     "data.feed": Key("auto",
         "How images reach the device: `resident` holds them there, `streaming` decodes them when "
         "they are needed; `auto` streams where `data.size` is set.",

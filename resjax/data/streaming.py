@@ -16,6 +16,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from resjax.config.validation import refuse_value
 from resjax.data.mixing import Mixing
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
 from resjax.data.reading import Piece, PieceReader, ReadError, UnreadPiece, line_of
@@ -42,9 +43,6 @@ class HostBatch(NamedTuple):
     mixed: Mixed | None = None
 
 
-ON_BAD = ("refuse", "skip")
-"""Treatments of an image that cannot be decoded: raise ReadError, or leave it out."""
-
 PIECE = 32
 """Maximum rows of a piece that a worker reads at once, so that all workers share the next batch."""
 
@@ -64,7 +62,8 @@ class HostBatches:
       rows: the rows of a batch that this host takes; None is all.
       workers: number of processes that read; with 0 a thread of this process does.
       ahead: number of batches that are read before they are asked for.
-      on_bad: one of `ON_BAD`.
+      on_bad: what is done about an image that cannot be decoded: "refuse" raises ReadError, "skip"
+        leaves it out.
       left_out: receives the bad images that were skipped, {name: what is wrong}.
       mixing: how images are mixed with others of the split; None is not.
 
@@ -87,8 +86,7 @@ class HostBatches:
         mixing: Mixing | None = None,
     ):
         rows = np.arange(batch_size) if rows is None else np.asarray(rows)
-        if on_bad not in ON_BAD:
-            raise ValueError(f"on_bad={on_bad!r} is unknown; choose one of: {', '.join(ON_BAD)}")
+        refuse_value("data.on_bad", on_bad)
         if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
             raise ValueError(f"rows of a batch of {batch_size} are some of 0 to {batch_size - 1}")
         if workers < 0 or ahead < 1 or not len(encoded):
