@@ -52,7 +52,8 @@ class HostBatches:
 
     Batches are a pure function of the order, so it starts at any step at once, and the number of
     workers makes no difference. If the order has a number of steps, the batches are one pass over
-    the split: it can be iterated again, and its workers read the start of the next pass ahead.
+    the split: it can be iterated again, and its workers read the start of the next pass ahead. The
+    next batch is read before it is asked for.
 
     Args:
       encoded: the split.
@@ -61,7 +62,6 @@ class HostBatches:
       batch_size: the rows of a batch, of all hosts together.
       rows: the rows of a batch that this host takes; None is all.
       workers: number of processes that read; with 0 a thread of this process does.
-      ahead: number of batches that are read before they are asked for.
       on_bad: what is done about an image that cannot be decoded: "refuse" raises ReadError, "skip"
         leaves it out.
       left_out: receives the bad images that were skipped, {name: what is wrong}.
@@ -80,7 +80,6 @@ class HostBatches:
         batch_size: int,
         rows: np.ndarray | None = None,
         workers: int = 0,
-        ahead: int = 1,
         on_bad: str = "refuse",
         left_out: dict[str, str] | None = None,
         mixing: Mixing | None = None,
@@ -89,12 +88,9 @@ class HostBatches:
         refuse_value("data.on_bad", on_bad)
         if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
             raise ValueError(f"rows of a batch of {batch_size} are some of 0 to {batch_size - 1}")
-        if workers < 0 or ahead < 1 or not len(encoded):
-            raise ValueError(
-                f"{len(encoded)} examples, {workers} workers and {ahead} batches ahead; "
-                "use at least 1, 0 and 1"
-            )
-        self.steps, self.workers, self.ahead = order.steps, workers, ahead
+        if workers < 0 or not len(encoded):
+            raise ValueError(f"{len(encoded)} examples and {workers} workers; use at least 1 and 0")
+        self.steps, self.workers = order.steps, workers
         self.step = self.skipped = self._passes = 0
         self.left_out = {} if left_out is None else left_out
         chunks = np.array_split(rows, -(-len(rows) // CHUNK_ROWS) if workers else 1)
@@ -124,9 +120,8 @@ class HostBatches:
 
     def __iter__(self) -> Iterator[HostBatch]:
         if self.steps is not None:
-            if self.step == self.steps:
-                self._passes += 1
-                self.step = self.skipped = 0
+            if self.step == self.steps:  # the workers are reading the next pass already
+                self._passes, self.step = self._passes + 1, 0
             self.set_state({"step": 0, "skipped": 0})
         return self
 
@@ -180,7 +175,7 @@ class HostBatches:
         first = (self._passes * (self.steps or 0) + self.step) * of_batch
         numbers = grain.MapDataset.range(first, MOST_CHUNKS)
         if not self.workers:
-            return numbers.map(self._reader).to_iter_dataset(grain.ReadOptions(1, self.ahead))
+            return numbers.map(self._reader).to_iter_dataset(grain.ReadOptions(1, 1))
         _refuse_unguarded(self.workers)
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain has options there, and resjax is no absl app
@@ -189,8 +184,8 @@ class HostBatches:
         # Grain holds as many chunks of a worker again in this process, beside one that is written,
         # one on its way and one that is copied.
         room = chunks_that_fit(shape, 5 * self.workers)
-        wanted = -(-self.ahead * of_batch // (2 * self.workers))
-        ahead = min(wanted, (room // self.workers - 3) // 2)
+        next_batch = -(-of_batch // (2 * self.workers))
+        ahead = min(next_batch, (room // self.workers - 3) // 2)
         with kept_from_children():  # multiprocessing has one that keeps track of such memory
             self._ring = Ring((2 * ahead + 3) * self.workers, shape)
         chunks = numbers.map(dataclasses.replace(reader, ring=self._ring))
