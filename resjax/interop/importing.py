@@ -14,11 +14,11 @@ from resjax.config import ConfigError, choose
 from resjax.config.keys import KEYS
 from resjax.data.statistics import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
-from resjax.interop.beside import Beside, read_beside
 from resjax.interop.files import Tensors, is_own, open_file, refuse_directory
-from resjax.interop.metadata import read_metadata
+from resjax.interop.metadata import Metadata, read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
+from resjax.interop.sidecars import read_sidecars
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
@@ -85,16 +85,16 @@ def import_file(
             )
         found = recognise(tensors.shapes, str(path))
         config = found.config
-        beside = read_metadata(tensors.metadata, str(path)) or read_beside(path.parent)
-        notes = [*tensors.notes, *beside.notes]
+        metadata = read_metadata(tensors.metadata, str(path)) or read_sidecars(path.parent)
+        notes = [*tensors.notes, *metadata.notes]
         _set_data(config, found)
-        config.update_from_flattened_dict(beside.settings)
-        notes += _architecture(tensors.architecture, beside, found, path)
+        config.update_from_flattened_dict(metadata.settings)
+        notes += _architecture(tensors.architecture, metadata, found, path)
         standardise = config.data.standardise
         override(config)
         if config.data.standardise != standardise:
-            beside = dataclasses.replace(beside, statistics=None)
-        image_shape = beside.image_shape or _image_shape(config, found)
+            metadata = dataclasses.replace(metadata, statistics=None)
+        image_shape = metadata.image_shape or _image_shape(config, found)
         table = expected(found, config, image_shape)
         refuse_other_tensors(
             tensors.shapes,
@@ -103,13 +103,13 @@ def import_file(
             f"it looks like {found.naming}'s {in_words(config)}, and is not that",
         )
         variables = _read(tensors, table, str(path))
-    if not beside.preprocessing:
+    if not metadata.preprocessing:
         notes.append("the file does not say how its images were prepared; the usual is assumed")
-    said = beside.class_names if found.classes else ()
-    names = class_names or said or tuple(map(str, range(found.classes)))
+    named = metadata.class_names if found.classes else ()
+    names = class_names or named or tuple(map(str, range(found.classes)))
     if len(names) != found.classes:
         raise ConfigError(f"{len(names)} class names for {found.classes} classes of {path}")
-    mean, deviation = _statistics(config, beside, found.channels)
+    mean, deviation = _statistics(config, metadata, found.channels)
     about = About(config, names, image_shape, tensors.batches)
     weights = Weights(about, variables, mean, deviation)
     return Imported(weights, found.naming, len(table), tuple(notes))
@@ -198,12 +198,12 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
         rundir.begin_run(directory, config)
 
 
-def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> list[str]:
+def _architecture(named: str, metadata: Metadata, found: Recognised, path: Path) -> list[str]:
     """Checks a network against its names; returns a note if it has none."""
-    for name, what in ((named, path), (beside.architecture, path.parent / "config.json")):
+    for name, what in ((named, path), (metadata.architecture, path.parent / "config.json")):
         if name:
             refuse_other_architecture(name, found, str(what))
-    if named or beside.architecture or beside.function:
+    if named or metadata.architecture or metadata.function:
         return []
     return [
         "nothing names its architecture: whether it is dilated, anti-aliased or has another "
@@ -248,8 +248,10 @@ def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any
     return unflatten(leaves)
 
 
-def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    key, given = config.data.standardise, beside.statistics
+def _statistics(
+    config: ConfigDict, metadata: Metadata, channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    key, given = config.data.standardise, metadata.statistics
     remedy = (
         "the mean and deviation that it was trained with must be known: write them as image_mean "
         "and image_std, times 1/255, to preprocessor_config.json beside the file"

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from resjax.config import ConfigError
-from resjax.interop.beside import read_beside
 from resjax.interop.importing import read_names
+from resjax.interop.sidecars import read_sidecars
 
 ENCODINGS = {
     "plain": ("utf-8", b""),
@@ -60,4 +60,4 @@ def test_what_is_no_list_of_names_is_refused(text, tmp_path):
 def test_json_beside_weights_may_have_a_byte_order_mark(tmp_path):
     names = {"id2label": {0: "dog", 1: "cat"}}
     (tmp_path / "config.json").write_bytes(json.dumps(names, indent=1).encode("utf-8-sig"))
-    assert read_beside(tmp_path).class_names == ("dog", "cat")
+    assert read_sidecars(tmp_path).class_names == ("dog", "cat")

@@ -48,10 +48,10 @@ def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
     if isinstance(options.source, Path):
         refuse_absent(options.source)
     from resjax.buckets.places import reading_file
-    from resjax.interop.beside import FILES
+    from resjax.interop.sidecars import SIDECARS
     from resjax.runs import needed
 
-    return reading_file(options.source, needed.weights, beside=FILES)
+    return reading_file(options.source, needed.weights, beside=SIDECARS)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
