@@ -37,7 +37,16 @@ def _parsed(text: str, path: Path) -> tuple[str, ...]:
         elif isinstance(content, set):
             raise TypeError("the members of a set have no order")
         names = [each[-1] if isinstance(each, list | tuple) else each for each in content]
-    except (IndexError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+    except (
+        IndexError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ):
         names = [None]
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(

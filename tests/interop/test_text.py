@@ -47,7 +47,7 @@ def test_names_may_be_listed_as_python_and_json_write_them(text, tmp_path):
     "text",
     [
         "{", "[1, 2]", "{'a': 'b'}", "{1: 'b'}", "[[]]", "{'tench': 0}", "{'tench', 'goldfish'}",
-        "[" * 10_000,
+        "[" * 10_000, "{1e999: 'tench'}",
     ],
 )  # fmt: skip
 def test_what_is_no_list_of_names_is_refused(text, tmp_path):
