@@ -12,7 +12,8 @@ from resjax.config import ConfigError, choose
 from resjax.config.keys import KEYS
 from resjax.data.statistics import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
-from resjax.interop.files import Tensors, is_own, open_file, refuse_directory
+from resjax.interop.files import Tensors, open_file
+from resjax.interop.formats import is_own, refuse_directory
 from resjax.interop.metadata import Metadata, read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
