@@ -102,9 +102,9 @@ class Source:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of the images in all splits that are in memory."""
-        splits = (split for split in self.splits.values() if isinstance(split, Split))
-        return sum(split.images.nbytes for split in splits)
+        """Bytes of the images in all splits that are in memory, of which two may be the same."""
+        arrays = (split.images for split in self.splits.values() if isinstance(split, Split))
+        return sum({id(images): images.nbytes for images in arrays}.values())
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -161,7 +161,10 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
     source = _source_of(kind.make, request, *match.groups())
     _refuse_malformed(name, source)
-    return _as_fed(name, with_channels(source, request.channels), request)
+    source = with_channels(source, request.channels)
+    if request.splits.test_only:
+        source = dataclasses.replace(source, train=source.test)  # held in memory once
+    return _as_fed(name, source, request)
 
 
 def _refuse_malformed(name: str, source: Source) -> None:
@@ -207,8 +210,11 @@ def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
 
 
 def _decoded(source: Source, request: DataRequest) -> Source:
+    limits = request.resident_bytes, request.on_bad, request.exif
+    once = {id(split): split for split in source.splits.values()}
+    decoded = {number: decode_split(split, *limits) for number, split in once.items()}
     splits, left_out = {}, {}
     for key, split in source.splits.items():
-        splits[key], bad = decode_split(split, request.resident_bytes, request.on_bad, request.exif)
+        splits[key], bad = decoded[id(split)]
         left_out[key] = {**source.left_out.get(key, {}), **bad}
     return dataclasses.replace(source, left_out=left_out, **splits)

@@ -12,6 +12,7 @@ from resjax.data.digits import digits
 from resjax.data.fake import FAKE_SEED, fake
 from resjax.data.orders import evaluation_batches, training_order
 from resjax.data.resident import decode_split, to_device
+from resjax.data.slices import Splits
 from resjax.data.source import Source, Split, first, with_channels
 from resjax.data.sources import DataRequest, load
 from resjax.data.statistics import STATISTICS
@@ -185,6 +186,18 @@ def test_luma_and_repeated_grey_are_those_of_pillow():
 def test_other_channels_are_refused(name, channels, message):
     with pytest.raises(ConfigError, match=message):
         load(name, DataRequest(channels=channels))
+
+
+@pytest.mark.filterwarnings("ignore:.*has one class")
+def test_a_split_that_is_tested_on_alone_is_held_once(tmp_path):
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "test" / "cat" / "0.png")
+    for name in (f"folder:{tmp_path}", "fake:8x8x1:2:8"):
+        source = load(name, DataRequest(splits=Splits(test_only=True), resident_bytes=64))
+        assert source.train is source.test
+        assert source.image_bytes == source.test.images.nbytes == 64
+        with pytest.raises(ConfigError, match=r"are more than data\.resident_bytes=63"):
+            load(name, DataRequest(splits=Splits(test_only=True), resident_bytes=63))
 
 
 def test_colours_that_are_no_bytes_are_not_made_grey():
