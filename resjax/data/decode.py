@@ -162,7 +162,7 @@ def decode_box(
         with contextlib.suppress(ValueError):  # it knows fewer kinds of JPEG than Pillow
             image = _by_turbo(data, channels, header, box, smallest)
     if image is None:
-        image = _cut(_by_pillow(data, channels), box)
+        image = _crop(_by_pillow(data, channels), box)
     if header.orientation == 1:
         return image
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
@@ -180,7 +180,7 @@ def _as_stored(header: ImageHeader, box: Box) -> tuple[ImageHeader, Box]:
     return header._replace(height=rows, width=columns), box
 
 
-def _cut(image: np.ndarray, box: Box) -> np.ndarray:
+def _crop(image: np.ndarray, box: Box) -> np.ndarray:
     return image[box.top : box.top + box.height, box.left : box.left + box.width]
 
 
@@ -209,8 +209,8 @@ def _by_turbo(
         strict=False,
     )
     if scale == 1:
-        return _cut(image, box)
-    return _cut(image, Box(*(round(edge / scale) for edge in box)))
+        return _crop(image, box)
+    return _crop(image, Box(*(round(edge / scale) for edge in box)))
 
 
 def _by_pillow(data: bytes, channels: int) -> np.ndarray:

@@ -91,17 +91,23 @@ class CentreCrop:
         if wide * high <= MOST_PIXELS:
             centre = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation]).crop(box)
         else:
-            # Less work, but other pixels in the last bit: Pillow rounds the edges to float32. It
-            # resizes tall images in another order, so what is around the centre is cut out first.
-            scales = (columns / wide, rows / high) * 2
-            part = [edge * scale for edge, scale in zip(box, scales, strict=True)]
-            x, y = (max(0, int(edge) - AROUND) for edge in part[:2])
-            end = [min(s, int(e) + AROUND) for s, e in zip((columns, rows), part[2:], strict=True)]
-            part = [edge - start for edge, start in zip(part, (x, y, x, y), strict=True)]
-            side = (self.size, self.size)
-            around = pixels.crop((x, y, *end))
-            centre = around.resize(side, INTERPOLATIONS[self.interpolation], part)
+            centre = self._centre_alone(pixels, box, (columns / wide, rows / high))
         out[:] = np.asarray(centre).reshape(out.shape)
+
+    def _centre_alone(
+        self, pixels: Image.Image, box: tuple[int, int, int, int], scales: tuple[float, float]
+    ) -> Image.Image:
+        """Resizes what becomes the box `(left, top, right, bottom)` of the resized image.
+
+        That is less work, but other pixels in the last bit: Pillow rounds the edges to float32. It
+        resizes tall images in another order, so what is around the centre is cut out first.
+        """
+        edges = [edge * scale for edge, scale in zip(box, scales * 2, strict=True)]
+        x, y = (max(0, int(edge) - AROUND) for edge in edges[:2])
+        ends = (min(s, int(e) + AROUND) for s, e in zip(pixels.size, edges[2:], strict=True))
+        edges = [edge - start for edge, start in zip(edges, (x, y, x, y), strict=True)]
+        around, side = pixels.crop((x, y, *ends)), (self.size, self.size)
+        return around.resize(side, INTERPOLATIONS[self.interpolation], edges)
 
     def _place(self, side: int, shorter: int) -> tuple[int, int]:
         """The length of a resized side, and the pixel at which the centre begins."""
