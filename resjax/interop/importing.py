@@ -1,5 +1,6 @@
 """Import of files from other frameworks, as weights of resjax and as directories of runs."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -229,9 +230,7 @@ def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
 
 def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any]:
     """Reads tensors one by one into the leaves of a tree of variables."""
-    rows: dict[str, int] = {}
-    for place in table.values():
-        rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
+    rows = collections.Counter(place.path for place in table.values())
     leaves: dict[str, np.ndarray] = {}
     for name, place in table.items():
         values = tensors[name]
