@@ -95,9 +95,9 @@ class TrainingOrder:
 
     def places(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Epochs, examples and validity, `[n]` each, of the rows `[n]`; all are valid."""
-        epochs = training_epochs(step, self.batch_size, self.examples)
-        examples = training_order(self.seed, step, self.batch_size, self.examples)
-        return epochs[rows], examples[rows], np.ones(len(rows), bool)
+        epochs = (step * self.batch_size + rows.astype(np.int64)) // self.examples
+        examples = training_order(self.seed, step, self.batch_size, self.examples)[rows]
+        return epochs, examples, np.ones(len(rows), bool)
 
 
 @dataclasses.dataclass(frozen=True)
