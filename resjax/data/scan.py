@@ -88,7 +88,7 @@ def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
         there are.
       others: receives the files that are not taken, {path: what each is instead}.
     """
-    from resjax.data.decode import suffixes
+    from resjax.data.headers import suffixes
 
     seen, top, known = set(), str(directory.absolute()), suffixes()
     for place, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
@@ -115,7 +115,7 @@ def _unreadable(error: OSError) -> NoReturn:
 
 def _beside(root: Path) -> dict[str, str]:
     """Images and dangling links beside the class folders, {path: why it is not read}."""
-    from resjax.data.decode import suffixes
+    from resjax.data.headers import suffixes
 
     found, known = {}, suffixes()
     for path in sorted(root.absolute().iterdir()):
@@ -165,10 +165,10 @@ def look_at_image(path: Path) -> tuple[int, bool] | str:
 def _look(file: BinaryIO) -> tuple[int, bool] | str:
     from PIL import Image
 
-    from resjax.data.decode import (
+    from resjax.data.decode import decode
+    from resjax.data.headers import (
         MOST_PIXELS,
         TooManyPixels,
-        decode,
         open_image,
         refuse_too_many_pixels,
     )

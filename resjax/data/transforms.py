@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from resjax.data.decode import MOST_PIXELS, decode
+from resjax.data.decode import decode
+from resjax.data.headers import MOST_PIXELS
 from resjax.data.philox import VIEW, random_words, to_unit_interval
 
 

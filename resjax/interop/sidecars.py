@@ -14,7 +14,7 @@ from resjax.interop.metadata import Metadata
 MOST_BYTES = 1 << 24
 """Maximum bytes of such a file; 1,000 names of classes take 40 KiB."""
 
-MOST_PIXELS = 1 << 14
+LARGEST_SIDE = 1 << 14
 """Maximum side in pixels, as for the keys data.size and data.resize."""
 
 LEAST_DEVIATION = 1e-6
@@ -153,7 +153,7 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
 def _crop(size: Any, resize: Any) -> dict[str, Any]:
     """The side of the square crop, and the shorter side before it, as settings."""
     for side, key in ((size, "crop_size"), (resize, "size")):
-        if _number(side, key, 1, MOST_PIXELS) != int(side):
+        if _number(side, key, 1, LARGEST_SIDE) != int(side):
             raise ValueError(f"{key}={side} is no number of pixels")
     if size > resize:
         raise ValueError(f"crop_size={size} is larger than size={resize}")
@@ -222,10 +222,10 @@ def _square(shape: Any, key: str) -> Any:
 def _crop_by_share(size: Any, crop: Any) -> dict[str, Any]:
     """The side of the square crop, and the shorter side before it, as settings."""
     size, crop = (
-        _number(size, "the size of images", 1, MOST_PIXELS),
+        _number(size, "the size of images", 1, LARGEST_SIDE),
         _number(crop, "crop_pct", 0, 1),
     )
-    if size != int(size) or not 0 < size / max(crop, 1e-9) <= MOST_PIXELS:
+    if size != int(size) or not 0 < size / max(crop, 1e-9) <= LARGEST_SIDE:
         raise ValueError(f"images of size {size} at crop_pct={crop} make no sense")
     return {"data.size": int(size), "data.resize": int(size / crop)}
 
