@@ -338,7 +338,7 @@ KEYS = Keys({
     "data.on_bad": Key("refuse",
         "What to do about images that cannot be read: `refuse` ends the run with their names, "
         "`skip` leaves them out and lists them.",
-        table="resjax.data.folder:ON_BAD"),
+        names=("refuse", "skip")),
     "data.feed": Key("auto",
         "How images reach the device: `resident` holds them there, `streaming` decodes them when "
         "they are needed; `auto` streams where `data.size` is set.",
@@ -356,7 +356,7 @@ KEYS = Keys({
     "data.standardise": Key("channel",
         "What is subtracted and divided by: moments of each `channel`, the mean `pixel` of the "
         "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`.",
-        table="resjax.data.resident:STATISTICS"),
+        table="resjax.data.statistics:STATISTICS"),
     "data.flip": Key(False, "Mirror half of the training images."),
     "data.pad": Key(0,
         "Resident images: zeros around one, from which a window of its size is cut at random.",

@@ -48,10 +48,10 @@ def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
     if isinstance(options.source, Path):
         refuse_absent(options.source)
     from resjax.buckets.places import reading_file
-    from resjax.interop.beside import FILES
+    from resjax.interop.sidecars import SIDECARS
     from resjax.runs import needed
 
-    return reading_file(options.source, needed.weights, beside=FILES)
+    return reading_file(options.source, needed.weights, beside=SIDECARS)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,10 +105,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
     refuse_absent(options.file, "a file of weights")
     from resjax.cli.terminal.weights import print_imported
-    from resjax.interop.importing import import_file, read_names, refuse_taken, write_run
+    from resjax.interop.class_names import read_class_names
+    from resjax.interop.importing import import_file, refuse_taken, write_run
 
     refuse_taken(options.out)
-    names = read_names(options.class_names) if options.class_names else ()
+    names = read_class_names(options.class_names) if options.class_names else ()
     imported = import_file(
         options.file, lambda config: override(config, rest), names, options.weights
     )
