@@ -70,7 +70,9 @@ def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeyp
     told = io.StringIO()
     monkeypatch.setattr(terminal, "SECONDS_UNTIL_SHOWN", 0.0)
     monkeypatch.setattr(
-        terminal, "Console", lambda **_: Console(file=told, force_terminal=True, width=80)
+        terminal,
+        "plain_console",
+        lambda **_: Console(file=told, force_terminal=True, width=80),
     )
     with terminal.shown_waits():
         with waiting("building"):

@@ -1,11 +1,10 @@
 """`resjax prepare`: the download of a set of images from TensorFlow Datasets."""
 
 import argparse
-import sys
 
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import filled, path
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config.overrides import refuse
 
 NOTES = """\
@@ -50,7 +49,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
     found = prepare_set(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
-    tell(f"{found.done}: {found.directory} ({splits})", sys.stdout)
+    say(f"{found.done}: {found.directory} ({splits})")
     return 0
 
 

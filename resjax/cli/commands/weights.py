@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, path_or_address, whole
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config import ConfigError
 from resjax.config.overrides import override
 from resjax.process import enable_cache
@@ -114,7 +113,7 @@ def _import(options: argparse.Namespace, rest: list[str]) -> int:
     )
     write_run(options.out, imported, options.file)
     print_imported(imported, options.file)
-    tell(f"run: {options.out}", sys.stdout)
+    say(f"run: {options.out}")
     return 0
 
 
@@ -127,7 +126,7 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
         weights = read_any(
             source, lambda config: override(config, overrides), options.weights
         ).weights
-        tell(export(weights, options.out, options.names, options.fold), sys.stdout)
+        say(export(weights, options.out, options.names, options.fold))
     return 0
 
 

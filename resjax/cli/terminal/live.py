@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import fit_to_terminal, literal
+from resjax.cli.terminal.lines import plain_console, say, shortened
+from resjax.cli.terminal.tables import fit_to_terminal, literal, text_table
 from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
 from resjax.config.text import clock, printable, several
 from resjax.interruption import cleared_at_the_end
@@ -122,11 +121,8 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 def status_rows(statuses: list[Status]) -> Table:
     """A table with one row per run."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
-                          ("loss", "right"), ("train", "right"), ("test", "right"),
-                          ("in all", "right")):  # fmt: skip
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+    headings = ("run", "state", "epoch", "loss", "train", "test", "in all")
+    table = text_table(headings, words=("run", "state"))
     for status in statuses:
         state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
         if status.compiling is not None:
@@ -181,7 +177,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Prints a line, above the board if there is one."""
-        say(self.console, line)
+        say(line, console=self.console)
 
     def left(self) -> str:
         """The time until all runs have ended, as text; empty if it is unknown."""
@@ -210,10 +206,9 @@ class Display(Screen):
         }
         self.trained_weight = 0.0
         self.first: dict[Path, tuple[float, int]] = {}  # when and at which step training was seen
-        board = None if silent else Board(work)
-        super().__init__(
-            Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
-        )
+        console = plain_console(stderr=True)
+        console.quiet = silent
+        super().__init__(console, None if silent else Board(work))
         self.began = self.told
         self.end: float | None = None  # when all runs should have ended
         self.starting = contextlib.ExitStack()
@@ -318,9 +313,7 @@ class Watch(Screen):
 
     def __init__(self, board: Board, to_stdout: bool = False):
         self.board = board
-        file = sys.stdout if to_stdout else sys.stderr
-        console = Console(file=file, highlight=False, markup=False)
-        super().__init__(console, board)
+        super().__init__(plain_console(stderr=not to_stdout), board)
         self.last, self.looked = "", time.monotonic()
         self.board.look()  # what has ended before is no news
 

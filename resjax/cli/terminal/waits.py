@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from resjax import waits
-from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.lines import plain_console, say
 from resjax.config.text import clock, printable
 from resjax.interruption import cleared_at_the_end
 
@@ -76,7 +76,7 @@ class Patience:
     """
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, highlight=False, markup=False)
+        self.console = plain_console(stderr=True)
         self.spinner: Live | None = None
         self.drawing = threading.Lock()
         self.told = time.monotonic()
@@ -94,7 +94,7 @@ class Patience:
             if shows:
                 shows.say(line + shows.left())
             else:
-                say(self.console, line)
+                say(line, console=self.console)
 
     def _draw(self) -> None:
         with self.drawing:
