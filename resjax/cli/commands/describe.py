@@ -21,41 +21,22 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name", nargs="?", type=filled, metavar="NETWORK", help="name of a network, e.g. resnet50"
-    )
-    parser.add_argument(
-        "--shortcut", type=filled, metavar="KIND", help="shortcut (default: that of the network)"
-    )
-    parser.add_argument(
-        "--order",
-        type=filled,
-        metavar="ORDER",
-        help="order in a block (default: that of the network)",
-    )
-    parser.add_argument(
-        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck that has the stride"
-    )
-    parser.add_argument("--classes", type=whole, metavar="N", help="number of classes")
-    parser.add_argument(
-        "--size", type=pixels, metavar="PIXELS", help="height and width of the images"
-    )
-    parser.add_argument(
-        "--memory", type=images, metavar="BATCH",
-        help="show the memory of a training step on BATCH images",
-    )  # fmt: skip
-    parser.add_argument(
-        "--device", type=filled, metavar="NAME",
-        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch", type=images, metavar="N",
-        help="batch size of that step (default: train.batch_size)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf"
-    )
+    add = parser.add_argument
+    add("name", nargs="?", type=filled, metavar="NETWORK", help="name of a network, e.g. resnet50")
+    add("--shortcut", type=filled, metavar="KIND", help="shortcut (default: that of the network)")
+    add("--order", type=filled, metavar="ORDER",
+        help="order in a block (default: that of the network)")  # fmt: skip
+    add("--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck that has the stride")
+    add("--classes", type=whole, metavar="N", help="number of classes")
+    add("--size", type=pixels, metavar="PIXELS", help="height and width of the images")
+    add("--memory", type=images, metavar="BATCH",
+        help="show the memory of a training step on BATCH images")  # fmt: skip
+    add("--device", type=filled, metavar="NAME",
+        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8")  # fmt: skip
+    add("--batch", type=images, metavar="N",
+        help="batch size of that step (default: train.batch_size)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    add("--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

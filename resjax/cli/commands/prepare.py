@@ -25,22 +25,13 @@ The names must be exactly these, and the checksum or size as TFDS knows it.
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name",
-        type=filled,
-        metavar="NAME",
-        help="data set: NAME, NAME/CONFIG or NAME/CONFIG:VERSION",
-    )
-    parser.add_argument(
-        "--data-dir", type=path, metavar="DIR",
-        help="where data sets are kept (default: $TFDS_DATA_DIR)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--manual-dir",
-        type=path,
-        metavar="DIR",
-        help="archives to use instead of downloads; see below",
-    )
+    add = parser.add_argument
+    add("name", type=filled, metavar="NAME",
+        help="data set: NAME, NAME/CONFIG or NAME/CONFIG:VERSION")  # fmt: skip
+    add("--data-dir", type=path, metavar="DIR",
+        help="where data sets are kept (default: $TFDS_DATA_DIR)")  # fmt: skip
+    add("--manual-dir", type=path, metavar="DIR",
+        help="archives to use instead of downloads; see below")  # fmt: skip
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -26,14 +26,11 @@ SECONDS_FOR_ANOTHER = 30.0
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", type=path_or_address, metavar="DIR",
-        help="directory of a sweep or run, or gs://, s3://, az://",
-    )  # fmt: skip
-    parser.add_argument(
-        "--watch", action="store_true", help="keep updating until all runs have finished"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per run")
+    add = parser.add_argument
+    add("dir", type=path_or_address, metavar="DIR",
+        help="directory of a sweep or run, or gs://, s3://, az://")  # fmt: skip
+    add("--watch", action="store_true", help="keep updating until all runs have finished")
+    add("--json", action="store_true", help="print one JSON object per run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import filled, whole, without
+from resjax.cli.parsing import filled, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
 from resjax.config.extras import require
@@ -28,47 +28,26 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_workdir(parser, "runs/EXPERIMENT")
-    grid = parser.add_argument_group("grid")
-    grid.add_argument(
-        "--sweep", type=filled, metavar="AXES",
-        help="axes to combine, e.g. depth,shortcut (default: all)",
-    )  # fmt: skip
-    grid.add_argument(
-        "--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1"
-    )
-    grid.add_argument(
-        "--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="add an axis, e.g. model.depth=20,56",
-    )  # fmt: skip
-    grid.add_argument(
-        "--only", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="keep only these runs, e.g. shortcut=none",
-    )  # fmt: skip
-    grid.add_argument(
-        "--dry-run", action="store_true", help="list the runs with their state and cost, and exit"
-    )
-    grid.add_argument(
-        "--json", action="store_true", help="with --dry-run: print one JSON object per run"
-    )
-    grid.add_argument(
-        "--device", type=filled, metavar="NAME",
-        help="with --dry-run: estimate times on e.g. v4-8",
-    )  # fmt: skip
-    work = parser.add_argument_group("execution")
-    work.add_argument(
-        "--jobs", type=whole, metavar="N",
-        help="number of parallel processes (default: 1 to 4)",
-    )  # fmt: skip
-    work.add_argument("--retry", action="store_true", help="resume runs that failed, too")
-    running.add_platform(work)
-    work.add_argument(
-        "--launcher", choices=("local", "ray"), default="local",
-        help="train on this machine (default) or on a Ray cluster",
-    )  # fmt: skip
-    work.add_argument(
-        "--address", type=filled, metavar="ADDRESS",
-        help="Ray cluster: auto or HOST:PORT (default: start one)",
-    )  # fmt: skip
+    add = parser.add_argument_group("grid").add_argument
+    add("--sweep", type=filled, metavar="AXES",
+        help="axes to combine, e.g. depth,shortcut (default: all)")  # fmt: skip
+    add("--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1")
+    add("--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="add an axis, e.g. model.depth=20,56")  # fmt: skip
+    add("--only", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="keep only these runs, e.g. shortcut=none")  # fmt: skip
+    add("--dry-run", action="store_true", help="list the runs with their state and cost, and exit")
+    add("--json", action="store_true", help="with --dry-run: print one JSON object per run")
+    add("--device", type=filled, metavar="NAME", help="with --dry-run: estimate times on e.g. v4-8")
+    execution = parser.add_argument_group("execution")
+    add = execution.add_argument
+    add("--jobs", type=whole, metavar="N", help="number of parallel processes (default: 1 to 4)")
+    add("--retry", action="store_true", help="resume runs that failed, too")
+    running.add_platform(execution)
+    add("--launcher", choices=("local", "ray"), default="local",
+        help="train on this machine (default) or on a Ray cluster")  # fmt: skip
+    add("--address", type=filled, metavar="ADDRESS",
+        help="Ray cluster: auto or HOST:PORT (default: start one)")  # fmt: skip
     running.add_hosts(parser)
 
 
@@ -172,7 +151,7 @@ def _work_side_by_side(
     logs = workdir / "workers"
     make_directory(logs)
     with Watch(Board(weights_of(runs))) as watch:
-        words = [*without(options.words, "--jobs"), "--jobs=1"]
+        words = [*options.words, "--jobs=1"]  # of an option that is given twice the last counts
         codes = workers.run_workers(words, told, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
