@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from resjax.config.errors import ConfigError, UnknownName
-from resjax.config.tables import Table, TableReference, unknown_choice
+from resjax.config.errors import ConfigError, UnknownName, unknown_choice
+from resjax.config.tables import Table, TableReference
 
 
 @dataclasses.dataclass(frozen=True)
