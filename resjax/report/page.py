@@ -156,10 +156,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
     table = section.table
     places = styles.arm_places([arm.shortcut for arm in table.arms])
     of_errors, of_differences = tables.captions(table)
-    errors = tables.details(table)
-    differences = tables.told(
-        tables.DIFFERENCES, tables.difference_rows(*section.differences.values())
-    )
+    differences = tables.paired_differences(*section.differences.values())
     seeds = {run.seed for run in table.runs}
     said = joined(section.verdicts)
     of_table = f", table {place}" if place > 1 else ""
@@ -193,19 +190,14 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
             }
             for place, arm in zip(places, table.arms, strict=True)
         ],
-        "details_header": errors[0],
-        "details": errors[1],
-        "details_caption": of_errors,
-        "differences_header": differences[0],
-        "differences": differences[1],
+        "errors": tables.errors(table.cells, tables.DETAILS).without_empty_columns(),
+        "errors_caption": of_errors,
+        "differences": differences.without_empty_columns(),
         "differences_caption": of_differences,
         "notes": section.notes,
-        "reference_header": tables.REFERENCE,
-        "reference": tables.reference_rows(section.gate),
-        "costs_header": tables.COSTS,
-        "costs": tables.cost_rows(table.cells),
-        "ledger_header": tables.LEDGER,
-        "ledger": tables.ledger_rows(table),
+        "references": tables.references(section.gate),
+        "costs": tables.costs(table.cells),
+        "ledger": tables.ledger(table),
         "figures": [
             (
                 stem.name.removesuffix(str(place)).replace("_", " ") + of_table,

@@ -24,7 +24,7 @@ from resjax.report.gate import (
 from resjax.report.reference.published import published
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
-from resjax.report.tables import reference_rows
+from resjax.report.tables import references
 from tests.report.fabricate import write_run
 
 CIFAR10 = Path(__file__).parents[2] / "experiments" / "cifar10.py"
@@ -124,7 +124,7 @@ def test_another_protocol_has_no_verdict_and_says_what_differs(tmp_path):
     assert row.differs == (
         "optim.nesterov True, not False; train.duration 1000 steps, not 64000 steps"
     )
-    text = reference_rows([row])[0]
+    text = references([row]).rows[0]
     assert text[-1].startswith("no verdict, protocols differ: optim.nesterov True")
 
 
@@ -144,7 +144,7 @@ def test_one_run_and_one_published_run_have_no_verdict(tmp_path):
     write(tmp_path, find("table 6", 56), [0.08])
     (row,) = [row for row in gate(tmp_path) if row.published.where == "table 6"]
     assert (row.differs, row.verdict) == ("", None)
-    assert "run more seeds" in reference_rows([row])[0][-1]
+    assert "run more seeds" in references([row]).rows[0][-1]
 
 
 def test_the_score_is_that_of_the_two_sample_t_test():

@@ -10,7 +10,7 @@ from resjax.probes.table import PROBES
 from resjax.report.degradation import joined
 from resjax.report.probes import arrays_by_block, surface_in_words
 from resjax.report.report import Report
-from resjax.report.tables import HEADER, rows
+from resjax.report.tables import SCREEN, errors
 from resjax.runs.planned import waiting_in
 from resjax.runs.probing import Probed
 
@@ -19,14 +19,14 @@ def print_report(report: Report, place: Here | Copy) -> None:
     """Prints the tables, the verdicts and the paths of the files, to stdout."""
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
-        table = text_table((name.replace(" ", "\n", 1) for name in HEADER), words=("shortcut",))
+        table = text_table((name.replace(" ", "\n", 1) for name in SCREEN), words=("shortcut",))
         table.title = title and literal(title)
         arms = section.table.arms
         apart = any(len(arm.cells) > 1 for arm in arms)
         for number, arm in enumerate(arms):
             if apart and number:
                 table.add_row()
-            for row in rows(arm.cells):
+            for row in errors(arm.cells, SCREEN).rows:
                 table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
         print_table(table)
         print()
