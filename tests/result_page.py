@@ -9,8 +9,8 @@ from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import tables
 from resjax.report.arms import compare, label
 from resjax.report.formats import markdown, markdown_text
-from resjax.report.gate import same_net
 from resjax.report.reference.published import Published, published
+from resjax.report.replication import same_net
 from resjax.report.report import Section
 from resjax.sweeps.experiment import load_experiment
 from tests.result_sections import (

@@ -38,8 +38,8 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
                 f"### Paired differences\n\n{of_differences}\n",
                 markdown(*differences.without_empty_columns()),
             ]
-        if section.gate:
-            parts.append(markdown(*tables.references(section.gate)))
+        if section.replications:
+            parts.append(markdown(*tables.references(section.replications)))
         parts += [f"### Cost\n\n{DEFINITION}\n", markdown(*tables.ledger(section.table))]
     if lost := [f"- {markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]

@@ -195,7 +195,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "differences": differences.without_empty_columns(),
         "differences_caption": of_differences,
         "notes": section.notes,
-        "references": tables.references(section.gate),
+        "references": tables.references(section.replications),
         "costs": tables.costs(table.cells),
         "ledger": tables.ledger(table),
         "figures": [

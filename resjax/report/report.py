@@ -14,7 +14,7 @@ from resjax.config.paths import place
 from resjax.report import figures, formats, page
 from resjax.report.arms import Comparison, ProtocolTable, compare, tables
 from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
-from resjax.report.gate import Row, reference_gate
+from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.runs import disk, needed, rundir
@@ -36,7 +36,7 @@ class Section:
       headline: the verdicts in one sentence.
       verdicts: a verdict on each arm.
       differences: {"train_error", "test_error"}, the paired differences of the arms.
-      gate: errors of the table beside published ones.
+      replications: errors of the table beside published ones.
       notes: a line for each cell whose runs were chosen by tuning, or compared the statistics of
         evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
@@ -46,7 +46,7 @@ class Section:
     headline: str
     verdicts: list[Verdict]
     differences: dict[str, list[Comparison]]
-    gate: list[Row]
+    replications: list[Replication]
     notes: list[str]
     figures: list[Path]
 
@@ -192,7 +192,7 @@ def _section(
         headline=headline(said),
         verdicts=said,
         differences={what: compare(table, what) for what in ("train_error", "test_error")},
-        gate=reference_gate(table),
+        replications=replications(table),
         notes=[line for line in lines if line],
         figures=drawn,
     )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, ProtocolTable
 from resjax.report.best import best_cells
-from resjax.report.gate import Row
 from resjax.report.reference.published import Published
+from resjax.report.replication import Replication
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import Ledger, known_total
 
@@ -186,7 +186,7 @@ def ledger_texts(ledger: Ledger | None) -> tuple[str, ...]:
     return (str(ledger.interruptions), *(f"{value:,.1f}" for value in seconds))
 
 
-def references(gate: Iterable[Row]) -> TextTable:
+def references(replications: Iterable[Replication]) -> TextTable:
     """A row for each published figure; where protocols differ, the verdict says how."""
     rows = [
         (
@@ -199,7 +199,7 @@ def references(gate: Iterable[Row]) -> TextTable:
             row.verdict
             or (f"no verdict, protocols differ: {row.differs}" if row.differs else _NO_SPREAD),
         )
-        for row in gate
+        for row in replications
     ]
     return TextTable(REFERENCE, rows)
 
