@@ -154,7 +154,6 @@ def _all_shown(content: Any) -> Any:
 
 def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str, Any]:
     table = section.table
-    places = styles.arm_places([arm.shortcut for arm in table.arms])
     of_errors, of_differences = tables.captions(table)
     differences = tables.paired_differences(*section.differences.values())
     seeds = {run.seed for run in table.runs}
@@ -181,14 +180,14 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "arms": [
             {
                 "name": arm.name,
-                "place": place,
-                "sign": styles.SIGNS[place],
+                "place": arm.place,
+                "sign": styles.SIGNS[arm.place],
                 "depths": [
                     (cell.depth, styles.SVG_LINES[depths.index(cell.depth) % len(styles.SVG_LINES)])
                     for cell in arm.cells
                 ],
             }
-            for place, arm in zip(places, table.arms, strict=True)
+            for arm in table.arms
         ],
         "errors": tables.errors(table.cells, tables.DETAILS).without_empty_columns(),
         "errors_caption": of_errors,

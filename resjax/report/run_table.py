@@ -160,12 +160,13 @@ def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[st
 
 def _places(report: "Report") -> Mapping[str, int]:
     """The index of the colour of each run that is in a table: that of its arm."""
-    found = {}
-    for section in report.sections:
-        arms = section.table.arms
-        for arm, place in zip(arms, styles.arm_places([arm.shortcut for arm in arms]), strict=True):
-            found |= {run.name: place for cell in arm.cells for run in cell.runs}
-    return found
+    return {
+        run.name: arm.place
+        for section in report.sections
+        for arm in section.table.arms
+        for cell in arm.cells
+        for run in cell.runs
+    }
 
 
 def shared(report: "Report") -> dict[str, str]:
