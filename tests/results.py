@@ -65,7 +65,7 @@ def main(words: list[str]) -> None:
 
 def draw(name: str, directory: Path) -> Path:
     """Draws the figure of a section."""
-    figure = FIGURES[SECTIONS[name].figure](read_section(name).table.arms, None)
+    figure = FIGURES[SECTIONS[name].figure](read_section(name).table.arms)
     with tempfile.TemporaryDirectory() as drawn:
         figures.save(figure, Path(drawn, name))
         return Path(shutil.copy(Path(drawn, f"{name}.png"), directory))

@@ -244,14 +244,13 @@ def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Entries of the manifests, each with all of its values and, if they differ, their counts."""
-    counted: dict[str, dict[str, int]] = {}
+    counted: dict[str, Counter[str]] = {}
     for run in runs:
         kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}
         for key, value in flatten(kept).items():
-            values = counted.setdefault(key, {})
-            values[str(value)] = values.get(str(value), 0) + 1
+            counted.setdefault(key, Counter())[str(value)] += 1
     for values in counted.values():
-        if without := len(runs) - sum(values.values()):
+        if without := len(runs) - values.total():
             values["not recorded"] = without
     return {
         key: [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"

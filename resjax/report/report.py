@@ -1,8 +1,11 @@
 """The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
 
 import dataclasses
+import functools
 import hashlib
 import marshal
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +15,8 @@ from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.report import figures, formats, page
-from resjax.report.arms import Comparison, ProtocolTable, compare, tables
-from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
+from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, tables
+from resjax.report.degradation import Verdict, headline, verdicts
 from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
@@ -132,9 +135,9 @@ def write_report(workdir: Path, again: bool = True) -> Report:
         for stale in (directory / "figures").glob(f"{name}*.*"):
             stale.unlink(missing_ok=True)
     for section in sections:
-        if section.figures:
-            title = section.table.title if len(sections) > 1 else None
-            _draw(section.table, title, section.figures)
+        title = section.table.title if len(sections) > 1 else None
+        for stem, draw in zip(section.figures, FIGURES.values(), strict=False):  # or it has none
+            figures.save(draw(section.table.arms, title=title), stem)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
         "table.tex": formats.latex_document(sections, workdir.resolve().name),
@@ -147,9 +150,9 @@ def write_report(workdir: Path, again: bool = True) -> Report:
 
 
 FIGURES = {
-    "training_error": lambda arms, title: figures.error_curves(arms, "train_error", title),
-    "test_error": lambda arms, title: figures.error_curves(arms, "test_error", title),
-    "error_by_depth": lambda arms, title: figures.error_by_depth(arms, title),
+    "training_error": functools.partial(figures.error_curves, measure="train_error"),
+    "test_error": functools.partial(figures.error_curves, measure="test_error"),
+    "error_by_depth": figures.error_by_depth,
 }
 """Figures of a table, by the names of their files."""
 
@@ -159,12 +162,6 @@ def _stems(directory: Path, place: int) -> list[Path]:
     if place >= MOST_DRAWN:
         return []
     return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
-
-
-def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
-    """Saves the figures of a table."""
-    for stem, draw in zip(stems, FIGURES.values(), strict=True):
-        figures.save(draw(table.arms, title), stem)
 
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
@@ -185,7 +182,7 @@ def _section(
     table: ProtocolTable, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
 ) -> Section:
     lines = [note(cell, choices) for cell in table.cells]
-    lines += [by_statistics(cell) for cell in table.cells]
+    lines += [_statistics_note(cell) for cell in table.cells]
     said = verdicts(table)
     return Section(
         table=table,
@@ -196,3 +193,19 @@ def _section(
         notes=[line for line in lines if line],
         figures=drawn,
     )
+
+
+def _statistics_note(cell: Cell) -> str | None:
+    """A line with a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
+    compared = [run.summary.statistics for run in cell.runs if run.summary.statistics is not None]
+    if len(compared) < len(cell.runs):
+        return None
+    kinds = [
+        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
+        for kind in compared[0]
+    ]
+    return f"{cell.name}: train / test error % by statistics, {', '.join(kinds)}"
+
+
+def _mean_percent(compared: Iterable[dict], kind: str, split: str) -> str:
+    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"
