@@ -5,7 +5,7 @@ import functools
 import hashlib
 import marshal
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.runs import disk, needed, rundir
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 MOST_DRAWN = 8
@@ -149,7 +150,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     return report
 
 
-FIGURES = {
+FIGURES: dict[str, Callable[..., "Figure"]] = {
     "training_error": functools.partial(figures.error_curves, measure="train_error"),
     "test_error": functools.partial(figures.error_curves, measure="test_error"),
     "error_by_depth": figures.error_by_depth,

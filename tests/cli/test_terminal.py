@@ -11,8 +11,9 @@ from rich.table import Table
 
 from resjax.cli.main import main
 from resjax.cli.terminal import live
+from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.lines import plain_console, say, shortened, tell
-from resjax.cli.terminal.live import Board, Display
+from resjax.cli.terminal.live import Display
 from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal, print_table
 from resjax.config import default_config

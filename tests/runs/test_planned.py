@@ -13,7 +13,7 @@ import pytest
 from resjax.buckets.places import Copy
 from resjax.cli.commands import status
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board
+from resjax.cli.terminal.board import MOST_ROWS, Board
 from resjax.config import default_config
 from resjax.config.addresses import Address
 from resjax.exits import EXIT_INTERRUPTED

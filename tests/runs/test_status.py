@@ -7,7 +7,7 @@ import time
 import pytest
 
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board, shown
+from resjax.cli.terminal.board import MOST_ROWS, Board, shown
 from resjax.config import ConfigError
 from resjax.config.text import clock
 from resjax.runs import claims, disk, rundir
@@ -176,7 +176,7 @@ def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
     train_and_evaluate(tiny, tmp_path / "done")
     board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
     monkeypatch.setattr(
-        "resjax.cli.terminal.live.look", lambda path: looked.append(path.name) or look(path)
+        "resjax.cli.terminal.board.look", lambda path: looked.append(path.name) or look(path)
     )
     for _ in range(3):
         board.look()

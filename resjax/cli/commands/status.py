@@ -60,7 +60,7 @@ def _print_json(place: "Here | Copy") -> None:
 
 def _print(place: "Here | Copy") -> None:
     from resjax.buckets.places import retold
-    from resjax.cli.terminal.live import Board
+    from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.statuses import print_statuses
     from resjax.runs.ledger import read_ledger
     from resjax.runs.planned import plans_in, weights_in
@@ -95,7 +95,8 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
 
 def _watch(place: "Here | Copy") -> None:
     """Shows the runs until all have ended, or nobody is at work on them and none is in a queue."""
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs import needed
     from resjax.runs.planned import plans_in, weights_in
     from resjax.runs.status import ENDED, in_a_queue

@@ -141,7 +141,8 @@ def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> 
 def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace, jobs: int
 ) -> int:
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs.planned import weights_of
     from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
@@ -192,7 +193,8 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
 def _work_on_ray(
     runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path | None
 ) -> int:
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs.planned import weights_of
 
     require("ray", "--launcher=ray")

@@ -1,7 +1,7 @@
 """Output about the progress of runs and their cost."""
 
+from resjax.cli.terminal.board import MOST_ROWS, status_rows
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.live import MOST_ROWS, status_rows
 from resjax.cli.terminal.tables import print_table
 from resjax.config.text import several
 from resjax.runs.ledger import Ledger, known_total
