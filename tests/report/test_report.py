@@ -256,15 +256,6 @@ def test_a_backend_that_a_notebook_handed_on_is_not_needed(tmp_path):
     assert (tmp_path / "runs/report/figures/test_error.png").exists()
 
 
-def test_a_command_leaves_the_backend_of_its_process(tmp_path, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "svg")
-    assert main(["report", str(tmp_path)]) == 2
-    assert os.environ["MPLBACKEND"] == "svg"
-    monkeypatch.delenv("MPLBACKEND")
-    assert main(["report", str(tmp_path)]) == 2
-    assert "MPLBACKEND" not in os.environ
-
-
 def test_a_run_of_its_own_has_a_report(tmp_path):
     write_run(tmp_path, "alone", 0.1)
     written = write_report(tmp_path / "alone")
