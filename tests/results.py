@@ -104,7 +104,7 @@ def _execute(command: str, **options: int) -> tuple[float, str]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as compiled:
         done = subprocess.run(
-            [sys.executable, "-m", "resjax.cli", *command.split()[1:]],
+            [sys.executable, "-m", "resjax", *command.split()[1:]],
             cwd=ROOT,
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": compiled},
             text=True,

@@ -248,7 +248,7 @@ def test_a_backend_that_a_notebook_handed_on_is_not_needed(tmp_path):
     )
     for words in (["report", tmp_path / "runs"], ["sweep", f"--config={mine}", "--dry-run"]):
         done = subprocess.run(
-            [sys.executable, "-m", "resjax.cli", *map(str, words)],
+            [sys.executable, "-m", "resjax", *map(str, words)],
             env=os.environ | {"MPLBACKEND": "of-a-notebook"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 SWEEP = (
-    "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py", "--sweep=shortcut",
+    "-m", "resjax", "sweep", "--config=experiments/degradation.py", "--sweep=shortcut",
     "--config.model.width=2", "--config.model.depth=8", "--config.eval.every=30 steps",
     "--config.checkpoint.seconds=0.2", "--jobs=1",
 )  # fmt: skip
@@ -270,7 +270,7 @@ def test_a_sweep_that_is_killed_leaves_word_of_what_is_waiting_and_goes_on(zygot
     before = files(tmp_path)
 
     def states():
-        said = zygote.run("-m", "resjax.cli", "status", "--json", tmp_path).stdout
+        said = zygote.run("-m", "resjax", "status", "--json", tmp_path).stdout
         return [json.loads(line)["state"] for line in said.splitlines()]
 
     assert states()[-1] == "waiting"
@@ -278,7 +278,7 @@ def test_a_sweep_that_is_killed_leaves_word_of_what_is_waiting_and_goes_on(zygot
     assert zygote.run(*words).returncode == 0
     assert states() == 4 * ["done"]
     assert files(tmp_path) == before
-    watched = zygote.run("-m", "resjax.cli", "status", "--watch", tmp_path)
+    watched = zygote.run("-m", "resjax", "status", "--watch", tmp_path)
     assert "4 done" in watched.stdout
 
 
