@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(own)
         options.words = arguments
         command = COMMANDS[options.command]
-        if command.goes_on:
+        if command.resumable:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
         with interruptible(*interrupted), shown_waits():
             return command.run(options, experiment)
@@ -81,9 +81,9 @@ def command() -> NoReturn:
         from resjax.cli.completion import complete
 
         complete()
-    warnings.formatwarning = _one_line
+    warnings.formatwarning = _warning_line
     warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
-    sys.unraisablehook = _but_for_echoes
+    sys.unraisablehook = _print_uncaught
     os.environ["MPLBACKEND"] = "Agg"  # a notebook hands on its own, which may not be there
     sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))
     if sys.stdout is not None:  # or it was closed, and nothing is printed
@@ -97,7 +97,7 @@ def command() -> NoReturn:
     sys.exit(code)
 
 
-def _but_for_echoes(unraisable: Any) -> None:
+def _print_uncaught(unraisable: Any) -> None:
     """Prints exceptions that cannot be caught, except repetitions of a failed checkpoint's.
 
     Every array that cannot be written raises one, and after the first nobody waits for the others.
@@ -106,6 +106,6 @@ def _but_for_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """The line for a warning, without its location in the code, which only developers need."""
     return f"warning: {shortened(' '.join(str(message).split()))}\n"

@@ -46,21 +46,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(
             f"--batch={options.batch} has no effect without --device, which estimates times; add it"
         )
-    if rest:
-        name, _, config, _ = read_experiment(rest)
-    else:
-        keys_of(options.name)  # refuses an unknown one before JAX is loaded
-    from resjax.models.build import build_model, preset
-    from resjax.models.summary import describe
-    from resjax.runs.rundir import make_directory
-    from resjax.training.plan import make_plan
-
-    if options.name:
-        name = options.name
-        config, image_shape, classes = preset(name)
-    else:
-        plan = make_plan(config)
-        image_shape, classes = plan.image_shape, len(plan.source.class_names)
+    name, config, image_shape, classes = _network(options.name, rest)
     title = name
     for key in ("shortcut", "order", "stride_in"):
         if (value := getattr(options, key)) is not None:
@@ -69,23 +55,19 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
     validate(config)
+    from resjax.models.build import build_model
+    from resjax.models.summary import describe
+    from resjax.runs.rundir import make_directory
+
     model = build_model(config, options.classes or classes)
     try:
         description = describe(model, image_shape)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    memory, estimates = None, {}
-    if options.device:
-        estimates = _estimates(options, config, model.classes, image_shape)
+    estimates = _estimates(options, config, model.classes, image_shape) if options.device else {}
     if options.diagram:
         make_directory(options.diagram.parent)
-    if options.memory:
-        from resjax.training.benchmark import training_memory
-
-        memory = {
-            what: training_memory(config, model.classes, image_shape, options.memory, remat)
-            for what, remat in (("kept", False), ("computed_again", True))
-        }
+    memory = _memory(options, config, model.classes, image_shape) if options.memory else {}
     if options.json:
         fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
         if estimates:
@@ -107,6 +89,32 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         for path in draw_to(options.diagram, model, image_shape, title):
             tell(f"diagram: {path}")
     return 0
+
+
+def _network(name: str | None, rest: list[str]) -> tuple[str, ConfigDict, tuple[int, ...], int]:
+    """The name, config, image shape and number of classes of a named network or an experiment."""
+    if name is not None:
+        keys_of(name)  # refuses an unknown one before JAX is loaded
+        from resjax.models.build import preset
+
+        return name, *preset(name)
+    name, _, config, _ = read_experiment(rest)
+    from resjax.training.plan import make_plan
+
+    plan = make_plan(config)
+    return name, config, plan.image_shape, len(plan.source.class_names)
+
+
+def _memory(
+    options: argparse.Namespace, config: ConfigDict, classes: int, image_shape: tuple[int, ...]
+) -> dict[str, int]:
+    """Bytes of a training step, whose activations are kept, or computed again for the gradient."""
+    from resjax.training.benchmark import training_memory
+
+    return {
+        what: training_memory(config, classes, image_shape, options.memory, remat)
+        for what, remat in (("kept", False), ("computed_again", True))
+    }
 
 
 def _estimates(

@@ -15,7 +15,9 @@ from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.parsing import filled, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.config.extras import require
+from resjax.config.text import several
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
@@ -55,21 +57,17 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse_mixed_options(options)
     name, module, config, overridden = read_experiment(rest)
     place = options.workdir or Path("runs", name)
-    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
-    looks_first = here and not isinstance(place, Path)
-    if looks_first:
-        running.join(options, config)  # of the hosts the first looks into the bucket
-    workdir = running.directory_of(place, options.scratch, not options.dry_run, looks_first)
-    runs = grid.select_runs(
-        module,
-        config,
-        workdir,
-        options.sweep,
-        options.seeds,
-        overridden,
-        options.axis,
-        options.only,
+    in_this_process = (
+        options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
     )
+    joins_first = in_this_process and isinstance(place, Address)
+    if joins_first:
+        running.join(options, config)  # of the hosts the first looks into the bucket
+    workdir = running.directory_of(place, options.scratch, not options.dry_run, joins_first)
+    runs = grid.select_runs(
+        module, config, workdir, options.sweep, options.seeds, overridden, options.axis,
+        options.only,
+    )  # fmt: skip
     if options.dry_run:
         return _dry_run(runs, options)
     native.start_building()  # while JAX is imported and the runs are looked at
@@ -79,8 +77,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.plans import Plans
 
     jobs = options.jobs
-    if here:
-        if not looks_first:
+    if in_this_process:
+        if not joins_first:
             running.join(options, config)
         plans = Plans()
         check(runs, plans)
@@ -148,22 +146,22 @@ def _work_side_by_side(
     from resjax.runs.status import look
     from resjax.sweeps import workers
 
-    told = workers.environments(jobs, options.platform)
+    environments = workers.environments(jobs, options.platform)
     logs = workdir / "workers"
     make_directory(logs)
     with Watch(Board(weights_of(runs))) as watch:
         words = [*options.words, "--jobs=1"]  # of an option that is given twice the last counts
-        codes = workers.run_workers(words, told, logs, watch.tell)
+        codes = workers.run_workers(words, environments, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
     if EXIT_USAGE in codes:
         log = logs / f"worker{codes.index(EXIT_USAGE)}.log"
         lines = log.read_text(errors="replace").splitlines()
         raise ConfigError(lines[-1].removeprefix("resjax: "))
-    unended = [directory for directory in runs if look(directory).state != DONE]
-    if unended:
-        tell(f"{len(unended)} runs have not finished; see {logs}")
-    return EXIT_FAILED if unended else 0
+    unfinished = [directory for directory in runs if look(directory).state != DONE]
+    if unfinished:
+        tell(f"{several(len(unfinished), 'run')} not finished; see {logs}")
+    return EXIT_FAILED if unfinished else 0
 
 
 def _refuse_mixed_options(options: argparse.Namespace) -> None:
@@ -174,14 +172,14 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
             f"--device={options.device} is for --dry-run, which trains nothing; add that, or "
             "choose what to train on with --platform"
         )
-    several = (options.jobs or 1) > 1
-    if options.launcher == "ray" or several:
+    several_jobs = (options.jobs or 1) > 1
+    if options.launcher == "ray" or several_jobs:
         who = "Ray places the runs" if options.launcher == "ray" else "--jobs are of one machine"
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:
                 raise ConfigError(f"--{key} has no effect: {who}; leave it out")
     if options.launcher == "ray":
-        if several:
+        if several_jobs:
             raise ConfigError(
                 f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
                 "leave it out, or use --launcher=local"
@@ -217,8 +215,8 @@ SWEEP = Command(
     overrides=True,
     notes="--sweep chooses among the axes of the file, and --axis adds another. Of several\n"
     "--only, a run must meet all. Finished runs are skipped, so a grid can be\n"
-    "extended at any time.\n" + running.UNFINISHED,
-    goes_on=True,
+    "extended at any time.\n\n" + running.UNFINISHED,
+    resumable=True,
     examples=(
         "resjax sweep --config=experiments/degradation.py --seeds=3",
         "resjax sweep --config=mine.py --sweep=depth,shortcut --dry-run",

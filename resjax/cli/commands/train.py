@@ -69,7 +69,7 @@ TRAIN = Command(
     experiment=EXPERIMENT,
     overrides=True,
     notes=running.UNFINISHED,
-    goes_on=True,
+    resumable=True,
     examples=(
         "resjax train --config=experiments/degradation.py --config.model.depth=32",
         "resjax train --config=mine.py --config.train.duration='30 epochs'",
