@@ -48,8 +48,8 @@ def protocol(run: Run | Missing) -> dict[str, Any]:
     return chosen | {"data.name": run.config["data.name"], "eval.select": selection}
 
 
-def as_text(keys: dict[str, Any]) -> str:
-    """Formats keys as a text to group by."""
+def group_key(keys: dict[str, Any]) -> str:
+    """A text that is the same for equal keys, to group runs by."""
     return json.dumps(keys, sort_keys=True)
 
 
@@ -164,10 +164,10 @@ def label(shortcut: str) -> str:
     return {"none": "plain"}.get(shortcut, shortcut)
 
 
-def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
+def protocol_tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
     """Groups the runs into tables of equal protocol, the largest first."""
-    groups = _grouped(runs, lambda run: as_text(protocol(run)))
-    lost = _grouped(missing, lambda run: as_text(protocol(run)))
+    groups = _grouped(runs, lambda run: group_key(protocol(run)))
+    lost = _grouped(missing, lambda run: group_key(protocol(run)))
     keys = sorted(groups, key=lambda key: -len(groups[key]))
     differing = differing_keys([protocol(groups[key][0]) for key in keys])
     return [

@@ -65,7 +65,7 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     for panel, arm in zip(panels, arms, strict=False):
         for cell in arm.cells:
             _draw_curve(panel, cell, measure, depths, LIGHT[arm.place])
-        panel.set_title(_as_text(arm.name))
+        panel.set_title(_literal(arm.name))
         panel.set_ylim(-2, 102)
         _finish(panel)
     for place, panel in enumerate(panels):
@@ -114,7 +114,7 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
         panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
         panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         _finish(panel)
-    _legend(figure, [_as_text(arm.name) for arm in arms])
+    _legend(figure, [_literal(arm.name) for arm in arms])
     return figure
 
 
@@ -125,7 +125,7 @@ def _draw_arm(panel: "Axes", arm: Arm, measure: str, aside: float) -> None:
     depths, means, lows, highs = _percents(arm, measure)
     if not depths:
         return
-    color, marker, name = LIGHT[arm.place], MARKERS[arm.place], _as_text(arm.name)
+    color, marker, name = LIGHT[arm.place], MARKERS[arm.place], _literal(arm.name)
     [line] = panel.plot(depths, means, color=color, marker=marker, ms=3, label=name)
     band = panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
     # Moved after they were plotted, so that the axis is that of the depths.
@@ -163,12 +163,12 @@ def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
         _finish(panel)
     figure.supxlabel(what, fontsize=7)
     short = [re.sub(r"\b\w+\.(?=\w+=)", "", arm.name) for arm in arms]  # the panels need the width
-    panels[0].set_yticks(range(len(arms)), map(_as_text, short))
+    panels[0].set_yticks(range(len(arms)), map(_literal, short))
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
 
 
-def _as_text(name: str) -> str:
+def _literal(name: str) -> str:
     """A name as matplotlib shows it literally: no part of it becomes a formula."""
     return printable(name).replace("$", r"\$")
 
@@ -178,7 +178,7 @@ def _figure(height: float, title: str | None) -> "Figure":
 
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     if title:
-        figure.suptitle(_as_text(title), fontsize=7, wrap=True)
+        figure.suptitle(_literal(title), fontsize=7, wrap=True)
     return figure
 
 

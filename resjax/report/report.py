@@ -15,7 +15,7 @@ from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.report import figures, formats, page
-from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, tables
+from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, protocol_tables
 from resjax.report.degradation import Verdict, headline, verdicts
 from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
@@ -100,7 +100,7 @@ def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Repor
     chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
     sections = [
         _section(table, choices, _stems(directory, place))
-        for place, table in enumerate(tables(chosen, missed))
+        for place, table in enumerate(protocol_tables(chosen, missed))
     ]
     return Report(directory, sections, runs, missing)
 

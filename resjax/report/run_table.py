@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.report import styles
-from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
+from resjax.report.arms import differing_keys, group_key, label, protocol, value_of
 from resjax.report.charts import MEASURES, run_curves
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
@@ -71,11 +71,11 @@ def differing(runs: Sequence[Run | Missing]) -> list[str]:
 def columns(report: "Report") -> list[Column]:
     """The columns; one that is empty for all runs is left out, except for `KEYS`."""
     runs = all_runs(report)
-    tables = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
+    tables = {group_key(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
     found = []
 
     def table_of(run: Run | Missing) -> str:
-        return tables.get(as_text(protocol(run)), "") if run.config else ""
+        return tables.get(group_key(protocol(run)), "") if run.config else ""
 
     def add(name: str, known_as: str, kind: str, text: Callable[[Run | Missing], str]) -> None:
         values = tuple(text(run) or "-" for run in runs)

@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 from resjax.config import default_config, flatten
 from resjax.config.validation import validate
 from resjax.models.build import build_model
-from resjax.report.arms import tables
+from resjax.report.arms import protocol_tables
 from resjax.report.reference.published import published
 from resjax.report.replication import (
     AGREES,
@@ -54,7 +54,7 @@ def write(workdir, figure, errors, **changed):
 
 
 def replicated(workdir):
-    return replications(tables(*read_runs(workdir))[0])
+    return replications(protocol_tables(*read_runs(workdir))[0])
 
 
 def test_figures_are_those_of_the_papers():
