@@ -155,7 +155,8 @@ def test_a_run_of_no_plan_has_a_command_of_its_own(tmp_path, capsys):
     begin_run(tmp_path, "alone")
     said = told(capsys, "status", tmp_path)
     assert (
-        "3 runs left, and no process at work; start the sweep again, and what began 1 run" in said
+        "3 runs left, and no process at work; run the sweep again, and the command that began 1 run"
+        in said
     )
 
 
@@ -211,9 +212,7 @@ def test_a_watch_of_an_interrupted_run_without_a_plan_ends_and_says_how_to_go_on
 ):
     begin_run(tmp_path, "a")
     last = told(capsys, "status", "--watch", tmp_path / below).splitlines()[-1]
-    assert last == (
-        "1 run left, and no process at work; to go on, give the command again that began it"
-    )
+    assert last == ("1 run left, and no process at work; run the command again that began it")
     assert looks.taken == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
 
 

@@ -228,7 +228,7 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert (cost["lost_seconds"], cost["interruptions"]) == (0.0, 0)
     assert main(["status", str(tmp_path)]) == 0
     *_, told, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("1 run left, and no process at work; to go on, give")
+    assert last.startswith("1 run left, and no process at work; run the command again")
     assert told == (
         f"compile {cost['compile_seconds']:,.1f} s, "
         f"train + eval {cost['device_seconds']:,.1f} device seconds; "

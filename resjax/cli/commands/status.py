@@ -69,11 +69,12 @@ def _print(place: "Here | Copy") -> None:
     statuses = board.look()
     ledgers = [read_ledger(status.directory) for status in statuses]
     told = [retold(place, status) for status in statuses]
-    print_statuses(told, board.line(statuses), ledgers, place.named(_left_alone(place, statuses)))
+    remedy = place.named(_how_to_resume(place, statuses))
+    print_statuses(told, board.line(statuses), ledgers, remedy)
 
 
-def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
-    """Tells how to go on with runs that no process is at work on; empty if all is well."""
+def _how_to_resume(place: "Here | Copy", statuses: "list[Status]") -> str:
+    """A line on how to resume runs that no process is at work on; empty if there are none."""
     from resjax.runs import planned
     from resjax.runs.status import ENDED, WAITING
 
@@ -83,13 +84,13 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
     line = f"{several(len(left), 'run')} left, and no process at work; "
     others = {status.directory for status in left} - planned.planned_in(place.directory).keys()
     if len(others) == len(left):
-        return line + "to go on, give the command again that began it"
-    line += "start the sweep again"
+        return line + "run the command again that began " + ("it" if len(left) == 1 else "them")
+    line += "run the sweep again"
     if others:
-        line += f", and what began {several(len(others), 'run')} of no sweep"
+        line += f", and the command that began {several(len(others), 'run')} of no sweep"
     if any(status.state == WAITING for status in left):
         plans = place.directory / planned.DIRECTORY
-        line += f", or remove {plans} to forget those that are waiting"
+        line += f", or remove {plans} to forget the runs that are waiting"
     return line
 
 
