@@ -125,7 +125,7 @@ LAYERS = (
     ("config", "files", "process", "exits", "interruption", "waits"), ("ops",), ("buckets",),
     ("models", "data"),
     ("training",), ("probes",), ("runs",), ("interop",), ("sweeps",), ("report",), ("cli",),
-    ("notebook",),
+    ("notebook",), ("__main__",),
 )  # fmt: skip
 """Packages and modules, those first that the others are built upon."""
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from resjax.config.errors import ConfigError, UnknownName
-from resjax.config.tables import Table, TableReference, unknown_choice
+from resjax.config.errors import ConfigError, UnknownName, unknown_choice
+from resjax.config.tables import Table, TableReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +52,21 @@ class Key:
     @property
     def entries(self) -> Table | None:
         """The table whose names the key takes, loaded with its module; None if it has no table."""
-        return self._there.table if self.table else None
+        return self._reference.table if self.table else None
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The names that the key takes, or that its values begin with; empty if it takes none."""
-        return (*self.names, *(self._there.names if self.table else ()))
+        return (*self.names, *(self._reference.names if self.table else ()))
 
     def unknown(self, name: str, key: str) -> UnknownName:
         """The error for a name that is not a choice of a key with this entry."""
         if self.table:
-            return self._there.unknown(name, key, self.names)
+            return self._reference.unknown(name, key, self.names)
         return unknown_choice(key, name, self.names)
 
     @functools.cached_property
-    def _there(self) -> TableReference:
+    def _reference(self) -> TableReference:
         return TableReference(self.table)
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ class Key:
         if self.duration:
             return "a duration"
         if self.form == "name:argument":
-            return "; ".join(self._there.forms)
+            return "; ".join(self._reference.forms)
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.within:

@@ -201,7 +201,7 @@ GUARDS = ("__name__", "parent_process", "current_process")
 def _refuse_unguarded(workers: int) -> None:
     """Raises ReadError if each worker would run the whole script of this process again.
 
-    multiprocessing leaves out the `__main__` of a package, as of `python -m resjax.cli`.
+    multiprocessing leaves out the `__main__` of a package, as of `python -m resjax`.
     """
     main = sys.modules["__main__"]
     if getattr(getattr(main, "__spec__", None), "name", "").endswith(".__main__"):

@@ -418,7 +418,7 @@ def test_workers_that_would_run_a_script_again_are_refused(
 
 @pytest.mark.slow
 def test_a_package_that_is_run_as_a_program_has_workers(tmp_path):
-    """As every process of `resjax sweep --jobs` is, by `python -m resjax.cli`."""
+    """As every process of `resjax sweep --jobs` is, by `python -m resjax`."""
     package = tmp_path / "streams"
     package.mkdir()
     (package / "__init__.py").touch()
