@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,12 @@ from resjax.training import hosts
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """The key of `config.resources`, with a value, that reserves a device of each kind."""
+
+PORTS = range(20_000, 32_768)
+"""Ports for the first host of a slice: those between Ray's workers and outgoing connections.
+
+Linux might give a higher one to an outgoing connection before JAX listens on it.
+"""
 
 SECONDS_TO_MEET = 120
 """Maximum seconds for the hosts of a slice to start their processes."""
@@ -147,9 +154,11 @@ def _is_lost(follower: ray.ObjectRef) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
+    """A port of this machine that nobody listens on, drawn at random."""
+    while True:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("", secrets.choice(PORTS)))
+            return found.getsockname()[1]
 
 
 class _Notes:
