@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import shutil
 import time
@@ -61,7 +60,7 @@ def examine(run: Path) -> Finding:
     """Reads and verifies all files of a run, without changes; it may be at work."""
     running = claims.owner(run)
     whole, damaged = [], []
-    for path in itertools.filterfalse(checkpoint.is_partial, checkpoint.found(run)):
+    for path in checkpoint.complete(run):
         try:
             checkpoint.verified(path)
             whole.append(path.name)

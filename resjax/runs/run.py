@@ -14,7 +14,7 @@ from resjax.config import ConfigError, differences, message_of
 from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
 from resjax.runs import checkpoint, disk, rundir
-from resjax.runs.checkpoint import Checkpoints, Facts
+from resjax.runs.checkpoint import Checkpoints, Facts, Saved
 from resjax.runs.divergence import Diverged, LossWatch
 from resjax.runs.journal import Journal
 from resjax.runs.left_out import record_left_out
@@ -114,13 +114,18 @@ class OpenRun:
         Args:
           between: called before every probe.
         """
-        found = hosts.on_first(lambda: self.checkpoints_found(1))
-        state = self.state_of(found[0] if found else None)
+
+        def newest() -> list[Any]:
+            found = self.checkpoints_found(1)
+            return [[str(path), dataclasses.asdict(facts)] for path, facts in found]
+
+        found = [(Path(path), Facts(**facts)) for path, facts in hosts.on_first(newest)]
+        state = self.go_on_from(*found[0]) if found else self.begin_anew()
         self.begin(between)
         return state
 
-    def checkpoints_found(self, most: int | None = None) -> list[dict[str, Any]]:
-        """Paths and facts of the checkpoints that it can go on from, the newest first.
+    def checkpoints_found(self, most: int | None = None) -> list[Saved]:
+        """The checkpoints that it can go on from, the newest first.
 
         Args:
           most: most checkpoints to look for; None for all.
@@ -131,21 +136,17 @@ class OpenRun:
         whole = checkpoint.whole_checkpoints(
             self.directory, functools.partial(self.tell, "compiling")
         )
-        found = []
-        for path, facts in itertools.islice(whole, most):
+        found = list(itertools.islice(whole, most))
+        for path, facts in found:
             self._refuse_other(path, facts)
-            self.whole.append(path)
-            found.append({"path": str(path), "facts": dataclasses.asdict(facts)})
+        self.whole = [path for path, _ in found]
         return found
 
-    def state_of(self, there: dict[str, Any] | None) -> TrainState:
-        """Restores a state of `checkpoints_found`; makes the initial one of None."""
-        if there is None:
-            if self.journal.begun_before:
-                self.tell("compiling", "begins again: it ended before its first checkpoint")
-            return initial_state(self.plan, self.feed)
-        facts = Facts(**there["facts"])
-        return self.go_on_from(Path(there["path"]), facts, drawn_state(self.plan, facts.grown))
+    def begin_anew(self) -> TrainState:
+        """Makes the initial state."""
+        if self.journal.begun_before:
+            self.tell("compiling", "begins again: it ended before its first checkpoint")
+        return initial_state(self.plan, self.feed)
 
     def begin(self, between: Callable[[], None]) -> None:
         """Makes its files agree with its position; `between` is called before every probe."""
@@ -164,11 +165,11 @@ class OpenRun:
                 "begun; bring back those, or choose another directory"
             )
 
-    def go_on_from(self, path: Path, facts: Facts, like: TrainState) -> TrainState:
+    def go_on_from(self, path: Path, facts: Facts) -> TrainState:
         """Restores the state of a checkpoint, from which the run goes on; removes later ones."""
         self.at.go_on_from(facts)
         self.watch.finite = self.at.step
-        state = self.checkpoints.restore(path, facts, like)
+        state = self.checkpoints.restore(path, facts, drawn_state(self.plan, facts.grown))
         self.feed.set_state(facts.data["feed"])
         for later in itertools.takewhile(lambda other: other != path, self.whole):
             checkpoint.remove(later)

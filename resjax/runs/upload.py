@@ -292,11 +292,11 @@ class Landing:
           Whether all that are here are in the bucket; if a newer one was made meanwhile, that is
           first, at the next look.
         """
-        whole = [path for path in checkpoint.found(self.directory) if self._is_whole(path)]
+        whole = checkpoint.complete(self.directory)
         for path in whole:
             if not self._has(self._name(path / checkpoint.FACTS)):
                 self._land_checkpoint(path)
-                newest = next(filter(self._is_whole, checkpoint.found(self.directory)), None)
+                newest = next(iter(checkpoint.complete(self.directory)), None)
                 if newest not in whole:
                     return False
         kept = {path.name for path in whole}
@@ -308,9 +308,6 @@ class Landing:
         self._delete([name for name in gone if name.endswith(f"/{checkpoint.FACTS}")])
         self._delete([name for name in gone if not name.endswith(f"/{checkpoint.FACTS}")])
         return True
-
-    def _is_whole(self, path: Path) -> bool:
-        return not checkpoint.is_partial(path)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.directory).as_posix()
