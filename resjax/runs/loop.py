@@ -19,11 +19,12 @@ from resjax.config.paths import place
 from resjax.interruption import deferred
 from resjax.runs.group import RunGroup, run_of
 from resjax.runs.keeper import Keeper
-from resjax.runs.landing import refresh, workplace
 from resjax.runs.manifest import versions
 from resjax.runs.opening import open_directory
 from resjax.runs.run import OpenRun
+from resjax.runs.scratch import workplace
 from resjax.runs.summary import Progress, Summary
+from resjax.runs.sync import refresh
 from resjax.training import hosts
 from resjax.training.network import Network
 from resjax.training.plan import Plan

@@ -53,7 +53,7 @@ class WorkerSettings:
       working_directory: directory in which relative paths begin.
       platform: platform that JAX must see.
       experiment: path and text of the experiment file, which may define a shortcut.
-      address: where the sweep lands, if that is a bucket.
+      address: where the sweep is uploaded to, if anywhere.
       member: on the hosts of a slice other than the first, HOST:PORT of the first one, the number
         of all hosts, and the number of this one.
     """
@@ -74,8 +74,8 @@ class WorkerSettings:
         tasks are given to the first one.
 
         Raises:
-          ConfigError: if the directory of the sweep is not seen from here, or cannot be made where
-            it lands in a bucket, or the hosts of the slice do not meet.
+          ConfigError: if the directory of the sweep is not seen from here, or cannot be made if it
+            is uploaded, or the hosts of the slice do not meet.
         """
         with contextlib.suppress(OSError):  # a node that has no such directory
             os.chdir(self.working_directory)
