@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,9 @@ class OpenRun:
         self.refuse_lost()
         self.journal.note(event, **more)
 
-    @contextmanager
-    def timed(self, what: str, share: float = 1.0) -> Iterator[None]:
+    def timed(self, what: str, share: float = 1.0) -> AbstractContextManager[None]:
         """Counts a share of the seconds spent in the block as `what`: compile, train or eval."""
-        self.journal.share = share
-        with self.journal.timed(what):
-            yield
+        return self.journal.timed(what, share)
 
     @contextmanager
     def starting(self, share: float = 1.0) -> Iterator[None]:
