@@ -34,7 +34,7 @@ def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
       opened: their directories.
     """
     directories = () if plan.alone else (each.directory for each in opened)
-    begun = [seeds for directory in directories if (seeds := begun_with(directory))]
+    begun = [seeds for directory in directories if (seeds := seeds_begun_with(directory))]
     seeds = begun[0] if begun else tuple(each.config.seed for each in opened)
     if len(seeds) > 1:
         plan = side_by_side(plan, seeds)
@@ -50,10 +50,10 @@ def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
 
 def _has_place(seeds: tuple[int, ...], opened: OpenDirectory) -> bool:
     """Tells whether a program has a place for a run, which may have been begun in another."""
-    return opened.config.seed in seeds and begun_with(opened.directory) in (None, seeds)
+    return opened.config.seed in seeds and seeds_begun_with(opened.directory) in (None, seeds)
 
 
-def begun_with(directory: Path) -> tuple[int, ...] | None:
+def seeds_begun_with(directory: Path) -> tuple[int, ...] | None:
     """The seeds of the program in which a run was begun, including its own; None if it was not.
 
     If the manifest is damaged, a checkpoint tells them.
@@ -201,19 +201,19 @@ class RunGroup:
         for run in self.runs:
             run.wait()
 
-    def begun_with(self, found: dict[str, np.ndarray]) -> None:
-        """Adds the lines of the weights that the runs start from; see `OpenRun.begun_with`."""
+    def add_start(self, found: dict[str, np.ndarray]) -> None:
+        """Adds the lines of the weights that the runs start from; see `OpenRun.add_start`."""
         for run, own in self._each(found):
-            run.begun_with(own)
+            run.add_start(own)
 
     def probe(self, model: ResNet, state: TrainState) -> None:
         """Records the probes of the networks that were just evaluated."""
         for run, own in self._each(state):
             run.probe(model, own)
 
-    def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
+    def add_evaluation(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
         """Records an evaluation; returns whether it is the best of a run so far."""
-        improved = [run.evaluated(own, its) for run, own, its in self._each(found, state)]
+        improved = [run.add_evaluation(own, its) for run, own, its in self._each(found, state)]
         return any(improved)
 
     def write_line(self, state: TrainState) -> None:

@@ -102,7 +102,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
             with run.timed("eval"):
                 found = network.evaluate(keeper.state, 0)
             with request.uncut:
-                run.begun_with(found)
+                run.add_start(found)
             run.write_line(keeper.state)
         for mark in plan.marks:
             if mark > run.at.evaluated:
@@ -160,7 +160,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
             found |= {f"grown_{name}": value for name, value in grown.items()}
     state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
     with keeper.request.uncut:
-        improved = run.evaluated(found, state)
+        improved = run.add_evaluation(found, state)
         keeper.state = state
     run.write_line(state)
     if improved:

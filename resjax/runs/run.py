@@ -243,7 +243,7 @@ class OpenRun:
         """Moves past training steps, after which `step` have been taken."""
         self.at.step = step
 
-    def begun_with(self, found: dict[str, np.ndarray]) -> None:
+    def add_start(self, found: dict[str, np.ndarray]) -> None:
         """Adds the line of the weights that it starts from, with what their evaluation found."""
         self.at.lines.append({"step": 0, "epoch": 0.0, **_numbers(found)})
 
@@ -256,7 +256,7 @@ class OpenRun:
         """Grows the shallow network to the deep one."""
         return grown_state(self.plan, state, self.feed)
 
-    def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
+    def add_evaluation(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
         """Moves past an evaluation of a state; returns whether it is the best so far."""
         step = self.at.step
         line = {

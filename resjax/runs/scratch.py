@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import fcntl
 import fnmatch
-import hashlib
 import os
 import uuid
 from collections import defaultdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.mirror import Mirror
 from resjax.buckets.objects import Listed
+from resjax.buckets.places import cached_directory
 from resjax.buckets.store import Store, at_once
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
@@ -45,8 +45,7 @@ LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
 
 def scratch_directory(address: Address, below: Path | None = None) -> Path:
     """The directory for training the runs of an address, by default in the user's cache."""
-    digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
-    return (below or cache_directory() / "scratch") / digest / address.name
+    return cached_directory(address, below or cache_directory() / "scratch")
 
 
 def address_of(directory: Path) -> Address | None:

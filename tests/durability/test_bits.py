@@ -26,7 +26,7 @@ from resjax.runs import (
     rundir,
     weights,
 )
-from resjax.runs.group import begun_with
+from resjax.runs.group import seeds_begun_with
 from resjax.runs.ledger import read_ledger
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
@@ -208,8 +208,8 @@ def same_config(run):
 
 
 TRUST = {
-    "config.json": (rundir.read_config, same_config, begun_with, status, report),
-    "manifest.json": (begun_with, report),
+    "config.json": (rundir.read_config, same_config, seeds_begun_with, status, report),
+    "manifest.json": (seeds_begun_with, report),
     "metrics.jsonl": (lines("metrics.jsonl"), report),
     "timing.jsonl": (cost, status, report),
     "progress.json": (status,),
