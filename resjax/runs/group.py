@@ -116,7 +116,7 @@ class RunGroup:
             run.idle = number not in found
         self.runs = [self.runs[number] for number in found]
         if empty := len(self.seeds) - len(self.runs):
-            self.runs[0].tell("compiling", _empty_places(empty, len(self.seeds)))
+            self.runs[0].report_progress("compiling", _empty_places(empty, len(self.seeds)))
         states = {
             run.plan.config.seed: run.go_on_from(*saved) if saved else run.begin_anew()
             for run, saved in zip(self.runs, found.values(), strict=True)
@@ -158,10 +158,10 @@ class RunGroup:
                 stack.enter_context(run.starting(1 / len(self.runs)))
             yield
 
-    def tell(self, phase: str) -> None:
+    def report_progress(self, phase: str) -> None:
         """Reports the progress of each run."""
         for run in self.runs:
-            run.tell(phase)
+            run.report_progress(phase)
 
     def note(self, event: str, **more: Any) -> None:
         """Records an event of all runs."""

@@ -120,7 +120,7 @@ class Journal:
             seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
             disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
-    def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
+    def report_progress(self, phase: str, loss: float | None, note: str | None = None) -> None:
         """Reports the progress to the observer and, at times, in `progress.json`.
 
         That a phase has begun is written at once, as it may be long until the next report.
@@ -137,8 +137,8 @@ class Journal:
             self.shown, self.phase = now, phase
             with self.clock:
                 unnoted = {"noted_at": self.noted_at, "spent": self._spent_until_now()}
-            told = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
-            rundir.write_progress(self.directory, told)
+            progress_now = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
+            rundir.write_progress(self.directory, progress_now)
 
     def write_manifest(self, **more: Any) -> None:
         """Writes `manifest.json`; see `resjax.runs.manifest`."""

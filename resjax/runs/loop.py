@@ -36,7 +36,7 @@ STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 It is one call at least.
 """
 
-TELL_EVERY = 0.25
+SECONDS_BETWEEN_REPORTS = 0.25
 """Minimum seconds between two reports of the progress."""
 
 
@@ -121,7 +121,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
 def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int) -> None:
     """Takes training steps until `stop` have been taken."""
     ahead, reached, since = 1, run.at.step, time.monotonic()
-    told = since
+    reported = since
     while (start := run.at.step) < stop:
         end = min(start + run.plan.steps_per_call, stop)
         keeper.save_or_leave()
@@ -132,12 +132,12 @@ def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int)
             ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
             reached, since = start, time.monotonic()
         keeper.move(network.steps, given, end)
-        if time.monotonic() - told > TELL_EVERY:
+        if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
             metrics = keeper.state.metrics
             if np.all(metrics.examples):  # skipped updates end a run at an evaluation, not now
                 run.look_at(metrics)
-            run.tell("training")
-            told = time.monotonic()
+            run.report_progress("training")
+            reported = time.monotonic()
     jax.block_until_ready(keeper.state)
 
 
@@ -146,7 +146,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
     plan, state = run.plan, keeper.state
     run.look_at(state.metrics)
     run.refuse_divergence(state.metrics)
-    run.tell("evaluating")
+    run.report_progress("evaluating")
     with run.timed("eval"):
         found = network.evaluate(state, mark)
         run.probe(network.model, state)

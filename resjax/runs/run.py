@@ -62,7 +62,7 @@ class OpenRun:
         Args:
           feed: images of the run; None makes a feed of them.
         """
-        self.tell("compiling")
+        self.report_progress("compiling")
         with ExitStack() as stack:
             if feed is None:
                 feed = make_feed(self.plan)
@@ -80,10 +80,10 @@ class OpenRun:
                         self.stopped(error)
                 raise
 
-    def tell(self, phase: str, note: str | None = None) -> None:
+    def report_progress(self, phase: str, note: str | None = None) -> None:
         """Reports its progress; raises Claimed if the directory is another process's by now."""
         self.refuse_lost()
-        self.journal.tell(phase, self.watch.batch.get("loss"), note)
+        self.journal.report_progress(phase, self.watch.batch.get("loss"), note)
 
     def note(self, event: str, **more: Any) -> None:
         """Notes an event, unless Claimed; see `resjax.runs.journal.Journal.note`."""
@@ -131,7 +131,7 @@ class OpenRun:
           ConfigError: if one is of another run, or the data have changed since.
         """
         whole = checkpoint.whole_checkpoints(
-            self.directory, functools.partial(self.tell, "compiling")
+            self.directory, functools.partial(self.report_progress, "compiling")
         )
         found = list(itertools.islice(whole, most))
         for path, facts in found:
@@ -142,7 +142,7 @@ class OpenRun:
     def begin_anew(self) -> TrainState:
         """Makes the initial state."""
         if self.journal.begun_before:
-            self.tell("compiling", "begins again: it ended before its first checkpoint")
+            self.report_progress("compiling", "begins again: it ended before its first checkpoint")
         return initial_state(self.plan, self.feed)
 
     def begin(self, between: Callable[[], None]) -> None:
@@ -170,7 +170,7 @@ class OpenRun:
         self.feed.set_state(facts.data["feed"])
         for later in itertools.takewhile(lambda other: other != path, self.whole):
             checkpoint.remove(later)
-        self.tell("compiling", _how_it_goes_on(facts, self._facts()))
+        self.report_progress("compiling", _how_it_goes_on(facts, self._facts()))
         return state
 
     def _facts(self) -> Facts:
@@ -276,7 +276,7 @@ class OpenRun:
         self.refuse_lost()
         self.journal.add(self.at.lines[-1], state)
         if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
-            self.tell("evaluating", news)
+            self.report_progress("evaluating", news)
 
     def end(
         self, state: TrainState, variables: Any, compared: dict[str, dict[str, np.ndarray]]

@@ -88,9 +88,9 @@ def train_side_by_side(
         with crashes_recorded(working), ExitStack() as stack:
             ours = []
             for directory, config in runs.items():
-                tell = functools.partial(observe, directory)
+                progressed = functools.partial(observe, directory)
                 try:
-                    opened = stack.enter_context(open_directory(directory, config, tell))
+                    opened = stack.enter_context(open_directory(directory, config, progressed))
                 except Claimed as error:
                     endings[directory] = error
                     working.remove(directory)

@@ -72,7 +72,7 @@ def make_runs(directory):
     runs = {kind: directory / kind for kind in FILES}
     train_and_evaluate(config_of({}), runs["done"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+        patch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
         patch.setattr("resjax.runs.journal.SECONDS_BETWEEN_PROGRESS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config_of({"checkpoint.seconds": 0.0}), runs["cut"], stop_at(15))

@@ -125,7 +125,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(checkpoints, tmp_path
 
 def stopped_at(step, config, run, monkeypatch):
     """A run that was ended after some steps, with a checkpoint of each."""
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
 
     def observe(progress):
         if progress.step >= step and progress.phase == "training":

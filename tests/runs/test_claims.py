@@ -122,7 +122,7 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("write", [
-    lambda run: run.tell("training"),
+    lambda run: run.report_progress("training"),
     lambda run: run.note("evaluated"),
     lambda run: run.write_line(None),
     lambda run: run.probe(None, None),
