@@ -121,19 +121,9 @@ class ClaimFile:
         return True
 
     def is_stale(self) -> bool:
-        """Tells whether the file has not been touched for long, or is gone.
-
-        The touch may be in the future by the clock of the storage, as some clock was put right in
-        between; then it counts how long this process has seen that same touch.
-        """
+        """Tells whether the file has not been touched for long, or is gone."""
         age = _age(self.path)
-        if age is None or age >= 0:
-            return age is None or age > SECONDS_TO_STALE
-        try:
-            touched = self.path.stat().st_mtime
-        except FileNotFoundError:
-            return True
-        return unchanged_for(str(self.path), touched) > SECONDS_TO_STALE
+        return age is None or age > SECONDS_TO_STALE
 
     def release(self, claim: Content) -> None:
         """Removes the file, unless another process has replaced it."""
@@ -152,7 +142,11 @@ def _write(path: Path, claim: Content) -> None:
 
 
 def _age(path: Path) -> float | None:
-    """Seconds since a file was touched, by the clock of its storage; None if it does not exist."""
+    """Seconds since a file was touched, by the clock of its storage; None if it does not exist.
+
+    If that is in the future, as some clock was put right in between, these are the seconds for
+    which this process has seen that same touch.
+    """
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
@@ -162,7 +156,7 @@ def _age(path: Path) -> float | None:
             now = os.fstat(probe.fileno()).st_mtime
     except OSError:  # a storage that cannot be written to
         now = time.time()
-    return now - touched
+    return now - touched if now >= touched else unchanged_for(str(path), touched)
 
 
 class Claim:
