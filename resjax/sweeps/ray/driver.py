@@ -74,10 +74,10 @@ def run_on_cluster(
       KeyboardInterrupt: if this process was asked to end.
     """
     text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
-    place = WorkerSettings(os.getcwd(), platform, text, address)
+    settings = WorkerSettings(os.getcwd(), platform, text, address)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
-        work = _Work(runs, place, observer)
+        work = _Work(runs, settings, observer)
         try:
             work.check()
             if retry:
@@ -97,9 +97,9 @@ class _Work:
     """The runs of a sweep, between a driver and its tasks."""
 
     def __init__(
-        self, runs: Mapping[Path, ConfigDict], place: WorkerSettings, observer: ClusterObserver
+        self, runs: Mapping[Path, ConfigDict], settings: WorkerSettings, observer: ClusterObserver
     ):
-        self.runs, self.place, self.observer = runs, place, observer
+        self.runs, self.settings, self.observer = runs, settings, observer
         self.outcomes: dict[Path, Outcome] = {}
         self.tasks: dict[ray.ObjectRef, Path] = {}
         self.deaths = dict.fromkeys(runs, 0)
@@ -128,7 +128,7 @@ class _Work:
         for group in groups.values():
             first = next(iter(group.values()))
             flat = {directory: flatten(config) for directory, config in group.items()}
-            started = task(check_there, needs(first)).remote(self.place, flat)
+            started = task(check_there, needs(first)).remote(self.settings, flat)
             self.tasks[started] = next(iter(group))
         while self.tasks:
             for reference in self._ended():
@@ -174,7 +174,7 @@ class _Work:
                 self._end(local.failed_before(directory, reason))
             elif state != local.RUNNING:
                 started = task(run_there, needs(config)).remote(
-                    self.place, directory, flatten(config)
+                    self.settings, directory, flatten(config)
                 )
                 self.tasks[started] = directory
         if not self.tasks or any(is_offered(needs(self.runs[run])) for run in at_work):
