@@ -91,12 +91,11 @@ def train_side_by_side(
                 progressed = functools.partial(observe, directory)
                 try:
                     opened = stack.enter_context(open_directory(directory, config, progressed))
+                    ending: Ending | None = opened.result
                 except Claimed as error:
-                    endings[directory] = error
-                    working.remove(directory)
-                    continue
-                if opened.result:
-                    endings[directory] = opened.result
+                    ending = error
+                if ending:
+                    endings[directory] = ending
                     working.remove(directory)
                 else:
                     ours.append(opened)
