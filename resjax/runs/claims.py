@@ -260,13 +260,33 @@ def claimed(directory: Path) -> Iterator[Claim]:
     Raises:
       Claimed: if another one does.
     """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        locked = _lock(descriptor, directory)
+    with lock(directory) as locked:
         claim = Claim(ClaimFile(directory), uuid.uuid4().hex)
         claim.take(locked)
         with claim.kept():
             yield claim
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[bool]:
+    """Locks a directory against other local processes; yields False if its storage has no locks.
+
+    Raises:
+      Claimed: if another process has locked it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except BlockingIOError:
+            raise Claimed(
+                f"{directory} is being run by another process; wait for it or choose another "
+                "directory"
+            ) from None
+        except OSError:
+            locked = False
+        yield locked
     finally:
         os.close(descriptor)
 
@@ -289,19 +309,6 @@ def _named(claim: Content) -> str:
     if not claim:
         return f"a process that its {FILE} does not tell"
     return f"process {claim.get('pid')} on {claim.get('host')}"
-
-
-def _lock(descriptor: int, directory: Path) -> bool:
-    """Locks a directory against other local processes; False if its storage has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        raise Claimed(
-            f"{directory} is being run by another process; wait for it or choose another directory"
-        ) from None
-    except OSError:
-        return False
 
 
 def since_boot() -> float:

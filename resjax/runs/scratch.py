@@ -6,12 +6,10 @@ whatever process trains there uploads; see `resjax.runs.sync`.
 
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
-import os
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resjax.buckets.fetching import show_notice
@@ -25,7 +23,7 @@ from resjax.process import cache_directory
 from resjax.runs import claims, disk, rundir
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import FILE as CLAIM
-from resjax.runs.claims import Content, unchanged_for
+from resjax.runs.claims import Claimed, Content, lock, unchanged_for
 
 MARK = ".bucket.json"
 """File of a directory that is uploaded: {"address"}."""
@@ -136,9 +134,7 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
     if not there and not run.is_dir():
         return False
     run.mkdir(exist_ok=True)
-    with _locked(run) as free:
-        if not free:
-            return False
+    with contextlib.suppress(Claimed), lock(run):
         if ended := _end_of(run):
             mirror = Mirror(store, run)
             if ended in there and mirror.has(there[ended]):
@@ -147,7 +143,7 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
             return bool(ended)
         mirror_bucket(run, store, entries, large=False)
         _mirror_claim(run, store, there.get(CLAIM))
-        return False
+    return False
 
 
 def mirror_bucket(run: Path, store: Store, entries: list[Listed], large: bool) -> Mirror:
@@ -214,16 +210,3 @@ def _claim_in(store: Store) -> Content:
 def _end_of(run: Path) -> str | None:
     """The file that marks the end of a run; None if it has not ended."""
     return ENDS.get(rundir.run_state(run))
-
-
-@contextlib.contextmanager
-def _locked(run: Path) -> Iterator[bool]:
-    """Keeps other local processes from a run; yields False if one works on it."""
-    descriptor = os.open(run, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)
