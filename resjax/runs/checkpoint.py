@@ -64,7 +64,7 @@ def found(run: Path) -> list[Path]:
     return sorted(filter(order.get, order), key=order.__getitem__, reverse=True)
 
 
-def complete(run: Path) -> list[Path]:
+def completed(run: Path) -> list[Path]:
     """The checkpoints that were written to the end, newest first; they may be damaged since."""
     return [path for path in found(run) if not is_partial(path)]
 
@@ -146,7 +146,7 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
 
 def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[Saved]:
     """Yields the checkpoints that verify, newest first, with their facts; reports others."""
-    for path in complete(run):
+    for path in completed(run):
         try:
             yield path, verified(path)
         except Damaged as error:
@@ -235,7 +235,7 @@ class Checkpoints:
     def newest_step(self) -> int | None:
         """Step of the newest checkpoint; None if there is none."""
         self.wait()
-        return next(map(step_of, complete(self.run)), None)
+        return next(map(step_of, completed(self.run)), None)
 
     def restore(self, path: Path, facts: Facts, like: Any) -> Any:
         """Restores a verified state to the devices, with the structure and dtypes of `like`.
@@ -306,7 +306,7 @@ class Checkpoints:
 
     def _prune(self, newest: Facts) -> None:
         """Removes all but the newest checkpoints, and that of the best evaluation so far."""
-        for path in complete(self.run)[self.keep :]:
+        for path in completed(self.run)[self.keep :]:
             if step_of(path) != newest.best.get("best_step"):
                 remove(path)
 

@@ -59,7 +59,7 @@ def examine(run: Path) -> Finding:
     """Reads and verifies all files of a run, without changes; it may be at work."""
     owner = claims.owner(run)
     whole, damaged = [], []
-    for path in checkpoint.complete(run):
+    for path in checkpoint.completed(run):
         try:
             checkpoint.verified(path)
             whole.append(path.name)

@@ -152,7 +152,7 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
 
 def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, checkpoint.Facts]:
     """The checkpoint of a step, or the newest, and its facts; verified to be of this run."""
-    steps = checkpoint.complete(directory)
+    steps = checkpoint.completed(directory)
     there = sorted({checkpoint.step_of(path) for path in steps})
     remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
     if step is None:

@@ -292,11 +292,11 @@ class Upload:
           Whether all that are here are in the bucket; if a newer one was made meanwhile, that is
           first, at the next check.
         """
-        whole = checkpoint.complete(self.directory)
+        whole = checkpoint.completed(self.directory)
         for path in whole:
             if not self._has(self._name(path / checkpoint.FACTS)):
                 self._upload_checkpoint(path)
-                newest = next(iter(checkpoint.complete(self.directory)), None)
+                newest = next(iter(checkpoint.completed(self.directory)), None)
                 if newest not in whole:
                     return False
         kept = {path.name for path in whole}
