@@ -18,9 +18,9 @@ from resjax.config.text import several
 from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
-from resjax.runs.landing import workplace
 from resjax.runs.needed import REPORT
 from resjax.runs.planned import weights_of
+from resjax.runs.scratch import workplace
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Observer, check, run_sweep

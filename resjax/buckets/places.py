@@ -70,7 +70,7 @@ class Copy:
 
     def __init__(self, address: Address):
         self.address, self.store = address, Store(address, tell=show_notice)
-        self.directory = copy_directory(address)
+        self.directory = cached_directory(address, cache_directory() / "copies")
 
     def refresh(self, choose: Choice, show: Choice = nothing) -> None:
         """Lists the files, and downloads those of the chosen ones that are missing or outdated.
@@ -249,10 +249,9 @@ def retold(place: Here | Copy, record: Any) -> Any:
     return dataclasses.replace(record, **texts)
 
 
-def copy_directory(address: Address) -> Path:
-    """The directory in the user's cache for what is below an address."""
-    digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
-    return cache_directory() / "copies" / digest / address.name
+def cached_directory(address: Address, above: Path) -> Path:
+    """The directory for what is below an address, in one for those of all addresses."""
+    return above / hashlib.sha256(str(address).encode()).hexdigest()[:12] / address.name
 
 
 def _files(entries: list[Listed]) -> list[Listed]:

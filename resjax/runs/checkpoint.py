@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from resjax.buckets.places import Choice
 from resjax.config import ConfigError
@@ -33,8 +32,6 @@ DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
 
 BYTES_BESIDE = 1 << 20
 """Bytes that a checkpoint takes besides its arrays; most of a small one."""
-
-_NAME = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -53,18 +50,34 @@ class Facts(Position):
     execution: dict[str, Any]
 
 
+Saved = tuple[Path, Facts]
+"""The directory of a checkpoint, and its facts."""
+
+
 class Damaged(ConfigError):
     """A checkpoint that differs from what was written: a file is missing or has another digest."""
 
 
 def found(run: Path) -> list[Path]:
     """The directories of a run's checkpoints, including partial ones, newest first."""
-    named = []
-    for path in (run / DIRECTORY).glob("*"):
-        match = _NAME.fullmatch(path.name)
-        if match and path.is_dir():
-            named.append(((int(match[1]), int(match[2] or 1)), path))
-    return [path for _, path in sorted(named, reverse=True)]
+    order = {path: _order(path.name) for path in (run / DIRECTORY).glob("*/")}
+    return sorted(filter(order.get, order), key=order.__getitem__, reverse=True)
+
+
+def completed(run: Path) -> list[Path]:
+    """The checkpoints that were written to the end, newest first; they may be damaged since."""
+    return [path for path in found(run) if not is_partial(path)]
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    return _order(path.name)[0]
+
+
+def _order(name: str) -> tuple[int, ...]:
+    """The step of a checkpoint, and its number among those of that step; empty for other names."""
+    match = re.fullmatch(r"(\d{1,18})(?:\.(\d{1,9}))?", name)
+    return (int(match[1]), int(match[2] or 1)) if match else ()
 
 
 def choose_files(step: int | None) -> Choice:
@@ -76,15 +89,14 @@ def choose_files(step: int | None) -> Choice:
 
     def choose(listed: list[str]) -> list[str]:
         seals = [name for name in listed if name.endswith(f"/{FACTS}")]
-        matches = {match: _NAME.fullmatch(match) for match in (n.split("/")[-2] for n in seals)}
-        places = {(int(m[1]), int(m[2] or 1)): name for name, m in matches.items() if m}
-        wanted = [place for place in places if step in (None, place[0])]
-        state = f"{DIRECTORY}/{places[max(wanted)]}/" if wanted else None
-        beside = ["config.json", "imported.json"] + ["weights.safetensors"] * (not places)
+        order = {seal.removesuffix(FACTS): _order(seal.split("/")[-2]) for seal in seals}
+        whole = sorted(filter(order.get, order), key=order.__getitem__)
+        state = [above for above in whole if step in (None, order[above][0])][-1:]
+        beside = ["config.json", "imported.json"] + ["weights.safetensors"] * (not whole)
         return [
             name
             for name in listed
-            if name in beside or name in seals or (state and name.startswith(state))
+            if name in beside or name in seals or name.startswith(tuple(state))
         ]
 
     return choose
@@ -132,11 +144,9 @@ def newest(run: Path) -> tuple[Path | None, Facts | None, list[str]]:
     return path, facts, complaints
 
 
-def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[tuple[Path, Facts]]:
+def whole_checkpoints(run: Path, complain: Callable[[str], None]) -> Iterator[Saved]:
     """Yields the checkpoints that verify, newest first, with their facts; reports others."""
-    for path in found(run):
-        if is_partial(path):
-            continue
+    for path in completed(run):
         try:
             yield path, verified(path)
         except Damaged as error:
@@ -197,7 +207,7 @@ class Checkpoints:
           OSError: if the checkpoint before, or this one, could not be written.
         """
         self.wait()
-        if self.saved and _position(self.saved) == _position(facts):
+        if self.saved and self.saved.place == facts.place:
             return
         hosts.on_first(lambda: self._refuse_full_disk(state))
         path = hosts.on_first(lambda: str(self._place(facts.step)))
@@ -225,8 +235,7 @@ class Checkpoints:
     def newest_step(self) -> int | None:
         """Step of the newest checkpoint; None if there is none."""
         self.wait()
-        whole = [path for path in found(self.run) if not is_partial(path)]
-        return int(whole[0].name.partition(".")[0]) if whole else None
+        return next(map(step_of, completed(self.run)), None)
 
     def restore(self, path: Path, facts: Facts, like: Any) -> Any:
         """Restores a verified state to the devices, with the structure and dtypes of `like`.
@@ -234,32 +243,25 @@ class Checkpoints:
         Raises:
           Damaged: if the state has another structure.
         """
-        if self.parallel.hosts == 1:
-            sharding = NamedSharding(self.parallel.mesh, PartitionSpec())
-            state = self._read(path, like, {"sharding": sharding})
-        else:
-            state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-            read: list[Any] = [state]
-            hosts.on_first(lambda: read.append(self._read(path, like, {})))
-            state = self.parallel.whole(hosts.from_first(read[-1]))
+        states = [jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)]
+        hosts.on_first(lambda: states.append(self._read(path, like)))
         self.saved = facts
-        return state
+        return self.parallel.whole(hosts.from_first(states[-1]))
 
-    def _read(self, path: Path, like: Any, placed: dict[str, Any]) -> Any:
-        """Reads a state, as arrays `placed` on devices, or as NumPy arrays if that is empty."""
-        shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, **placed), like
+    def _read(self, path: Path, like: Any) -> Any:
+        """Reads a state as NumPy arrays."""
+        arguments = jax.tree.map(
+            lambda leaf: self.orbax.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), like
         )
-        arguments = self.orbax.checkpoint_utils.construct_restore_args(shapes)
-        if not placed:
-            arguments = jax.tree.map(
-                lambda leaf: self.orbax.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), like
-            )
         try:
-            return self.writer.restore(
+            state = self.writer.restore(
                 path.absolute() / STATE,
-                args=self.orbax.args.PyTreeRestore(item=shapes, restore_args=arguments),
+                args=self.orbax.args.PyTreeRestore(item=like, restore_args=arguments),
             )
+            for there, here in zip(*map(jax.tree.leaves, (state, like)), strict=True):
+                if there.shape != here.shape:
+                    raise ValueError(f"the shape of an array is {there.shape}, not {here.shape}")
+            return state
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{path} holds another state ({str(error).splitlines()[0]}); go on with the resjax "
@@ -303,19 +305,10 @@ class Checkpoints:
         self._prune(facts)
 
     def _prune(self, newest: Facts) -> None:
-        whole = [path for path in found(self.run) if not is_partial(path)]
-        for path in whole[self.keep :]:
-            if not _is_best(path, newest):
+        """Removes all but the newest checkpoints, and that of the best evaluation so far."""
+        for path in completed(self.run)[self.keep :]:
+            if step_of(path) != newest.best.get("best_step"):
                 remove(path)
-
-
-def _position(facts: Facts) -> tuple[int, int, bool]:
-    return facts.step, facts.evaluated, facts.grown
-
-
-def _is_best(path: Path, newest: Facts) -> bool:
-    """Tells whether a checkpoint belongs to the best evaluation so far."""
-    return path.name.partition(".")[0] == str(newest.best.get("best_step"))
 
 
 @contextmanager

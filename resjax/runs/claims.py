@@ -121,19 +121,9 @@ class ClaimFile:
         return True
 
     def is_stale(self) -> bool:
-        """Tells whether the file has not been touched for long, or is gone.
-
-        The touch may be in the future by the clock of the storage, as some clock was put right in
-        between; then it counts how long this process has seen that same touch.
-        """
+        """Tells whether the file has not been touched for long, or is gone."""
         age = _age(self.path)
-        if age is None or age >= 0:
-            return age is None or age > SECONDS_TO_STALE
-        try:
-            touched = self.path.stat().st_mtime
-        except FileNotFoundError:
-            return True
-        return unchanged_for(str(self.path), touched) > SECONDS_TO_STALE
+        return age is None or age > SECONDS_TO_STALE
 
     def release(self, claim: Content) -> None:
         """Removes the file, unless another process has replaced it."""
@@ -152,7 +142,11 @@ def _write(path: Path, claim: Content) -> None:
 
 
 def _age(path: Path) -> float | None:
-    """Seconds since a file was touched, by the clock of its storage; None if it does not exist."""
+    """Seconds since a file was touched, by the clock of its storage; None if it does not exist.
+
+    If that is in the future, as some clock was put right in between, these are the seconds for
+    which this process has seen that same touch.
+    """
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
@@ -162,7 +156,7 @@ def _age(path: Path) -> float | None:
             now = os.fstat(probe.fileno()).st_mtime
     except OSError:  # a storage that cannot be written to
         now = time.time()
-    return now - touched
+    return now - touched if now >= touched else unchanged_for(str(path), touched)
 
 
 class Claim:
@@ -266,13 +260,33 @@ def claimed(directory: Path) -> Iterator[Claim]:
     Raises:
       Claimed: if another one does.
     """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        locked = _lock(descriptor, directory)
+    with lock(directory) as locked:
         claim = Claim(ClaimFile(directory), uuid.uuid4().hex)
         claim.take(locked)
         with claim.kept():
             yield claim
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[bool]:
+    """Locks a directory against other local processes; yields False if its storage has no locks.
+
+    Raises:
+      Claimed: if another process has locked it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except BlockingIOError:
+            raise Claimed(
+                f"{directory} is being run by another process; wait for it or choose another "
+                "directory"
+            ) from None
+        except OSError:
+            locked = False
+        yield locked
     finally:
         os.close(descriptor)
 
@@ -295,19 +309,6 @@ def _named(claim: Content) -> str:
     if not claim:
         return f"a process that its {FILE} does not tell"
     return f"process {claim.get('pid')} on {claim.get('host')}"
-
-
-def _lock(descriptor: int, directory: Path) -> bool:
-    """Locks a directory against other local processes; False if its storage has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        raise Claimed(
-            f"{directory} is being run by another process; wait for it or choose another directory"
-        ) from None
-    except OSError:
-        return False
 
 
 def since_boot() -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
-from resjax.runs import disk, landing, room
+from resjax.runs import disk, room, sync
 from resjax.runs.divergence import Diverged
 from resjax.training import hosts
 
@@ -38,5 +38,5 @@ def crashes_recorded(directories: Collection[Path]) -> Iterator[None]:
             trace = "".join(traceback.format_exception(error))
             for directory in directories:
                 disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
-                landing.land(directory)
+                sync.upload_rest(directory)
         raise Crashed(reason) from error

@@ -2,11 +2,9 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from resjax.config import ConfigError
@@ -59,24 +57,25 @@ def examine_all(directory: Path) -> list[Finding]:
 
 def examine(run: Path) -> Finding:
     """Reads and verifies all files of a run, without changes; it may be at work."""
-    running = claims.owner(run)
+    owner = claims.owner(run)
     whole, damaged = [], []
-    for path in itertools.filterfalse(checkpoint.is_partial, checkpoint.found(run)):
+    for path in checkpoint.completed(run):
         try:
             checkpoint.verified(path)
             whole.append(path.name)
         except checkpoint.Damaged as error:
             if checkpoint.is_partial(path):  # the run has begun to remove it meanwhile
                 continue
-            remedy = "" if running else f"; remove {path}, which nothing needs"
+            remedy = "" if owner else f"; remove {path}, which nothing needs"
             damaged.append(f"checkpoint {path.name}: {error}{remedy}")
-    complaint = _complaint(run)
-    state = RUNNING if running else DAMAGED if complaint else rundir.run_state(run)
     last = _last_event(run)
-    if state == DAMAGED and complaint is not None:
-        why, advice = complaint, _mend(run, complaint, whole)
+    if owner:
+        state, why, advice = RUNNING, f"{owner} is training it", ""
+    elif complaint := _complaint(run):
+        state, why, advice = DAMAGED, complaint, _mend(run, complaint, whole)
     else:
-        why, advice = DESCRIPTIONS[state](run, last, whole)
+        state = rundir.run_state(run)
+        why, advice = _describe(run, state, last, whole)
     return Finding(
         directory=run,
         state=state,
@@ -86,7 +85,7 @@ def examine(run: Path) -> Finding:
         size=_size(run),
         whole=whole,
         damaged=damaged,
-        partial=[] if running else _partial(run),
+        partial=[] if owner else _partial(run),
         advice=advice,
     )
 
@@ -192,37 +191,16 @@ def _from(whole: list[str]) -> str:
     return f"it resumes from checkpoint {whole[0]}" if whole else "it starts from the beginning"
 
 
-def _done(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return "", ""
-
-
-def _failed(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return rundir.read_failure(
-        run
-    ), "start it again with --retry, or change its config for another run"
-
-
-def _unfinished(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    if last.get("event") == "stopped":
-        why = f"stopped by {last.get('why', 'a signal')}"
-    else:
+def _describe(run: Path, state: str, last: dict, whole: list[str]) -> tuple[str, str]:
+    """The reason why a run is not done, and advice."""
+    if state == rundir.IMPORTED:
+        return "holds imported weights", ""
+    if state == rundir.FAILED:
+        remedy = "start it again with --retry, or change its config for another run"
+        return rundir.read_failure(run), remedy
+    if state == rundir.UNFINISHED:
         why = "ended without a message: it was killed, or the machine went down"
-    return why, f"start it again: {_from(whole)}"
-
-
-def _running(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return f"{claims.owner(run)} is training it", ""
-
-
-def _imported(run: Path, last: dict, whole: list[str]) -> tuple[str, str]:
-    return "holds imported weights", ""
-
-
-DESCRIPTIONS: dict[str, Callable[[Path, dict, list[str]], tuple[str, str]]] = {
-    rundir.DONE: _done,
-    rundir.FAILED: _failed,
-    rundir.UNFINISHED: _unfinished,
-    rundir.IMPORTED: _imported,
-    RUNNING: _running,
-}
-"""Functions, by the state of a run, that return the reason for the state, and advice."""
+        if last.get("event") == "stopped":
+            why = f"stopped by {last.get('why', 'a signal')}"
+        return why, f"start it again: {_from(whole)}"
+    return "", ""

@@ -11,6 +11,7 @@ import numpy as np
 from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.runs import checkpoint, disk, rundir
+from resjax.runs.checkpoint import Saved
 from resjax.runs.divergence import Diverged
 from resjax.runs.opening import OpenDirectory
 from resjax.runs.position import Position
@@ -21,9 +22,6 @@ from resjax.training.metrics import Metrics
 from resjax.training.plan import Plan
 from resjax.training.seeds import FeedSideBySide, side_by_side, split_runs, stack_runs
 from resjax.training.state import TrainState
-
-PLACE = ("step", "evaluated", "grown")
-"""Fields of a checkpoint's `Facts` that hold the progress of the run."""
 
 
 def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
@@ -36,7 +34,7 @@ def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
       opened: their directories.
     """
     directories = () if plan.alone else (each.directory for each in opened)
-    begun = [seeds for directory in directories if (seeds := begun_with(directory))]
+    begun = [seeds for directory in directories if (seeds := seeds_begun_with(directory))]
     seeds = begun[0] if begun else tuple(each.config.seed for each in opened)
     if len(seeds) > 1:
         plan = side_by_side(plan, seeds)
@@ -52,10 +50,10 @@ def run_of(plan: Plan, opened: Sequence[OpenDirectory]) -> "OpenRun | RunGroup":
 
 def _has_place(seeds: tuple[int, ...], opened: OpenDirectory) -> bool:
     """Tells whether a program has a place for a run, which may have been begun in another."""
-    return opened.config.seed in seeds and begun_with(opened.directory) in (None, seeds)
+    return opened.config.seed in seeds and seeds_begun_with(opened.directory) in (None, seeds)
 
 
-def begun_with(directory: Path) -> tuple[int, ...] | None:
+def seeds_begun_with(directory: Path) -> tuple[int, ...] | None:
     """The seeds of the program in which a run was begun, including its own; None if it was not.
 
     If the manifest is damaged, a checkpoint tells them.
@@ -114,16 +112,14 @@ class RunGroup:
     def start(self, between: Callable[[], None]) -> TrainState:
         """Returns the state of all runs that can resume together; the others are left for later."""
         found = _of_one_step([run.checkpoints_found() for run in self.runs])
-        for run in self.runs:
-            run.idle = True
+        for number, run in enumerate(self.runs):
+            run.idle = number not in found
         self.runs = [self.runs[number] for number in found]
-        for run in self.runs:
-            run.idle = False
         if empty := len(self.seeds) - len(self.runs):
-            self.runs[0].tell("compiling", _empty_places(empty, len(self.seeds)))
+            self.runs[0].report_progress("compiling", _empty_places(empty, len(self.seeds)))
         states = {
-            run.plan.config.seed: run.state_of(there)
-            for run, there in zip(self.runs, found.values(), strict=True)
+            run.plan.config.seed: run.go_on_from(*saved) if saved else run.begin_anew()
+            for run, saved in zip(self.runs, found.values(), strict=True)
         }
         for run in self.runs:
             run.begin(between)
@@ -162,10 +158,10 @@ class RunGroup:
                 stack.enter_context(run.starting(1 / len(self.runs)))
             yield
 
-    def tell(self, phase: str) -> None:
+    def report_progress(self, phase: str) -> None:
         """Reports the progress of each run."""
         for run in self.runs:
-            run.tell(phase)
+            run.report_progress(phase)
 
     def note(self, event: str, **more: Any) -> None:
         """Records an event of all runs."""
@@ -205,19 +201,19 @@ class RunGroup:
         for run in self.runs:
             run.wait()
 
-    def begun_with(self, found: dict[str, np.ndarray]) -> None:
-        """Adds the lines of the weights that the runs start from; see `OpenRun.begun_with`."""
+    def add_start(self, found: dict[str, np.ndarray]) -> None:
+        """Adds the lines of the weights that the runs start from; see `OpenRun.add_start`."""
         for run, own in self._each(found):
-            run.begun_with(own)
+            run.add_start(own)
 
     def probe(self, model: ResNet, state: TrainState) -> None:
         """Records the probes of the networks that were just evaluated."""
         for run, own in self._each(state):
             run.probe(model, own)
 
-    def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
+    def add_evaluation(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
         """Records an evaluation; returns whether it is the best of a run so far."""
-        improved = [run.evaluated(own, its) for run, own, its in self._each(found, state)]
+        improved = [run.add_evaluation(own, its) for run, own, its in self._each(found, state)]
         return any(improved)
 
     def write_line(self, state: TrainState) -> None:
@@ -246,19 +242,19 @@ class RunGroup:
         return {run.directory: run.ending for run in self.opened_runs if run.ending}
 
 
-def _of_one_step(found: list[list[dict[str, Any]]]) -> dict[int, dict[str, Any] | None]:
+def _of_one_step(found: list[list[Saved]]) -> dict[int, Saved | None]:
     """Selects the runs that can resume together: {number of a run: its checkpoint}.
 
     These are the most runs that have a checkpoint of one step, or their start, which is None; if
     several steps have as many, the latest wins. As all runs save at the same steps, all can go on
     unless checkpoints were lost.
     """
-    at: dict[tuple, dict[int, dict[str, Any] | None]] = {}
+    at: dict[tuple, dict[int, Saved | None]] = {}
     for number, checkpoints in enumerate(found):
-        candidates: list[Any] = [*checkpoints] or [None]
-        for one in candidates:
-            place = tuple(one["facts"][key] for key in PLACE) if one else (0, 0, False)
-            at.setdefault(place, {}).setdefault(number, one)
+        candidates: Sequence[Saved | None] = checkpoints or [None]
+        for saved in candidates:
+            place = (saved[1] if saved else Position.start()).place
+            at.setdefault(place, {}).setdefault(number, saved)
     return at[max(at, key=lambda place: (len(at[place]), place))]
 
 

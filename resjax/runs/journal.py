@@ -40,8 +40,7 @@ class Journal:
         self.plan, self.directory, self.at, self.observe = plan, directory, at, observe
         self.first = hosts.is_first()
         self.spent = dict.fromkeys(at.seconds, 0.0)  # seconds counted since the last note
-        self.timed_now: tuple[str, float] | None = None  # what, and since when it is not counted
-        self.share = 1.0  # of the seconds, which runs that are side by side share
+        self.timed_now: tuple[str, float, float] | None = None  # what, its share, counted until
         self.clock = threading.Lock()  # a rescue is on a thread of its own
         self.noted_at: float | None = None
         self.left_by_last = rundir.read_progress(directory)
@@ -121,7 +120,7 @@ class Journal:
             seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
             disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
 
-    def tell(self, phase: str, loss: float | None, note: str | None = None) -> None:
+    def report_progress(self, phase: str, loss: float | None, note: str | None = None) -> None:
         """Reports the progress to the observer and, at times, in `progress.json`.
 
         That a phase has begun is written at once, as it may be long until the next report.
@@ -138,8 +137,8 @@ class Journal:
             self.shown, self.phase = now, phase
             with self.clock:
                 unnoted = {"noted_at": self.noted_at, "spent": self._spent_until_now()}
-            told = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
-            rundir.write_progress(self.directory, told)
+            progress_now = {"at": now, **self.begun, **unnoted, **dataclasses.asdict(progress)}
+            rundir.write_progress(self.directory, progress_now)
 
     def write_manifest(self, **more: Any) -> None:
         """Writes `manifest.json`; see `resjax.runs.manifest`."""
@@ -164,9 +163,12 @@ class Journal:
         disk.write_json(self.directory / "manifest.json", manifest)
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Counts this run's share of the seconds spent in the block, when it ends."""
-        self.timed_now = what, time.monotonic()
+    def timed(self, what: str, share: float) -> Iterator[None]:
+        """Counts a share of the seconds spent in the block, when it ends.
+
+        Runs that are trained side by side share them.
+        """
+        self.timed_now = what, share, time.monotonic()
         try:
             yield
         finally:
@@ -178,15 +180,15 @@ class Journal:
         with self.clock:
             if self.timed_now is None or self.timed_now[0] != what:
                 return
+            _, share, until = self.timed_now
             now = time.monotonic()
-            seconds = self.share * (now - self.timed_now[1])
-            self.timed_now = what, now
-            self.at.seconds[what] += seconds
-            self.spent[what] += seconds
+            self.timed_now = what, share, now
+            self.at.seconds[what] += share * (now - until)
+            self.spent[what] += share * (now - until)
 
     def _spent_until_now(self) -> dict[str, float]:
         """Seconds spent since the last record, including what is being timed."""
         if self.timed_now is None:
             return dict(self.spent)
-        what, since = self.timed_now
-        return self.spent | {what: self.spent[what] + self.share * (time.monotonic() - since)}
+        what, share, until = self.timed_now
+        return self.spent | {what: self.spent[what] + share * (time.monotonic() - until)}

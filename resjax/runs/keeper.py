@@ -2,17 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 
 from resjax.interruption import Interrupted, Request
+from resjax.runs.group import RunGroup
+from resjax.runs.run import OpenRun
 from resjax.training import hosts
 from resjax.training.state import TrainState
-
-if TYPE_CHECKING:
-    from resjax.runs.group import RunGroup
-    from resjax.runs.run import OpenRun
 
 SECONDS_TO_AGREE = 20.0
 """Seconds for several hosts to agree on the step at which they stop.
@@ -27,10 +24,9 @@ class Keeper:
     Args:
       run: the run, or several side by side.
       request: request to end the process, whose `rescue` saves the state.
-
     """
 
-    def __init__(self, run: "OpenRun | RunGroup", request: Request):
+    def __init__(self, run: OpenRun | RunGroup, request: Request):
         self.run, self.request = run, request
         self._state: TrainState | None = None
         self.agreement = hosts.Agreement(request, run.plan.config.checkpoint.seconds)

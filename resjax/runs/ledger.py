@@ -23,8 +23,8 @@ DEFINITION = (
     "Device seconds are those of train and eval, times the devices of the process. Lost "
     "is what would not have been spent without interruptions: the work after the checkpoint from "
     "which a run went on, and starting it again; it is part of the other two. Of a process that "
-    "was killed it is the least that was lost: what it did after it last told its progress, every "
-    "2 s in training, is not known."
+    "was killed it is the least that was lost: what it did after its last report of progress, "
+    "every 2 s in training, is not known."
 )
 """Definition of the numbers, for readers of a report."""
 
@@ -36,13 +36,13 @@ CLOCKS_DIFFER = 0.1
 class Ledger:
     """The cost of a run, or of several.
 
-    A run spends seconds in attempts. Those that count are what its result tells of, and the rest is
-    lost:
+    A run spends seconds in attempts. Those that count are what its result states, and the rest
+    is lost:
 
         lost = sum over all attempts of (compile + train + eval) - what counts
 
     What a process does after its last checkpoint counts until another one goes on without it. It is
-    not known longer than it was told: by a note in `timing.jsonl`, or if the process was killed, by
+    not known beyond its last record: a note in `timing.jsonl`, or if the process was killed,
     `progress.json`, which is written every 2 s in training and at the start of an evaluation or a
     compilation. So `lost` is a lower bound where a process was killed, and exact otherwise.
 

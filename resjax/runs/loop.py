@@ -19,11 +19,12 @@ from resjax.config.paths import place
 from resjax.interruption import deferred
 from resjax.runs.group import RunGroup, run_of
 from resjax.runs.keeper import Keeper
-from resjax.runs.landing import refresh, workplace
 from resjax.runs.manifest import versions
 from resjax.runs.opening import open_directory
 from resjax.runs.run import OpenRun
+from resjax.runs.scratch import workplace
 from resjax.runs.summary import Progress, Summary
+from resjax.runs.sync import refresh
 from resjax.training import hosts
 from resjax.training.network import Network
 from resjax.training.plan import Plan
@@ -35,7 +36,7 @@ STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
 It is one call at least.
 """
 
-TELL_EVERY = 0.25
+SECONDS_BETWEEN_REPORTS = 0.25
 """Minimum seconds between two reports of the progress."""
 
 
@@ -101,7 +102,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
             with run.timed("eval"):
                 found = network.evaluate(keeper.state, 0)
             with request.uncut:
-                run.begun_with(found)
+                run.add_start(found)
             run.write_line(keeper.state)
         for mark in plan.marks:
             if mark > run.at.evaluated:
@@ -120,7 +121,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
 def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int) -> None:
     """Takes training steps until `stop` have been taken."""
     ahead, reached, since = 1, run.at.step, time.monotonic()
-    told = since
+    reported = since
     while (start := run.at.step) < stop:
         end = min(start + run.plan.steps_per_call, stop)
         keeper.save_or_leave()
@@ -131,12 +132,12 @@ def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int)
             ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
             reached, since = start, time.monotonic()
         keeper.move(network.steps, given, end)
-        if time.monotonic() - told > TELL_EVERY:
+        if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
             metrics = keeper.state.metrics
             if np.all(metrics.examples):  # skipped updates end a run at an evaluation, not now
                 run.look_at(metrics)
-            run.tell("training")
-            told = time.monotonic()
+            run.report_progress("training")
+            reported = time.monotonic()
     jax.block_until_ready(keeper.state)
 
 
@@ -145,7 +146,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
     plan, state = run.plan, keeper.state
     run.look_at(state.metrics)
     run.refuse_divergence(state.metrics)
-    run.tell("evaluating")
+    run.report_progress("evaluating")
     with run.timed("eval"):
         found = network.evaluate(state, mark)
         run.probe(network.model, state)
@@ -159,7 +160,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
             found |= {f"grown_{name}": value for name, value in grown.items()}
     state = state.replace(metrics=jax.tree.map(jnp.zeros_like, state.metrics))
     with keeper.request.uncut:
-        improved = run.evaluated(found, state)
+        improved = run.add_evaluation(found, state)
         keeper.state = state
     run.write_line(state)
     if improved:

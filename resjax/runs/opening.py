@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from resjax.buckets.faults import Unanswered
 from resjax.runs import checkpoint, rundir
 from resjax.runs.claims import Claim, Claimed
-from resjax.runs.landing import at_work
 from resjax.runs.summary import Progress, Summary, read_summary
+from resjax.runs.sync import at_work
 from resjax.training import hosts
 
 

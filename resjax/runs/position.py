@@ -32,6 +32,11 @@ class Position:
         seconds = dict.fromkeys(("compile", "train", "eval"), 0.0)
         return cls(step=0, evaluated=0, grown=False, lines=[], best={}, seconds=seconds)
 
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """The step, the last evaluation, and whether the network has grown: which state it is."""
+        return self.step, self.evaluated, self.grown
+
     def go_on_from(self, other: "Position") -> None:
         """Copies the values of another position."""
         for field in dataclasses.fields(Position):

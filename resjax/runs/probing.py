@@ -152,8 +152,8 @@ def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, Tr
 
 def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, checkpoint.Facts]:
     """The checkpoint of a step, or the newest, and its facts; verified to be of this run."""
-    steps = [path for path in checkpoint.found(directory) if not checkpoint.is_partial(path)]
-    there = sorted({int(path.name.partition(".")[0]) for path in steps})
+    steps = checkpoint.completed(directory)
+    there = sorted({checkpoint.step_of(path) for path in steps})
     remedy = f"choose one of: 0 (before training){''.join(f', {step}' for step in there)}"
     if step is None:
         path, facts, complaints = checkpoint.newest(directory)
@@ -162,11 +162,11 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
             raise ConfigError(f"{directory} has no checkpoint to probe{damage}; {remedy}")
         if complaints:
             raise ConfigError(
-                f"{directory}: {complaints[0]}; --checkpoint={path.name.partition('.')[0]} probes "
-                "the newest that is whole"
+                f"{directory}: {complaints[0]}; --checkpoint={checkpoint.step_of(path)} probes the "
+                "newest that is whole"
             )
     else:
-        path = next((path for path in steps if path.name.partition(".")[0] == str(step)), None)
+        path = next((path for path in steps if checkpoint.step_of(path) == step), None)
         if path is None:
             raise ConfigError(f"{directory} has no checkpoint of step {step}; {remedy}")
         facts = checkpoint.verified(path)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from resjax.config import ConfigError, differences, message_of
 from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
 from resjax.runs import checkpoint, disk, rundir
-from resjax.runs.checkpoint import Checkpoints, Facts
+from resjax.runs.checkpoint import Checkpoints, Facts, Saved
 from resjax.runs.divergence import Diverged, LossWatch
 from resjax.runs.journal import Journal
 from resjax.runs.left_out import record_left_out
@@ -62,7 +62,7 @@ class OpenRun:
         Args:
           feed: images of the run; None makes a feed of them.
         """
-        self.tell("compiling")
+        self.report_progress("compiling")
         with ExitStack() as stack:
             if feed is None:
                 feed = make_feed(self.plan)
@@ -80,22 +80,19 @@ class OpenRun:
                         self.stopped(error)
                 raise
 
-    def tell(self, phase: str, note: str | None = None) -> None:
+    def report_progress(self, phase: str, note: str | None = None) -> None:
         """Reports its progress; raises Claimed if the directory is another process's by now."""
         self.refuse_lost()
-        self.journal.tell(phase, self.watch.batch.get("loss"), note)
+        self.journal.report_progress(phase, self.watch.batch.get("loss"), note)
 
     def note(self, event: str, **more: Any) -> None:
         """Notes an event, unless Claimed; see `resjax.runs.journal.Journal.note`."""
         self.refuse_lost()
         self.journal.note(event, **more)
 
-    @contextmanager
-    def timed(self, what: str, share: float = 1.0) -> Iterator[None]:
+    def timed(self, what: str, share: float = 1.0) -> AbstractContextManager[None]:
         """Counts a share of the seconds spent in the block as `what`: compile, train or eval."""
-        self.journal.share = share
-        with self.journal.timed(what):
-            yield
+        return self.journal.timed(what, share)
 
     @contextmanager
     def starting(self, share: float = 1.0) -> Iterator[None]:
@@ -114,13 +111,18 @@ class OpenRun:
         Args:
           between: called before every probe.
         """
-        found = hosts.on_first(lambda: self.checkpoints_found(1))
-        state = self.state_of(found[0] if found else None)
+
+        def newest() -> list[Any]:
+            found = self.checkpoints_found(1)
+            return [[str(path), dataclasses.asdict(facts)] for path, facts in found]
+
+        found = [(Path(path), Facts(**facts)) for path, facts in hosts.on_first(newest)]
+        state = self.go_on_from(*found[0]) if found else self.begin_anew()
         self.begin(between)
         return state
 
-    def checkpoints_found(self, most: int | None = None) -> list[dict[str, Any]]:
-        """Paths and facts of the checkpoints that it can go on from, the newest first.
+    def checkpoints_found(self, most: int | None = None) -> list[Saved]:
+        """The checkpoints that it can go on from, the newest first.
 
         Args:
           most: most checkpoints to look for; None for all.
@@ -129,23 +131,19 @@ class OpenRun:
           ConfigError: if one is of another run, or the data have changed since.
         """
         whole = checkpoint.whole_checkpoints(
-            self.directory, functools.partial(self.tell, "compiling")
+            self.directory, functools.partial(self.report_progress, "compiling")
         )
-        found = []
-        for path, facts in itertools.islice(whole, most):
+        found = list(itertools.islice(whole, most))
+        for path, facts in found:
             self._refuse_other(path, facts)
-            self.whole.append(path)
-            found.append({"path": str(path), "facts": dataclasses.asdict(facts)})
+        self.whole = [path for path, _ in found]
         return found
 
-    def state_of(self, there: dict[str, Any] | None) -> TrainState:
-        """Restores a state of `checkpoints_found`; makes the initial one of None."""
-        if there is None:
-            if self.journal.begun_before:
-                self.tell("compiling", "begins again: it ended before its first checkpoint")
-            return initial_state(self.plan, self.feed)
-        facts = Facts(**there["facts"])
-        return self.go_on_from(Path(there["path"]), facts, drawn_state(self.plan, facts.grown))
+    def begin_anew(self) -> TrainState:
+        """Makes the initial state."""
+        if self.journal.begun_before:
+            self.report_progress("compiling", "begins again: it ended before its first checkpoint")
+        return initial_state(self.plan, self.feed)
 
     def begin(self, between: Callable[[], None]) -> None:
         """Makes its files agree with its position; `between` is called before every probe."""
@@ -164,15 +162,15 @@ class OpenRun:
                 "begun; bring back those, or choose another directory"
             )
 
-    def go_on_from(self, path: Path, facts: Facts, like: TrainState) -> TrainState:
+    def go_on_from(self, path: Path, facts: Facts) -> TrainState:
         """Restores the state of a checkpoint, from which the run goes on; removes later ones."""
         self.at.go_on_from(facts)
         self.watch.finite = self.at.step
-        state = self.checkpoints.restore(path, facts, like)
+        state = self.checkpoints.restore(path, facts, drawn_state(self.plan, facts.grown))
         self.feed.set_state(facts.data["feed"])
         for later in itertools.takewhile(lambda other: other != path, self.whole):
             checkpoint.remove(later)
-        self.tell("compiling", _how_it_goes_on(facts, self._facts()))
+        self.report_progress("compiling", _how_it_goes_on(facts, self._facts()))
         return state
 
     def _facts(self) -> Facts:
@@ -245,7 +243,7 @@ class OpenRun:
         """Moves past training steps, after which `step` have been taken."""
         self.at.step = step
 
-    def begun_with(self, found: dict[str, np.ndarray]) -> None:
+    def add_start(self, found: dict[str, np.ndarray]) -> None:
         """Adds the line of the weights that it starts from, with what their evaluation found."""
         self.at.lines.append({"step": 0, "epoch": 0.0, **_numbers(found)})
 
@@ -258,7 +256,7 @@ class OpenRun:
         """Grows the shallow network to the deep one."""
         return grown_state(self.plan, state, self.feed)
 
-    def evaluated(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
+    def add_evaluation(self, found: dict[str, np.ndarray], state: TrainState) -> bool:
         """Moves past an evaluation of a state; returns whether it is the best so far."""
         step = self.at.step
         line = {
@@ -278,7 +276,7 @@ class OpenRun:
         self.refuse_lost()
         self.journal.add(self.at.lines[-1], state)
         if hosts.is_first() and (news := record_left_out(self.directory, self.feed.left_out)):
-            self.tell("evaluating", news)
+            self.report_progress("evaluating", news)
 
     def end(
         self, state: TrainState, variables: Any, compared: dict[str, dict[str, np.ndarray]]

@@ -1,23 +1,21 @@
 """Local directories for training runs that are uploaded to a bucket.
 
-A directory that is uploaded has a mark with its address, and so do, by it, the runs in it: whatever
-trains there, in whatever process, lands there too; see `resjax.runs.landing`.
+A directory that is uploaded has a mark with its address, which holds for the runs in it, too:
+whatever process trains there uploads; see `resjax.runs.sync`.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
-import hashlib
-import os
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.mirror import Mirror
 from resjax.buckets.objects import Listed
+from resjax.buckets.places import cached_directory
 from resjax.buckets.store import Store, at_once
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
@@ -25,7 +23,7 @@ from resjax.process import cache_directory
 from resjax.runs import claims, disk, rundir
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import FILE as CLAIM
-from resjax.runs.claims import Content, unchanged_for
+from resjax.runs.claims import Claimed, Content, lock, unchanged_for
 
 MARK = ".bucket.json"
 """File of a directory that is uploaded: {"address"}."""
@@ -45,8 +43,7 @@ LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
 
 def scratch_directory(address: Address, below: Path | None = None) -> Path:
     """The directory for training the runs of an address, by default in the user's cache."""
-    digest = hashlib.sha256(str(address).encode()).hexdigest()[:12]
-    return (below or cache_directory() / "scratch") / digest / address.name
+    return cached_directory(address, below or cache_directory() / "scratch")
 
 
 def address_of(directory: Path) -> Address | None:
@@ -58,21 +55,23 @@ def address_of(directory: Path) -> Address | None:
     return None
 
 
-def make_scratch(address: Address, below: Path | None = None, writes: bool = True) -> Path:
-    """Makes the scratch directory of an address, and makes sure that the bucket can be used.
+def workplace(place: Path | Address, below: Path | None = None, writes: bool = True) -> Path:
+    """The local directory in which to work on a place: itself, or a scratch directory.
 
     Args:
-      address: the address.
+      place: a directory, or an address.
       below: directory of scratch directories; None is that in the user's cache.
       writes: whether it must be possible to write to the bucket, on conditions.
 
     Raises:
       ConfigError: if the bucket is not there, refuses this process, or ignores conditions.
     """
-    directory, store = scratch_directory(address, below), Store(address)
+    if isinstance(place, Path):
+        return place
+    directory, store = scratch_directory(place, below), Store(place)
     if writes:
         store.refuse_unconditional(f".{uuid.uuid4().hex}.probe")
-    mark(directory, address)
+    mark(directory, place)
     return directory
 
 
@@ -84,7 +83,7 @@ def mark(directory: Path, address: Address) -> None:
             disk.write_json(directory / MARK, {"address": str(address)})
 
 
-# -------------------------------------------------------------------------- what others have landed
+# ------------------------------------------------------------------------ what others have uploaded
 
 
 def fetch_states(runs: Iterable[Path]) -> list[Path]:
@@ -94,7 +93,7 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
     listing is made for all that are in one directory.
 
     Returns:
-      The runs that ended on this machine and have not landed.
+      The runs that ended on this machine and have not been uploaded.
     """
     together: dict[Path, list[Path]] = defaultdict(list)
     for run in runs:
@@ -113,8 +112,8 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
             own = store if run == above else store.below(run.name)
             return _refreshed(run, own, listed.get(run, []))
 
-        not_landed = list(at_once(look, inside))
-        left += [run for run, is_left in zip(inside, not_landed, strict=True) if is_left]
+        not_uploaded = list(at_once(look, inside))
+        left += [run for run, is_left in zip(inside, not_uploaded, strict=True) if is_left]
     return left
 
 
@@ -135,24 +134,22 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
     if not there and not run.is_dir():
         return False
     run.mkdir(exist_ok=True)
-    with _locked(run) as free:
-        if not free:
-            return False
+    with contextlib.suppress(Claimed), lock(run):
         if ended := _end_of(run):
             mirror = Mirror(store, run)
             if ended in there and mirror.has(there[ended]):
                 return False
         if is_owned(run, there, lambda: _claim_in(store) if CLAIM in there else {}):
             return bool(ended)
-        mirror_landed(run, store, entries, large=False)
+        mirror_bucket(run, store, entries, large=False)
         _mirror_claim(run, store, there.get(CLAIM))
-        return False
+    return False
 
 
-def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -> Mirror:
+def mirror_bucket(run: Path, store: Store, entries: list[Listed], large: bool) -> Mirror:
     """Makes the directory of a run equal to what is in the bucket, except for its claim.
 
-    What another machine left there is removed, and what this one had not landed.
+    What another machine left there is removed, and what this one had not uploaded.
 
     Args:
       run: the directory.
@@ -163,8 +160,8 @@ def mirror_landed(run: Path, store: Store, entries: list[Listed], large: bool) -
     (run / OWNED).unlink(missing_ok=True)
     mirror = Mirror(store, run)
     mirror.forget(CLAIM)
-    landed = [entry for entry in entries if entry.name != CLAIM]
-    mirror.update(landed, lambda name: large or not name.startswith(LARGE))
+    files = [entry for entry in entries if entry.name != CLAIM]
+    mirror.update(files, lambda name: large or not name.startswith(LARGE))
     there = {entry.name for entry in entries} | {CLAIM}
     for path in sorted(run.rglob("*"), reverse=True):
         name = path.relative_to(run).as_posix()
@@ -213,16 +210,3 @@ def _claim_in(store: Store) -> Content:
 def _end_of(run: Path) -> str | None:
     """The file that marks the end of a run; None if it has not ended."""
     return ENDS.get(rundir.run_state(run))
-
-
-@contextlib.contextmanager
-def _locked(run: Path) -> Iterator[bool]:
-    """Keeps other local processes from a run; yields False if one works on it."""
-    descriptor = os.open(run, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)

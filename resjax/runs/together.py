@@ -15,7 +15,7 @@ from resjax.runs import rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.crashes import Crashed, crashes_recorded
 from resjax.runs.divergence import Diverged
-from resjax.runs.group import begun_with, run_of
+from resjax.runs.group import run_of, seeds_begun_with
 from resjax.runs.loop import fit, plan_of
 from resjax.runs.opening import open_directory
 from resjax.runs.summary import Progress, Summary
@@ -43,7 +43,7 @@ def _divided(alike: Runs, plans: Plans) -> list[Runs]:
     if len(alike) == 1 or (plan := plans.of(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
     ended = (rundir.DONE, rundir.FAILED)
-    begun = {run: begun_with(run) for run in alike if rundir.run_state(run) not in ended}
+    begun = {run: seeds_begun_with(run) for run in alike if rundir.run_state(run) not in ended}
     groups: dict[tuple[int, ...], Runs] = {seeds: {} for seeds in begun.values() if seeds}
     single, fresh = [], {}
     for directory, config in alike.items():
@@ -88,15 +88,14 @@ def train_side_by_side(
         with crashes_recorded(working), ExitStack() as stack:
             ours = []
             for directory, config in runs.items():
-                tell = functools.partial(observe, directory)
+                progressed = functools.partial(observe, directory)
                 try:
-                    opened = stack.enter_context(open_directory(directory, config, tell))
+                    opened = stack.enter_context(open_directory(directory, config, progressed))
+                    ending: Ending | None = opened.result
                 except Claimed as error:
-                    endings[directory] = error
-                    working.remove(directory)
-                    continue
-                if opened.result:
-                    endings[directory] = opened.result
+                    ending = error
+                if ending:
+                    endings[directory] = ending
                     working.remove(directory)
                 else:
                     ours.append(opened)

@@ -33,7 +33,7 @@ from resjax.runs.claims import Claim, Content
 HELD = ".landing"
 """Directory of links to the files of a checkpoint that is being uploaded."""
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 
 SECONDS_BETWEEN_UPLOADS = {"progress.json": 30.0, "events.out.tfevents": 30.0}
 """Minimum seconds between two uploads of a file during the run, by the prefix of its name.
@@ -56,7 +56,7 @@ SECONDS_AT_A_SIGNAL = 25.0
 """Maximum seconds of the last upload after a signal: Google ends a preempted VM after 30 s."""
 
 
-class NotLanded(Unanswered):
+class NotUploaded(Unanswered):
     """Something that a run promised is on this machine but not in the bucket."""
 
 
@@ -64,7 +64,7 @@ class _Lost(Exception):
     """Another process has taken over the run."""
 
 
-class Landing:
+class Upload:
     """The upload of a run during its training.
 
     Args:
@@ -81,7 +81,7 @@ class Landing:
             self.mirror = scratch.Mirror(store, directory)
         else:
             ended = any(entry.name == "result.json" for entry in entries)
-            self.mirror = scratch.mirror_landed(directory, store, entries, large=not ended)
+            self.mirror = scratch.mirror_bucket(directory, store, entries, large=not ended)
         disk.write_json(directory / scratch.OWNED, {"token": claim.token})
         self.there = {entry.name: entry.e_tag for entry in entries}
         self.over = "result.json" in self.there and self._has("result.json")
@@ -93,9 +93,9 @@ class Landing:
         store.patience = SECONDS_OF_A_TRY  # from now on it is tried again and again
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def in_background(self) -> Iterator[None]:
         """Uploads on a thread inside the block, and everything that is left at its end."""
-        thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+        thread = threading.Thread(target=self._keep_uploading, daemon=True)
         thread.start()
         try:
             yield
@@ -116,33 +116,33 @@ class Landing:
                 return
             seconds: list[float] = []
 
-            def land() -> None:
-                with contextlib.suppress(NotLanded):
+            def upload() -> None:
+                with contextlib.suppress(NotUploaded):
                     self.finish(SECONDS_AT_A_SIGNAL)
                     seconds.append(time.monotonic() - began)
                 self.claim.give_up()
 
             # On a thread, which the end of the process cuts off, as a request may take long.
-            thread = threading.Thread(target=land, daemon=True)
+            thread = threading.Thread(target=upload, daemon=True)
             thread.start()
             thread.join(SECONDS_AT_A_SIGNAL)
             self.over = True
-            line = str(self._not_landed())
+            line = str(self._not_uploaded())
             if seconds:
-                line = f"the last state landed in {self.store.address} in {seconds[0]:.1f} s"
+                line = f"the last state was uploaded to {self.store.address} in {seconds[0]:.1f} s"
             interruption.tell_at_the_end(f"\n{line}")
 
     def finish(self, patience: float) -> None:
         """Uploads everything that is not in the bucket yet.
 
         Raises:
-          NotLanded: if the bucket does not answer for so many seconds.
+          NotUploaded: if the bucket does not answer for so many seconds.
         """
-        self.ended.set()  # nobody else looks from now on
+        self.ended.set()  # nobody else uploads from now on
         until, self.hurried = time.monotonic() + patience, True
         while not self.claim.lost:
             try:
-                if self.look():
+                if self.upload_changes():
                     return
                 self.reason = "it is written all the time"
             except _Lost:
@@ -150,21 +150,21 @@ class Landing:
             except (OSError, ConfigError) as error:
                 self.reason = message_of(error)
             if time.monotonic() > until:
-                raise self._not_landed()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+                raise self._not_uploaded()
+            time.sleep(SECONDS_BETWEEN_CHECKS)
 
-    def _not_landed(self) -> NotLanded:
-        return NotLanded(
+    def _not_uploaded(self) -> NotUploaded:
+        return NotUploaded(
             f"{self.store.address} lacks what the run wrote last ({self.reason}); it is kept in "
-            f"{self.directory}, and the same command lands it"
+            f"{self.directory}, and the same command uploads it"
         )
 
-    def _look_again_and_again(self) -> None:
+    def _keep_uploading(self) -> None:
         """Uploads until the run ends; reports a refusal once, as the store does faults."""
         told = False
-        while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
+        while not self.ended.wait(SECONDS_BETWEEN_CHECKS):
             try:
-                self.look()
+                self.upload_changes()
                 told = False
             except _Lost:
                 return
@@ -176,13 +176,13 @@ class Landing:
             except OSError:  # the store has told of it
                 continue
 
-    # -------------------------------------------------------------------------------- one look
+    # ------------------------------------------------------------------------- what has changed
 
-    def look(self) -> bool:
+    def upload_changes(self) -> bool:
         """Uploads what is new in the directory; returns whether everything is in the bucket.
 
         Raises:
-          Unanswered: if the bucket does not answer; what has landed until then stays.
+          Unanswered: if the bucket does not answer; what was uploaded until then stays.
         """
         with self.passing:
             if self.over:
@@ -198,7 +198,7 @@ class Landing:
                     due.remove("config.json")
                     self._upload("config.json")
                 list(at_once(self._upload, due))
-                newest = self._land_checkpoints()
+                newest = self._upload_checkpoints()
                 whole = newest and all(self._has(name) for name in files)
                 if end and whole and not self._has(end):
                     self._upload(end)
@@ -285,18 +285,18 @@ class Landing:
 
     # ----------------------------------------------------------------------------- checkpoints
 
-    def _land_checkpoints(self) -> bool:
+    def _upload_checkpoints(self) -> bool:
         """Uploads the checkpoints, the newest first, and deletes those that are gone.
 
         Returns:
           Whether all that are here are in the bucket; if a newer one was made meanwhile, that is
-          first, at the next look.
+          first, at the next check.
         """
-        whole = [path for path in checkpoint.found(self.directory) if self._is_whole(path)]
+        whole = checkpoint.completed(self.directory)
         for path in whole:
             if not self._has(self._name(path / checkpoint.FACTS)):
-                self._land_checkpoint(path)
-                newest = next(filter(self._is_whole, checkpoint.found(self.directory)), None)
+                self._upload_checkpoint(path)
+                newest = next(iter(checkpoint.completed(self.directory)), None)
                 if newest not in whole:
                     return False
         kept = {path.name for path in whole}
@@ -309,13 +309,10 @@ class Landing:
         self._delete([name for name in gone if not name.endswith(f"/{checkpoint.FACTS}")])
         return True
 
-    def _is_whole(self, path: Path) -> bool:
-        return not checkpoint.is_partial(path)
-
     def _name(self, path: Path) -> str:
         return path.relative_to(self.directory).as_posix()
 
-    def _land_checkpoint(self, path: Path) -> None:
+    def _upload_checkpoint(self, path: Path) -> None:
         """Uploads a checkpoint, its seal last, unless the run removes it first."""
         held = self.directory / HELD / path.name
         shutil.rmtree(held, ignore_errors=True)

@@ -35,8 +35,9 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         `get_config` refuses ARG, or it gives a name in a table another meaning.
     """
     filename, arg = experiment_file(reference)
-    if filename.name == RECORDED:
-        return ModuleType(filename.parent.name), _recorded_config(filename.parent)
+    if filename.name == "config.json":
+        rundir.refuse_no_run(filename.parent)
+        return ModuleType(filename.parent.name), rundir.rebuild_config(filename.parent)
     module = load_module(filename)
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{filename} has no get_config(); it must return the experiment's config")
@@ -86,14 +87,6 @@ def _refuse_unread_keys(path: Path) -> None:
                 f"{path} adds {key}, which no {chooses.partition('.')[2]} reads; give one {what} "
                 f"{name!r}, or rename the key"
             )
-
-
-RECORDED = "config.json"
-
-
-def _recorded_config(directory: Path) -> ConfigDict:
-    rundir.refuse_no_run(directory)
-    return rundir.rebuild_config(directory)
 
 
 def load_module(path: Path) -> ModuleType:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, flatten
 from resjax.config.keys import KEYS
 from resjax.probes.measure import refuse_broken_probes
-from resjax.runs import claims, landing, planned, rundir, scratch
+from resjax.runs import claims, planned, rundir, scratch, sync
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
@@ -56,7 +56,7 @@ def check(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> None:
         if kind not in seen:
             _refuse_broken_parts(plans.of(config))
             seen.add(kind)
-    hosts.on_first(lambda: landing.refresh(runs))
+    hosts.on_first(lambda: sync.refresh(runs))
     hosts.on_first(lambda: _check_directories(runs))
 
 
@@ -111,16 +111,16 @@ def run_sweep(
         hosts.on_first(lambda: forget_failures(runs))
     hosts.on_first(lambda: planned.record(runs))
     outcomes: dict[Path, Outcome] = {}
-    lands = any(map(scratch.address_of, runs))
+    in_bucket = any(map(scratch.address_of, runs))
     while waiting := [directory for directory in runs if directory not in outcomes]:
-        hosts.on_first(lambda left=waiting: landing.look_again(left))
+        hosts.on_first(lambda left=waiting: sync.try_to_refresh(left))
         for group in groups_of({run: runs[run] for run in waiting}, plans):
             for outcome in run_group(group, observer, plans):
                 outcomes[outcome.directory] = outcome
                 observer.finished(outcome)
         if all(directory not in outcomes for directory in waiting):
             observer.waiting(waiting)
-            time.sleep(SECONDS_BETWEEN_RENEWALS if lands else SECONDS_TO_LOOK_AGAIN)
+            time.sleep(SECONDS_BETWEEN_RENEWALS if in_bucket else SECONDS_TO_LOOK_AGAIN)
     return [outcomes[directory] for directory in runs]
 
 
@@ -128,12 +128,12 @@ def forget_failures(runs: Iterable[Path]) -> None:
     """Marks failed runs as unfinished."""
     for directory in runs:
         if rundir.run_state(directory) == rundir.FAILED:
-            landing.forget_failure(directory)
+            sync.forget_failure(directory)
 
 
 def run_one(directory: Path, config: ConfigDict, observer: Observer) -> Outcome | None:
     """Trains one run and returns its outcome; None if another process trains it."""
-    hosts.on_first(lambda: landing.look_again([directory]))
+    hosts.on_first(lambda: sync.try_to_refresh([directory]))
     return next(iter(run_group({directory: config}, observer, Plans())), None)
 
 
@@ -184,7 +184,7 @@ def wait_for(directory: Path, observer: Observer) -> Outcome | None:
     while (now := before(directory))[0] == RUNNING:
         observer.waiting([directory])
         time.sleep(SECONDS_TO_LOOK_AGAIN)
-        hosts.on_first(lambda: landing.look_again([directory]))
+        hosts.on_first(lambda: sync.try_to_refresh([directory]))
     return now[1]
 
 

@@ -99,7 +99,7 @@ def visible_gpus() -> list[str]:
 
 
 def run_workers(
-    arguments: list[str], told: list[dict[str, str]], logs: Path, tell: Callable[[], None]
+    arguments: list[str], variables: list[dict[str, str]], logs: Path, report: Callable[[], None]
 ) -> list[int]:
     """Runs the command once for each environment, at the same time; returns the exit codes.
 
@@ -108,20 +108,20 @@ def run_workers(
 
     Args:
       arguments: arguments of the command.
-      told: environments, each of which is added to that of this process.
+      variables: environment variables of each worker, besides those of this process.
       logs: directory that exists.
-      tell: called a few times a second.
+      report: called a few times a second.
     """
-    with contextlib.ExitStack() as until_it_ends:
-        request = until_it_ends.enter_context(deferred())
+    with contextlib.ExitStack() as stack:
+        request = stack.enter_context(deferred())
         request.patience = 1e6  # theirs is what counts
         workers = []
-        for number, environment in enumerate(told):
-            log = until_it_ends.enter_context((logs / f"worker{number}.log").open("wb"))
+        for number, own in enumerate(variables):
+            log = stack.enter_context((logs / f"worker{number}.log").open("wb"))
             workers.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "resjax", *arguments],
-                    env=os.environ | environment,
+                    env=os.environ | own,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C is handed on once
@@ -134,6 +134,6 @@ def run_workers(
                 for worker in workers:
                     with contextlib.suppress(ProcessLookupError):
                         worker.send_signal(signal.SIGTERM)
-            tell()
+            report()
             time.sleep(POLL)
     return [worker.returncode for worker in workers]

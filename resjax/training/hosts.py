@@ -74,7 +74,8 @@ def connect(
       timeout: seconds to wait for the others.
 
     Raises:
-      ConfigError: if the arguments are incomplete, or the others are not there in time.
+      ConfigError: if the arguments are incomplete, the port of process 0 is taken, or the others
+        are not there in time.
     """
     given = [coordinator, processes, process]
     if given == [None] * 3:
@@ -93,9 +94,11 @@ def connect(
         raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT, such as node0:1234")
     if not 0 <= process < processes:
         raise ConfigError(f"--process={process} is none of 0 to {processes - 1}")
+    # JAX would end the process if nobody answers, or the port is taken; this says so in one line.
     if process:
-        # JAX would end the process if nobody answers; this says so in one line.
         _await_answer(host.strip("[]"), int(port), timeout)
+    else:
+        _refuse_taken(host, int(port))
     settings = {
         "coordinator_address": coordinator, "num_processes": processes, "process_id": process,
         "cluster_detection_method": "deactivate",
@@ -158,6 +161,19 @@ def _await_answer(host: str, port: int, timeout: int) -> None:
                 "process 0 there, or leave --coordinator out to run on this host alone"
             )
         time.sleep(min(1.0, max(0.0, end - time.monotonic())) + 0.01)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Raises ConfigError if this process cannot listen on a port."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
+    except OSError as error:
+        raise ConfigError(
+            f"process 0 cannot listen at --coordinator={host}:{port} ({error.strerror}); choose "
+            "another port"
+        ) from None
 
 
 def require_platform(platform: str | None) -> None:

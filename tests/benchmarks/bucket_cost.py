@@ -35,8 +35,8 @@ def train(steps: int, every: float, workdir: str) -> dict[str, float]:
     from resjax.config import default_config
     from resjax.config.paths import place
     from resjax.process import enable_cache
-    from resjax.runs.landing import workplace
     from resjax.runs.loop import train_and_evaluate
+    from resjax.runs.scratch import workplace
 
     enable_cache()
     config = default_config()
@@ -58,22 +58,23 @@ def train(steps: int, every: float, workdir: str) -> dict[str, float]:
 
 def parts() -> dict[str, float]:
     """Seconds of CPU, in a minute, of what goes on beside the training of ResNet-20."""
+    from tests.runs.test_landing import evaluate, save, upload_of
+
     from resjax.config.addresses import Address
     from resjax.runs import upload
     from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
-    from resjax.runs.landing import at_work
-    from resjax.runs.scratch import make_scratch
-    from tests.runs.test_landing import evaluate, landing_of, save
+    from resjax.runs.scratch import workplace
+    from resjax.runs.sync import at_work
 
-    looks, upload.SECONDS_BETWEEN_LOOKS = upload.SECONDS_BETWEEN_LOOKS, 1e9
+    looks, upload.SECONDS_BETWEEN_CHECKS = upload.SECONDS_BETWEEN_CHECKS, 1e9
     upload.SECONDS_BETWEEN_OTHER_UPLOADS = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        run = make_scratch(Address.of("s3://lab/parts"), Path(scratch))
+        run = workplace(Address.of("s3://lab/parts"), Path(scratch))
         with at_work(run) as claim:
-            landing = landing_of()
+            upload = upload_of()
             for name in ("config.json", "manifest.json", "timing.jsonl", "progress.json"):
                 (run / name).write_text(4000 * "x" + "\n")
-            landing.look()
+            upload.upload_changes()
 
             def cost(work, times: int) -> float:
                 before = _cpu()
@@ -86,12 +87,13 @@ def parts() -> dict[str, float]:
                 for file in range(11):
                     path = run / "checkpoints" / str(number + 1) / f"state/{file}"
                     path.write_bytes(bytes(8 << 16))
-                landing.look()
+                upload.upload_changes()
 
             return {
-                "looks": cost(lambda _: landing.look(), 200) * 60 / looks,
+                "looks": cost(lambda _: upload.upload_changes(), 200) * 60 / looks,
                 "renewals": cost(lambda _: claim.renew(), 20) * 60 / SECONDS_BETWEEN_RENEWALS,
-                "evaluations, 6": 6 * cost(lambda n: (evaluate(run, n), landing.look()), 20),
+                "evaluations, 6": 6
+                * cost(lambda n: (evaluate(run, n), upload.upload_changes()), 20),
                 "a checkpoint of 6 MB": cost(checkpoint, 10),
             }
 

@@ -1,4 +1,4 @@
-"""Kills runs that land in a bucket with faults, at chosen and random instants, on two machines.
+"""Kills runs beside a bucket with faults, at chosen and random instants, on two machines.
 
     python -m tests.benchmarks.bucket_kills --kills=25 --seed=1 --kind=s3
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from resjax.config.addresses import Address
 from resjax.runs import checkpoint, disk
-from resjax.runs.scratch import make_scratch
+from resjax.runs.scratch import workplace
 from tests.buckets.servers import Simulated
 from tests.durability.attempts import Attempts
 from tests.durability.test_kill import assert_same_end, resident
-from tests.durability.test_kills_beside_a_bucket import FAULTS, KILLS, SOON, landed
+from tests.durability.test_kills_beside_a_bucket import FAULTS, KILLS, SOON, downloaded
 from tests.zygote import Zygote
 
 STEPS = 60
@@ -58,7 +58,7 @@ def main() -> None:
         while killed < options.kills:
             began, own = time.monotonic(), 0
             address = Address.of(simulated.address(f"runs{runs}"))
-            machines = [make_scratch(address, directory / f"machine{n}") for n in range(2)]
+            machines = [workplace(address, directory / f"machine{n}") for n in range(2)]
             simulated.faults.reset()
             simulated.faults.rates = FAULTS
             for kill in kills(min(8, options.kills - killed), chance):
@@ -68,7 +68,7 @@ def main() -> None:
                 if status == 0:  # it was faster
                     break
                 own += 1
-                copy = landed(address / "0", directory / f"seen{runs}")
+                copy = downloaded(address / "0", directory / f"seen{runs}")
                 for path in checkpoint.found(copy):
                     if not checkpoint.is_partial(path):
                         checkpoint.verified(path)
@@ -77,7 +77,7 @@ def main() -> None:
             assert status == 0, told
             requests = len(simulated.faults.seen)
             simulated.faults.reset()
-            copy = landed(address / "0", directory / f"landed{runs}")
+            copy = downloaded(address / "0", directory / f"landed{runs}")
             assert_same_end(copy, directory / "whole")
             notes = disk.read_lines(copy / "timing.jsonl")
             steps = ", ".join(str(note["step"]) for note in notes if note["event"] == "begun")

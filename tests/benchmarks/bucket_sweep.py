@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bucket_sweep --runs=24 --processes=8 --kills=2
 
 Every run must be trained once, but for those whose process was killed, which go on from what
-landed; and none must be lost. The machines are scratch directories.
+was uploaded; and none must be lost. The machines are scratch directories.
 """
 
 import argparse

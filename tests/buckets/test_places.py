@@ -76,7 +76,7 @@ def test_a_fetch_that_is_cut_short_goes_on_from_there(store, one_bucket, monkeyp
 
 def test_what_a_killed_fetch_left_is_no_part_of_the_copy(store):
     fill(store, config="1")
-    left = places.copy_directory(store.address) / "run" / "error.txt"
+    left = places.Copy(store.address).directory / "run" / "error.txt"
     left.parent.mkdir(parents=True)
     left.write_text("it was removed in the bucket meanwhile")
     assert refreshed(store)[0] == {"config": b"1"}

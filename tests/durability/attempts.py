@@ -78,7 +78,7 @@ def run(job: dict) -> int:
     from resjax.runs.divergence import Diverged
     from resjax.runs.loop import train_and_evaluate
 
-    resjax.runs.loop.TELL_EVERY = job.get("tell_every", -1.0)
+    resjax.runs.loop.SECONDS_BETWEEN_REPORTS = job.get("tell_every", -1.0)
     if "write_every" in job:
         resjax.runs.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
     for path, value in job.get("set", {}).items():

@@ -26,7 +26,7 @@ from resjax.runs import (
     rundir,
     weights,
 )
-from resjax.runs.group import begun_with
+from resjax.runs.group import seeds_begun_with
 from resjax.runs.ledger import read_ledger
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
@@ -72,7 +72,7 @@ def make_runs(directory):
     runs = {kind: directory / kind for kind in FILES}
     train_and_evaluate(config_of({}), runs["done"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+        patch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
         patch.setattr("resjax.runs.journal.SECONDS_BETWEEN_PROGRESS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(config_of({"checkpoint.seconds": 0.0}), runs["cut"], stop_at(15))
@@ -208,8 +208,8 @@ def same_config(run):
 
 
 TRUST = {
-    "config.json": (rundir.read_config, same_config, begun_with, status, report),
-    "manifest.json": (begun_with, report),
+    "config.json": (rundir.read_config, same_config, seeds_begun_with, status, report),
+    "manifest.json": (seeds_begun_with, report),
     "metrics.jsonl": (lines("metrics.jsonl"), report),
     "timing.jsonl": (cost, status, report),
     "progress.json": (status,),

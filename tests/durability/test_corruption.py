@@ -64,7 +64,7 @@ def runs(tmp_path_factory, config):
     often = config.copy_and_resolve_references()
     often.checkpoint.seconds = 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+        patch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(often, cut, stop_at(15))
     assert len(checkpoint.found(cut)) == 2

@@ -1,4 +1,4 @@
-"""A run that lands in a bucket, killed at any moment, on a bucket with faults, by any machine.
+"""A run in a bucket, killed at any moment, on a bucket with faults, by any machine.
 
 Here at moments that were chosen; `python -m tests.benchmarks.bucket_kills` kills at random ones.
 """
@@ -13,7 +13,7 @@ from resjax.buckets.store import Store
 from resjax.config.addresses import Address
 from resjax.exits import EXIT_UNFINISHED
 from resjax.runs import checkpoint, disk
-from resjax.runs.scratch import make_scratch
+from resjax.runs.scratch import workplace
 from tests.durability import test_kill
 from tests.durability.attempts import INSTANTS, Attempts
 from tests.durability.test_kill import assert_same_end, resident
@@ -40,7 +40,7 @@ KILLS = [
 ]
 
 
-def landed(address, directory):
+def downloaded(address, directory):
     """What is in the bucket, as a directory."""
     store = Store(address)
     Mirror(store, directory).update(store.list())
@@ -56,20 +56,20 @@ def test_killed_again_and_again_on_a_bucket_with_faults_it_ends_with_the_same_bi
     assert attempt(keys, tmp_path / "whole", tell_every=0.25)[0] == 0
     keys["checkpoint.seconds"] = 0.2
     address = Address.of(one_bucket.address(fresh))
-    machines = [make_scratch(address, tmp_path / name) for name in ("one", "two")]
+    machines = [workplace(address, tmp_path / name) for name in ("one", "two")]
     one_bucket.faults.rates = FAULTS
     for number, kill in enumerate(KILLS):  # the second and the fourth by the other machine
         status, told = attempt(keys, machines[number % 2], seeds=[0], set=SOON, **kill)
         assert status == -signal.SIGKILL, told
         assert all(
             checkpoint.verified(path)
-            for path in checkpoint.found(landed(address / "0", tmp_path / f"seen{number}"))
+            for path in checkpoint.found(downloaded(address / "0", tmp_path / f"seen{number}"))
             if not checkpoint.is_partial(path)
         )
     status, told = attempt(keys, machines[0], seeds=[0], set=SOON)
     assert status == 0, told
     one_bucket.faults.rates = {}
-    assert_same_end(landed(address / "0", tmp_path / "landed"), tmp_path / "whole")
+    assert_same_end(downloaded(address / "0", tmp_path / "landed"), tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -78,13 +78,13 @@ def test_a_run_that_is_asked_to_end_lands_its_last_state_and_says_how_long_that_
 ):
     keys = resident(tmp_path) | {"train.duration": f"{STEPS} steps", "checkpoint.seconds": 1e6}
     address = Address.of(bucket.address(fresh))
-    run = make_scratch(address, tmp_path / "machine")
+    run = workplace(address, tmp_path / "machine")
     attempt = Attempts(zygote, dict(os.environ))
     for phase, step in (("training", 20), ("compiling", 20)):
         status, _ = attempt(keys, run, send=(signal.SIGTERM, phase, step, 0.0))
         assert status == EXIT_UNFINISHED
-        assert f"the last state landed in {address} in " in capfd.readouterr().err
-        copy = landed(address, tmp_path / phase)
+        assert f"the last state was uploaded to {address} in " in capfd.readouterr().err
+        copy = downloaded(address, tmp_path / phase)
         assert checkpoint.newest(copy)[1].step >= 20
         assert disk.read_json(copy / "claim.json")["released"]
 

@@ -108,6 +108,8 @@ def test_a_state_of_another_structure_is_refused(checkpoints, tmp_path):
     path, found, _ = checkpoint.newest(tmp_path)
     with pytest.raises(ConfigError, match="holds another state"):
         checkpoints.restore(path, found, {"a": STATE["a"], "d": STATE["a"]})
+    with pytest.raises(ConfigError, match=r"another state \(the shape .* is \(2, 3\), not \(3,\)"):
+        checkpoints.restore(path, found, STATE | {"a": STATE["a"][0]})
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(checkpoints, tmp_path, monkeypatch):
@@ -123,7 +125,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(checkpoints, tmp_path
 
 def stopped_at(step, config, run, monkeypatch):
     """A run that was ended after some steps, with a checkpoint of each."""
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
 
     def observe(progress):
         if progress.step >= step and progress.phase == "training":

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_take_over_that_began_in_the_future_blocks_no_other_for_ever(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(claims, "monotonic", lambda: now)
+    of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
+    taking = tmp_path / f"{claims.FILE}.theirs"  # of a process that was killed meanwhile
+    taking.touch()
+    os.utime(taking, (time.time() + 86_400,) * 2)
+    with pytest.raises(Claimed, match="being taken over"), claimed(tmp_path):
+        pass
+    now += claims.SECONDS_TO_STALE + 1
+    with claimed(tmp_path) as claim:
+        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
+
+
 def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
     of_another_machine(tmp_path)
     assert claims.owner(tmp_path) == "process 7 on far"
@@ -122,7 +137,7 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("write", [
-    lambda run: run.tell("training"),
+    lambda run: run.report_progress("training"),
     lambda run: run.note("evaluated"),
     lambda run: run.write_line(None),
     lambda run: run.probe(None, None),

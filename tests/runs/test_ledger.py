@@ -122,7 +122,7 @@ def test_seconds_that_count_and_that_no_line_tells_of_are_no_ledger(tmp_path):
 @pytest.fixture
 def cut(tiny, tmp_path, monkeypatch):
     """A run that was ended at step 15, with a checkpoint of about that."""
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
     tiny.checkpoint.seconds = 0.0
 
     def observe(progress):

@@ -274,7 +274,7 @@ def test_one_step_in_a_call_is_compiled_without_a_loop(tiny):
 
 @pytest.mark.slow
 def test_progress_is_told_after_every_call(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
     tiny.train.steps_per_call = 4
     told = []
     train_and_evaluate(tiny, tmp_path, told.append)
@@ -390,7 +390,9 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
 def test_batches_with_a_loss_that_is_not_finite_are_skipped_and_counted(
     tiny, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)  # as on a device whose steps are slow
+    monkeypatch.setattr(
+        "resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0
+    )  # as on a device whose steps are slow
     whole = digits()
     images = np.float32(whole.train.images)
     lost = training_order(0, 0, 100, 1437)[0]  # an image of the first step

@@ -19,8 +19,8 @@ from resjax.config.addresses import Address
 from resjax.exits import EXIT_INTERRUPTED
 from resjax.report.report import read_sweep
 from resjax.runs import claims, doctor, planned, rundir
-from resjax.runs.landing import workplace
 from resjax.runs.planned import planned_in, record, weights_in, weights_of
+from resjax.runs.scratch import workplace
 from resjax.runs.status import Status
 from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run

@@ -50,7 +50,7 @@ def test_a_run_at_work_tells_its_phase_epoch_loss_and_time_left(tiny, tmp_path):
 def test_a_phase_is_seen_as_soon_as_it_begins(tiny, tmp_path):
     journal = Journal(make_plan(tiny), tmp_path, Position.start(), lambda progress: None)
     for phase in ("compiling", "training", "evaluating", "training"):
-        journal.tell(phase, None)
+        journal.report_progress(phase, None)
         assert rundir.read_progress(tmp_path)["phase"] == phase
 
 

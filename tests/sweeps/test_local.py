@@ -10,7 +10,7 @@ from resjax.config.addresses import Address
 from resjax.runs import claims, disk, rundir
 from resjax.runs.doctor import examine
 from resjax.runs.loop import fit
-from resjax.runs.scratch import make_scratch
+from resjax.runs.scratch import workplace
 from resjax.runs.status import look
 from resjax.runs.summary import Outcome
 from resjax.runs.together import train_side_by_side
@@ -64,7 +64,7 @@ def test_a_bucket_that_is_silent_between_two_runs_is_waited_for(
     """Neither the look at the runs nor the claim of the next one ends the sweep."""
     monkeypatch.setattr(Store.__init__, "__defaults__", (0.2, lambda line: None))
     monkeypatch.setattr(local, "SECONDS_BETWEEN_RENEWALS", 0.0)
-    directory = make_scratch(Address.of(one_bucket.address(fresh)), tmp_path)
+    directory = workplace(Address.of(one_bucket.address(fresh)), tmp_path)
     silences = []
 
     class Silenced(Recorder):

@@ -18,11 +18,13 @@ from resjax.runs import checkpoint, claims, disk, manifest, planned, rundir
 from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import expand
+from tests.ports import free_port
 
 pytest.importorskip("ray")
 
 import resjax.sweeps.ray.cluster
 import resjax.sweeps.ray.driver as launcher
+from resjax.sweeps.ray import worker
 from resjax.sweeps.ray.cluster import cluster as connected
 from resjax.sweeps.ray.cluster import needs, refuse_unoffered
 
@@ -346,6 +348,15 @@ def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(a_slice, drive
     assert len(begun) == 2
     assert begun[1] > 0
     assert [line["step"] for line in rundir.read_metrics(run)] == [100]
+
+
+def test_the_port_of_a_slice_is_free_and_none_of_an_outgoing_connection(monkeypatch):
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not range(max(low, worker.PORTS.start), min(high + 1, worker.PORTS.stop))
+    with socket.create_server(("", 0)) as server:
+        free = free_port()
+        monkeypatch.setattr(worker, "PORTS", [server.getsockname()[1], free])
+        assert {worker._free_port() for _ in range(20)} == {free}
 
 
 def test_a_run_takes_all_chips_of_the_first_host_of_a_slice(monkeypatch):

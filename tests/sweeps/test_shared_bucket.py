@@ -16,7 +16,7 @@ from resjax.buckets.mirror import Mirror
 from resjax.buckets.store import Store
 from resjax.config.addresses import Address
 from resjax.runs import disk, rundir
-from resjax.runs.scratch import make_scratch
+from resjax.runs.scratch import workplace
 from tests.buckets.servers import Simulated
 from tests.durability.attempts import Attempts
 from tests.durability.test_kills_beside_a_bucket import SOON
@@ -30,7 +30,7 @@ def swept(
 ) -> dict[str, list[str]]:
     """Trains a sweep so; returns the events of each run, as its times have them."""
     address = Address.of(simulated.address(directory.name))
-    machines = [make_scratch(address, directory / f"machine{n}") for n in range(2)]
+    machines = [workplace(address, directory / f"machine{n}") for n in range(2)]
     attempt = Attempts(zygote, dict(os.environ))
     chance = random.Random(0)
 

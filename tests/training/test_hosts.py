@@ -1,4 +1,5 @@
 import json
+import socket
 import time
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_a_coordinator_that_does_not_answer_ends_in_time_with_a_line():
     with pytest.raises(ConfigError, match=r"localhost:1 does not answer within 1 s \(.*refused"):
         hosts.connect("localhost:1", 2, 1, timeout=1)
     assert time.monotonic() - began < 10
+
+
+def test_a_first_process_whose_port_is_taken_says_so_before_jax_listens_on_it():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        line = (
+            rf"process 0 cannot listen at --coordinator=localhost:{port} \(Address already in use"
+        )
+        with pytest.raises(ConfigError, match=line):
+            hosts.connect(f"localhost:{port}", 2, 0, timeout=1)
 
 
 def test_a_platform_that_is_not_there_is_refused():

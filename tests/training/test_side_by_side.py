@@ -152,7 +152,7 @@ def test_a_group_leaves_what_its_runs_would_leave_alone(tiny, tmp_path):
 
 def stopped_at(step, runs, monkeypatch):
     """A group that was ended after some steps, with checkpoints of each step."""
-    monkeypatch.setattr("resjax.runs.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("resjax.runs.loop.SECONDS_BETWEEN_REPORTS", -1.0)
 
     def observe(directory, progress):
         if progress.step >= step and progress.phase == "training":

@@ -54,10 +54,10 @@ def directory_of(
                 f"--scratch={scratch} has no effect, as --workdir is not in a bucket; leave it out"
             )
         return place
-    from resjax.runs import landing
+    from resjax.runs.scratch import workplace
 
     def make() -> str:
-        return str(landing.workplace(place, scratch, writes))
+        return str(workplace(place, scratch, writes))
 
     if not hosts_joined:
         return Path(make())

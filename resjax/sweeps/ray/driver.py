@@ -20,7 +20,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, flatten, type_and_message
 from resjax.config.addresses import Address
 from resjax.interruption import deferred
-from resjax.runs import claims, landing, planned, rundir
+from resjax.runs import claims, planned, rundir, sync
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
 from resjax.runs.room import NoRoom
 from resjax.runs.summary import Outcome, read_summary
@@ -66,7 +66,7 @@ def run_on_cluster(
       retry: resumes runs that failed before.
       platform: platform that JAX must see on the nodes.
       experiment: file that defines the runs; the nodes need not see it.
-      address: where the runs land, if that is a bucket; every node has a directory of its own.
+      address: where the runs are uploaded to, if anywhere; every node has a directory of its own.
 
     Raises:
       ConfigError: if a run is refused, or no node has what it needs.
@@ -74,10 +74,10 @@ def run_on_cluster(
       KeyboardInterrupt: if this process was asked to end.
     """
     text = (experiment, decode_source(experiment.read_bytes())) if experiment else None
-    place = WorkerSettings(os.getcwd(), platform, text, address)
+    settings = WorkerSettings(os.getcwd(), platform, text, address)
     with deferred() as request:
         request.patience = 1e6  # that of the runs is what counts
-        work = _Work(runs, place, observer)
+        work = _Work(runs, settings, observer)
         try:
             work.check()
             if retry:
@@ -97,9 +97,9 @@ class _Work:
     """The runs of a sweep, between a driver and its tasks."""
 
     def __init__(
-        self, runs: Mapping[Path, ConfigDict], place: WorkerSettings, observer: ClusterObserver
+        self, runs: Mapping[Path, ConfigDict], settings: WorkerSettings, observer: ClusterObserver
     ):
-        self.runs, self.place, self.observer = runs, place, observer
+        self.runs, self.settings, self.observer = runs, settings, observer
         self.outcomes: dict[Path, Outcome] = {}
         self.tasks: dict[ray.ObjectRef, Path] = {}
         self.deaths = dict.fromkeys(runs, 0)
@@ -128,7 +128,7 @@ class _Work:
         for group in groups.values():
             first = next(iter(group.values()))
             flat = {directory: flatten(config) for directory, config in group.items()}
-            started = task(check_there, needs(first)).remote(self.place, flat)
+            started = task(check_there, needs(first)).remote(self.settings, flat)
             self.tasks[started] = next(iter(group))
         while self.tasks:
             for reference in self._ended():
@@ -174,7 +174,7 @@ class _Work:
                 self._end(local.failed_before(directory, reason))
             elif state != local.RUNNING:
                 started = task(run_there, needs(config)).remote(
-                    self.place, directory, flatten(config)
+                    self.settings, directory, flatten(config)
                 )
                 self.tasks[started] = directory
         if not self.tasks or any(is_offered(needs(self.runs[run])) for run in at_work):
@@ -184,7 +184,7 @@ class _Work:
 
     def refresh(self) -> None:
         """Reads in the bucket, if there is one, what changed of all runs not known to be done."""
-        landing.look_again(run for run in self.runs if rundir.run_state(run) != rundir.DONE)
+        sync.try_to_refresh(run for run in self.runs if rundir.run_state(run) != rundir.DONE)
 
     def _ended(self) -> dict[ray.ObjectRef, Path]:
         """Waits a moment, and returns the tasks that have ended since the last check."""
@@ -228,7 +228,7 @@ class _Work:
             f"often than resources.retries={retries} allows"
         )
         if rundir.run_state(directory) == rundir.UNFINISHED and not claims.owner(directory):
-            landing.record_failure(directory, f"{reason}\n\n{error}\n")
+            sync.record_failure(directory, f"{reason}\n\n{error}\n")
         return Outcome(directory, None, reason)
 
     def _end(self, outcome: Outcome) -> None:

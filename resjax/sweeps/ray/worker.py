@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,12 @@ from resjax.training import hosts
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """The key of `config.resources`, with a value, that reserves a device of each kind."""
 
+PORTS = range(20_000, 32_768)
+"""Ports for the first host of a slice: those between Ray's workers and outgoing connections.
+
+Linux might give a higher one to an outgoing connection before JAX listens on it.
+"""
+
 SECONDS_TO_MEET = 120
 """Maximum seconds for the hosts of a slice to start their processes."""
 
@@ -46,16 +53,16 @@ class WorkerSettings:
       working_directory: directory in which relative paths begin.
       platform: platform that JAX must see.
       experiment: path and text of the experiment file, which may define a shortcut.
-      address: where the sweep lands, if that is a bucket.
-      member: on the hosts of a slice other than the first, HOST:PORT of the first one, the number
-        of all hosts, and the number of this one.
+      address: where the sweep is uploaded to, if anywhere.
+      process: on the hosts of a slice other than the first, HOST:PORT of the first one, the
+        number of all hosts, and the number of this one.
     """
 
     working_directory: str
     platform: str | None
     experiment: tuple[Path, str] | None
     address: Address | None = None
-    member: tuple[str, int, int] | None = None
+    process: tuple[str, int, int] | None = None
 
     @contextlib.contextmanager
     def entered(
@@ -67,8 +74,8 @@ class WorkerSettings:
         tasks are given to the first one.
 
         Raises:
-          ConfigError: if the directory of the sweep is not seen from here, or cannot be made where
-            it lands in a bucket, or the hosts of the slice do not meet.
+          ConfigError: if the directory of the sweep is not seen from here, or cannot be made if it
+            is uploaded, or the hosts of the slice do not meet.
         """
         with contextlib.suppress(OSError):  # a node that has no such directory
             os.chdir(self.working_directory)
@@ -102,9 +109,9 @@ class WorkerSettings:
         self, config: ConfigDict, function: Callable, arguments: Any
     ) -> Iterator[list[ray.ObjectRef]]:
         """Connects the hosts of a slice for the block; the first one starts the others."""
-        others = others_of_slice() if config.resources.tpu and not self.member else []
+        others = others_of_slice() if config.resources.tpu and not self.process else []
         followers = []
-        if not self.member and not others:
+        if not self.process and not others:
             yield followers
             return
         if others:
@@ -112,11 +119,11 @@ class WorkerSettings:
             amounts = needs(config)
             del amounts[config.resources.tpu]
             for number, node in enumerate(others, start=1):
-                place = dataclasses.replace(self, member=(coordinator, len(others) + 1, number))
-                followers.append(task(function, amounts, node).remote(place, *arguments))
-        member = self.member or (coordinator, len(others) + 1, 0)
+                settings = dataclasses.replace(self, process=(coordinator, len(others) + 1, number))
+                followers.append(task(function, amounts, node).remote(settings, *arguments))
+        process = self.process or (coordinator, len(others) + 1, 0)
         try:
-            hosts.connect(*member, timeout=SECONDS_TO_MEET)
+            hosts.connect(*process, timeout=SECONDS_TO_MEET)
             yield followers
             hosts.leave()
         except ConfigError:
@@ -147,9 +154,11 @@ def _is_lost(follower: ray.ObjectRef) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
+    """A port of this machine that nobody listens on, drawn at random."""
+    while True:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("", secrets.choice(PORTS)))
+            return found.getsockname()[1]
 
 
 class _Notes:
@@ -163,14 +172,14 @@ class _Notes:
             print(f"{directory.name}: {progress.note}", flush=True)
 
 
-def check_there(place: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
+def check_there(settings: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
     """Calls `resjax.sweeps.local.check` on a node, where the runs will be."""
     configs = {directory: nested(flat) for directory, flat in runs.items()}
-    with place.entered(*next(iter(configs.items())), check_there, runs):
+    with settings.entered(*next(iter(configs.items())), check_there, runs):
         local.check(configs)
 
 
-def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
+def run_there(settings: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
     """Trains a run on this node; None if another process trains it, or this one was asked to end.
 
     Ray cancels by SIGINT, and ends the processes of a node by SIGTERM. After both the run has saved
@@ -183,7 +192,7 @@ def run_there(place: WorkerSettings, directory: Path, flat: dict[str, Any]) -> O
     with (
         interruptible(EXIT_UNFINISHED, f"{directory.name}: interrupted"),
         deferred() as request,
-        place.entered(directory, config, run_there, directory, flat) as followers,
+        settings.entered(directory, config, run_there, directory, flat) as followers,
     ):
         try:
             outcome = local.run_one(directory, config, _Notes())

@@ -1,4 +1,4 @@
-"""Upload of runs to a bucket: one process of all machines trains a run and uploads it meanwhile."""
+"""Runs in a bucket: one process of all machines trains a run, and uploads it meanwhile."""
 
 import contextlib
 import uuid
@@ -10,38 +10,23 @@ from resjax import interruption
 from resjax.buckets.faults import Unanswered
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.store import Store
-from resjax.config.addresses import Address
 from resjax.runs import claims, disk, scratch
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import Claim, Claimed, boot, claimed
-from resjax.runs.upload import Landing
-
-
-def workplace(place: Path | Address, below: Path | None = None, writes: bool = True) -> Path:
-    """The local directory in which to work: the place itself, or a scratch directory for it.
-
-    Args:
-      place: a directory, or an address.
-      below: directory of scratch directories; None is that in the user's cache.
-      writes: whether it must be possible to write to the bucket, on conditions.
-
-    Raises:
-      ConfigError: if the bucket is not there, refuses this process, or ignores conditions.
-    """
-    return place if isinstance(place, Path) else scratch.make_scratch(place, below, writes)
+from resjax.runs.upload import Upload
 
 
 @contextmanager
 def at_work(directory: Path) -> Iterator[Claim]:
     """Keeps other processes from working in a directory, and in the bucket it is uploaded to.
 
-    Inside the block the directory is what has landed of the run, or more if this machine was the
-    last to work on it. What changes there lands meanwhile, all of it before the block ends.
+    Inside the block the directory is what is in the bucket, or more if this machine was the last to
+    work on the run. What changes there is uploaded meanwhile, all of it before the block ends.
 
     Raises:
       Claimed: if another process runs there.
       ConfigError: if the bucket cannot be used.
-      NotLanded: at the end, if the bucket did not answer for long.
+      NotUploaded: at the end, if the bucket did not answer for long.
     """
     with claimed(directory) as here:
         address = scratch.address_of(directory)
@@ -55,14 +40,14 @@ def at_work(directory: Path) -> Iterator[Claim]:
         before = place.found or {}
         place.store = store.hastier(claims.SECONDS_BETWEEN_RENEWALS)
         with claim.kept():
-            landing = Landing(directory, store, claim, before)
-            with interruption.finished_first(landing.leave), landing.going_on():
+            upload = Upload(directory, store, claim, before)
+            with interruption.finished_first(upload.leave), upload.in_background():
                 yield claim
         if claim.lost:
             raise Claimed(f"{directory} was taken over by another process; leave it to that one")
 
 
-def land(directory: Path) -> None:
+def upload_rest(directory: Path) -> None:
     """Uploads what a run left on this machine, unless another process works on it."""
     if scratch.address_of(directory) is not None:
         with contextlib.suppress(Claimed), at_work(directory):
@@ -83,7 +68,7 @@ def forget_failure(directory: Path) -> None:
         Store(address).delete(["error.txt"])
 
 
-def look_again(runs: Iterable[Path]) -> None:
+def try_to_refresh(runs: Iterable[Path]) -> None:
     """Refreshes runs between others; what a bucket does not answer stays as it was known."""
     with contextlib.suppress(Unanswered):  # the store has told of it
         refresh(runs)
@@ -92,4 +77,4 @@ def look_again(runs: Iterable[Path]) -> None:
 def refresh(runs: Iterable[Path]) -> None:
     """Downloads what other machines changed in runs, and uploads what this one left of them."""
     for directory in scratch.fetch_states(runs):
-        land(directory)
+        upload_rest(directory)

@@ -1,4 +1,4 @@
-"""Runs that land in a bucket: what is there at every moment, and who goes on from it."""
+"""Runs that are uploaded to a bucket: what is there at every moment, and who goes on from it."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,11 @@ from resjax.buckets.faults import Changed, NotThere
 from resjax.buckets.store import Store
 from resjax.config import default_config
 from resjax.config.addresses import Address
-from resjax.runs import checkpoint, claims, disk, landing, rundir, scratch, upload
+from resjax.runs import checkpoint, claims, disk, rundir, scratch, sync, upload
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import Claimed
-from resjax.runs.landing import at_work
-from resjax.runs.upload import Landing, NotLanded
+from resjax.runs.sync import at_work
+from resjax.runs.upload import NotUploaded, Upload
 
 ON_ONE_KIND = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 """For tests in which it does not matter how a bucket knows its versions."""
@@ -26,7 +26,7 @@ ON_ONE_KIND = pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 @pytest.fixture(autouse=True)
 def _in_no_hurry(monkeypatch):
     """Uploads are made when a test says so, and faults are waited for shortly."""
-    monkeypatch.setattr(upload, "SECONDS_BETWEEN_LOOKS", 1e4)
+    monkeypatch.setattr(upload, "SECONDS_BETWEEN_CHECKS", 1e4)
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_OTHER_UPLOADS", 0.0)
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_UPLOADS", {})
     monkeypatch.setattr(stores, "FIRST_PAUSE", 0.01)
@@ -38,7 +38,7 @@ def machine(bucket, fresh, tmp_path):
 
     def make(name, run=None):
         address = Address.of(bucket.address(fresh))
-        directory = scratch.make_scratch(address, tmp_path / name)
+        directory = scratch.workplace(address, tmp_path / name)
         return directory / run if run else directory
 
     return make
@@ -75,17 +75,17 @@ def begun(run):
     run.mkdir(exist_ok=True)
     with at_work(run):
         rundir.begin_run(run, default_config())
-        yield landing_of()
+        yield upload_of()
 
 
-def landing_of():
-    """The landing of the innermost block."""
+def upload_of():
+    """The upload of the innermost block."""
     from resjax import interruption
 
     return interruption._finishing[-1].__self__
 
 
-def landed(store, directory, prefix=""):
+def downloaded(store, directory, prefix=""):
     """What a reader finds in the bucket, as files of a directory.
 
     If something is replaced or removed meanwhile, the reader begins anew.
@@ -100,7 +100,7 @@ def landed(store, directory, prefix=""):
 
 def assert_promises_are_kept(store, directory):
     """What is sealed is whole, and what is done has everything that it tells of."""
-    copy = landed(store, directory)
+    copy = downloaded(store, directory)
     for path in checkpoint.found(copy):
         if not checkpoint.is_partial(path):
             checkpoint.verified(path)
@@ -140,18 +140,18 @@ def test_a_reader_sees_no_promise_without_its_content(machine, store, bucket, tm
         looks.append(1)
         assert_promises_are_kept(store, tmp_path / "copy")
 
-    with watched(bucket, look), begun(run) as landing:
-        landing.look()
+    with watched(bucket, look), begun(run) as uploading:
+        uploading.upload_changes()
         save(run, 10)
         evaluate(run, 10)
-        landing.look()
+        uploading.upload_changes()
         save(run, 20)
         checkpoint.remove(run / "checkpoints" / "10")
         evaluate(run, 20)
         (run / "weights.safetensors").write_bytes(b"weights")
         end(run)
     assert len(looks) > 10
-    copy = landed(store, tmp_path / "copy")
+    copy = downloaded(store, tmp_path / "copy")
     assert rundir.run_state(copy) == rundir.DONE
     assert [path.name for path in checkpoint.found(copy)] == ["20"]
     assert checkpoint.newest(copy)[1].step == 20
@@ -160,17 +160,17 @@ def test_a_reader_sees_no_promise_without_its_content(machine, store, bucket, tm
 
 def test_another_machine_starts_from_what_landed(machine, store):
     first, second = machine("first"), machine("second")
-    with begun(first) as landing:
+    with begun(first) as uploading:
         save(first, 10)
         evaluate(first, 10)
-        landing.look()
-    with begun(second) as landing:
+        uploading.upload_changes()
+    with begun(second) as uploading:
         assert checkpoint.newest(second)[1].step == 10
         assert rundir.read_metrics(second) == [{"step": 10, "error": 0.5}]
         save(second, 20)
         checkpoint.remove(second / "checkpoints" / "10")
         evaluate(second, 20)
-    save(first, 15)  # of a process that did not notice; it landed nowhere
+    save(first, 15)  # of a process that did not notice; it is uploaded nowhere
     with begun(first):
         assert [path.name for path in checkpoint.found(first)] == ["20"]
         assert len(rundir.read_metrics(first)) == 2
@@ -178,11 +178,11 @@ def test_another_machine_starts_from_what_landed(machine, store):
 
 def test_the_same_machine_goes_on_from_what_it_had_not_landed(machine, bucket, store):
     run = machine("here")
-    with contextlib.suppress(Claimed), begun(run) as landing:
+    with contextlib.suppress(Claimed), begun(run) as uploading:
         save(run, 10)
-        landing.look()
+        uploading.upload_changes()
         save(run, 20)
-        landing.claim.lost = landing.over = True  # nothing more is done, as if it were killed
+        uploading.claim.lost = uploading.over = True  # nothing more is done, as if it were killed
     bucket.faults.seen.clear()
     with begun(run):
         assert [path.name for path in checkpoint.found(run)] == ["20", "10"]
@@ -227,8 +227,8 @@ def test_a_run_that_failed_and_is_tried_again_has_no_error_in_the_bucket(machine
     with begun(run):
         disk.write_text(run / "error.txt", "it failed")
     assert "error.txt" in [entry.name for entry in store.list()]
-    with begun(run) as landing:
-        landing.look()
+    with begun(run) as uploading:
+        uploading.upload_changes()
         assert "error.txt" not in [entry.name for entry in store.list()]
 
 
@@ -237,10 +237,10 @@ def test_a_failure_is_forgotten_by_all_machines(machine):
     here, there = machine("here", "run"), machine("there", "run")
     with begun(there):
         disk.write_text(there / "error.txt", "it failed")
-    landing.refresh([here])
+    sync.refresh([here])
     assert rundir.run_state(here) == rundir.FAILED
-    landing.forget_failure(here)
-    landing.refresh([here])
+    sync.forget_failure(here)
+    sync.refresh([here])
     assert rundir.run_state(here) == rundir.UNFINISHED
 
 
@@ -249,10 +249,10 @@ def test_a_failure_that_a_driver_records_of_the_run_of_another_machine_stays(mac
     driver, other = machine("driver", "run"), machine("other", "run")
     with begun(machine("node", "run")):
         pass
-    landing.refresh([driver])
-    landing.record_failure(driver, "its process died 3 times")
+    sync.refresh([driver])
+    sync.record_failure(driver, "its process died 3 times")
     for run in (driver, other):
-        landing.refresh([run])
+        sync.refresh([run])
         assert rundir.read_failure(run) == "its process died 3 times"
 
 
@@ -267,13 +267,14 @@ def test_a_checkpoint_that_the_run_removes_is_uploaded_whole_or_not_at_all(
             save(run, 20)
             checkpoint.remove(run / "checkpoints" / "10")
 
-    with begun(run) as landing:
+    with begun(run) as uploading:
         save(run, 10)
         with watched(bucket, save_another):
-            while not landing.look():
+            while not uploading.upload_changes():
                 pass
         assert_promises_are_kept(store, tmp_path / "copy")
-        assert [path.name for path in checkpoint.found(landed(store, tmp_path / "copy"))] == ["20"]
+        copy = downloaded(store, tmp_path / "copy")
+        assert [path.name for path in checkpoint.found(copy)] == ["20"]
 
 
 def test_nothing_is_written_by_a_process_that_was_overtaken(machine, store, monkeypatch):
@@ -285,7 +286,7 @@ def test_nothing_is_written_by_a_process_that_was_overtaken(machine, store, monk
     overtaken = pytest.raises(Claimed, match="was taken over by another process")
     with overtaken, begun(first) as late:
         save(first, 10)
-        assert late.look()
+        assert late.upload_changes()
         with pytest.raises(Claimed, match=r"is being run by process \d+ on"), begun(second):
             pass
         now[0] += claims.SECONDS_TO_STALE + 1
@@ -295,7 +296,7 @@ def test_nothing_is_written_by_a_process_that_was_overtaken(machine, store, monk
             save(first, 20, "ours")
             end_of_first = {entry.name: entry.e_tag for entry in store.list()}
             with pytest.raises(upload._Lost):
-                late.look()
+                late.upload_changes()
             assert {e.name: e.e_tag for e in store.list()} == end_of_first
     assert checkpoint.newest(second)[1].step == 20
 
@@ -305,14 +306,14 @@ def test_a_late_write_of_a_process_that_was_overtaken_replaces_nothing(machine, 
     first = machine("first")
     with pytest.raises(Claimed), begun(first) as late:  # noqa: PT012 - it ends when the block does
         evaluate(first, 10)
-        late.look()
+        late.upload_changes()
         theirs = ClaimObject(store)
         theirs.replace(theirs.read(), {"token": "theirs"})
         version = late.versions["metrics.jsonl"]
         store.put("metrics.jsonl", b"what the other wrote", replacing=version)
         evaluate(first, 20)
         with pytest.raises(upload._Lost):
-            late.look()
+            late.upload_changes()
         assert late.claim.lost
     assert store.get("metrics.jsonl")[0] == b"what the other wrote"
 
@@ -323,9 +324,10 @@ def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_lef
 ):
     monkeypatch.setattr(upload, "SECONDS_AT_THE_END", 0.2)
     monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.2)
-    monkeypatch.setattr(upload, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(upload, "SECONDS_BETWEEN_CHECKS", 0.05)
     run = machine("here")
-    refused = pytest.raises(NotLanded, match=r"lacks what the run wrote last \(.*the same command")
+    line = r"lacks what the run wrote last \(.*the same command uploads it"
+    refused = pytest.raises(NotUploaded, match=line)
     with refused, begun(run):
         save(run, 10)
         bucket.faults.down = True
@@ -333,10 +335,10 @@ def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_lef
         end(run)
     bucket.faults.down = False
     assert "result.json" not in [entry.name for entry in store.list()]
-    landing.refresh([run])
+    sync.refresh([run])
     assert "result.json" in [entry.name for entry in store.list()]
     bucket.faults.seen.clear()
-    landing.refresh([run])
+    sync.refresh([run])
     assert [method for method, _ in bucket.faults.seen] == ["GET"]
 
 
@@ -347,14 +349,14 @@ def test_a_run_that_is_asked_to_end_waits_for_no_upload_under_way_for_longer_tha
     monkeypatch.setattr(upload, "SECONDS_AT_A_SIGNAL", 0.1)
     told = []
     monkeypatch.setattr("resjax.interruption.tell_at_the_end", told.append)
-    with begun(machine("here")) as landing:
-        landing.passing.acquire()  # as while a large checkpoint is uploaded
-        uploaded = threading.Timer(5.0, landing.passing.release)
+    with begun(machine("here")) as uploading:
+        uploading.passing.acquire()  # as while a large checkpoint is uploaded
+        uploaded = threading.Timer(5.0, uploading.passing.release)
         uploaded.start()
-        landing.leave()
+        uploading.leave()
         assert uploaded.is_alive()
         uploaded.cancel()
-        landing.passing.release()
+        uploading.passing.release()
     [line] = told
     assert "lacks what the run wrote last (its upload takes longer); it is kept in" in line
 
@@ -363,12 +365,12 @@ def test_a_run_that_is_asked_to_end_waits_for_no_upload_under_way_for_longer_tha
 def test_a_permission_that_is_withdrawn_is_told_of_and_waited_for(
     machine, store, bucket, monkeypatch
 ):
-    monkeypatch.setattr(upload, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(upload, "SECONDS_BETWEEN_CHECKS", 0.02)
     told = []
     monkeypatch.setattr(upload, "show_notice", told.append)
     run = machine("here")
-    with begun(run) as landing:
-        while not landing._has("config.json"):
+    with begun(run) as uploading:
+        while not uploading._has("config.json"):
             pass
         bucket.faults.next.extend(3 * ["denied"])
         save(run, 10)
@@ -459,13 +461,13 @@ def test_a_process_that_marks_a_directory_while_another_begins_the_run_goes_on(
 @ON_ONE_KIND
 def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
     run = machine("here")
-    with begun(run) as landing:
+    with begun(run) as uploading:
         save(run, 10)
-        assert isinstance(landing, Landing)
-        assert landing.look()
+        assert isinstance(uploading, Upload)
+        assert uploading.upload_changes()
         bucket.faults.seen.clear()
         for _ in range(5):
-            assert landing.look()
+            assert uploading.upload_changes()
         assert bucket.faults.seen == []
 
 
@@ -473,11 +475,11 @@ def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
 def test_a_result_does_not_land_before_the_lines_that_it_tells_of(machine, store, monkeypatch):
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_OTHER_UPLOADS", 1e4)
     run = machine("here")
-    with begun(run) as landing:
+    with begun(run) as uploading:
         evaluate(run, 10)
-        landing.look()
+        uploading.upload_changes()
         evaluate(run, 20)  # so soon after the first that it waits
         end(run)
-        assert not landing.look()
+        assert not uploading.upload_changes()
         assert "result.json" not in [entry.name for entry in store.list()]
     assert "result.json" in [entry.name for entry in store.list()]
