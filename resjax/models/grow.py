@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.features import features
-from resjax.models.networks import BLOCKS
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import (
@@ -169,7 +168,7 @@ def _settings(model: ResNet) -> dict[str, Any]:
 def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
     """Changes the stacked variables of new blocks so that each block is the identity."""
     shortcut, order = model.parts.shortcut.func, model.parts.order
-    layers = len(BLOCKS[model.spec.block].units)
+    layers = model.spec.branch_depth
     last = f"{model.parts.layer_name}{layers}"
     normalised = "batch_stats" in new and bool(new["batch_stats"])
     statistics = _statistics(seen)
