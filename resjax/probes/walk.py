@@ -64,7 +64,7 @@ class Bound:
 
     def _apply(self, x: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         left = ["intermediates", "batch_stats"]
-        return self.module.apply(self.variables, x, 0.0, False, mutable=left, **options)
+        return self.module.apply(self.variables, x, False, mutable=left, **options)
 
 
 def group_size(model: ResNet) -> int:
@@ -208,10 +208,10 @@ def _segments(stage: Stage, variables: Any) -> list[_Segment]:
     """The first block of a stage, and the rest if there are more."""
     own = {kind: tree[stage.name] for kind, tree in variables.items() if tree}
     first = jax.tree.map(lambda leaf: leaf[None], {kind: own[kind]["first"] for kind in own})
-    segments = [_Segment(stage.first(parent=None), first)]
+    segments = [_Segment(stage.make_first(parent=None), first)]
     if STACKED in own["params"]:
         rest = {kind: own[kind][STACKED] for kind in own}
-        segments.append(_Segment(stage.rest(parent=None), rest))
+        segments.append(_Segment(stage.make_rest(parent=None), rest))
     return segments
 
 
