@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad
 
-from resjax.ops import native
 from resjax.ops.platform import platform
 from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
@@ -189,25 +188,9 @@ def _expand_of(along, across, x, mean, inverse, groups):
     return (of_examples(along, x) + slope * (x - of_examples(mean, x)),)
 
 
-def _on_cpu(target: str, otherwise):
-    def call(*operands, groups):
-        if not native.available():
-            return otherwise(*operands, groups=groups)
-        exact = exact_dtype(*operands)
-        shape = jax.ShapeDtypeStruct((groups, operands[0].shape[-1]), exact)
-        return native.call(target, (shape, shape))(*(each.astype(exact) for each in operands))
-
-    return call
-
-
-_moments = make_operation(
-    "resjax_norm_moments", _moments_of, _on_cpu("resjax_norm_moments", _moments_of), several=True
-)
+_moments = make_operation("resjax_norm_moments", _moments_of, several=True)
 # What the gradient needs of x is x: by functions of JAX, it would keep x - mean in float32.
-_contract = make_operation(
-    "resjax_norm_contract", _contract_of, _on_cpu("resjax_norm_contract", _contract_of),
-    several=True, everywhere=True,
-)  # fmt: skip
+_contract = make_operation("resjax_norm_contract", _contract_of, several=True, everywhere=True)
 _expand = make_operation(
     "resjax_norm_expand", _expand_of, _expand_of, several=True, everywhere=True
 )
