@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resjax.config.tables import Table
 from resjax.ops.devices import DEVICES, device_count
-from resjax.ops.norm import Scope, batch_norm, normalise, of_all_parts
+from resjax.ops.norm import Scope, batch_norm, combine_moments, normalise
 
 
 class BatchNorm(nn.Module):
@@ -86,12 +86,12 @@ class BatchNorm(nn.Module):
         devices = device_count(self.axis_name)
         scope = find_scope(self.examples, len(x), devices, self.axis_name)
         # Features of dense layers are few, and may be raw data, far from zero against their spread.
-        near = running_mean.value if x.ndim > 2 else None
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, near)
+        shift = running_mean.value if x.ndim > 2 else None
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, shift)
         if self.is_initializing():
             return y
         if self.measuring:
-            running_mean.value, running_var.value = of_all_parts(mean, var)
+            running_mean.value, running_var.value = combine_moments(mean, var)
             return y
         if self.unbiased_running_var:
             values = x.size // x.shape[-1] // scope.groups * scope.team_size(devices)

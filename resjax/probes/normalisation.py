@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from resjax.data.resident import Batch
 from resjax.models.blocks import ACTIVATION, NORM, Block
 from resjax.models.resnet import STACKED, ResNet
-from resjax.ops.norm import of_all_parts
+from resjax.ops.norm import combine_moments, map_moments
 from resjax.probes.walk import Bound, by_batch, forward, group_size
 from resjax.training.step import measure_step
 
@@ -49,21 +49,13 @@ def normalisation(
     )
     epsilon = model.parts.norm().epsilon
     own = jax.tree.map(lambda leaf: leaf[0], moments)
-    precise = _together(moments)
+    precise = map_moments(combine_moments, moments)
     off = {
         f"{name}_{what}": _by_block(model, how, tree, precise, epsilon)
         for name, tree in (("batch", own), ("running", running))
         for what, how in (("mean", _mean_off), ("var", _var_off))
     }
     return off | {"dead": _dead(model, variables, batch.images)}
-
-
-def _together(moments: Any) -> Any:
-    """Combines the moments of parts `[parts, ...]` to those of one batch."""
-    if "mean" not in moments:
-        return {name: _together(below) for name, below in moments.items()}
-    mean, var = of_all_parts(moments["mean"], moments["var"])
-    return {"mean": mean, "var": var}
 
 
 def _mean_off(one: Any, other: Any, epsilon: float) -> jax.Array:

@@ -16,6 +16,7 @@ import optax
 
 from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total, varying_over_devices
+from resjax.ops.norm import map_moments
 from resjax.ops.random import random_key
 from resjax.training.losses import Loss, mix_losses
 from resjax.training.metrics import Metrics, measure
@@ -206,13 +207,11 @@ def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:
     normalised together: var = mean(var_i) + mean((mean_i - mean)^2).
     """
     _, found = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total_moments(found.get("batch_stats", {}))
+    return map_moments(_of_all_devices, found.get("batch_stats", {}))
 
 
-def total_moments(own: Any) -> Any:
-    """Combines the moments of all devices, in a tree with leaves `mean` and `var`."""
+def _of_all_devices(own: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The moments of all devices together, from the mean and variance of each."""
     devices = device_count()
-    if "mean" not in own:
-        return {name: total_moments(below) for name, below in own.items()}
-    mean = total(own["mean"]) / devices
-    return {"mean": mean, "var": total(own["var"] + jnp.square(own["mean"] - mean)) / devices}
+    mean = total(own) / devices
+    return mean, total(var + jnp.square(own - mean)) / devices
