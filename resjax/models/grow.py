@@ -6,7 +6,6 @@ it is, the optimiser has not found what was there.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from resjax.models.shortcuts import (
     ProjectionAll,
 )
 from resjax.models.trace import initial_variables
+from resjax.ops.value import by_value
 
 CARRYING = (Identity, Projection, AveragePoolProjection)
 """Shortcuts that pass x unchanged where the shape does not change."""
@@ -151,17 +151,8 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
 
 def _settings(model: ResNet) -> dict[str, Any]:
     """The parts, number of classes and dtype of a network, in a comparable form."""
-
-    def comparable(value: Any) -> Any:
-        if isinstance(value, functools.partial):
-            keywords = {name: comparable(inner) for name, inner in value.keywords.items()}
-            return value.func, value.args, keywords
-        return value
-
-    parts = {
-        field.name: comparable(getattr(model.parts, field.name))
-        for field in dataclasses.fields(model.parts)
-    }
+    fields = dataclasses.fields(model.parts)
+    parts = {field.name: by_value(getattr(model.parts, field.name)) for field in fields}
     return parts | {"classes": model.classes, "dtype": jnp.dtype(model.dtype)}
 
 
