@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, Notice
 from resjax.config.extras import EXTRAS, require
 from resjax.config.keys import KEYS
+from resjax.data.source import Source
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
@@ -65,6 +66,32 @@ def _refuse_moved_statistics(config: ConfigDict) -> None:
     ):
         if wrong:
             raise ConfigError(f"norm.frozen=True keeps the running statistics{message}")
+
+
+def refuse_large_batch(config: ConfigDict, source: Source) -> None:
+    """Raises ConfigError for a batch that is larger than the training set."""
+    examples, batch_size = len(source.train), config.train.batch_size
+    if batch_size > examples:
+        raise ConfigError(
+            f"train.batch_size={batch_size} is larger than the training set of {examples} "
+            "examples; set a smaller one"
+        )
+
+
+def refuse_missing_validation(config: ConfigDict, source: Source) -> None:
+    """Raises ConfigError for a choice on a validation split that the source does not have."""
+    if source.validation is not None:
+        return
+    if config.eval.tune:
+        raise ConfigError(
+            f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
+            "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
+        )
+    if config.eval.select == "best":
+        raise ConfigError(
+            "eval.select=best needs a validation split; set data.validation, such as "
+            "'train[90%:]' with data.train='train[:90%]'"
+        )
 
 
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
