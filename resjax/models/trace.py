@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from resjax.models.layers import Convolution
 from resjax.models.resnet import ResNet
-from resjax.ops import pieces
+from resjax.ops.interpreter import interpret
 from resjax.ops.random import random_key
 from resjax.ops.value import ByValue
 
@@ -117,7 +117,7 @@ def initial_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, 
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     traced = trace(model, image_shape, key)
-    leaves = pieces.evaluate_pieces(traced.drawing, [key])
+    leaves = interpret(traced.drawing, [key])
     return jax.tree.unflatten(jax.tree.structure(traced.variables), leaves)
 
 
