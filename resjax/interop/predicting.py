@@ -47,11 +47,11 @@ class Logits:
             return logits_of(model, variables, mean, deviation, images)
 
         self.arguments = parallel.whole((weights.variables, weights.mean, weights.deviation))
-        self.share = parallel.function(share, (None, 0), out=0)
+        self.share = parallel.function(share, (None, 0), out_axis=0)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Computes logits `[N, classes]`."""
-        logits = self.share(self.arguments, self.parallel.pieces(images, 0))
+        logits = self.share(self.arguments, self.parallel.shard(images, 0))
         return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
 
 

@@ -44,7 +44,7 @@ class Evaluator:
         self.batch_size = -(-batch_size // parallel.count) * parallel.count
         batch = _batch_shape(image_shape, self.batch_size, parallel)
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
-        arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
+        arguments = (variables, batch, parallel.sharded_shape(valid, 0))
         across = parallel.across((None, 0, 0), own=(True, False, False))
         self.program = program(eval_step, (model, loss), arguments, **across)
 
@@ -100,5 +100,5 @@ def combine_batches(measured: list[Any]) -> Any:
 def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    shapes: list[Any] = [parallel.shape_of_pieces(part, 0) for part in (images, labels)]
+    shapes: list[Any] = [parallel.sharded_shape(part, 0) for part in (images, labels)]
     return Batch(*shapes)

@@ -115,26 +115,23 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
 
 def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
     """Raises ConfigError for a batch that cannot be split into equal parts as configured."""
-    batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
-    pieces = parts * devices
-    if batch % pieces:
-        near = sorted({max(1, batch // pieces) * pieces, (batch // pieces + 1) * pieces})
-        cut = (
-            f"{devices} device"
-            + "s" * (devices > 1)
-            + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
-        )
-        cut += f" in {parts} micro-batches" if parts > 1 else ""
+    batch, micro, devices = config.train.batch_size, config.train.micro_batches, parallel.count
+    shares = micro * devices
+    if batch % shares:
+        near = sorted({max(1, batch // shares) * shares, (batch // shares + 1) * shares})
+        among = f"{devices} device" + "s" * (devices > 1)
+        among += f" on {parallel.hosts} hosts" if parallel.hosts > 1 else ""
+        among += f" in {micro} micro-batches" if micro > 1 else ""
         hosts_or_devices = "the number of hosts" if parallel.hosts > 1 else "train.devices"
         remedy = hosts_or_devices if batch % devices else "train.micro_batches"
         raise ConfigError(
-            f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
+            f"train.batch_size={batch} cannot be shared by {among}; nearest: "
             f"{', '.join(map(str, near))}; or change {remedy}"
         )
     if config.norm.kind != "batch" or config.norm.frozen:
         return
-    together, whole = config.norm.examples, batch // parts
-    if not together and parts > 1:
+    together, whole = config.norm.examples, batch // micro
+    if not together and micro > 1:
         raise ConfigError(
             f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
             f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
@@ -142,7 +139,7 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
     if together and whole % together:
         divisors = (number for number in range(1, whole + 1) if whole % number == 0)
         closest = min(divisors, key=lambda number: abs(number - together))
-        of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
+        of = f"train.batch_size={batch}" if micro == 1 else f"the {whole} of a micro-batch"
         raise ConfigError(
             f"norm.examples={together} does not divide {of}; set norm.examples={closest}, or "
             "another batch size"

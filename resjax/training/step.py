@@ -164,14 +164,14 @@ def train_steps(
     on_nan: str,
     state: TrainState,
     data: Any,
-    pieces: Any,
+    inputs: Any,
     learning_rates: jax.Array,
     steps: jax.Array,
     seed: jax.Array,
 ) -> TrainState:
     """Takes the first `steps` of k training steps.
 
-    Batches are what `view` makes of `data` and `pieces` `[k, micro_batches, N, ...]`; see
+    Batches are what `view` makes of `data` and `inputs` `[k, micro_batches, N, ...]`; see
     `resjax.training.feeds`. `learning_rates` are `[k]` and `seed` is that of the run. With k > 1 it
     is a loop whose length is known only when it runs, so that one program also serves the fewer
     steps before an evaluation. A single step is no loop.
@@ -179,7 +179,7 @@ def train_steps(
     key = random_key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
-        batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)
+        batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], inputs), seed)
         state, metrics = train_step(
             model, loss, update, state, batch, key, learning_rates[i], on_nan
         )
@@ -188,10 +188,10 @@ def train_steps(
     return step(0, state) if len(learning_rates) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
-def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
-    """Applies the view to pieces `[micro_batches, N, ...]`; the batch has both axes, too."""
-    shape = jax.tree.leaves(pieces)[0].shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pieces)
+def _viewed(view: Callable, data: Any, inputs: Any, seed: jax.Array) -> Batch:
+    """Applies the view to inputs `[micro_batches, N, ...]`; the batch has both axes, too."""
+    shape = jax.tree.leaves(inputs)[0].shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), inputs)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), view(data, flat, seed))
 
 

@@ -12,7 +12,7 @@ from resjax.data import streaming
 from resjax.data.orders import rows_of_host
 from resjax.data.resident import STATISTICS, Batch, Mixed
 from resjax.data.source import First, Split
-from resjax.training.feeds import CUT, evaluated, left_out, viewed
+from resjax.training.feeds import EXAMPLES_AXIS, evaluated, left_out, viewed
 from resjax.training.plan import Plan, evaluation_view, training_view
 
 
@@ -48,11 +48,11 @@ class StreamingFeed:
         self.batches: Any = None
         self.passes: dict[tuple[str, int], Any] = {}
 
-    def pieces(self, steps: range, calls: int) -> Any:
+    def inputs(self, steps: range, length: int) -> Any:
         micro = self.plan.config.train.micro_batches
         own = self.plan.config.train.batch_size * self._share() // micro
-        images: Any = np.zeros((calls, micro, own, *self.plan.image_shape), np.uint8)
-        labels: Any = np.zeros((calls, micro, own), np.int32)
+        images: Any = np.zeros((length, micro, own, *self.plan.image_shape), np.uint8)
+        labels: Any = np.zeros((length, micro, own), np.int32)
         call = Batch(images, labels)
         if self.plan.mixing is not None:
             shares: Any = np.zeros_like(labels, np.float32)
@@ -65,7 +65,8 @@ class StreamingFeed:
             read = Batch(read.images, read.labels, read.mixed)
             for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
                 whole[row] = its.reshape(whole.shape[1:])
-        return jax.tree.map(lambda whole: self.plan.parallel.own_pieces(whole, CUT), call)
+        shard = self.plan.parallel.shard_own
+        return jax.tree.map(lambda whole: shard(whole, EXAMPLES_AXIS), call)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
@@ -83,7 +84,7 @@ class StreamingFeed:
         for batch in self._pass(split, size):
             yield (
                 self._on_devices(batch.images, batch.labels),
-                self.plan.parallel.own_pieces(batch.valid, 0),
+                self.plan.parallel.shard_own(batch.valid, 0),
             )
 
     def skipped(self, split: str, size: int) -> int:
@@ -154,5 +155,5 @@ class StreamingFeed:
 
     def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
         parallel = self.plan.parallel
-        pieces = Batch(parallel.own_pieces(images, 0), parallel.own_pieces(labels, 0))
-        return viewed(parallel, self.view, self.data, pieces, parallel.pieces(np.uint32(0)))
+        batch = Batch(parallel.shard_own(images, 0), parallel.shard_own(labels, 0))
+        return viewed(parallel, self.view, self.data, batch, parallel.shard(np.uint32(0)))
