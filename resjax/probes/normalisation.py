@@ -9,7 +9,7 @@ from resjax.data.resident import Batch
 from resjax.models.blocks import ACTIVATION, NORM, Block
 from resjax.models.resnet import STACKED, ResNet
 from resjax.ops.norm import combine_moments, map_moments
-from resjax.probes.walk import Bound, by_batch, forward, group_size
+from resjax.probes.walk import BoundBlock, by_batch, forward, group_size
 from resjax.training.step import measure_step
 
 PARTS = 4
@@ -91,7 +91,7 @@ def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float)
 def _dead(model: ResNet, variables: Any, images: jax.Array) -> jax.Array:
     activated = _names(model)
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         fractions = [
             _constant(parts[name]["output"], model.parts.activation if active else None)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from resjax.data.resident import Batch
 from resjax.models.blocks import NORM, Block
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, exact, forward
+from resjax.probes.walk import BoundBlock, exact, forward
 
 
 def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -22,7 +22,7 @@ def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
       deviation: `[blocks, layers]`, standard deviation over examples, pixels and channels.
     """
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         found = [parts[name]["output"] for name in response_names(block.module, parts)]
         return y, jnp.stack([exact(value).std() for value in found])
