@@ -223,36 +223,27 @@ def no_norm(
     return lambda x, train: x
 
 
-def _of_examples(make: type[ExampleNorm], norm: ConfigDict, **options: Any) -> Callable:
-    return functools.partial(
-        make, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias, **options
-    )
+def _make(kind: type[nn.Module], norm: ConfigDict, dtype: jnp.dtype, **options: Any) -> Callable:
+    settings = {key: norm[key] for key in ("epsilon", "use_scale", "use_bias")}
+    return functools.partial(kind, dtype=dtype, **settings, **options)
 
 
 NORMS: Table[Callable[..., Any]] = Table(
     "norm.kind",
     {
-        "batch": lambda norm, dtype, axis_name: functools.partial(
+        "batch": lambda norm, dtype, axis_name: _make(
             BatchNorm,
+            norm,
+            dtype,
             momentum=norm.momentum,
-            epsilon=norm.epsilon,
             examples=norm.examples or None,
             unbiased_running_var=norm.unbiased_running_var,
-            use_scale=norm.use_scale,
-            use_bias=norm.use_bias,
             frozen=norm.frozen,
             axis_name=axis_name,
-            dtype=dtype,
         ),
-        "group": lambda norm, dtype, axis_name: _of_examples(
-            GroupNorm, norm, groups=norm.groups, dtype=dtype
-        ),
-        "layer": lambda norm, dtype, axis_name: _of_examples(
-            GroupNorm, norm, groups=1, dtype=dtype
-        ),
-        "filter_response": lambda norm, dtype, axis_name: _of_examples(
-            FilterResponseNorm, norm, dtype=dtype
-        ),
+        "group": lambda norm, dtype, axis_name: _make(GroupNorm, norm, dtype, groups=norm.groups),
+        "layer": lambda norm, dtype, axis_name: _make(GroupNorm, norm, dtype, groups=1),
+        "filter_response": lambda norm, dtype, axis_name: _make(FilterResponseNorm, norm, dtype),
         "none": lambda norm, dtype, axis_name: no_norm,
     },
     entry="a function of config.norm, the dtype and the name of the axis of devices",

@@ -197,7 +197,7 @@ class ResNet(nn.Module):
             done += size
         # The last block of a pre-activation net has no successor to activate its sum.
         x = self.parts.apply(order.before, x, train, itertools.repeat("norm"))
-        pooled = _global_average(x.astype(exact), train) if x.ndim == 4 else x.astype(exact)
+        pooled = _global_average(x, exact, train) if x.ndim == 4 else x.astype(exact)
         self.sow("intermediates", "pooled", pooled, **ONE_VALUE)
         if not self.classes:
             return pooled
@@ -212,9 +212,9 @@ class ResNet(nn.Module):
         return head(pooled)
 
 
-def _global_average(x: jax.Array, train: bool) -> jax.Array:
-    """The mean over pixels, `[N, H, W, C]` to `[N, C]`."""
-    mean = x.mean((1, 2))
+def _global_average(x: jax.Array, dtype: jnp.dtype, train: bool) -> jax.Array:
+    """The mean over pixels, `[N, H, W, C]` to `[N, C]`, in `dtype`."""
+    mean = x.astype(dtype).mean((1, 2))
     if train or platform() != "cpu":
         return mean
     # XLA's code for CPUs takes relu of NaN as zero in this sum.

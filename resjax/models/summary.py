@@ -70,8 +70,8 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> tuple[LayerRec
 
 def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers of parameters, and of multiply-adds for one image of shape `[H, W, C]`."""
-    variables, records = variable_shapes(model, image_shape), layer_records(model, image_shape)
-    return count_parameters(variables["params"]), sum(record.multiply_adds for record in records)
+    params = variable_shapes(model, image_shape)["params"]
+    return count_parameters(params), count_multiply_adds(model, image_shape)
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
