@@ -109,6 +109,12 @@ class Parallel:
         return len({device.process_index for device in self.devices})
 
     @property
+    def here(self) -> list[int]:
+        """Numbers of the devices of this host."""
+        host = jax.process_index()
+        return [n for n, device in enumerate(self.devices) if device.process_index == host]
+
+    @property
     def mesh(self) -> Mesh:
         """Mesh of the devices along one axis."""
         return Mesh(np.array(self.devices), (DEVICES,))
@@ -138,15 +144,9 @@ class Parallel:
             "donate_argnums": donate_argnums,
         }
 
-    def function(
-        self,
-        share: Callable,
-        in_axes: Axes,
-        own: tuple[bool, ...] = (),
-        out_axis: int | None = None,
-    ) -> Callable:
+    def function(self, share: Callable, in_axes: Axes, out_axis: int | None = None) -> Callable:
         """Wraps a share to be compiled when called; the arguments are those of `across`."""
-        options = self.across(in_axes, own, out_axis=out_axis)
+        options = self.across(in_axes, out_axis=out_axis)
         return options.pop("transform")(share, **options)
 
     def of_each(self, function: Callable) -> Callable:
@@ -183,13 +183,7 @@ class Parallel:
             raise ValueError(f"an axis of {value.shape[axis]} is not a multiple of {self.count}")
         if self.style == "pmap":
             value = value.reshape(self.sharded_shape(value, axis).shape)
-            if self.hosts == 1:
-                return value
-            here = [
-                n for n, device in enumerate(self.devices)
-                if device.process_index == jax.process_index()
-            ]  # fmt: skip
-            return value.take(here, axis)
+            return value if self.hosts == 1 else value.take(self.here, axis)
         if self.hosts == 1:
             return value  # the program splits it
         sharding = NamedSharding(self.mesh, _spec(axis))
@@ -198,8 +192,7 @@ class Parallel:
     def shard_own(self, value: np.ndarray, axis: int) -> Any:
         """Prepares a split array from the part for this host's devices, in their order."""
         if self.style == "pmap":
-            here = sum(device.process_index == jax.process_index() for device in self.devices)
-            return value.reshape(*value.shape[:axis], here, -1, *value.shape[axis + 1 :])
+            return value.reshape(*value.shape[:axis], len(self.here), -1, *value.shape[axis + 1 :])
         if self.hosts == 1:
             return value
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)

@@ -1,7 +1,6 @@
 """The feed of images that are streamed: decoded when they are needed, by other processes."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -49,8 +48,9 @@ class StreamingFeed:
         self.passes: dict[tuple[str, int], Any] = {}
 
     def inputs(self, steps: range, length: int) -> Any:
-        micro = self.plan.config.train.micro_batches
-        own = self.plan.config.train.batch_size * self._share() // micro
+        train, parallel = self.plan.config.train, self.plan.parallel
+        micro = train.micro_batches
+        own = train.batch_size * len(parallel.here) // (parallel.count * micro)
         images: Any = np.zeros((length, micro, own, *self.plan.image_shape), np.uint8)
         labels: Any = np.zeros((length, micro, own), np.int32)
         call = Batch(images, labels)
@@ -65,8 +65,7 @@ class StreamingFeed:
             read = Batch(read.images, read.labels, read.mixed)
             for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
                 whole[row] = its.reshape(whole.shape[1:])
-        shard = self.plan.parallel.shard_own
-        return jax.tree.map(lambda whole: shard(whole, EXAMPLES_AXIS), call)
+        return jax.tree.map(lambda whole: parallel.shard_own(whole, EXAMPLES_AXIS), call)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
@@ -146,12 +145,6 @@ class StreamingFeed:
     def _options(self, split: str) -> dict[str, Any]:
         data, left_out = self.plan.config.data, self.left_out[split]
         return {"workers": data.workers, "on_bad": data.on_bad, "left_out": left_out}
-
-    def _share(self) -> Fraction:
-        """Fraction of a batch that this host's devices take."""
-        devices = self.plan.parallel.devices
-        own = sum(device.process_index == jax.process_index() for device in devices)
-        return Fraction(own, len(devices))
 
     def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
         parallel = self.plan.parallel
