@@ -39,6 +39,10 @@ class Order:
         """The same order with every pair of norm and activation swapped."""
         return Order(*(steps[::-1] for steps in dataclasses.astuple(self)))
 
+    def by_layer(self, layers: int) -> tuple[tuple[str, ...], ...]:
+        """The steps ahead of the first of so many layers, after each, and after the sum."""
+        return (self.before, *[self.between] * (layers - 1), self.after, self.joined)
+
 
 ORDERS = Table(
     "model.order",

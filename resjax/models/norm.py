@@ -1,6 +1,4 @@
-"""Normalisations: over the batch, with running statistics in `batch_stats`, or of single
-examples.
-"""
+"""Normalisations over the batch, with running statistics, and over single examples."""
 
 import functools
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from resjax.data.resident import Batch
-from resjax.models.blocks import ACTIVATION, NORM, Block
+from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.resnet import STACKED, ResNet
 from resjax.ops.norm import combine_moments, map_moments
 from resjax.probes.walk import BoundBlock, by_batch, forward, group_size
@@ -113,13 +113,10 @@ def _constant(x: jax.Array, activation: Any) -> jax.Array:
 
 def _names(model: ResNet) -> dict[str, bool]:
     """The normalisations of a block, as it names them, and whether an activation follows each."""
-    block: Block = Block(model.spec.branch(0, False, None), model.parts, parent=None)
-    order, layers = block.parts.order, len(block.layers)
-    groups = (order.before, *[order.between] * (layers - 1), order.after, order.joined)
     active = [
-        group[place + 1 : place + 2] == (ACTIVATION,)
-        for group in groups
-        for place, step in enumerate(group)
+        steps[place + 1 : place + 2] == (ACTIVATION,)
+        for steps in model.parts.order.by_layer(model.spec.branch_depth)
+        for place, step in enumerate(steps)
         if step == NORM
     ]
     return {f"norm{number}": flag for number, flag in enumerate(active, start=1)}
