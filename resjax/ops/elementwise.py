@@ -211,7 +211,7 @@ class _Walk:
         if name in norm.AS_ELEMENTWISE:
             shapes = tuple((each.shape, each.dtype) for each in inputs)
             return self._run(self.as_elementwise(name, tuple(params.items()), shapes), inputs)
-        if name == "scan" and (scan := ScanEquation.of(eqn)).unroll >= scan.length:
+        if name == "scan" and 0 < (scan := ScanEquation.of(eqn)).length <= scan.unroll:
             return self._unrolled(scan, inputs)
         values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)
         hold(values)
