@@ -48,92 +48,86 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, default_config
 
-SETS = {
-    # By argument: the depths, and what the recipe sets.
-    "digits": (
-        (8, 20, 56),
-        {
-            "model.width": 8,
-            "optim.learning_rate": 0.02,
-            "train.batch_size": 64,
-            "train.duration": "15 epochs",
-            "eval.batch_size": 360,
-        },
-    ),
-    "shapes": (
-        (8, 20, 56),
-        {
-            "model.width": 8,
-            "data.pad": 4,
-            "data.flip": True,
-            "optim.learning_rate": 0.05,
-            "train.batch_size": 128,
-            "train.duration": "10 epochs",
-        },
-    ),
-    "cifar10": (
-        (20, 32, 44, 56),
-        {
-            "data.standardise": "pixel",
-            "data.pad": 4,
-            "data.flip": True,
-            "optim.schedule": "step",
-            "optim.milestones": ("32000 steps", "48000 steps"),
-            "norm.examples": 64,
-            "train.duration": "64000 steps",
-            "eval.every": "2000 steps",
-        },
-    ),
-    "imagenet": (
-        (18, 34),
-        {
-            "model.name": "imagenet",
-            "model.depth": 34,
-            "data.name": "imagenet2012",
-            "data.test": "validation",
-            "data.standardise": "imagenet",
-            "data.flip": True,
-            "data.size": 224,
-            "data.workers": os.cpu_count() or 1,
-            "optim.schedule": "step",
-            "optim.milestones": ("30 epochs", "60 epochs"),
-            "norm.examples": 32,
-            "train.batch_size": 256,
-            "train.duration": "90 epochs",
-            "eval.every": "5 epochs",
-            "eval.train_examples": 50_000,
-        },
-    ),
+DEPTHS = {
+    "digits": (8, 20, 56),
+    "shapes": (8, 20, 56),
+    "cifar10": (20, 32, 44, 56),
+    "imagenet2012": (18, 34),
+}
+"""Weighted layers, by data set."""
+
+DIGITS = {
+    "model.width": 8,
+    "optim.learning_rate": 0.02,
+    "train.batch_size": 64,
+    "train.duration": "15 epochs",
+    "eval.batch_size": 360,
 }
 
-RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
-"""Learning rates, the best of which each network uses; see `eval.tune`."""
-
-SETS["lr"] = (
-    SETS["digits"][0],
-    SETS["digits"][1]
+RECIPES = {
+    # By argument, which names the data set unless the recipe does.
+    "digits": DIGITS,
+    "shapes": {
+        "model.width": 8,
+        "data.pad": 4,
+        "data.flip": True,
+        "optim.learning_rate": 0.05,
+        "train.batch_size": 128,
+        "train.duration": "10 epochs",
+    },
+    "cifar10": {
+        "data.standardise": "pixel",
+        "data.pad": 4,
+        "data.flip": True,
+        "optim.schedule": "step",
+        "optim.milestones": ("32000 steps", "48000 steps"),
+        "norm.examples": 64,
+        "train.duration": "64000 steps",
+        "eval.every": "2000 steps",
+    },
+    "imagenet": {
+        "model.name": "imagenet",
+        "model.depth": 34,
+        "data.name": "imagenet2012",
+        "data.test": "validation",
+        "data.standardise": "imagenet",
+        "data.flip": True,
+        "data.size": 224,
+        "data.workers": os.cpu_count() or 1,
+        "optim.schedule": "step",
+        "optim.milestones": ("30 epochs", "60 epochs"),
+        "norm.examples": 32,
+        "train.batch_size": 256,
+        "train.duration": "90 epochs",
+        "eval.every": "5 epochs",
+        "eval.train_examples": 50_000,
+    },
+    "lr": DIGITS
     | {
         "data.name": "digits",
         "data.train": "train[:80%]",
         "data.validation": "train[80%:]",
         "eval.tune": ("optim.learning_rate",),
     },
-)
+}
+
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""Learning rates, the best of which each network uses; see `eval.tune`."""
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
     """The network and the recipe that all runs share; `arg` names the data set."""
-    if arg not in SETS:
-        raise ConfigError(f"degradation.py has no data {arg!r}; choose one of: {', '.join(SETS)}")
+    if arg not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise ConfigError(f"degradation.py has no data {arg!r}; choose one of: {known}")
     config = default_config()
     config.data.name = arg
-    config.update_from_flattened_dict(SETS[arg][1])
+    config.update_from_flattened_dict(RECIPES[arg])
     return config
 
 
 def sweep_depth(config: ConfigDict) -> Iterator[dict]:
-    of = {settings.get("data.name", name): depths for name, (depths, settings) in SETS.items()}
-    for depth in of.get(config.data.name, of["digits"]):
+    for depth in DEPTHS.get(config.data.name, DEPTHS["digits"]):
         yield {"model.depth": depth}
 
 

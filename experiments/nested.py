@@ -29,10 +29,13 @@ of the shallow one, the blocks that are added have none, and weights on disk hol
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.config import default_config
+from resjax.sweeps.experiment import load_experiment
+
+RECIPE = Path(__file__).with_name("degradation.py")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -40,17 +43,11 @@ def get_config(arg: str = "") -> ConfigDict:
 
     With the directory of a run of 20 layers, such as "runs/plain-20", it is that run continued.
     """
-    config = default_config()
-    config.model.width = 8
+    config = load_experiment(str(RECIPE))[1]
     config.model.depth = 56
     config.model.shortcut = "none"
-    config.data.name = "digits"
-    config.optim.learning_rate = 0.02
-    config.optim.schedule = "cosine"
-    config.train.batch_size = 64
     config.train.duration = "30 epochs"
     config.train.grow_at = "50%"
-    config.eval.batch_size = 360
     if arg:
         config.train.duration = "15 epochs"
         config.train.init_from = arg

@@ -19,22 +19,19 @@ It takes a minute on 2 CPU cores.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.config import default_config
+from resjax.sweeps.experiment import load_experiment
+
+RECIPE = Path(__file__).with_name("degradation.py")
 
 
 def get_config() -> ConfigDict:
     """The recipe of degradation.py with a learning rate at which nets without BatchNorm train."""
-    config = default_config()
-    config.model.width = 8
-    config.data.name = "digits"
+    config = load_experiment(str(RECIPE))[1]
     config.optim.learning_rate = 0.005
-    config.optim.schedule = "cosine"
-    config.train.batch_size = 64
-    config.train.duration = "15 epochs"
-    config.eval.batch_size = 360
     return config
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resjax.buckets.places import reading
+from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.lines import shortened
-from resjax.cli.terminal.live import Board, Display
+from resjax.cli.terminal.live import Display
 from resjax.config.paths import place
 from resjax.config.text import several
 from resjax.process import enable_cache, set_up

@@ -23,7 +23,7 @@ WIDTH = 1000
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         words = ["--config=experiments/degradation.py", f"--workdir={directory}/degradation"]
-        subprocess.run([sys.executable, "-m", "resjax.cli", "sweep", *words], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "resjax", "sweep", *words], cwd=ROOT, check=True)
         with sync_playwright() as playwright:
             browser = launch(playwright)
             size = {"width": WIDTH, "height": 1600}

@@ -9,8 +9,8 @@ from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import tables
 from resjax.report.arms import compare, label
 from resjax.report.formats import markdown, markdown_text
-from resjax.report.gate import same_net
 from resjax.report.reference.published import Published, published
+from resjax.report.replication import same_net
 from resjax.report.report import Section
 from resjax.sweeps.experiment import load_experiment
 from tests.result_sections import (
@@ -148,7 +148,7 @@ def _figure(name: str, section: Section) -> str:
 def _errors(section: Section) -> list[str]:
     """Table of the errors, and what was tuned for them."""
     caption, _ = tables.captions(section.table)
-    errors = tables.told(tables.PAPER, tables.rows(section.table.cells, tables.PAPER))
+    errors = tables.errors(section.table.cells, tables.PAPER).without_empty_columns()
     return [_prose(caption), markdown(*errors).strip(), _listed(section.notes)]
 
 
@@ -158,13 +158,14 @@ def _differences(section: Section, against: str) -> list[str]:
     compared = [compare(section.table, measure, against) for measure in section.differences]
     rows = [
         (at, pair.removeprefix(f"{against} - "), *numbers)
-        for at, pair, _, *numbers in tables.difference_rows(*compared)
+        for at, pair, _, *numbers in tables.paired_differences(*compared).rows
     ]
     caption = (
         f"Errors of {against} less those of the others, in points, paired by seed, with 95 % "
         "intervals; p of the paired t test, corrected over all of them (Holm)."
     )
-    return [_prose(caption), markdown(*tables.told((depth, "network", *rest), rows)).strip()]
+    table = tables.TextTable((depth, "network", *rest), rows).without_empty_columns()
+    return [_prose(caption), markdown(*table).strip()]
 
 
 def _speeds(name: str) -> str:
@@ -202,13 +203,11 @@ def _others(references: tuple[str, ...]) -> list[str]:
         notes = sources.setdefault(f"{figure.source}, {figure.where}", {})
         notes |= dict.fromkeys(_notes(figure))
     data = DATA_SETS[found[0].config["data.name"]]
-    header, rows = tables.told(
-        ("network", *MEASURES.values()),
-        [
-            (net, *(", ".join(errors) or "-" for errors in own.values()))
-            for net, own in nets.items()
-        ],
-    )
+    columns = ("network", *MEASURES.values())
+    rows = [
+        (net, *(", ".join(errors) or "-" for errors in own.values())) for net, own in nets.items()
+    ]
+    header, rows = tables.TextTable(columns, rows).without_empty_columns()
     table = [header, ["---"] * len(header), *rows]
     return [
         f"Reported on {data}, not run here:",

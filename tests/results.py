@@ -65,7 +65,7 @@ def main(words: list[str]) -> None:
 
 def draw(name: str, directory: Path) -> Path:
     """Draws the figure of a section."""
-    figure = FIGURES[SECTIONS[name].figure](read_section(name).table.arms, None)
+    figure = FIGURES[SECTIONS[name].figure](read_section(name).table.arms)
     with tempfile.TemporaryDirectory() as drawn:
         figures.save(figure, Path(drawn, name))
         return Path(shutil.copy(Path(drawn, f"{name}.png"), directory))
@@ -104,7 +104,7 @@ def _execute(command: str, **options: int) -> tuple[float, str]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as compiled:
         done = subprocess.run(
-            [sys.executable, "-m", "resjax.cli", *command.split()[1:]],
+            [sys.executable, "-m", "resjax", *command.split()[1:]],
             cwd=ROOT,
             env=os.environ | {"JAX_COMPILATION_CACHE_DIR": compiled},
             text=True,

@@ -82,13 +82,12 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     monkeypatch.setattr(roofline, "step_on_a_chip", lambda *_: checked.append(_))
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
-    load = sources.load
+    monkeypatch.setattr("resjax.training.plan.find_start", lambda *_: None)
+    load, absent = sources.load, ("cifar10", "folder:photos", "shapes")  # or drawn for seconds
     monkeypatch.setattr(
         sources,
-        "load",  # not prepared here, or drawn for seconds
-        lambda name, request: load(
-            *(("shapes:0:1000",) if name in ("cifar10", "shapes") else (name, request))
-        ),
+        "load",
+        lambda name, request: load(*(("shapes:0:1000",) if name in absent else (name, request))),
     )
     monkeypatch.setattr("resjax.runs.probing.probe_run", lambda *_: checked.append(_) or PROBED)
     monkeypatch.setattr("resjax.report.probes.write_probed", lambda *_: [])

@@ -36,14 +36,6 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def insert(path, table, above, line):
-    """Puts some code above a table and a line at the end of its entries."""
-    text = path.read_text(encoding="utf-8")
-    start = re.search(rf"^{table}\b.*$", text, re.MULTILINE).start()
-    end = re.compile(r"^(?:    )?\}", re.MULTILINE).search(text, start).start()
-    path.write_text(f"{text[:start]}{above}\n\n{text[start:end]}{line}{text[end:]}", "utf-8")
-
-
 RUN_ALL = """
 import json, sys
 from resjax.cli.main import main
@@ -66,30 +58,29 @@ def run_all(page, directory):
 
 
 @pytest.mark.slow
-def test_a_shortcut_is_one_class_and_one_line_and_its_option_one_entry(checkout):
-    above, line, entry = blocks("add-a-shortcut.md", "python")
-    insert(checkout / "resjax" / "models" / "shortcuts.py", "SHORTCUTS", above, line)
-    insert(checkout / "resjax" / "config" / "keys.py", "KEYS", "", entry)
+def test_a_shortcut_is_one_class_and_one_line_and_its_number_one_entry(checkout):
+    [code] = blocks("add-a-shortcut.md", "python")
+    (checkout / "learnt.py").write_text(code, encoding="utf-8")
     told = run_all("add-a-shortcut.md", checkout)
     # The 853,018 parameters of ResNet-56 (0.85 million: He et al. 2015, table 6), and 27 scales.
     assert "853,045" in told
-    assert (checkout / "runs" / "learnt" / "result.json").exists()
-    config = json.loads((checkout / "runs" / "learnt" / "config.json").read_text("utf-8"))
-    assert config["model.scale_start"] == 0.5
-    assert len(re.findall(r"^ *learnt_scale-\d+-seed\d", told, re.MULTILINE)) == 9
+    assert (checkout / "runs" / "learnt-8" / "result.json").exists()
+    config = json.loads((checkout / "runs" / "learnt-8" / "config.json").read_text("utf-8"))
+    assert config["model.scale_start"] == 0.7
+    assert len(re.findall(r"^ *learnt_scale-\d+-\S*seed\d", told, re.MULTILINE)) == 18
 
 
 @pytest.mark.slow
 def test_a_data_set_is_one_function_and_one_line(checkout):
-    above, line, written = blocks("add-a-data-set.md", "python")
-    insert(checkout / "resjax" / "data" / "sources.py", "SOURCES", above, line)
+    experiment, written = blocks("add-a-data-set.md", "python")
+    (checkout / "arrays.py").write_text(experiment, encoding="utf-8")
     subprocess.run([sys.executable, "-c", written], cwd=checkout, check=True)
     run_all("add-a-data-set.md", checkout)
     assert (checkout / "runs" / "npz" / "result.json").exists()
 
 
 def test_an_experiment_is_one_file(tmp_path):
-    code, _ = blocks("add-an-experiment.md", "python")
+    [code] = blocks("add-an-experiment.md", "python")
     path = tmp_path / "width.py"
     path.write_text(code, encoding="utf-8")
     module, config = experiment.load_experiment(str(path))
@@ -102,14 +93,14 @@ def test_an_experiment_is_one_file(tmp_path):
 
 
 def test_a_number_of_its_own_is_a_class_a_key_and_a_line(tmp_path, tables):
-    _, code = blocks("add-an-experiment.md", "python")
-    path = tmp_path / "leaky.py"
+    [code] = blocks("add-a-shortcut.md", "python")
+    path = tmp_path / "learnt.py"
     path.write_text(code, encoding="utf-8")
     module, config = experiment.load_experiment(str(path))
-    runs = grid.expand(config, [grid.axes_of(module, config)["alpha"]])
-    assert len(runs) == 3
+    runs = grid.expand(config, [grid.axes_of(module, config)["scale"]])
+    assert len(runs) == 2
     for run in runs.values():
-        assert build_model(run, 10).parts.shortcut.keywords["alpha"] == run.model.alpha
+        assert build_model(run, 10).parts.shortcut.keywords["scale_start"] == run.model.scale_start
 
 
 def test_the_tables_of_the_guide_are_all_that_take_entries(tables):
@@ -120,7 +111,7 @@ def test_the_tables_of_the_guide_are_all_that_take_entries(tables):
 
 @pytest.mark.slow
 def test_the_commands_of_an_experiment_run(checkout):
-    code, _ = blocks("add-an-experiment.md", "python")
+    [code] = blocks("add-an-experiment.md", "python")
     (checkout / "experiments" / "width.py").write_text(code, encoding="utf-8")
     run_all("add-an-experiment.md", checkout)
     results = list((checkout / "runs" / "width").glob("*/result.json"))

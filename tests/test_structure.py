@@ -125,7 +125,7 @@ LAYERS = (
     ("config", "files", "process", "exits", "interruption", "waits"), ("ops",), ("buckets",),
     ("models", "data"),
     ("training",), ("probes",), ("runs",), ("interop",), ("sweeps",), ("report",), ("cli",),
-    ("notebook",),
+    ("notebook",), ("__main__",),
 )  # fmt: skip
 """Packages and modules, those first that the others are built upon."""
 
@@ -169,7 +169,7 @@ CACHES = {
     "models.trace._trace": "counts, shapes, tables and initial values of a network are one trace",
     "training.programs._transformed": "as there; runs of a sweep share their programs",
     "training.optim._rule": "runs share programs whose functions are the same",
-    "data.resident.by_epoch": "orders and mixing are pure functions of a step, and drawn by epoch",
+    "data.orders.by_epoch": "orders and mixing are pure functions of a step, and drawn by epoch",
 }
 """Functions of modules that remember what they returned in this process, and why."""
 

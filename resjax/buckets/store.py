@@ -3,7 +3,7 @@
 Every method is synchronous and may be called by several threads. A fault that passes, such as a
 time-out, 429, 503, a reset connection or a token that has expired, is retried with growing pauses;
 others are raised at once, as one line with its remedy. The credentials, and the endpoint, are what
-`obstore` finds in the environment; docs/scaling.md names the variables.
+`obstore` finds in the environment; docs/buckets.md names the variables.
 """
 
 import collections

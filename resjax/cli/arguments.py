@@ -84,16 +84,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = make_parser()
     options, left = parser.parse_known_args(arguments)
     if left:
-        own = command_parser(parser, options.command)
+        subparser = command_parser(parser, options.command)
         unknown = left[0].partition("=")[0]
-        if not unknown.startswith("-"):
-            remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
-            own.error(f"unknown argument {left[0]!r}{remedy}")
-        own.error(f"unknown option {unknown}; {_remedy(unknown, own, COMMANDS[options.command])}")
+        if unknown.startswith("-"):
+            remedy = _remedy(unknown, subparser, COMMANDS[options.command])
+            subparser.error(f"unknown option {unknown}; {remedy}")
+        remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
+        subparser.error(f"unknown argument {left[0]!r}{remedy}")
     return options
 
 
-def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str:
+def _remedy(unknown: str, subparser: argparse.ArgumentParser, command: Command) -> str:
     """The remedy for an unknown option: a key of that name, or the most similar options."""
     name = unknown.lstrip("-").replace("-", "_")
     keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
@@ -101,7 +102,7 @@ def _remedy(unknown: str, own: argparse.ArgumentParser, command: Command) -> str
     if keys and command.overrides:
         return f"use {' or '.join(f'--config.{key}' for key in keys)}"
     return nearest(
-        unknown, [option for option in own._option_string_actions if option != KEY_OPTION]
+        unknown, [option for option in subparser._option_string_actions if option != KEY_OPTION]
     )
 
 
@@ -123,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", prog="resjax", help=argparse.SUPPRESS
     )
     for name, command in COMMANDS.items():
-        own = commands.add_parser(
+        subparser = commands.add_parser(
             name,
             help=command.summary,
             usage=f"resjax {name} {command.usage}",
@@ -132,8 +133,8 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=Help,
             allow_abbrev=False,
         )
-        command.arguments(own)
-        _add_experiment(own, command)
+        command.arguments(subparser)
+        _add_experiment(subparser, command)
     return parser
 
 
@@ -171,7 +172,7 @@ def _exits() -> str:
 def _notes(command: Command) -> str:
     """The text after the options in the help of a command."""
     notes = command.notes() if callable(command.notes) else command.notes
-    ended = f"exit codes: 0 success, 1 failure, 2 invalid input, {ENDINGS[command.goes_on]}\n"
+    ended = f"exit codes: 0 success, 1 failure, 2 invalid input, {ENDINGS[command.resumable]}\n"
     return "\n".join(part for part in (notes, ended, _listed(command.examples)) if part)
 
 

@@ -4,8 +4,6 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from resjax.cli.arguments import parse, split
@@ -37,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(own)
         options.words = arguments
         command = COMMANDS[options.command]
-        if command.goes_on:
+        if command.resumable:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
-        with _drawing_into_files(), interruptible(*interrupted), shown_waits():
+        with interruptible(*interrupted), shown_waits():
             return command.run(options, experiment)
     except ConfigError as error:
         complain(error)
@@ -73,26 +71,6 @@ def _not_ours(error: BaseException) -> object:
     return None
 
 
-@contextmanager
-def _drawing_into_files() -> Iterator[None]:
-    """Makes matplotlib draw to files, whatever backend the environment names.
-
-    A notebook passes its own backend on to the commands that it starts, which may not have it.
-    """
-    name, before = "MPLBACKEND", os.environ.get("MPLBACKEND")
-    if "ipykernel" in sys.modules:  # this process is the notebook's, whose figures stay there
-        yield
-        return
-    os.environ[name] = "Agg"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
-
-
 def command() -> NoReturn:
     """Runs `main` as the console script, and exits with its exit code.
 
@@ -103,9 +81,10 @@ def command() -> NoReturn:
         from resjax.cli.completion import complete
 
         complete()
-    warnings.formatwarning = _one_line
+    warnings.formatwarning = _warning_line
     warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
-    sys.unraisablehook = _but_for_echoes
+    sys.unraisablehook = _print_uncaught
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook hands on its own, which may not be there
     sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))
     if sys.stdout is not None:  # or it was closed, and nothing is printed
         sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
@@ -118,7 +97,7 @@ def command() -> NoReturn:
     sys.exit(code)
 
 
-def _but_for_echoes(unraisable: Any) -> None:
+def _print_uncaught(unraisable: Any) -> None:
     """Prints exceptions that cannot be caught, except repetitions of a failed checkpoint's.
 
     Every array that cannot be written raises one, and after the first nobody waits for the others.
@@ -127,6 +106,6 @@ def _but_for_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """The line for a warning, without its location in the code, which only developers need."""
     return f"warning: {shortened(' '.join(str(message).split()))}\n"

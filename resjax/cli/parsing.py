@@ -46,17 +46,6 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-def without(arguments: list[str], option: str) -> list[str]:
-    """The arguments without an option and its value."""
-    left, words = [], iter(arguments)
-    for word in words:
-        if word == option:
-            next(words, None)
-        elif not word.startswith(f"{option}="):
-            left.append(word)
-    return left
-
-
 def path(text: str) -> Path:
     """Parses the path of a file or directory."""
     try:

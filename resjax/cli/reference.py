@@ -6,9 +6,8 @@ python -m resjax.cli.reference > docs/config.md
 import re
 from fnmatch import fnmatchcase
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, nearest_key
 from resjax.config.keys import KEYS, SECTIONS, Key
-from resjax.config.tables import nearest_key
 from resjax.config.words import WORDS
 
 

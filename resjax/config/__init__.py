@@ -10,11 +10,13 @@ from resjax.config.errors import (
     ConfigError,
     Notice,
     UnknownName,
+    choose,
     message_of,
+    nearest,
+    nearest_key,
     type_and_message,
 )
 from resjax.config.keys import KEYS
-from resjax.config.tables import choose, nearest, nearest_key
 
 __all__ = [
     "KEYS",

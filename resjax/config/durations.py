@@ -89,16 +89,10 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
     Raises:
       ConfigError: if the text is not a duration.
     """
-    parsed = _parsed(text) if isinstance(text, str) else None
-    if parsed is None:
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
         raise ConfigError(
             f"duration {text!r} is not understood; "
             "write '15 epochs', '64000 steps', '1e6 examples' or '50%'"
         )
-    return parsed
-
-
-def _parsed(text: str) -> tuple[Fraction, str] | None:
-    """Parses a duration; None if it is not one."""
-    match = _DURATION.fullmatch(text.strip())
-    return (Fraction(match[1]), match[2]) if match else None
+    return Fraction(match[1]), match[2]

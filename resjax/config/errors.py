@@ -1,4 +1,8 @@
-"""Errors and warnings meant for a person, and their messages in one line."""
+"""Errors and warnings meant for a person: their messages in one line, and remedies for names."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 
 class ConfigError(ValueError):
@@ -40,3 +44,75 @@ def type_and_message(error: BaseException) -> str:
     """
     text = message_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# ------------------------------------------------------------------------------- names not known
+
+T = TypeVar("T")
+
+MOST_LISTED = 30
+"""Maximum number of names that a message lists; of more, it lists the most similar ones."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The remedy for an unknown name: the most similar known ones, or all if they are few.
+
+    >>> nearest("learning_rte", ["optim.name", "optim.learning_rate"])
+    'nearest: optim.learning_rate'
+    """
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not matches:
+        last = {other.split(".")[-1]: other for other in reversed(known)}
+        close = difflib.get_close_matches(name.split(".")[-1], list(last), n=3, cutoff=0.6)
+        matches = [last[other] for other in close]
+    if not matches and len(known) <= MOST_LISTED:
+        return f"known: {', '.join(known)}"
+    matches = matches or difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    return f"nearest: {', '.join(matches)}"
+
+
+def nearest_key(key: str, known: list[str]) -> str:
+    """The remedy for an unknown key: its equivalent if another program uses it, or `nearest`.
+
+    >>> nearest_key("train.epochs", ["train.duration"])
+    "use train.duration='30 epochs'"
+    """
+    from resjax.config.words import WORDS  # a refusal alone needs it
+
+    whole = key.lower().replace("-", "_")
+    word = WORDS.get(whole) or WORDS.get(whole.rpartition(".")[2])
+    return f"use {word}" if word else nearest(key, known)
+
+
+def choose(known: Mapping[str, T], name: str, what: str) -> T:
+    """Looks up a name where there is no `Table`, as for the names that an option takes.
+
+    Raises:
+      UnknownName: if it is not there.
+    """
+    if name not in known:
+        raise unknown_choice(what, name, known)
+    return known[name]
+
+
+def unknown_choice(
+    what: str, name: str, known: Iterable[str], definable: bool = False
+) -> UnknownName:
+    """The refusal of a name.
+
+    Args:
+      what: what has the name, such as a key.
+      name: the name.
+      known: the names that there are.
+      definable: whether an experiment file may define it.
+    """
+    from resjax.config.words import meaning  # a refusal alone needs it
+
+    known = list(known)
+    few = len(known) <= MOST_LISTED
+    remedy = f"choose one of: {', '.join(known)}" if few else nearest(name, known)
+    meant = meaning(name, what) or next(
+        (other for other in known if other.lower() == name.lower()), ""
+    )
+    here = f"; here it is {meant}" if meant else ""
+    return UnknownName(f"unknown {what} {name!r}; {remedy}{here}", definable)

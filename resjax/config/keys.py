@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from resjax.config.errors import ConfigError, UnknownName
-from resjax.config.tables import Table, TableReference, unknown_choice
+from resjax.config.errors import ConfigError, UnknownName, unknown_choice
+from resjax.config.tables import Table, TableReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +52,21 @@ class Key:
     @property
     def entries(self) -> Table | None:
         """The table whose names the key takes, loaded with its module; None if it has no table."""
-        return self._there.table if self.table else None
+        return self._reference.table if self.table else None
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The names that the key takes, or that its values begin with; empty if it takes none."""
-        return (*self.names, *(self._there.names if self.table else ()))
+        return (*self.names, *(self._reference.names if self.table else ()))
 
     def unknown(self, name: str, key: str) -> UnknownName:
         """The error for a name that is not a choice of a key with this entry."""
         if self.table:
-            return self._there.unknown(name, key, self.names)
+            return self._reference.unknown(name, key, self.names)
         return unknown_choice(key, name, self.names)
 
     @functools.cached_property
-    def _there(self) -> TableReference:
+    def _reference(self) -> TableReference:
         return TableReference(self.table)
 
     def names_in(self, value: str | Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ class Key:
         if self.duration:
             return "a duration"
         if self.form == "name:argument":
-            return "; ".join(self._there.forms)
+            return "; ".join(self._reference.forms)
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.within:
@@ -338,7 +338,7 @@ KEYS = Keys({
     "data.on_bad": Key("refuse",
         "What to do about images that cannot be read: `refuse` ends the run with their names, "
         "`skip` leaves them out and lists them.",
-        table="resjax.data.folder:ON_BAD"),
+        names=("refuse", "skip")),
     "data.feed": Key("auto",
         "How images reach the device: `resident` holds them there, `streaming` decodes them when "
         "they are needed; `auto` streams where `data.size` is set.",
@@ -356,7 +356,7 @@ KEYS = Keys({
     "data.standardise": Key("channel",
         "What is subtracted and divided by: moments of each `channel`, the mean `pixel` of the "
         "training set, those of `imagenet`, `half` of 255 (images from -1 to 1), or `none`.",
-        table="resjax.data.resident:STATISTICS"),
+        table="resjax.data.statistics:STATISTICS"),
     "data.flip": Key(False, "Mirror half of the training images."),
     "data.pad": Key(0,
         "Resident images: zeros around one, from which a window of its size is cut at random.",
@@ -542,7 +542,8 @@ KEYS = Keys({
         (0.0, 1e3), "a number of GPUs, such as 1, or a share of one, such as 0.5",
         decides="nothing"),
     "resources.tpu": Key("",
-        "A slice of one host by Ray's name of its kind, such as TPU-v4-8-head; empty is none.",
+        "A whole TPU slice, by the name that Ray gives its first host, such as TPU-v4-8-head; "
+        "empty is none.",
         decides="nothing"),
     "resources.retries": Key(3,
         "Number of times that a run is restarted after its process or node died; no exception is "

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Callable
 
-from resjax.config.errors import ConfigError
-from resjax.config.tables import nearest
+from resjax.config.errors import ConfigError, nearest
 
 _WRN = {"order": "preact", "shortcut": "projection", "projection_norm": "never"}
 _IMAGENET_DEPTHS = "18|34|50|101|152|200"

@@ -44,11 +44,11 @@ def refuse_value(key: str, value: Any) -> None:
     value = tuple(value) if isinstance(value, list) else value
     kind = type(entry.default)
     if type(value) is not kind and not (kind is float and type(value) is int):
-        told, default = (
-            (list(each) if isinstance(each, tuple) else each) for each in (value, entry.default)
+        shown, default = (  # as JSON and the command line have them
+            list(each) if isinstance(each, tuple) else each for each in (value, entry.default)
         )
         expected = type(default).__name__
-        raise ConfigError(f"{key}={told!r} is not {expected}; such as {key}={default!r}")
+        raise ConfigError(f"{key}={shown!r} is not {expected}; such as {key}={default!r}")
     if entry.duration:
         for text in value if isinstance(value, tuple) else [value]:
             parse_duration(text)

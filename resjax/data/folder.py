@@ -7,12 +7,11 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from resjax.config import ConfigError, Notice
-from resjax.config.tables import Table
+from resjax.config.validation import refuse_value
 from resjax.data.layout import (
     find_roots,
     folders_in,
@@ -86,26 +85,26 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
       ConfigError: for a directory without classes, a class without images, and images that cannot
         be read.
     """
-    tell = ON_BAD.choose(on_bad)
+    refuse_value("data.on_bad", on_bad)
     roots = find_roots(path, splits.test_only)
     asked, splits = splits, with_test_split(roots, splits)
     slices = slices_of(splits, list(roots))
-    class_names = tuple(folders_in(roots[slices["train"].name]))
-    refuse_equal_names(roots[slices["train"].name], class_names)
+    trained_on = roots[slices["train"].name]
+    class_names = tuple(folders_in(trained_on))
+    refuse_equal_names(trained_on, class_names)
     used = {part.name for part in slices.values()}
     scans = {name: scan_split(roots[name], class_names) for name in roots if name in used}
-    if any(scan.bad for scan in scans.values()):
-        tell(path, scans.values())
+    if on_bad == "refuse":
+        _refuse_bad(path, scans.values())
     for scan in scans.values():
         _refuse_empty(scan)
     if splits != asked and not splits.test_only:
         warn_of_own_split(path, roots)
-    if any(scan.bad or scan.others for scan in scans.values()):
-        _warn(path, scans.values())
+    _warn_of_left_out(path, scans.values())
     channels = 1 if all(scan.grey.all() for scan in scans.values()) else 3
     ranges = resolve(slices, {name: len(scan.labels) for name, scan in scans.items()})
     parts = {
-        key: _part(scans[slices[key].name], taken, class_names, channels)
+        key: _sliced(scans[slices[key].name], taken, class_names, channels)
         for key, taken in ranges.items()
     }
     if not splits.test_only:
@@ -116,40 +115,37 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
     return Source(class_names=class_names, left_out=left_out, **parts)
 
 
-def _refuse(path: Path, scans: Iterable[Scan]) -> NoReturn:
+def _refuse_bad(path: Path, scans: Iterable[Scan]) -> None:
+    """Raises ConfigError if there are images that cannot be read."""
     bad = {name: reason for scan in scans for name, reason in scan.bad.items()}
-    files = len(bad) + sum(len(scan.labels) for scan in scans)
-    raise ConfigError(
-        f"{len(bad)} of {files} images in {path} cannot be read{_told(bad)}; repair or remove "
-        "them, or leave them out with data.on_bad=skip"
-    )
+    if bad:
+        files = len(bad) + sum(len(scan.labels) for scan in scans)
+        raise ConfigError(
+            f"{len(bad)} of {files} images in {path} cannot be read{_reasons(bad)}; repair or "
+            "remove them, or leave them out with data.on_bad=skip"
+        )
 
 
-def _skip(path: Path, scans: Iterable[Scan]) -> None:
-    """Does nothing: `_warn` counts bad files among all that are left out."""
-
-
-ON_BAD = Table("data.on_bad", {"refuse": _refuse, "skip": _skip})
-
-
-def _warn(path: Path, scans: Iterable[Scan]) -> None:
+def _warn_of_left_out(path: Path, scans: Iterable[Scan]) -> None:
     """Warns in one line of files that are left out, and of the class that loses the most."""
-    out, taken, lost = {}, {}, collections.Counter()
+    out, kept, lost = {}, {}, collections.Counter()
     for scan in scans:
         root = scan.root.absolute()
         folders = [str(root / name) for name in scan.folders]
         counts = np.bincount(scan.labels, minlength=len(folders)).tolist()
-        taken |= dict(zip(folders, counts, strict=True))
+        kept |= dict(zip(folders, counts, strict=True))
         for name, why in (scan.bad | scan.others).items():
             out[name] = why
             lost[str(root / Path(name).relative_to(root).parts[0])] += 1
-    files = len(out) + sum(taken.values())
-    share = {name: taken[name] / (taken[name] + lost[name]) for name in lost if name in taken}
-    told = f"{len(out)} of {files} files in {path} are left out{_told(out)}"
+    if not out:
+        return
+    files = len(out) + sum(kept.values())
+    share = {name: kept[name] / (kept[name] + lost[name]) for name in lost if name in kept}
+    message = f"{len(out)} of {files} files in {path} are left out{_reasons(out)}"
     if share:
         least = min(share, key=share.__getitem__)
-        told += f"; of the {taken[least] + lost[least]} in {least} {taken[least]} remain"
-    warnings.warn(told, Notice, stacklevel=3)
+        message += f"; of the {kept[least] + lost[least]} in {least} {kept[least]} remain"
+    warnings.warn(message, Notice, stacklevel=3)
 
 
 def _warn_of_classes(path: Path, train: Folder) -> None:
@@ -173,7 +169,7 @@ def _warn_of_classes(path: Path, train: Folder) -> None:
         )
 
 
-def _told(files: Mapping[str, str]) -> str:
+def _reasons(files: Mapping[str, str]) -> str:
     """The end of a message about files: their number by reason, and the first one."""
     counts = collections.Counter(reason.partition(" (")[0] for reason in files.values())
     name, reason = next(iter(files.items()))
@@ -193,11 +189,11 @@ def _refuse_empty(scan: Scan) -> None:
             rest = {file: why for file, why in rest.items() if file.startswith(inside)}
             raise ConfigError(
                 f"class folder {scan.root / name} has no image that can be read"
-                f"{_told(rest) if rest else ''}; fill or remove it"
+                f"{_reasons(rest) if rest else ''}; fill or remove it"
             )
 
 
-def _part(scan: Scan, taken: range, class_names: tuple[str, ...], channels: int) -> Folder:
+def _sliced(scan: Scan, taken: range, class_names: tuple[str, ...], channels: int) -> Folder:
     index = slice(taken.start, taken.stop)
     names, labels = scan.names[index], scan.labels[index]
     digest = hashlib.sha256()

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import betaincinv
 
-from resjax.data.resident import Batch, Mixed, Resident, by_epoch
-
-STREAM = 2
-"""Last word of the generator's counter; orders of epochs have 0 there, and views have 1."""
+from resjax.data.orders import by_epoch
+from resjax.data.philox import MIXING, random_words, to_unit_interval
+from resjax.data.resident import Batch, Mixed, Resident
 
 WORDS = 8
-"""Random numbers of an example: as many as the generator makes of two counters."""
+"""Random numbers of an example: as many as the generator makes of two values of its counter."""
 
 CHANCE_OF_CUTMIX = 0.5
 """Probability that an image is mixed by CutMix, where mixup is asked for as well."""
@@ -73,18 +72,18 @@ class Mixing:
           shape: height and width of the images.
         """
         partner, beta, kind, *centre = words.T[:5]
-        uniform = [(word >> np.uint64(11)) * 2.0**-53 for word in (beta, kind, *centre)]
+        beta, kind, *centre = map(to_unit_interval, (beta, kind, *centre))
         offsets = 1 + (partner % np.uint64(number - 1)).astype(np.int64)
         chance = CHANCE_OF_CUTMIX if self.mixup and self.cutmix else float(self.cutmix > 0)
-        cut = uniform[1] < chance
-        alpha = np.where(cut, self.cutmix, self.mixup)
-        kept = betaincinv(alpha, alpha, uniform[0])  # the inverse of Beta's distribution function
+        is_cut = kind < chance
+        alpha = np.where(is_cut, self.cutmix, self.mixup)
+        kept = betaincinv(alpha, alpha, beta)  # the inverse of Beta's distribution function
         size = np.array(shape)
-        middle = np.stack(uniform[2:], -1) * size
+        middle = np.stack(centre, -1) * size
         half = np.sqrt(1 - kept)[:, None] * size / 2
         box = np.concatenate([middle - half, middle + half], -1)
-        box = np.where(cut[:, None], np.rint(box).clip(0, np.tile(size, 2)), [0, 0, *shape])
-        kept = np.where(cut, 0, kept)
+        box = np.where(is_cut[:, None], np.rint(box).clip(0, np.tile(size, 2)), [0, 0, *shape])
+        kept = np.where(is_cut, 0, kept)
         area = np.prod(box[:, 2:] - box[:, :2], -1) / np.prod(size)
         return Mix(
             partners=np.int32((examples + offsets) % number),
@@ -97,14 +96,11 @@ class Mixing:
 def words_of(seed: int, epoch: int, first: int, number: int = 1) -> np.ndarray:
     """Random numbers `[number, WORDS]` uint64 of consecutive examples in an epoch.
 
-    They are raw output of the Philox generator, which NumPy promises to keep.
-
     >>> bool((words_of(3, 5, 0, 9)[7:] == words_of(3, 5, 7, 2)).all())
     True
     """
-    counter = [first * WORDS // 4, 0, 0, STREAM]  # each counter makes 4 numbers
-    bits = np.random.Philox(key=[seed, epoch], counter=counter)
-    return bits.random_raw(number * WORDS).reshape(number, WORDS)
+    counter = (first * WORDS // 4, 0, 0, MIXING)
+    return random_words((seed, epoch), number * WORDS, counter).reshape(number, WORDS)
 
 
 def words_of_resident(

@@ -6,7 +6,8 @@ import math
 import cv2
 import numpy as np
 
-from resjax.data.decode import Box, ImageHeader, decode_box, read_image_header
+from resjax.data.decode import Box, decode_box
+from resjax.data.headers import ImageHeader, read_image_header
 from resjax.data.transforms import ImageKey, uniforms
 
 # An image is the work of one process; threads inside of it would only wait for each other.

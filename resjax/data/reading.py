@@ -18,8 +18,8 @@ class ReadError(ConfigError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """A piece of a batch as a reader returns it; images are None if they are in shared memory.
+class Chunk:
+    """Some rows of a batch, which are read together; images are None if in shared memory.
 
     `bad` has the names of images that were skipped, with what is wrong with each.
     """
@@ -33,38 +33,38 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True)
-class UnreadPiece:
-    """The reason why a piece could not be read, as a value for threads and processes to pass on."""
+class UnreadChunk:
+    """The reason why a chunk could not be read, as a value for threads and processes to pass on."""
 
     message: str
 
 
 @dataclasses.dataclass(frozen=True)
-class PieceReader:
-    """Reads pieces by number: the parts of a batch one after the other, then the next batch.
+class ChunkReader:
+    """Reads chunks by number: those of a batch one after the other, then the next batch.
 
     Attributes:
       encoded: the split.
       view: makes the images.
       order: the order of the examples.
-      parts: the rows of a batch that each of its pieces has.
+      rows: the rows of a batch that each of its chunks has.
       on_bad: "refuse" or "skip" images that cannot be decoded.
       mixing: how images are mixed with others, each of which is decoded, too; None is not.
-      ring: memory that the images are written to, instead of that of the piece.
+      ring: memory that the images are written to, instead of that of the chunk.
     """
 
     encoded: Encoded
     view: View
     order: ExampleOrder
-    parts: list[np.ndarray]
+    rows: list[np.ndarray]
     on_bad: str
     mixing: Mixing | None = None
     ring: Ring | None = None
 
-    def __call__(self, number: int) -> Piece | UnreadPiece:
-        step, part = divmod(number, len(self.parts))
+    def __call__(self, number: int) -> Chunk | UnreadChunk:
+        step, chunk = divmod(number, len(self.rows))
         step = step % self.order.steps if self.order.steps else step
-        rows, size, channels = self.parts[part], self.view.size, self.encoded.channels
+        rows, size, channels = self.rows[chunk], self.view.size, self.encoded.channels
         epochs, examples, valid = self.order.places(step, rows)
         if self.ring is None:
             images = np.empty((len(rows), size, size, channels), np.uint8)
@@ -77,8 +77,8 @@ class PieceReader:
                 mixed, bad = self._mix(epochs, examples, images)
                 skipped += bad
         except ReadError as error:
-            return UnreadPiece(str(error))
-        return Piece(number, labels, valid, mixed, skipped, images if self.ring is None else None)
+            return UnreadChunk(str(error))
+        return Chunk(number, labels, valid, mixed, skipped, images if self.ring is None else None)
 
     def _read(
         self, epochs: np.ndarray, examples: np.ndarray, valid: np.ndarray, images: np.ndarray

@@ -1,8 +1,6 @@
 """Resident data: splits as arrays on the device, from which the compiled step takes its batch."""
 
-import functools
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.config.tables import Table
 from resjax.data.source import Encoded, Split
 
 
@@ -58,62 +55,6 @@ class Resident(NamedTuple):
         return (images.astype(jnp.float32) - mean) / self.deviation
 
 
-def no_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean 0 and deviation 1, `[C]`, which leave images as they are."""
-    return np.zeros(images.shape[-1]), np.ones(images.shape[-1])
-
-
-VALUES_AT_ONCE = 1 << 22
-"""Number of values squared at once; they take eight times the bytes of the images."""
-
-
-def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation `[C]` of every channel, over examples and pixels."""
-    mean = images.mean((0, 1, 2))
-    parts = np.array_split(images, -(-images.size // VALUES_AT_ONCE))
-    squares = sum(np.square(part - mean).sum((0, 1, 2)) for part in parts)
-    deviation = np.sqrt(squares / (images.size // images.shape[-1]))
-    return mean, np.maximum(deviation, 1e-6)
-
-
-def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean image `[H, W, C]` (He et al. 2015, section 4.2), and one deviation `[C]` for all.
-
-    The paper does not divide; in a net with normalisation the constant makes no difference.
-    """
-    mean = images.mean(0)
-    parts = np.array_split(images, -(-images.size // VALUES_AT_ONCE))
-    squares = sum(np.square(part - mean).sum() for part in parts)
-    deviation = max(math.sqrt(squares / images.size), 1e-6)
-    return mean, np.full(images.shape[-1], deviation)
-
-
-IMAGENET_MEAN, IMAGENET_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Mean and deviation of every colour in the training set of ImageNet: torchvision's times 255."""
-
-
-def imagenet_statistics(images: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Gives `IMAGENET_MEAN` and `IMAGENET_DEVIATION`, whatever the images."""
-    return np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
-
-
-def half_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives half of the largest byte as mean and deviation, for images from -1 to 1."""
-    return np.full(images.shape[-1], 127.5), np.full(images.shape[-1], 127.5)
-
-
-STATISTICS = Table(
-    "data.standardise",
-    {
-        "none": no_statistics,
-        "half": half_statistics,
-        "channel": channel_statistics,
-        "pixel": pixel_statistics,
-        "imagenet": imagenet_statistics,
-    },
-)
-
-
 def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:
     """Puts a split on the default device."""
     return Resident(
@@ -124,7 +65,7 @@ def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident
     )
 
 
-def in_memory(
+def decode_split(
     split: Encoded, most_bytes: int, on_bad: str, exif: bool
 ) -> tuple[Split, dict[str, str]]:
     """Decodes a whole split.
@@ -210,66 +151,3 @@ def no_room_message(size: int, where: str) -> ConfigError:
         f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
         "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
     )
-
-
-def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
-    """Indices `[batch_size]` int32 of the batch at `step`, a pure function of the arguments.
-
-    Epochs are permutations of all examples laid end to end, so a batch may hold the end of one
-    epoch and the start of the next, and none is dropped or repeated before all were seen.
-
-    >>> [training_order(seed=1, step=step, batch_size=3, examples=6).tolist() for step in range(2)]
-    [[3, 5, 2], [0, 1, 4]]
-    """
-    epoch, start = divmod(step * batch_size, examples)
-    parts, missing = [], batch_size
-    while missing:
-        part = by_epoch(_permutation, seed, examples)(epoch)[start : start + missing]
-        parts.append(part)
-        missing -= len(part)
-        epoch, start = epoch + 1, 0
-    return np.concatenate(parts)
-
-
-Draw = Callable[[int, int, int], np.ndarray]
-"""A pure function of a seed, an epoch and the number of examples."""
-
-MOST_SEEDS = 32
-"""Number of seeds whose epochs are cached, two of each; they may train side by side."""
-
-
-@functools.lru_cache(MOST_SEEDS)
-def by_epoch(draw: Draw, seed: int, examples: int) -> Callable[[int], np.ndarray]:
-    """A function from an epoch to what is drawn for it, which keeps the last two."""
-    return functools.lru_cache(2)(lambda epoch: draw(seed, epoch, examples))
-
-
-def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
-    """A permutation that no release of NumPy may change.
-
-    It sorts the raw output of the Philox generator, which NumPy promises to keep; the permutations
-    of `Generator.permutation` may differ between releases.
-    """
-    keys = np.random.Philox(key=[seed, epoch]).random_raw(examples)
-    return np.argsort(keys, kind="stable").astype(np.int32)
-
-
-def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
-    """The epochs `[batch_size]` int32, from 0, in which `training_order` shows its examples."""
-    first = step * batch_size
-    return (np.arange(first, first + batch_size) // examples).astype(np.int32)
-
-
-def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Batches with every example once: pairs of indices and validity, `[batch_size]` each.
-
-    The last batch is filled up with the first examples, marked as not valid.
-
-    >>> for index, valid in evaluation_batches(examples=5, batch_size=3):
-    ...     print(index.tolist(), valid.tolist())
-    [0, 1, 2] [True, True, True]
-    [3, 4, 0] [True, True, False]
-    """
-    batches = -(-examples // batch_size)
-    index = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
-    return list(zip(index % examples, index < examples, strict=True))

@@ -64,23 +64,19 @@ def scan_split(root: Path, class_names: tuple[str, ...]) -> Scan:
         folders[labels[composed(name)]] = name
         files += [(name, file) for file in sorted(_images(root / name, others))]
     with ThreadPoolExecutor(READERS) as pool:
-        seen = list(pool.map(lambda file: look_at_image(root.joinpath(*file)), files, chunksize=64))
-    good = [number for number, result in enumerate(seen) if not isinstance(result, str)]
-    bad = {
-        str(root.absolute().joinpath(*file)): result
-        for file, result in zip(files, seen, strict=True)
-        if isinstance(result, str)
-    }
-    order = [good[number] for number in _spread([files[number] for number in good])]
+        checked = pool.map(lambda file: look_at_image(root.joinpath(*file)), files)
+        results = dict(zip(files, checked, strict=True))
+    bad = {file: fault for file, fault in results.items() if isinstance(fault, str)}
+    order = _spread([file for file in files if file not in bad])
     return Scan(
-        root,
-        tuple(folders),
-        np.array([os.fsencode(files[number][1]) for number in order], np.bytes_),
-        np.array([labels[composed(files[number][0])] for number in order], np.int32),
-        np.array([seen[number][0] for number in order], np.int64),
-        np.array([seen[number][1] for number in order], bool),
-        bad,
-        others | _beside(root),
+        root=root,
+        folders=tuple(folders),
+        names=np.array([os.fsencode(name) for _, name in order], np.bytes_),
+        labels=np.array([labels[composed(folder)] for folder, _ in order], np.int32),
+        sizes=np.array([results[file][0] for file in order], np.int64),
+        grey=np.array([results[file][1] for file in order], bool),
+        bad={str(root.absolute().joinpath(*file)): fault for file, fault in bad.items()},
+        others=others | _beside(root),
     )
 
 
@@ -92,7 +88,7 @@ def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:
         there are.
       others: receives the files that are not taken, {path: what each is instead}.
     """
-    from resjax.data.decode import suffixes
+    from resjax.data.headers import suffixes
 
     seen, top, known = set(), str(directory.absolute()), suffixes()
     for place, folders, files in os.walk(top, onerror=_unreadable, followlinks=True):
@@ -119,7 +115,7 @@ def _unreadable(error: OSError) -> NoReturn:
 
 def _beside(root: Path) -> dict[str, str]:
     """Images and dangling links beside the class folders, {path: why it is not read}."""
-    from resjax.data.decode import suffixes
+    from resjax.data.headers import suffixes
 
     found, known = {}, suffixes()
     for path in sorted(root.absolute().iterdir()):
@@ -136,20 +132,21 @@ def _nowhere(path: Path) -> str:
     return f"a link that leads nowhere (to {os.readlink(path)})"
 
 
-def _spread(files: list[tuple[str, str]]) -> list[int]:
-    """An order of (class, name) in which every class is spread evenly.
+def _spread(files: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Orders files, (class folder, name), so that every class is spread evenly.
 
     Example k of the n in a class, by the hash of its name, comes at (k + 1/2) / n of the whole.
     """
-    classes: dict[str, list[tuple[bytes, int]]] = {}
-    for number, (name, file) in enumerate(files):
-        digest = hashlib.sha256(os.fsencode(f"{name}/{file}")).digest()
-        classes.setdefault(name, []).append((digest, number))
-    places = []
-    for name, members in classes.items():
-        for place, (_, number) in enumerate(sorted(members)):
-            places.append(((place + 0.5) / len(members), name, number))
-    return [number for _, _, number in sorted(places)]
+    classes: dict[str, list[tuple[bytes, str]]] = {}
+    for folder, name in files:
+        digest = hashlib.sha256(os.fsencode(f"{folder}/{name}")).digest()
+        classes.setdefault(folder, []).append((digest, name))
+    places = [
+        ((k + 0.5) / len(members), folder, name)
+        for folder, members in classes.items()
+        for k, (_, name) in enumerate(sorted(members))
+    ]
+    return [(folder, name) for _, folder, name in sorted(places)]
 
 
 def look_at_image(path: Path) -> tuple[int, bool] | str:
@@ -168,10 +165,10 @@ def look_at_image(path: Path) -> tuple[int, bool] | str:
 def _look(file: BinaryIO) -> tuple[int, bool] | str:
     from PIL import Image
 
-    from resjax.data.decode import (
+    from resjax.data.decode import decode
+    from resjax.data.headers import (
         MOST_PIXELS,
         TooManyPixels,
-        decode,
         open_image,
         refuse_too_many_pixels,
     )

@@ -1,10 +1,12 @@
 """Drawn shapes: colour images of ten classes that replace CIFAR without a download."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from resjax.config import ConfigError
+from resjax.data.philox import to_unit_interval
 from resjax.data.source import Source, Split
 
 SIDE = 32
@@ -44,8 +46,7 @@ def shapes(difficulty: float = DIFFICULTY, examples: int = EXAMPLES) -> Source:
 
     Colour images `[32, 32, 3]` with values 0 to 255; the classes take turns. With the `difficulty`,
     0 to 1, the colours of shape and background come closer, noise grows, and up to four small discs
-    lie on the background. The images are drawn from raw output of the Philox generator, which NumPy
-    promises to keep.
+    lie on the background.
 
     Raises:
       ConfigError: for more than `MOST_EXAMPLES`.
@@ -72,8 +73,8 @@ def _draw_part(philox: np.random.Philox, labels: np.ndarray, difficulty: float) 
     n = len(labels)
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
-        words = philox.random_raw(n * int(np.prod(shape, dtype=int))) >> np.uint64(11)
-        return low + (high - low) * (words * 2.0**-53).reshape(n, *shape)
+        words = philox.random_raw(n * math.prod(shape))
+        return low + (high - low) * to_unit_interval(words).reshape(n, *shape)
 
     grid = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
     y, x = np.broadcast_to(grid[:, None], (SIDE, SIDE)), np.broadcast_to(grid, (SIDE, SIDE))

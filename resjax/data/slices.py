@@ -157,17 +157,16 @@ def resolve(slices: Mapping[str, Slice], lengths: Mapping[str, int]) -> dict[str
     return ranges
 
 
-def cut(source: Source, splits: Splits) -> Source:
+def slice_source(source: Source, splits: Splits) -> Source:
     """A source whose splits are slices of another source in memory.
 
     Raises:
       ConfigError: for a slice that cannot be read, or two with the same examples.
     """
-    whole = {"train": source.train, "test": source.test, "validation": source.validation}
-    whole = {name: split for name, split in whole.items() if split is not None}
-    slices = slices_of(splits, list(whole))
+    slices = slices_of(splits, list(source.splits))
+    ranges = resolve(slices, {name: len(split) for name, split in source.splits.items()})
     parts = {}
-    for key, taken in resolve(slices, {name: len(split) for name, split in whole.items()}).items():
-        of, index = whole[slices[key].name], slice(taken.start, taken.stop)
-        parts[key] = Split(of.images[index], of.labels[index])
+    for key, taken in ranges.items():
+        whole, index = source.splits[slices[key].name], slice(taken.start, taken.stop)
+        parts[key] = Split(whole.images[index], whole.labels[index])
     return Source(class_names=source.class_names, **parts)

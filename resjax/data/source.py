@@ -50,15 +50,12 @@ class Encoded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class First:
-    """The first examples of a split, with the channels and fingerprint of the whole."""
+class Adapted:
+    """The first examples of a split, decoded to a number of channels."""
 
     whole: Encoded
     examples: int
-
-    @property
-    def channels(self) -> int:
-        return self.whole.channels
+    channels: int
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +69,11 @@ class First:
 
     def name(self, number: int) -> str:
         return self.whole.name(number)
+
+
+def first(split: Encoded, examples: int) -> Encoded:
+    """The first examples of a split."""
+    return Adapted(split, examples, split.channels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +102,9 @@ class Source:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of the images in all splits that are in memory."""
-        splits = (split for split in self.splits.values() if isinstance(split, Split))
-        return sum(split.images.nbytes for split in splits)
+        """Bytes of the images in all splits that are in memory, of which two may be the same."""
+        arrays = (split.images for split in self.splits.values() if isinstance(split, Split))
+        return sum({id(images): images.nbytes for images in arrays}.values())
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -144,7 +146,7 @@ def _with_channels(split: Split | Encoded, channels: int) -> Split | Encoded:
     if there == channels:
         return split
     if not isinstance(split, Split):
-        return dataclasses.replace(split, channels=channels)  # images are decoded to as many
+        return Adapted(split, len(split), channels)
     if there not in (1, 3):
         raise ConfigError(
             f"images of {there} channels are not seen with {channels}; only grey and RGB are"

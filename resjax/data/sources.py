@@ -1,12 +1,10 @@
 """The sources of images, by name."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from resjax.buckets.places import reading
@@ -15,54 +13,12 @@ from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.tables import Table
 from resjax.data.digits import digits
+from resjax.data.fake import FAKE_EXAMPLES, fake
 from resjax.data.folder import folder
-from resjax.data.resident import in_memory, refuse_too_many_bytes
+from resjax.data.resident import decode_split, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
-from resjax.data.slices import Splits, cut
+from resjax.data.slices import Splits, slice_source
 from resjax.data.source import Source, Split, with_channels
-
-FAKE_EXAMPLES = 1024
-"""Default number of training images of fake data."""
-
-MOST_FAKE_BYTES, MOST_FAKE_CLASSES = 2 << 30, 100_000
-
-FAKE_SEED = 1 << 32
-"""Seed of fake data; no run can have it, so the data is independent of the training order."""
-
-
-def fake(shape: tuple[int, int, int], classes: int, examples: int = FAKE_EXAMPLES) -> Source:
-    """Random bytes as images `[H, W, C]`, with random labels, to time training on.
-
-    There are `examples` to train on and an eighth as many to test on. They are raw output of the
-    Philox generator, which NumPy promises to keep.
-
-    Raises:
-      ConfigError: for more than `MOST_FAKE_BYTES` of images, or `MOST_FAKE_CLASSES`.
-    """
-    test = -(-examples // 8)
-    size = (examples + test) * math.prod(shape)
-    name = f"data.name=fake:{'x'.join(map(str, shape))}:{classes}:{examples}"
-    if size > MOST_FAKE_BYTES:
-        raise ConfigError(
-            f"{name} has {size / 2**30:.4g} GiB of images; the most are "
-            f"{MOST_FAKE_BYTES / 2**30:g} GiB, use fewer or smaller ones"
-        )
-    if classes > MOST_FAKE_CLASSES:
-        raise ConfigError(f"{name} has {classes} classes; the most are {MOST_FAKE_CLASSES}")
-    names = tuple(map(str, range(classes)))
-    return Source(_noise(0, examples, shape, classes), _noise(1, test, shape, classes), names)
-
-
-def _noise(split: int, examples: int, shape: tuple[int, int, int], classes: int) -> Split:
-    size = examples * math.prod(shape)
-    images = _random_words(2 * split, -(-size // 8)).view(np.uint8)[:size]
-    labels = _random_words(2 * split + 1, examples) % np.uint64(classes)
-    return Split(images.reshape(examples, *shape), labels.astype(np.int32))
-
-
-def _random_words(stream: int, number: int) -> np.ndarray:
-    """Random words `[number]` of 64 bits, with the lowest byte first on every machine."""
-    return np.random.Philox(key=[FAKE_SEED, stream]).random_raw(number).astype("<u8", copy=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,20 +69,20 @@ EVERYTHING = DataRequest()
 def requested(data: ConfigDict, splits: Splits) -> DataRequest:
     """The request that corresponds to the section `data` of a config."""
     return DataRequest(
-        data.dir,
-        splits,
-        data.on_bad,
-        data.feed,
-        data.size,
-        data.resident_bytes,
-        data.exif,
-        data.channels,
+        directory=data.dir,
+        splits=splits,
+        on_bad=data.on_bad,
+        feed=data.feed,
+        size=data.size,
+        resident_bytes=data.resident_bytes,
+        exif=data.exif,
+        channels=data.channels,
     )
 
 
 def sliced(make: Callable[..., Source]) -> Callable[..., Source]:
     """Wraps a function that makes a whole source in memory, so that the source is sliced."""
-    return lambda request, *arguments: cut(_source_of(make, *arguments), request.splits)
+    return lambda request, *arguments: slice_source(_source_of(make, *arguments), request.splits)
 
 
 def _source_of(make: Callable[..., Source], *arguments: Any) -> Source:
@@ -137,12 +93,19 @@ def _source_of(make: Callable[..., Source], *arguments: Any) -> Source:
     return made
 
 
+def _prepared(request: DataRequest, name: str) -> Source:
+    from resjax.data.tfds import tfds_source
+
+    directory = place(request.directory, "data.dir=") if request.directory else None
+    return tfds_source(name, directory, request.splits)
+
+
+def _in_folders(request: DataRequest, path: str) -> Source:
+    with reading(place(path, "data.name=folder:")) as there:
+        return folder(there.directory, request.splits, request.on_bad)
+
+
 _NUMBER = "([1-9][0-9]{0,8})"
-
-
-def _of_tfds(name: str) -> Kind:
-    return Kind(name, f"({name})", lambda request, name: _prepared(request, name))
-
 
 SOURCES = Table(
     "data.name",
@@ -166,35 +129,23 @@ SOURCES = Table(
                 )
             ),
         ),
-        "cifar10": _of_tfds("cifar10"),
-        "cifar100": _of_tfds("cifar100"),
-        "imagenet2012": _of_tfds("imagenet2012"),
+        "cifar10": Kind("cifar10", "(cifar10)", _prepared),
+        "cifar100": Kind("cifar100", "(cifar100)", _prepared),
+        "imagenet2012": Kind("imagenet2012", "(imagenet2012)", _prepared),
         "tfds": Kind(
             "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
             "tfds:(.+)",
-            lambda request, name: _prepared(request, name),
+            _prepared,
         ),
         "folder": Kind(
             "folder:PATH, a directory, here or in a bucket, with a folder of images for each class",
             "folder:(.+)",
-            lambda request, path: _in_folders(request, path),
+            _in_folders,
         ),
     },
     entry="a Kind of source",
     fits=lambda entry: isinstance(entry, Kind),
 )
-
-
-def _prepared(request: DataRequest, name: str) -> Source:
-    from resjax.data.tfds import tfds_source
-
-    directory = place(request.directory, "data.dir=") if request.directory else None
-    return tfds_source(name, directory, request.splits)
-
-
-def _in_folders(request: DataRequest, path: str) -> Source:
-    with reading(place(path, "data.name=folder:")) as there:
-        return folder(there.directory, request.splits, request.on_bad)
 
 
 def load(name: str, request: DataRequest = EVERYTHING) -> Source:
@@ -210,7 +161,10 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
     source = _source_of(kind.make, request, *match.groups())
     _refuse_malformed(name, source)
-    return _as_fed(name, with_channels(source, request.channels), request)
+    source = with_channels(source, request.channels)
+    if request.splits.test_only:
+        source = dataclasses.replace(source, train=source.test)  # held in memory once
+    return _as_fed(name, source, request)
 
 
 def _refuse_malformed(name: str, source: Source) -> None:
@@ -233,31 +187,34 @@ def _refuse_malformed(name: str, source: Source) -> None:
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:
     """The source in the form it is fed in: splits in memory if resident, encoded otherwise."""
-    in_memory_already = isinstance(source.train, Split)
-    resident = in_memory_already or not request.size
-    if request.feed != "auto" and resident != (request.feed == "resident"):
+    in_memory = isinstance(source.train, Split)
+    if request.feed not in ("auto", "streaming" if request.size and not in_memory else "resident"):
         raise ConfigError(
             f"data.feed={request.feed} does not fit data.name={name} with data.size={request.size};"
             + (
                 f" {name} is in memory, use resident"
-                if in_memory_already
+                if in_memory
                 else " streamed images are made of one size, such as data.size=224, and resident "
                 "ones are as they are, with data.size=0"
             )
         )
-    if in_memory_already:
-        if request.size:
-            raise ConfigError(
-                f"data.size={request.size} has no effect on {name}, whose images are as they are; "
-                "set it to 0"
-            )
-        refuse_too_many_bytes(source.image_bytes, request.resident_bytes)
-    if in_memory_already or not resident:
-        return source
-    splits, left_out = {}, {}
-    for key, split in source.splits.items():
-        splits[key], bad = in_memory(split, request.resident_bytes, request.on_bad, request.exif)
-        left_out[key] = {**source.left_out.get(key, {}), **bad}
-    source = dataclasses.replace(source, left_out=left_out, **splits)
+    if in_memory and request.size:
+        raise ConfigError(
+            f"data.size={request.size} has no effect on {name}, whose images are as they are; "
+            "set it to 0"
+        )
+    if not in_memory and not request.size:
+        source = _decoded(source, request)
     refuse_too_many_bytes(source.image_bytes, request.resident_bytes)
     return source
+
+
+def _decoded(source: Source, request: DataRequest) -> Source:
+    limits = request.resident_bytes, request.on_bad, request.exif
+    once = {id(split): split for split in source.splits.values()}
+    decoded = {number: decode_split(split, *limits) for number, split in once.items()}
+    splits, left_out = {}, {}
+    for key, split in source.splits.items():
+        splits[key], bad = decoded[id(split)]
+        left_out[key] = {**source.left_out.get(key, {}), **bad}
+    return dataclasses.replace(source, left_out=left_out, **splits)

@@ -16,11 +16,12 @@ import grain
 import numpy as np
 from absl import flags
 
+from resjax.config.validation import refuse_value
 from resjax.data.mixing import Mixing
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
-from resjax.data.reading import Piece, PieceReader, ReadError, UnreadPiece, line_of
+from resjax.data.reading import Chunk, ChunkReader, ReadError, UnreadChunk, line_of
 from resjax.data.resident import Mixed
-from resjax.data.ring import MOST_PIECES, Ring, pieces_that_fit
+from resjax.data.ring import MOST_CHUNKS, Ring, chunks_that_fit
 from resjax.data.source import Encoded
 from resjax.data.transforms import View
 from resjax.interruption import kept_from_children, leave_to_parent
@@ -42,11 +43,8 @@ class HostBatch(NamedTuple):
     mixed: Mixed | None = None
 
 
-ON_BAD = ("refuse", "skip")
-"""Treatments of an image that cannot be decoded: raise ReadError, or leave it out."""
-
-PIECE = 32
-"""Maximum rows of a piece that a worker reads at once, so that all workers share the next batch."""
+CHUNK_ROWS = 32
+"""Maximum rows of a chunk, which one worker reads, so that all workers share the next batch."""
 
 
 class HostBatches:
@@ -54,7 +52,8 @@ class HostBatches:
 
     Batches are a pure function of the order, so it starts at any step at once, and the number of
     workers makes no difference. If the order has a number of steps, the batches are one pass over
-    the split: it can be iterated again, and its workers read the start of the next pass ahead.
+    the split: it can be iterated again, and its workers read the start of the next pass ahead. The
+    next batch is read before it is asked for.
 
     Args:
       encoded: the split.
@@ -63,8 +62,8 @@ class HostBatches:
       batch_size: the rows of a batch, of all hosts together.
       rows: the rows of a batch that this host takes; None is all.
       workers: number of processes that read; with 0 a thread of this process does.
-      ahead: number of batches that are read before they are asked for.
-      on_bad: one of `ON_BAD`.
+      on_bad: what is done about an image that cannot be decoded: "refuse" raises ReadError, "skip"
+        leaves it out.
       left_out: receives the bad images that were skipped, {name: what is wrong}.
       mixing: how images are mixed with others of the split; None is not.
 
@@ -81,28 +80,22 @@ class HostBatches:
         batch_size: int,
         rows: np.ndarray | None = None,
         workers: int = 0,
-        ahead: int = 1,
         on_bad: str = "refuse",
         left_out: dict[str, str] | None = None,
         mixing: Mixing | None = None,
     ):
         rows = np.arange(batch_size) if rows is None else np.asarray(rows)
-        if on_bad not in ON_BAD:
-            raise ValueError(f"on_bad={on_bad!r} is unknown; choose one of: {', '.join(ON_BAD)}")
+        refuse_value("data.on_bad", on_bad)
         if not len(rows) or rows.min() < 0 or rows.max() >= batch_size:
             raise ValueError(f"rows of a batch of {batch_size} are some of 0 to {batch_size - 1}")
-        if workers < 0 or ahead < 1 or not len(encoded):
-            raise ValueError(
-                f"{len(encoded)} examples, {workers} workers and {ahead} batches ahead; "
-                "use at least 1, 0 and 1"
-            )
-        parts = -(-len(rows) // PIECE) if workers else 1
-        self.steps, self.workers, self.ahead = order.steps, workers, ahead
+        if workers < 0 or not len(encoded):
+            raise ValueError(f"{len(encoded)} examples and {workers} workers; use at least 1 and 0")
+        self.steps, self.workers = order.steps, workers
         self.step = self.skipped = self._passes = 0
         self.left_out = {} if left_out is None else left_out
-        parts = np.array_split(rows, parts)
-        self._reader = PieceReader(encoded, view, order, parts, on_bad, mixing)
-        self._pieces: grain.DatasetIterator | None = None
+        chunks = np.array_split(rows, -(-len(rows) // CHUNK_ROWS) if workers else 1)
+        self._reader = ChunkReader(encoded, view, order, chunks, on_bad, mixing)
+        self._chunks: grain.DatasetIterator | None = None
         self._ring: Ring | None = None
 
     def get_state(self) -> dict[str, int]:
@@ -119,17 +112,16 @@ class HostBatches:
         """Ends the workers. They start again if another batch is asked for."""
         if self._ring is not None:
             self._ring.free()
-        if self._pieces is not None:
-            self._pieces.close()
+        if self._chunks is not None:
+            self._chunks.close()
         if self._ring is not None:
             self._ring.close()
-        self._pieces = self._ring = None
+        self._chunks = self._ring = None
 
     def __iter__(self) -> Iterator[HostBatch]:
         if self.steps is not None:
-            if self.step == self.steps:
-                self._passes += 1
-                self.step = self.skipped = 0
+            if self.step == self.steps:  # the workers are reading the next pass already
+                self._passes, self.step = self._passes + 1, 0
             self.set_state({"step": 0, "skipped": 0})
         return self
 
@@ -137,18 +129,18 @@ class HostBatches:
         if self.step == self.steps:
             raise StopIteration
         if not self.workers:
-            piece = self._piece()
-            self._count(piece.bad)
-            return HostBatch(piece.images, piece.labels, piece.valid, piece.mixed)
-        ends = np.cumsum([len(part) for part in self._reader.parts])
+            chunk = self._next_chunk()
+            self._count(chunk.bad)
+            return HostBatch(chunk.images, chunk.labels, chunk.valid, chunk.mixed)
+        ends = np.cumsum([len(rows) for rows in self._reader.rows])
         batch, bad = self._empty(ends[-1]), []
         for start, end in zip((0, *ends), ends, strict=False):
-            piece = self._piece()
-            self._ring.copy(piece.number, batch.images[start:end])
-            batch.labels[start:end], batch.valid[start:end] = piece.labels, piece.valid
-            if piece.mixed is not None:
-                batch.mixed.labels[start:end], batch.mixed.shares[start:end] = piece.mixed
-            bad += piece.bad
+            chunk = self._next_chunk()
+            self._ring.copy(chunk.number, batch.images[start:end])
+            batch.labels[start:end], batch.valid[start:end] = chunk.labels, chunk.valid
+            if chunk.mixed is not None:
+                batch.mixed.labels[start:end], batch.mixed.shares[start:end] = chunk.mixed
+            bad += chunk.bad
         self._count(bad)
         return batch
 
@@ -162,41 +154,42 @@ class HostBatches:
         mixed = Mixed(labels.copy(), np.empty(rows, np.float32)) if self._reader.mixing else None
         return HostBatch(images, labels, np.empty(rows, bool), mixed)
 
-    def _piece(self) -> Piece:
-        if self._pieces is None:
-            self._pieces = iter(self._dataset())
+    def _next_chunk(self) -> Chunk:
+        if self._chunks is None:
+            self._chunks = iter(self._dataset())
         try:
-            piece = next(self._pieces)
+            chunk = next(self._chunks)
         except RuntimeError as error:
             self.close()
             raise ReadError(
                 f"a worker ended while step {self.step} was read: {line_of(error).rstrip('.')}; "
                 "if memory ran out, use fewer workers or smaller batches"
             ) from error
-        if isinstance(piece, UnreadPiece):
+        if isinstance(chunk, UnreadChunk):
             self.close()
-            raise ReadError(piece.message)
-        return piece
+            raise ReadError(chunk.message)
+        return chunk
 
     def _dataset(self) -> grain.IterDataset:
-        parts = len(self._reader.parts)
-        first = (self._passes * (self.steps or 0) + self.step) * parts
-        numbers = grain.MapDataset.range(first, MOST_PIECES)
+        of_batch = len(self._reader.rows)
+        first = (self._passes * (self.steps or 0) + self.step) * of_batch
+        numbers = grain.MapDataset.range(first, MOST_CHUNKS)
         if not self.workers:
-            return numbers.map(self._reader).to_iter_dataset(grain.ReadOptions(1, self.ahead))
+            return numbers.map(self._reader).to_iter_dataset(grain.ReadOptions(1, 1))
         _refuse_unguarded(self.workers)
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain has options there, and resjax is no absl app
         reader = self._reader
-        shape = (len(reader.parts[0]), *(reader.view.size,) * 2, reader.encoded.channels)
-        # Grain holds as many pieces of a worker again in this process, beside one that is written,
+        shape = (len(reader.rows[0]), *(reader.view.size,) * 2, reader.encoded.channels)
+        # Grain holds as many chunks of a worker again in this process, beside one that is written,
         # one on its way and one that is copied.
-        room = pieces_that_fit(shape, 5 * self.workers)
-        ahead = min(-(-self.ahead * parts // (2 * self.workers)), (room // self.workers - 3) // 2)
+        room = chunks_that_fit(shape, 5 * self.workers)
+        next_batch = -(-of_batch // (2 * self.workers))
+        ahead = min(next_batch, (room // self.workers - 3) // 2)
         with kept_from_children():  # multiprocessing has one that keeps track of such memory
             self._ring = Ring((2 * ahead + 3) * self.workers, shape)
-        pieces = numbers.map(dataclasses.replace(reader, ring=self._ring))
-        return pieces.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
+        chunks = numbers.map(dataclasses.replace(reader, ring=self._ring))
+        return chunks.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
             grain.MultiprocessingOptions(self.workers, ahead), _end_with_parent
         )
 
@@ -208,7 +201,7 @@ GUARDS = ("__name__", "parent_process", "current_process")
 def _refuse_unguarded(workers: int) -> None:
     """Raises ReadError if each worker would run the whole script of this process again.
 
-    multiprocessing leaves out the `__main__` of a package, as of `python -m resjax.cli`.
+    multiprocessing leaves out the `__main__` of a package, as of `python -m resjax`.
     """
     main = sys.modules["__main__"]
     if getattr(getattr(main, "__spec__", None), "name", "").endswith(".__main__"):

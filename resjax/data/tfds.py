@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.buckets.places import Copy, Here, reading
-from resjax.config import ConfigError
+from resjax.config import ConfigError, message_of
 from resjax.config.addresses import Address
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
@@ -259,5 +259,5 @@ def _fingerprint(info: Any, directory: Path, split: str, taken: range) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error, as one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """The start of the message of an error, in one line, or its type if it has none."""
+    return message_of(error)[:300] or type(error).__name__

@@ -6,7 +6,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from resjax.data.decode import MOST_PIXELS, decode
+from resjax.data.decode import decode
+from resjax.data.headers import MOST_PIXELS
+from resjax.data.philox import VIEW, random_words, to_unit_interval
 
 
 class ImageKey(NamedTuple):
@@ -36,18 +38,10 @@ class View(Protocol):
         ...
 
 
-VIEWS_STREAM = 1
-"""Last word of the generator's counter; the order of an epoch has 0 there, and the same key."""
-
-
 def uniforms(key: ImageKey, number: int) -> np.ndarray:
-    """Uniform numbers `[number]` float64 in [0, 1) that no release of NumPy may change.
-
-    They are the upper 53 bits of the raw output of the Philox generator, which NumPy promises to
-    keep, with the seed and the epoch as its key and the example in its counter.
-    """
-    bits = np.random.Philox(key=key[:2], counter=[0, 0, key.example, VIEWS_STREAM])
-    return (bits.random_raw(number) >> np.uint64(11)) * 2.0**-53
+    """Uniform numbers `[number]` float64 in [0, 1) for the view of an image."""
+    words = random_words((key.seed, key.epoch), number, (0, 0, key.example, VIEW))
+    return to_unit_interval(words)
 
 
 AROUND = 4
@@ -98,17 +92,23 @@ class CentreCrop:
         if wide * high <= MOST_PIXELS:
             centre = pixels.resize((wide, high), INTERPOLATIONS[self.interpolation]).crop(box)
         else:
-            # Less work, but other pixels in the last bit: Pillow rounds the edges to float32. It
-            # resizes tall images in another order, so what is around the centre is cut out first.
-            scales = (columns / wide, rows / high) * 2
-            part = [edge * scale for edge, scale in zip(box, scales, strict=True)]
-            x, y = (max(0, int(edge) - AROUND) for edge in part[:2])
-            end = [min(s, int(e) + AROUND) for s, e in zip((columns, rows), part[2:], strict=True)]
-            part = [edge - start for edge, start in zip(part, (x, y, x, y), strict=True)]
-            side = (self.size, self.size)
-            around = pixels.crop((x, y, *end))
-            centre = around.resize(side, INTERPOLATIONS[self.interpolation], part)
+            centre = self._centre_alone(pixels, box, (columns / wide, rows / high))
         out[:] = np.asarray(centre).reshape(out.shape)
+
+    def _centre_alone(
+        self, pixels: Image.Image, box: tuple[int, int, int, int], scales: tuple[float, float]
+    ) -> Image.Image:
+        """Resizes what becomes the box `(left, top, right, bottom)` of the resized image.
+
+        That is less work, but other pixels in the last bit: Pillow rounds the edges to float32. It
+        resizes tall images in another order, so what is around the centre is cut out first.
+        """
+        edges = [edge * scale for edge, scale in zip(box, scales * 2, strict=True)]
+        x, y = (max(0, int(edge) - AROUND) for edge in edges[:2])
+        ends = (min(s, int(e) + AROUND) for s, e in zip(pixels.size, edges[2:], strict=True))
+        edges = [edge - start for edge, start in zip(edges, (x, y, x, y), strict=True)]
+        around, side = pixels.crop((x, y, *ends)), (self.size, self.size)
+        return around.resize(side, INTERPOLATIONS[self.interpolation], edges)
 
     def _place(self, side: int, shorter: int) -> tuple[int, int]:
         """The length of a resized side, and the pixel at which the centre begins."""

@@ -1,9 +1,13 @@
 """Weights in and out: the formats of other frameworks, read and written exactly.
 
-names.NAMINGS            how torchvision, timm, transformers and others call the tensors
-pickles.open_checkpoint  checkpoints of PyTorch, read without running anything
-recognise.recognise      the network that tensors belong to, by their names and shapes
-importing.import_file    a file of another framework as weights of resjax
-exporting.export_file    the way back
-stablehlo                a network as a compiled function for other programs, and its loader
+importing.import_file     a file of another framework as weights of resjax
+files.open_file           the tensors of one network in a file
+formats, choosing         any file of weights, and the network to take from it
+pickles, rebuilding       checkpoints of PyTorch, read without running anything
+names.NAMINGS             how torchvision, timm, transformers and others call the tensors
+recognise, architectures  the network that tensors belong to, and whether a name is that of it
+metadata, sidecars        the classes and the preprocessing of images that come with weights
+exporting, folding        the way back
+stablehlo                 a network as a compiled function for other programs, and its loader
+predicting, scoring       what a network makes of image files, and of a data set
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from resjax.config import ConfigError, choose
-from resjax.interop.files import SAFETENSORS
+from resjax.interop.formats import SAFETENSORS
 from resjax.interop.importing import expected
 from resjax.interop.metadata import write_metadata
 from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs

@@ -1,7 +1,6 @@
 """Import of files from other frameworks, as weights of resjax and as directories of runs."""
 
-import ast
-import codecs
+import collections
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,14 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.config.keys import KEYS
-from resjax.data.resident import STATISTICS
+from resjax.data.statistics import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
-from resjax.interop.beside import Beside, read_beside
-from resjax.interop.files import Tensors, is_own, open_file, refuse_directory
-from resjax.interop.metadata import read_metadata
+from resjax.interop.files import Tensors, open_file
+from resjax.interop.formats import is_own, refuse_directory
+from resjax.interop.metadata import Metadata, read_metadata
 from resjax.interop.names import NAMINGS, Place, places, to_ours
 from resjax.interop.recognise import Recognised, recognise
+from resjax.interop.sidecars import read_sidecars
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
@@ -85,16 +85,16 @@ def import_file(
             )
         found = recognise(tensors.shapes, str(path))
         config = found.config
-        beside = read_metadata(tensors.metadata, str(path)) or read_beside(path.parent)
-        notes = [*tensors.notes, *beside.notes]
+        metadata = read_metadata(tensors.metadata, str(path)) or read_sidecars(path.parent)
+        notes = [*tensors.notes, *metadata.notes]
         _set_data(config, found)
-        config.update_from_flattened_dict(beside.settings)
-        notes += _architecture(tensors.architecture, beside, found, path)
+        config.update_from_flattened_dict(metadata.settings)
+        notes += _architecture(tensors.architecture, metadata, found, path)
         standardise = config.data.standardise
         override(config)
         if config.data.standardise != standardise:
-            beside = dataclasses.replace(beside, statistics=None)
-        image_shape = beside.image_shape or _image_shape(config, found)
+            metadata = dataclasses.replace(metadata, statistics=None)
+        image_shape = metadata.image_shape or _image_shape(config, found)
         table = expected(found, config, image_shape)
         refuse_other_tensors(
             tensors.shapes,
@@ -103,13 +103,13 @@ def import_file(
             f"it looks like {found.naming}'s {in_words(config)}, and is not that",
         )
         variables = _read(tensors, table, str(path))
-    if not beside.preprocessing:
+    if not metadata.preprocessing:
         notes.append("the file does not say how its images were prepared; the usual is assumed")
-    said = beside.class_names if found.classes else ()
-    names = class_names or said or tuple(map(str, range(found.classes)))
+    named = metadata.class_names if found.classes else ()
+    names = class_names or named or tuple(map(str, range(found.classes)))
     if len(names) != found.classes:
         raise ConfigError(f"{len(names)} class names for {found.classes} classes of {path}")
-    mean, deviation = _statistics(config, beside, found.channels)
+    mean, deviation = _statistics(config, metadata, found.channels)
     about = About(config, names, image_shape, tensors.batches)
     weights = Weights(about, variables, mean, deviation)
     return Imported(weights, found.naming, len(table), tuple(notes))
@@ -198,12 +198,12 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
         rundir.begin_run(directory, config)
 
 
-def _architecture(named: str, beside: Beside, found: Recognised, path: Path) -> list[str]:
+def _architecture(named: str, metadata: Metadata, found: Recognised, path: Path) -> list[str]:
     """Checks a network against its names; returns a note if it has none."""
-    for name, what in ((named, path), (beside.architecture, path.parent / "config.json")):
+    for name, what in ((named, path), (metadata.architecture, path.parent / "config.json")):
         if name:
             refuse_other_architecture(name, found, str(what))
-    if named or beside.architecture or beside.function:
+    if named or metadata.architecture or metadata.function:
         return []
     return [
         "nothing names its architecture: whether it is dilated, anti-aliased or has another "
@@ -230,9 +230,7 @@ def _image_shape(config: ConfigDict, found: Recognised) -> tuple[int, int, int]:
 
 def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any]:
     """Reads tensors one by one into the leaves of a tree of variables."""
-    rows: dict[str, int] = {}
-    for place in table.values():
-        rows[place.path] = max(rows.get(place.path, 0), 0 if place.row is None else place.row + 1)
+    rows = collections.Counter(place.path for place in table.values())
     leaves: dict[str, np.ndarray] = {}
     for name, place in table.items():
         values = tensors[name]
@@ -248,8 +246,10 @@ def _read(tensors: Tensors, table: dict[str, Place], what: str) -> dict[str, Any
     return unflatten(leaves)
 
 
-def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    key, given = config.data.standardise, beside.statistics
+def _statistics(
+    config: ConfigDict, metadata: Metadata, channels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    key, given = config.data.standardise, metadata.statistics
     remedy = (
         "the mean and deviation that it was trained with must be known: write them as image_mean "
         "and image_std, times 1/255, to preprocessor_config.json beside the file"
@@ -268,43 +268,3 @@ def _statistics(config: ConfigDict, beside: Beside, channels: int) -> tuple[np.n
             f"{channels}; {remedy}, or use half or none if it was trained so"
         )
     return mean, deviation
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Reads a name from each line of a file, without surrounding blanks or empty last lines.
-
-    The file is in UTF-8, or in UTF-16 with a byte order mark, as editors of Windows write. A list
-    of names or a mapping of numbers to names, as Python or JSON writes it, is read, too.
-
-    Raises:
-      ConfigError: if it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        text = path.read_text(encoding="utf-16" if wide else "utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path} ({error}); give one name a line") from None
-    if text.lstrip()[:1] in ("{", "["):
-        return _listed(text, path)
-    return tuple(line.strip() for line in text.rstrip().split("\n")) if text.strip() else ()
-
-
-def _listed(text: str, path: Path) -> tuple[str, ...]:
-    """Parses class names in `[name, ...]`, `{0: name, ...}` or `{"0": [WordNet's, name], ...}`."""
-    try:
-        content = ast.literal_eval(text.strip())
-        if isinstance(content, dict):
-            numbered = {int(number): each for number, each in content.items()}
-            content = [numbered[number] for number in range(len(content))]
-        elif isinstance(content, set):
-            raise TypeError("the members of a set have no order")
-        names = [each[-1] if isinstance(each, list | tuple) else each for each in content]
-    except (IndexError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
-        names = [None]
-    if not all(isinstance(name, str) for name in names):
-        raise ConfigError(
-            f"{path} is no list of names, nor do its numbers from 0 on have names; give one name a "
-            "line"
-        )
-    return tuple(names)

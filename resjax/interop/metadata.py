@@ -3,14 +3,15 @@
 Other frameworks pass over it; `resjax import` reads it, so that a run comes back as it went.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from resjax.config import ConfigError, config_of, flatten
 from resjax.config.validation import validate
-from resjax.interop.beside import Beside
 from resjax.runs.weights import Weights
 
 IMAGES = "resjax.images"
@@ -30,6 +31,31 @@ SETTINGS = (
 """Keys of the config that determine the data for evaluation and its preprocessing."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """The description of a network that comes with its weights, in their file or beside it.
+
+    Attributes:
+      settings: {dotted key: value} of a config.
+      class_names: a name for each output; empty if there are none.
+      statistics: mean and deviation of the images, as in `Weights`; None if they are not said.
+      image_shape: `[H, W, C]` that the network was trained on; None if it is not said.
+      preprocessing: whether it was said how images are prepared.
+      notes: lines to be printed.
+      architecture: name of the network; empty if it has none.
+      function: whether it was said what the network computes, beside such a name.
+    """
+
+    settings: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    statistics: tuple[np.ndarray, np.ndarray] | None
+    image_shape: tuple[int, int, int] | None
+    preprocessing: bool
+    notes: tuple[str, ...]
+    architecture: str = ""
+    function: bool = False
+
+
 def write_metadata(weights: Weights) -> dict[str, str]:
     """Metadata with the settings, statistics, shape and classes of the images."""
     config = flatten(weights.about.config)
@@ -43,7 +69,7 @@ def write_metadata(weights: Weights) -> dict[str, str]:
     return {IMAGES: json.dumps(said)}
 
 
-def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
+def read_metadata(metadata: Mapping[str, str], what: str) -> Metadata | None:
     """Reads what `write_metadata` wrote; None if it is not in the metadata.
 
     Args:
@@ -69,7 +95,7 @@ def read_metadata(metadata: Mapping[str, str], what: str) -> Beside | None:
             )
         if not np.isfinite(mean).all() or not (deviation > 0).all():
             raise ValueError("a mean that is not finite, or a deviation that is not above 0")
-        return Beside(
+        return Metadata(
             settings={key: config[key] for key in SETTINGS},
             class_names=tuple(map(str, said["class_names"])),
             statistics=(mean, deviation),

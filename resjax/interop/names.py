@@ -39,7 +39,7 @@ class Naming:
       head_axes: number of axes of its weight; 4 for a convolution of 1x1.
       last: name of the normalisation ahead of the head; empty if there is none.
       settings: keys of config.model that all of its networks share.
-      standardise: key of `resjax.data.resident.STATISTICS`, of most of its networks.
+      standardise: key of `resjax.data.statistics.STATISTICS`, of most of its networks.
       interpolation: key of `resjax.data.transforms.INTERPOLATIONS`, of most of its networks.
       unprojected: keys of config.model of a network without any projection; empty if it has no
         such network.
@@ -90,25 +90,23 @@ _TIMM_V2 = Naming(
     standardise="half",
 )
 
-_TRANSFORMERS = Naming(
-    family="imagenet",
-    stems={
-        "imagenet": (
-            ("resnet.embedder.embedder.convolution",),
-            ("resnet.embedder.embedder.normalization",),
-        )
-    },
-    layer="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.convolution",
-    norm="resnet.encoder.stages.{stage0}.layers.{block}.layer.{layer0}.normalization",
-    shortcuts={
-        "projection": (
-            "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.convolution",
-            "resnet.encoder.stages.{stage0}.layers.{block}.shortcut.normalization",
-        )
-    },
-    head="classifier.1",
-    interpolation="bicubic",
-)
+
+def _transformers(prefix: str) -> Naming:
+    """The names of transformers, all of which begin with a prefix but that of the head."""
+    stem = f"{prefix}embedder.embedder"
+    block = f"{prefix}encoder.stages.{{stage0}}.layers.{{block}}"
+    return Naming(
+        family="imagenet",
+        stems={"imagenet": ((f"{stem}.convolution",), (f"{stem}.normalization",))},
+        layer=f"{block}.layer.{{layer0}}.convolution",
+        norm=f"{block}.layer.{{layer0}}.normalization",
+        shortcuts={
+            "projection": (f"{block}.shortcut.convolution", f"{block}.shortcut.normalization")
+        },
+        head="classifier.1",
+        interpolation="bicubic",
+    )
+
 
 NAMINGS: dict[str, Naming] = {
     "torchvision": _TORCHVISION,
@@ -132,22 +130,8 @@ NAMINGS: dict[str, Naming] = {
         stems={"deep": (("stem.conv1", "stem.conv2", "stem.conv3"), ("stem.norm1", "stem.norm2"))},
         shortcuts={"avgpool_projection": _TIMM_V2.shortcuts["projection"]},
     ),
-    "transformers": _TRANSFORMERS,
-    "transformers-backbone": dataclasses.replace(
-        _TRANSFORMERS,
-        stems={
-            stem: tuple(
-                tuple(name.removeprefix("resnet.") for name in modules) for modules in layers
-            )
-            for stem, layers in _TRANSFORMERS.stems.items()
-        },
-        layer=_TRANSFORMERS.layer.removeprefix("resnet."),
-        norm=_TRANSFORMERS.norm.removeprefix("resnet."),
-        shortcuts={
-            kind: tuple(name.removeprefix("resnet.") for name in modules)
-            for kind, modules in _TRANSFORMERS.shortcuts.items()
-        },
-    ),
+    "transformers": _transformers("resnet."),
+    "transformers-backbone": _transformers(""),
     "akamaster": Naming(
         family="cifar",
         stems={"small": (("conv1",), ("bn1",))},

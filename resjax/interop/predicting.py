@@ -1,6 +1,7 @@
 """Predictions from weights: logits of images, and the most probable classes of image files."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.special import softmax
 
 from resjax.config import ConfigError, refuse_unknown
 from resjax.config.keys import KEYS
@@ -32,27 +34,24 @@ class Prediction:
     classes: tuple[tuple[str, float], ...]
 
 
-class Logits:
-    """A network with its weights as a function of images `[N, H, W, C]` in the units of files.
+def logits_function(weights: Weights, parallel: Parallel) -> Callable[[np.ndarray], np.ndarray]:
+    """A network as a function from images `[N, H, W, C]` to logits `[N, classes]`, on all devices.
 
-    N must be a multiple of the number of devices.
+    The images are in the units of files, and N must be a multiple of the number of devices.
     """
+    model = network(weights)
 
-    def __init__(self, weights: Weights, parallel: Parallel):
-        self.parallel = parallel
-        model = network(weights)
+    def share(arguments: tuple, images: jax.Array) -> jax.Array:
+        return logits_of(model, *arguments, images)
 
-        def share(arguments: tuple, images: jax.Array) -> jax.Array:
-            variables, mean, deviation = arguments
-            return logits_of(model, variables, mean, deviation, images)
+    arguments = parallel.whole((weights.variables, weights.mean, weights.deviation))
+    compiled = parallel.function(share, (None, 0), out_axis=0)
 
-        self.arguments = parallel.whole((weights.variables, weights.mean, weights.deviation))
-        self.share = parallel.function(share, (None, 0), out_axis=0)
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Computes logits `[N, classes]`."""
-        logits = self.share(self.arguments, self.parallel.shard(images, 0))
+    def compute_logits(images: np.ndarray) -> np.ndarray:
+        logits = compiled(arguments, parallel.shard(images, 0))
         return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
+
+    return compute_logits
 
 
 def network(weights: Weights) -> ResNet:
@@ -108,19 +107,18 @@ def predict(
     white = SOURCES[kind].white if kind in SOURCES else WHITE
     side = data.size or weights.about.image_shape[0]
     check_images(weights, (side, side, weights.about.image_shape[-1]))
-    logits = Logits(weights, Parallel(tuple(jax.devices()[:1])))
+    compute_logits = logits_function(weights, Parallel(tuple(jax.devices()[:1])))
     size, names, found = min(len(images), AT_ONCE), weights.about.class_names, []
     for start in range(0, len(images), size):
         paths = images[start : start + size]
         prepared = np.zeros((size, side, side, weights.about.image_shape[-1]), np.uint8)
         for path, out in zip(paths, prepared, strict=False):
             _prepare(path, data, out)
-        rows = np.float64(logits(prepared if white == WHITE else prepared * (white / WHITE)))
-        rows = np.exp(rows - rows.max(-1, keepdims=True))
-        rows /= rows.sum(-1, keepdims=True)
-        for path, row in zip(paths, rows, strict=False):
-            best = np.argsort(-row, kind="stable")[:top]
-            named = tuple((names[place], float(row[place])) for place in best)
+        logits = compute_logits(prepared if white == WHITE else prepared * (white / WHITE))
+        probabilities = softmax(np.float64(logits), -1)
+        for path, of_image in zip(paths, probabilities, strict=False):
+            best = np.argsort(-of_image, kind="stable")[:top]
+            named = tuple((names[label], float(of_image[label])) for label in best)
             found.append(Prediction(path, named))
     return found
 

@@ -98,29 +98,26 @@ def prefixes(names: Iterable[str]) -> list[str]:
 
 
 def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
-    """The keys of the first naming that has a stem and a block among the tensors, and its stem.
+    """The key of the naming that has a stem and a block among the tensors, and that of its stem.
 
-    A naming that has a head among them, too, comes before others.
+    Of several it is the first that has a head among them, too, or else the first.
     """
-    partly, headless = "", None
+    fitting, partly = [], ""
     for name, naming in NAMINGS.items():
-        first = f"{in_block(naming.layer, 1, 0)}.weight"
-        if first not in shapes:
+        if f"{in_block(naming.layer, 1, 0)}.weight" not in shapes:
             continue
         stems = [
             stem for stem, (layers, _) in naming.stems.items()
             if all(f"{layer}.weight" in shapes for layer in layers)
         ]  # fmt: skip
-        head = f"{naming.head}.weight"
-        if stems and head in shapes and _projections(naming, shapes):
-            return name, stems[0]
         if stems and _projections(naming, shapes):
-            headless = headless or (name, stems[0])
+            fitting.append((name, stems[0]))
         lacking = f"{next(iter(naming.stems.values()))[0][0]}.weight"
         if lacking not in shapes:
             partly = f", names blocks like {name} and has no {lacking!r}"
-    if headless:
-        return headless
+    if fitting:
+        with_head = [each for each in fitting if f"{NAMINGS[each[0]].head}.weight" in shapes]
+        return (with_head or fitting)[0]
     names = list(shapes)
     has = f"has {len(names)} tensors" + (f", the first {names[0]!r}" if names else "")
     raise ConfigError(f"{what} {has}{partly}; {READ}")

@@ -7,16 +7,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.special import log_softmax
 
 from resjax.config import ConfigError, refuse_unknown
 from resjax.config.naming import composed
+from resjax.data.orders import evaluation_batches
 from resjax.data.slices import Splits
-from resjax.data.source import Encoded, Source, Split
+from resjax.data.source import Encoded, Split
 from resjax.data.sources import load, requested
-from resjax.interop.predicting import Logits, check_images
+from resjax.interop.predicting import check_images, logits_function
 from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
-from resjax.training.plan import evaluation_view
+from resjax.training.plan import evaluation_view, image_shape
 
 BINS = 15
 """Number of bins of confidences in the calibration error."""
@@ -102,29 +104,31 @@ def evaluate(weights: Weights, data: ConfigDict, batch_size: int, trained: bool 
     channels = weights.about.image_shape[-1]
     request = requested(data, splits)._replace(channels=channels if channels in (1, 3) else 0)
     source = load(data.name, request)
-    check_images(weights, _image_shape(data, source))
+    check_images(weights, image_shape(data, source))
     names = weights.about.class_names
     outputs = matched(source.class_names, names, data.name)
     parallel = Parallel(tuple(jax.devices()))
     batch_size = -(-min(batch_size, len(source.test)) // parallel.count) * parallel.count
-    logits, parts, skipped = Logits(weights, parallel), [], 0
+    compute_logits, parts = logits_function(weights, parallel), []
     for images, labels, valid in _batches(source.test, data, batch_size):
-        skipped += int(len(valid) - valid.sum())
-        parts.append(outcomes(logits(images)[valid], outputs[labels[valid]]))
+        parts.append(outcomes(compute_logits(images)[valid], outputs[labels[valid]]))
     together = Outcomes(*map(np.concatenate, zip(*parts, strict=True)))
-    padding = -len(source.test) % batch_size
+    skipped = len(source.test) - len(together.labels)
+    if skipped == len(source.test):
+        raise ConfigError(
+            f"none of the {skipped} images of {data.name} can be decoded; fetch them again"
+        )
     by_name = all(
         composed(names[place]) == composed(name)
         for place, name in zip(outputs, source.class_names, strict=True)
     )
-    return summarise_scores(together, names, by_name, skipped - padding)
+    return summarise_scores(together, names, by_name, skipped)
 
 
 def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     """Computes outcomes from logits `[N, classes]` and labels `[N]`, in float64."""
     logits = np.float64(logits)
-    shifted = logits - logits.max(-1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    logs = log_softmax(logits, -1)
     own = np.take_along_axis(logits, labels[:, None], -1)
     losses = -np.take_along_axis(logs, labels[:, None], -1)[:, 0]
     before = np.arange(logits.shape[-1]) < labels[:, None]
@@ -209,19 +213,12 @@ def _ranks(there: tuple[str, ...]) -> np.ndarray:
     return np.argsort(np.argsort([int(name) for name in there], kind="stable"))
 
 
-def _image_shape(data: ConfigDict, source: Source) -> tuple[int, ...]:
-    test = source.test
-    return test.images.shape[1:] if isinstance(test, Split) else (data.size,) * 2 + (test.channels,)
-
-
 def _batches(
     split: Split | Encoded, data: ConfigDict, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields images, labels and validity in batches of one size; the last is padded."""
     if isinstance(split, Split):
-        for start in range(0, len(split), size):
-            index = np.arange(start, start + size)
-            valid, index = index < len(split), index % len(split)
+        for index, valid in evaluation_batches(len(split), size):
             yield split.images[index], split.labels[index], valid
         return
     from resjax.data.streaming import evaluation_feed

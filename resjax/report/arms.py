@@ -17,6 +17,7 @@ from typing import Any
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import stats
 from resjax.report.runs import Missing, Run
+from resjax.report.styles import arm_places
 
 AXES = ("model.depth", "seed")
 """Keys that vary within an arm."""
@@ -47,8 +48,8 @@ def protocol(run: Run | Missing) -> dict[str, Any]:
     return chosen | {"data.name": run.config["data.name"], "eval.select": selection}
 
 
-def as_text(keys: dict[str, Any]) -> str:
-    """Formats keys as a text to group by."""
+def group_key(keys: dict[str, Any]) -> str:
+    """A text that is the same for equal keys, to group runs by."""
     return json.dumps(keys, sort_keys=True)
 
 
@@ -111,10 +112,18 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """A network at its depths: its name, its shortcut, and its cells from shallow to deep."""
+    """A network at its depths.
+
+    Attributes:
+      name: its name in a report.
+      shortcut: key of `SHORTCUTS`.
+      place: index of its colour and marker in the tables of `resjax.report.styles`.
+      cells: its runs at each depth, from shallow to deep.
+    """
 
     name: str
     shortcut: str
+    place: int
     cells: tuple[Cell, ...]
 
 
@@ -155,10 +164,10 @@ def label(shortcut: str) -> str:
     return {"none": "plain"}.get(shortcut, shortcut)
 
 
-def tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
+def protocol_tables(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[ProtocolTable]:
     """Groups the runs into tables of equal protocol, the largest first."""
-    groups = _grouped(runs, lambda run: as_text(protocol(run)))
-    lost = _grouped(missing, lambda run: as_text(protocol(run)))
+    groups = _grouped(runs, lambda run: group_key(protocol(run)))
+    lost = _grouped(missing, lambda run: group_key(protocol(run)))
     keys = sorted(groups, key=lambda key: -len(groups[key]))
     differing = differing_keys([protocol(groups[key][0]) for key in keys])
     return [
@@ -205,14 +214,15 @@ def _table(title: str, runs: list[Run], missing: list[Missing]) -> ProtocolTable
     # Defaults come first, so that arms are sorted by what differs from them.
     groups = _grouped(runs, lambda run: (run.shortcut, name(run, defaults=False), name(run)))
     arms = []
-    for key in sorted(groups, key=lambda key: (order.get(key[0], len(order)), key)):
+    keys = sorted(groups, key=lambda key: (order.get(key[0], len(order)), key))
+    for key, place in zip(keys, arm_places([key[0] for key in keys]), strict=True):
         shortcut, _, arm = key
         by_depth = _grouped(groups[key], lambda run: run.depth)
         cells = [
             Cell(arm, depth, tuple(sorted(by_depth[depth], key=lambda run: run.seed)))
             for depth in sorted(by_depth)
         ]
-        arms.append(Arm(arm, shortcut, tuple(cells)))
+        arms.append(Arm(arm, shortcut, place, tuple(cells)))
     return ProtocolTable(
         title, protocol(runs[0]), tuple(arms), tuple((name(run), run) for run in missing)
     )

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from resjax.report import styles
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import MOST_POINTS, Curve, curve, curve_of, unit
 from resjax.report.runs import Run
@@ -33,7 +32,6 @@ def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) 
 
     The dashes of a line are the place of its depth among the `depths` of the page.
     """
-    places = styles.arm_places([arm.shortcut for arm in arms])
     cells = [
         {
             "arm": number,
@@ -49,8 +47,7 @@ def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) 
         for number, arm in enumerate(arms)
         for cell in arm.cells
     ]
-    named = [{"name": arm.name, "place": p} for arm, p in zip(arms, places, strict=True)]
-    return {"arms": named, "cells": cells}
+    return {"arms": [{"name": arm.name, "place": arm.place} for arm in arms], "cells": cells}
 
 
 def _curves(cell: Cell, most: int) -> dict[str, Any]:

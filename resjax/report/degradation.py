@@ -234,22 +234,3 @@ def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "")
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-# ------------------------------------------------------------------- by what evaluation normalises
-
-
-def by_statistics(cell: Cell) -> str | None:
-    """A line with a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
-    compared = [run.summary.statistics for run in cell.runs]
-    if None in compared:
-        return None
-    kinds = [
-        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
-        for kind in compared[0]
-    ]
-    return f"{cell.name}: train / test error % by statistics, {', '.join(kinds)}"
-
-
-def _mean_percent(compared: Iterable[dict], kind: str, split: str) -> str:
-    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"

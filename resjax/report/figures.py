@@ -12,7 +12,7 @@ from resjax.config.text import printable
 from resjax.files import replacing
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import curve
-from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES, arm_places
+from resjax.report.styles import LIGHT, MARKERS, MATPLOTLIB_LINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,10 +62,10 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     rows = -(-len(arms) // columns)
     figure = _figure(0.55 + 1.35 * rows, title)
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel, arm, place in zip(panels, arms, _places(arms), strict=False):
+    for panel, arm in zip(panels, arms, strict=False):
         for cell in arm.cells:
-            _draw_curve(panel, cell, measure, depths, LIGHT[place])
-        panel.set_title(_as_text(arm.name))
+            _draw_curve(panel, cell, measure, depths, LIGHT[arm.place])
+        panel.set_title(_literal(arm.name))
         panel.set_ylim(-2, 102)
         _finish(panel)
     for place, panel in enumerate(panels):
@@ -78,10 +78,6 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     figure.supylabel(NAMES[measure], fontsize=7)
     _legend(figure, [f"{depth} layers" for depth in depths], color="0.3")
     return figure
-
-
-def _places(arms: Sequence[Arm]) -> list[int]:
-    return arm_places([arm.shortcut for arm in arms])
 
 
 def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], color: str) -> None:
@@ -110,27 +106,27 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
         return _error_by_arm(arms, title)
     figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
     for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
-        for number, (place, arm) in enumerate(zip(_places(arms), arms, strict=True)):
-            _draw_arm(panel, arm, measure, place, ASIDE * (number - (len(arms) - 1) / 2))
+        for number, arm in enumerate(arms):
+            _draw_arm(panel, arm, measure, ASIDE * (number - (len(arms) - 1) / 2))
         panel.set_ylabel(NAMES[measure])
         panel.set_xlabel("layers")
         panel.margins(x=0.08)
         panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
         panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         _finish(panel)
-    _legend(figure, [_as_text(arm.name) for arm in arms])
+    _legend(figure, [_literal(arm.name) for arm in arms])
     return figure
 
 
-def _draw_arm(panel: "Axes", arm: Arm, measure: str, place: int, aside: float) -> None:
+def _draw_arm(panel: "Axes", arm: Arm, measure: str, aside: float) -> None:
     """Draws the line of an arm, `aside` points to the right of its depths."""
     from matplotlib.transforms import ScaledTranslation
 
     depths, means, lows, highs = _percents(arm, measure)
     if not depths:
         return
-    color, name = LIGHT[place], _as_text(arm.name)
-    [line] = panel.plot(depths, means, color=color, marker=MARKERS[place], ms=3, label=name)
+    color, marker, name = LIGHT[arm.place], MARKERS[arm.place], _literal(arm.name)
+    [line] = panel.plot(depths, means, color=color, marker=marker, ms=3, label=name)
     band = panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
     # Moved after they were plotted, so that the axis is that of the depths.
     right = ScaledTranslation(aside / 72, 0, panel.figure.dpi_scale_trans)
@@ -156,23 +152,23 @@ def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
     figure = _figure(0.7 + 0.13 * len(arms), title)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, NAMES, strict=True):
-        for row, (place, arm) in enumerate(zip(_places(arms), arms, strict=True)):
+        for row, arm in enumerate(arms):
             _, means, lows, highs = _percents(arm, measure)
-            rows, color = [row] * len(means), LIGHT[place]
+            rows, color = [row] * len(means), LIGHT[arm.place]
             panel.hlines(rows, lows, highs, color=color)
-            panel.plot(means, rows, color=color, marker=MARKERS[place], ms=3, ls="")
+            panel.plot(means, rows, color=color, marker=MARKERS[arm.place], ms=3, ls="")
         split, _, what = NAMES[measure].partition(" ")
         panel.set_title(split)
         panel.set_xlim(left=min(0, panel.get_xlim()[0]))
         _finish(panel)
     figure.supxlabel(what, fontsize=7)
     short = [re.sub(r"\b\w+\.(?=\w+=)", "", arm.name) for arm in arms]  # the panels need the width
-    panels[0].set_yticks(range(len(arms)), map(_as_text, short))
+    panels[0].set_yticks(range(len(arms)), map(_literal, short))
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
 
 
-def _as_text(name: str) -> str:
+def _literal(name: str) -> str:
     """A name as matplotlib shows it literally: no part of it becomes a formula."""
     return printable(name).replace("$", r"\$")
 
@@ -182,7 +178,7 @@ def _figure(height: float, title: str | None) -> "Figure":
 
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     if title:
-        figure.suptitle(_as_text(title), fontsize=7, wrap=True)
+        figure.suptitle(_literal(title), fontsize=7, wrap=True)
     return figure
 
 

@@ -30,19 +30,17 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
             "".join(f"- {markdown_text(verdict.line)}\n" for verdict in joined(section.verdicts))
             or f"{section.headline}\n",
             f"{of_errors}\n",
-            markdown(*tables.details(section.table)),
+            markdown(*tables.errors(section.table.cells, tables.DETAILS).without_empty_columns()),
         ]
-        if differences := tables.difference_rows(*section.differences.values()):
+        differences = tables.paired_differences(*section.differences.values())
+        if differences.rows:
             parts += [
                 f"### Paired differences\n\n{of_differences}\n",
-                markdown(*tables.told(tables.DIFFERENCES, differences)),
+                markdown(*differences.without_empty_columns()),
             ]
-        if section.gate:
-            parts.append(markdown(tables.REFERENCE, tables.reference_rows(section.gate)))
-        parts += [
-            f"### Cost\n\n{DEFINITION}\n",
-            markdown(tables.LEDGER, tables.ledger_rows(section.table)),
-        ]
+        if section.replications:
+            parts.append(markdown(*tables.references(section.replications)))
+        parts += [f"### Cost\n\n{DEFINITION}\n", markdown(*tables.ledger(section.table))]
     if lost := [f"- {markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]
     return "\n".join(parts)
@@ -64,17 +62,18 @@ def latex_document(sections: "Iterable[Section]", name: str) -> str:
                 f"{table.title}. {of_errors} {tables.bold_caption(table)}",
                 slug.format("errors"),
                 latex(
-                    *tables.told(tables.PAPER, tables.rows(table.cells, tables.PAPER)),
-                    tables.best(table, section.differences),
+                    *tables.errors(table.cells, tables.PAPER).without_empty_columns(),
+                    tables.bold_cells(table, section.differences),
                 ),
             )
         )
-        if differences := tables.difference_rows(*section.differences.values()):
+        differences = tables.paired_differences(*section.differences.values())
+        if differences.rows:
             parts.append(
                 _floating(
                     f"{table.title}. {of_differences}",
                     slug.format("differences"),
-                    latex(*tables.told(tables.DIFFERENCES, differences)),
+                    latex(*differences.without_empty_columns()),
                 )
             )
     return "\n".join(parts)

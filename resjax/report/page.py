@@ -154,12 +154,8 @@ def _all_shown(content: Any) -> Any:
 
 def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str, Any]:
     table = section.table
-    places = styles.arm_places([arm.shortcut for arm in table.arms])
     of_errors, of_differences = tables.captions(table)
-    errors = tables.details(table)
-    differences = tables.told(
-        tables.DIFFERENCES, tables.difference_rows(*section.differences.values())
-    )
+    differences = tables.paired_differences(*section.differences.values())
     seeds = {run.seed for run in table.runs}
     said = joined(section.verdicts)
     of_table = f", table {place}" if place > 1 else ""
@@ -184,28 +180,23 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "arms": [
             {
                 "name": arm.name,
-                "place": place,
-                "sign": styles.SIGNS[place],
+                "place": arm.place,
+                "sign": styles.SIGNS[arm.place],
                 "depths": [
                     (cell.depth, styles.SVG_LINES[depths.index(cell.depth) % len(styles.SVG_LINES)])
                     for cell in arm.cells
                 ],
             }
-            for place, arm in zip(places, table.arms, strict=True)
+            for arm in table.arms
         ],
-        "details_header": errors[0],
-        "details": errors[1],
-        "details_caption": of_errors,
-        "differences_header": differences[0],
-        "differences": differences[1],
+        "errors": tables.errors(table.cells, tables.DETAILS).without_empty_columns(),
+        "errors_caption": of_errors,
+        "differences": differences.without_empty_columns(),
         "differences_caption": of_differences,
         "notes": section.notes,
-        "reference_header": tables.REFERENCE,
-        "reference": tables.reference_rows(section.gate),
-        "costs_header": tables.COSTS,
-        "costs": tables.cost_rows(table.cells),
-        "ledger_header": tables.LEDGER,
-        "ledger": tables.ledger_rows(table),
+        "references": tables.references(section.replications),
+        "costs": tables.costs(table.cells),
+        "ledger": tables.ledger(table),
         "figures": [
             (
                 stem.name.removesuffix(str(place)).replace("_", " ") + of_table,
@@ -253,14 +244,13 @@ def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Entries of the manifests, each with all of its values and, if they differ, their counts."""
-    counted: dict[str, dict[str, int]] = {}
+    counted: dict[str, Counter[str]] = {}
     for run in runs:
         kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}
         for key, value in flatten(kept).items():
-            values = counted.setdefault(key, {})
-            values[str(value)] = values.get(str(value), 0) + 1
+            counted.setdefault(key, Counter())[str(value)] += 1
     for values in counted.values():
-        if without := len(runs) - sum(values.values()):
+        if without := len(runs) - values.total():
             values["not recorded"] = without
     return {
         key: [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"

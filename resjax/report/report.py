@@ -1,8 +1,11 @@
 """The report of a sweep: reads its runs, writes tables, figures and a page into `report/`."""
 
 import dataclasses
+import functools
 import hashlib
 import marshal
+import statistics
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +15,15 @@ from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
 from resjax.report import figures, formats, page
-from resjax.report.arms import Comparison, ProtocolTable, compare, tables
-from resjax.report.degradation import Verdict, by_statistics, headline, verdicts
-from resjax.report.gate import Row, reference_gate
+from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, protocol_tables
+from resjax.report.degradation import Verdict, headline, verdicts
+from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.tuning import Choice, choose_tuned, note
 from resjax.runs import disk, needed, rundir
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 MOST_DRAWN = 8
@@ -36,7 +40,7 @@ class Section:
       headline: the verdicts in one sentence.
       verdicts: a verdict on each arm.
       differences: {"train_error", "test_error"}, the paired differences of the arms.
-      gate: errors of the table beside published ones.
+      replications: errors of the table beside published ones.
       notes: a line for each cell whose runs were chosen by tuning, or compared the statistics of
         evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
@@ -46,7 +50,7 @@ class Section:
     headline: str
     verdicts: list[Verdict]
     differences: dict[str, list[Comparison]]
-    gate: list[Row]
+    replications: list[Replication]
     notes: list[str]
     figures: list[Path]
 
@@ -96,7 +100,7 @@ def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Repor
     chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
     sections = [
         _section(table, choices, _stems(directory, place))
-        for place, table in enumerate(tables(chosen, missed))
+        for place, table in enumerate(protocol_tables(chosen, missed))
     ]
     return Report(directory, sections, runs, missing)
 
@@ -132,9 +136,9 @@ def write_report(workdir: Path, again: bool = True) -> Report:
         for stale in (directory / "figures").glob(f"{name}*.*"):
             stale.unlink(missing_ok=True)
     for section in sections:
-        if section.figures:
-            title = section.table.title if len(sections) > 1 else None
-            _draw(section.table, title, section.figures)
+        title = section.table.title if len(sections) > 1 else None
+        for stem, draw in zip(section.figures, FIGURES.values(), strict=False):  # or it has none
+            figures.save(draw(section.table.arms, title=title), stem)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
         "table.tex": formats.latex_document(sections, workdir.resolve().name),
@@ -146,10 +150,10 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     return report
 
 
-FIGURES = {
-    "training_error": lambda arms, title: figures.error_curves(arms, "train_error", title),
-    "test_error": lambda arms, title: figures.error_curves(arms, "test_error", title),
-    "error_by_depth": lambda arms, title: figures.error_by_depth(arms, title),
+FIGURES: dict[str, Callable[..., "Figure"]] = {
+    "training_error": functools.partial(figures.error_curves, measure="train_error"),
+    "test_error": functools.partial(figures.error_curves, measure="test_error"),
+    "error_by_depth": figures.error_by_depth,
 }
 """Figures of a table, by the names of their files."""
 
@@ -159,12 +163,6 @@ def _stems(directory: Path, place: int) -> list[Path]:
     if place >= MOST_DRAWN:
         return []
     return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
-
-
-def _draw(table: ProtocolTable, title: str | None, stems: list[Path]) -> None:
-    """Saves the figures of a table."""
-    for stem, draw in zip(stems, FIGURES.values(), strict=True):
-        figures.save(draw(table.arms, title), stem)
 
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
@@ -185,14 +183,30 @@ def _section(
     table: ProtocolTable, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
 ) -> Section:
     lines = [note(cell, choices) for cell in table.cells]
-    lines += [by_statistics(cell) for cell in table.cells]
+    lines += [_statistics_note(cell) for cell in table.cells]
     said = verdicts(table)
     return Section(
         table=table,
         headline=headline(said),
         verdicts=said,
         differences={what: compare(table, what) for what in ("train_error", "test_error")},
-        gate=reference_gate(table),
+        replications=replications(table),
         notes=[line for line in lines if line],
         figures=drawn,
     )
+
+
+def _statistics_note(cell: Cell) -> str | None:
+    """A line with a cell's errors by BatchNorm's statistics; None if a run did not compare them."""
+    compared = [run.summary.statistics for run in cell.runs if run.summary.statistics is not None]
+    if len(compared) < len(cell.runs):
+        return None
+    kinds = [
+        f"{kind} {' / '.join(_mean_percent(compared, kind, split) for split in ('train', 'test'))}"
+        for kind in compared[0]
+    ]
+    return f"{cell.name}: train / test error % by statistics, {', '.join(kinds)}"
+
+
+def _mean_percent(compared: Iterable[dict], kind: str, split: str) -> str:
+    return f"{100 * statistics.fmean(one[kind][f'{split}_error'] for one in compared):.2f}"

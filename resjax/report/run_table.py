@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.report import styles
-from resjax.report.arms import as_text, differing_keys, label, protocol, value_of
-from resjax.report.charts import run_curves
+from resjax.report.arms import differing_keys, group_key, label, protocol, value_of
+from resjax.report.charts import MEASURES, run_curves
 from resjax.report.rounding import number
 from resjax.report.runs import Missing, Run
 from resjax.runs.rundir import DONE
@@ -22,8 +22,6 @@ KEYS = {"model.shortcut": "network", "model.depth": "depth", "seed": "seed"}
 
 TEXTS = ("run", "state", "why", "network")
 """Columns of words; a column of a key is aligned according to its values."""
-
-PHASES = {"compile (s)": "compile", "train (s)": "train", "eval (s)": "eval"}
 
 DECIMALS_OF_A_LOSS = 4
 
@@ -73,40 +71,36 @@ def differing(runs: Sequence[Run | Missing]) -> list[str]:
 def columns(report: "Report") -> list[Column]:
     """The columns; one that is empty for all runs is left out, except for `KEYS`."""
     runs = all_runs(report)
-    tables = {as_text(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
-    interrupted = any(run.ledger and run.ledger.interruptions for run in runs)
-    found = [
-        _column("run", "run", "", [run.name for run in runs]),
-        _column("state", "state", "", [_state(run) for run in runs]),
-        _column("why", "why", "", [getattr(run, "reason", "") for run in runs]),
-    ]
+    tables = {group_key(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
+    found = []
+
+    def table_of(run: Run | Missing) -> str:
+        return tables.get(group_key(protocol(run)), "") if run.config else ""
+
+    def add(name: str, known_as: str, kind: str, text: Callable[[Run | Missing], str]) -> None:
+        values = tuple(text(run) or "-" for run in runs)
+        if name in KEYS.values() or set(values) != {"-"}:
+            found.append(Column(name, known_as, kind, values))
+
+    add("run", "run", "", lambda run: run.name)
+    add("state", "state", "", _state)
+    add("why", "why", "", lambda run: getattr(run, "reason", ""))
     if len(report.sections) > 1:
-        numbers = [tables.get(as_text(protocol(run)), "") if run.config else "" for run in runs]
-        found.append(_column("table", "table", "", numbers))
-    for key, name in KEYS.items():
-        found.append(_column(name, key, "key", [_setting(run, key) for run in runs]))
-    for key in differing(runs):
-        found.append(_column(key, key, "key", [_setting(run, key) for run in runs]))
-    for measure in ("train_error", "test_error", "train_loss", "test_loss"):
+        add("table", "table", "", table_of)
+    for key, name in (KEYS | {key: key for key in differing(runs)}).items():
+        add(name, key, "key", functools.partial(_setting, key=key))
+    for measure in MEASURES:
         name = measure.replace("_", " ") + (" %" if measure.endswith("error") else "")
-        found.append(_column(name, measure, "result", [_answer(run, measure) for run in runs]))
-    for name, phase in PHASES.items():
-        seconds = [f"{run.seconds(phase):,.1f}" if isinstance(run, Run) else "" for run in runs]
-        found.append(_column(name, phase, "result", seconds))
-    whole = [f"{run.seconds():,.1f}" if isinstance(run, Run) else "" for run in runs]
-    found.append(_column("in all (s)", "in_all", "result", whole))
-    if interrupted:
-        ledgers = [run.ledger for run in runs]
-        cut = [str(ledger.interruptions) if ledger else "" for ledger in ledgers]
-        lost = [f"{ledger.lost_seconds:,.1f}" if ledger else "" for ledger in ledgers]
-        found.append(_column("interruptions", "interruptions", "result", cut))
-        found.append(_column("lost (s)", "lost", "result", lost))
-    kept = KEYS.values()
-    return [c for c in found if c.name in kept or any(value != "-" for value in c.values)]
-
-
-def _column(name: str, known_as: str, kind: str, values: Sequence[str]) -> Column:
-    return Column(name, known_as, kind, tuple(value or "-" for value in values))
+        add(name, measure, "result", functools.partial(_answer, measure=measure))
+    for phase in ("compile", "train", "eval"):
+        add(f"{phase} (s)", phase, "result", functools.partial(_seconds, phases=(phase,)))
+    add("in all (s)", "in_all", "result", _seconds)
+    if any(run.ledger and run.ledger.interruptions for run in runs):
+        add("interruptions", "interruptions", "result",
+            lambda run: str(run.ledger.interruptions) if run.ledger else "")  # fmt: skip
+        add("lost (s)", "lost", "result",
+            lambda run: f"{run.ledger.lost_seconds:,.1f}" if run.ledger else "")  # fmt: skip
+    return found
 
 
 def _state(run: Run | Missing) -> str:
@@ -125,6 +119,10 @@ def _answer(run: Run | Missing, measure: str) -> str:
     return (
         number(100 * value, 2) if measure.endswith("error") else number(value, DECIMALS_OF_A_LOSS)
     )
+
+
+def _seconds(run: Run | Missing, phases: Sequence[str] = ()) -> str:
+    return f"{run.seconds(*phases):,.1f}" if isinstance(run, Run) else ""
 
 
 def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[dict[str, Any]]:
@@ -160,12 +158,13 @@ def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[st
 
 def _places(report: "Report") -> Mapping[str, int]:
     """The index of the colour of each run that is in a table: that of its arm."""
-    found = {}
-    for section in report.sections:
-        arms = section.table.arms
-        for arm, place in zip(arms, styles.arm_places([arm.shortcut for arm in arms]), strict=True):
-            found |= {run.name: place for cell in arm.cells for run in cell.runs}
-    return found
+    return {
+        run.name: arm.place
+        for section in report.sections
+        for arm in section.table.arms
+        for cell in arm.cells
+        for run in cell.runs
+    }
 
 
 def shared(report: "Report") -> dict[str, str]:

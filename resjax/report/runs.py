@@ -90,45 +90,44 @@ def read_runs(workdir: Path) -> tuple[list[Run], list[Missing]]:
     below = sorted(path for path in workdir.iterdir() if path.is_dir()) if workdir.is_dir() else []
     no_runs = (rundir.ABSENT, rundir.IMPORTED)
     found = [path for path in below if rundir.run_state(path) not in no_runs] or [workdir]
-    done, names, configs = [], {}, {}
-    lost = [path for path in (*below, *found) if rundir.has_lost_config(path)]
-    missing = [_without_config(path) for path in lost]
+    runs: dict[Path, Run | Missing] = {}
+    directories: dict[str, Path] = {}
     for directory in found:
         state = rundir.run_state(directory)
         if state in no_runs:
             continue
-        config = configs[directory] = rundir.read_config(directory)
-        keys = deciding_keys(config)
-        text = json.dumps(keys, sort_keys=True)
-        if text in names:
-            raise ConfigError(
-                f"{directory} and {names[text]} hold the same run; remove one of them"
-            )
-        names[text] = directory
-        name, ledger = directory.resolve().name, read_ledger(directory)
-        if state == rundir.DONE:
-            curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
-            done.append(
-                Run(
-                    name,
-                    config,
-                    keys,
-                    read_summary(directory),
-                    rundir.read_metrics(directory) if curve.exists() else [],
-                    disk.read_json(manifest) if manifest.exists() else {},
-                    ledger,
-                )
-            )
-        else:
-            reason = ""
-            if state == rundir.FAILED:
-                reason = rundir.read_failure(directory)
-            missing.append(Missing(name, state, config, keys, reason, ledger))
-    known = {key for config in configs.values() for key in config}
-    for directory, config in configs.items():
-        if known - config.keys():  # an experiment file that is not loaded has added some
-            config.update(rundir.added_defaults(directory) | config)
-    return done, missing
+        run = runs[directory] = _read_run(directory, state)
+        other = directories.setdefault(json.dumps(run.keys, sort_keys=True), directory)
+        if other != directory:
+            raise ConfigError(f"{directory} and {other} hold the same run; remove one of them")
+    known = {key for run in runs.values() for key in run.config}
+    for directory, run in runs.items():
+        if known - run.config.keys():  # an experiment file that is not loaded has added some
+            run.config.update(rundir.added_defaults(directory) | run.config)
+    missing = [_without_config(path) for path in (*below, *found) if rundir.has_lost_config(path)]
+    missing += [run for run in runs.values() if isinstance(run, Missing)]
+    return [run for run in runs.values() if isinstance(run, Run)], missing
+
+
+def _read_run(directory: Path, state: str) -> Run | Missing:
+    """Reads a run in one of the states that have a config."""
+    config = rundir.read_config(directory)
+    known = {
+        "name": directory.resolve().name,
+        "config": config,
+        "keys": deciding_keys(config),
+        "ledger": read_ledger(directory),
+    }
+    if state != rundir.DONE:
+        reason = rundir.read_failure(directory) if state == rundir.FAILED else ""
+        return Missing(**known, state=state, reason=reason)
+    curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
+    return Run(
+        **known,
+        summary=read_summary(directory),
+        curve=rundir.read_metrics(directory) if curve.exists() else [],
+        manifest=disk.read_json(manifest) if manifest.exists() else {},
+    )
 
 
 def _without_config(directory: Path) -> Missing:

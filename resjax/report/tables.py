@@ -1,28 +1,21 @@
-"""The rows of a report's tables, as text."""
+"""The tables of a report, as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from resjax.report import rounding
 from resjax.report.arms import SELECTIONS, Cell, Comparison, ProtocolTable
 from resjax.report.best import best_cells
-from resjax.report.gate import Row
 from resjax.report.reference.published import Published
+from resjax.report.replication import Replication
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import Ledger, known_total
 
 DECIMALS_OF_A_LOSS = 4
 
-HEADER = (
-    "shortcut",
-    "depth",
-    "seeds",
-    "train error %",
-    "train loss",
-    "test error %",
-    "parameters",
-    "train+eval (s)",
-)
-"""Columns of the table on the screen."""
+SCREEN = ("shortcut", "depth", "seeds", "train error %", "train loss", "test error %", "parameters",
+          "train+eval (s)")  # fmt: skip
+"""Columns of the table of errors on the screen."""
 
 TIMED = ("train", "eval")
 """Seconds that are compared between networks; compile is in the tables of cost."""
@@ -34,11 +27,11 @@ DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
     "test error %", "test interval", "test median", "train loss",
 )  # fmt: skip
-"""Columns of the table on the page and in Markdown; an interval is of the mean, in percent."""
+"""Columns of that on the page and in Markdown; an interval is of the mean, in percent."""
 
 PAPER = ("shortcut", "depth", "seeds", "train error %", "train interval", "test error %",
          "test interval")  # fmt: skip
-"""Columns of the table in LaTeX."""
+"""Columns of that in LaTeX."""
 
 DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "train p (Holm)",
                "test difference", "test interval", "test p (Holm)")  # fmt: skip
@@ -53,28 +46,47 @@ LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "
 REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
 
 
-def rows(cells: Iterable[Cell], header: Sequence[str] = HEADER) -> list[tuple[str, ...]]:
+class TextTable(NamedTuple):
+    """A table: the headings of its columns, and its rows, with a dash where there is nothing."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def without_empty_columns(self) -> "TextTable":
+        """Drops the columns that are dashes in all rows, such as the intervals of one seed."""
+        kept = [
+            n
+            for n in range(len(self.header))
+            if not self.rows or any(row[n] != "-" for row in self.rows)
+        ]
+        rows = [tuple(row[n] for n in kept) for row in self.rows]
+        return TextTable(tuple(self.header[n] for n in kept), rows)
+
+
+def errors(cells: Iterable[Cell], columns: tuple[str, ...]) -> TextTable:
     """A row for each cell: mean ± standard deviation over seeds, rounded to the latter."""
-    return [tuple(_row(cell)[name] for name in header) for cell in cells]
+    texts = map(_error_texts, cells)
+    return TextTable(columns, [tuple(text[name] for name in columns) for text in texts])
 
 
-def _row(cell: Cell) -> dict[str, str]:
+def _error_texts(cell: Cell) -> dict[str, str]:
+    """The texts of a cell in all columns of the tables of errors."""
     row = {
         "shortcut": cell.arm,
         "depth": str(cell.depth),
         "seeds": str(len(cell.runs)),
-        "train loss": _of(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
+        "train loss": _sample_texts(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
         "parameters": f"{cell.runs[0].summary.params:,}",
         "train+eval (s)": f"{cell.seconds(*TIMED):.1f}",
     }
     for split in ("train", "test"):
-        texts = _of(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
+        texts = _sample_texts(cell, f"{split}_error", 100, rounding.DECIMALS_OF_A_PERCENT)
         for what, text in zip(("error %", "interval", "median"), texts, strict=True):
             row[f"{split} {what}"] = text
     return row
 
 
-def _of(cell: Cell, measure: str, unit: float, otherwise: int) -> tuple[str, str, str]:
+def _sample_texts(cell: Cell, measure: str, unit: float, otherwise: int) -> tuple[str, str, str]:
     """Mean with deviation, interval and median of a measure."""
     sample = cell.sample(measure)
     if sample is None:
@@ -89,14 +101,21 @@ def _of(cell: Cell, measure: str, unit: float, otherwise: int) -> tuple[str, str
     )
 
 
-def difference_rows(train: Sequence[Comparison], test: Sequence[Comparison]) -> list[tuple]:
+def paired_differences(train: Sequence[Comparison], test: Sequence[Comparison]) -> TextTable:
     """A row for each pair of arms at a depth, given its two comparisons."""
-    return [
-        (str(one.depth), f"{one.first} - {one.second}", str(one.difference.n), *found, *other_found)
-        for one, found, other_found in zip(
+    rows = [
+        (
+            str(pair.depth),
+            f"{pair.first} - {pair.second}",
+            str(pair.difference.n),
+            *train_texts,
+            *test_texts,
+        )
+        for pair, train_texts, test_texts in zip(
             train, _differences(train), _differences(test), strict=True
         )
     ]
+    return TextTable(DIFFERENCES, rows)
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[tuple[str, str, str]]:
@@ -119,22 +138,9 @@ def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     return ends and (100 * ends[0], 100 * ends[1])
 
 
-def told(
-    header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Drops the columns that are dashes in all rows, such as intervals of one seed."""
-    kept = [n for n in range(len(header)) if not rows or any(row[n] != "-" for row in rows)]
-    return tuple(header[n] for n in kept), [tuple(row[n] for n in kept) for row in rows]
-
-
-def details(table: ProtocolTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of the errors, on the page and in Markdown."""
-    return told(DETAILS, rows(table.cells, DETAILS))
-
-
-def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
+def costs(cells: Iterable[Cell]) -> TextTable:
     """A row for each cell: its size, the mean seconds of a run, and those of all its runs."""
-    return [
+    rows = [
         (
             cell.arm,
             str(cell.depth),
@@ -147,9 +153,10 @@ def cost_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
         )
         for cell in cells
     ]
+    return TextTable(COSTS, rows)
 
 
-def ledger_rows(table: ProtocolTable) -> list[tuple[str, ...]]:
+def ledger(table: ProtocolTable) -> TextTable:
     """A row for each arm, over all depths and seeds, and one for all of them."""
     runs: dict[str, list[Run | Missing]] = {}
     for arm in table.arms:
@@ -158,10 +165,11 @@ def ledger_rows(table: ProtocolTable) -> list[tuple[str, ...]]:
         runs.setdefault(name, []).append(run)
     ledgers = {name: [run.ledger for run in own] for name, own in runs.items()}
     every = ("all", [ledger for own in ledgers.values() for ledger in own])
-    return [
-        (name, _known(own), *costs(known_total(own) if any(own) else None))
+    rows = [
+        (name, _known(own), *ledger_texts(known_total(own) if any(own) else None))
         for name, own in (*ledgers.items(), every)
     ]
+    return TextTable(LEDGER, rows)
 
 
 def _known(ledgers: list[Ledger | None]) -> str:
@@ -170,7 +178,7 @@ def _known(ledgers: list[Ledger | None]) -> str:
     return str(len(ledgers)) + (f", {unknown} not known" if unknown else "")
 
 
-def costs(ledger: Ledger | None) -> tuple[str, ...]:
+def ledger_texts(ledger: Ledger | None) -> tuple[str, ...]:
     """The last columns of `LEDGER`; a dash for what is unknown."""
     if ledger is None:
         return ("-",) * 4
@@ -178,9 +186,9 @@ def costs(ledger: Ledger | None) -> tuple[str, ...]:
     return (str(ledger.interruptions), *(f"{value:,.1f}" for value in seconds))
 
 
-def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
+def references(replications: Iterable[Replication]) -> TextTable:
     """A row for each published figure; where protocols differ, the verdict says how."""
-    return [
+    rows = [
         (
             f"{row.cell.name}, {row.published.measure.replace('_', ' ')}",
             f"{row.published.source}, {row.published.where}",
@@ -191,8 +199,9 @@ def reference_rows(gate: Iterable[Row]) -> list[tuple[str, ...]]:
             row.verdict
             or (f"no verdict, protocols differ: {row.differs}" if row.differs else _NO_SPREAD),
         )
-        for row in gate
+        for row in replications
     ]
+    return TextTable(REFERENCE, rows)
 
 
 _NO_SPREAD = "no verdict, the spread over runs is not known; run more seeds"
@@ -210,10 +219,10 @@ def _runs(statistic: str, number: int) -> str:
     return "1 run" if number == 1 else f"{statistic} of {number}"
 
 
-def best(
+def bold_cells(
     table: ProtocolTable, differences: Mapping[str, Sequence[Comparison]]
 ) -> set[tuple[int, str]]:
-    """The cells of the best errors in `rows`, as (number of the row, name of the column).
+    """The cells of the best errors in `errors`, as (number of the row, name of the column).
 
     `differences` has the comparisons of every measure, such as "train_error".
     """

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from resjax.report.arms import Cell, arm_keys, as_text, protocol, value_of
+from resjax.report.arms import Cell, arm_keys, group_key, protocol, value_of
 from resjax.report.runs import Missing, Run
 
 MEASURE = "validation_error"
@@ -49,7 +49,7 @@ def tuned_keys(run: Run | Missing) -> list[str]:
 
 def shared_keys(run: Run | Missing) -> tuple[str, str, int]:
     """The protocol, network and depth that the candidates for one choice have in common."""
-    return as_text(protocol(run)), as_text(arm_keys(run)), run.config["model.depth"]
+    return group_key(protocol(run)), group_key(arm_keys(run)), run.config["model.depth"]
 
 
 def choose_tuned(
@@ -87,7 +87,7 @@ def _values(run: Run | Missing) -> dict[str, Any]:
 def _choice(runs: list[Run]) -> Choice | None:
     candidates: dict[str, list[Run]] = {}
     for run in runs:
-        candidates.setdefault(as_text(_values(run)), []).append(run)
+        candidates.setdefault(group_key(_values(run)), []).append(run)
     most = max(map(len, candidates.values()))
     errors = {
         text: statistics.fmean(_error(run) for run in group)

@@ -120,7 +120,7 @@ def run_workers(
             log = until_it_ends.enter_context((logs / f"worker{number}.log").open("wb"))
             workers.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "resjax.cli", *arguments],
+                    [sys.executable, "-m", "resjax", *arguments],
                     env=os.environ | environment,
                     stdout=log,
                     stderr=subprocess.STDOUT,

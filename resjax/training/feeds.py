@@ -7,17 +7,10 @@ import jax
 import numpy as np
 
 from resjax.data.mixing import words_of_resident
-from resjax.data.resident import (
-    STATISTICS,
-    Batch,
-    Resident,
-    evaluation_batches,
-    no_room_message,
-    to_device,
-    training_epochs,
-    training_order,
-)
+from resjax.data.orders import evaluation_batches, training_epochs, training_order
+from resjax.data.resident import Batch, Resident, no_room_message, to_device
 from resjax.data.source import Split
+from resjax.data.statistics import STATISTICS
 from resjax.training.parallel import Parallel
 from resjax.training.plan import Plan
 from resjax.training.programs import program

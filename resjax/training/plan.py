@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from resjax.data.transforms import CentreCrop
 
 STREAMED_STATISTICS = ("imagenet", "half", "none")
-"""Keys of `resjax.data.resident.STATISTICS` that need no images in memory."""
+"""Keys of `resjax.data.statistics.STATISTICS` that need no images in memory."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from resjax.data import streaming
 from resjax.data.orders import rows_of_host
-from resjax.data.resident import STATISTICS, Batch, Mixed
-from resjax.data.source import First, Split
+from resjax.data.resident import Batch, Mixed
+from resjax.data.source import Split, first
+from resjax.data.statistics import STATISTICS
 from resjax.training.feeds import EXAMPLES_AXIS, evaluated, left_out, viewed
 from resjax.training.plan import Plan, evaluation_view, training_view
 
@@ -92,9 +93,11 @@ class StreamingFeed:
     def first_examples(self, split: str, number: int) -> Batch:
         # Read by every host for itself, so that each has all of them.
         source = self.splits[split]
-        first = First(source, min(number, len(source)))
+        examples = first(source, min(number, len(source)))
         options = self._options(split) | {"workers": 0}
-        batches = streaming.evaluation_feed(first, self.evaluation_view, len(first), **options)
+        batches = streaming.evaluation_feed(
+            examples, self.evaluation_view, len(examples), **options
+        )
         batch = next(batches)
         batches.close()
         read = batch.images[batch.valid].astype(np.float32)
@@ -117,7 +120,7 @@ class StreamingFeed:
         """Feed of one evaluation, kept since its workers read ahead the start of the next pass."""
         if (split, size) not in self.passes:
             self.passes[split, size] = streaming.evaluation_feed(
-                First(self.splits[split], self.evaluated[split]),
+                first(self.splits[split], self.evaluated[split]),
                 self.evaluation_view,
                 size,
                 rows=rows_of_host(self.plan.parallel.devices, jax.process_index(), size),

@@ -392,7 +392,7 @@ def swept(directory: Path, name: str, experiment: str, *words: str) -> Row:
     """Seconds of a command `resjax sweep`, whose caches are in the directory."""
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "resjax.cli", "sweep", f"--config={experiment}",
+        [sys.executable, "-m", "resjax", "sweep", f"--config={experiment}",
          f"--workdir={directory / name}", *words],
         cwd=ROOT, check=True,
         env=os.environ | {"XDG_CACHE_HOME": str(directory / "caches")},

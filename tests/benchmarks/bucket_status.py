@@ -169,7 +169,7 @@ def main():
                 store.get(".requests")
             start, before = time.perf_counter(), cpu()
             subprocess.run(
-                [sys.executable, "-m", "resjax.cli", "status", "s3://lab"], check=True,
+                [sys.executable, "-m", "resjax", "status", "s3://lab"], check=True,
                 stdout=subprocess.DEVNULL, env={**os.environ, "XDG_CACHE_HOME": cache},
             )  # fmt: skip
             seconds = time.perf_counter() - start

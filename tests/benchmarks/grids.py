@@ -83,9 +83,7 @@ def _scaled(values: dict, factor: float) -> dict[str, float]:
 def timed(words: list[str]) -> tuple[float, float]:
     """Seconds that a command takes, and those of CPU."""
     before, start = _cpu(), time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "resjax.cli", *words], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "resjax", *words], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start, _cpu() - before
 
 

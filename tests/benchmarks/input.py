@@ -202,7 +202,8 @@ def decoders() -> dict[str, Callable[[bytes], np.ndarray]]:
     import cv2
     import simplejpeg
 
-    from resjax.data.decode import Box, decode, decode_box, read_image_header
+    from resjax.data.decode import Box, decode, decode_box
+    from resjax.data.headers import read_image_header
 
     def upper_part(data):
         header = read_image_header(data)

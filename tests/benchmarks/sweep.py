@@ -23,7 +23,7 @@ BATCH, EPOCHS, TRAIN, TEST = 64, 15, 1437, 360
 
 def ours(home: Path, seed: int) -> float:
     """Seconds of the command, with its caches and runs under `home`."""
-    words = [sys.executable, "-m", "resjax.cli", "sweep", f"--config={EXPERIMENT}",
+    words = [sys.executable, "-m", "resjax", "sweep", f"--config={EXPERIMENT}",
              "--sweep=depth,shortcut", f"--config.seed={seed}",
              f"--workdir={home / 'runs'}"]  # fmt: skip
     environment = {**os.environ, "XDG_CACHE_HOME": str(home / "cache")}

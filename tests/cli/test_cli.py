@@ -151,7 +151,7 @@ def test_no_letter_is_too_much_for_an_output(tmp_path, encoding):
     write_sweep(tmp_path, {(name, 20): [0.1, 0.2], ("none", 20): [0.3, 0.2]})
     for words, code in ((["report", str(tmp_path)], 0), (["status", str(tmp_path / name)], 2)):
         done = subprocess.run(
-            [sys.executable, "-m", "resjax.cli", *words], capture_output=True, check=False,
+            [sys.executable, "-m", "resjax", *words], capture_output=True, check=False,
             env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
         )  # fmt: skip
         shown = name.encode(encoding.partition(":")[0], "replace")
@@ -206,7 +206,7 @@ def test_in_a_terminal_lines_are_broken_between_words_and_paths_are_not():
 
 @pytest.mark.slow
 def test_a_refusal_has_its_exit_code_where_no_errors_are_heard(tmp_path):
-    command = f"{shlex.quote(sys.executable)} -m resjax.cli status {shlex.quote(str(tmp_path))}"
+    command = f"{shlex.quote(sys.executable)} -m resjax status {shlex.quote(str(tmp_path))}"
     for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
         assert subprocess.run(["sh", "-c", f"{command} {closed}"]).returncode == exits.EXIT_USAGE
 
@@ -223,7 +223,7 @@ def test_a_signal_ends_a_process_where_no_errors_are_heard():
 
 
 def test_a_command_whose_output_is_closed_ends_without_a_traceback():
-    command = f"{shlex.quote(sys.executable)} -m resjax.cli --help >&-"
+    command = f"{shlex.quote(sys.executable)} -m resjax --help >&-"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr

@@ -30,7 +30,7 @@ def shell(tmp_path, monkeypatch, capsys):
     """A directory with an experiment, and `resjax` on the path."""
     command = tmp_path / "bin" / "resjax"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/bash\nPYTHONPATH={ROOT} exec {sys.executable} -m resjax.cli "$@"\n')
+    command.write_text(f'#!/bin/bash\nPYTHONPATH={ROOT} exec {sys.executable} -m resjax "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     axes = "".join(f"def sweep_{name}():\n    ...\n" for name in ("depth", "width"))

@@ -149,7 +149,7 @@ def test_annotations_that_are_text_are_understood(mine):
 def test_its_shortcut_and_a_key_are_known_to_workers_and_to_a_sweep_that_goes_on(mine, tmp_path):
     with Path("mine.py").open("a") as file:
         file.write("from resjax.config.keys import KEYS, Key\nKEYS['optim.kept'] = Key(0.5, '.')\n")
-    words = [sys.executable, "-m", "resjax.cli", "sweep", "--config=mine.py", "--jobs=2",
+    words = [sys.executable, "-m", "resjax", "sweep", "--config=mine.py", "--jobs=2",
              "--config.model.width=2", "--config.model.depth=8", "--sweep=shortcut",
              "--only=shortcut=half,identity", "--config.train.duration=400 steps",
              "--config.eval.every=400 steps", "--config.checkpoint.seconds=0.2",

@@ -1,5 +1,6 @@
 import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from rich.table import Table
 
 from resjax.cli.main import main
 from resjax.cli.terminal import live
-from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.live import Board, Display
+from resjax.cli.terminal.board import Board
+from resjax.cli.terminal.lines import plain_console, say, shortened, tell
+from resjax.cli.terminal.live import Display
 from resjax.cli.terminal.plans import print_plan
-from resjax.cli.terminal.tables import literal, print_whole
+from resjax.cli.terminal.tables import literal, print_table
 from resjax.config import default_config
 from resjax.config.text import printable
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
@@ -206,10 +208,25 @@ def test_what_a_name_holds_is_shown_and_not_obeyed(name):
     console = Console(file=io.StringIO(), width=1000)  # with markup, as none here has
     table = Table(box=None, show_header=False, padding=0)
     table.add_row(literal(name))
-    say(console, f"the class {name}")
-    print_whole(console, table)
+    say(f"the class {name}", console=console)
+    print_table(table, console)
     line, row = console.file.getvalue().split("\n")[:2]
     assert (line, row.rstrip()) == (f"the class {shown}", shown.rstrip())
+
+
+def test_what_stderr_would_show_goes_nowhere_if_that_is_closed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    tell("run 1 of 2")
+    say("run 1 of 2", console=plain_console(stderr=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_dry_run_has_a_column_of_seconds_only_if_some_are_known(capsys):
+    words = ["sweep", "--dry-run", f"--config={EXPERIMENT}", "--only=depth=8"]
+    assert main(words) == 0
+    assert "in all" not in capsys.readouterr().out
+    assert main([*words, "--device=v4-8"]) == 0
+    assert "FLOP train" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("length", [201, 10_000, pytest.param(200_000, marks=pytest.mark.slow)])

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from resjax.cli.terminal import waits as terminal
-from resjax.cli.terminal.live import Board, Display, Watch
+from resjax.cli.terminal.board import Board
+from resjax.cli.terminal.live import Display, Watch
 from resjax.config import default_config
 from resjax.ops import native
 from resjax.runs import claims, rundir
@@ -28,41 +29,41 @@ def clock(monkeypatch):
     return now
 
 
-def patient(**console):
-    patience = terminal.Patience()
-    patience.console = Console(file=io.StringIO(), width=120, color_system=None, **console)
-    return patience, patience.console.file
+def wait_display(**console):
+    display = terminal.WaitDisplay()
+    display.console = Console(file=io.StringIO(), width=120, color_system=None, **console)
+    return display, display.console.file
 
 
 def test_a_line_tells_what_is_waited_for_every_15_s_where_there_is_no_terminal(clock):
-    patience, told = patient()
+    display, told = wait_display()
     with waiting("1/2 plain-8"):
         clock[0] = 10.0
         with waiting("compiling train steps"):
             for clock[0] in (14.0, 16.0, 20.0, 33.0):
-                patience.look()
+                display.look()
     assert told.getvalue().splitlines() == [
         "1/2 plain-8: compiling train steps, 6 s of 16 s",
         "1/2 plain-8: compiling train steps, 23 s of 33 s",
     ]  # fmt: skip
     clock[0] = 60.0
-    patience.look()  # it is over
+    display.look()  # it is over
     with waiting("compiling"):
         clock[0] = 70.0
-        patience.look()  # 10 s after
+        display.look()  # 10 s after
     assert len(told.getvalue().splitlines()) == 2
 
 
 def test_a_spinner_shows_it_in_a_terminal_until_it_is_over():
-    patience, told = patient(force_terminal=True)
+    display, told = wait_display(force_terminal=True)
     with waiting("building"):
-        patience.look()  # no second has passed
+        display.look()  # no second has passed
         assert not told.getvalue()
         time.sleep(terminal.SECONDS_UNTIL_SHOWN)
-        patience.look()
+        display.look()
         assert "building, 1 s" in told.getvalue()
-    patience.look()
-    assert patience.spinner is None
+    display.look()
+    assert display.spinner is None
     assert "\x1b[2K" in told.getvalue().rpartition("1 s")[2]  # the line is cleared
 
 
@@ -70,7 +71,9 @@ def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeyp
     told = io.StringIO()
     monkeypatch.setattr(terminal, "SECONDS_UNTIL_SHOWN", 0.0)
     monkeypatch.setattr(
-        terminal, "Console", lambda **_: Console(file=told, force_terminal=True, width=80)
+        terminal,
+        "plain_console",
+        lambda **_: Console(file=told, force_terminal=True, width=80),
     )
     with terminal.shown_waits():
         with waiting("building"):
@@ -97,7 +100,7 @@ def test_while_the_next_run_compiles_the_lines_count_its_seconds_and_the_time_le
     runs = grid(tmp_path, 20, 60)
     view = Display(runs)
     view.console = Console(file=io.StringIO(), width=120)
-    patience, _ = patient()
+    display, _ = wait_display()
     first, second = runs
     with view:
         view.started(first)
@@ -106,7 +109,7 @@ def test_while_the_next_run_compiles_the_lines_count_its_seconds_and_the_time_le
         view.started(second)
         view.progressed(second, Progress("compiling", 0, 10, 0.0, 1.0, None))
         for clock[0] in (30.0, 36.0, 52.0):
-            patience.look()
+            display.look()
         view.progressed(second, Progress("training", 1, 10, 0.1, 1.0, 1.0))
         assert not current()
     lines = view.console.file.getvalue().splitlines()

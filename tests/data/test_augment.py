@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resjax.data.augment import Augmentation
-from resjax.data.resident import STATISTICS, to_device, training_epochs, training_order
+from resjax.data.orders import training_epochs, training_order
+from resjax.data.resident import to_device
 from resjax.data.source import Split
+from resjax.data.statistics import STATISTICS
 
 SIZE, PAD = (6, 5), 2
 

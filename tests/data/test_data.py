@@ -9,14 +9,14 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
-from resjax.data.resident import (
-    STATISTICS,
-    evaluation_batches,
-    to_device,
-    training_order,
-)
-from resjax.data.source import Split, with_channels
-from resjax.data.sources import FAKE_SEED, DataRequest, fake, load
+from resjax.data.fake import FAKE_SEED, fake
+from resjax.data.orders import evaluation_batches, training_order
+from resjax.data.resident import decode_split, to_device
+from resjax.data.slices import Splits
+from resjax.data.source import Source, Split, first, with_channels
+from resjax.data.sources import DataRequest, load
+from resjax.data.statistics import STATISTICS
+from tests.data.pictures import encoded, picture
 from tests.data.test_decode import KINDS, by_pillow
 
 sizes = st.integers(1, 60)
@@ -46,10 +46,14 @@ def test_order_differs_between_epochs_and_seeds():
 
 def test_a_permutation_is_drawn_once_an_epoch(monkeypatch):
     drawn, philox = [], np.random.Philox
-    monkeypatch.setattr(np.random, "Philox", lambda key: drawn.append(key) or philox(key=key))
+    monkeypatch.setattr(
+        np.random,
+        "Philox",
+        lambda key, counter: drawn.append(key) or philox(counter=counter, key=key),
+    )
     for step in range(3 * 50_000 // 128):  # 1,171 steps, which end in the third epoch
         training_order(7, step, 128, 50_000)
-    assert drawn == [[7, 0], [7, 1], [7, 2]]
+    assert drawn == [(7, 0), (7, 1), (7, 2)]
 
 
 def test_order_is_the_one_of_every_release():
@@ -135,7 +139,7 @@ def test_a_name_without_a_source_is_refused_with_what_is_expected(name, message)
 
 
 def test_statistics_of_many_images_are_those_of_all_at_once(monkeypatch):
-    monkeypatch.setattr("resjax.data.resident.VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr("resjax.data.statistics.VALUES_AT_ONCE", 1000)
     images = fake((7, 5, 3), 2, 100).train.images
     mean, deviation = STATISTICS["channel"](images)
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)), rtol=1e-15)
@@ -184,6 +188,18 @@ def test_other_channels_are_refused(name, channels, message):
         load(name, DataRequest(channels=channels))
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class")
+def test_a_split_that_is_tested_on_alone_is_held_once(tmp_path):
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "test" / "cat" / "0.png")
+    for name in (f"folder:{tmp_path}", "fake:8x8x1:2:8"):
+        source = load(name, DataRequest(splits=Splits(test_only=True), resident_bytes=64))
+        assert source.train is source.test
+        assert source.image_bytes == source.test.images.nbytes == 64
+        with pytest.raises(ConfigError, match=r"are more than data\.resident_bytes=63"):
+            load(name, DataRequest(splits=Splits(test_only=True), resident_bytes=63))
+
+
 def test_colours_that_are_no_bytes_are_not_made_grey():
     colours = fake((4, 4, 3), 2, 8)
     fractions = Split(np.float32(colours.train.images) / 256, colours.train.labels)
@@ -191,6 +207,34 @@ def test_colours_that_are_no_bytes_are_not_made_grey():
     assert with_channels(source, 0) is source
     with pytest.raises(ConfigError, match=r"these are float32; give uint8, or data.channels=0"):
         with_channels(source, 1)
+
+
+class Pictures:
+    """A split of files as an experiment may define one, with channels that cannot be set."""
+
+    channels = property(lambda self: 3)
+    fingerprint = "pictures"
+
+    def __len__(self):
+        return 4
+
+    def read(self, number):
+        return encoded(picture(number, 9, 7), "PNG"), number
+
+    def name(self, number):
+        return f"picture {number}"
+
+
+def test_files_of_any_class_are_decoded_to_other_channels_and_to_their_first_examples():
+    source = Source(Pictures(), Pictures(), tuple("abcd"))
+    grey = with_channels(source, 1)
+    assert grey.fingerprint == source.fingerprint
+    split, left_out = decode_split(first(grey.train, 2), 2**20, "refuse", exif=False)
+    assert (split.images.shape, split.labels.tolist(), left_out) == ((2, 9, 7, 1), [0, 1], {})
+    whole, _ = decode_split(grey.train, 2**20, "refuse", exif=False)
+    np.testing.assert_array_equal(whole.images[:2], split.images)
+    theirs = Image.fromarray(picture(1, 9, 7)).convert("L")
+    np.testing.assert_array_equal(split.images[1, ..., 0], np.asarray(theirs))
 
 
 @pytest.mark.filterwarnings("ignore:.*has one class")

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from resjax.data.decode import Box, decode, decode_box, read_image_header
+from resjax.data.decode import Box, decode, decode_box
+from resjax.data.headers import read_image_header
 from tests.data.pictures import encoded, picture
 
 PICTURE = picture(0, 85, 110)

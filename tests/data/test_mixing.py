@@ -10,8 +10,9 @@ from resjax.config import ConfigError
 from resjax.data.augment import Augmentation
 from resjax.data.mixing import MixedView, Mixing, words_of, words_of_resident
 from resjax.data.random_crop import RandomCrop
-from resjax.data.resident import Batch, Mixed, no_statistics, to_device
+from resjax.data.resident import Batch, Mixed, to_device
 from resjax.data.source import Split
+from resjax.data.statistics import no_statistics
 from resjax.data.streaming import training_feed
 from resjax.data.transforms import ImageKey
 from resjax.training.losses import cross_entropy, mix_losses, squared_error

@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resjax.data.orders import EvaluationOrder, TrainingOrder, rows_of_host
-from resjax.data.resident import evaluation_batches, training_order
+from resjax.data.orders import (
+    EvaluationOrder,
+    TrainingOrder,
+    evaluation_batches,
+    rows_of_host,
+    training_order,
+)
 from resjax.training.parallel import Parallel
 
 HOSTS = (1, 2, 3, 4, 8)

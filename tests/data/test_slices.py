@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from resjax.config import ConfigError
 from resjax.data.digits import digits
-from resjax.data.slices import Splits, cut, parse_slice, resolve, slices_of
+from resjax.data.slices import Splits, parse_slice, resolve, slice_source, slices_of
 
 
 def boundaries(limit):
@@ -97,11 +97,11 @@ def test_own_splits_are_read_if_none_is_named():
 
 def test_slices_of_a_source_in_memory_are_slices_of_its_arrays():
     whole = digits()
-    source = cut(whole, Splits("train[:1200]", "train[1200:]", "test[-50%:]"))
+    source = slice_source(whole, Splits("train[:1200]", "train[1200:]", "test[-50%:]"))
     assert (len(source.train), len(source.validation), len(source.test)) == (1200, 237, 180)
     for name in ("images", "labels"):
         parts = [getattr(source.train, name), getattr(source.validation, name)]
         np.testing.assert_array_equal(np.concatenate(parts), getattr(whole.train, name))
         np.testing.assert_array_equal(getattr(source.test, name), getattr(whole.test, name)[180:])
     assert source.fingerprint != whole.fingerprint
-    assert cut(whole, Splits()).fingerprint == whole.fingerprint
+    assert slice_source(whole, Splits()).fingerprint == whole.fingerprint

@@ -172,7 +172,7 @@ def test_a_pass_that_was_left_begins_again():
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers, monkeypatch):
-    monkeypatch.setattr(streaming, "PIECE", 3)
+    monkeypatch.setattr(streaming, "CHUNK_ROWS", 3)
     crop, centre = RandomCrop(size=16, contrast=0.4), CentreCrop(16, 20)
     own = take(training_feed(PICTURES, crop, 5, 7, step=2), 4)
     theirs = training_feed(PICTURES, crop, 5, 7, step=2, workers=workers)
@@ -187,8 +187,8 @@ def test_workers_change_nothing(workers, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_shared_with_workers_is_used_again(monkeypatch):
-    monkeypatch.setattr(streaming, "PIECE", 1)
-    monkeypatch.setattr(streaming, "pieces_that_fit", lambda shape, least: least)
+    monkeypatch.setattr(streaming, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(streaming, "chunks_that_fit", lambda shape, least: least)
     feed = training_feed(blank(50), Recorder(), 1, 5, workers=2)
     batches, memory = [], set()
     for _ in range(200):
@@ -305,7 +305,7 @@ def test_a_source_that_fails_ends_the_feed_with_the_example(workers):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_feed(monkeypatch):
-    monkeypatch.setattr(streaming, "PIECE", 1)
+    monkeypatch.setattr(streaming, "CHUNK_ROWS", 1)
     feed = evaluation_feed(Failing([b""] * 5, how="die"), Recorder(), 5, workers=2)
     start = time.perf_counter()
     message = (
@@ -377,11 +377,10 @@ def test_workers_leave_the_signals_of_a_terminal_to_the_process_that_they_read_f
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_bad": "drop"}, "on_bad='drop' is unknown; choose one of: refuse, skip"),
+        ({"on_bad": "drop"}, "unknown data.on_bad 'drop'; choose one of: refuse, skip"),
         ({"rows": [0, 4]}, "rows of a batch of 4 are some of 0 to 3"),
         ({"rows": []}, "rows of a batch of 4 are some of 0 to 3"),
-        ({"workers": -1}, "5 examples, -1 workers and 1 batches ahead; use at least 1, 0 and 1"),
-        ({"ahead": 0}, "5 examples, 0 workers and 0 batches ahead"),
+        ({"workers": -1}, "5 examples and -1 workers; use at least 1 and 0"),
     ],
 )
 def test_options_without_a_meaning_are_refused(options, message):
@@ -419,7 +418,7 @@ def test_workers_that_would_run_a_script_again_are_refused(
 
 @pytest.mark.slow
 def test_a_package_that_is_run_as_a_program_has_workers(tmp_path):
-    """As every process of `resjax sweep --jobs` is, by `python -m resjax.cli`."""
+    """As every process of `resjax sweep --jobs` is, by `python -m resjax`."""
     package = tmp_path / "streams"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from resjax.data.decode import Box, ImageHeader, decode
+from resjax.data.decode import Box, decode
+from resjax.data.headers import ImageHeader
 from resjax.data.random_crop import JITTER, RandomCrop
 from resjax.data.transforms import CentreCrop, ImageKey, uniforms
 from tests.data.pictures import encoded, picture

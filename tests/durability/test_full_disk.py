@@ -20,7 +20,7 @@ SCRIPT = """
 mount -t tmpfs -o size=3m none "$1" || exit 99
 shift
 "$@" --config.checkpoint.seconds=0 --config.checkpoint.keep=1000; echo "code $?"
-"$PYTHON" -m resjax.cli doctor "$DISK"; echo "code $?"
+"$PYTHON" -m resjax doctor "$DISK"; echo "code $?"
 mount -o remount,size=30m "$DISK"
 "$@"; echo "code $?"
 cp -r "$DISK/run" "$COPY"
@@ -33,7 +33,7 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoints_and_goes_on_when_there_is_ro
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
     words = [
-        sys.executable, "-m", "resjax.cli", "train", "--config=experiments/degradation.py",
+        sys.executable, "-m", "resjax", "train", "--config=experiments/degradation.py",
         "--config.model.depth=8", "--config.model.width=2", "--config.train.duration=60 steps",
         "--config.eval.every=20 steps",
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_without_room_of_any_kind_a_run_is_left_to_go_on(
 def test_files_may_be_limited_in_size(tmp_path):
     """By a shell; the checkpoints of this run take a megabyte, and all else a few kilobytes."""
     words = [
-        sys.executable, "-m", "resjax.cli", "train", "--config=experiments/degradation.py",
+        sys.executable, "-m", "resjax", "train", "--config=experiments/degradation.py",
         "--config.model.depth=8", "--config.model.width=64", "--config.train.duration=2 steps",
         "--config.checkpoint.seconds=0", f"--workdir={tmp_path / 'run'}",
     ]  # fmt: skip

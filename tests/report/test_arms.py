@@ -3,14 +3,14 @@ import pytest
 from scipy import stats as scipy_stats
 
 from resjax.config.keys import KEYS
-from resjax.report.arms import compare, tables
+from resjax.report.arms import compare, protocol_tables
 from resjax.report.runs import read_runs
 from resjax.runs import disk
 from tests.report.fabricate import begin_run, write_run, write_sweep
 
 
 def read(workdir):
-    return tables(*read_runs(workdir))
+    return protocol_tables(*read_runs(workdir))
 
 
 def test_arms_are_networks_and_the_protocol_is_everything_else(tmp_path):

@@ -6,7 +6,7 @@ from scipy import stats as scipy_stats
 
 from resjax.cli.main import main
 from resjax.config import default_config, flatten
-from resjax.report.arms import Cell, tables
+from resjax.report.arms import Cell, protocol_tables
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
 from resjax.report.report import write_report
 from resjax.report.runs import Run, read_runs
@@ -15,7 +15,7 @@ from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
 
 
 def said(workdir):
-    return {verdict.arm: verdict for verdict in verdicts(tables(*read_runs(workdir))[0])}
+    return {verdict.arm: verdict for verdict in verdicts(protocol_tables(*read_runs(workdir))[0])}
 
 
 def test_gap_is_paired_by_seed_and_its_interval_is_that_of_the_t_test(tmp_path):

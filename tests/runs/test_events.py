@@ -118,7 +118,7 @@ def test_writers_that_are_not_there_are_refused(tiny, monkeypatch):
 def test_weights_and_biases_has_the_run(tiny, tmp_path):
     pytest.importorskip("wandb")
     words = [
-        sys.executable, "-m", "resjax.cli", "train", "--config=experiments/degradation.py",
+        sys.executable, "-m", "resjax", "train", "--config=experiments/degradation.py",
         "--config.model.depth=8", "--config.model.width=2", "--config.train.duration=20 steps",
         "--config.log.writers=('wandb',)", "--config.log.histograms=True",
         f"--workdir={tmp_path / 'run'}",

@@ -13,7 +13,7 @@ import pytest
 from resjax.buckets.places import Copy
 from resjax.cli.commands import status
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board
+from resjax.cli.terminal.board import MOST_ROWS, Board
 from resjax.config import default_config
 from resjax.config.addresses import Address
 from resjax.exits import EXIT_INTERRUPTED
@@ -26,7 +26,7 @@ from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 SWEEP = (
-    "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py", "--sweep=shortcut",
+    "-m", "resjax", "sweep", "--config=experiments/degradation.py", "--sweep=shortcut",
     "--config.model.width=2", "--config.model.depth=8", "--config.eval.every=30 steps",
     "--config.checkpoint.seconds=0.2", "--jobs=1",
 )  # fmt: skip
@@ -155,7 +155,8 @@ def test_a_run_of_no_plan_has_a_command_of_its_own(tmp_path, capsys):
     begin_run(tmp_path, "alone")
     said = told(capsys, "status", tmp_path)
     assert (
-        "3 runs left, and no process at work; start the sweep again, and what began 1 run" in said
+        "3 runs left, and no process at work; run the sweep again, and the command that began 1 run"
+        in said
     )
 
 
@@ -211,9 +212,7 @@ def test_a_watch_of_an_interrupted_run_without_a_plan_ends_and_says_how_to_go_on
 ):
     begin_run(tmp_path, "a")
     last = told(capsys, "status", "--watch", tmp_path / below).splitlines()[-1]
-    assert last == (
-        "1 run left, and no process at work; to go on, give the command again that began it"
-    )
+    assert last == ("1 run left, and no process at work; run the command again that began it")
     assert looks.taken == pytest.approx(status.SECONDS_FOR_ANOTHER, abs=2)
 
 
@@ -270,7 +269,7 @@ def test_a_sweep_that_is_killed_leaves_word_of_what_is_waiting_and_goes_on(zygot
     before = files(tmp_path)
 
     def states():
-        said = zygote.run("-m", "resjax.cli", "status", "--json", tmp_path).stdout
+        said = zygote.run("-m", "resjax", "status", "--json", tmp_path).stdout
         return [json.loads(line)["state"] for line in said.splitlines()]
 
     assert states()[-1] == "waiting"
@@ -278,7 +277,7 @@ def test_a_sweep_that_is_killed_leaves_word_of_what_is_waiting_and_goes_on(zygot
     assert zygote.run(*words).returncode == 0
     assert states() == 4 * ["done"]
     assert files(tmp_path) == before
-    watched = zygote.run("-m", "resjax.cli", "status", "--watch", tmp_path)
+    watched = zygote.run("-m", "resjax", "status", "--watch", tmp_path)
     assert "4 done" in watched.stdout
 
 

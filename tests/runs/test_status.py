@@ -7,7 +7,7 @@ import time
 import pytest
 
 from resjax.cli.main import main
-from resjax.cli.terminal.live import MOST_ROWS, Board, shown
+from resjax.cli.terminal.board import MOST_ROWS, Board, shown
 from resjax.config import ConfigError
 from resjax.config.text import clock
 from resjax.runs import claims, disk, rundir
@@ -176,7 +176,7 @@ def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
     train_and_evaluate(tiny, tmp_path / "done")
     board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
     monkeypatch.setattr(
-        "resjax.cli.terminal.live.look", lambda path: looked.append(path.name) or look(path)
+        "resjax.cli.terminal.board.look", lambda path: looked.append(path.name) or look(path)
     )
     for _ in range(3):
         board.look()
@@ -228,7 +228,7 @@ def test_status_tells_what_the_runs_have_cost(tiny, tmp_path, capsys):
     assert (cost["lost_seconds"], cost["interruptions"]) == (0.0, 0)
     assert main(["status", str(tmp_path)]) == 0
     *_, told, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("1 run left, and no process at work; to go on, give")
+    assert last.startswith("1 run left, and no process at work; run the command again")
     assert told == (
         f"compile {cost['compile_seconds']:,.1f} s, "
         f"train + eval {cost['device_seconds']:,.1f} device seconds; "

@@ -106,7 +106,7 @@ def drive(zygote, cluster):
 
     def start(workdir, *words, runs=RUNS, **options):
         driver = zygote.start(
-            "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+            "-m", "resjax", "sweep", "--config=experiments/degradation.py",
             "--sweep=seed", f"--seeds={runs}", *SMALL, "--launcher=ray",
             f"--address={cluster.address}", f"--workdir={workdir}", *words, **options,
         )  # fmt: skip
@@ -405,7 +405,7 @@ def test_a_shortcut_and_a_key_of_the_experiment_file_are_known_on_the_nodes(
             "from resjax.config.keys import KEYS, Key\nKEYS['optim.kept'] = Key(0.5, 'A share.')\n"
         )
     driver = zygote.start(
-        "-m", "resjax.cli", "sweep", "--config=mine.py", "--sweep=shortcut",
+        "-m", "resjax", "sweep", "--config=mine.py", "--sweep=shortcut",
         "--only=shortcut=half", *SMALL, "--config.train.duration=20 steps",
         "--config.optim.kept=0.25",
         "--launcher=ray", f"--address={cluster.address}", "--workdir=runs", directory=tmp_path,

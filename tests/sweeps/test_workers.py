@@ -12,7 +12,7 @@ from resjax.sweeps import workers
 ROOT = Path(__file__).parents[2]
 
 SWEEP = (
-    "-m", "resjax.cli", "sweep", "--config=experiments/degradation.py",
+    "-m", "resjax", "sweep", "--config=experiments/degradation.py",
     "--config.model.width=2", "--sweep=shortcut", "--config.model.depth=8",
     "--config.train.duration=90 steps", "--config.eval.every=30 steps",
     "--config.checkpoint.seconds=0.2", "--jobs=1",
@@ -97,7 +97,7 @@ def test_jobs_share_the_runs_and_tell_how_they_ended(zygote, tmp_path):
     words = [*SWEEP, f"--workdir={tmp_path}", "--only=shortcut=none,identity"]
     done = zygote.run(*words, "--jobs=2")
     assert done.returncode == 0, done.stderr
-    assert "2 done" in zygote.run("-m", "resjax.cli", "status", tmp_path).stdout
+    assert "2 done" in zygote.run("-m", "resjax", "status", tmp_path).stdout
     assert "report: " in done.stdout
     cores = {disk.read_json(p)["execution"]["cpus"] for p in tmp_path.glob("*/manifest.json")}
     assert cores == {len(os.sched_getaffinity(0)) // 2}

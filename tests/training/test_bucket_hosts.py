@@ -30,7 +30,7 @@ def test_two_hosts_go_on_from_a_checkpoint_that_the_first_one_has_fetched(
         words = [*TRAIN, f"--config.train.duration={steps} steps", f"--workdir={address}", *ports]
         started = [
             zygote.start(
-                "-m", "resjax.cli", *words, f"--process={i}", f"--scratch={tmp_path / scratch}{i}",
+                "-m", "resjax", *words, f"--process={i}", f"--scratch={tmp_path / scratch}{i}",
                 environment={**os.environ, "XLA_FLAGS": FLAGS, **(nowhere if i else {})},
             )
             for i in range(2)

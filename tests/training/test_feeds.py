@@ -133,6 +133,12 @@ def damage(path):
     path.write_bytes(png)
 
 
+def damage_all_to_test_on(root):
+    """Damages the images of `damaged` that are whole."""
+    for path in (*root.glob("test/*/[1-9].jpg"), root / "test/green/0.jpg"):
+        damage(path)
+
+
 @pytest.fixture
 def damaged(tmp_path_factory, photos, thumbnails):
     """Copies of both with two damaged images to train on and one to test on."""
@@ -180,9 +186,7 @@ def test_a_split_of_which_nothing_can_be_decoded_ends_the_run_with_a_line(
     streamed, damaged, tmp_path, resident
 ):
     root = damaged[resident]
-    for path in root.glob("test/*/[1-9].jpg"):
-        damage(path)
-    damage(root / "test/green/0.jpg")
+    damage_all_to_test_on(root)
     streamed.data.name, streamed.data.on_bad = f"folder:{root}", "skip"
     if resident:
         streamed.data.size = 0
@@ -190,6 +194,20 @@ def test_a_split_of_which_nothing_can_be_decoded_ends_the_run_with_a_line(
     with pytest.raises(ConfigError, match=message):
         train_and_evaluate(streamed, tmp_path / "run")
     assert (tmp_path / "run").exists() != resident
+
+
+@pytest.mark.slow
+def test_scores_of_images_none_of_which_can_be_decoded_are_refused(streamed, damaged, tmp_path):
+    streamed.train.duration, streamed.eval.every = "1 steps", "1 steps"
+    train_and_evaluate(streamed, tmp_path / "run")
+    data = streamed.data.copy_and_resolve_references()
+    data.name, data.on_bad = f"folder:{damaged[0]}", "skip"
+    weights = read_weights(tmp_path / "run")
+    scores = evaluate(weights, data, 9)
+    assert (scores.examples, scores.skipped) == (13, 1)
+    damage_all_to_test_on(damaged[0])
+    with pytest.raises(ConfigError, match=r"none of the 14 images of folder:.* can be decoded; f"):
+        evaluate(weights, data, 9)
 
 
 class Small:

@@ -82,7 +82,7 @@ def test_every_command_says_in_a_line_that_jax_finds_no_device(zygote, tiny, tmp
         ["export", run, f"--out={tmp_path / 'net.stablehlo'}"],
     )  # fmt: skip
     for words in every if platforms == "cuda" else every[:1]:
-        done = zygote.run("-m", "resjax.cli", *words, environment={"JAX_PLATFORMS": platforms})
+        done = zygote.run("-m", "resjax", *words, environment={"JAX_PLATFORMS": platforms})
         assert (done.returncode, done.stdout) == (2, ""), (words, done)
         assert done.stderr.startswith("resjax: JAX finds no device"), (words, done)
         assert done.stderr.count("\n") == 1, (words, done)
@@ -100,7 +100,7 @@ def test_alone_everybody_is_first_and_agrees():
 
 
 def resjax(zygote, *words):
-    return zygote.start("-m", "resjax.cli", *words, environment={"XLA_FLAGS": FLAGS})
+    return zygote.start("-m", "resjax", *words, environment={"XLA_FLAGS": FLAGS})
 
 
 def on_two_hosts(zygote, words, *own):

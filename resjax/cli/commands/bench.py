@@ -11,20 +11,12 @@ from resjax.cli.parsing import path, seconds, wholes
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_platform(parser)
-    parser.add_argument(
-        "--depths", type=wholes, metavar="N,...", help="depths to measure (default: model.depth)"
-    )
-    parser.add_argument(
-        "--seconds",
-        type=seconds,
-        default=5.0,
-        metavar="S",
-        help="seconds to measure each depth (default: 5)",
-    )
-    parser.add_argument(
-        "--trace", type=path, metavar="DIR", help="write a profile for Perfetto or TensorBoard"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    add = parser.add_argument
+    add("--depths", type=wholes, metavar="N,...", help="depths to measure (default: model.depth)")
+    add("--seconds", type=seconds, default=5.0, metavar="S",
+        help="seconds to measure each depth (default: 5)")  # fmt: skip
+    add("--trace", type=path, metavar="DIR", help="write a profile for Perfetto or TensorBoard")
+    add("--json", action="store_true", help="print one JSON object per line")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -21,7 +21,7 @@ class Command:
       experiment: the help of its option `--config=FILE`; empty if it has none.
       overrides: whether it takes `--config.KEY=VALUE`.
       notes: more text for its help, or a function that makes it when the help is shown.
-      goes_on: whether it resumes if it is interrupted and run again.
+      resumable: whether it resumes when it was interrupted and is run again.
     """
 
     summary: str
@@ -32,7 +32,7 @@ class Command:
     experiment: str = ""
     overrides: bool = False
     notes: str | Callable[[], str] = ""
-    goes_on: bool = False
+    resumable: bool = False
 
 
 EXPERIMENT = "experiment file, which defines get_config(ARG)"

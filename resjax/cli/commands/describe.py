@@ -21,41 +21,22 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name", nargs="?", type=filled, metavar="NETWORK", help="name of a network, e.g. resnet50"
-    )
-    parser.add_argument(
-        "--shortcut", type=filled, metavar="KIND", help="shortcut (default: that of the network)"
-    )
-    parser.add_argument(
-        "--order",
-        type=filled,
-        metavar="ORDER",
-        help="order in a block (default: that of the network)",
-    )
-    parser.add_argument(
-        "--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck that has the stride"
-    )
-    parser.add_argument("--classes", type=whole, metavar="N", help="number of classes")
-    parser.add_argument(
-        "--size", type=pixels, metavar="PIXELS", help="height and width of the images"
-    )
-    parser.add_argument(
-        "--memory", type=images, metavar="BATCH",
-        help="show the memory of a training step on BATCH images",
-    )  # fmt: skip
-    parser.add_argument(
-        "--device", type=filled, metavar="NAME",
-        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch", type=images, metavar="N",
-        help="batch size of that step (default: train.batch_size)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf"
-    )
+    add = parser.add_argument
+    add("name", nargs="?", type=filled, metavar="NETWORK", help="name of a network, e.g. resnet50")
+    add("--shortcut", type=filled, metavar="KIND", help="shortcut (default: that of the network)")
+    add("--order", type=filled, metavar="ORDER",
+        help="order in a block (default: that of the network)")  # fmt: skip
+    add("--stride-in", choices=("3x3", "1x1"), help="layer of a bottleneck that has the stride")
+    add("--classes", type=whole, metavar="N", help="number of classes")
+    add("--size", type=pixels, metavar="PIXELS", help="height and width of the images")
+    add("--memory", type=images, metavar="BATCH",
+        help="show the memory of a training step on BATCH images")  # fmt: skip
+    add("--device", type=filled, metavar="NAME",
+        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8")  # fmt: skip
+    add("--batch", type=images, metavar="N",
+        help="batch size of that step (default: train.batch_size)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    add("--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -65,21 +46,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         raise ConfigError(
             f"--batch={options.batch} has no effect without --device, which estimates times; add it"
         )
-    if rest:
-        name, _, config, _ = read_experiment(rest)
-    else:
-        keys_of(options.name)  # refuses an unknown one before JAX is loaded
-    from resjax.models.build import build_model, preset
-    from resjax.models.summary import describe
-    from resjax.runs.rundir import make_directory
-    from resjax.training.plan import make_plan
-
-    if options.name:
-        name = options.name
-        config, image_shape, classes = preset(name)
-    else:
-        plan = make_plan(config)
-        image_shape, classes = plan.image_shape, len(plan.source.class_names)
+    name, config, image_shape, classes = _network(options.name, rest)
     title = name
     for key in ("shortcut", "order", "stride_in"):
         if (value := getattr(options, key)) is not None:
@@ -88,23 +55,19 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.size is not None:
         image_shape = (options.size, options.size, image_shape[-1])
     validate(config)
+    from resjax.models.build import build_model
+    from resjax.models.summary import describe
+    from resjax.runs.rundir import make_directory
+
     model = build_model(config, options.classes or classes)
     try:
         description = describe(model, image_shape)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    memory, estimates = None, {}
-    if options.device:
-        estimates = _estimates(options, config, model.classes, image_shape)
+    estimates = _estimates(options, config, model.classes, image_shape) if options.device else {}
     if options.diagram:
         make_directory(options.diagram.parent)
-    if options.memory:
-        from resjax.training.benchmark import training_memory
-
-        memory = {
-            what: training_memory(config, model.classes, image_shape, options.memory, remat)
-            for what, remat in (("kept", False), ("computed_again", True))
-        }
+    memory = _memory(options, config, model.classes, image_shape) if options.memory else {}
     if options.json:
         fields = dataclasses.asdict(description) | ({"training_memory": memory} if memory else {})
         if estimates:
@@ -126,6 +89,32 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         for path in draw_to(options.diagram, model, image_shape, title):
             tell(f"diagram: {path}")
     return 0
+
+
+def _network(name: str | None, rest: list[str]) -> tuple[str, ConfigDict, tuple[int, ...], int]:
+    """The name, config, image shape and number of classes of a named network or an experiment."""
+    if name is not None:
+        keys_of(name)  # refuses an unknown one before JAX is loaded
+        from resjax.models.build import preset
+
+        return name, *preset(name)
+    name, _, config, _ = read_experiment(rest)
+    from resjax.training.plan import make_plan
+
+    plan = make_plan(config)
+    return name, config, plan.image_shape, len(plan.source.class_names)
+
+
+def _memory(
+    options: argparse.Namespace, config: ConfigDict, classes: int, image_shape: tuple[int, ...]
+) -> dict[str, int]:
+    """Bytes of a training step, whose activations are kept, or computed again for the gradient."""
+    from resjax.training.benchmark import training_memory
+
+    return {
+        what: training_memory(config, classes, image_shape, options.memory, remat)
+        for what, remat in (("kept", False), ("computed_again", True))
+    }
 
 
 def _estimates(

@@ -15,12 +15,11 @@ from resjax.runs.rundir import runs_in
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", type=path_or_address, metavar="DIR",
-        help="directory of a sweep or run, or gs://, s3://, az://",
-    )  # fmt: skip
-    parser.add_argument("--repair", action="store_true", help="remove partially written files")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per run")
+    add = parser.add_argument
+    add("dir", type=path_or_address, metavar="DIR",
+        help="directory of a sweep or run, or gs://, s3://, az://")  # fmt: skip
+    add("--repair", action="store_true", help="remove partially written files")
+    add("--json", action="store_true", help="print one JSON object per run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -4,12 +4,11 @@ import argparse
 import importlib.resources
 import keyword
 import re
-import sys
 from pathlib import Path
 
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 
@@ -41,7 +40,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         f"  resjax sweep --config={file}",
         f"  resjax report {workdir} --open",
     ):
-        tell(line, sys.stdout)
+        say(line)
     return 0
 
 

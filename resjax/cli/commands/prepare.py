@@ -1,11 +1,10 @@
 """`resjax prepare`: the download of a set of images from TensorFlow Datasets."""
 
 import argparse
-import sys
 
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import filled, path
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config.overrides import refuse
 
 NOTES = """\
@@ -26,22 +25,13 @@ The names must be exactly these, and the checksum or size as TFDS knows it.
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name",
-        type=filled,
-        metavar="NAME",
-        help="data set: NAME, NAME/CONFIG or NAME/CONFIG:VERSION",
-    )
-    parser.add_argument(
-        "--data-dir", type=path, metavar="DIR",
-        help="where data sets are kept (default: $TFDS_DATA_DIR)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--manual-dir",
-        type=path,
-        metavar="DIR",
-        help="archives to use instead of downloads; see below",
-    )
+    add = parser.add_argument
+    add("name", type=filled, metavar="NAME",
+        help="data set: NAME, NAME/CONFIG or NAME/CONFIG:VERSION")  # fmt: skip
+    add("--data-dir", type=path, metavar="DIR",
+        help="where data sets are kept (default: $TFDS_DATA_DIR)")  # fmt: skip
+    add("--manual-dir", type=path, metavar="DIR",
+        help="archives to use instead of downloads; see below")  # fmt: skip
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -50,7 +40,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
     found = prepare_set(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
-    tell(f"{found.done}: {found.directory} ({splits})", sys.stdout)
+    say(f"{found.done}: {found.directory} ({splits})")
     return 0
 
 

@@ -13,27 +13,16 @@ from resjax.runs.rundir import refuse_no_run
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", type=path_or_address, metavar="RUN",
-        help="directory of a run, or gs://, s3://, az://",
-    )  # fmt: skip
-    parser.add_argument(
-        "--probe", type=filled, metavar="NAME,...", help="probes to compute (default: all)"
-    )
-    parser.add_argument(
-        "--checkpoint", type=count, metavar="STEP",
-        help="step of the checkpoint; 0: untrained (default: last)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--examples", type=whole, metavar="N",
-        help="number of images (default: eval.probe_examples)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data", type=filled, metavar="NAME", help="data set on which to probe imported weights"
-    )
-    parser.add_argument(
-        "--out", type=path, metavar="DIR", help="output directory (default: RUN/probes/STEP)"
-    )
+    add = parser.add_argument
+    add("dir", type=path_or_address, metavar="RUN",
+        help="directory of a run, or gs://, s3://, az://")  # fmt: skip
+    add("--probe", type=filled, metavar="NAME,...", help="probes to compute (default: all)")
+    add("--checkpoint", type=count, metavar="STEP",
+        help="step of the checkpoint; 0: untrained (default: last)")  # fmt: skip
+    add("--examples", type=whole, metavar="N",
+        help="number of images (default: eval.probe_examples)")  # fmt: skip
+    add("--data", type=filled, metavar="NAME", help="data set on which to probe imported weights")
+    add("--out", type=path, metavar="DIR", help="output directory (default: RUN/probes/STEP)")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:

@@ -81,15 +81,12 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
         "Start the same command on each host. Under Slurm, Open MPI and on TPU slices\n"
         "the hosts find each other; elsewhere these options tell them how:",
     )
-    group.add_argument(
-        "--coordinator", type=filled, metavar="HOST:PORT", help="address of process 0"
-    )
-    group.add_argument("--processes", type=whole, metavar="N", help="number of processes")
-    group.add_argument("--process", type=count, metavar="I", help="index of this process, from 0")
-    group.add_argument(
-        "--connect-timeout", type=whole, metavar="S", default=300,
-        help="seconds to wait for other hosts (default: 300)",
-    )  # fmt: skip
+    add = group.add_argument
+    add("--coordinator", type=filled, metavar="HOST:PORT", help="address of process 0")
+    add("--processes", type=whole, metavar="N", help="number of processes")
+    add("--process", type=count, metavar="I", help="index of this process, from 0")
+    add("--connect-timeout", type=whole, metavar="S", default=300,
+        help="seconds to wait for other hosts (default: 300)")  # fmt: skip
 
 
 def join(options: argparse.Namespace, config: ConfigDict) -> None:

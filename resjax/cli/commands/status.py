@@ -26,14 +26,11 @@ SECONDS_FOR_ANOTHER = 30.0
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dir", type=path_or_address, metavar="DIR",
-        help="directory of a sweep or run, or gs://, s3://, az://",
-    )  # fmt: skip
-    parser.add_argument(
-        "--watch", action="store_true", help="keep updating until all runs have finished"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per run")
+    add = parser.add_argument
+    add("dir", type=path_or_address, metavar="DIR",
+        help="directory of a sweep or run, or gs://, s3://, az://")  # fmt: skip
+    add("--watch", action="store_true", help="keep updating until all runs have finished")
+    add("--json", action="store_true", help="print one JSON object per run")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -63,7 +60,7 @@ def _print_json(place: "Here | Copy") -> None:
 
 def _print(place: "Here | Copy") -> None:
     from resjax.buckets.places import retold
-    from resjax.cli.terminal.live import Board
+    from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.statuses import print_statuses
     from resjax.runs.ledger import read_ledger
     from resjax.runs.planned import plans_in, weights_in
@@ -72,11 +69,12 @@ def _print(place: "Here | Copy") -> None:
     statuses = board.look()
     ledgers = [read_ledger(status.directory) for status in statuses]
     told = [retold(place, status) for status in statuses]
-    print_statuses(told, board.line(statuses), ledgers, place.named(_left_alone(place, statuses)))
+    remedy = place.named(_how_to_resume(place, statuses))
+    print_statuses(told, board.line(statuses), ledgers, remedy)
 
 
-def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
-    """Tells how to go on with runs that no process is at work on; empty if all is well."""
+def _how_to_resume(place: "Here | Copy", statuses: "list[Status]") -> str:
+    """A line on how to resume runs that no process is at work on; empty if there are none."""
     from resjax.runs import planned
     from resjax.runs.status import ENDED, WAITING
 
@@ -86,19 +84,20 @@ def _left_alone(place: "Here | Copy", statuses: "list[Status]") -> str:
     line = f"{several(len(left), 'run')} left, and no process at work; "
     others = {status.directory for status in left} - planned.planned_in(place.directory).keys()
     if len(others) == len(left):
-        return line + "to go on, give the command again that began it"
-    line += "start the sweep again"
+        return line + "run the command again that began " + ("it" if len(left) == 1 else "them")
+    line += "run the sweep again"
     if others:
-        line += f", and what began {several(len(others), 'run')} of no sweep"
+        line += f", and the command that began {several(len(others), 'run')} of no sweep"
     if any(status.state == WAITING for status in left):
         plans = place.directory / planned.DIRECTORY
-        line += f", or remove {plans} to forget those that are waiting"
+        line += f", or remove {plans} to forget the runs that are waiting"
     return line
 
 
 def _watch(place: "Here | Copy") -> None:
     """Shows the runs until all have ended, or nobody is at work on them and none is in a queue."""
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs import needed
     from resjax.runs.planned import plans_in, weights_in
     from resjax.runs.status import ENDED, in_a_queue

@@ -12,10 +12,12 @@ from ml_collections import ConfigDict
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.parsing import filled, whole, without
+from resjax.cli.parsing import filled, whole
 from resjax.cli.terminal.lines import tell
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.config.extras import require
+from resjax.config.text import several
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
@@ -28,47 +30,26 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     running.add_workdir(parser, "runs/EXPERIMENT")
-    grid = parser.add_argument_group("grid")
-    grid.add_argument(
-        "--sweep", type=filled, metavar="AXES",
-        help="axes to combine, e.g. depth,shortcut (default: all)",
-    )  # fmt: skip
-    grid.add_argument(
-        "--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1"
-    )
-    grid.add_argument(
-        "--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="add an axis, e.g. model.depth=20,56",
-    )  # fmt: skip
-    grid.add_argument(
-        "--only", action="append", default=[], type=filled, metavar="KEY=V,V",
-        help="keep only these runs, e.g. shortcut=none",
-    )  # fmt: skip
-    grid.add_argument(
-        "--dry-run", action="store_true", help="list the runs with their state and cost, and exit"
-    )
-    grid.add_argument(
-        "--json", action="store_true", help="with --dry-run: print one JSON object per run"
-    )
-    grid.add_argument(
-        "--device", type=filled, metavar="NAME",
-        help="with --dry-run: estimate times on e.g. v4-8",
-    )  # fmt: skip
-    work = parser.add_argument_group("execution")
-    work.add_argument(
-        "--jobs", type=whole, metavar="N",
-        help="number of parallel processes (default: 1 to 4)",
-    )  # fmt: skip
-    work.add_argument("--retry", action="store_true", help="resume runs that failed, too")
-    running.add_platform(work)
-    work.add_argument(
-        "--launcher", choices=("local", "ray"), default="local",
-        help="train on this machine (default) or on a Ray cluster",
-    )  # fmt: skip
-    work.add_argument(
-        "--address", type=filled, metavar="ADDRESS",
-        help="Ray cluster: auto or HOST:PORT (default: start one)",
-    )  # fmt: skip
+    add = parser.add_argument_group("grid").add_argument
+    add("--sweep", type=filled, metavar="AXES",
+        help="axes to combine, e.g. depth,shortcut (default: all)")  # fmt: skip
+    add("--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1")
+    add("--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="add an axis, e.g. model.depth=20,56")  # fmt: skip
+    add("--only", action="append", default=[], type=filled, metavar="KEY=V,V",
+        help="keep only these runs, e.g. shortcut=none")  # fmt: skip
+    add("--dry-run", action="store_true", help="list the runs with their state and cost, and exit")
+    add("--json", action="store_true", help="with --dry-run: print one JSON object per run")
+    add("--device", type=filled, metavar="NAME", help="with --dry-run: estimate times on e.g. v4-8")
+    execution = parser.add_argument_group("execution")
+    add = execution.add_argument
+    add("--jobs", type=whole, metavar="N", help="number of parallel processes (default: 1 to 4)")
+    add("--retry", action="store_true", help="resume runs that failed, too")
+    running.add_platform(execution)
+    add("--launcher", choices=("local", "ray"), default="local",
+        help="train on this machine (default) or on a Ray cluster")  # fmt: skip
+    add("--address", type=filled, metavar="ADDRESS",
+        help="Ray cluster: auto or HOST:PORT (default: start one)")  # fmt: skip
     running.add_hosts(parser)
 
 
@@ -76,21 +57,17 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse_mixed_options(options)
     name, module, config, overridden = read_experiment(rest)
     place = options.workdir or Path("runs", name)
-    here = options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
-    looks_first = here and not isinstance(place, Path)
-    if looks_first:
-        running.join(options, config)  # of the hosts the first looks into the bucket
-    workdir = running.directory_of(place, options.scratch, not options.dry_run, looks_first)
-    runs = grid.select_runs(
-        module,
-        config,
-        workdir,
-        options.sweep,
-        options.seeds,
-        overridden,
-        options.axis,
-        options.only,
+    in_this_process = (
+        options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
     )
+    joins_first = in_this_process and isinstance(place, Address)
+    if joins_first:
+        running.join(options, config)  # of the hosts the first looks into the bucket
+    workdir = running.directory_of(place, options.scratch, not options.dry_run, joins_first)
+    runs = grid.select_runs(
+        module, config, workdir, options.sweep, options.seeds, overridden, options.axis,
+        options.only,
+    )  # fmt: skip
     if options.dry_run:
         return _dry_run(runs, options)
     native.start_building()  # while JAX is imported and the runs are looked at
@@ -100,8 +77,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.plans import Plans
 
     jobs = options.jobs
-    if here:
-        if not looks_first:
+    if in_this_process:
+        if not joins_first:
             running.join(options, config)
         plans = Plans()
         check(runs, plans)
@@ -162,28 +139,29 @@ def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> 
 def _work_side_by_side(
     runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace, jobs: int
 ) -> int:
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs.planned import weights_of
     from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
 
-    told = workers.environments(jobs, options.platform)
+    environments = workers.environments(jobs, options.platform)
     logs = workdir / "workers"
     make_directory(logs)
     with Watch(Board(weights_of(runs))) as watch:
-        words = [*without(options.words, "--jobs"), "--jobs=1"]
-        codes = workers.run_workers(words, told, logs, watch.tell)
+        words = [*options.words, "--jobs=1"]  # of an option that is given twice the last counts
+        codes = workers.run_workers(words, environments, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
         raise KeyboardInterrupt
     if EXIT_USAGE in codes:
         log = logs / f"worker{codes.index(EXIT_USAGE)}.log"
         lines = log.read_text(errors="replace").splitlines()
         raise ConfigError(lines[-1].removeprefix("resjax: "))
-    unended = [directory for directory in runs if look(directory).state != DONE]
-    if unended:
-        tell(f"{len(unended)} runs have not finished; see {logs}")
-    return EXIT_FAILED if unended else 0
+    unfinished = [directory for directory in runs if look(directory).state != DONE]
+    if unfinished:
+        tell(f"{several(len(unfinished), 'run')} not finished; see {logs}")
+    return EXIT_FAILED if unfinished else 0
 
 
 def _refuse_mixed_options(options: argparse.Namespace) -> None:
@@ -194,14 +172,14 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
             f"--device={options.device} is for --dry-run, which trains nothing; add that, or "
             "choose what to train on with --platform"
         )
-    several = (options.jobs or 1) > 1
-    if options.launcher == "ray" or several:
+    several_jobs = (options.jobs or 1) > 1
+    if options.launcher == "ray" or several_jobs:
         who = "Ray places the runs" if options.launcher == "ray" else "--jobs are of one machine"
         for key in ("coordinator", "processes", "process"):
             if getattr(options, key) is not None:
                 raise ConfigError(f"--{key} has no effect: {who}; leave it out")
     if options.launcher == "ray":
-        if several:
+        if several_jobs:
             raise ConfigError(
                 f"--jobs={options.jobs} has no effect: Ray runs as many as there is room for; "
                 "leave it out, or use --launcher=local"
@@ -213,7 +191,8 @@ def _refuse_mixed_options(options: argparse.Namespace) -> None:
 def _work_on_ray(
     runs: Mapping[Path, ConfigDict], options: argparse.Namespace, experiment: Path | None
 ) -> int:
-    from resjax.cli.terminal.live import Board, Watch
+    from resjax.cli.terminal.board import Board
+    from resjax.cli.terminal.live import Watch
     from resjax.runs.planned import weights_of
 
     require("ray", "--launcher=ray")
@@ -236,8 +215,8 @@ SWEEP = Command(
     overrides=True,
     notes="--sweep chooses among the axes of the file, and --axis adds another. Of several\n"
     "--only, a run must meet all. Finished runs are skipped, so a grid can be\n"
-    "extended at any time.\n" + running.UNFINISHED,
-    goes_on=True,
+    "extended at any time.\n\n" + running.UNFINISHED,
+    resumable=True,
     examples=(
         "resjax sweep --config=experiments/degradation.py --seeds=3",
         "resjax sweep --config=mine.py --sweep=depth,shortcut --dry-run",

@@ -2,13 +2,12 @@
 
 import argparse
 import functools
-import sys
 from pathlib import Path
 
 from resjax.cli.commands import running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config.naming import run_id
 from resjax.exits import EXIT_FAILED
 from resjax.ops import native
@@ -58,7 +57,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
                 outcome = Outcome(directory, None, str(error))
         display.finished(outcome)
     if hosts.is_first():
-        tell(f"run: {workdir}", sys.stdout)
+        say(f"run: {workdir}")
     return EXIT_FAILED if outcome.error else 0
 
 
@@ -70,7 +69,7 @@ TRAIN = Command(
     experiment=EXPERIMENT,
     overrides=True,
     notes=running.UNFINISHED,
-    goes_on=True,
+    resumable=True,
     examples=(
         "resjax train --config=experiments/degradation.py --config.model.depth=32",
         "resjax train --config=mine.py --config.train.duration='30 epochs'",

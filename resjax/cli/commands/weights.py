@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, path_or_address, whole
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say
 from resjax.config import ConfigError
 from resjax.config.overrides import override
 from resjax.process import enable_cache
@@ -48,73 +47,60 @@ def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
     if isinstance(options.source, Path):
         refuse_absent(options.source)
     from resjax.buckets.places import reading_file
-    from resjax.interop.beside import FILES
+    from resjax.interop.sidecars import SIDECARS
     from resjax.runs import needed
 
-    return reading_file(options.source, needed.weights, beside=FILES)
+    return reading_file(options.source, needed.weights, beside=SIDECARS)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=path, metavar="FILE", help="weights file")
-    parser.add_argument(
-        "--out", type=path, required=True, metavar="DIR", help="directory of the new run"
-    )
-    parser.add_argument(
-        "--class-names", type=path, metavar="FILE", help="class names, one per line"
-    )
+    add = parser.add_argument
+    add("file", type=path, metavar="FILE", help="weights file")
+    add("--out", type=path, required=True, metavar="DIR", help="directory of the new run")
+    add("--class-names", type=path, metavar="FILE", help="class names, one per line")
     _add_choice(parser)
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument(
-        "--out", type=path, required=True, metavar="FILE",
-        help=".safetensors, or .stablehlo for a portable function",
-    )  # fmt: skip
-    parser.add_argument(
-        "--names", type=filled, metavar="NAMES", help="naming scheme of the tensors; see below"
-    )
-    parser.add_argument(
-        "--fold", action="store_true", help="fold normalisations into the preceding layers"
-    )
+    add = parser.add_argument
+    add("--out", type=path, required=True, metavar="FILE",
+        help=".safetensors, or .stablehlo for a portable function")  # fmt: skip
+    add("--names", type=filled, metavar="NAMES", help="naming scheme of the tensors; see below")
+    add("--fold", action="store_true", help="fold normalisations into the preceding layers")
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument(
-        "--data", type=filled, metavar="NAME", help="data set (default: that of the run)"
-    )
-    parser.add_argument(
-        "--split",
-        type=filled,
-        metavar="SLICE",
-        help="e.g. test or train[:1000] (default: data.test)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add = parser.add_argument
+    add("--data", type=filled, metavar="NAME", help="data set (default: that of the run)")
+    add("--split", type=filled, metavar="SLICE",
+        help="e.g. test or train[:1000] (default: data.test)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
-    parser.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument(
-        "--top", type=whole, default=5, metavar="N", help="number of classes to show (default: 5)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
+    add = parser.add_argument
+    add("images", type=path, nargs="+", metavar="IMAGE", help="image files")
+    add("--top", type=whole, default=5, metavar="N", help="number of classes to show (default: 5)")
+    add("--json", action="store_true", help="print one JSON object per image")
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
     refuse_absent(options.file, "a file of weights")
     from resjax.cli.terminal.weights import print_imported
-    from resjax.interop.importing import import_file, read_names, refuse_taken, write_run
+    from resjax.interop.class_names import read_class_names
+    from resjax.interop.importing import import_file, refuse_taken, write_run
 
     refuse_taken(options.out)
-    names = read_names(options.class_names) if options.class_names else ()
+    names = read_class_names(options.class_names) if options.class_names else ()
     imported = import_file(
         options.file, lambda config: override(config, rest), names, options.weights
     )
     write_run(options.out, imported, options.file)
     print_imported(imported, options.file)
-    tell(f"run: {options.out}", sys.stdout)
+    say(f"run: {options.out}")
     return 0
 
 
@@ -127,7 +113,7 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
         weights = read_any(
             source, lambda config: override(config, overrides), options.weights
         ).weights
-        tell(export(weights, options.out, options.names, options.fold), sys.stdout)
+        say(export(weights, options.out, options.names, options.fold))
     return 0
 
 

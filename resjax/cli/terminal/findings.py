@@ -3,8 +3,6 @@
 import collections
 from pathlib import Path
 
-from rich.console import Console
-
 from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.config.text import several
 from resjax.runs.doctor import Finding
@@ -13,13 +11,11 @@ from resjax.runs.rundir import DONE
 
 def print_findings(findings: list[Finding]) -> None:
     """Prints the findings about every run, and the number of runs in each state, to stdout."""
-    console = Console(highlight=False, markup=False)
     for found in findings:
         step = "" if found.step is None else f" at step {found.step}"
         age = "" if found.age is None else f", {_ago(found.age)}"
         count = f"{several(len(found.whole), 'checkpoint')}"
         say(
-            console,
             f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
             style="bold" if found.state != DONE or found.damaged else None,
         )
@@ -28,12 +24,12 @@ def print_findings(findings: list[Finding]) -> None:
             why = shortened(found.why.partition("\n")[0])  # a traceback may follow
             lines.append(why + (f"; {found.advice}" if found.advice else ""))
         for line in lines:
-            say(console, f"  {line}")
+            say(f"  {line}")
     states = collections.Counter(found.state for found in findings)
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    say(console, f"{several(len(findings), 'run')}: {counts}")
+    say(f"{several(len(findings), 'run')}: {counts}")
     if any(found.partial for found in findings):
-        say(console, "partial files are never read; --repair removes them")
+        say("partial files are never read; --repair removes them")
 
 
 def print_removed(paths: list[Path]) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import literal, print_whole
+from resjax.cli.terminal.lines import plain_console, say
+from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import flatten
 from resjax.config.text import clock, several
 from resjax.runs.estimate import Work
@@ -57,36 +55,38 @@ def print_dry_run(
     """Prints the runs of a grid, their settings, states and cost, to stdout.
 
     `counted` names the seconds, as in `resjax.runs.ledger.TIMES`, and `speed` tells how they were
-    estimated.
+    estimated; without any there is no column of them.
     """
     settings = varying(runs)
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    beside = any(settings.values()) and not console.is_terminal  # where there is room
-    for name in ("run", "state", "parameters", "multiply-\nadds", "training\nFLOP", counted,
-                 *([""] if beside else [])):  # fmt: skip
-        left = name in ("run", "state", "")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    beside = any(settings.values()) and not plain_console().is_terminal  # where there is room
+    timed = any(own is not None for own in seconds.values())
+    table = text_table(
+        [
+            *("run", "state", "parameters", "multiply-\nadds", "training\nFLOP"),
+            *([counted] if timed else []),
+            *([""] if beside else []),
+        ],
+        words=("run", "state", ""),
+    )
     for status in statuses:
-        own, takes = work[status.directory], seconds[status.directory]
-        differs, name = settings[status.directory], status.directory.name
+        name, own = status.directory.name, settings[status.directory]
+        cost, takes = work[status.directory], seconds[status.directory]
         table.add_row(
-            Text("\n  ").join(map(literal, [name] if beside else [name, *differs])),
+            Text("\n  ").join(map(literal, [name] if beside else [name, *own])),
             literal(status.state),
-            f"{own.params:,}",
-            f"{own.multiply_adds:,}",
-            _operations(2 * own.total),
-            "" if takes is None else clock(takes),
-            *([literal(" ".join(differs))] if beside else []),
+            f"{cost.params:,}",
+            f"{cost.multiply_adds:,}",
+            _operations(2 * cost.total),
+            *(["" if takes is None else clock(takes)] if timed else []),
+            *([literal(" ".join(own))] if beside else []),
         )
-    print_whole(console, table)
+    print_table(table)
     left = [status.directory for status in statuses if status.state not in ENDED]
     known = [takes for run in left if (takes := seconds[run]) is not None]
     total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
     if left and len(known) == len(left):
         total += f", {counted} {clock(sum(known))} one after another {speed}"
     say(
-        console,
         f"{several(len(statuses), 'run')}: {count_states(statuses)}"
         + (f"; {len(left)} to train: {total}" if left else ""),
     )

@@ -8,7 +8,6 @@ import re
 import shutil
 import sys
 import textwrap
-from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -19,25 +18,28 @@ LONGEST_WORD, LONGEST = 200, 1000
 """Maximum characters of a word, and of a whole message, in messages that quote an input."""
 
 
-def tell(line: str, file: TextIO | None = None) -> None:
-    """Prints a line to stderr, or to another stream; nothing if stderr was closed."""
-    file = file or sys.stderr
-    if file is None:
-        return
-    line, width = printable(line), shutil.get_terminal_size().columns
-    print(wrapped(line, width) if file.isatty() else line, file=file)
+def say(line: str, style: str | None = None, console: Console | None = None) -> None:
+    """Prints a line to stdout, or to a console that also draws something else."""
+    console, line = console or plain_console(), printable(line)
+    line = wrapped(line, console.width) if console.is_terminal else line
+    console.print(Text(line), style=style, soft_wrap=True)
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """A console on stdout or stderr that takes no part of a text for a style."""
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def tell(line: str) -> None:
+    """Prints a line to stderr, above what a live display draws there; none if it was closed."""
+    if sys.stderr is not None:
+        line, width = printable(line), shutil.get_terminal_size().columns
+        print(wrapped(line, width) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def complain(error: object) -> None:
     """Prints an error to stderr, in one line."""
     tell(f"resjax: {shortened(str(error))}")
-
-
-def say(console: Console, line: str, style: str | None = None) -> None:
-    """Prints a line to a console, wrapped between words if that is a terminal."""
-    line = printable(line)
-    line = wrapped(line, console.width) if console.is_terminal else line
-    console.print(Text(line), style=style, soft_wrap=True)
 
 
 def wrapped(line: str, width: int) -> str:

@@ -1,158 +1,28 @@
-"""Live display of the runs of a sweep."""
+"""Screens: where commands show, while runs are trained, how far they are."""
 
 import contextlib
-import math
-import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from ml_collections import ConfigDict
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import fit_to_terminal, literal
-from resjax.cli.terminal.waits import FRAMES, WaitLine, shown_by
-from resjax.config.text import clock, printable, several
+from resjax.cli.terminal.board import SECONDS_BETWEEN_LOOKS, Board, epochs, percent, time_left
+from resjax.cli.terminal.lines import plain_console, say, shortened
+from resjax.cli.terminal.waits import FRAMES, shown_on
+from resjax.config.text import clock, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.planned import weights_of
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.runs.status import (
-    ENDED,
-    INTERRUPTED,
-    WAITING,
-    Status,
-    at_work_on,
-    count_states,
-    look,
-    seconds_left,
-)
+from resjax.runs.status import Status
 from resjax.runs.summary import Outcome, Progress
 from resjax.waits import waiting
 
-MOST_ROWS = 20
-"""Maximum number of runs that are shown at once, chosen by `shown`."""
-
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines about all runs where the output is not a terminal."""
-
-SECONDS_BETWEEN_LOOKS = 1.0
-"""Seconds between two reads of the files of runs."""
-
-STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
-
-
-class Board:
-    """The statuses of runs, read again each time they are shown, until a run has ended.
-
-    Args:
-      weights: the work of each run by its directory, in the order of the grid.
-      plans: the runs of each sweep that has planned some; by default all are of one.
-    """
-
-    def __init__(
-        self, weights: Mapping[Path, float], plans: Sequence[Collection[Path]] | None = None
-    ):
-        self.weights = dict(weights)
-        self.plans = [self.weights] if plans is None else plans
-        self.ended: dict[Path, Status] = {}
-        self.wait = WaitLine()
-        self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
-        self.reached: list[tuple[str, int | None]] = []
-        self.end: float | None = None  # when all runs should have ended
-
-    def look(self) -> list[Status]:
-        """Reads all statuses, in the order of the grid."""
-        statuses = [self.ended.get(directory) or look(directory) for directory in self.weights]
-        self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
-        return statuses
-
-    def line(self, statuses: list[Status]) -> str:
-        """The progress of all runs in one line: counts of their states, and the remaining time."""
-        return count_states(statuses) + self.left(statuses)
-
-    def left(self, statuses: list[Status]) -> str:
-        """The remaining time as text; while no run advances, as during compilation, it counts down.
-
-        It is that of the sweeps at work, and empty if that is unknown.
-        """
-        reached, now = [(status.state, status.step) for status in statuses], time.monotonic()
-        ours = at_work_on(statuses, self.plans)
-        counted = [s for s in statuses if s.state in ENDED or s.directory in ours]
-        if reached != self.reached:
-            seconds = seconds_left(counted, self.weights)
-            self.reached, self.end = reached, seconds and now + seconds
-        left, others = _left(self.end), len(statuses) - len(counted)
-        if not left or not others:
-            return left
-        return f"{left} without {several(others, 'run')} of no sweep at work"
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:
-            self.seen = time.monotonic(), self.look()
-        statuses = self.seen[1]
-        table = status_rows(shown(statuses))
-        fit_to_terminal(console, table, "ellipsis")
-        yield table
-        yield literal(self.line(statuses))
-        yield self.wait
-
-
-def shown(statuses: list[Status]) -> list[Status]:
-    """The statuses that fit into the table, at most `MOST_ROWS`, in their order.
-
-    Runs in progress come first, then the last five that failed, then the neighbours of those at
-    work.
-    """
-    if len(statuses) <= MOST_ROWS:
-        return statuses
-    at_work = [n for n, status in enumerate(statuses) if status.owner]
-    failed = [n for n, status in enumerate(statuses) if status.state == "failed"]
-    around = at_work or [
-        next((n for n, s in enumerate(statuses) if s.state not in ENDED), len(statuses) - 1)
-    ]
-    others = sorted(range(len(statuses)), key=lambda n: min(abs(n - place) for place in around))
-    chosen = list(dict.fromkeys([*at_work, *failed[-5:], *others]))[:MOST_ROWS]
-    return [statuses[n] for n in sorted(chosen)]
-
-
-def status_rows(statuses: list[Status]) -> Table:
-    """A table with one row per run."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, justify in (("run", "left"), ("state", "left"), ("epoch", "right"),
-                          ("loss", "right"), ("train", "right"), ("test", "right"),
-                          ("in all", "right")):  # fmt: skip
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
-    for status in statuses:
-        state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
-        if status.compiling is not None:
-            state += f" {clock(status.compiling)}"
-        epoch = "" if status.epoch is None else _epochs(status.epoch, status.epochs)
-        left, in_all = status.seconds_left, status.seconds
-        table.add_row(
-            literal(status.directory.name),
-            Text(printable(state), style=STYLES.get(status.state, "")),
-            epoch,
-            "" if status.loss is None else f"{status.loss:.3f}",
-            _percent(status.train_error),
-            _percent(status.test_error),
-            f"{clock(left)} left" if left is not None else clock(in_all) if in_all else "",
-        )
-    return table
-
-
-def _left(end: float | None) -> str:
-    """The time until `end` as text; empty if that is unknown or past."""
-    seconds = 0.0 if end is None else end - time.monotonic()
-    return f", {clock(seconds)} left" if seconds > 0 else ""
-
-
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 class Screen:
@@ -170,7 +40,7 @@ class Screen:
         self.told = time.monotonic()
 
     def __enter__(self) -> Self:
-        self.drawn.enter_context(shown_by(self))
+        self.drawn.enter_context(shown_on(self))
         if self.live:
             self.drawn.enter_context(self.live)
             self.drawn.enter_context(cleared_at_the_end(self.live.stop))
@@ -181,7 +51,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Prints a line, above the board if there is one."""
-        say(self.console, line)
+        say(line, console=self.console)
 
     def left(self) -> str:
         """The time until all runs have ended, as text; empty if it is unknown."""
@@ -210,10 +80,9 @@ class Display(Screen):
         }
         self.trained_weight = 0.0
         self.first: dict[Path, tuple[float, int]] = {}  # when and at which step training was seen
-        board = None if silent else Board(work)
-        super().__init__(
-            Console(file=sys.stderr, highlight=False, markup=False, quiet=silent), board
-        )
+        console = plain_console(stderr=True)
+        console.quiet = silent
+        super().__init__(console, None if silent else Board(work))
         self.began = self.told
         self.end: float | None = None  # when all runs should have ended
         self.starting = contextlib.ExitStack()
@@ -247,7 +116,7 @@ class Display(Screen):
         self.say(f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}")
 
     def left(self) -> str:
-        return _left(self.end)
+        return time_left(self.end)
 
     def waiting(self, runs: list[Path]) -> None:
         if self.is_due():
@@ -283,13 +152,7 @@ def _doing(progress: Progress) -> str:
     if progress.phase == "compiling":
         return "compiling"
     loss = "" if progress.loss is None else f" loss {progress.loss:.3f}"
-    return f"epoch {_epochs(progress.epoch, progress.epochs)}{loss}"
-
-
-def _epochs(passed: float, whole: float) -> str:
-    """Formats epochs, such as "1.5/15"; the second number has a decimal unless it is whole."""
-    text = f"{whole:.1f}"
-    return f"{passed:.1f}/{text.removesuffix('.0') if whole >= 1 else text}"
+    return f"epoch {epochs(progress.epoch, progress.epochs)}{loss}"
 
 
 def _ending(outcome: Outcome) -> str:
@@ -307,7 +170,7 @@ def _ended(status: Status) -> str:
 
 
 def _errors(train: float | None, test: float | None) -> str:
-    return f"error: train {_percent(train)}, test {_percent(test)}"
+    return f"error: train {percent(train)}, test {percent(test)}"
 
 
 class Watch(Screen):
@@ -318,9 +181,7 @@ class Watch(Screen):
 
     def __init__(self, board: Board, to_stdout: bool = False):
         self.board = board
-        file = sys.stdout if to_stdout else sys.stderr
-        console = Console(file=file, highlight=False, markup=False)
-        super().__init__(console, board)
+        super().__init__(plain_console(stderr=not to_stdout), board)
         self.last, self.looked = "", time.monotonic()
         self.board.look()  # what has ended before is no news
 

@@ -2,14 +2,10 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 
-from rich.console import Console
-from rich.table import Table
-
-from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import print_whole
+from resjax.cli.terminal.lines import say, tell
+from resjax.cli.terminal.tables import print_table, text_table
 from resjax.config.text import several
 from resjax.data.source import Split
 from resjax.models.summary import Description
@@ -41,9 +37,8 @@ def print_plan(plan: Plan) -> None:
         _fed(plan),
         *_started(plan),
     )
-    console = Console(file=sys.stderr, highlight=False, markup=False)
     for line in lines:
-        say(console, line)
+        tell(line)
 
 
 def _started(plan: Plan) -> list[str]:
@@ -73,12 +68,9 @@ def _fed(plan: Plan) -> str:
 
 def print_description(name: str, description: Description) -> None:
     """Prints the sections of a network as a table, to stdout."""
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("part", "output", "blocks", "parameters", "batch\nstatistics",
-                    "multiply-\nadds", "receptive\nfield"):  # fmt: skip
-        left = heading in ("part", "output")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    headings = ("part", "output", "blocks", "parameters", "batch\nstatistics", "multiply-\nadds",
+                "receptive\nfield")  # fmt: skip
+    table = text_table(headings, words=("part", "output"))
     for section in description.sections:
         table.add_row(
             section.name,
@@ -93,19 +85,16 @@ def print_description(name: str, description: Description) -> None:
     table.add_row("total", "", "", *(f"{total:,}" for total in totals), "")
     image = "x".join(map(str, description.image_shape))
     say(
-        console,
         f"{name}: {description.layers} weighted layers, {description.projections} projections, "
         f"images of {image}",
     )
-    print_whole(console, table)
+    print_table(table)
 
 
 def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
     """Prints the memory that a training step needs besides the state, to stdout."""
-    console = Console(highlight=False, markup=False)
     kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
     say(
-        console,
         f"temporary memory of a training step of {batch_size} images: {kept}, "
         f"with model.remat=True {again}",
     )
@@ -113,12 +102,9 @@ def print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
 
 def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
     """Prints the estimated time of a training step by dtype, to stdout."""
-    console = Console(highlight=False, markup=False)
     device = next(iter(estimates.values())).device
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("dtype", "step ms", "images/s", "waits for"):
-        left = heading in ("dtype", "waits for")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    headings = ("dtype", "step ms", "images/s", "waits for")
+    table = text_table(headings, words=("dtype", "waits for"))
     for dtype, own in estimates.items():
         waits = sorted(own.seconds.items(), key=lambda item: -item[1])
         table.add_row(
@@ -128,13 +114,11 @@ def print_estimates(batch_size: int, estimates: Mapping[str, Estimate]) -> None:
             ", ".join(f"{what} {took / own.step_seconds:.0%}" for what, took in waits),
         )
     say(
-        console,
         f"estimate for {device.name}, {several(device.count, 'chip')}, steps of {batch_size} "
         "images, from the arithmetic and the memory traffic of the program",
     )
-    print_whole(console, table)
+    print_table(table)
     say(
-        console,
         "Not measured: for ResNet-50 the estimate is within a factor of 2 of published speeds. "
         "Input and communication between chips are not counted.",
     )
@@ -153,8 +137,6 @@ class Measurements:
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
-        self.console = Console(highlight=False, markup=False)
-        self.progress = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
         self.measured: list[Measurement] = []
 
     def __enter__(self) -> "Measurements":
@@ -165,7 +147,7 @@ class Measurements:
             self._print()
 
     def tell(self, depth: int, doing: str) -> None:
-        self.progress.print(f"{doing} {depth} layers")
+        tell(f"{doing} {depth} layers")
 
     def add(self, measurement: Measurement) -> None:
         self.measured.append(measurement)
@@ -174,10 +156,10 @@ class Measurements:
             print(json.dumps(fields | {"share_of_peak": measurement.share_of_peak}), flush=True)
 
     def _print(self) -> None:
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for heading in ("depth", "parameters", "compile\ns", "step\nms", "10 % to\n90 %",
-                        "images\nper s", "memory\nMB", "GFLOP/s", "of\npeak"):  # fmt: skip
-            table.add_column(heading, justify="right", no_wrap=True)
+        table = text_table((
+            "depth", "parameters", "compile\ns", "step\nms", "10 % to\n90 %", "images\nper s",
+            "memory\nMB", "GFLOP/s", "of\npeak",
+        ))  # fmt: skip
         for each in self.measured:
             low, high = each.step_ms_spread
             table.add_row(
@@ -193,8 +175,7 @@ class Measurements:
             )
         one = self.measured[0]
         say(
-            self.console,
             f"batches of {one.batch_size} on {several(one.devices, 'device')} ({one.device}); "
             f"peak is a matrix product, {one.peak_flops_per_second / 1e9:,.0f} GFLOP/s",
         )
-        print_whole(self.console, table)
+        print_table(table)

@@ -1,65 +1,56 @@
 """Output about the report of a sweep, and about probes."""
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from resjax.buckets.places import Copy, Here
 from resjax.cli.terminal.lines import say
-from resjax.cli.terminal.tables import literal, print_whole
+from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config.text import several
 from resjax.probes.table import PROBES
 from resjax.report.degradation import joined
 from resjax.report.probes import arrays_by_block, surface_in_words
 from resjax.report.report import Report
-from resjax.report.tables import HEADER, rows
+from resjax.report.tables import SCREEN, errors
 from resjax.runs.planned import waiting_in
 from resjax.runs.probing import Probed
 
 
 def print_report(report: Report, place: Here | Copy) -> None:
     """Prints the tables, the verdicts and the paths of the files, to stdout."""
-    console = Console(highlight=False, markup=False)
     for section in report.sections:
         title = section.table.title if len(report.sections) > 1 else None
-        table = Table(
-            title=title and literal(title), box=None, padding=(0, 1, 0, 0), pad_edge=False
-        )
-        for name in HEADER:
-            left = name == "shortcut"
-            table.add_column(
-                name.replace(" ", "\n", 1), justify="left" if left else "right", no_wrap=True
-            )
+        table = text_table((name.replace(" ", "\n", 1) for name in SCREEN), words=("shortcut",))
+        table.title = title and literal(title)
         arms = section.table.arms
         apart = any(len(arm.cells) > 1 for arm in arms)
         for number, arm in enumerate(arms):
             if apart and number:
                 table.add_row()
-            for row in rows(arm.cells):
+            for row in errors(arm.cells, SCREEN).rows:
                 table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
-        print_whole(console, table)
-        console.print()
+        print_table(table)
+        print()
         for verdict in joined(section.verdicts):
             style = "bold" if verdict.degrades else None
-            say(console, verdict.line, style)
+            say(verdict.line, style)
         if not section.verdicts:
-            say(console, section.headline)
+            say(section.headline)
         for line in section.notes:
-            say(console, line)
-        console.print()
+            say(line)
+        print()
     for run in report.missing:
-        say(console, f"not in the table: {run.name} ({run.state})")
+        say(f"not in the table: {run.name} ({run.state})")
     if waiting := waiting_in(place.directory):
-        say(console, f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
+        say(f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
     for section in report.sections:
         for figure in section.figures[:1]:
-            say(console, place.named(f"figure: {figure.with_suffix('.png')}"))
+            say(place.named(f"figure: {figure.with_suffix('.png')}"))
     page = report.directory / "index.html"
-    say(console, place.named(f"report: {page}"))
+    say(place.named(f"report: {page}"))
     if isinstance(place, Copy):
         if link := (place.address / "report" / "index.html").link:
-            say(console, f"in a browser: {link}")
-        say(console, f"copy: {page}")
+            say(f"in a browser: {link}")
+        say(f"copy: {page}")
 
 
 def print_probed(probed: Probed, names: list[str], directory: str) -> None:
@@ -68,11 +59,8 @@ def print_probed(probed: Probed, names: list[str], directory: str) -> None:
     What is not by block is said in a line, and so is what there is none of among the `names` that
     were asked for.
     """
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in ("probe", "array", "first", "middle", "last"):
-        left = heading in ("probe", "array")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    headings = ("probe", "array", "first", "middle", "last")
+    table = text_table(headings, words=("probe", "array"), gap=2)
     several = False
     for probe in probed.found:
         for name, array in arrays_by_block(probed, probe).items():
@@ -80,23 +68,22 @@ def print_probed(probed: Probed, names: list[str], directory: str) -> None:
             table.add_row(probe, name, *map(_few, values))
             several = several or array[0].size > 1
     say(
-        console,
         f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
         f"{probed.examples} examples",
     )
     if table.row_count:
-        print_whole(console, table)
+        print_table(table)
     if several:
-        say(console, "several numbers in a cell are those of the layers of the block, in order")
+        say("several numbers in a cell are those of the layers of the block, in order")
     for probe in probed.found:
         if not PROBES[probe].by_block:
-            say(console, f"{probe}: {surface_in_words(probed, probe)}")
+            say(f"{probe}: {surface_in_words(probed, probe)}")
         if quantity := PROBES[probe].quantity:
-            say(console, f"{probe}: {quantity}")
+            say(f"{probe}: {quantity}")
     for name in names:
         if name not in probed.found:
-            say(console, f"{name}: the network has none")
-    say(console, f"arrays and figures: {directory}")
+            say(f"{name}: the network has none")
+    say(f"arrays and figures: {directory}")
 
 
 def _few(values: np.ndarray) -> str:

@@ -1,10 +1,8 @@
 """Output about the progress of runs and their cost."""
 
-from rich.console import Console
-
+from resjax.cli.terminal.board import MOST_ROWS, status_rows
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.live import MOST_ROWS, status_rows
-from resjax.cli.terminal.tables import print_whole
+from resjax.cli.terminal.tables import print_table
 from resjax.config.text import several
 from resjax.runs.ledger import Ledger, known_total
 from resjax.runs.rundir import IMPORTED
@@ -19,16 +17,15 @@ def print_statuses(
     Runs that are waiting have rows if all fit into a board; otherwise a line names the first. The
     `last` line is printed if there is one.
     """
-    console = Console(highlight=False, markup=False)
     hidden = [s for s in statuses if s.state == WAITING] if len(statuses) > MOST_ROWS else []
-    print_whole(console, status_rows([s for s in statuses if not hidden or s.state != WAITING]))
+    print_table(status_rows([s for s in statuses if not hidden or s.state != WAITING]))
     for status in statuses:
         if status.why:
-            say(console, f"{status.directory.name}: {shortened(status.why)}")
+            say(f"{status.directory.name}: {shortened(status.why)}")
     if hidden:
         more = f" and {len(hidden) - 1} more" if hidden[1:] else ""
-        say(console, f"waiting: {hidden[0].directory.name}{more}")
-    say(console, line)
+        say(f"waiting: {hidden[0].directory.name}{more}")
+    say(line)
     begun = [
         ledger
         for status, ledger in zip(statuses, ledgers, strict=True)
@@ -43,6 +40,6 @@ def print_statuses(
         spent = f"train + eval {cost.device_seconds:,.1f} device seconds"
         rest = "; ".join(part for part in (f"{compiled}, {spent}", lost, rest) if part)
     if rest:
-        say(console, rest)
+        say(rest)
     if last:
-        say(console, last)
+        say(last)

@@ -1,6 +1,6 @@
 """Tables and numbers formatted for people."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
@@ -8,6 +8,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from resjax.cli.terminal.lines import plain_console
 from resjax.config.text import printable
 
 NARROWEST = 12
@@ -17,6 +18,21 @@ NARROWEST = 12
 def literal(name: str) -> Text:
     """A cell that shows a name as it is: no part of it is interpreted as a style."""
     return Text(printable(name))
+
+
+def text_table(headings: Iterable[str], words: Collection[str] = (), gap: int = 1) -> Table:
+    """A table without rules, whose columns do not wrap.
+
+    Args:
+      headings: the headings of all columns.
+      words: headings of the columns of words, aligned to the left; numbers are to the right.
+      gap: spaces between two columns.
+    """
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    for heading in headings:
+        justify = "left" if heading in words else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    return table
 
 
 def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> None:
@@ -36,11 +52,12 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
         names.no_wrap, names.overflow = overflow != "fold", overflow
 
 
-def print_whole(console: Console, table: Table) -> None:
-    """Prints a table at full width, even on a narrower console: no number is cut.
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Prints a table to stdout, or to a console, at full width even if that is narrower.
 
-    No line ends in spaces.
+    No number is cut, and no line ends in spaces.
     """
+    console = console or plain_console()
     if console.is_terminal:
         fit_to_terminal(console, table)
     before = console.width

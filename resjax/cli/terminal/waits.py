@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -13,9 +13,12 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from resjax import waits
-from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.lines import plain_console, say
 from resjax.config.text import clock, printable
 from resjax.interruption import cleared_at_the_end
+
+if TYPE_CHECKING:
+    from resjax.cli.terminal.live import Screen
 
 SECONDS_UNTIL_SHOWN = 1.0
 """Duration in seconds from which a wait is shown."""
@@ -29,18 +32,8 @@ FRAMES = 8
 """Frames of a spinner per second."""
 
 
-class Shows(Protocol):
-    """A part of the program that prints for a person and knows the time until all is done."""
-
-    console: Console
-
-    def say(self, line: str) -> None: ...
-
-    def left(self) -> str: ...
-
-
-_shows: list[Shows] = []
-"""The parts of the program that are printing, the innermost last."""
+_screens: "list[Screen]" = []
+"""The screens in use, the innermost last."""
 
 
 class WaitLine:
@@ -69,21 +62,21 @@ def current_line() -> str:
     return f"{printable(': '.join(names))}, {own}" + (f" of {in_all}" if own != in_all else "")
 
 
-class Patience:
-    """Shows what the process waits for while a command runs, from its own thread.
+class WaitDisplay:
+    """A spinner, or lines, about what the process waits for, drawn from a thread of its own.
 
-    It leaves a terminal to whatever draws there by itself, such as a board of runs.
+    A terminal in which a screen draws is left to that.
     """
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, highlight=False, markup=False)
+        self.console = plain_console(stderr=True)
         self.spinner: Live | None = None
         self.drawing = threading.Lock()
         self.told = time.monotonic()
 
     def look(self) -> None:
         """Draws or clears the spinner, or prints a line if one is due."""
-        line, shows = current_line(), _shows[-1] if _shows else None
+        line, screen = current_line(), _screens[-1] if _screens else None
         if not line:
             self.told = self.told if waits.current() else time.monotonic()
             self.clear()
@@ -91,14 +84,14 @@ class Patience:
             self._draw()
         elif time.monotonic() - self.told >= SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
-            if shows:
-                shows.say(line + shows.left())
+            if screen:
+                screen.say(line + screen.left())
             else:
-                say(self.console, line)
+                say(line, console=self.console)
 
     def _draw(self) -> None:
         with self.drawing:
-            if not self.spinner and not _shows:
+            if not self.spinner and not _screens:
                 self.spinner = Live(
                     WaitLine(), console=self.console, refresh_per_second=FRAMES, transient=True,
                     redirect_stdout=False,  # which may be a file
@@ -113,8 +106,8 @@ class Patience:
             self.spinner = None
 
 
-_patience: list[Patience] = []
-"""The object that shows waits at present, if there is one."""
+_displays: list[WaitDisplay] = []
+"""The display of waits in use, if there is one."""
 
 
 @contextmanager
@@ -123,34 +116,34 @@ def shown_waits() -> Iterator[None]:
     if sys.stderr is None:  # it was closed
         yield
         return
-    patience, ended = Patience(), threading.Event()
+    display, ended = WaitDisplay(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            patience.look()
+            display.look()
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
-    _patience.append(patience)
-    waits.when_over.append(patience.clear)  # before anything else is printed
+    _displays.append(display)
+    waits.when_over.append(display.clear)  # before anything else is printed
     try:
-        with cleared_at_the_end(patience.clear):
+        with cleared_at_the_end(display.clear):
             yield
     finally:
-        waits.when_over.remove(patience.clear)
-        _patience.remove(patience)
+        waits.when_over.remove(display.clear)
+        _displays.remove(display)
         ended.set()
         watching.join()
-        patience.clear()
+        display.clear()
 
 
 @contextmanager
-def shown_by(shows: Shows) -> Iterator[None]:
-    """Makes a part of the program show the waits inside the block."""
-    _shows.append(shows)
-    for patience in _patience:
-        patience.clear()
+def shown_on(screen: "Screen") -> Iterator[None]:
+    """Leaves it to a screen to show the waits inside the block."""
+    _screens.append(screen)
+    for display in _displays:
+        display.clear()
     try:
         yield
     finally:
-        _shows.remove(shows)
+        _screens.remove(screen)

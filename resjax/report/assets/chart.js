@@ -4,7 +4,7 @@
 const NARROW = 720; // pixels of a chart, below which its panels stand one above the other
 const PRINTED = 660; // pixels of a chart on paper
 const FOOT = 16; // pixels below a logarithmic axis, at whose foot zeros lie
-const NEAR = 40; // pixels from a point within which it is told
+const NEAR = 40; // pixels from a point within which the tip describes it
 const STEP = 0.25; // of what is shown: how far a key moves it
 const coarse = matchMedia("(pointer: coarse)").matches;
 let printing = false;
@@ -14,7 +14,7 @@ const format = d3.format(".4~g"), short = d3.format(".3~s");
 const tick = (value) => (value !== 0 && (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-4)
   ? (Math.abs(value) >= 1e4 ? short(value) : value.toExponential(0)) : format(value));
 
-// From numbers to pixels. On a logarithmic axis zeros and below lie on `start`, apart from the rest.
+// A scale from numbers to pixels. On a logarithmic axis, values of zero and less lie at `start`.
 function makeScale(values, log, [start, end], zoom, room) {
   const finite = values.filter(Number.isFinite), positive = finite.filter((v) => v > 0);
   const logarithmic = log && positive.length > 0;
@@ -54,12 +54,12 @@ class Chart {
     this.tip = d3.select(node).append("div").attr("class", "tip").attr("role", "status");
     this.tools();
     this.svg.on("mousemove", () => this.hover(...d3.mouse(this.svg.node())))
-      .on("mouseleave", () => this.tell(null))
+      .on("mouseleave", () => this.describe(null))
       .on("click", () => this.hover(...d3.mouse(this.svg.node())))
       .on("dblclick", () => State.set(this.key, ""))
       .on("mousedown", () => this.drag(d3.event));
     node.addEventListener("keydown", (event) => this.press(event));
-    node.addEventListener("blur", () => this.tell(null));
+    node.addEventListener("blur", () => this.describe(null));
     State.follow((key) => {
       if (this.drawn && (key === null || key === this.key || follows(key))) this.draw();
     });
@@ -90,7 +90,7 @@ class Chart {
 
   draw() {
     this.drawn = true;
-    this.tell(null);
+    this.describe(null);
     const { panels, x, log } = this.make();
     const width = printing ? PRINTED : this.node.clientWidth;
     const stacked = width < NARROW && !printing;
@@ -202,18 +202,19 @@ class Chart {
 
   hover(x, y) {
     const found = this.at(x, y);
-    if (!found || this.dragging) return this.tell(null);
+    if (!found || this.dragging) return this.describe(null);
     const own = this.marks.filter((mark) => mark.panel === found.panel && this.within(mark));
     const away = (mark) => Math.hypot(mark.place[0] - found.x, mark.place[1] - found.y);
     const nearest = own.reduce((best, mark) => (!best || away(mark) < away(best) ? mark : best), null);
-    this.tell(nearest && away(nearest) < NEAR ? nearest : null);
+    this.describe(nearest && away(nearest) < NEAR ? nearest : null);
   }
 
   within({ place: [x, y] }) {
     return x >= -1 && x <= this.size[0] + 1 && y >= -1 && y <= this.size[1] + 1;
   }
 
-  tell(mark) {
+  // Shows the ring and the tip of a point; hides them if it is null.
+  describe(mark) {
     this.walked = mark;
     this.tip.style("display", mark ? "block" : "none");
     if (this.ring) this.ring.attr("display", mark ? null : "none");
@@ -232,12 +233,12 @@ class Chart {
     const marks = this.marks.filter((mark) => this.within(mark));
     if (!marks.length) return;
     const place = marks.indexOf(this.walked);
-    if (place < 0) return this.tell(marks[0]);
+    if (place < 0) return this.describe(marks[0]);
     const lines = [...new Set(marks.map((mark) => mark.line))];
     const line = lines[(lines.indexOf(this.walked.line) + across + lines.length) % lines.length];
     const own = marks.filter((mark) => mark.line === line);
     const from = marks.filter((mark) => mark.line === this.walked.line).indexOf(this.walked);
-    this.tell(own[Math.max(0, Math.min(own.length - 1, from + along))]);
+    this.describe(own[Math.max(0, Math.min(own.length - 1, from + along))]);
   }
 
   press(event) {
@@ -283,7 +284,7 @@ class Chart {
     };
     const [x0, y0] = inside(event);
     this.dragging = true;
-    this.tell(null);
+    this.describe(null);
     const moved = (e) => {
       if (event.shiftKey) return;
       const [x, y] = inside(e);

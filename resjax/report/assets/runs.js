@@ -13,7 +13,8 @@ const Runs = (() => {
 
   // ----------------------------------------------------------------------------------- the filter
 
-  // The place of a column, or the value that all runs have, by a name or by the end of a dotted one.
+  // A function from a run to its text in a column, or of a key that all runs share. The name may be the
+  // last part of a dotted one.
   function find(name) {
     const same = (known) => known === name || known.split(".").pop() === name;
     const column = columns.find((c) => c.filter === name || heads[c.place].textContent === name) ||
@@ -29,7 +30,7 @@ const Runs = (() => {
     "<=": (text, wanted) => value(text) <= value(wanted), ">=": (text, wanted) => value(text) >= value(wanted),
   };
 
-  // A test of a run for one word of the filter; an error with a line for the reader if there is none.
+  // A function that tests a run for one word of the filter; throws an error for a reader to see.
   function testOf(word) {
     const [, name, sign, text] = word.match(/^([^=<>!]+)(!=|<=|>=|=|<|>)(.*)$/) || [];
     const plain = (quoted) => quoted.replace(/"/g, "");
@@ -129,7 +130,7 @@ const Runs = (() => {
         : "Their configs are equal in all keys that decide a result.";
   }
 
-  // Where the page is a file, the sweep is two directories above it.
+  // A word of a command as a shell takes it.
   function quoted(text) {
     if (/^[\w@%+=:,./-]+$/.test(text)) return text;
     const unseen = /[\p{C}\p{Zl}\p{Zp}]/gu;
@@ -137,6 +138,7 @@ const Runs = (() => {
     const escaped = (letter) => `\\U${letter.codePointAt(0).toString(16).padStart(8, "0")}`;
     return `$'${text.replace(/[\\']/g, "\\$&").replace(unseen, escaped)}'`;
   }
+  // Where the page is a file, the sweep is two directories above it.
   const sweep = location.protocol === "file:"
     ? decodeURIComponent(location.pathname).split("/").slice(0, -2).join("/") : data.sweep;
 

@@ -8,7 +8,7 @@ const unit = () => (measure() === "error" ? " %" : "");
 const titled = (name) => `${name} ${measure()}${measure() === "error" ? " (%)" : ""}`;
 const logarithmic = (key) => State.get(key) === "log";
 
-// Means that forget what lies further back the more, the larger the weight; as of the first value.
+// Exponential moving averages, divided by the sum of their weights, so that they start at the first value.
 function smoothed(values) {
   const weight = Math.min(0.99, Number(State.get("smooth", "0")) || 0);
   if (!values || !weight) return values;
@@ -23,7 +23,7 @@ function smoothed(values) {
 
 const number = (value) => (measure() === "error" ? value.toFixed(2) : format(value));
 
-// The line of a curve, preceded by a faint one of what it was made smooth from.
+// The line of a curve; if it is smoothed, a faint one of its own values comes before it.
 function lineOf(style, epochs, { y, low, high }, seeds) {
   const [mean, lowest, highest] = [y, low, high].map(smoothed);
   const points = epochs.map((x, n) => ({
@@ -37,7 +37,7 @@ function lineOf(style, epochs, { y, low, high }, seeds) {
 
 const follows = (...keys) => (key) => [...VIEW, ...keys].includes(key);
 
-// What is hidden in a section: "arm:depth".
+// The lines that are hidden in a section, as "arm:depth".
 const hidden = (place) => new Set(State.get(`hide.${place + 1}`).split(",").filter(Boolean));
 
 function cellsOf(place) {

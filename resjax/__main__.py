@@ -1,4 +1,4 @@
-"""The command as `python -m resjax.cli`."""
+"""The command as `python -m resjax`."""
 
 from resjax.cli.main import command
 

@@ -1,4 +1,4 @@
-"""The reference gate: our errors compared with those in papers for the same networks and data."""
+"""Replication: our errors compared with those that papers report of the same network and data."""
 
 import dataclasses
 import math
@@ -18,8 +18,8 @@ NOT_THE_RECIPE = ("seed", "eval.every", "eval.select", "eval.train_examples")
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A published error and ours.
+class Replication:
+    """A published error, and ours for the same network and data.
 
     Attributes:
       cell: our runs of the same net and data.
@@ -45,15 +45,15 @@ class Row:
         return self.ours - self.published.error
 
 
-def reference_gate(table: ProtocolTable) -> list[Row]:
-    """Rows that compare the table's errors with published ones of the same network and data."""
+def replications(table: ProtocolTable) -> list[Replication]:
+    """The comparisons of a table's errors with published ones of the same network and data."""
     found, figures = [], published()
     for cell in table.cells:
         run = cell.runs[0]
         for figure in same_net(figures, run.config["data.name"], run.keys):
             sample = cell.sample(figure.measure)
             if sample is not None and math.isfinite(sample.mean):
-                found.append(_row(cell, sample, figure))
+                found.append(_replication(cell, sample, figure))
     return found
 
 
@@ -70,16 +70,16 @@ def _net(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key.startswith("model.")}
 
 
-def _row(cell: Cell, sample: Sample, figure: Published) -> Row:
+def _replication(cell: Cell, sample: Sample, figure: Published) -> Replication:
     ours = getattr(sample, figure.statistic)
     differs = _differences(cell, figure)
     if differs:
-        return Row(cell, figure, ours, differs, None, None)
+        return Replication(cell, figure, ours, differs, None, None)
     z, margin = standard_score(sample, ours, figure)
     if z is None:
-        return Row(cell, figure, ours, "", None, None)
+        return Replication(cell, figure, ours, "", None, None)
     verdict = AGREES if abs(z) <= margin else HIGHER if z > 0 else LOWER
-    return Row(cell, figure, ours, "", z, verdict)
+    return Replication(cell, figure, ours, "", z, verdict)
 
 
 def _differences(cell: Cell, figure: Published) -> str:

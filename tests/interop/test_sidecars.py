@@ -8,7 +8,7 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.transforms import CentreCrop, ImageKey
-from resjax.interop.beside import read_beside
+from resjax.interop.sidecars import read_sidecars
 from tests.data.pictures import encoded, picture
 
 TIMM = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic",
@@ -86,7 +86,7 @@ def test_what_is_no_json_is_refused(text, tmp_path):
 
 def refused(directory):
     with pytest.raises(ConfigError) as error:
-        read_beside(directory)
+        read_sidecars(directory)
     message = str(error.value)
     assert str(directory) in message
     assert "move" in message
@@ -96,7 +96,7 @@ def refused(directory):
 
 def test_what_makes_sense_is_taken(tmp_path):
     (tmp_path / "config.json").write_text("\ufeff" + json.dumps({"pretrained_cfg": TIMM}))
-    found = read_beside(tmp_path)
+    found = read_sidecars(tmp_path)
     assert found.settings == {
         "data.size": 224, "data.resize": 235, "data.interpolation": "bicubic",
         "data.standardise": "half",
@@ -105,8 +105,17 @@ def test_what_makes_sense_is_taken(tmp_path):
 
 def said_of(directory, name, content):
     (directory / name).write_text(json.dumps(content))
-    found = read_beside(directory)
+    found = read_sidecars(directory)
     return found.settings, found.statistics, found.notes
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_statistics_of_other_numbers_of_channels_are_those_of_no_key(channels, tmp_path):
+    said = IMAGES | {"image_mean": [0.485] * channels, "image_std": [0.229] * channels}
+    settings, (mean, deviation), _ = said_of(tmp_path, "preprocessor_config.json", said)
+    assert settings["data.standardise"] == "imagenet"  # to train on; importing gives the numbers
+    np.testing.assert_allclose(mean, 255 * 0.485 * np.ones(channels))
+    np.testing.assert_allclose(deviation, 255 * 0.229 * np.ones(channels))
 
 
 CUT = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
@@ -129,7 +138,7 @@ def test_images_are_what_the_processor_of_transformers_makes_of_them(name, tmp_p
     with imported("transformers") as transformers:
         theirs = getattr(transformers, f"{kind}Pil")(**options)
     theirs.save_pretrained(tmp_path)
-    found = read_beside(tmp_path)
+    found = read_sidecars(tmp_path)
     image = picture(3, 50, 60)
     settings, (mean, deviation) = found.settings, found.statistics
     side = settings["data.size"]

@@ -12,19 +12,19 @@ from scipy import stats as scipy_stats
 from resjax.config import default_config, flatten
 from resjax.config.validation import validate
 from resjax.models.build import build_model
-from resjax.report.arms import tables
-from resjax.report.gate import (
+from resjax.report.arms import protocol_tables
+from resjax.report.reference.published import published
+from resjax.report.replication import (
     AGREES,
     HIGHER,
     LOWER,
     error_of_median,
-    reference_gate,
+    replications,
     standard_score,
 )
-from resjax.report.reference.published import published
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
-from resjax.report.tables import reference_rows
+from resjax.report.tables import references
 from tests.report.fabricate import write_run
 
 CIFAR10 = Path(__file__).parents[2] / "experiments" / "cifar10.py"
@@ -53,8 +53,8 @@ def write(workdir, figure, errors, **changed):
         write_run(workdir, f"run{seed}", error - 0.01, seed=seed, **keys)
 
 
-def gate(workdir):
-    return reference_gate(tables(*read_runs(workdir))[0])
+def replicated(workdir):
+    return replications(protocol_tables(*read_runs(workdir))[0])
 
 
 def test_figures_are_those_of_the_papers():
@@ -109,7 +109,7 @@ def test_a_run_of_the_published_recipe_has_a_verdict(tmp_path, shift, verdict):
     figure = dataclasses.replace(find("table 6", 56))
     errors = [figure.error + shift + spread for spread in (-0.002, 0.0, 0.002)]
     write(tmp_path, figure, errors, eval__every="1000 steps")
-    (row,) = [row for row in gate(tmp_path) if row.published.where == "table 6"]
+    (row,) = [row for row in replicated(tmp_path) if row.published.where == "table 6"]
     assert row.differs == ""
     assert row.difference == pytest.approx(shift)
     assert row.z == pytest.approx(shift / (0.002 * math.sqrt(1 / 3 + 1)), abs=1e-9)
@@ -119,32 +119,32 @@ def test_a_run_of_the_published_recipe_has_a_verdict(tmp_path, shift, verdict):
 def test_another_protocol_has_no_verdict_and_says_what_differs(tmp_path):
     figure = find("table 6", 56)
     write(tmp_path, figure, [0.07, 0.071], train__duration="1000 steps", optim__nesterov=True)
-    row = gate(tmp_path)[0]
+    row = replicated(tmp_path)[0]
     assert (row.z, row.verdict) == (None, None)
     assert row.differs == (
         "optim.nesterov True, not False; train.duration 1000 steps, not 64000 steps"
     )
-    text = reference_rows([row])[0]
+    text = references([row]).rows[0]
     assert text[-1].startswith("no verdict, protocols differ: optim.nesterov True")
 
 
 def test_a_selected_evaluation_is_not_compared_with_a_final_one(tmp_path):
     write(tmp_path, find("table 6", 56), [0.07], eval__select="best")
-    assert all(row.verdict is None for row in gate(tmp_path))
+    assert all(row.verdict is None for row in replicated(tmp_path))
 
 
 def test_another_net_or_other_data_has_no_row(tmp_path):
     write(tmp_path, find("table 6", 56), [0.07], model__width=8)
-    assert gate(tmp_path) == []
+    assert replicated(tmp_path) == []
     write_run(tmp_path, "digits", 0.1)
-    assert gate(tmp_path) == []
+    assert replicated(tmp_path) == []
 
 
 def test_one_run_and_one_published_run_have_no_verdict(tmp_path):
     write(tmp_path, find("table 6", 56), [0.08])
-    (row,) = [row for row in gate(tmp_path) if row.published.where == "table 6"]
+    (row,) = [row for row in replicated(tmp_path) if row.published.where == "table 6"]
     assert (row.differs, row.verdict) == ("", None)
-    assert "run more seeds" in reference_rows([row])[0][-1]
+    assert "run more seeds" in references([row]).rows[0][-1]
 
 
 def test_the_score_is_that_of_the_two_sample_t_test():

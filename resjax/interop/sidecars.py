@@ -1,6 +1,5 @@
-"""JSON files that transformers and timm write beside a file of weights."""
+"""Sidecars: the JSON files that transformers and timm write beside a file of weights."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.data.resident import IMAGENET_DEVIATION, IMAGENET_MEAN
+from resjax.data.statistics import STATISTICS
+from resjax.interop.metadata import Metadata
 
 MOST_BYTES = 1 << 24
 """Maximum bytes of such a file; 1,000 names of classes take 40 KiB."""
 
-MOST_PIXELS = 1 << 14
+LARGEST_SIDE = 1 << 14
 """Maximum side in pixels, as for the keys data.size and data.resize."""
 
 LEAST_DEVIATION = 1e-6
@@ -34,48 +34,22 @@ SQUEEZED = 384
 OF_TIMM = {"input_size", "crop_pct", "interpolation", "mean", "std"}
 """Keys of timm's settings for images: under `pretrained_cfg`, or at the top in older versions."""
 
-
-FILES = ("config.json", "preprocessor_config.json")
+SIDECARS = ("config.json", "preprocessor_config.json")
 """Files beside those of weights, with the network and the preprocessing of its images."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Beside:
-    """The content of the JSON files beside some weights.
-
-    Attributes:
-      settings: {dotted key: value} of a config.
-      class_names: a name for each output; empty if there are none.
-      statistics: mean and deviation of the images, as in `Weights`; None if they are not said.
-      image_shape: `[H, W, C]` that the network was trained on; None if it is not said.
-      preprocessing: whether it was said how images are prepared.
-      notes: lines to be printed.
-      architecture: name of the network; empty if it has none.
-      function: whether it was said what the network computes, beside such a name.
-    """
-
-    settings: Mapping[str, Any]
-    class_names: tuple[str, ...]
-    statistics: tuple[np.ndarray, np.ndarray] | None
-    image_shape: tuple[int, int, int] | None
-    preprocessing: bool
-    notes: tuple[str, ...]
-    architecture: str = ""
-    function: bool = False
-
-
-def read_beside(directory: Path) -> Beside:
+def read_sidecars(directory: Path) -> Metadata:
     """Reads `config.json` and `preprocessor_config.json`, if they belong to a network.
 
     Raises:
       ConfigError: if one of them is damaged, says that the network is not one of resjax, or has a
         value that makes no sense.
     """
-    path, of_images = (directory / name for name in FILES)
+    path, of_images = (directory / name for name in SIDECARS)
     config, images = _read(path), _read(of_images)
     try:
         function = config.get("model_type") == "resnet"
-        settings = _function(config) if function else {}
+        settings = _network_settings(config) if function else {}
         architecture = _architecture(config, path)
         timm = _mapping(config, "pretrained_cfg") or (config if config.keys() >= OF_TIMM else {})
         prepared, notes = _of_timm(timm) if timm else _of_transformers(images)
@@ -88,13 +62,13 @@ def read_beside(directory: Path) -> Beside:
     except ValueError as error:
         raise ConfigError(f"{directory}: {error}; {MOVE}") from None
     if statistics is not None:
-        key = _key(*statistics)
+        key = _statistics_key(*statistics)
         settings["data.standardise"] = key or "imagenet"
         if key is not None:
             statistics = None  # as in the table of that key
         else:
             notes.append("its mean and deviation of images are no data.standardise to train by")
-    return Beside(
+    return Metadata(
         settings=settings | prepared,
         class_names=names,
         statistics=statistics,
@@ -124,17 +98,17 @@ def _architecture(config: Mapping[str, Any], path: Path) -> str:
     """The name that timm gives a network; refuses arguments that change that network."""
     kind = config.get("model_type", "resnet")
     if kind not in ("resnet", "timm_wrapper", "timm_backbone"):
-        raise ValueError(f"{path.name} is of a model_type {_short(kind)}, which resjax has not")
+        raise ValueError(f"{path.name} is of a model_type {_shortened(kind)}, which resjax has not")
     _choice(config, "global_pool", ("avg", ""), "avg")
     if changed := {**_mapping(config, "model_args")}.keys() - HARMLESS:
         raise ValueError(f"{path.name} changes the network by model_args {sorted(changed)}")
     name = config.get("architecture", "")
     if not isinstance(name, str):
-        raise ValueError(f"architecture={_short(name)} is no name")
+        raise ValueError(f"architecture={_shortened(name)} is no name")
     return name
 
 
-def _function(config: Mapping[str, Any]) -> dict[str, Any]:
+def _network_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a transformers network that no tensor shows.
 
     Its `hidden_act` stands after the stem and the sums, and relu everywhere else.
@@ -159,11 +133,11 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     if crop is None and not _flag(images, "do_center_crop"):
         raise ValueError("do_center_crop=False leaves images that are no squares")
     if images.get("crop_size") is not None and _flag(images, "do_center_crop"):
-        sizes = _cut(_side(images["crop_size"], "crop_size"), size)
+        sizes = _crop(_side(images["crop_size"], "crop_size"), size)
     elif type(size) is int and size >= SQUEEZED:
-        sizes, notes = _cut(size, size), [_not_squeezed(size)]
+        sizes, notes = _crop(size, size), [_squeeze_note(size)]
     else:
-        sizes = _sizes(size, 224 / 256 if crop is None else crop)
+        sizes = _crop_by_share(size, 224 / 256 if crop is None else crop)
     number = _choice(images, "resample", tuple(INTERPOLATIONS), 3)
     statistics = _statistics(images, "image_mean", "image_std", unit=_unit(images))
     if not _flag(images, "do_normalize"):
@@ -176,10 +150,10 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     }, notes
 
 
-def _cut(size: Any, resize: Any) -> dict[str, Any]:
+def _crop(size: Any, resize: Any) -> dict[str, Any]:
     """The side of the square crop, and the shorter side before it, as settings."""
     for side, key in ((size, "crop_size"), (resize, "size")):
-        if _number(side, key, 1, MOST_PIXELS) != int(side):
+        if _number(side, key, 1, LARGEST_SIDE) != int(side):
             raise ValueError(f"{key}={side} is no number of pixels")
     if size > resize:
         raise ValueError(f"crop_size={size} is larger than size={resize}")
@@ -206,11 +180,11 @@ def _side(value: Any, key: str) -> Any:
     if "shortest_edge" in value:
         return value["shortest_edge"]
     if key == "size" or value.get("height") != value.get("width") or "height" not in value:
-        raise ValueError(f"{key}={_short(value)} has no shortest_edge")
+        raise ValueError(f"{key}={_shortened(value)} has no shortest_edge")
     return value["height"]
 
 
-def _not_squeezed(size: int) -> str:
+def _squeeze_note(size: int) -> str:
     return (
         f"images were squeezed to {size}x{size}; here their shorter sides become {size} and the "
         "centre is cut out"
@@ -219,13 +193,13 @@ def _not_squeezed(size: int) -> str:
 
 def _of_timm(timm: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The image settings of timm, and lines to be printed."""
-    sizes = _sizes(_square(timm["input_size"], "input_size"), timm["crop_pct"])
+    sizes = _crop_by_share(_square(timm["input_size"], "input_size"), timm["crop_pct"])
     notes = []
     mode = timm.get("crop_mode") or "center"
     if _choice({"crop_mode": mode}, "crop_mode", ("center", "squash")) == "squash":
-        notes.append(_not_squeezed(sizes["data.size"]))
+        notes.append(_squeeze_note(sizes["data.size"]))
     if timm.get("test_input_size") or timm.get("test_crop_pct"):
-        tested = _sizes(
+        tested = _crop_by_share(
             _square(timm.get("test_input_size") or timm["input_size"], "test_input_size"),
             timm.get("test_crop_pct") or timm["crop_pct"],
         )
@@ -241,17 +215,17 @@ def _of_timm(timm: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _square(shape: Any, key: str) -> Any:
     if not isinstance(shape, list) or len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"{key}={_short(shape)} is not [channels, side, side]")
+        raise ValueError(f"{key}={_shortened(shape)} is not [channels, side, side]")
     return shape[-1]
 
 
-def _sizes(size: Any, crop: Any) -> dict[str, Any]:
+def _crop_by_share(size: Any, crop: Any) -> dict[str, Any]:
     """The side of the square crop, and the shorter side before it, as settings."""
     size, crop = (
-        _number(size, "the size of images", 1, MOST_PIXELS),
+        _number(size, "the size of images", 1, LARGEST_SIDE),
         _number(crop, "crop_pct", 0, 1),
     )
-    if size != int(size) or not 0 < size / max(crop, 1e-9) <= MOST_PIXELS:
+    if size != int(size) or not 0 < size / max(crop, 1e-9) <= LARGEST_SIDE:
         raise ValueError(f"images of size {size} at crop_pct={crop} make no sense")
     return {"data.size": int(size), "data.resize": int(size / crop)}
 
@@ -264,7 +238,7 @@ def _statistics(
     for key, least in zip(keys, (0, LEAST_DEVIATION), strict=True):
         values = said[key]
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{key}={_short(values)} is not a list of numbers")
+            raise ValueError(f"{key}={_shortened(values)} is not a list of numbers")
         both.append(unit * np.array([_number(each, key, least, most) for each in values]))
     if len(both[0]) != len(both[1]):
         raise ValueError(f"{keys[0]} and {keys[1]} are of other numbers of channels")
@@ -273,7 +247,7 @@ def _statistics(
 
 def _number(value: Any, what: str, least: float, most: float) -> int | float:
     if type(value) not in (int, float) or not least <= value <= most:
-        raise ValueError(f"{what}={_short(value)} is not a number from {least:g} to {most:g}")
+        raise ValueError(f"{what}={_shortened(value)} is not a number from {least:g} to {most:g}")
     return value
 
 
@@ -284,7 +258,7 @@ def _choice(said: Mapping[str, Any], key: str, allowed: tuple, default: Any = No
         if type(value) is type(each) and value == each:
             return each
     raise ValueError(
-        f"{key}={_short(value)} is not a network or preparation of resjax, which has "
+        f"{key}={_shortened(value)} is not a network or preparation of resjax, which has "
         f"{', '.join(map(repr, allowed))}"
     )
 
@@ -292,20 +266,21 @@ def _choice(said: Mapping[str, Any], key: str, allowed: tuple, default: Any = No
 def _mapping(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = said.get(key) or {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key}={_short(value)} is not an object")
+        raise ValueError(f"{key}={_shortened(value)} is not an object")
     return value
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
-    """The key of `resjax.data.resident.STATISTICS` with these numbers; None if there is none."""
-    known = {"imagenet": (IMAGENET_MEAN, IMAGENET_DEVIATION), "half": ((127.5,) * 3,) * 2}
-    for key, (ours, spread) in known.items():
-        if np.allclose(mean, ours, atol=1e-3) and np.allclose(deviation, spread, atol=1e-3):
+def _statistics_key(mean: np.ndarray, deviation: np.ndarray) -> str | None:
+    """The key of `resjax.data.statistics.STATISTICS` with these numbers; None if there is none."""
+    image = np.zeros((1, 1, 1, len(mean)), np.uint8)
+    for key in ("imagenet", "half"):
+        ours = STATISTICS[key](image)
+        if len(ours[0]) == len(mean) and np.allclose((mean, deviation), ours, atol=1e-3):
             return key
     return None
 
@@ -316,16 +291,16 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     if labels:
         numbers = [str(number) for number in range(len(labels))]
         if labels.keys() != set(numbers):
-            raise ValueError(f"id2label={_short(labels)} does not name the outputs from 0 on")
+            raise ValueError(f"id2label={_shortened(labels)} does not name the outputs from 0 on")
         return _texts([labels[number] for number in numbers], "id2label")
     names = config.get("label_names") or []
     if not isinstance(names, list):
-        raise ValueError(f"label_names={_short(names)} is not a list")
+        raise ValueError(f"label_names={_shortened(names)} is not a list")
     return _texts(names, "label_names")
 
 
 def _texts(names: list[Any], what: str) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str | int):
-            raise ValueError(f"{what} has {_short(name)}, which is no name of a class")
+            raise ValueError(f"{what} has {_shortened(name)}, which is no name of a class")
     return tuple(map(str, names))

@@ -1,0 +1,145 @@
+"""The board of runs: a table of their states that is read again each time it is drawn."""
+
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from resjax.cli.terminal.tables import fit_to_terminal, literal, text_table
+from resjax.cli.terminal.waits import WaitLine
+from resjax.config.text import clock, printable, several
+from resjax.runs.status import (
+    ENDED,
+    INTERRUPTED,
+    WAITING,
+    Status,
+    at_work_on,
+    count_states,
+    look,
+    seconds_left,
+)
+
+MOST_ROWS = 20
+"""Maximum number of runs that are shown at once, chosen by `shown`."""
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""Seconds between two reads of the files of runs."""
+
+STYLES = {"done": "green", "failed": "bold red", WAITING: "dim", INTERRUPTED: "yellow"}
+
+
+class Board:
+    """The statuses of runs, read again each time they are shown, until a run has ended.
+
+    Args:
+      weights: the work of each run by its directory, in the order of the grid.
+      plans: the runs of each sweep that has planned some; by default all are of one.
+    """
+
+    def __init__(
+        self, weights: Mapping[Path, float], plans: Sequence[Collection[Path]] | None = None
+    ):
+        self.weights = dict(weights)
+        self.plans = [self.weights] if plans is None else plans
+        self.ended: dict[Path, Status] = {}
+        self.wait = WaitLine()
+        self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
+        self.reached: list[tuple[str, int | None]] = []
+        self.end: float | None = None  # when all runs should have ended
+
+    def look(self) -> list[Status]:
+        """Reads all statuses, in the order of the grid."""
+        statuses = [self.ended.get(directory) or look(directory) for directory in self.weights]
+        self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
+        return statuses
+
+    def line(self, statuses: list[Status]) -> str:
+        """The progress of all runs in one line: counts of their states, and the remaining time."""
+        return count_states(statuses) + self.left(statuses)
+
+    def left(self, statuses: list[Status]) -> str:
+        """The remaining time as text; while no run advances, as during compilation, it counts down.
+
+        It is that of the sweeps at work, and empty if that is unknown.
+        """
+        reached, now = [(status.state, status.step) for status in statuses], time.monotonic()
+        ours = at_work_on(statuses, self.plans)
+        counted = [s for s in statuses if s.state in ENDED or s.directory in ours]
+        if reached != self.reached:
+            seconds = seconds_left(counted, self.weights)
+            self.reached, self.end = reached, seconds and now + seconds
+        left, others = time_left(self.end), len(statuses) - len(counted)
+        if not left or not others:
+            return left
+        return f"{left} without {several(others, 'run')} of no sweep at work"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:
+            self.seen = time.monotonic(), self.look()
+        statuses = self.seen[1]
+        table = status_rows(shown(statuses))
+        fit_to_terminal(console, table, "ellipsis")
+        yield table
+        yield literal(self.line(statuses))
+        yield self.wait
+
+
+def shown(statuses: list[Status]) -> list[Status]:
+    """The statuses that fit into the table, at most `MOST_ROWS`, in their order.
+
+    Runs in progress come first, then the last five that failed, then the neighbours of those at
+    work.
+    """
+    if len(statuses) <= MOST_ROWS:
+        return statuses
+    at_work = [n for n, status in enumerate(statuses) if status.owner]
+    failed = [n for n, status in enumerate(statuses) if status.state == "failed"]
+    around = at_work or [
+        next((n for n, s in enumerate(statuses) if s.state not in ENDED), len(statuses) - 1)
+    ]
+    others = sorted(range(len(statuses)), key=lambda n: min(abs(n - place) for place in around))
+    chosen = list(dict.fromkeys([*at_work, *failed[-5:], *others]))[:MOST_ROWS]
+    return [statuses[n] for n in sorted(chosen)]
+
+
+def status_rows(statuses: list[Status]) -> Table:
+    """A table with one row per run."""
+    headings = ("run", "state", "epoch", "loss", "train", "test", "in all")
+    table = text_table(headings, words=("run", "state"))
+    for status in statuses:
+        state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
+        if status.compiling is not None:
+            state += f" {clock(status.compiling)}"
+        epoch = "" if status.epoch is None else epochs(status.epoch, status.epochs)
+        left, in_all = status.seconds_left, status.seconds
+        table.add_row(
+            literal(status.directory.name),
+            Text(printable(state), style=STYLES.get(status.state, "")),
+            epoch,
+            "" if status.loss is None else f"{status.loss:.3f}",
+            percent(status.train_error),
+            percent(status.test_error),
+            f"{clock(left)} left" if left is not None else clock(in_all) if in_all else "",
+        )
+    return table
+
+
+def time_left(end: float | None) -> str:
+    """The time until `end` as text; empty if that is unknown or past."""
+    seconds = 0.0 if end is None else end - time.monotonic()
+    return f", {clock(seconds)} left" if seconds > 0 else ""
+
+
+def percent(fraction: float | None) -> str:
+    """Formats a fraction in percent; empty if there is none."""
+    return "" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def epochs(passed: float, whole: float) -> str:
+    """Formats epochs, such as "1.5/15"; the second number has a decimal unless it is whole."""
+    text = f"{whole:.1f}"
+    return f"{passed:.1f}/{text.removesuffix('.0') if whole >= 1 else text}"
