@@ -164,10 +164,10 @@ def test_names_of_files_that_are_being_written_are_made_in_one_place():
 
 CACHES = {
     "ops.native._load": "XLA keeps the kernels of a process once they are registered",
-    "ops.pieces._compiled": "JAX keeps a program as long as its function lives, and all networks "
-    "draw their parameters by few",
+    "ops.interpreter._compiled": "JAX keeps a program as long as its function lives, and all "
+    "networks draw their parameters by few",
     "models.trace._trace": "counts, shapes, tables and initial values of a network are one trace",
-    "training.programs._transformed": "as pieces; runs of a sweep share their programs",
+    "training.programs._transformed": "as there; runs of a sweep share their programs",
     "training.optim._rule": "runs share programs whose functions are the same",
     "data.orders.by_epoch": "orders and mixing are pure functions of a step, and drawn by epoch",
 }

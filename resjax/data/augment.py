@@ -25,14 +25,14 @@ class Augmentation:
     flip: bool = False
 
     def __call__(
-        self, split: Resident, pieces: tuple[jax.Array, jax.Array], seed: jax.Array
+        self, split: Resident, inputs: tuple[jax.Array, jax.Array], seed: jax.Array
     ) -> Batch:
-        """Augments examples of a split; `pieces` are their numbers `[N]` and epochs `[N]`.
+        """Augments examples of a split; `inputs` are their numbers `[N]` and epochs `[N]`.
 
         The result for an image depends only on the seed, its number and the epoch, and neither on
         the batch that it is in nor on the device.
         """
-        examples, epochs = pieces
+        examples, epochs = inputs
         if not (self.pad or self.flip):
             return split.take(examples)
         height, width = split.images.shape[1:3]

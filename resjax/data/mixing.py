@@ -132,10 +132,10 @@ class MixedView:
     view: Callable[[Resident, Any, jax.Array], Batch]
 
     def __call__(
-        self, split: Resident, pieces: tuple[jax.Array, jax.Array, Mix], seed: jax.Array
+        self, split: Resident, inputs: tuple[jax.Array, jax.Array, Mix], seed: jax.Array
     ) -> Batch:
-        """Mixes examples of a split; `pieces` are their numbers and epochs, `[N]`, and the mix."""
-        examples, epochs, mix = pieces
+        """Mixes examples of a split; `inputs` are their numbers and epochs, `[N]`, and the mix."""
+        examples, epochs, mix = inputs
         batch = self.view(split, (examples, epochs), seed)
         partner = self.view(split, (mix.partners, epochs), seed)
         height, width = batch.images.shape[1:3]

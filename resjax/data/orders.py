@@ -139,7 +139,7 @@ def evaluation_batches(examples: int, batch_size: int) -> list[tuple[np.ndarray,
 def rows_of_host(
     devices: Sequence[jax.Device], host: int, batch_size: int, micro_batches: int = 1
 ) -> np.ndarray:
-    """The rows of a batch that a host's devices take, as divided by `Parallel.pieces`.
+    """The rows of a batch that a host's devices take, as divided by `Parallel.shard`.
 
     A batch is `[micro_batches, devices, n]`; a host takes the rows of its own devices in every
     micro-batch.

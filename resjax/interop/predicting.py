@@ -45,10 +45,10 @@ def logits_function(weights: Weights, parallel: Parallel) -> Callable[[np.ndarra
         return logits_of(model, *arguments, images)
 
     arguments = parallel.whole((weights.variables, weights.mean, weights.deviation))
-    compiled = parallel.function(share, (None, 0), out=0)
+    compiled = parallel.function(share, (None, 0), out_axis=0)
 
     def compute_logits(images: np.ndarray) -> np.ndarray:
-        logits = compiled(arguments, parallel.pieces(images, 0))
+        logits = compiled(arguments, parallel.shard(images, 0))
         return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
 
     return compute_logits

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from resjax.config.tables import Table
 from resjax.models.layers import Layer
@@ -38,6 +38,10 @@ class Order:
     def with_norm_after_activation(self) -> "Order":
         """The same order with every pair of norm and activation swapped."""
         return Order(*(steps[::-1] for steps in dataclasses.astuple(self)))
+
+    def by_layer(self, layers: int) -> tuple[tuple[str, ...], ...]:
+        """The steps ahead of the first of so many layers, after each, and after the sum."""
+        return (self.before, *[self.between] * (layers - 1), self.after, self.joined)
 
 
 ORDERS = Table(
@@ -83,6 +87,25 @@ class Parts:
     residual_scale: float = 1.0
     learn_residual_scale: bool = False
 
+    def apply(
+        self,
+        steps: tuple[str, ...],
+        x: jax.Array,
+        train: bool,
+        names: Iterator[str],
+        **options: Any,
+    ) -> jax.Array:
+        """Normalises and activates x `[N, ..., C]` in the order of `steps`.
+
+        A normalisation is made in the module that calls, `norm(name=next(names), **options)`.
+        """
+        for step in steps:
+            if step == NORM:
+                x = self.norm(name=next(names), **options)(x, train)
+            else:
+                x = self.activation(x)
+        return x
+
 
 class Block(nn.Module):
     """A branch F of one or more layers and a shortcut (He et al. 2015, figure 5; 2016, figure 4).
@@ -93,58 +116,51 @@ class Block(nn.Module):
     Attributes:
       layers: the layers of the branch; their strides multiply to that of the shortcut.
       parts: the parts that everything else is made of.
-      opening: whether the stem has already applied the norm and activation with which this block
-        would begin (He et al. 2016, appendix).
+      preactivated: whether x is already normalised and activated, so that the block leaves out the
+        steps ahead of its first layer (He et al. 2016, appendix).
     """
 
     layers: tuple[Layer, ...]
     parts: Parts
-    opening: bool = False
+    preactivated: bool = False
 
     @nn.compact
     def __call__(
         self,
         x: jax.Array,
-        drop: jax.Array | np.ndarray | float,
         train: bool,
+        drop: jax.Array | None = None,
         first: jax.Array | int = 0,
     ) -> jax.Array:
         """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`.
 
         `drop` is the probability with which the branch is left out for an example in training
-        (stochastic depth); the branches that stay are divided by 1 - drop. It is an array; with a
-        Python float nothing is dropped. `first` is the number of x[0] in the whole batch.
+        (stochastic depth), if any; the branches that stay are divided by 1 - drop. `first` is the
+        number of x[0] in the whole batch.
         """
-        parts, order, norms = self.parts, self.parts.order, itertools.count(1)
-
-        def apply(steps: tuple[str, ...], x: jax.Array, **options) -> jax.Array:
-            for step in steps:
-                if step == NORM:
-                    x = parts.norm(name=f"norm{next(norms)}", **options)(x, train)
-                else:
-                    x = parts.activation(x)
-            return x
-
-        stride = 1
-        for layer in self.layers:
-            stride *= layer.stride
-        channels = self.layers[-1].channels
+        parts, order = self.parts, self.parts.order
         join = parts.shortcut(
-            channels=channels, stride=stride, layer=parts.layer, norm=parts.norm, name="shortcut"
+            channels=self.layers[-1].channels,
+            stride=math.prod(layer.stride for layer in self.layers),
+            layer=parts.layer,
+            norm=parts.norm,
+            name="shortcut",
         )
-        if self.opening:
-            branch = x
-            next(norms) if NORM in order.before else None
-        else:
-            branch = apply(order.before, x)
-            x = branch if join.projects(x) else x
+        # A block that leaves out its first normalisation has the others by their usual names.
+        before, left_out = ((), order.before) if self.preactivated else (order.before, ())
+        names = (f"norm{number}" for number in itertools.count(1 + left_out.count(NORM)))
+        apply = functools.partial(parts.apply, train=train, names=names)
+
+        branch = apply(before, x)
+        if join.projects(x):
+            x = branch
         for number, layer in enumerate(self.layers, start=1):
-            branch = parts.layer(layer, name=f"{parts.layer_name}{number}")(branch)
-            if number < len(self.layers):
+            if number > 1:
                 branch = apply(order.between, branch)
+            branch = parts.layer(layer, name=f"{parts.layer_name}{number}")(branch)
         branch = apply(order.after, branch, zero_scale=parts.zero_last_gamma)
         branch = self._scaled(branch)
-        if train and not isinstance(drop, float):
+        if train and drop is not None:
             mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),), first)
             mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
             branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)

@@ -27,7 +27,12 @@ from resjax.models.networks import BLOCKS, FAMILIES, STEMS, Spec
 from resjax.models.norm import NORMS
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import make_shortcut
-from resjax.models.soundness import refuse_fewer_channels, refuse_uneven_groups, refuse_unsound
+from resjax.models.soundness import (
+    refuse_fewer_channels,
+    refuse_impossible_widths,
+    refuse_uneven_groups,
+    refuse_unsound,
+)
 from resjax.ops.devices import DEVICES
 from resjax.ops.pool import max_pool
 
@@ -85,7 +90,7 @@ def build_model(config: ConfigDict, classes: int, axis_name: str | None = DEVICE
         spec=spec,
         classes=classes,
         parts=_parts(config, spec, order, axis_name),
-        gains=init.gains(sum(spec.stages), len(BLOCKS[spec.block].units)),
+        gains=init.gains(sum(spec.stages), spec.branch_depth),
         head_init=model.head_init,
         stochastic_depth=model.stochastic_depth,
         dtype=DTYPES[model.dtype],
@@ -124,27 +129,7 @@ def make_spec(model: ConfigDict) -> Spec:
         stride_in=model.stride_in,
         opening=model.opening,
     )
-    if spec.block != "bottleneck" and (spec.groups, spec.bottleneck_width) != (1, 1):
-        raise ConfigError(
-            f"model.groups={spec.groups} and model.bottleneck_width={spec.bottleneck_width:g} need "
-            f"bottleneck blocks, and {model.name} depth {model.depth} has {spec.block} ones"
-        )
-    if any(layer.channels < 1 for layer in STEMS[spec.stem](spec.stem_channels).layers):
-        raise ConfigError(
-            f"model.stem={spec.stem} halves its {spec.stem_channels} channels; raise model.width"
-        )
-    for stage in range(len(spec.stages)):
-        inner = spec.inner(stage)
-        if inner < 1:
-            raise ConfigError(
-                f"model.bottleneck_width={spec.bottleneck_width:g} leaves no inner channels in "
-                f"stage {stage + 1}; raise it"
-            )
-        if inner % spec.groups:
-            raise ConfigError(
-                f"model.groups={spec.groups} does not divide the {inner} inner channels of stage "
-                f"{stage + 1}; change model.groups, model.width or model.bottleneck_width"
-            )
+    refuse_impossible_widths(model, spec)
     return spec
 
 

@@ -6,7 +6,6 @@ it is, the optimiser has not found what was there.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ import jax.numpy as jnp
 
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.features import features
-from resjax.models.networks import BLOCKS
 from resjax.models.norm import BatchNorm
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import (
@@ -27,6 +25,7 @@ from resjax.models.shortcuts import (
     ProjectionAll,
 )
 from resjax.models.trace import initial_variables
+from resjax.ops.value import by_value
 
 CARRYING = (Identity, Projection, AveragePoolProjection)
 """Shortcuts that pass x unchanged where the shape does not change."""
@@ -152,24 +151,15 @@ def _refuse_unrelated(shallow: ResNet, deep: ResNet) -> None:
 
 def _settings(model: ResNet) -> dict[str, Any]:
     """The parts, number of classes and dtype of a network, in a comparable form."""
-
-    def comparable(value: Any) -> Any:
-        if isinstance(value, functools.partial):
-            keywords = {name: comparable(inner) for name, inner in value.keywords.items()}
-            return value.func, value.args, keywords
-        return value
-
-    parts = {
-        field.name: comparable(getattr(model.parts, field.name))
-        for field in dataclasses.fields(model.parts)
-    }
+    fields = dataclasses.fields(model.parts)
+    parts = {field.name: by_value(getattr(model.parts, field.name)) for field in fields}
     return parts | {"classes": model.classes, "dtype": jnp.dtype(model.dtype)}
 
 
 def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
     """Changes the stacked variables of new blocks so that each block is the identity."""
     shortcut, order = model.parts.shortcut.func, model.parts.order
-    layers = len(BLOCKS[model.spec.block].units)
+    layers = model.spec.branch_depth
     last = f"{model.parts.layer_name}{layers}"
     normalised = "batch_stats" in new and bool(new["batch_stats"])
     statistics = _statistics(seen)

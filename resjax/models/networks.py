@@ -109,21 +109,25 @@ class Spec:
     @property
     def depth(self) -> int:
         """Weighted layers from input to output, as the papers count them."""
-        branch = len(BLOCKS[self.block].units)
-        return branch * sum(self.stages) + len(STEMS[self.stem](self.stem_channels).layers) + 1
+        return self.branch_depth * sum(self.stages) + len(self.stem_layers.layers) + 1
+
+    @property
+    def branch_depth(self) -> int:
+        """Weighted layers in the branch of a block."""
+        return len(BLOCKS[self.block].units)
+
+    @property
+    def stem_layers(self) -> Stem:
+        """The layers before the first block."""
+        return STEMS[self.stem](self.stem_channels)
 
     @property
     def stage_strides(self) -> tuple[int, ...]:
         """Total stride up to each stage's output, in pixels of the input along a side."""
-        total, strides = 1, []
-        stem = STEMS[self.stem](self.stem_channels)
-        for layer in stem.layers:
-            total *= layer.stride
-        total *= 2 if stem.pool else 1
-        for stride in self.strides:
-            total *= stride
-            strides.append(total)
-        return tuple(strides)
+        stem = self.stem_layers
+        before = math.prod(layer.stride for layer in stem.layers) * (2 if stem.pool else 1)
+        ends = range(1, len(self.strides) + 1)
+        return tuple(before * math.prod(self.strides[:end]) for end in ends)
 
     @property
     def total_stride(self) -> int:
@@ -132,13 +136,12 @@ class Spec:
 
     def pixels(self, stage: int, size: tuple[int, int]) -> int:
         """Number of pixels in a map of a stage, for images of height and width `size`."""
-        if STEMS[self.stem](self.stem_channels).flatten:
+        if self.stem_layers.flatten:
             return 1
         return math.prod(-(-side // self.stage_strides[stage]) for side in size)
 
     def branch(self, stage: int, first: bool, gains: tuple[float, ...] | None) -> tuple[Layer, ...]:
         """The layers of a block: the first one of a stage, or one of the rest."""
-        kind = BLOCKS[self.block]
         strided = 1 if self.block == "bottleneck" and self.stride_in == "3x3" else 0
         return tuple(
             Layer(
@@ -148,7 +151,7 @@ class Spec:
                 groups=self.groups if unit.grouped else 1,
                 gain=gains[place] if gains else 1.0,
             )
-            for place, unit in enumerate(kind.units)
+            for place, unit in enumerate(BLOCKS[self.block].units)
         )
 
     def output(self, stage: int) -> int:
@@ -158,6 +161,19 @@ class Spec:
     def inner(self, stage: int) -> int:
         """Channels of the inner layers of a stage's blocks."""
         return int(self.channels[stage] * self.bottleneck_width)
+
+
+def _solve(family: str, depth: int, factor: int, others: int) -> int:
+    """The n of a family whose networks have factor * n + others layers.
+
+    Raises:
+      ValueError: if there is none, with the nearest depths.
+    """
+    n, left = divmod(depth - others, factor)
+    if left or n < 1:
+        known = [factor * more + others for more in (max(1, n), max(1, n) + 1)]
+        raise _no_such_depth(family, depth, f"{factor}n+{others}", known)
+    return n
 
 
 def _no_such_depth(family: str, depth: int, rule: str, known: list[int]) -> ValueError:
@@ -182,11 +198,7 @@ def cifar(depth: int, width: int = 16, block: str = "basic") -> Spec:
     Raises:
       ValueError: for another depth, naming the nearest.
     """
-    per = 3 * len(BLOCKS[block].units)
-    n, odd = divmod(depth - 2, per)
-    if odd or n < 1:
-        known = [per * (max(1, n) + more) + 2 for more in (0, 1)]
-        raise _no_such_depth("CIFAR", depth, f"{per}n+2", known)
+    n = _solve("CIFAR", depth, factor=3 * len(BLOCKS[block].units), others=2)
     return Spec((n, n, n), (width, 2 * width, 4 * width), (1, 2, 2), block, "small", width)
 
 
@@ -228,10 +240,7 @@ def wrn(depth: int, width: int = 160, block: str = "basic") -> Spec:
     """
     if block != "basic":
         raise ValueError(f"WRN has no {block} blocks; use model.name=cifar with a model.width")
-    n, odd = divmod(depth - 4, 6)
-    if odd or n < 1:
-        known = [6 * (max(1, n) + more) + 4 for more in (0, 1)]
-        raise _no_such_depth("WRN", depth, "6n+4", known)
+    n = _solve("WRN", depth, factor=6, others=4)
     return dataclasses.replace(cifar(6 * n + 2, width, block), stem_channels=16)
 
 
@@ -246,13 +255,9 @@ def mlp(depth: int, width: int = 256, block: str = "basic") -> Spec:
     Raises:
       ValueError: for another depth, or bottlenecks.
     """
-    per = len(BLOCKS[block].units)
     if BLOCKS[block].expansion != 1:
         raise ValueError(f"an MLP has no {block} blocks; use model.block=basic or single")
-    n, odd = divmod(depth - 2, per)
-    if odd or n < 1:
-        known = [per * (max(1, n) + more) + 2 for more in (0, 1)]
-        raise _no_such_depth("MLP", depth, f"{per}n+2", known)
+    n = _solve("MLP", depth, factor=len(BLOCKS[block].units), others=2)
     return Spec((n,), (width,), (1,), block, "dense", width)
 
 

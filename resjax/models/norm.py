@@ -1,6 +1,4 @@
-"""Normalisations: over the batch, with running statistics in `batch_stats`, or of single
-examples.
-"""
+"""Normalisations over the batch, with running statistics, and over single examples."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resjax.config.tables import Table
 from resjax.ops.devices import DEVICES, device_count
-from resjax.ops.norm import Scope, batch_norm, normalise, of_all_parts
+from resjax.ops.norm import Scope, batch_norm, combine_moments, normalise
 
 
 class BatchNorm(nn.Module):
@@ -86,12 +84,12 @@ class BatchNorm(nn.Module):
         devices = device_count(self.axis_name)
         scope = find_scope(self.examples, len(x), devices, self.axis_name)
         # Features of dense layers are few, and may be raw data, far from zero against their spread.
-        near = running_mean.value if x.ndim > 2 else None
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, near)
+        shift = running_mean.value if x.ndim > 2 else None
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, shift)
         if self.is_initializing():
             return y
         if self.measuring:
-            running_mean.value, running_var.value = of_all_parts(mean, var)
+            running_mean.value, running_var.value = combine_moments(mean, var)
             return y
         if self.unbiased_running_var:
             values = x.size // x.shape[-1] // scope.groups * scope.team_size(devices)
@@ -223,36 +221,27 @@ def no_norm(
     return lambda x, train: x
 
 
-def _of_examples(make: type[ExampleNorm], norm: ConfigDict, **options: Any) -> Callable:
-    return functools.partial(
-        make, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias, **options
-    )
+def _make(kind: type[nn.Module], norm: ConfigDict, dtype: jnp.dtype, **options: Any) -> Callable:
+    settings = {key: norm[key] for key in ("epsilon", "use_scale", "use_bias")}
+    return functools.partial(kind, dtype=dtype, **settings, **options)
 
 
 NORMS: Table[Callable[..., Any]] = Table(
     "norm.kind",
     {
-        "batch": lambda norm, dtype, axis_name: functools.partial(
+        "batch": lambda norm, dtype, axis_name: _make(
             BatchNorm,
+            norm,
+            dtype,
             momentum=norm.momentum,
-            epsilon=norm.epsilon,
             examples=norm.examples or None,
             unbiased_running_var=norm.unbiased_running_var,
-            use_scale=norm.use_scale,
-            use_bias=norm.use_bias,
             frozen=norm.frozen,
             axis_name=axis_name,
-            dtype=dtype,
         ),
-        "group": lambda norm, dtype, axis_name: _of_examples(
-            GroupNorm, norm, groups=norm.groups, dtype=dtype
-        ),
-        "layer": lambda norm, dtype, axis_name: _of_examples(
-            GroupNorm, norm, groups=1, dtype=dtype
-        ),
-        "filter_response": lambda norm, dtype, axis_name: _of_examples(
-            FilterResponseNorm, norm, dtype=dtype
-        ),
+        "group": lambda norm, dtype, axis_name: _make(GroupNorm, norm, dtype, groups=norm.groups),
+        "layer": lambda norm, dtype, axis_name: _make(GroupNorm, norm, dtype, groups=1),
+        "filter_response": lambda norm, dtype, axis_name: _make(FilterResponseNorm, norm, dtype),
         "none": lambda norm, dtype, axis_name: no_norm,
     },
     entry="a function of config.norm, the dtype and the name of the axis of devices",

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError
 from resjax.models.blocks import ACTIVATION, NORM, Order
 from resjax.models.initialisers import INITIALISERS
-from resjax.models.networks import STEMS, Spec
+from resjax.models.networks import Spec
 from resjax.models.shortcuts import SHORTCUTS
 
 
@@ -31,13 +31,37 @@ def refuse_fewer_channels(model: ConfigDict, spec: Spec) -> None:
         before = after
 
 
+def refuse_impossible_widths(model: ConfigDict, spec: Spec) -> None:
+    """Raises ConfigError if a layer of a spec would have no channels, or groups of unequal size."""
+    if spec.block != "bottleneck" and (spec.groups, spec.bottleneck_width) != (1, 1):
+        raise ConfigError(
+            f"model.groups={spec.groups} and model.bottleneck_width={spec.bottleneck_width:g} need "
+            f"bottleneck blocks, and {model.name} depth {model.depth} has {spec.block} ones"
+        )
+    if any(layer.channels < 1 for layer in spec.stem_layers.layers):
+        raise ConfigError(
+            f"model.stem={spec.stem} halves its {spec.stem_channels} channels; raise model.width"
+        )
+    for stage in range(len(spec.stages)):
+        inner = spec.inner(stage)
+        if inner < 1:
+            raise ConfigError(
+                f"model.bottleneck_width={spec.bottleneck_width:g} leaves no inner channels in "
+                f"stage {stage + 1}; raise it"
+            )
+        if inner % spec.groups:
+            raise ConfigError(
+                f"model.groups={spec.groups} does not divide the {inner} inner channels of stage "
+                f"{stage + 1}; change model.groups, model.width or model.bottleneck_width"
+            )
+
+
 def refuse_uneven_groups(config: ConfigDict, spec: Spec) -> None:
     """Raises ConfigError if the number of groups does not divide the channels of every layer."""
     if config.norm.kind != "group":
         return
     stages = range(len(spec.stages))
-    layers = STEMS[spec.stem](spec.stem_channels).layers
-    widths = {layer.channels for layer in layers}
+    widths = {layer.channels for layer in spec.stem_layers.layers}
     widths |= {*map(spec.output, stages), *map(spec.inner, stages)}
     for channels in sorted(widths):
         if channels % config.norm.groups:

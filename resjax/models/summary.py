@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from resjax.models.networks import STEMS, Spec
+from resjax.models.networks import Spec
 from resjax.models.resnet import ResNet
 from resjax.models.trace import LayerRecord, trace, variable_shapes
 
@@ -70,8 +70,8 @@ def layer_records(model: ResNet, image_shape: tuple[int, ...]) -> tuple[LayerRec
 
 def sizes(model: ResNet, image_shape: tuple[int, ...]) -> tuple[int, int]:
     """Numbers of parameters, and of multiply-adds for one image of shape `[H, W, C]`."""
-    variables, records = variable_shapes(model, image_shape), layer_records(model, image_shape)
-    return count_parameters(variables["params"]), sum(record.multiply_adds for record in records)
+    params = variable_shapes(model, image_shape)["params"]
+    return count_parameters(params), count_multiply_adds(model, image_shape)
 
 
 def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
@@ -95,14 +95,16 @@ def describe(model: ResNet, image_shape: tuple[int, int, int]) -> Description:
         output = inputs[following[name]] if name in following else (model.classes,)
         if name == stages[-1]:
             output = next(r.output_shape for r in reversed(records) if r.path[0] == name)
+
+        def count(tree: dict) -> int:
+            return sum(count_parameters(tree.get(member, {})) for member in members[name])
+
         return NetworkSection(
             name=name,
             output=output,
             blocks=model.spec.stages[stages.index(name)] if name in stages else 0,
-            params=sum(count_parameters(params.get(member, {})) for member in members[name]),
-            batch_stats=sum(
-                count_parameters(batch_stats.get(member, {})) for member in members[name]
-            ),
+            params=count(params),
+            batch_stats=count(batch_stats),
             multiply_adds=sum(record.multiply_adds for record in own),
             receptive_field=fields.get(name),
         )
@@ -123,7 +125,7 @@ def _receptive_fields(spec: Spec) -> dict[str, int]:
     if spec.stem == "dense":
         return {}
     field, pitch, fields = 1, 1, {}
-    stem = STEMS[spec.stem](spec.stem_channels)
+    stem = spec.stem_layers
     sections = {"stem": [(layer.size, layer.stride) for layer in stem.layers]}
     sections["stem"] += [(3, 2)] if stem.pool else []
     for i, blocks in enumerate(spec.stages):

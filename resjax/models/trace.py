@@ -14,9 +14,9 @@ from jax.extend.core import ClosedJaxpr
 
 from resjax.models.layers import Convolution
 from resjax.models.resnet import ResNet
-from resjax.ops import pieces
+from resjax.ops.interpreter import interpret
 from resjax.ops.random import random_key
-from resjax.ops.value import by_value
+from resjax.ops.value import ByValue
 
 
 @contextmanager
@@ -96,7 +96,8 @@ def trace(model: ResNet, image_shape: tuple[int, ...], key: jax.Array | None = N
     # However it is executed, its layers and its variables are the same.
     model = model.clone(unroll=1, remat=False)
     key = jax.eval_shape(lambda: random_key(0) if key is None else key)
-    return _trace(_Network(model, tuple(image_shape), key.dtype, _settings()))
+    settings = jax.config.jax_enable_x64, jax.config.jax_threefry_partitionable
+    return _trace(ByValue(model), tuple(image_shape), key.dtype, settings)
 
 
 def variable_shapes(model: ResNet, image_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -116,32 +117,16 @@ def initial_variables(model: nn.Module, key: jax.Array, image_shape: tuple[int, 
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     traced = trace(model, image_shape, key)
-    leaves = pieces.evaluate_pieces(traced.drawing, [key])
+    leaves = interpret(traced.drawing, [key])
     return jax.tree.unflatten(jax.tree.structure(traced.variables), leaves)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Network:
-    """A network that equals others by value; `key` is the dtype of the keys to draw from."""
-
-    model: ResNet = dataclasses.field(compare=False)
-    image_shape: tuple[int, ...]
-    key: Any
-    settings: tuple
-    value: tuple = dataclasses.field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", by_value(self.model))
-
-
-def _settings() -> tuple:
-    """The settings of JAX that affect what is traced."""
-    return jax.config.jax_enable_x64, jax.config.jax_threefry_partitionable
-
-
 @functools.lru_cache(MOST_TRACES)
-def _trace(network: _Network) -> Trace:
-    model, layers = network.model, {}
+def _trace(
+    network: ByValue, image_shape: tuple[int, ...], key_dtype: Any, settings: tuple
+) -> Trace:
+    """Traces a network under the settings of JAX that affect its trace."""
+    model, layers = network.wrapped, {}
 
     def observe(next_call, args, kwargs, context):
         output = next_call(*args, **kwargs)
@@ -156,9 +141,9 @@ def _trace(network: _Network) -> Trace:
         return output
 
     def draw(key: jax.Array) -> Any:
-        return model.init(key, jnp.zeros((1, *network.image_shape), jnp.float32), train=False)
+        return model.init(key, jnp.zeros((1, *image_shape), jnp.float32), train=False)
 
     with intercepting(observe):
-        key = jax.ShapeDtypeStruct((), network.key)
+        key = jax.ShapeDtypeStruct((), key_dtype)
         drawing, variables = jax.make_jaxpr(draw, return_shape=True)(key)
     return Trace(tuple(layers.values()), variables, drawing)

@@ -69,12 +69,12 @@ _TRUTHS = ("and", "or", "not")
 
 
 def _operation(eqn: JaxprEqn, inputs: Sequence[Value]) -> tuple[str, tuple[Value, ...]] | None:
-    """The operation of the tape for an equation, and its operands; None if the tape has none."""
+    """The operation of the tape for an equation, and its operands; None if the tape has none.
+
+    The dtypes of the inputs are known.
+    """
     name, params = eqn.primitive.name, eqn.params
-    dtypes = {value.dtype for value in inputs}
-    if not all(map(is_known, dtypes)):
-        return None
-    truths = np.dtype(bool) in dtypes
+    truths = np.dtype(bool) in {value.dtype for value in inputs}
     if name == "select_n" and len(inputs) == 3:
         return "select", tuple(inputs)
     if name == "convert_element_type" and truths and is_known(params["new_dtype"]):
@@ -211,7 +211,7 @@ class _Walk:
         if name in norm.AS_ELEMENTWISE:
             shapes = tuple((each.shape, each.dtype) for each in inputs)
             return self._run(self.as_elementwise(name, tuple(params.items()), shapes), inputs)
-        if name == "scan" and (scan := ScanEquation.of(eqn)).unroll >= scan.length:
+        if name == "scan" and 0 < (scan := ScanEquation.of(eqn)).length <= scan.unroll:
             return self._unrolled(scan, inputs)
         values = self._elementwise(eqn, inputs) or self._other(eqn, inputs)
         hold(values)
@@ -301,8 +301,7 @@ class _Walk:
 
     def _stacked(self, parts: Sequence[Value]) -> Value:
         """The parts along a new first axis, as one value; takes over their holds."""
-        if all(isinstance(part, ArrayView) and is_known(part.dtype) and part.shape is not None
-               for part in parts):  # fmt: skip
+        if all(isinstance(part, ArrayView) and is_known(part.dtype) for part in parts):
             return Stack(tuple(parts))
         stacked = leaf(jnp.stack(self._arrays(parts)))
         hold([stacked])

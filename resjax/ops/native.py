@@ -111,40 +111,37 @@ def start_building() -> None:
 def _load(wide: bool) -> bool:
     import jax
 
-    compiler = _compiler()
+    compiler, complaint = _compiler(), ""
     if not compiler:
-        warnings.warn(
-            f"no C++ compiler, so training on the CPU is slower; {HOW_TO_GET_A_COMPILER}",
-            Notice,
-            stacklevel=3,
-        )
-        return False
-    try:
-        library = _opened((*compiler, WIDE) if wide else compiler)
-    except subprocess.SubprocessError as error:
-        output = getattr(error, "stderr", None) or str(error)
-        if isinstance(output, bytes):  # after a timeout, even of a process whose output is text
-            output = output.decode(errors="replace")
-        reason = next((line for line in output.splitlines() if "error" in line), output.strip())
-        warnings.warn(
-            f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower without "
-            f"({reason}); {HOW_TO_GET_A_COMPILER}",
-            Notice,
-            stacklevel=3,
-        )
-        return False
-    except OSError as error:
-        warnings.warn(
-            f"the kernels for the CPU, which is slower without, cannot be kept in "
-            f"{cache_directory()} ({error.strerror or error}); {HOW_TO_GET_A_PLACE}",
-            Notice,
-            stacklevel=3,
-        )
+        complaint = f"no C++ compiler, so training on the CPU is slower; {HOW_TO_GET_A_COMPILER}"
+    else:
+        try:
+            library = _opened((*compiler, WIDE) if wide else compiler)
+        except subprocess.SubprocessError as error:
+            complaint = (
+                f"{' '.join(compiler)} cannot build the kernels for the CPU, which is slower "
+                f"without ({_reason(error)}); {HOW_TO_GET_A_COMPILER}"
+            )
+        except OSError as error:
+            complaint = (
+                f"the kernels for the CPU, which is slower without, cannot be kept in "
+                f"{cache_directory()} ({error.strerror or error}); {HOW_TO_GET_A_PLACE}"
+            )
+    if complaint:
+        warnings.warn(complaint, Notice, stacklevel=3)
         return False
     for target in TARGETS:
         handler = jax.ffi.pycapsule(getattr(library, target))
         jax.ffi.register_ffi_target(_registered(target, wide), handler, platform="cpu")
     return True
+
+
+def _reason(error: subprocess.SubprocessError) -> str:
+    """The first line of a compiler's output that names an error, or all that is known."""
+    output = getattr(error, "stderr", None) or str(error)
+    if isinstance(output, bytes):  # after a timeout, even of a process whose output is text
+        output = output.decode(errors="replace")
+    return next((line for line in output.splitlines() if "error" in line), output.strip())
 
 
 def _registered(target: str, wide: bool) -> str:

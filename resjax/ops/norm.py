@@ -8,6 +8,7 @@ bias already; nothing but x and its moments is kept for it.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -15,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad
 
-from resjax.ops import native
 from resjax.ops.platform import platform
 from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
 
@@ -55,7 +55,7 @@ def batch_norm(
     bias: jax.Array,
     epsilon: float,
     scope: Scope | None = None,
-    near: jax.Array | None = None,
+    shift: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The normalised x, its means and its biased variances (Ioffe and Szegedy 2015, algorithm 1).
 
@@ -75,24 +75,24 @@ def batch_norm(
       bias: `[C]`, likewise.
       epsilon: added to the variance.
       scope: the examples that the moments are taken over.
-      near: `[C]`, values near the means, such as the running means, on which the results depend by
-        rounding alone. GPUs and TPUs then take both moments in one pass, and devices exchange them
-        at once; the relative error of a variance grows with 1 + (mean - near)^2 / var. Without
-        them, and on a CPU, the mean is taken first.
+      shift: `[C]`, values near the means, such as the running means, on which the results depend by
+        rounding alone. GPUs and TPUs then take both moments of x - shift in one pass, and devices
+        exchange them at once; the relative error of a variance grows with
+        1 + (mean - shift)^2 / var. Without it, and on a CPU, the mean is taken first.
     """
-    return _batch_norm(epsilon, scope or Scope(), x, scale, bias, near)
+    return _batch_norm(epsilon, scope or Scope(), x, scale, bias, shift)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _batch_norm(epsilon, scope, x, scale, bias, near):
-    if near is None or platform() == "cpu":
-        mean, var = _moments_in_turn(x, scope)
+def _batch_norm(epsilon, scope, x, scale, bias, shift):
+    if shift is None or platform() == "cpu":
+        mean, var = _two_pass_moments(x, scope)
     else:
-        mean, var = _moments_at_once(x, near, scope)
+        mean, var = _one_pass_moments(x, shift, scope)
     return normalise(x, mean, var, scale, bias, epsilon), mean, var
 
 
-def _moments_in_turn(x, scope):
+def _two_pass_moments(x, scope):
     """Means and biased variances `[groups, C]`: first the means, then the squares about them."""
     own, var = _moments(x, groups=scope.groups)
     mean = scope.mean(own)
@@ -101,28 +101,32 @@ def _moments_in_turn(x, scope):
     return mean, var
 
 
-def _moments_at_once(x, near, scope):
-    """Means and biased variances `[groups, C]` from the means and squares about `near` `[C]`."""
-    apart, axes = _in_groups(x.astype(exact_dtype(x)) - near, scope.groups)
-    mean, square = scope.mean((apart.mean(axes), jnp.square(apart).mean(axes)))
-    return near + mean, jnp.maximum(square - jnp.square(mean), 0)
+def _one_pass_moments(x, shift, scope):
+    """Means and biased variances `[groups, C]` from those of x - shift and of its square."""
+    shifted, axes = _in_groups(x.astype(exact_dtype(x)) - shift, scope.groups)
+    mean, square = scope.mean((shifted.mean(axes), jnp.square(shifted).mean(axes)))
+    return shift + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 @_batch_norm.defjvp
 def _(epsilon, scope, primals, tangents):
+    """The derivative, with std = sqrt(var + epsilon) and n = (x - mean) / std.
+
+    dmean = mean(dx);  dstd = mean(dx * n);  dn = (dx - dmean - dstd * n) / std
+    dy = scale * dn + dscale * n + dbias
+    """
     x, scale, *_ = primals
     dx, dscale, dbias, _ = tangents
     y, mean, var = _batch_norm(epsilon, scope, *primals)
     inverse = jax.lax.rsqrt(var + epsilon)
     values = x.size // (x.shape[-1] * scope.groups)
-    # The mean of dx, and that of dx times the normalised x.
     sums = _contract(dx, x, mean, inverse, groups=scope.groups)
-    along, across = (scope.mean(each / values) for each in sums)
+    dmean, dstd = (scope.mean(each / values) for each in sums)
     factor = scale * inverse
-    change = (dbias - factor * along, dscale - factor * across)
-    [spread] = _expand(*change, x, mean, inverse, groups=scope.groups)
-    dy = of_examples(factor, x) * dx + spread
-    return (y, mean, var), (dy.astype(y.dtype), along, 2 * across / inverse)
+    terms = (dbias - factor * dmean, dscale - factor * dstd)
+    [of_x] = _expand(*terms, x, mean, inverse, groups=scope.groups)
+    dy = per_example(factor, x) * dx + of_x
+    return (y, mean, var), (dy.astype(y.dtype), dmean, 2 * dstd / inverse)
 
 
 def normalise(
@@ -139,11 +143,11 @@ def normalise(
 
     Computes in the precision of the moments, scale and bias; the result has the dtype of x.
     """
-    factor = of_examples(scale * jax.lax.rsqrt(var + epsilon), x)
-    return ((x - of_examples(mean, x)) * factor + bias).astype(x.dtype)
+    factor = per_example(scale * jax.lax.rsqrt(var + epsilon), x)
+    return ((x - per_example(mean, x)) * factor + bias).astype(x.dtype)
 
 
-def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
+def per_example(values: jax.Array, x: jax.Array) -> jax.Array:
     """Reshapes values `[groups, C]` to fit x: `[C]` for one group, or `[N, 1, ..., C]`."""
     if len(values) == 1:
         return values[0]
@@ -151,15 +155,23 @@ def of_examples(values: jax.Array, x: jax.Array) -> jax.Array:
     return values.reshape(len(x), *[1] * (x.ndim - 2), -1)
 
 
-def of_all_parts(mean: Array, var: Array) -> tuple[Array, Array]:
+def combine_moments(mean: Array, var: Array) -> tuple[Array, Array]:
     """Combines the moments `[parts, ...]` of equal parts to those `[...]` of all together.
 
     mean = mean(mean_i); var = mean(var_i) + mean((mean_i - mean)^2), the law of total variance.
 
-    >>> of_all_parts(jnp.array([1.0, 3.0]), jnp.array([4.0, 4.0]))
+    >>> combine_moments(jnp.array([1.0, 3.0]), jnp.array([4.0, 4.0]))
     (Array(2., dtype=float32), Array(5., dtype=float32))
     """
     return mean.mean(0), var.mean(0) + mean.var(0)
+
+
+def map_moments(function: Callable[[Any, Any], tuple[Any, Any]], tree: Any) -> Any:
+    """Applies a function of (mean, var) to each pair in a tree such as `batch_stats`."""
+    if "mean" not in tree:
+        return {name: map_moments(function, below) for name, below in tree.items()}
+    mean, var = function(tree["mean"], tree["var"])
+    return {"mean": mean, "var": var}
 
 
 # --------------------------------------------------------------------- the sums and their transpose
@@ -183,31 +195,15 @@ def _contract_of(y, x, mean, inverse, groups):
     return y.sum(axes), (y * (x - jnp.expand_dims(mean, axes))).sum(axes) * inverse
 
 
-def _expand_of(along, across, x, mean, inverse, groups):
-    """The transpose of `_contract_of` in y: along + across * (x - mean) * inverse."""
-    slope = of_examples(across * inverse, x)
-    return (of_examples(along, x) + slope * (x - of_examples(mean, x)),)
+def _expand_of(constant, factor, x, mean, inverse, groups):
+    """The transpose of `_contract_of` in y: constant + factor * (x - mean) * inverse."""
+    slope = per_example(factor * inverse, x)
+    return (per_example(constant, x) + slope * (x - per_example(mean, x)),)
 
 
-def _on_cpu(target: str, otherwise):
-    def call(*operands, groups):
-        if not native.available():
-            return otherwise(*operands, groups=groups)
-        exact = exact_dtype(*operands)
-        shape = jax.ShapeDtypeStruct((groups, operands[0].shape[-1]), exact)
-        return native.call(target, (shape, shape))(*(each.astype(exact) for each in operands))
-
-    return call
-
-
-_moments = make_operation(
-    "resjax_norm_moments", _moments_of, _on_cpu("resjax_norm_moments", _moments_of), several=True
-)
+_moments = make_operation("resjax_norm_moments", _moments_of, several=True)
 # What the gradient needs of x is x: by functions of JAX, it would keep x - mean in float32.
-_contract = make_operation(
-    "resjax_norm_contract", _contract_of, _on_cpu("resjax_norm_contract", _contract_of),
-    several=True, everywhere=True,
-)  # fmt: skip
+_contract = make_operation("resjax_norm_contract", _contract_of, several=True, everywhere=True)
 _expand = make_operation(
     "resjax_norm_expand", _expand_of, _expand_of, several=True, everywhere=True
 )

@@ -4,8 +4,6 @@ The maximum is linear in the pixels where it is taken: an operation finds them, 
 each other's transposes take the pixels there and put values back.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,9 +11,8 @@ import numpy as np
 from jax.dtypes import float0
 from jax.interpreters import ad
 
-from resjax.ops import native
 from resjax.ops.platform import platform
-from resjax.ops.primitive import batch_by_channels, exact_dtype, make_operation
+from resjax.ops.primitive import batch_by_channels, make_operation
 
 FINDING = ("cpu", "gpu")
 """Platforms where the pixels are found, rather than reduced.
@@ -100,21 +97,9 @@ def _placed_of(y, positions, size):
     return jax.linear_transpose(lambda x: _picked_of(x, positions), image)(y)[0]
 
 
-def _on_cpu(name: str, function, several: bool = False):
-    def call(x, *others, **params):
-        if not native.available():
-            return function(x, *others, **params)
-        exact = exact_dtype(x)
-        shapes = jax.eval_shape(functools.partial(function, **params), x.astype(exact), *others)
-        results = native.call(name, shapes)(x.astype(exact), *others)
-        return (results[0].astype(x.dtype), results[1]) if several else results.astype(x.dtype)
-
-    return make_operation(name, function, call, several)
-
-
-_maxima = _on_cpu("resjax_pool_maxima", _maxima_of, several=True)
-_picked = _on_cpu("resjax_pool_picked", _picked_of)
-_placed = _on_cpu("resjax_pool_placed", _placed_of)
+_maxima = make_operation("resjax_pool_maxima", _maxima_of, several=True)
+_picked = make_operation("resjax_pool_picked", _picked_of)
+_placed = make_operation("resjax_pool_placed", _placed_of)
 
 
 def _linear(operation, transpose) -> None:

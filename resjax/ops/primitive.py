@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from resjax.ops import native
 from resjax.ops.devices import vary_over
 from resjax.ops.platform import platform
 
@@ -56,14 +57,18 @@ def _varying_alike(operands: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def make_operation(
-    name: str, function: Callable, cpu: Callable, several: bool = False, everywhere: bool = False
+    name: str,
+    function: Callable,
+    cpu: Callable | None = None,
+    several: bool = False,
+    everywhere: bool = False,
 ) -> Operation:
     """Makes an operation, as yet without derivatives or a rule for vmap.
 
     Args:
       name: the name of the primitive.
       function: computes the results.
-      cpu: computes the same on a CPU.
+      cpu: computes the same on a CPU; None is the kernel of `native` with the primitive's name.
       several: whether it has several results, a tuple.
       everywhere: whether it is a primitive in programs for all platforms.
     """
@@ -82,8 +87,32 @@ def make_operation(
     primitive.def_abstract_eval(abstract)
     # A program that was traced for CPUs may yet be compiled for another platform.
     mlir.register_lowering(primitive, mlir.lower_fun(function, several))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, several), platform="cpu")
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(cpu or _by_kernel(name, function), several), platform="cpu"
+    )
     return Operation(primitive, function, everywhere)
+
+
+def _by_kernel(target: str, function: Callable) -> Callable:
+    """The function, computed by a kernel of `native`, or by JAX where no compiler could build it.
+
+    Kernels compute in at least float32; the results have the dtypes of the function.
+    """
+
+    def call(*operands: jax.Array, **params: Any) -> Any:
+        if not native.available():
+            return function(*operands, **params)
+        shapes = functools.partial(jax.eval_shape, functools.partial(function, **params))
+        exact = exact_dtype(*filter(_is_real, operands))
+        cast = [each.astype(exact) if _is_real(each) else each for each in operands]
+        results = native.call(target, shapes(*cast))(*cast)
+        return jax.tree.map(lambda own, like: own.astype(like.dtype), results, shapes(*operands))
+
+    return call
+
+
+def _is_real(operand: jax.Array) -> bool:
+    return jnp.issubdtype(operand.dtype, jnp.floating)
 
 
 def fold_channels(operands: Sequence[jax.Array], axes: Sequence[int | None]) -> list[jax.Array]:

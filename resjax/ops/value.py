@@ -1,4 +1,4 @@
-"""Comparison of networks, or parts of programs, by value."""
+"""Comparison of networks, and of other constants of programs, by value."""
 
 import dataclasses
 import functools
@@ -23,3 +23,14 @@ def by_value(part: Any) -> tuple:
         fields = dataclasses.fields(part)
         return type(part), *((field.name, by_value(getattr(part, field.name))) for field in fields)
     return type(part), part.hex() if isinstance(part, float) else part
+
+
+@dataclasses.dataclass(frozen=True)
+class ByValue:
+    """A wrapper that equals another if what they wrap is equal by value; a key of caches."""
+
+    wrapped: Any = dataclasses.field(compare=False)
+    form: tuple = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "form", by_value(self.wrapped))

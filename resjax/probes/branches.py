@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, forward, identity, norm
+from resjax.probes.walk import BoundBlock, forward, identity, norm
 
 
 def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -21,7 +21,7 @@ def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array
         A where the shape changes.
     """
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         terms, carried = parts["shortcut"], identity(x, y)
         found = {

@@ -8,7 +8,7 @@ import jax
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import ShortcutGate
-from resjax.probes.walk import Bound, exact, forward
+from resjax.probes.walk import BoundBlock, exact, forward
 
 
 def gates(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -23,7 +23,7 @@ def gates(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
     if not issubclass(model.parts.shortcut.func, ShortcutGate):
         return {}
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         gate = nn.sigmoid(exact(parts["shortcut"]["gate"]["output"]))
         return y, {"openness": gate.mean(), "deviation": gate.std()}

@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, as_in_training, backward, norm
+from resjax.probes.walk import BoundBlock, as_in_training, backward, norm
 from resjax.training.losses import Loss, cross_entropy
 
 
@@ -23,7 +23,7 @@ def gradients(
       input_ratio, parameters_ratio: the norm at the first block over that at the last.
     """
 
-    def visit(block: Bound, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
         _, pull = jax.vjp(
             lambda params, x: block.with_params(params)(x), block.variables["params"], x
         )

@@ -9,7 +9,7 @@ import numpy as np
 from resjax.data.resident import Batch
 from resjax.models.resnet import STACKED, ResNet
 from resjax.models.shortcuts import Plain
-from resjax.probes.walk import Bound, forward, identity, mean_error
+from resjax.probes.walk import BoundBlock, forward, identity, mean_error
 
 
 def lesions(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -27,7 +27,7 @@ def lesions(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]
     """
     blocks, plain = sum(model.spec.stages), model.parts.shortcut.func is Plain
 
-    def visit(block: Bound, x: jax.Array, deleted: jax.Array) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, deleted: jax.Array) -> tuple[jax.Array, Any]:
         if plain:
             y = block(x)
             return jnp.where(deleted, identity(x, y), y), None

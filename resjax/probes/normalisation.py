@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from resjax.data.resident import Batch
-from resjax.models.blocks import ACTIVATION, NORM, Block
+from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.resnet import STACKED, ResNet
-from resjax.ops.norm import of_all_parts
-from resjax.probes.walk import Bound, by_batch, forward, group_size
+from resjax.ops.norm import combine_moments, map_moments
+from resjax.probes.walk import BoundBlock, by_batch, forward, group_size
 from resjax.training.step import measure_step
 
 PARTS = 4
@@ -49,21 +49,13 @@ def normalisation(
     )
     epsilon = model.parts.norm().epsilon
     own = jax.tree.map(lambda leaf: leaf[0], moments)
-    precise = _together(moments)
+    precise = map_moments(combine_moments, moments)
     off = {
         f"{name}_{what}": _by_block(model, how, tree, precise, epsilon)
         for name, tree in (("batch", own), ("running", running))
         for what, how in (("mean", _mean_off), ("var", _var_off))
     }
     return off | {"dead": _dead(model, variables, batch.images)}
-
-
-def _together(moments: Any) -> Any:
-    """Combines the moments of parts `[parts, ...]` to those of one batch."""
-    if "mean" not in moments:
-        return {name: _together(below) for name, below in moments.items()}
-    mean, var = of_all_parts(moments["mean"], moments["var"])
-    return {"mean": mean, "var": var}
 
 
 def _mean_off(one: Any, other: Any, epsilon: float) -> jax.Array:
@@ -99,7 +91,7 @@ def _by_block(model: ResNet, compare: Any, one: Any, other: Any, epsilon: float)
 def _dead(model: ResNet, variables: Any, images: jax.Array) -> jax.Array:
     activated = _names(model)
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         fractions = [
             _constant(parts[name]["output"], model.parts.activation if active else None)
@@ -121,13 +113,10 @@ def _constant(x: jax.Array, activation: Any) -> jax.Array:
 
 def _names(model: ResNet) -> dict[str, bool]:
     """The normalisations of a block, as it names them, and whether an activation follows each."""
-    block: Block = Block(model.spec.branch(0, False, None), model.parts, parent=None)
-    order, layers = block.parts.order, len(block.layers)
-    groups = (order.before, *[order.between] * (layers - 1), order.after, order.joined)
     active = [
-        group[place + 1 : place + 2] == (ACTIVATION,)
-        for group in groups
-        for place, step in enumerate(group)
+        steps[place + 1 : place + 2] == (ACTIVATION,)
+        for steps in model.parts.order.by_layer(model.spec.branch_depth)
+        for place, step in enumerate(steps)
         if step == NORM
     ]
     return {f"norm{number}": flag for number, flag in enumerate(active, start=1)}

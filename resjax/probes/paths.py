@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, as_in_training, backward, norm
+from resjax.probes.walk import BoundBlock, as_in_training, backward, norm
 from resjax.training.losses import Loss, cross_entropy
 
 
@@ -25,7 +25,7 @@ def path_gradients(
     """
     held = jax.lax.stop_gradient
 
-    def visit(block: Bound, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
         terms = {
             "through_shortcut": lambda x, branch: (x, held(branch)),
             "through_branch": lambda x, branch: (held(x), branch),

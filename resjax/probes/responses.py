@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from resjax.data.resident import Batch
 from resjax.models.blocks import NORM, Block
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import Bound, exact, forward
+from resjax.probes.walk import BoundBlock, exact, forward
 
 
 def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -22,7 +22,7 @@ def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
       deviation: `[blocks, layers]`, standard deviation over examples, pixels and channels.
     """
 
-    def visit(block: Bound, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
+    def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
         found = [parts[name]["output"] for name in response_names(block.module, parts)]
         return y, jnp.stack([exact(value).std() for value in found])
@@ -32,13 +32,12 @@ def responses(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Arra
 
 def response_names(block: Block, parts: Any) -> list[str]:
     """Names of the parts whose outputs are the responses of the block's layers of largest size."""
-    order, layers = block.parts.order, block.layers
-    largest, names = max(layer.size for layer in layers), []
-    for number, layer in enumerate(layers, start=1):
-        follows = order.between if number < len(layers) else order.after
-        earlier = order.before.count(NORM) + (number - 1) * order.between.count(NORM)
+    steps = block.parts.order.by_layer(len(block.layers))
+    largest, names = max(layer.size for layer in block.layers), []
+    for number, layer in enumerate(block.layers, start=1):
+        earlier = sum(those.count(NORM) for those in steps[:number])
         name = f"norm{earlier + 1}"
-        if follows[:1] != (NORM,) or name not in parts:
+        if steps[number][:1] != (NORM,) or name not in parts:
             name = f"{block.parts.layer_name}{number}"
         if layer.size == largest:
             names.append(name)

@@ -24,7 +24,7 @@ from resjax.training.metrics import measure
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class BoundBlock:
     """A block with its variables, in evaluation mode: nothing is dropped.
 
     To normalise as in training, a probe walks the network that `as_in_training` makes.
@@ -58,13 +58,13 @@ class Bound:
         y, left = self._apply(x, capture_intermediates=True)
         return y, _unwrapped(left["intermediates"])
 
-    def with_params(self, params: Any) -> "Bound":
+    def with_params(self, params: Any) -> "BoundBlock":
         """The same block with other parameters."""
-        return Bound(self.module, {**self.variables, "params": params})
+        return BoundBlock(self.module, {**self.variables, "params": params})
 
     def _apply(self, x: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         left = ["intermediates", "batch_stats"]
-        return self.module.apply(self.variables, x, 0.0, False, mutable=left, **options)
+        return self.module.apply(self.variables, x, False, mutable=left, **options)
 
 
 def group_size(model: ResNet) -> int:
@@ -90,7 +90,7 @@ def by_batch(model: ResNet, batch: Batch) -> tuple[ResNet, Batch]:
     return model.clone(parts=dataclasses.replace(model.parts, norm=together)), batch
 
 
-Visit = Callable[[Bound, jax.Array, Any], tuple[jax.Array, Any]]
+Visit = Callable[[BoundBlock, jax.Array, Any], tuple[jax.Array, Any]]
 
 
 def forward(
@@ -196,7 +196,7 @@ class _Segment:
     def scan(self, visit: Visit, x: jax.Array, rows: Any, reverse: bool = False) -> tuple:
         def step(x: jax.Array, row: tuple) -> tuple:
             variables, given = row
-            return visit(Bound(self.module, variables), x, given)
+            return visit(BoundBlock(self.module, variables), x, given)
 
         if len(self) == 1:  # a stage's first block, which may change the shape
             x, found = step(x, jax.tree.map(lambda leaf: leaf[0], (self.variables, rows)))
@@ -208,10 +208,10 @@ def _segments(stage: Stage, variables: Any) -> list[_Segment]:
     """The first block of a stage, and the rest if there are more."""
     own = {kind: tree[stage.name] for kind, tree in variables.items() if tree}
     first = jax.tree.map(lambda leaf: leaf[None], {kind: own[kind]["first"] for kind in own})
-    segments = [_Segment(stage.first(parent=None), first)]
+    segments = [_Segment(stage.make_first(parent=None), first)]
     if STACKED in own["params"]:
         rest = {kind: own[kind][STACKED] for kind in own}
-        segments.append(_Segment(stage.rest(parent=None), rest))
+        segments.append(_Segment(stage.make_rest(parent=None), rest))
     return segments
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.ops.norm import of_all_parts
+from resjax.ops.norm import combine_moments, map_moments
 from resjax.training.losses import Loss
 from resjax.training.metrics import Metrics
 from resjax.training.parallel import Parallel
@@ -44,7 +44,7 @@ class Evaluator:
         self.batch_size = -(-batch_size // parallel.count) * parallel.count
         batch = _batch_shape(image_shape, self.batch_size, parallel)
         valid = jax.ShapeDtypeStruct((self.batch_size,), bool)
-        arguments = (variables, batch, parallel.shape_of_pieces(valid, 0))
+        arguments = (variables, batch, parallel.sharded_shape(valid, 0))
         across = parallel.across((None, 0, 0), own=(True, False, False))
         self.program = program(eval_step, (model, loss), arguments, **across)
 
@@ -76,28 +76,29 @@ class Measurer:
 
     def __call__(self, variables: Any, batches: Iterable[Batch]) -> Any:
         """Returns `batch_stats` measured over all batches."""
-        return together(jax.device_get([self.program(variables, batch) for batch in batches]))
+        return combine_batches(
+            jax.device_get([self.program(variables, batch) for batch in batches])
+        )
 
 
-def together(measured: list[Any]) -> Any:
-    """Combines the moments of batches of one size, `mean` and `var`, as `of_all_parts` does.
-
-    It computes in float64.
+def combine_batches(measured: list[Any]) -> Any:
+    """Combines the moments of batches of one size, trees such as `batch_stats`, in float64.
 
     >>> one = {"mean": np.array([1.0]), "var": np.array([4.0])}
     >>> other = {"mean": np.array([3.0]), "var": np.array([4.0])}
-    >>> together([one, other])
+    >>> combine_batches([one, other])
     {'mean': array([2.]), 'var': array([5.])}
     """
-    if "mean" not in measured[0]:
-        return {name: together([below[name] for below in measured]) for name in measured[0]}
-    means, variances = (np.stack([one[name] for one in measured]) for name in ("mean", "var"))
-    mean, var = of_all_parts(means.astype(np.float64), variances.astype(np.float64))
-    return {"mean": mean.astype(means.dtype), "var": var.astype(means.dtype)}
+
+    def combine(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, var = combine_moments(means.astype(np.float64), variances.astype(np.float64))
+        return mean.astype(means.dtype), var.astype(means.dtype)
+
+    return map_moments(combine, jax.tree.map(lambda *leaves: np.stack(leaves), *measured))
 
 
 def _batch_shape(image_shape: tuple[int, ...], batch_size: int, parallel: Parallel) -> Batch:
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    shapes: list[Any] = [parallel.shape_of_pieces(part, 0) for part in (images, labels)]
+    shapes: list[Any] = [parallel.sharded_shape(part, 0) for part in (images, labels)]
     return Batch(*shapes)

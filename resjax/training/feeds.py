@@ -18,19 +18,18 @@ from resjax.training.programs import program
 NO_MEMORY = "RESOURCE_EXHAUSTED"
 """Status in XLA's error message when the memory of a device is full."""
 
-CUT = 2
-"""Axis along which the pieces of a call, `[k, micro_batches, N, ...]`, are split over the
-devices."""
+EXAMPLES_AXIS = 2
+"""Axis of a call's inputs `[k, micro_batches, N, ...]` that is split over the devices."""
 
 
 class Feed(Protocol):
     """The source of a run's batches on its devices.
 
-    A call of the training steps takes its batches as pieces: numbers of examples where the images
+    A call of the training steps makes its batches from inputs: numbers of examples where the images
     are resident, the images themselves where they are streamed.
 
     Attributes:
-      data: arrays that the view needs beside the pieces, whole on every device.
+      data: arrays that the view needs beside the inputs, whole on every device.
       evaluated: {split: number of its examples that a clean evaluation uses}.
       left_out: {split: {image: complaint}} of the images that could not be read so far.
     """
@@ -41,16 +40,16 @@ class Feed(Protocol):
 
     @property
     def view(self) -> Callable[[Any, Any, jax.Array], Batch]:
-        """Function of data, pieces `[N, ...]` and a seed that makes their batch.
+        """Function of data, inputs `[N, ...]` and a seed that makes their batch.
 
         It is called inside a compiled program; feeds whose views are equal share a program.
         """
         ...
 
-    def pieces(self, steps: range, calls: int) -> Any:
-        """Pieces `[calls, micro_batches, N, ...]` of some steps' batches, split over the devices.
+    def inputs(self, steps: range, length: int) -> Any:
+        """Inputs `[length, micro_batches, N, ...]` of some steps, split over the devices.
 
-        There may be more `calls` than steps; the pieces beyond the last step are not used.
+        The length may be larger than the number of steps; inputs beyond the last are not used.
         """
         ...
 
@@ -64,7 +63,7 @@ class Feed(Protocol):
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         """Yields each evaluated example of a split once, as (batch, `[size]` marks of valid ones).
 
-        Both are cut over the devices.
+        Both are split over the devices.
         """
         ...
 
@@ -133,20 +132,20 @@ class ResidentFeed:
         self.data: Resident = self.splits["train"]
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 
-    def pieces(self, steps: range, calls: int) -> Any:
-        return self.pieces_of(self.plan.config.seed, steps, calls)
+    def inputs(self, steps: range, length: int) -> Any:
+        return self.inputs_of(self.plan.config.seed, steps, length)
 
-    def pieces_of(self, seed: int, steps: range, calls: int) -> Any:
-        """Pieces as those of `Feed.pieces`, of the run of a seed."""
+    def inputs_of(self, seed: int, steps: range, length: int) -> Any:
+        """Inputs as those of `Feed.inputs`, of the run of a seed."""
         rows = [self._rows(seed, step) for step in steps or range(1)]
-        rows += rows[-1:] * (calls - len(rows))  # they are not used
+        rows += rows[-1:] * (length - len(rows))  # they are not used
         micro = self.plan.config.train.micro_batches
 
-        def cut(*parts: np.ndarray) -> Any:
-            call = np.stack(parts).reshape(calls, micro, -1, *parts[0].shape[1:])
-            return self.plan.parallel.pieces(call, CUT)
+        def stack(*arrays: np.ndarray) -> Any:
+            call = np.stack(arrays).reshape(length, micro, -1, *arrays[0].shape[1:])
+            return self.plan.parallel.shard(call, EXAMPLES_AXIS)
 
-        return jax.tree.map(cut, *rows)
+        return jax.tree.map(stack, *rows)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         return self.training_batches_of(self.plan.config.seed, steps)
@@ -154,22 +153,22 @@ class ResidentFeed:
     def training_batches_of(self, seed: int, steps: range) -> Iterator[Batch]:
         """Yields batches as those of `Feed.training_batches`, of the run of a seed."""
         parallel, train = self.plan.parallel, self.plan.config.train
-        own = parallel.pieces(np.uint32(seed))
+        key = parallel.shard(np.uint32(seed))
         for step in steps:
             rows = self._rows(seed, step)
             for part in np.split(np.arange(train.batch_size), train.micro_batches):
-                pieces = jax.tree.map(lambda whole, p=part: parallel.pieces(whole[p], 0), rows)
-                batch = viewed(parallel, self.view, self.data, pieces, own)
+                inputs = jax.tree.map(lambda whole, p=part: parallel.shard(whole[p], 0), rows)
+                batch = viewed(parallel, self.view, self.data, inputs, key)
                 yield batch._replace(mixed=None)
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         parallel = self.plan.parallel
         data, batches = self.splits[split], evaluation_batches(self.evaluated[split], size)
         # Apart from the evaluation, whose program all splits then share.
-        arguments = data, parallel.pieces(batches[0][0], 0)
-        take = program(Resident.take, (), arguments, **parallel.across((None, 0), out=0))
+        arguments = data, parallel.shard(batches[0][0], 0)
+        take = program(Resident.take, (), arguments, **parallel.across((None, 0), out_axis=0))
         for index, valid in batches:
-            yield take(data, parallel.pieces(index, 0)), parallel.pieces(valid, 0)
+            yield take(data, parallel.shard(index, 0)), parallel.shard(valid, 0)
 
     def first_examples(self, split: str, number: int) -> Batch:
         return self.splits[split].take(np.arange(min(number, len(self.plan.source.splits[split]))))
@@ -199,5 +198,5 @@ class ResidentFeed:
 
 
 def viewed(parallel: Parallel, view: Callable, *arguments: Any) -> Batch:
-    """The batch that a view makes of data, pieces and a seed, split over the devices like these."""
-    return program(view, (), arguments, **parallel.across((None, 0, None), out=0))(*arguments)
+    """The batch that a view makes of data, inputs and a seed, split over the devices like these."""
+    return program(view, (), arguments, **parallel.across((None, 0, None), out_axis=0))(*arguments)

@@ -10,7 +10,7 @@ import numpy as np
 from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.training.evaluation import Evaluator, Measurer, measuring
-from resjax.training.feeds import CUT, Feed
+from resjax.training.feeds import EXAMPLES_AXIS, Feed
 from resjax.training.plan import Plan
 from resjax.training.programs import program
 from resjax.training.state import TrainState
@@ -44,7 +44,7 @@ class Network:
         self.variables = plan.parallel.of_each(TrainState.evaluated)
         self.shapes = jax.eval_shape(self.variables, state)
         across = plan.parallel.across(
-            cut=(None, None, CUT, None, None, None),
+            in_axes=(None, None, EXAMPLES_AXIS, None, None, None),
             own=(True, False, True, False, False, True),
             donate_argnums=(0,),
         )
@@ -56,15 +56,15 @@ class Network:
 
         These are at most `plan.steps_per_call` steps.
         """
-        plan, pieces = self.plan, self.plan.parallel.pieces
+        plan, shard = self.plan, self.plan.parallel.shard
         rates = np.zeros(plan.steps_per_call, np.float32)
         rates[: stop - start] = plan.rates[start:stop]
         return (
             self.feed.data,
-            self.feed.pieces(range(start, stop), plan.steps_per_call),
-            pieces(rates),
-            pieces(np.int32(stop - start)),
-            pieces(plan.seed),
+            self.feed.inputs(range(start, stop), plan.steps_per_call),
+            shard(rates),
+            shard(np.int32(stop - start)),
+            shard(plan.seed),
         )
 
     # ------------------------------------------------------------------------------- evaluation

@@ -1,7 +1,7 @@
 """Programs as one device's share, run on all devices: by jit over a mesh, or by pmap.
 
-A share is a function of arrays that every device has whole, and of arrays that are cut along an
-axis into equal pieces, one for each device in their order. Whatever it returns whole it reduces
+A share is a function of arrays that every device has whole, and of arrays that are split along an
+axis into equal shards, one for each device in their order. Whatever it returns whole it reduces
 over the axis `resjax.ops.devices.DEVICES`. Nothing is left to XLA's partitioner, which would gather
 all activations for a gradient that it does not understand.
 """
@@ -18,38 +18,46 @@ from resjax.ops import native
 from resjax.ops.devices import DEVICES
 from resjax.ops.elementwise import in_few_calls
 
-Cut = tuple[int | None, ...]
+Axes = tuple[int | None, ...]
 """Axis along which each argument is split over the devices; None if it is whole on every device."""
 
 
 def _by_mesh(
-    share: Callable, mesh: Mesh, cut: Cut, out: int | None, donate_argnums: tuple[int, ...]
+    share: Callable,
+    mesh: Mesh,
+    in_axes: Axes,
+    out_axis: int | None,
+    donate_argnums: tuple[int, ...],
 ) -> Callable:
-    specs = tuple(map(_spec, cut))
+    specs = tuple(map(_spec, in_axes))
     mapped = jax.shard_map(
         _as_compiled(share, donate_argnums),
         mesh=mesh,
         in_specs=specs,
-        out_specs=_spec(out),
+        out_specs=_spec(out_axis),
         check_vma=False,
     )
     return jax.jit(
         mapped,
         in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
-        out_shardings=NamedSharding(mesh, _spec(out)),
+        out_shardings=NamedSharding(mesh, _spec(out_axis)),
         donate_argnums=donate_argnums,
     )
 
 
 def _by_pmap(
-    share: Callable, mesh: Mesh, cut: Cut, out: int | None, donate_argnums: tuple[int, ...]
+    share: Callable,
+    mesh: Mesh,
+    in_axes: Axes,
+    out_axis: int | None,
+    donate_argnums: tuple[int, ...],
 ) -> Callable:
-    """Runs a share by pmap; `out=None` is device 0's value, as a share reduces its result."""
+    """Runs a share by pmap; `out_axis=None` is device 0's value, as a share reduces its result."""
     mapped = jax.pmap(
         _as_compiled(share, donate_argnums),
         DEVICES,
-        in_axes=cut,
-        out_axes=out,
+        in_axes=in_axes,
+        out_axes=out_axis,
         devices=None if mesh.size == jax.device_count() else list(mesh.devices.flat),
         donate_argnums=donate_argnums,
     )
@@ -58,9 +66,9 @@ def _by_pmap(
 
 @dataclasses.dataclass
 class _CompiledWhenCalled:
-    """Stand-in for lowering pmap on several hosts: it takes a host's own pieces when called.
+    """Stand-in for lowering pmap on several hosts: it takes a host's own shards when called.
 
-    A pmap of several hosts cannot be compiled ahead for the pieces of one.
+    A pmap of several hosts cannot be compiled ahead for the shards of one.
     """
 
     function: Callable
@@ -101,35 +109,44 @@ class Parallel:
         return len({device.process_index for device in self.devices})
 
     @property
+    def here(self) -> list[int]:
+        """Numbers of the devices of this host."""
+        host = jax.process_index()
+        return [n for n, device in enumerate(self.devices) if device.process_index == host]
+
+    @property
     def mesh(self) -> Mesh:
         """Mesh of the devices along one axis."""
         return Mesh(np.array(self.devices), (DEVICES,))
 
     def across(
         self,
-        cut: Cut,
+        in_axes: Axes,
         own: tuple[bool, ...] = (),
         *,
-        out: int | None = None,
+        out_axis: int | None = None,
         donate_argnums: tuple[int, ...] = (),
     ) -> dict[str, Any]:
         """Options of `resjax.training.programs.program` that run a share on all devices.
 
         Args:
-          cut: axis along which each argument is cut.
+          in_axes: axis along which each argument is split; None if it is whole.
           own: own[i] tells whether argument i has a leading axis of runs when several train in one
             program; see `resjax.training.seeds.SideBySide`.
-          out: axis along which the result is cut; None if it is whole.
+          out_axis: axis along which the result is split; None if it is whole.
           donate_argnums: numbers of the arguments whose memory the result takes.
         """
-        options = {"mesh": self.mesh, "cut": cut, "out": out, "donate_argnums": donate_argnums}
-        return {"transform": STYLES[self.style], **options}
+        return {
+            "transform": STYLES[self.style],
+            "mesh": self.mesh,
+            "in_axes": in_axes,
+            "out_axis": out_axis,
+            "donate_argnums": donate_argnums,
+        }
 
-    def function(
-        self, share: Callable, cut: Cut, own: tuple[bool, ...] = (), out: int | None = None
-    ) -> Callable:
+    def function(self, share: Callable, in_axes: Axes, out_axis: int | None = None) -> Callable:
         """Wraps a share to be compiled when called; the arguments are those of `across`."""
-        options = self.across(cut, own, out=out)
+        options = self.across(in_axes, out_axis=out_axis)
         return options.pop("transform")(share, **options)
 
     def of_each(self, function: Callable) -> Callable:
@@ -152,43 +169,36 @@ class Parallel:
 
         return jax.tree.map(place, tree)
 
-    def pieces(self, value: Any, axis: int | None = None) -> Any:
+    def shard(self, value: Any, axis: int | None = None) -> Any:
         """Prepares an array that every host has as an argument, split along an axis or whole.
 
-        Each host takes its own pieces of an array that is cut.
+        Each host takes its own shards of an array that is split.
 
         Raises:
-          ValueError: if the axis cannot be cut into as many pieces as there are devices.
+          ValueError: if the axis cannot be split into as many shards as there are devices.
         """
         if axis is None:
             return value if self.hosts == 1 else self.whole(value)
         if value.shape[axis] % self.count:
             raise ValueError(f"an axis of {value.shape[axis]} is not a multiple of {self.count}")
         if self.style == "pmap":
-            value = value.reshape(self.shape_of_pieces(value, axis).shape)
-            if self.hosts == 1:
-                return value
-            here = [
-                n for n, device in enumerate(self.devices)
-                if device.process_index == jax.process_index()
-            ]  # fmt: skip
-            return value.take(here, axis)
+            value = value.reshape(self.sharded_shape(value, axis).shape)
+            return value if self.hosts == 1 else value.take(self.here, axis)
         if self.hosts == 1:
-            return value  # the program cuts it
+            return value  # the program splits it
         sharding = NamedSharding(self.mesh, _spec(axis))
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
-    def own_pieces(self, value: np.ndarray, axis: int) -> Any:
+    def shard_own(self, value: np.ndarray, axis: int) -> Any:
         """Prepares a split array from the part for this host's devices, in their order."""
         if self.style == "pmap":
-            here = sum(device.process_index == jax.process_index() for device in self.devices)
-            return value.reshape(*value.shape[:axis], here, -1, *value.shape[axis + 1 :])
+            return value.reshape(*value.shape[:axis], len(self.here), -1, *value.shape[axis + 1 :])
         if self.hosts == 1:
             return value
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)
 
-    def shape_of_pieces(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:
-        """The shape of the result of `pieces`; pmap adds an axis of the devices."""
+    def sharded_shape(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:
+        """The shape of the result of `shard`; pmap adds an axis of the devices."""
         shape = value.shape
         if self.style == "pmap":
             shape = (*shape[:axis], self.count, shape[axis] // self.count, *shape[axis + 1 :])

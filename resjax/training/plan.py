@@ -26,18 +26,20 @@ from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
-from resjax.training import unrolling
 from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import learning_rate_schedule, learning_rates, make_optimizer
 from resjax.training.parallel import Parallel
 from resjax.training.platforms import choices
 from resjax.training.refusals import (
+    refuse_large_batch,
+    refuse_missing_validation,
     refuse_uneven,
     refuse_unmet_needs,
     refuse_unusable_settings,
     warn_of_single_values,
 )
 from resjax.training.start import Start, find_start
+from resjax.training.unrolling import choose_unrolling
 
 if TYPE_CHECKING:
     from resjax.data.random_crop import RandomCrop
@@ -131,47 +133,26 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
     refuse_unmet_needs(config)
     parallel = Parallel(_devices(config), config.train.parallel)
     refuse_uneven(config, parallel)
+
     headless = build_model(config, classes=0)
     shallow = _shallow(config, headless) if config.train.grow_from else None
     source = _load(config.data, load or sources.load)
     shape, classes = image_shape(config.data, source), len(source.class_names)
     model, shallow = headless.clone(classes=classes), shallow and shallow.clone(classes=classes)
-    examples, batch_size = len(source.train), config.train.batch_size
-    if batch_size > examples:
-        raise ConfigError(
-            f"train.batch_size={batch_size} is larger than the training set of {examples} "
-            "examples; set a smaller one"
-        )
+
+    refuse_large_batch(config, source)
     refuse_no_room(source.image_bytes, parallel.devices)
-    if config.eval.tune and source.validation is None:
-        raise ConfigError(
-            f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
-            "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
-        )
-    if config.eval.select == "best" and source.validation is None:
-        raise ConfigError(
-            "eval.select=best needs a validation split; set data.validation, such as "
-            "'train[90%:]' with data.train='train[:90%]'"
-        )
+    refuse_missing_validation(config, source)
     try:
         refuse_small_images(model.spec, shape[:2])
     except ValueError as error:
         raise ConfigError(str(error)) from None
     warn_of_single_values(config, model, shape[:2])
-    steps = Clock(examples, batch_size).steps(config.train.duration)
-    if steps < 1:
-        raise ConfigError(
-            f"train.duration={config.train.duration!r} is empty; use '1 step' or more"
-        )
-    clock = Clock(examples, batch_size, steps)
+
+    clock = _clock(config, len(source.train))
     grow_at, marks = None, clock.marks(config.eval.every)
     if shallow:
-        grow_at = clock.steps(config.train.grow_at)
-        if not (grow_at > 0 or config.train.init_from) or grow_at >= steps:
-            raise ConfigError(
-                f"train.grow_at={config.train.grow_at!r} is step {grow_at} of {steps}; "
-                "grow somewhere between, such as at '50%'"
-            )
+        grow_at = _grow_at(config, clock)
         marks = sorted({*marks, grow_at} - {0})
     start = None
     if config.train.init_from:
@@ -179,11 +160,12 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         where = place(config.train.init_from, "train.init_from=")
         start = find_start(where, first, shape, grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
+
     augmentation, mixing = Augmentation(config.data.pad, config.data.flip), _mixing(config, source)
     alone = _why_alone(config, source, parallel)
 
     def unrolled(model: ResNet) -> ResNet:
-        chosen = unrolling.choose_unrolling(model.spec, shape[:2], batch_size, steps)
+        chosen = choose_unrolling(model.spec, shape[:2], config.train.batch_size, clock.end)
         return model.clone(unroll=chosen) if model.unroll is None else model
 
     return Plan(
@@ -206,6 +188,28 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
         alone=alone is not None,
         seed=np.uint32(config.seed),
     )
+
+
+def _clock(config: ConfigDict, examples: int) -> Clock:
+    """The clock of a run of `train.duration`."""
+    batch_size = config.train.batch_size
+    steps = Clock(examples, batch_size).steps(config.train.duration)
+    if steps < 1:
+        raise ConfigError(
+            f"train.duration={config.train.duration!r} is empty; use '1 step' or more"
+        )
+    return Clock(examples, batch_size, steps)
+
+
+def _grow_at(config: ConfigDict, clock: Clock) -> int:
+    """The number of steps after which to grow; 0 grows the weights that a run starts from."""
+    step = clock.steps(config.train.grow_at)
+    if not (step > 0 or config.train.init_from) or step >= clock.end:
+        raise ConfigError(
+            f"train.grow_at={config.train.grow_at!r} is step {step} of {clock.end}; "
+            "grow somewhere between, such as at '50%'"
+        )
+    return step
 
 
 def _mixing(config: ConfigDict, source: Source) -> Mixing | None:

@@ -1,13 +1,12 @@
 """Compiled programs, cached in the process: the runs of a sweep share those of a network."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from resjax.ops.value import by_value
+from resjax.ops.value import ByValue
 from resjax.waits import waiting
 
 MOST_PROGRAMS = 32
@@ -37,29 +36,18 @@ def program(
       options: options of the transform; `donate_argnums` counts the arguments alone.
     """
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
-    values = by_value(parts), by_value(options)
-    recipe = _Recipe(function, transform, parts, options, values, shapes)
+    transformed = _transformed(function, ByValue(parts), transform, ByValue(options), shapes)
     name = getattr(function, "__name__", type(function).__name__)
     with waiting(f"compiling {name.replace('_', ' ')}"):
-        return _transformed(recipe).lower(*arguments).compile()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Recipe:
-    """Cache key of a program; equal for equal networks, even if these were built separately.
-
-    `shapes` are part of it so that every recipe has one program, and the bound holds for programs.
-    """
-
-    function: Callable
-    transform: Callable
-    parts: tuple = dataclasses.field(compare=False)
-    options: Mapping[str, Any] = dataclasses.field(compare=False)
-    values: tuple
-    shapes: tuple
+        return transformed.lower(*arguments).compile()
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _transformed(recipe: _Recipe) -> Any:
-    """Applies the transform, cached: JAX keeps compiled code only as long as this object lives."""
-    return recipe.transform(functools.partial(recipe.function, *recipe.parts), **recipe.options)
+def _transformed(
+    function: Callable, parts: ByValue, transform: Callable, options: ByValue, shapes: tuple
+) -> Any:
+    """Applies the transform, cached: JAX keeps compiled code only as long as this object lives.
+
+    It has `shapes` so that it has one program, and the bound of the cache is one of programs.
+    """
+    return transform(functools.partial(function, *parts.wrapped), **options.wrapped)

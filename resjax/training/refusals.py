@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, Notice
 from resjax.config.extras import EXTRAS, require
 from resjax.config.keys import KEYS
+from resjax.data.source import Source
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
 from resjax.training.parallel import Parallel
@@ -67,6 +68,32 @@ def _refuse_moved_statistics(config: ConfigDict) -> None:
             raise ConfigError(f"norm.frozen=True keeps the running statistics{message}")
 
 
+def refuse_large_batch(config: ConfigDict, source: Source) -> None:
+    """Raises ConfigError for a batch that is larger than the training set."""
+    examples, batch_size = len(source.train), config.train.batch_size
+    if batch_size > examples:
+        raise ConfigError(
+            f"train.batch_size={batch_size} is larger than the training set of {examples} "
+            "examples; set a smaller one"
+        )
+
+
+def refuse_missing_validation(config: ConfigDict, source: Source) -> None:
+    """Raises ConfigError for a choice on a validation split that the source does not have."""
+    if source.validation is not None:
+        return
+    if config.eval.tune:
+        raise ConfigError(
+            f"eval.tune={list(config.eval.tune)} needs a validation split to choose on; set "
+            "data.validation, such as 'train[80%:]' with data.train='train[:80%]'"
+        )
+    if config.eval.select == "best":
+        raise ConfigError(
+            "eval.select=best needs a validation split; set data.validation, such as "
+            "'train[90%:]' with data.train='train[:90%]'"
+        )
+
+
 def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, int]) -> None:
     """Warns of a normalisation of each value by itself, which makes it zero."""
     if model.spec.pixels(-1, size) > 1:
@@ -88,26 +115,23 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
 
 def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
     """Raises ConfigError for a batch that cannot be split into equal parts as configured."""
-    batch, parts, devices = config.train.batch_size, config.train.micro_batches, parallel.count
-    pieces = parts * devices
-    if batch % pieces:
-        near = sorted({max(1, batch // pieces) * pieces, (batch // pieces + 1) * pieces})
-        cut = (
-            f"{devices} device"
-            + "s" * (devices > 1)
-            + (f" on {parallel.hosts} hosts" if parallel.hosts > 1 else "")
-        )
-        cut += f" in {parts} micro-batches" if parts > 1 else ""
+    batch, micro, devices = config.train.batch_size, config.train.micro_batches, parallel.count
+    shares = micro * devices
+    if batch % shares:
+        near = sorted({max(1, batch // shares) * shares, (batch // shares + 1) * shares})
+        among = f"{devices} device" + "s" * (devices > 1)
+        among += f" on {parallel.hosts} hosts" if parallel.hosts > 1 else ""
+        among += f" in {micro} micro-batches" if micro > 1 else ""
         hosts_or_devices = "the number of hosts" if parallel.hosts > 1 else "train.devices"
         remedy = hosts_or_devices if batch % devices else "train.micro_batches"
         raise ConfigError(
-            f"train.batch_size={batch} cannot be shared by {cut}; nearest: "
+            f"train.batch_size={batch} cannot be shared by {among}; nearest: "
             f"{', '.join(map(str, near))}; or change {remedy}"
         )
     if config.norm.kind != "batch" or config.norm.frozen:
         return
-    together, whole = config.norm.examples, batch // parts
-    if not together and parts > 1:
+    together, whole = config.norm.examples, batch // micro
+    if not together and micro > 1:
         raise ConfigError(
             f"norm.examples=0 is the whole batch of {batch}, of which a micro-batch has {whole}; "
             f"set norm.examples={whole}, which is another experiment, or train.micro_batches=1"
@@ -115,7 +139,7 @@ def refuse_uneven(config: ConfigDict, parallel: Parallel) -> None:
     if together and whole % together:
         divisors = (number for number in range(1, whole + 1) if whole % number == 0)
         closest = min(divisors, key=lambda number: abs(number - together))
-        of = f"train.batch_size={batch}" if parts == 1 else f"the {whole} of a micro-batch"
+        of = f"train.batch_size={batch}" if micro == 1 else f"the {whole} of a micro-batch"
         raise ConfigError(
             f"norm.examples={together} does not divide {of}; set norm.examples={closest}, or "
             "another batch size"

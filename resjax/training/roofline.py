@@ -168,10 +168,10 @@ def step_on_a_chip(plan: Plan, device: Device) -> Jaxpr:
     batch_size, micro_batches = plan.config.train.batch_size, plan.config.train.micro_batches
     images, left = divmod(batch_size, device.count * micro_batches)
     if left or not images:
-        pieces = device.count * micro_batches
+        shares = device.count * micro_batches
         raise ConfigError(
             f"{batch_size} images a step cannot be shared by the {device.count} chips of "
-            f"{device.name}; nearest: {max(1, round(batch_size / pieces)) * pieces}"
+            f"{device.name}; nearest: {max(1, round(batch_size / shares)) * shares}"
         )
     with traced_for(device.platform):
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from resjax.data.resident import Batch
 from resjax.training.feeds import ResidentFeed
-from resjax.training.parallel import STYLES, Cut, Parallel
+from resjax.training.parallel import STYLES, Axes, Parallel
 from resjax.training.plan import Plan
 
 
@@ -31,19 +31,28 @@ class SideBySide(Parallel):
     runs: int = 1
 
     def across(
-        self, cut: Cut, own: tuple[bool, ...] = (), *, out: int | None = None, **others: Any
+        self,
+        in_axes: Axes,
+        own: tuple[bool, ...] = (),
+        *,
+        out_axis: int | None = None,
+        **others: Any,
     ) -> dict[str, Any]:
         """Options of a program, as `Parallel.across`; with own arguments it has an own result."""
-        options = super().across(cut, own, out=out, **others)
+        options = super().across(in_axes, own, out_axis=out_axis, **others)
         if not any(own):
             return options
-        further = tuple(
-            axis if axis is None else axis + its for axis, its in zip(cut, own, strict=True)
+        # An axis of runs comes before those of one run.
+        moved = tuple(
+            axis if axis is None else axis + its for axis, its in zip(in_axes, own, strict=True)
         )
-        behind = None if out is None else out + 1
         return options | {
-            "transform": _by_run, "style": self.style, "own": own, "cut": further, "out": behind,
-        }  # fmt: skip
+            "transform": _by_run,
+            "style": self.style,
+            "own": own,
+            "in_axes": moved,
+            "out_axis": None if out_axis is None else out_axis + 1,
+        }
 
     def of_each(self, function: Callable) -> Callable:
         """Maps a function of one run's arguments over the runs."""
@@ -90,8 +99,8 @@ class FeedSideBySide(ResidentFeed):
         super().__init__(plan)
         self.seeds: list[int] = np.atleast_1d(plan.seed).tolist()
 
-    def pieces(self, steps: range, calls: int) -> Any:
-        return stack_runs([self.pieces_of(seed, steps, calls) for seed in self.seeds])
+    def inputs(self, steps: range, length: int) -> Any:
+        return stack_runs([self.inputs_of(seed, steps, length) for seed in self.seeds])
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         own = [self.training_batches_of(seed, steps) for seed in self.seeds]

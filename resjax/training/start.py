@@ -12,7 +12,7 @@ from resjax.config.addresses import Address
 from resjax.models.build import build_model
 from resjax.models.grow import grow
 from resjax.models.resnet import ResNet
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs import needed
 from resjax.runs.matching import refuse_broken, refuse_other_function, refuse_other_tensors
 from resjax.runs.weights import Header, paths, read_header, read_weights

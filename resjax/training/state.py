@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from resjax.models.trace import initial_variables
-from resjax.ops import pieces
+from resjax.ops.interpreter import interpret
 from resjax.ops.random import random_key
 from resjax.training.metrics import Metrics
 
@@ -109,5 +109,5 @@ def begin_training(
         )
 
     program, state = jax.make_jaxpr(begin, return_shape=True)(variables)
-    leaves = pieces.evaluate_pieces(program, jax.tree.leaves(variables))
+    leaves = interpret(program, jax.tree.leaves(variables))
     return jax.device_put(jax.tree.unflatten(jax.tree.structure(state), leaves))

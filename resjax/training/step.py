@@ -16,6 +16,7 @@ import optax
 
 from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total, varying_over_devices
+from resjax.ops.norm import map_moments
 from resjax.ops.random import random_key
 from resjax.training.losses import Loss, mix_losses
 from resjax.training.metrics import Metrics, measure
@@ -34,22 +35,22 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Updates a state by one batch: the gradient of its mean loss, then the optimiser's update.
 
-    What is random depends on `key`, on the step, and on the number of an example in the whole
-    batch. Micro-batches pass one after the other, and their gradients are added up; the running
-    statistics move once, by the mean over micro-batches. Where the program names the axis of
+    Random numbers depend on `key`, on the step, and on the number of an example in the whole batch.
+    Micro-batches are computed one after the other, and their gradients are added up; the running
+    statistics are updated once, by the mean over micro-batches. Where the program names the axis of
     devices, gradients are summed over them once, and with them metrics and running statistics.
 
     Args:
       model: a network of `resjax.models.build`, or another whose call takes images and `train`. If
-        it takes `first`, it is told the number of its first image in the whole batch.
-      loss: of every example, such as those of `resjax.training.losses`.
-      update: the optimiser's, one of optax. If it takes more arguments, `value` is the mean loss;
-        one that would evaluate the loss again, such as L-BFGS, cannot.
-      state: of `resjax.training.state.create_state`.
+        it has an argument `first`, that is the number of its first image in the whole batch.
+      loss: maps logits and labels to the loss of every example, as `resjax.training.losses` do.
+      update: the update function of an optimiser of optax. If it takes more arguments, `value` is
+        the mean loss; one that would evaluate the loss again, such as L-BFGS, cannot.
+      state: the state before the step, first that of `resjax.training.state.create_state`.
       batch: images `[N, H, W, C]` and labels `[N]`, integers, or one more axis of micro-batches
-        before these; a third part is what the images are mixed with. A label that is no number of
+        before these; a third entry is what the images are mixed with. A label that is no number of
         a class makes the loss NaN.
-      key: of all that is random in a run.
+      key: the random key of the run.
       learning_rate: the rate of this step, written to `opt_state.hyperparams["learning_rate"]`.
         Without that entry, or with None, the optimiser keeps its own rate.
       on_nan: with "skip" a step whose loss or gradient is not finite changes nothing, and is
@@ -70,31 +71,31 @@ def train_step(
         )
     if batch.labels.ndim == 1:
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
-    micro_batches, own = batch.labels.shape
-    shares = micro_batches * device_count()
+    micro_batches, examples = batch.labels.shape
+    micro_batches_in_all = micro_batches * device_count()
     numbered = "first" in inspect.signature(type(model).__call__).parameters
     moving = [] if getattr(model, "frozen", False) else ["batch_stats"]
     key = jax.random.fold_in(key, state.step)
 
     def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
         """Loss of one micro-batch on this device, with its metrics and running statistics."""
-        place: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if numbered:
-            place["first"] = (number * device_count() + device_index()) * own
+            options["first"] = (number * device_count() + device_index()) * examples
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.images,
             train=True,
             mutable=moving,
             rngs={"dropout": key},
-            **place,
+            **options,
         )
         losses, labels = loss(logits, batch.labels), batch.labels
         if batch.mixed is not None:
             others = loss(logits, batch.mixed.labels)
             losses, labels = mix_losses(losses, others, labels, batch.mixed)
         metrics = measure(losses, logits, labels)
-        mean = metrics.loss / (metrics.examples * shares)
+        mean = metrics.loss / (metrics.examples * micro_batches_in_all)
         return mean, (metrics, updates.get("batch_stats", {}))
 
     params = varying_over_devices(state.params)
@@ -104,16 +105,14 @@ def train_step(
     else:
         sums = _sum_over(differentiate, batch)
     gradients, (metrics, batch_stats) = total(sums)
-    opt_state = state.opt_state
-    hyperparams = getattr(opt_state, "hyperparams", {})
-    if learning_rate is not None and "learning_rate" in hyperparams:
-        rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
-        opt_state = opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
+
+    opt_state = _with_rate(state.opt_state, learning_rate)
     more = {"value": metrics.loss / metrics.examples} if _takes_more(update) else {}
     updates, opt_state = update(gradients, opt_state, state.params, **more)
     params = optax.apply_updates(state.params, updates)
-    batch_stats = jax.tree.map(lambda sums: sums / shares, batch_stats) or state.batch_stats
-    moved = TrainState(
+    batch_stats = jax.tree.map(lambda sums: sums / micro_batches_in_all, batch_stats)
+    batch_stats = batch_stats or state.batch_stats
+    updated = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
@@ -123,11 +122,20 @@ def train_step(
         average=state.average and state.average.moved_by(params, batch_stats),
     )
     if on_nan == "stop":
-        return moved, metrics
+        return updated, metrics
     finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
-    unmoved = state.replace(step=moved.step, skipped_updates=state.skipped_updates + 1)
+    skipped = state.replace(step=updated.step, skipped_updates=state.skipped_updates + 1)
     none = jax.tree.map(jnp.zeros_like, metrics)
-    return jax.tree.map(functools.partial(jnp.where, finite), (moved, metrics), (unmoved, none))
+    return jax.tree.map(functools.partial(jnp.where, finite), (updated, metrics), (skipped, none))
+
+
+def _with_rate(opt_state: optax.OptState, learning_rate: jax.Array | None) -> optax.OptState:
+    """The state of an optimiser with a learning rate, if it has an entry for one."""
+    hyperparams = getattr(opt_state, "hyperparams", {})
+    if learning_rate is None or "learning_rate" not in hyperparams:
+        return opt_state
+    rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
+    return opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
 
 
 def _takes_more(update: Callable) -> bool:
@@ -156,14 +164,14 @@ def train_steps(
     on_nan: str,
     state: TrainState,
     data: Any,
-    pieces: Any,
+    inputs: Any,
     learning_rates: jax.Array,
     steps: jax.Array,
     seed: jax.Array,
 ) -> TrainState:
     """Takes the first `steps` of k training steps.
 
-    Batches are what `view` makes of `data` and `pieces` `[k, micro_batches, N, ...]`; see
+    Batches are what `view` makes of `data` and `inputs` `[k, micro_batches, N, ...]`; see
     `resjax.training.feeds`. `learning_rates` are `[k]` and `seed` is that of the run. With k > 1 it
     is a loop whose length is known only when it runs, so that one program also serves the fewer
     steps before an evaluation. A single step is no loop.
@@ -171,7 +179,7 @@ def train_steps(
     key = random_key(seed)
 
     def step(i: jax.Array | int, state: TrainState) -> TrainState:
-        batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], pieces), seed)
+        batch = _viewed(view, data, jax.tree.map(lambda leaf: leaf[i], inputs), seed)
         state, metrics = train_step(
             model, loss, update, state, batch, key, learning_rates[i], on_nan
         )
@@ -180,10 +188,10 @@ def train_steps(
     return step(0, state) if len(learning_rates) == 1 else jax.lax.fori_loop(0, steps, step, state)
 
 
-def _viewed(view: Callable, data: Any, pieces: Any, seed: jax.Array) -> Batch:
-    """Applies the view to pieces `[micro_batches, N, ...]`; the batch has both axes, too."""
-    shape = jax.tree.leaves(pieces)[0].shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pieces)
+def _viewed(view: Callable, data: Any, inputs: Any, seed: jax.Array) -> Batch:
+    """Applies the view to inputs `[micro_batches, N, ...]`; the batch has both axes, too."""
+    shape = jax.tree.leaves(inputs)[0].shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), inputs)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), view(data, flat, seed))
 
 
@@ -206,13 +214,11 @@ def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:
     normalised together: var = mean(var_i) + mean((mean_i - mean)^2).
     """
     _, found = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total_moments(found.get("batch_stats", {}))
+    return map_moments(_of_all_devices, found.get("batch_stats", {}))
 
 
-def total_moments(own: Any) -> Any:
-    """Combines the moments of all devices, in a tree with leaves `mean` and `var`."""
+def _of_all_devices(own: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The moments of all devices together, from the mean and variance of each."""
     devices = device_count()
-    if "mean" not in own:
-        return {name: total_moments(below) for name, below in own.items()}
-    mean = total(own["mean"]) / devices
-    return {"mean": mean, "var": total(own["var"] + jnp.square(own["mean"] - mean)) / devices}
+    mean = total(own) / devices
+    return mean, total(var + jnp.square(own - mean)) / devices

@@ -1,7 +1,6 @@
 """The feed of images that are streamed: decoded when they are needed, by other processes."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from resjax.data.orders import rows_of_host
 from resjax.data.resident import Batch, Mixed
 from resjax.data.source import Split, first
 from resjax.data.statistics import STATISTICS
-from resjax.training.feeds import CUT, evaluated, left_out, viewed
+from resjax.training.feeds import EXAMPLES_AXIS, evaluated, left_out, viewed
 from resjax.training.plan import Plan, evaluation_view, training_view
 
 
@@ -49,11 +48,12 @@ class StreamingFeed:
         self.batches: Any = None
         self.passes: dict[tuple[str, int], Any] = {}
 
-    def pieces(self, steps: range, calls: int) -> Any:
-        micro = self.plan.config.train.micro_batches
-        own = self.plan.config.train.batch_size * self._share() // micro
-        images: Any = np.zeros((calls, micro, own, *self.plan.image_shape), np.uint8)
-        labels: Any = np.zeros((calls, micro, own), np.int32)
+    def inputs(self, steps: range, length: int) -> Any:
+        train, parallel = self.plan.config.train, self.plan.parallel
+        micro = train.micro_batches
+        own = train.batch_size * len(parallel.here) // (parallel.count * micro)
+        images: Any = np.zeros((length, micro, own, *self.plan.image_shape), np.uint8)
+        labels: Any = np.zeros((length, micro, own), np.int32)
         call = Batch(images, labels)
         if self.plan.mixing is not None:
             shares: Any = np.zeros_like(labels, np.float32)
@@ -66,7 +66,7 @@ class StreamingFeed:
             read = Batch(read.images, read.labels, read.mixed)
             for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
                 whole[row] = its.reshape(whole.shape[1:])
-        return jax.tree.map(lambda whole: self.plan.parallel.own_pieces(whole, CUT), call)
+        return jax.tree.map(lambda whole: parallel.shard_own(whole, EXAMPLES_AXIS), call)
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
@@ -84,7 +84,7 @@ class StreamingFeed:
         for batch in self._pass(split, size):
             yield (
                 self._on_devices(batch.images, batch.labels),
-                self.plan.parallel.own_pieces(batch.valid, 0),
+                self.plan.parallel.shard_own(batch.valid, 0),
             )
 
     def skipped(self, split: str, size: int) -> int:
@@ -149,13 +149,7 @@ class StreamingFeed:
         data, left_out = self.plan.config.data, self.left_out[split]
         return {"workers": data.workers, "on_bad": data.on_bad, "left_out": left_out}
 
-    def _share(self) -> Fraction:
-        """Fraction of a batch that this host's devices take."""
-        devices = self.plan.parallel.devices
-        own = sum(device.process_index == jax.process_index() for device in devices)
-        return Fraction(own, len(devices))
-
     def _on_devices(self, images: np.ndarray, labels: np.ndarray) -> Batch:
         parallel = self.plan.parallel
-        pieces = Batch(parallel.own_pieces(images, 0), parallel.own_pieces(labels, 0))
-        return viewed(parallel, self.view, self.data, pieces, parallel.pieces(np.uint32(0)))
+        batch = Batch(parallel.shard_own(images, 0), parallel.shard_own(labels, 0))
+        return viewed(parallel, self.view, self.data, batch, parallel.shard(np.uint32(0)))

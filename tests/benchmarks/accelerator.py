@@ -298,8 +298,8 @@ def fixed_loop(small: bool) -> Iterator[Row]:
     from resjax.training.programs import program
 
     def fixed(function, parts, arguments, **options):
-        def steps(state, data, pieces, rates, number, seed):
-            return function(*parts, state, data, pieces, rates, np.int32(len(rates)), seed)
+        def steps(state, data, inputs, rates, number, seed):
+            return function(*parts, state, data, inputs, rates, np.int32(len(rates)), seed)
 
         return program(steps, (), arguments, **options)
 

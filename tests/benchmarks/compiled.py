@@ -80,7 +80,7 @@ def resjax_step_in_turn(work: Work) -> tuple[Callable, tuple]:
 
     def changed(*arguments):
         with mock.patch.object(
-            norm, "_moments_at_once", lambda x, _, scope: norm._moments_in_turn(x, scope)
+            norm, "_one_pass_moments", lambda x, _, scope: norm._two_pass_moments(x, scope)
         ):
             return step(*arguments)
 

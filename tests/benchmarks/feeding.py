@@ -24,7 +24,7 @@ from resjax.training.plan import Plan, make_plan
 from resjax.training.state import create_state
 
 
-def given(data: Batch, pieces: Any, seed: jax.Array) -> Batch:
+def given(data: Batch, inputs: Any, seed: jax.Array) -> Batch:
     """A view that shows one batch whatever is asked for."""
     return data
 
@@ -35,10 +35,10 @@ class OnDevice(ResidentFeed):
     view = staticmethod(given)
 
     def __init__(self, feed: ResidentFeed):
-        self.plan, self.first = feed.plan, feed.pieces(range(1), 1)
+        self.plan, self.first = feed.plan, feed.inputs(range(1), 1)
         [self.data] = feed.training_batches(range(1))
 
-    def pieces(self, steps: range, calls: int) -> Any:
+    def inputs(self, steps: range, length: int) -> Any:
         return self.first
 
 
@@ -59,8 +59,8 @@ def feeder(feed: ResidentFeed) -> Callable[[int], None]:
     view = jax.jit(feed.view)
 
     def take(step: int) -> None:
-        pieces = [part[0, 0] for part in feed.pieces(range(step, step + 1), 1)]
-        jax.block_until_ready(view(feed.data, pieces, np.uint32(0)))
+        inputs = [part[0, 0] for part in feed.inputs(range(step, step + 1), 1)]
+        jax.block_until_ready(view(feed.data, inputs, np.uint32(0)))
 
     return take
 

@@ -37,8 +37,8 @@ def test_rows_of_a_host_are_those_that_its_devices_are_given(
     for host in range(hosts):
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
         rows = rows_of_host(devices, host, size, micro_batches)
-        pieces = Parallel(devices, "pmap").pieces(batch, 1)
-        np.testing.assert_array_equal(rows.reshape(pieces.shape), pieces)
+        shards = Parallel(devices, "pmap").shard(batch, 1)
+        np.testing.assert_array_equal(rows.reshape(shards.shape), shards)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused_with_the_nearest():

@@ -56,7 +56,7 @@ def test_preact_identity_nets_are_a_sum_and_the_gradient_has_its_one():
     def run(x, whole):
         for i in range(3):
             pick = functools.partial(jax.tree.map, lambda leaf, i=i: leaf[i])
-            x = block.apply({"params": pick(rest), "batch_stats": pick(stats)}, x, 0.0, False)
+            x = block.apply({"params": pick(rest), "batch_stats": pick(stats)}, x, False)
         return x if whole else x - start
 
     start = stage["shortcut"][1]
@@ -175,11 +175,11 @@ def test_a_kept_branch_is_divided_by_its_probability():
     tree = {kind: variables[kind]["stage1"]["first"] for kind in variables}
 
     def branch(drop, train):
-        _, left = block.apply(tree, x, drop, train, mutable=["intermediates", "batch_stats"],
+        _, left = block.apply(tree, x, train, drop, mutable=["intermediates", "batch_stats"],
                               rngs={"dropout": jax.random.key(0)})  # fmt: skip
         return left["intermediates"]["shortcut"]["branch"]
 
-    whole, some = branch(0.0, True), branch(jnp.float32(0.25), True)
+    whole, some = branch(None, True), branch(jnp.float32(0.25), True)
     kept = ~(some == 0).all((1, 2, 3))
     assert 0.5 < kept.mean() < 0.95
     np.testing.assert_allclose(some[kept], whole[kept] / 0.75, rtol=1e-9, atol=1e-9)

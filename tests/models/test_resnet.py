@@ -104,13 +104,13 @@ def test_zeroed_branch_is_the_identity_with_a_shortcut_and_constant_without(trai
     for shortcut, expected in (("identity", x), ("projection", x), ("none", jnp.zeros_like(x))):
         model = built(8, shortcut, width=4)
         block = Block(model.spec.branch(0, False, None), model.parts)
-        variables = block.init(jax.random.key(1), x, 0.0, False)
+        variables = block.init(jax.random.key(1), x, False)
         params = variables["params"]
         if zeroed == "whole":
             variables["params"] = jax.tree.map(jnp.zeros_like, params)
         else:
             params["norm2"]["scale"] = jnp.zeros_like(params["norm2"]["scale"])
-        output, _ = block.apply(variables, x, 0.0, train, mutable=["batch_stats"])
+        output, _ = block.apply(variables, x, train, mutable=["batch_stats"])
         np.testing.assert_array_equal(output, expected)
 
 

@@ -151,13 +151,13 @@ def test_single_blocks(block, stride_in, size, train):
     model = build_model(config, 7)
     module = Block(model.spec.branch(1, True, None), model.parts)
     x = normal(1, (4, size, size, 8))
-    variables = scrambled(jax.eval_shape(lambda: module.init(jax.random.key(0), x, 0.0, False)))
-    shape = jax.eval_shape(lambda: module.apply(variables, x, 0.0, False)).shape
+    variables = scrambled(jax.eval_shape(lambda: module.init(jax.random.key(0), x, False)))
+    shape = jax.eval_shape(lambda: module.apply(variables, x, False)).shape
     weights = normal(3, shape)
 
     def scalar(params, x):
         tree = variables | {"params": params}
-        output, _ = module.apply(tree, x, 0.0, train, mutable=["batch_stats"])
+        output, _ = module.apply(tree, x, train, mutable=["batch_stats"])
         return (output * weights).sum(), output
 
     gradient = quick(jax.grad(scalar, argnums=(0, 1), has_aux=True))

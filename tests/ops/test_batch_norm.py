@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resjax.ops import native
-from resjax.ops.norm import Scope, batch_norm, of_all_parts
+from resjax.ops.norm import Scope, batch_norm, combine_moments
 from resjax.ops.platform import traced_for
 from tests.rounding import bound
 
@@ -25,7 +25,7 @@ def formula(x, scale, bias, epsilon):
 @pytest.mark.parametrize("library", [np, jnp])
 def test_moments_of_equal_parts_make_those_of_all(library):
     x = library.asarray(3 + np.random.default_rng(0).normal(size=(4, 10, 3)))
-    mean, var = of_all_parts(x.mean(1), x.var(1))
+    mean, var = combine_moments(x.mean(1), x.var(1))
     assert type(mean) is type(var) is type(x)
     rows = x.reshape(40, 3)
     np.testing.assert_allclose((mean, var), (rows.mean(0), rows.var(0)), rtol=1e-5)
@@ -49,7 +49,7 @@ def close(ours, theirs, tolerance=1e-12):
 def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(shape, way, monkeypatch):
     if way == "without a compiler":
         monkeypatch.setattr(native, "available", lambda: False)
-    ours = functools.partial(batch_norm, near=6 + draw(shape[-1:], 6))
+    ours = functools.partial(batch_norm, shift=6 + draw(shape[-1:], 6))
     x, scale, bias = 3 * draw(shape, 0) + 5, draw(shape[-1:], 1), draw(shape[-1:], 2)
     weights = [draw(shape, 3), draw((1, shape[-1]), 4), draw((1, shape[-1]), 5)]
 
@@ -147,30 +147,34 @@ def test_the_variance_of_what_is_constant_is_about_zero_and_not_below():
 
 
 @pytest.mark.parametrize("distance", [0, 1, 10, 100])
-def test_about_values_near_the_means_the_error_of_a_variance_grows_with_their_distance(distance):
+def test_the_error_of_a_variance_grows_with_the_distance_of_the_shift_from_the_mean(distance):
     exact = np.float64(np.float32(2**11 + 4 * np.random.default_rng(0).normal(size=(4096, 8))))
-    near = jnp.float32(exact.mean(0) + distance * exact.std(0))
+    shift = jnp.float32(exact.mean(0) + distance * exact.std(0))
     with traced_for("gpu"):
-        y, mean, var = batch_norm(jnp.float32(exact), jnp.ones(8), jnp.zeros(8), EPSILON, near=near)
+        y, mean, var = batch_norm(
+            jnp.float32(exact), jnp.ones(8), jnp.zeros(8), EPSILON, shift=shift
+        )
     growth = 1 + distance**2
     assert (abs(mean[0] - exact.mean(0)) < bound(64, exact.mean(0))).all()
     assert (abs(var[0] - exact.var(0)) < growth * bound(64, exact.var(0))).all()
     np.testing.assert_allclose(y, formula(exact, 1, 0, EPSILON)[0], atol=2e-6 * (100 + growth))
 
 
-def test_about_any_values_the_variance_of_what_is_constant_is_not_below_zero():
-    near = jnp.linspace(-1, 1, 64)
+def test_with_any_shift_the_variance_of_what_is_constant_is_not_below_zero():
+    shift = jnp.linspace(-1, 1, 64)
     with traced_for("gpu"):
         _, _, var = batch_norm(
-            jnp.full((4096, 64), 0.1), jnp.ones(64), jnp.zeros(64), EPSILON, near=near
+            jnp.full((4096, 64), 0.1), jnp.ones(64), jnp.zeros(64), EPSILON, shift=shift
         )
     assert (var >= 0).all()
 
 
-def test_on_a_cpu_no_bit_depends_on_values_near_the_means():
+def test_on_a_cpu_no_bit_depends_on_the_shift():
     x, scale, bias = (jnp.float32(draw(shape, 0)) for shape in ((60, 9, 9, 16), (16,), (16,)))
     with traced_for("cpu"):
-        without, given = (batch_norm(x, scale, bias, EPSILON, near=near) for near in (None, scale))
+        without, given = (
+            batch_norm(x, scale, bias, EPSILON, shift=shift) for shift in (None, scale)
+        )
     jax.tree.map(np.testing.assert_array_equal, without, given)
 
 

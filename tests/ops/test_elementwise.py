@@ -164,6 +164,15 @@ def test_arguments_that_are_not_given_away_are_kept():
     np.testing.assert_array_equal(x, np.arange(8.0))
 
 
+def test_a_scan_of_nothing_returns_what_it_began_with():
+    def scanned(start, rows):
+        return jax.lax.scan(lambda carry, row: (carry + row, carry * row), start, rows)
+
+    last, products = jax.jit(in_few_calls(scanned))(jnp.ones(3), jnp.zeros((0, 3)))
+    np.testing.assert_array_equal(last, jnp.ones(3))
+    assert products.shape == (0, 3)
+
+
 @pytest.mark.slow
 def test_convolutions_that_are_mapped_are_the_same_with_their_gradients():
     """Their operands are reshaped with their axes permuted."""

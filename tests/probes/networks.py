@@ -9,8 +9,7 @@ from resjax.config import default_config
 from resjax.data.resident import Batch
 from resjax.models.blocks import Block
 from resjax.models.build import build_model
-from resjax.models.networks import STEMS
-from resjax.models.resnet import OpeningLayers
+from resjax.models.resnet import StemLayers
 from resjax.models.summary import variable_shapes
 from tests.drawn import normal
 from tests.models.compiled import quick, scrambled
@@ -52,7 +51,7 @@ def logits_by_hand(model, variables, images, added, train):
         return module.apply(tree, *arguments, mutable=["batch_stats"])[0]
 
     kinds = [kind for kind, tree in variables.items() if tree]
-    stem = OpeningLayers(STEMS[model.spec.stem](model.spec.stem_channels), model.parts)
+    stem = StemLayers(model.spec.stem_layers, model.parts)
     x = apply(stem, {kind: variables[kind]["stem"] for kind in kinds}, images, train)
     places = [(i, k == 0) for i, size in enumerate(model.spec.stages) for k in range(size)]
     trees = {kind: of_blocks(variables[kind], model) for kind in kinds}
@@ -61,7 +60,7 @@ def logits_by_hand(model, variables, images, added, train):
         block = Block(model.spec.branch(stage, first, model.gains), model.parts)
         inputs.append(x)
         x = x + added[number]
-        x = apply(block, {kind: trees[kind][number] for kind in kinds}, x, 0.0, train)
+        x = apply(block, {kind: trees[kind][number] for kind in kinds}, x, train)
     head = variables["params"]["head"]
     pooled = x.mean((1, 2)) if x.ndim == 4 else x
     return pooled @ head["kernel"] + head["bias"], inputs

@@ -8,7 +8,7 @@ import pytest
 from resjax.data.resident import Batch
 from resjax.models.features import features
 from resjax.probes.normalisation import normalisation
-from resjax.training.evaluation import measuring, together
+from resjax.training.evaluation import combine_batches, measuring
 from resjax.training.step import measure_step
 from tests.models.compiled import quick
 from tests.probes.networks import BATCH, IMAGES, built, probed
@@ -20,7 +20,7 @@ def measured(model, variables, parts):
     """Precise statistics over equal parts of the images."""
     measure = quick(lambda v, images: measure_step(measuring(model), v, Batch(images, None)))
     batches = jnp.split(IMAGES, parts)
-    return together(jax.device_get([measure(variables, images) for images in batches]))
+    return combine_batches(jax.device_get([measure(variables, images) for images in batches]))
 
 
 @pytest.mark.slow

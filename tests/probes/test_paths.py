@@ -8,7 +8,7 @@ import pytest
 from resjax.models.blocks import Block
 from resjax.probes.gradients import gradients
 from resjax.probes.paths import path_gradients
-from resjax.probes.walk import Bound
+from resjax.probes.walk import BoundBlock
 from tests.drawn import normal
 from tests.probes.networks import BATCH, built, gradients_by_hand, of_blocks, probed
 
@@ -63,7 +63,7 @@ def test_all_of_it_comes_through_the_only_path_there_is():
 def test_both_paths_together_are_the_gradient(order, shortcut):
     model, variables = built(depth=10, name="mlp", order=order, shortcut=shortcut, gate_bias=0.0)
     trees = {kind: of_blocks(tree, model)[1] for kind, tree in variables.items()}
-    block = Bound(Block(model.spec.branch(0, False, None), model.parts), trees)
+    block = BoundBlock(Block(model.spec.branch(0, False, None), model.parts), trees)
     x = normal(0, (5, 4))
     cotangent = normal(1, x.shape)
     held = jax.lax.stop_gradient

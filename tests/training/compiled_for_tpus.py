@@ -35,7 +35,7 @@ class Absent(Parallel):
     def whole(self, tree: Any) -> Any:
         return tree
 
-    def pieces(self, value: Any, axis: int | None = None) -> Any:
+    def shard(self, value: Any, axis: int | None = None) -> Any:
         return value
 
 

@@ -9,7 +9,7 @@ import pytest
 from resjax.data.orders import training_order
 from resjax.data.resident import Batch
 from resjax.runs.loop import train_and_evaluate
-from resjax.training.evaluation import Measurer, together
+from resjax.training.evaluation import Measurer, combine_batches
 from resjax.training.feeds import ResidentFeed
 from resjax.training.losses import cross_entropy
 from resjax.training.plan import make_plan
@@ -21,7 +21,7 @@ from tests.drawn import normal
 def test_moments_of_batches_are_put_together_by_the_law_of_total_variance():
     x = np.random.default_rng(0).normal(3, 2, (4, 50, 7)) + np.arange(4)[:, None, None]
     parts = [{"norm": {"mean": part.mean(0), "var": part.var(0)}} for part in x]
-    whole = together(parts)["norm"]
+    whole = combine_batches(parts)["norm"]
     np.testing.assert_allclose(whole["mean"], x.mean((0, 1)))
     np.testing.assert_allclose(whole["var"], x.var((0, 1)))
 

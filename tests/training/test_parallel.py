@@ -226,7 +226,7 @@ def test_statistics_of_a_device_are_exchanged_once_a_step_and_those_of_a_batch_w
 def test_what_cannot_be_cut_is_refused():
     parallel = Parallel(tuple(jax.devices()) * 3)
     with pytest.raises(ValueError, match="an axis of 8 is not a multiple of 3"):
-        parallel.pieces(np.zeros((2, 8)), 1)
+        parallel.shard(np.zeros((2, 8)), 1)
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
-"""Functions that run once, evaluated in pieces instead of being compiled as a whole.
+"""An interpreter for programs that run once, which are not worth compiling as a whole.
 
 The initial variables of a network are zeros and random numbers, in a few shapes that recur. As one
-program, each network would be compiled anew; in pieces, all networks share one program per shape.
+program, each network would be compiled anew; interpreted, all networks share one program per shape.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,51 +18,52 @@ COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 0}}
 """Options of XLA by platform; on a CPU, optimising what runs once takes nearly all of the time."""
 
 
-def evaluate_pieces(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
+def interpret(program: ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndarray]:
     """The results of a traced program, on the host; only what they depend on is computed.
 
     Functions that it calls by `jax.jit` are compiled, once for each function and shape; constants
     are arrays of NumPy, scans are loops, and all else is run operation by operation.
     """
-    pieces = _Pieces(program, arguments)
-    return jax.device_get([pieces.value(atom) for atom in program.jaxpr.outvars])
+    values = _Values(program, arguments)
+    return jax.device_get([values.of(atom) for atom in program.jaxpr.outvars])
 
 
-class _Pieces:
+class _Values:
     """The values of a program, computed on demand."""
 
     def __init__(self, program: ClosedJaxpr, arguments: Sequence[Any]):
         jaxpr = program.jaxpr
         given = [*zip(jaxpr.constvars, program.consts, strict=True)]
         given += zip(jaxpr.invars, arguments, strict=True)
-        self.values: dict[Var, Any] = dict(given)
+        self.known: dict[Var, Any] = dict(given)
         self.origins = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
-        self.iterations: dict[JaxprEqn, list[_Pieces]] = {}
+        self.iterations: dict[JaxprEqn, list[_Values]] = {}
 
-    def value(self, atom: Var | Literal) -> Any:
+    def of(self, atom: Var | Literal) -> Any:
+        """The value of a variable or literal of the program."""
         if isinstance(atom, Literal):
             return atom.val
-        if atom not in self.values:
+        if atom not in self.known:
             self._compute(atom, self.origins[atom])
-        value = self.values[atom]
-        if isinstance(value, _Later):
-            value = self.values[atom] = value.pieces.value(value.atom)
+        value = self.known[atom]
+        if isinstance(value, _Deferred):
+            value = self.known[atom] = value.values.of(value.atom)
         return value
 
     def _compute(self, var: Var, eqn: JaxprEqn) -> None:
         if eqn.primitive.name == "scan":
-            self.values[var] = self._scanned(eqn, eqn.outvars.index(var))
+            self.known[var] = self._scanned(eqn, eqn.outvars.index(var))
             return
         if eqn.primitive.name == "broadcast_in_dim" and isinstance(eqn.invars[0], Literal):
-            self.values[var] = np.full(var.aval.shape, eqn.invars[0].val, var.aval.dtype)
+            self.known[var] = np.full(var.aval.shape, eqn.invars[0].val, var.aval.dtype)
             return
-        inputs = list(map(self.value, eqn.invars))
+        inputs = list(map(self.of, eqn.invars))
         if eqn.primitive.name in ("jit", "pjit"):
             results = _compiled(eqn.params["jaxpr"], jax.default_backend())(*inputs)
         else:
             results = eqn.primitive.bind(*inputs, **eqn.params)
             results = results if eqn.primitive.multiple_results else [results]
-        self.values.update(zip(eqn.outvars, results, strict=True))
+        self.known.update(zip(eqn.outvars, results, strict=True))
 
     def _scanned(self, eqn: JaxprEqn, result: int) -> Any:
         """A result of a scan: the last carried value, or the stack of values of all iterations."""
@@ -71,28 +72,28 @@ class _Pieces:
             self.iterations[eqn] = self._iterations(scan, eqn.invars)
         iterations, atom = self.iterations[eqn], scan.body.jaxpr.outvars[result]
         if result < scan.carried:
-            return iterations[-1].value(atom)
-        return np.stack(jax.device_get([pieces.value(atom) for pieces in iterations]))
+            return iterations[-1].of(atom)
+        return np.stack(jax.device_get([values.of(atom) for values in iterations]))
 
-    def _iterations(self, scan: ScanEquation, inputs: Sequence[Var | Literal]) -> list["_Pieces"]:
+    def _iterations(self, scan: ScanEquation, inputs: Sequence[Var | Literal]) -> list["_Values"]:
         constants, carry, stacks = scan.split(inputs)
-        constants = [_Later(self, atom) for atom in constants]
-        carry = [_Later(self, atom) for atom in carry]
-        stacked = list(map(self.value, stacks))
+        constants = [_Deferred(self, atom) for atom in constants]
+        carry = [_Deferred(self, atom) for atom in carry]
+        stacked = list(map(self.of, stacks))
         iterations = []
         for number in range(scan.length):
             elements = [_element(value, number) for value in stacked]
-            iterations.append(_Pieces(scan.body, [*constants, *carry, *elements]))
+            iterations.append(_Values(scan.body, [*constants, *carry, *elements]))
             ends = scan.body.jaxpr.outvars[: scan.carried]
-            carry = [_Later(iterations[-1], atom) for atom in ends]
+            carry = [_Deferred(iterations[-1], atom) for atom in ends]
         return iterations
 
 
-class _Later:
-    """A value of other pieces, computed on demand."""
+class _Deferred(NamedTuple):
+    """A value of another program, which is asked for when it is needed."""
 
-    def __init__(self, pieces: _Pieces, atom: Var | Literal):
-        self.pieces, self.atom = pieces, atom
+    values: _Values
+    atom: Var | Literal
 
 
 def _element(value: Any, number: int) -> Any:

@@ -1,4 +1,4 @@
-"""What runs once gives the same bits by pieces as it does in one program."""
+"""What runs once gives the same bits interpreted as it does in one program."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import pytest
 from resjax.config import default_config
 from resjax.models.build import build_model
 from resjax.models.trace import initial_variables
-from resjax.ops import pieces
+from resjax.ops.interpreter import interpret
 from resjax.training.optim import lars, sgd
 from resjax.training.state import begin_training, create_state
 
@@ -75,7 +75,7 @@ def test_only_what_a_result_depends_on_is_computed():
         return doubled, jnp.zeros((2, 2)), last * 0 + 1
 
     traced = jax.make_jaxpr(program)(jnp.arange(3.0))
-    doubled, zeros = pieces.evaluate_pieces(
+    doubled, zeros = interpret(
         type(traced)(traced.jaxpr.replace(outvars=traced.jaxpr.outvars[:2]), traced.consts),
         [np.arange(3, dtype=np.float32)],
     )
@@ -89,6 +89,6 @@ def test_what_is_carried_through_a_scan_is_computed_in_its_order():
         return jax.lax.scan(lambda carry, element: (2 * carry + element, carry), 1.0, x)
 
     traced = jax.make_jaxpr(program)(jnp.arange(4.0))
-    last, before = pieces.evaluate_pieces(traced, [np.arange(4, dtype=np.float32)])
+    last, before = interpret(traced, [np.arange(4, dtype=np.float32)])
     assert last == 27.0
     np.testing.assert_array_equal(before, [1, 2, 5, 12])
