@@ -29,6 +29,7 @@ def test_plain_nets_degrade_with_depth_and_residual_ones_do_not(tmp_path):
     assert residual[56].train_loss < residual[20].train_loss
 
 
+@pytest.mark.slow
 def test_plain_nets_of_dense_layers_degrade_with_depth_and_residual_ones_do_not(tiny, tmp_path):
     """In the smallest form: 4 and 60 layers for 200 steps, of whatever seed.
 

@@ -1,7 +1,9 @@
 """The networks of the papers as data: families by depth, and names such as resnet50."""
 
 import dataclasses
+import itertools
 import math
+import operator
 from collections.abc import Callable
 
 from resjax.config.tables import Table
@@ -126,8 +128,7 @@ class Spec:
         """Total stride up to each stage's output, in pixels of the input along a side."""
         stem = self.stem_layers
         before = math.prod(layer.stride for layer in stem.layers) * (2 if stem.pool else 1)
-        ends = range(1, len(self.strides) + 1)
-        return tuple(before * math.prod(self.strides[:end]) for end in ends)
+        return tuple(itertools.accumulate(self.strides, operator.mul, initial=before))[1:]
 
     @property
     def total_stride(self) -> int:

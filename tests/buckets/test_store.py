@@ -133,7 +133,7 @@ def test_a_bucket_that_is_silent_is_told_of_and_given_up_after_the_patience(
 
 
 def test_a_silent_bucket_is_not_asked_all_the_time(bucket, fresh):
-    store = Store(Address.of(bucket.address(fresh)), patience=1.5)
+    store = Store(Address.of(bucket.address(fresh)), patience=0.7)
     bucket.faults.down = True
     with pytest.raises(Unanswered):
         store.list()

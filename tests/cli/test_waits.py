@@ -54,17 +54,18 @@ def test_a_line_tells_what_is_waited_for_every_15_s_where_there_is_no_terminal(c
     assert len(told.getvalue().splitlines()) == 2
 
 
-def test_a_spinner_shows_it_in_a_terminal_until_it_is_over():
+def test_a_spinner_shows_it_in_a_terminal_until_it_is_over(monkeypatch):
+    monkeypatch.setattr(terminal, "SECONDS_UNTIL_SHOWN", 0.1)
     display, told = wait_display(force_terminal=True)
     with waiting("building"):
-        display.look()  # no second has passed
+        display.look()  # too early
         assert not told.getvalue()
         time.sleep(terminal.SECONDS_UNTIL_SHOWN)
         display.look()
-        assert "building, 1 s" in told.getvalue()
+        assert "building, 0 s" in told.getvalue()
     display.look()
     assert display.spinner is None
-    assert "\x1b[2K" in told.getvalue().rpartition("1 s")[2]  # the line is cleared
+    assert "\x1b[2K" in told.getvalue().rpartition("0 s")[2]  # the line is cleared
 
 
 def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeypatch, capsys):

@@ -151,6 +151,7 @@ def assert_close(got, expected):
             np.testing.assert_allclose(got[name], value, 0, 1e-9 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clear", "expected"), [
     ("sys.stderr.write('cleared')", "cleared\nstopped at once"),
     ("time.sleep(60)", "\nstopped at once"),  # a terminal that does not answer
@@ -183,6 +184,7 @@ ASKED = (
 """A process that is sent signals, and is still there to tell what it has noted."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signals", "told"), [
     ("signal.SIGHUP, signal.SIGHUP, signal.SIGTERM", "SIGHUP"),  # a terminal that is closed
     ("signal.SIGUSR1, signal.SIGUSR1, signal.SIGINT", "SIGUSR1"),

@@ -243,6 +243,7 @@ def test_what_is_written_beside_a_file_prepares_the_images(tmp_path, capsys):
         assert one["probability"] == pytest.approx(expected[row], abs=ROUNDED)
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_the_one_that_was_imported(net, run, tmp_path, capsys):
     path = tmp_path / "back.safetensors"
     assert main(["export", str(run), f"--out={path}", "--names=torchvision"]) == 0

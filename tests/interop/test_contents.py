@@ -263,6 +263,7 @@ def test_a_part_of_weights_is_told_from_the_whole(name, state, tmp_path):
         import_file(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_torchscript_is_named_with_the_remedy(net, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch says that it is old

@@ -155,6 +155,7 @@ def test_what_makes_no_network_is_refused(keys, message):
         build_model(config, 10)
 
 
+@pytest.mark.slow
 def test_every_kind_has_a_network_of_each_family():
     for kind in NORMS:
         for name in ("cifar-resnet20", "resnet50"):

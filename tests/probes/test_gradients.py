@@ -129,6 +129,7 @@ def test_a_probe_finds_the_same_without_the_assertions_of_python():
     np.testing.assert_allclose(json.loads(told), norms(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("examples", "images", "group"), [(5, 20, 5), (9, 18, 9), (48, 24, 1)])
 def test_images_that_fill_groups_are_probed_and_fewer_are_one_group(examples, images, group):
     model, variables = built(depth=8, norm={"examples": examples})

@@ -330,6 +330,7 @@ def test_a_watch_of_a_bucket_ends_with_the_last_planned_run(
         return refresh(copy, *choices)
 
     monkeypatch.setattr(status, "SECONDS_BETWEEN_LISTINGS", 0.0)
+    monkeypatch.setattr(status.time, "sleep", lambda _: None)
     monkeypatch.setattr(Copy, "refresh", ended_at_last)
     assert "\n1 done\n" in told(capsys, "status", "--watch", address)
     assert len(looks) == 3

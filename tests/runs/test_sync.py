@@ -29,6 +29,7 @@ def _in_no_hurry(monkeypatch):
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_CHECKS", 1e4)
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_OTHER_UPLOADS", 0.0)
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_UPLOADS", {})
+    monkeypatch.setattr(upload, "SECONDS_OF_A_TRY", 1.0)
     monkeypatch.setattr(stores, "FIRST_PAUSE", 0.01)
 
 

@@ -109,6 +109,7 @@ def test_a_cluster_that_cannot_be_reached_ends_the_command_in_a_line(tmp_path, c
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_left_with_its_traceback_and_the_others_end(
     tmp_path, capsys, monkeypatch
 ):

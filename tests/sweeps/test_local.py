@@ -117,6 +117,7 @@ def test_a_run_that_crashes_is_recorded_with_its_traceback_and_the_rest_go_on(
     assert "--retry tries again" in again[0].error
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_if_asked_for(tiny, tmp_path):
     runs = {tmp_path / "run": tiny}
     tiny.optim.learning_rate = 1e20

@@ -226,6 +226,7 @@ def test_an_axis_over_a_key_that_lacks_something_is_told_what(there, here, remed
     assert told.endswith(f"{remedy}\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_first_checkpoint_begins_again_and_says_so(mine, capsys):
     words = ["train", "--config=mine.py", "--workdir=run"]
     assert main(words) == 0

@@ -186,6 +186,7 @@ def test_labels_that_are_no_classes_are_refused():
         step(state, (images, jax.nn.one_hot(labels, CLASSES)), jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_an_evaluation_takes_any_pair_of_images_and_labels():
     model, state, _ = parts(optax.sgd(0.1))
     images, labels = drawn()
