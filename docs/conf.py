@@ -17,7 +17,6 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["README.md"]
 suppress_warnings = ["ref.python"]  # a field of two classes may have one name
 
 # A docstring is written like a comment: one backtick is code.

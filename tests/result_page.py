@@ -2,21 +2,19 @@
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from resjax.config.naming import deciding_keys
-from resjax.models.shortcuts import SHORTCUTS
-from resjax.report import tables
-from resjax.report.arms import compare, label
+from resjax.config import flatten
+from resjax.report import rounding
+from resjax.report.arms import Cell, ProtocolTable, compare
 from resjax.report.formats import markdown, markdown_text
-from resjax.report.reference.published import Published, published
-from resjax.report.replication import same_net
 from resjax.report.report import Section
-from resjax.sweeps.experiment import load_experiment
+from resjax.report.tuning import tuned_keys
+from tests.result_published import folded, published_table
 from tests.result_sections import (
     DATA,
-    EXPERIMENTS,
     SECTIONS,
+    Entry,
     command_of,
     curves_of,
     grid_of,
@@ -36,26 +34,36 @@ hide-toc: true
 
 # Results
 
-Every file of `experiments/` asks a question. Here is what came out: the figure, the verdicts and
-errors of the [report](report.md), and the command that gives them.
+What the files of `experiments/` ask, and what came out ([how to read the
+tables](#how-to-read-the-tables)). CIFAR-10 and ImageNet were not run here; their sections, and
+that on variants of the shortcut, have what others report."""
 
-- **An arm** is a kind of network at all its depths. `plain` has no shortcut
-  (`model.shortcut=none`).
-- **A verdict** compares depths within an arm: does the deepest network end at a higher training
-  error than the best shallower one? [How it is computed](report.md#the-verdict).
-- **A table of differences** compares arms at one depth, paired by seed, since networks of one seed
-  start equal in what they share. Its p is corrected over all rows, and three seeds rarely bring it
-  below 0.05.
-- **Figures against depth** shift the points of each arm a little sideways, so that none hides
+READING = """\
+## How to read the tables
+
+- **Errors** are of the final evaluation, in percent: mean ± standard deviation over the seeds.
+  `plain` has no shortcut (`model.shortcut=none`).
+- **A gap** is the training error of the deepest network less that of the best shallower one, in
+  points, with its 95 % interval unless there is one seed. The [verdict](report.md#the-verdict)
+  follows from it.
+- **Differences** between networks of one depth are in points, paired by seed, with 95 % intervals;
+  p is that of the paired t test, corrected over the rows (Holm). Three seeds rarely bring it below
+  0.05.
+- **Figures against depth** shift each kind of network a little sideways, so that none hides
   another.
 - **Minutes** are those of the whole command, with nothing compiled before.
 
-CIFAR-10 and ImageNet were not run here. What others report on them is in the last two sections, and
-on variants of shortcut and order in their section. `python -m tests.results` draws the figures and
-writes this page from small tables, which are linked; with `--run` it trains all of it again."""
+`python -m tests.results` draws the figures and writes this page from the tables that it links to;
+with `--run` it trains all of it again."""
 
 WIDTH = 100
 """Most characters of a line of text."""
+
+MOST_ROWS = 12
+"""Rows of the longest table that is not folded."""
+
+MOST_NAMED = 4
+"""Kinds of network of a section that the summary names one by one."""
 
 SHOWN = {
     "training_error": "Training error against epoch",
@@ -73,40 +81,17 @@ MEASURED = {
 }
 """Fields of a measurement of speed: the column, its unit, and the decimals of its numbers."""
 
-DATA_SETS = {"cifar10": "CIFAR-10", "imagenet2012": "ImageNet"}
-
 
 def page() -> str:
     """The page."""
-    header = ["| question | answer | file of `experiments/` |", "|---|---|---|"]
-    contents = "\n".join([*header, *map(_content, SECTIONS)])
     texts = [text for name in SECTIONS for text in _texts(name)]
-    return "\n\n".join([ABOUT, contents, *texts]) + "\n"
-
-
-def _content(name: str) -> str:
-    """Row of a section in the table of contents: question, begin of the result, and file."""
-    experiment = SECTIONS[name].experiment
-    words = words_of(experiment)
-    heading = _heading(words["Question"])
-    address = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-    answer = re.split(r"[.:;] ", words.get("Result", ""))[0]
-    if answer:
-        answer = f"{_capital(answer)}."
-    else:
-        answer = "See its table." if table_of(name).exists() else "Not run here."
-    return f"| [{heading}](#{address}) | {answer} | `{experiment}` |"
-
-
-def _heading(question: str) -> str:
-    """The sentence with which a paragraph begins."""
-    return f"{_capital(question.partition('?')[0])}?"
+    return "\n\n".join([ABOUT, _summary(), *texts, READING]) + "\n"
 
 
 def _texts(name: str) -> list[str]:
     """Paragraphs of a section."""
     entry, words = SECTIONS[name], words_of(SECTIONS[name].experiment)
-    heading, result = _heading(words["Question"]), _prose(words.get("Result", ""))
+    heading, result = _heading(name), _prose(words.get("Result", ""))
     found = [f"## {heading}", _prose(words["Question"][len(heading) :])]
     if not table_of(name).exists():
         file = entry.experiment.partition(":")[0]
@@ -115,12 +100,22 @@ def _texts(name: str) -> list[str]:
         found += [result, _speeds(name), *_provenance(name)]
     else:
         section = read_section(name)
-        found += [_figure(name, section), result, _listed(each.line for each in section.verdicts)]
-        found += _errors(section)
-        found += _differences(section, entry.against) if entry.against else []
-        found += _provenance(name)
-    found += _others(entry.published) if entry.published else []
+        depths = {cell.depth for cell in section.table.cells}
+        tables = _at_one_depth if len(depths) == 1 else _by_depth
+        found += [_figure(name, section), result, *tables(entry, section), *_provenance(name)]
+    found += published_table(entry.published) if entry.published else []
     return list(filter(None, found))
+
+
+def _heading(name: str) -> str:
+    """The sentence with which the question of a section begins."""
+    question = words_of(SECTIONS[name].experiment)["Question"]
+    return f"{_capital(question.partition('?')[0])}?"
+
+
+def _link(name: str) -> str:
+    """Address of a section within the page."""
+    return "#" + re.sub(r"[^\w\- ]", "", _heading(name).lower()).replace(" ", "-")
 
 
 def _prose(text: str) -> str:
@@ -135,130 +130,208 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _listed(lines: Iterable[str]) -> str:
-    """Lines of a report as a list."""
-    return "\n".join(f"- {markdown_text(line)}" for line in lines)
+# -------------------------------------------------------------------------------------- the summary
+
+
+def _summary() -> str:
+    """A row for each section: question, answer, and the errors of the deepest networks."""
+    rows = ["| question | answer | training error % of the deepest networks |", "|---|---|---|"]
+    for name in SECTIONS:
+        result = words_of(SECTIONS[name].experiment).get("Result", "")
+        answer, figures = f"{_capital(re.split('[.:;] ', result)[0])}.", ""
+        if not table_of(name).exists():
+            answer = "Not run here."
+        elif SECTIONS[name].command == "bench":
+            first = read_table(table_of(name))[0]
+            answer = (
+                f"{_speed(first, 'images_per_second')} images per s with {first['depth']} layers."
+            )
+        else:
+            figures = _deepest(SECTIONS[name], read_section(name).table)
+        rows.append(f"| [{_heading(name)}]({_link(name)}) | {answer} | {figures} |")
+    return "\n".join(rows)
+
+
+def _deepest(entry: Entry, table: ProtocolTable) -> str:
+    """The training errors of the deepest networks; of many kinds the least and the greatest."""
+    deepest = [arm.cells[-1] for arm in table.arms]
+    named = deepest
+    if len(deepest) > MOST_NAMED:
+        named = [cell for cell in deepest if cell.arm == entry.against]
+    texts = [f"{markdown_text(_name(cell.arm))} {_mean(cell)}" for cell in named]
+    if others := sorted(
+        (cell for cell in deepest if cell not in named),
+        key=lambda cell: cell.sample("train_error").mean,
+    ):
+        texts.append(f"{len(others)} others {_mean(others[0])} to {_mean(others[-1])}")
+    return f"{deepest[0].depth} layers: {'; '.join(texts)}"
+
+
+def _mean(cell: Cell) -> str:
+    return _train_error(cell).partition(" ±")[0]
+
+
+# ---------------------------------------------------------------------------- tables of a sweep
+
+
+def _name(arm: str) -> str:
+    """The name of an arm as the figures have it."""
+    return arm.replace(", model.", ", ")
+
+
+def _train_error(cell: Cell) -> str:
+    return _error(cell, "train_error")
+
+
+def _test_error(cell: Cell) -> str:
+    return _error(cell, "test_error")
+
+
+def _error(cell: Cell, measure: str) -> str:
+    """Mean ± deviation of an error, in percent."""
+    sample = cell.sample(measure)
+    deviation = sample.deviation and 100 * sample.deviation
+    return rounding.with_deviation(100 * sample.mean, deviation, rounding.DECIMALS_OF_A_PERCENT)
+
+
+def _points(mean: float, interval: tuple[float, float] | None) -> str:
+    """Text such as "+52 (+44 to +59)", rounded to half the width of the interval."""
+    if interval is None:
+        return rounding.number(100 * mean, rounding.DECIMALS_OF_A_PERCENT, sign=True)
+    low, high = (100 * end for end in interval)
+    places = rounding.decimals((high - low) / 2)
+    ends = rounding.span((low, high), places, sign=True)
+    return f"{rounding.number(100 * mean, places, sign=True)} ({ends})"
+
+
+def _by_depth(entry: Entry, section: Section) -> list[str]:
+    """Training errors with gaps and verdicts; test errors; and differences from one network."""
+    depths = sorted({cell.depth for cell in section.table.cells})
+    shared = [depth for depth in depths if _is_shared(section, entry.shares, depth)]
+    shown = [depth for depth in depths if depth not in shared]
+    gaps = [_points(each.gap.gap, each.gap.interval) for each in section.verdicts]
+    said = [each.said.removesuffix(" with depth") for each in section.verdicts]
+    test = {"test errors": _by_arm(section, shown, "test error %", _test_error)}
+    more = test | _tuned(entry, section, shown)
+    texts = [
+        _by_arm(section, shown, "training error %", _train_error, gap=gaps, verdict=said),
+        folded(_capital(", and the ".join(more)), *more.values()),
+    ]
+    if shared:
+        others = f"{', '.join(map(str, shared[:-1]))} and {shared[-1]}"
+        texts.insert(0, f"Networks of {others} layers are those [above]({_link(entry.shares)}).")
+    if entry.against:
+        header = ["depth", "network", "training error", "p", "test error", "p"]
+        found = _differences(entry, section).items()
+        rows = [[str(depth), _name(arm), *numbers] for (depth, arm), numbers in found]
+        texts += [_difference_from(entry), _table(header, rows)]
+    return texts
+
+
+def _by_arm(
+    section: Section,
+    depths: list[int],
+    heading: str,
+    text: Callable[[Cell], str],
+    **beside: list[str],
+) -> str:
+    """A table with a row for each arm, of a text for each depth and of other columns beside."""
+    rows = [
+        [_name(arm.name), *(text(cell) for cell in arm.cells if cell.depth in depths), *rest]
+        for arm, *rest in zip(section.table.arms, *beside.values(), strict=True)
+    ]
+    return _table([heading, *(f"{depth} layers" for depth in depths), *beside], rows)
+
+
+def _tuned(entry: Entry, section: Section, depths: list[int]) -> dict[str, str]:
+    """For each key that was tuned, a table of the values that were chosen."""
+    runs, found = grid_of(entry.experiment, entry.seeds).values(), {}
+    for key in tuned_keys(section.table.runs[0]):
+        values = {flatten(config)[key] for config in runs}
+        texts = {value: str(value) for value in values}
+        texts[min(values)] += " (the lowest)"
+        texts[max(values)] += " (the highest)"
+
+        def text(cell: Cell, key: str = key, texts: dict = texts) -> str:
+            return texts[cell.runs[0].config[key]]
+
+        found[f"best of {len(values)} values of {key}"] = _by_arm(section, depths, key, text)
+    return found
+
+
+def _at_one_depth(entry: Entry, section: Section) -> list[str]:
+    """A table with a row for each kind of network: its errors, and how they differ from one."""
+    found = _differences(entry, section)
+    rows = []
+    for cell in section.table.cells:
+        train, train_p, test, test_p = found.get((cell.depth, cell.arm), [""] * 4)
+        errors = _train_error(cell), _test_error(cell)
+        rows.append([_name(cell.arm), errors[0], train, train_p, errors[1], test, test_p])
+    header = ["network", "training error %", "difference", "p", "test error %", "difference", "p"]
+    texts = [_difference_from(entry), _table(header, rows)]
+    if len(rows) <= MOST_ROWS:
+        return texts
+    return [folded(f"Errors of all {len(rows)} networks", *texts)]
+
+
+def _difference_from(entry: Entry) -> str:
+    return f"Differences from `{_name(entry.against)}`, in points:"
+
+
+def _differences(entry: Entry, section: Section) -> dict[tuple[int, str], list[str]]:
+    """Errors of networks less those of the first one, with which they are compared, and p.
+
+    These are {(depth, arm): [training error, its p, test error, its p]}.
+    """
+    found: dict[tuple[int, str], list[str]] = {}
+    for measure in section.differences:
+        for pair in compare(section.table, measure, entry.against):
+            low, high = pair.difference.interval
+            texts = _points(-pair.difference.mean, (-high, -low)), rounding.probability(pair.p)
+            found.setdefault((pair.depth, pair.second), []).extend(texts)
+    return found
+
+
+def _is_shared(section: Section, name: str, depth: int) -> bool:
+    """Tells whether another section has all networks of a depth, with the same errors."""
+
+    def errors(cells: Iterable[Cell]) -> set[str]:
+        found = ((cell, cell.by_seed("train_error"), cell.by_seed("test_error")) for cell in cells)
+        return {f"{cell.arm} {train} {test}" for cell, train, test in found if cell.depth == depth}
+
+    return bool(name) and errors(section.table.cells) <= errors(read_section(name).table.cells)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return markdown(header, rows).strip()
+
+
+# -------------------------------------------------------------------- what a section has besides
 
 
 def _figure(name: str, section: Section) -> str:
-    arms = "; ".join(arm.name for arm in section.table.arms)
-    return f"![{SHOWN[SECTIONS[name].figure]} of {arms}]({DATA.name}/{name}.png)"
-
-
-def _errors(section: Section) -> list[str]:
-    """Table of the errors, and what was tuned for them."""
-    caption, _ = tables.captions(section.table)
-    errors = tables.errors(section.table.cells, tables.PAPER).without_empty_columns()
-    return [_prose(caption), markdown(*errors).strip(), _listed(section.notes)]
-
-
-def _differences(section: Section, against: str) -> list[str]:
-    """Table of the errors of an arm less those of every other."""
-    depth, _, _, *rest = tables.DIFFERENCES
-    compared = [compare(section.table, measure, against) for measure in section.differences]
-    rows = [
-        (at, pair.removeprefix(f"{against} - "), *numbers)
-        for at, pair, _, *numbers in tables.paired_differences(*compared).rows
-    ]
-    caption = (
-        f"Errors of {against} less those of the others, in points, paired by seed, with 95 % "
-        "intervals; p of the paired t test, corrected over all of them (Holm)."
-    )
-    table = tables.TextTable((depth, "network", *rest), rows).without_empty_columns()
-    return [_prose(caption), markdown(*table).strip()]
+    shown = f"{SHOWN[SECTIONS[name].figure]} of {len(section.table.arms)} kinds of network"
+    return f"![{shown}]({DATA.name}/{name}.png)"
 
 
 def _speeds(name: str) -> str:
     """Table of the speeds of a section."""
-    body = [
-        [f"{unit * float(row[field]):,.{places}f}" for field, (_, unit, places) in MEASURED.items()]
-        for row in read_table(table_of(name))
-    ]
-    return markdown([column for column, _, _ in MEASURED.values()], body).strip()
+    rows = [[_speed(row, field) for field in MEASURED] for row in read_table(table_of(name))]
+    return _table([column for column, _, _ in MEASURED.values()], rows)
+
+
+def _speed(row: dict[str, str], field: str) -> str:
+    _, unit, places = MEASURED[field]
+    return f"{unit * float(row[field]):,.{places}f}"
 
 
 def _provenance(name: str) -> list[str]:
     """Command, machine and time of a section, and its tables."""
-    machine = machines()[name]
-    runs = f"{len(read_table(table_of(name)))} networks"
+    machine, rows = machines()[name], read_table(table_of(name))
+    seeds = len({row.get("seed") for row in rows})
+    runs = f"{len(rows)} networks" + (f" ({seeds} seeds)" if seeds > 1 else "")
     took = f" in {float(machine['seconds']) / 60:.1f} min" if machine["seconds"] else ""
     files = [path for path in (table_of(name), curves_of(name)) if path.exists()]
     links = ", ".join(f"[{path.name}]({DATA.name}/{path.name})" for path in files)
     where = f"on {machine['cores']} cores ({machine['cpu']}), jax {machine['jax']}"
     return [f"```bash\n{command_of(name)}\n```", f"{runs}{took} {where}: {links}."]
-
-
-# ----------------------------------------------------------------------------- published figures
-
-
-def _others(references: tuple[str, ...]) -> list[str]:
-    """Published figures of the nets of experiments on their data, and where they are from."""
-    found = _published(references)
-    nets: dict[str, dict[str, list[str]]] = {}
-    sources: dict[str, dict[str, None]] = {}
-    for figure in found:
-        by_measure = nets.setdefault(_net(figure), {measure: [] for measure in MEASURES})
-        error = tables.published_error(figure).removesuffix(")")
-        by_measure[figure.measure].append(f"{error}, {_short(figure.source)})")
-        notes = sources.setdefault(f"{figure.source}, {figure.where}", {})
-        notes |= dict.fromkeys(_notes(figure))
-    data = DATA_SETS[found[0].config["data.name"]]
-    columns = ("network", *MEASURES.values())
-    rows = [
-        (net, *(", ".join(errors) or "-" for errors in own.values())) for net, own in nets.items()
-    ]
-    header, rows = tables.TextTable(columns, rows).without_empty_columns()
-    table = [header, ["---"] * len(header), *rows]
-    return [
-        f"Reported on {data}, not run here:",
-        "\n".join(f"| {' | '.join(row)} |" for row in table),
-        _listed(": ".join(filter(None, (source, "; ".join(of)))) for source, of in sources.items()),
-    ]
-
-
-def _notes(figure: Published) -> list[str]:
-    """What is to be known of a published figure."""
-    if figure.measure == "train_error":
-        return [f"train error {figure.beyond}"]
-    chosen = [] if figure.selection == "final" else [figure.selection]
-    return [*filter(None, figure.beyond.split("; ")), *chosen]
-
-
-MEASURES = {"test_error": "test error %", "train_error": "train error %"}
-"""Published measures, with their columns."""
-
-
-def _published(references: tuple[str, ...]) -> list[Published]:
-    """Published figures, by network and depth."""
-    configs = [load_experiment(str(EXPERIMENTS / reference))[1] for reference in references]
-    for reference in references:
-        configs += grid_of(reference).values()
-    figures, found = published(), []
-    for config in configs:
-        for figure in same_net(figures, config.data.name, deciding_keys(config)):
-            if figure not in found:
-                found.append(figure)
-    places = {shortcut: place for place, shortcut in enumerate(SHORTCUTS)}
-    return sorted(
-        found, key=lambda one: (places[one.config["model.shortcut"]], one.config["model.depth"])
-    )
-
-
-def _net(figure: Published) -> str:
-    """Name of the network of a published figure, with its keys as in the tables of a report."""
-    named = ("model.name", "model.shortcut", "model.depth")
-    keys = [
-        f"`{key}={value}`"
-        for key, value in figure.keys.items()
-        if key.startswith("model.") and key not in named
-    ]
-    net = f"`{label(figure.config['model.shortcut'])}` {figure.config['model.depth']}"
-    return ", ".join([net, *keys])
-
-
-def _short(source: str) -> str:
-    """Short name of a source, such as "He et al. 2015"."""
-    paper = re.match(r"(\w+)[ ,].*? (\d{4}),", source)
-    if paper:
-        return f"{paper[1]} et al. {paper[2]}"
-    return re.split("[/,]", source.removeprefix("github.com/"))[0]

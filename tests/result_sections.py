@@ -28,6 +28,7 @@ class Entry:
       figure: key of `resjax.report.report.FIGURES`; empty for none.
       seeds: number of seeds; None for those of the experiment.
       against: arm that is compared with every other, paired by seed; empty for none.
+      shares: section that has networks of this one, which are not shown again; empty for none.
       published: experiments that have the nets and the data of published figures.
       command: `sweep` or `bench`; empty for what is not run here.
       options: further options of the command.
@@ -37,6 +38,7 @@ class Entry:
     figure: str = ""
     seeds: int | None = None
     against: str = ""
+    shares: str = ""
     published: tuple[str, ...] = ()
     command: str = "sweep"
     options: str = ""
@@ -47,7 +49,7 @@ SECTIONS = {
     "lr": Entry("degradation.py:lr", "error_by_depth", seeds=3),
     "shapes": Entry("degradation.py:shapes", "error_by_depth"),
     "identity_vs_projection": Entry(
-        "identity_vs_projection.py", "error_by_depth", against="identity"
+        "identity_vs_projection.py", "error_by_depth", against="identity", shares="degradation"
     ),
     "identity_mappings": Entry(
         "identity_mappings.py", "error_by_depth", seeds=3, against="identity, model.order=post",

@@ -1,11 +1,15 @@
 """The page of results is what the tables and the docstrings of the experiments say."""
 
 import dataclasses
+import itertools
 import json
 import operator
+import re
+import statistics
 
 import pytest
 
+from resjax.config.naming import deciding_keys
 from resjax.report import tables
 from resjax.report.arms import compare
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED
@@ -36,7 +40,7 @@ def write_grid(directory, reference, seeds):
     """Runs of an experiment, the deeper the worse."""
     for name, config in grid_of(reference, seeds).items():
         error = round(1437 * config.model.depth / 100 / (1 + config.seed)) / 1437
-        keys = result_page.deciding_keys(config)
+        keys = deciding_keys(config)
         keys = {key.replace(".", "__"): value for key, value in keys.items()}
         write_run(directory, name, error, **keys)
 
@@ -138,6 +142,69 @@ def test_batch_norm_cures_one_of_two_failures_as_the_docstring_says():
     assert min(errors["plain, norm.kind=none", 20] + errors["plain, norm.kind=none", 32]) > 80
     assert max(errors["identity, norm.kind=none", 20]) < 0.5
     assert sum(error < 1 for error in errors["identity, norm.kind=none", 32]) == 1
+
+
+def section_text(name):
+    """The section of the page that has this figure."""
+    return next(text for text in result_page.page().split("\n## ") if f"/{name}.png)" in text)
+
+
+@pytest.mark.parametrize("name", CLAIMED)
+def test_gaps_and_verdicts_are_those_that_the_report_says(name):
+    rows = re.findall(r"\| (\S+) \((\S+ to \S+)\) \| (\D+) \|$", section_text(name), re.MULTILINE)
+    lines = [verdict.line for verdict in read_section(name).verdicts]
+    for (points, interval, said), line in zip(rows, lines, strict=True):
+        assert f": {said}" in line
+        assert f", training error {points} points" in line
+        assert line.endswith(f"interval {interval})")
+
+
+def test_best_rates_are_those_that_the_report_notes():
+    table = section_text("lr").partition("| optim.learning")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ")[1:] for line in table.splitlines()[2:]]
+    notes = read_section("lr").notes
+    for text, note in zip(itertools.chain(*rows), notes, strict=True):
+        assert f"learning_rate={text.split()[0]} of 5" in note
+        assert ("(the highest)" in text) == ("at the end" in note)
+
+
+def test_the_summary_has_the_errors_of_the_deepest_networks():
+    summary = result_page.page().partition("\n## ")[0]
+    for name in ("degradation", "nested", "without_norm"):
+        errors = train_errors(name)
+        deepest = max(depth for _, depth in errors)
+        texts = row_of(summary, name).replace("\\", "").partition(" layers: ")[2].strip(" |")
+        found = dict(text.rsplit(" ", 1) for text in texts.split("; "))
+        assert len(found) == sum(depth == deepest for _, depth in errors)
+        for arm, text in found.items():
+            half = 0.5 * 10 ** -len(text.partition(".")[2])
+            assert float(text) == pytest.approx(statistics.fmean(errors[arm, deepest]), abs=half)
+
+
+def row_of(summary, name):
+    question = words_of(SECTIONS[name].experiment)["Question"].partition("?")[0]
+    return next(row for row in summary.splitlines() if question.lower() in row.lower())
+
+
+def test_a_difference_is_that_from_the_network_which_the_others_are_compared_with():
+    errors = train_errors("nested")
+    grown, plain = (
+        statistics.fmean(errors[arm, 56]) for arm in ("plain, train.grow_from=20", "plain")
+    )
+    row = section_text("nested").partition("| plain, train.grow")[2]
+    points, low, high = re.search(r"\| (\S+) \((\S+) to (\S+)\)", row).groups()
+    assert float(points) == pytest.approx(grown - plain, abs=0.5)
+    assert float(low) < float(points) < float(high) < 0
+
+
+def test_networks_that_two_sections_share_are_shown_once():
+    section = read_section("identity_vs_projection")
+    shared = [
+        depth for depth in (8, 20, 32, 56) if result_page._is_shared(section, "degradation", depth)
+    ]
+    assert shared == [8, 20, 56]
+    assert not result_page._is_shared(read_section("lr"), "degradation", 56)
+    assert "| training error % | 32 layers | gap |" in section_text("identity_vs_projection")
 
 
 @pytest.mark.parametrize("name", DRAWN)

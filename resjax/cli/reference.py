@@ -16,19 +16,33 @@ def reference_page() -> str:
     lines = [INTRODUCTION]
     for section, about in SECTIONS.items():
         lines += [f"\n## {section or 'seed'}\n", f"{about}\n"]
-        lines += ["| key | default | meaning | values |", "|---|---|---|---|"]
+        lines += ["| key | default | meaning |", "|---|---|---|"]
         for name, key in KEYS.items():
             if name.rpartition(".")[0] == section:
                 mark = " (e)" if key.execution else ""
-                values = values_of(key, quote="`")
-                lines.append(f"| `{name}`{mark} | `{key.default!r}` | {key.meaning} | {values} |")
+                meaning = " ".join(filter(None, (key.meaning, _unsaid_values(key))))
+                lines.append(f"| `{name}`{mark} | `{key.default!r}` | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
-def values_of(key: Key, quote: str = "") -> str:
-    """The values that a key takes: its names, each in quotes, or a description if it has none."""
+def _unsaid_values(key: Key) -> str:
+    """A sentence about the values of a key, where its meaning and its default leave them open.
+
+    These are the names of a table that the meaning does not list, and the ends of a range.
+    """
+    if key.form == "name:argument":
+        return f"Values: {key.described}."
+    names = [f"`{name}`" for name in key.choices]
+    if any(name not in key.meaning for name in names):
+        return f"Values: {', '.join(names)}."
+    span = re.search(r"\bfrom .* to [^,]*", key.described)
+    return f"{span[0].capitalize()}." if span else ""
+
+
+def values_of(key: Key) -> str:
+    """The values that a key takes: its names, or a description if it has none."""
     names = () if key.form == "name:argument" else key.choices
-    return ", ".join(f"{quote}{name}{quote}" for name in names) or key.described
+    return ", ".join(names) or key.described
 
 
 def matching(pattern: str) -> list[str]:

@@ -21,6 +21,7 @@ from resjax.config import ConfigError
 from resjax.interruption import deferred
 from resjax.process import CORES
 from resjax.runs.rundir import DONE, FAILED, run_state
+from resjax.training.hosts import on_tpu_vm
 from resjax.training.plans import Plans
 
 POLL = 0.2
@@ -71,13 +72,18 @@ def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]
       platform: platform that they were asked to train on, if any.
 
     Raises:
-      ConfigError: for more jobs than there are GPUs, or cores.
+      ConfigError: for more jobs than there are GPUs, or cores, and on a TPU.
     """
-    asked = platform or os.environ.get("JAX_PLATFORMS", "")
-    if gpus := [] if asked == "cpu" else visible_gpus():
+    asked = (platform or os.environ.get("JAX_PLATFORMS", "")).partition(",")[0]
+    if gpus := [] if asked in ("cpu", "tpu") else visible_gpus():
         if jobs > len(gpus):
             raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:jobs]]
+    if asked == "tpu" or (not asked and on_tpu_vm()):
+        raise ConfigError(
+            f"--jobs={jobs} and a TPU, which belongs to one process; leave --jobs out to train "
+            "each run on all its chips, or add --platform=cpu"
+        )
     cores = _cores()
     if not hasattr(os, "sched_getaffinity"):
         return [{}] * jobs

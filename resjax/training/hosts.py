@@ -45,12 +45,12 @@ ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
     "TPU slice": lambda env: (
         "," in env.get("TPU_WORKER_HOSTNAMES", "")
         or int(env.get("MEGASCALE_NUM_SLICES", 1)) > 1
-        or _on_tpu_vm()
+        or on_tpu_vm()
     ),
 }
 
 
-def _on_tpu_vm() -> bool:
+def on_tpu_vm() -> bool:
     """Recognises a TPU VM; JAX learns from its metadata whether it is one of several."""
     attached = any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
     return attached and find_spec("libtpu") is not None

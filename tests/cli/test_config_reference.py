@@ -45,6 +45,19 @@ def test_a_meaning_names_what_there_is(key):
 
 
 @pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.choices])
+def test_the_page_says_all_names_that_a_key_takes(key):
+    row = re.search(rf"^\| `{re.escape(key)}`.*", PAGE.read_text("utf-8"), re.MULTILINE)[0]
+    for name in KEYS[key].choices:
+        assert re.search(rf"\b{name}\b", row.partition("|")[2])
+
+
+def test_the_page_says_a_range_that_a_meaning_leaves_open():
+    page = PAGE.read_text("utf-8")
+    assert "kept at a step. From 0 to 1. |" in page
+    assert "(Huang et al. 2016). From 0 to below 1. |" in page
+
+
+@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.choices])
 def test_choices_are_those_that_a_wrong_name_is_told(key):
     config = default_config()
     wrong = ("wrong",) if key == "log.writers" else "wrong"

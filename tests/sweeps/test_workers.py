@@ -19,6 +19,11 @@ SWEEP = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_tpu(monkeypatch):
+    monkeypatch.setattr(workers, "on_tpu_vm", lambda: False)
+
+
 def test_gpus_are_handed_out_one_to_each_worker(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
@@ -39,6 +44,32 @@ def test_without_gpus_to_train_on_cores_are_shared_out(
     """CUDA itself sees no device that comes after -1."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("JAX_PLATFORMS", jax_platforms)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert workers.environments(2, platform) == [{CORES: "0"}, {CORES: "1"}]
+
+
+@pytest.mark.parametrize(
+    ("found", "platform", "jax_platforms"),
+    [(True, None, ""), (False, "tpu", ""), (False, None, "tpu,cpu")],
+)
+def test_processes_that_would_contend_for_a_tpu_are_refused(
+    monkeypatch, found, platform, jax_platforms
+):
+    """Chips belong to one process, on a TPU VM that is recognised and where one asks for them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1" if platform else "")
+    monkeypatch.setenv("JAX_PLATFORMS", jax_platforms)
+    monkeypatch.setattr(workers, "on_tpu_vm", lambda: found)
+    with pytest.raises(ConfigError, match=r"--jobs=2 and a TPU, .*; leave --jobs out") as refused:
+        workers.environments(2, platform)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("platform", "jax_platforms"), [("cpu", ""), (None, "cpu")])
+def test_on_a_tpu_vm_cores_are_shared_out_where_one_asks_for_the_cpu(
+    monkeypatch, platform, jax_platforms
+):
+    monkeypatch.setenv("JAX_PLATFORMS", jax_platforms)
+    monkeypatch.setattr(workers, "on_tpu_vm", lambda: True)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert workers.environments(2, platform) == [{CORES: "0"}, {CORES: "1"}]
 

@@ -18,7 +18,7 @@ FLAGS = "--xla_force_host_platform_device_count=2"
 def plain_machine(monkeypatch):
     for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hosts, "_on_tpu_vm", lambda: False)
+    monkeypatch.setattr(hosts, "on_tpu_vm", lambda: False)
 
 
 def test_a_plain_machine_connects_to_nobody(monkeypatch):
