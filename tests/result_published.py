@@ -6,8 +6,8 @@ from resjax.config.naming import deciding_keys
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report.arms import label
 from resjax.report.formats import markdown_text
-from resjax.report.replication import same_net
 from resjax.report.reference.published import Published, published
+from resjax.report.replication import same_net
 from resjax.report.tables import published_error
 from resjax.sweeps.experiment import load_experiment
 from tests.result_sections import EXPERIMENTS, grid_of
