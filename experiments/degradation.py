@@ -13,9 +13,8 @@ in every block do not: they take the identity off the path, and degrade, too.
 Question of shapes: does it hold for colour images? The same networks, on drawn shapes of 32x32
 pixels.
 
-Result of shapes: it does. With 20 layers identity shortcuts halve the training error. With 56
-layers the plain network learns next to nothing; with identity shortcuts it learns as much as with
-20. Networks with projections where the shape changes are worse with 56 layers than with 20, those
+Result of shapes: it does; with 56 layers the plain network learns next to nothing, with identity
+shortcuts as much as with 20. With 20 layers these halve the training error. Networks with projections where the shape changes are worse with 56 layers than with 20, those
 with projections in every block much worse. Networks of 8 layers are too small for the task,
 whatever their shortcut. This is one seed, after ten epochs, when all would still learn more.
 
@@ -23,9 +22,9 @@ Question of lr: did the plain networks just have the wrong learning rate? Digits
 network at every depth has its own rate, of five, the one with the lowest validation error on a
 fifth of the training set.
 
-Result of lr: no. With the rate that suits it best the deepest plain network still gets half of its
-training set wrong; with an identity shortcut, or projections where the shape changes, no network
-degrades. With projections in every block three seeds leave it undecided. The best rates of the
+Result of lr: no; with the rate that suits it best the deepest plain network still gets half of its
+training set wrong. With an identity shortcut, or projections where the shape changes, no network
+degrades; with projections in every block three seeds leave it undecided. The best rates of the
 deepest networks lie within what was tried, those of some shallow ones at its upper end.
 
 The argument is the data:

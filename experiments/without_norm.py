@@ -7,7 +7,7 @@ deep plain nets still train worse. Measured here, the gradients of deep plain ne
 explode at initialisation (`docs/probes.md`, `colab/residual_learning.ipynb`). Plain and residual
 networks are trained with BatchNorm and without (biases instead) at three depths.
 
-Result: no. BatchNorm lets deep plain networks train, and does not keep them from degrading. Without
+Result: no, BatchNorm lets deep plain networks train and does not keep them from degrading. Without
 it plain networks of 20 layers and more hardly train. With it they do, but that of 32 layers ends
 worse than that of 20 with every seed, though three seeds leave the gap undecided; with shortcuts
 its training error is almost zero. Without BatchNorm, shortcuts alone train 20 layers; with 32, only
