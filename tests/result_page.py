@@ -138,7 +138,7 @@ def _summary() -> str:
     rows = ["| question | answer | training error % of the deepest networks |", "|---|---|---|"]
     for name in SECTIONS:
         result = words_of(SECTIONS[name].experiment).get("Result", "")
-        answer, figures = f"{_capital(re.split('[.:;] ', result)[0])}.", ""
+        answer, figures = f"{_capital(result.partition('. ')[0])}.", ""
         if not table_of(name).exists():
             answer = "Not run here."
         elif SECTIONS[name].command == "bench":
