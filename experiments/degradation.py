@@ -14,10 +14,10 @@ Question of shapes: does it hold for colour images? The same networks, on drawn 
 pixels.
 
 Result of shapes: it does; with 56 layers the plain network learns next to nothing, with identity
-shortcuts as much as with 20. With 20 layers these halve the training error. Networks with
-projections where the shape changes are worse with 56 layers than with 20, those with projections in
-every block much worse. Networks of 8 layers are too small for the task, whatever their shortcut.
-This is one seed, after ten epochs, when all would still learn more.
+shortcuts as much as with 20. With 20 layers, identity shortcuts halve the training error. Networks
+with projections where the shape changes are worse with 56 layers than with 20, those with
+projections in every block much worse. Networks of 8 layers are too small for the task, whatever
+their shortcut. This is one seed, after ten epochs, when all would still learn more.
 
 Question of lr: did the plain networks just have the wrong learning rate? Digits once more; every
 network at every depth has its own rate, of five, the one with the lowest validation error on a

@@ -3,8 +3,9 @@
 Question: which shortcut is best, and at which depth? The paper compares zero padding (A,
 `identity`), projections where the shape changes (B, `projection`) and projections in every block
 (C, `projection_all`) at one depth, finds B a little better than A and C a little better than B, and
-takes neither for essential. Does that hold at every depth? Layers that the networks share start
-bit-equal and see the same batches, so that their differences are paired by seed.
+concludes that projections are not essential. Does that hold at every depth? Layers that the
+networks share start bit-equal and see the same batches, so that their differences are paired by
+seed.
 
 Result: A and B cannot be told apart, and C degrades. A and B reach zero training error, but for one
 image in one run of B. C is no better where it is shallow, and degrades where it is deep.

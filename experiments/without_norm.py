@@ -8,10 +8,10 @@ explode at initialisation (`docs/probes.md`, `colab/residual_learning.ipynb`). P
 networks are trained with BatchNorm and without (biases instead) at three depths.
 
 Result: no, BatchNorm lets deep plain networks train and does not keep them from degrading. Without
-it plain networks of 20 layers and more hardly train. With it they do, but that of 32 layers ends
-worse than that of 20 with every seed, though three seeds leave the gap undecided; with shortcuts
-its training error is almost zero. Without BatchNorm, shortcuts alone train 20 layers; with 32, only
-one seed of three trains.
+it plain networks of 20 layers and more hardly train. With it they do, but with every seed the plain
+network of 32 layers ends worse than the one of 20, though three seeds leave the gap undecided; 32
+layers with shortcuts have almost no training error. Shortcuts without BatchNorm train 20 layers; of
+32 layers only one seed of three trains.
 
     resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
 

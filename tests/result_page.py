@@ -43,9 +43,9 @@ READING = """\
 
 - **Errors** are of the final evaluation, in percent: mean ± standard deviation over the seeds.
   `plain` has no shortcut (`model.shortcut=none`).
-- **A gap** is the training error of the deepest network less that of the best shallower one, in
-  points, with its 95 % interval unless there is one seed. The [verdict](report.md#the-verdict)
-  follows from it.
+- **A gap**, called degradation on the page of [the report](report.md#the-verdict), is the training
+  error of the deepest network minus that of the best shallower one, in points, with its 95 %
+  interval unless there is one seed. The verdict follows from it.
 - **Differences** between networks of one depth are in points, paired by seed, with 95 % intervals;
   p is that of the paired t test, corrected over the rows (Holm). Three seeds rarely bring it below
   0.05.

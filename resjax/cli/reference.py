@@ -20,20 +20,24 @@ def reference_page() -> str:
         for name, key in KEYS.items():
             if name.rpartition(".")[0] == section:
                 mark = " (e)" if key.execution else ""
-                meaning = " ".join(filter(None, (key.meaning, _unsaid_values(key))))
+                meaning = " ".join(filter(None, (key.meaning, _unsaid_values(name, key))))
                 lines.append(f"| `{name}`{mark} | `{key.default!r}` | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
-def _unsaid_values(key: Key) -> str:
+OF_A_PART = ("model.shortcut_base", "model.head_init")
+"""Keys that take some names of their table alone; their meaning says which."""
+
+
+def _unsaid_values(name: str, key: Key) -> str:
     """A sentence about the values of a key, where its meaning and its default leave them open.
 
     These are the names of a table that the meaning does not list, and the ends of a range.
     """
     if key.form == "name:argument":
         return f"Values: {key.described}."
-    names = [f"`{name}`" for name in key.choices]
-    if any(name not in key.meaning for name in names):
+    names = [f"`{each}`" for each in key.choices]
+    if name not in OF_A_PART and any(each not in key.meaning for each in names):
         return f"Values: {', '.join(names)}."
     span = re.search(r"\bfrom .* to [^,]*", key.described)
     return f"{span[0].capitalize()}." if span else ""
@@ -87,9 +91,9 @@ hide-toc: true
 
 # Keys of a config
 
-A run is described by its config: a value for each of these keys. An [experiment
-file](add-an-experiment.md) changes defaults in `get_config`, an axis of a sweep with
-`yield {"KEY": value}`, and the command line with `--config.KEY=VALUE`.
+A run is described by its config: a value for each of these keys. The defaults are changed by
+`get_config` of an [experiment file](add-an-experiment.md), by an axis of a sweep with
+`yield {"KEY": value}`, and on the command line with `--config.KEY=VALUE`.
 
 A key marked (e) says how a run is executed and not what it computes, and is not part of its name.
 A duration is in epochs, steps or examples (`15 epochs`, `64000 steps`, `1e6 examples`), or a share

@@ -231,8 +231,8 @@ KEYS = Keys({
         "blocks begin with a normalisation.",
         names=("auto", "always", "never")),
     "model.shortcut_base": Key("identity",
-        "The shortcut that scaling, gates and dropout modify; not `none`, nor one that modifies "
-        "another itself.",
+        "The shortcut that scaling, gates and dropout modify: `identity`, `projection`, "
+        "`projection_all` or `avgpool_projection`.",
         table="resjax.models.shortcuts:SHORTCUTS"),
     "model.shortcut_scale": Key(0.5,
         "With `model.shortcut=scaled`: the constant on the shortcut.",
@@ -259,8 +259,8 @@ KEYS = Keys({
         "zero). `zeros` is for the head alone.",
         table="resjax.models.initialisers:INITIALISERS"),
     "model.head_init": Key("lecun_normal",
-        "How the kernel of the head is drawn; `zeros` starts with equal logits, and `fixup` is for "
-        "branches alone.",
+        "How the kernel of the head is drawn, by the names of `model.kernel_init` except `fixup`; "
+        "`zeros` starts with equal logits.",
         table="resjax.models.initialisers:INITIALISERS"),
     "model.zero_last_gamma": Key(False,
         "Start every branch at zero, by the scale gamma of its last normalisation (Goyal et al. "
@@ -382,13 +382,16 @@ KEYS = Keys({
         "Streamed images: attempts to draw a crop that fits.",
         (1, 1000), "a positive number, such as 10"),
     "data.brightness": Key(0.0,
-        "Streamed images: strength of a random change of the brightness.",
+        "Streamed images: strength s of a random change of the brightness, by a factor from "
+        "1 - s (at least 0) to 1 + s; `0.0` is none.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
     "data.contrast": Key(0.0,
-        "Streamed images: strength of a random change of the contrast.",
+        "Streamed images: strength s of a random change of the contrast, by a factor from "
+        "1 - s (at least 0) to 1 + s; `0.0` is none.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
     "data.saturation": Key(0.0,
-        "Streamed images: strength of a random change of the saturation.",
+        "Streamed images: strength s of a random change of the saturation, by a factor from "
+        "1 - s (at least 0) to 1 + s; `0.0` is none.",
         (0.0, 100.0), "a strength of at least 0, such as 0.4"),
     "data.mixup": Key(0.0,
         "Strength of mixup: a training image is blended with another by a share from the Beta "
@@ -570,8 +573,8 @@ KEYS = Keys({
         "Batches that precise statistics are measured over; `0` is none.",
         (0, 10**6), "a number of batches, such as 32, or 0 for none"),
     "eval.tune": Key((),
-        "Keys to tune: for each network, a report uses the values with the lowest validation "
-        "error.",
+        "Keys to tune, such as optim.learning_rate: for each network, a report uses the values "
+        "with the lowest validation error, so set `data.validation`, too.",
         expected="a tuple of keys", decides="nothing"),
     "eval.probes": Key("",
         "Probes to record at every evaluation, with commas between them, such as "

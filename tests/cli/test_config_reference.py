@@ -1,17 +1,19 @@
 """The reference of a config says what is true of every key."""
 
+import contextlib
 import re
 from pathlib import Path
 
 import pytest
 
-from resjax.cli.reference import reference_page
+from resjax.cli.reference import OF_A_PART, reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
 from resjax.config.tables import written_table
 from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
+from resjax.models.build import build_model
 from resjax.report.arms import SELECTIONS
 from resjax.training.parallel import STYLES
 from resjax.training.plan import make_plan
@@ -44,7 +46,28 @@ def test_a_meaning_names_what_there_is(key):
             assert name in (*KEYS, *entry.choices, *re.findall("`(.+?)`", entry.expected))
 
 
-@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.choices])
+def taken(key, **needed):
+    """The names in the table of a key with which a network can be built."""
+    for name in KEYS[key].choices:
+        config = default_config()
+        config.update_from_flattened_dict(needed | {key: name})
+        with contextlib.suppress(ConfigError):
+            build_model(config, classes=10)
+            yield name
+
+
+def test_keys_that_take_some_names_of_their_table_say_which():
+    bases = set(taken("model.shortcut_base", **{"model.shortcut": "scaled"}))
+    assert set(re.findall("`(.+?)`", KEYS["model.shortcut_base"].meaning)) == bases
+    head_inits = set(taken("model.head_init"))
+    assert "except `fixup`" in KEYS["model.head_init"].meaning
+    assert set(KEYS["model.kernel_init"].choices) - head_inits == {"fixup"}
+    assert set(OF_A_PART) == {"model.shortcut_base", "model.head_init"}
+
+
+@pytest.mark.parametrize(
+    "key", [key for key, entry in KEYS.items() if entry.choices and key not in OF_A_PART]
+)
 def test_the_page_says_all_names_that_a_key_takes(key):
     row = re.search(rf"^\| `{re.escape(key)}`.*", PAGE.read_text("utf-8"), re.MULTILINE)[0]
     for name in KEYS[key].choices:
