@@ -145,7 +145,7 @@ def rows_of_host(
     micro-batch.
 
     Raises:
-      ValueError: if the batch cannot be cut like this.
+      ValueError: if the batch cannot be split like this.
     """
     parts = micro_batches * len(devices)
     if batch_size % parts:

@@ -5,7 +5,7 @@ files.open_file           the tensors of one network in a file
 formats, choosing         any file of weights, and the network to take from it
 pickles, rebuilding       checkpoints of PyTorch, read without running anything
 names.NAMINGS             how torchvision, timm, transformers and others call the tensors
-recognise, architectures  the network that tensors belong to, and whether a name is that of it
+recognise, architectures  the network that tensors belong to, and whether a file names the same
 metadata, sidecars        the classes and the preprocessing of images that come with weights
 exporting, folding        the way back
 stablehlo                 a network as a compiled function for other programs, and its loader

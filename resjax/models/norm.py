@@ -63,8 +63,8 @@ class BatchNorm(nn.Module):
         """Normalises `[..., features]`; moves the running statistics in `batch_stats` if `train`.
 
         Raises:
-          ValueError: if the batch cannot be cut into groups of `examples`, the unbiased variance of
-            a single value is asked for, or the devices share it along an axis of another name.
+          ValueError: if the batch cannot be split into groups of `examples`, the unbiased variance
+            of a single value is asked for, or the devices share it along an axis of another name.
         """
         exact = jnp.promote_types(self.dtype, jnp.float32)
         shape = (x.shape[-1],)

@@ -29,8 +29,8 @@ def device_count(axis: str | None = DEVICES) -> int:
         others = sorted(jax.sharding.get_abstract_mesh().manual_axes)
     if others:
         raise ValueError(
-            f"this program is cut over devices along {', '.join(map(repr, others))}, and not along "
-            f"{axis!r}; name its axis {axis!r}. Where only the network is applied, and no step of "
+            f"this program is split over devices along {', '.join(map(repr, others))}, and not "
+            f"along {axis!r}; name its axis {axis!r}. Where only the network is applied, and no step of "
             f"resjax, it may have axis_name={others[0]!r} instead, or axis_name=None to normalise "
             "on each device by itself"
         )

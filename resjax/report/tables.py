@@ -27,11 +27,12 @@ DETAILS = (
     "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
     "test error %", "test interval", "test median", "train loss",
 )  # fmt: skip
-"""Columns of that on the page and in Markdown; an interval is of the mean, in percent."""
+"""Columns of the table of errors on the page and in Markdown; an interval is of the mean, in
+percent."""
 
 PAPER = ("shortcut", "depth", "seeds", "train error %", "train interval", "test error %",
          "test interval")  # fmt: skip
-"""Columns of that in LaTeX."""
+"""Columns of the table of errors in LaTeX."""
 
 DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "train p (Holm)",
                "test difference", "test interval", "test p (Holm)")  # fmt: skip

@@ -134,7 +134,9 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
     if not there and not run.is_dir():
         return False
     run.mkdir(exist_ok=True)
-    with contextlib.suppress(Claimed), lock(run):
+    with contextlib.suppress(Claimed), lock(run) as locked:
+        if not locked and claims.owner(run):  # a storage without locks has the claim alone
+            return False
         if ended := _end_of(run):
             mirror = Mirror(store, run)
             if ended in there and mirror.has(there[ended]):

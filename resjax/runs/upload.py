@@ -30,7 +30,7 @@ from resjax.runs import checkpoint, disk, scratch
 from resjax.runs.claims import FILE as CLAIM
 from resjax.runs.claims import Claim, Content
 
-HELD = ".landing"
+HELD = ".uploading"
 """Directory of links to the files of a checkpoint that is being uploaded."""
 
 SECONDS_BETWEEN_CHECKS = 1.0

@@ -171,8 +171,8 @@ def _refuse_taken(host: str, port: int) -> None:
         socket.create_server(("", port), family=family, dualstack_ipv6=dual).close()
     except OSError as error:
         raise ConfigError(
-            f"process 0 cannot listen at --coordinator={host}:{port} ({error.strerror}); choose "
-            "another port"
+            f"process 0 cannot listen at --coordinator={host}:{port} "
+            f"({os.strerror(error.errno or 0)}); choose another port"
         ) from None
 
 

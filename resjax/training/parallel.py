@@ -145,7 +145,7 @@ class Parallel:
         }
 
     def function(self, share: Callable, in_axes: Axes, out_axis: int | None = None) -> Callable:
-        """Wraps a share to be compiled when called; the arguments are those of `across`."""
+        """Wraps a share to be compiled when called; `in_axes` and `out_axis` are as in `across`."""
         options = self.across(in_axes, out_axis=out_axis)
         return options.pop("transform")(share, **options)
 

@@ -48,6 +48,7 @@ def _transformed(
 ) -> Any:
     """Applies the transform, cached: JAX keeps compiled code only as long as this object lives.
 
-    It has `shapes` so that it has one program, and the bound of the cache is one of programs.
+    `shapes` is an argument so that each cached object compiles one program, and `MOST_PROGRAMS`
+    bounds programs.
     """
     return transform(functools.partial(function, *parts.wrapped), **options.wrapped)

@@ -58,23 +58,22 @@ def train(steps: int, every: float, workdir: str) -> dict[str, float]:
 
 def parts() -> dict[str, float]:
     """Seconds of CPU, in a minute, of what goes on beside the training of ResNet-20."""
-    from tests.runs.test_landing import evaluate, save, upload_of
-
     from resjax.config.addresses import Address
     from resjax.runs import upload
     from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS
     from resjax.runs.scratch import workplace
     from resjax.runs.sync import at_work
+    from tests.runs.test_sync import evaluate, save, upload_of
 
     looks, upload.SECONDS_BETWEEN_CHECKS = upload.SECONDS_BETWEEN_CHECKS, 1e9
     upload.SECONDS_BETWEEN_OTHER_UPLOADS = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         run = workplace(Address.of("s3://lab/parts"), Path(scratch))
         with at_work(run) as claim:
-            upload = upload_of()
+            uploading = upload_of()
             for name in ("config.json", "manifest.json", "timing.jsonl", "progress.json"):
                 (run / name).write_text(4000 * "x" + "\n")
-            upload.upload_changes()
+            uploading.upload_changes()
 
             def cost(work, times: int) -> float:
                 before = _cpu()
@@ -87,13 +86,13 @@ def parts() -> dict[str, float]:
                 for file in range(11):
                     path = run / "checkpoints" / str(number + 1) / f"state/{file}"
                     path.write_bytes(bytes(8 << 16))
-                upload.upload_changes()
+                uploading.upload_changes()
 
             return {
-                "looks": cost(lambda _: upload.upload_changes(), 200) * 60 / looks,
+                "looks": cost(lambda _: uploading.upload_changes(), 200) * 60 / looks,
                 "renewals": cost(lambda _: claim.renew(), 20) * 60 / SECONDS_BETWEEN_RENEWALS,
                 "evaluations, 6": 6
-                * cost(lambda n: (evaluate(run, n), upload.upload_changes()), 20),
+                * cost(lambda n: (evaluate(run, n), uploading.upload_changes()), 20),
                 "a checkpoint of 6 MB": cost(checkpoint, 10),
             }
 

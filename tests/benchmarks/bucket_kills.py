@@ -77,7 +77,7 @@ def main() -> None:
             assert status == 0, told
             requests = len(simulated.faults.seen)
             simulated.faults.reset()
-            copy = downloaded(address / "0", directory / f"landed{runs}")
+            copy = downloaded(address / "0", directory / f"uploaded{runs}")
             assert_same_end(copy, directory / "whole")
             notes = disk.read_lines(copy / "timing.jsonl")
             steps = ", ".join(str(note["step"]) for note in notes if note["event"] == "begun")

@@ -59,7 +59,7 @@ def test_scratch_is_for_addresses(refused, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_lands_with_its_report_and_is_done_on_any_machine(
+def test_a_sweep_is_uploaded_with_its_report_and_is_done_on_any_machine(
     one_bucket, fresh, tmp_path, capsys
 ):
     address = one_bucket.address(fresh)

@@ -205,7 +205,7 @@ def shared_memory_of_workers():
     return {name for text in maps for name in re.findall(r"/dev/shm/psm_\w+", text.read_text())}
 
 
-def test_a_piece_is_not_written_over_before_it_was_copied():
+def test_a_chunk_is_not_written_over_before_it_was_copied():
     ring, out = streaming.Ring(3, (2, 2, 2, 1)), np.zeros((1, 2, 2, 1), np.uint8)
     ring.begin(4)[:] = 7
     worker = threading.Thread(target=lambda: ring.begin(7).fill(9))

@@ -83,7 +83,9 @@ def run(job: dict) -> int:
         resjax.runs.journal.SECONDS_BETWEEN_PROGRESS = job["write_every"]
     for path, value in job.get("set", {}).items():
         module, _, name = path.rpartition(".")
-        setattr(pkgutil.resolve_name(module), name, value)
+        owner = pkgutil.resolve_name(module)
+        getattr(owner, name)  # a name that is gone would be set without effect
+        setattr(owner, name, value)
     if "die" in job:
         arm(*job["die"])
     if job.get("x64"):

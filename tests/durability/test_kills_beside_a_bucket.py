@@ -24,7 +24,7 @@ SOON = {
     "resjax.runs.claims.SECONDS_TO_STALE": 4.0,
     "resjax.runs.claims.SECONDS_BETWEEN_RENEWALS": 0.5,
     "resjax.runs.upload.SECONDS_BEFORE_A_WRITE": 1.0,
-    "resjax.runs.upload.SECONDS_BETWEEN_LOOKS": 0.02,
+    "resjax.runs.upload.SECONDS_BETWEEN_CHECKS": 0.02,
     "resjax.runs.upload.SECONDS_BETWEEN_OTHER_UPLOADS": 0.1,
     "resjax.buckets.connection.SECONDS_OF_A_REQUEST": 5.0,
 }
@@ -69,11 +69,11 @@ def test_killed_again_and_again_on_a_bucket_with_faults_it_ends_with_the_same_bi
     status, told = attempt(keys, machines[0], seeds=[0], set=SOON)
     assert status == 0, told
     one_bucket.faults.rates = {}
-    assert_same_end(downloaded(address / "0", tmp_path / "landed"), tmp_path / "whole")
+    assert_same_end(downloaded(address / "0", tmp_path / "uploaded"), tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_end_lands_its_last_state_and_says_how_long_that_took(
+def test_a_run_that_is_asked_to_end_uploads_its_last_state_and_says_how_long_that_took(
     zygote, bucket, fresh, tmp_path, capfd
 ):
     keys = resident(tmp_path) | {"train.duration": f"{STEPS} steps", "checkpoint.seconds": 1e6}

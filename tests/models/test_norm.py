@@ -215,6 +215,6 @@ def test_devices_that_share_no_axis_normalise_each_by_itself(own_programs):
 @pytest.mark.slow
 def test_an_axis_of_devices_that_a_network_does_not_know_is_refused(own_programs):
     assert own_programs["refusal"].startswith(
-        "this program is cut over devices along 'batch', and not along 'devices'; name its axis "
+        "this program is split over devices along 'batch', and not along 'devices'; name its axis "
         "'devices'. Where only the network is applied"
     )

@@ -159,7 +159,7 @@ def test_a_reader_sees_no_promise_without_its_content(machine, store, bucket, tm
     assert (copy / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
 
 
-def test_another_machine_starts_from_what_landed(machine, store):
+def test_another_machine_starts_from_what_was_uploaded(machine, store):
     first, second = machine("first"), machine("second")
     with begun(first) as uploading:
         save(first, 10)
@@ -177,7 +177,7 @@ def test_another_machine_starts_from_what_landed(machine, store):
         assert len(rundir.read_metrics(first)) == 2
 
 
-def test_the_same_machine_goes_on_from_what_it_had_not_landed(machine, bucket, store):
+def test_the_same_machine_goes_on_from_what_it_had_not_uploaded(machine, bucket, store):
     run = machine("here")
     with contextlib.suppress(Claimed), begun(run) as uploading:
         save(run, 10)
@@ -320,7 +320,7 @@ def test_a_late_write_of_a_process_that_was_overtaken_replaces_nothing(machine, 
 
 
 @ON_ONE_KIND
-def test_a_bucket_that_fails_stops_no_run_and_the_next_command_lands_what_is_left(
+def test_a_bucket_that_fails_stops_no_run_and_the_next_command_uploads_what_is_left(
     machine, store, bucket, monkeypatch
 ):
     monkeypatch.setattr(upload, "SECONDS_AT_THE_END", 0.2)
@@ -430,7 +430,7 @@ def test_a_run_whose_machine_is_gone_is_taken_over_after_one_minute(machine, sto
         assert claim.place.read()["token"] == claim.token
 
 
-def test_a_directory_of_this_machine_lands_nowhere(tmp_path):
+def test_a_directory_of_this_machine_is_uploaded_nowhere(tmp_path):
     with at_work(tmp_path):
         assert scratch.address_of(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
@@ -473,7 +473,7 @@ def test_idle_looks_ask_the_bucket_for_nothing(machine, bucket):
 
 
 @ON_ONE_KIND
-def test_a_result_does_not_land_before_the_lines_that_it_tells_of(machine, store, monkeypatch):
+def test_a_result_is_not_uploaded_before_the_lines_that_it_tells_of(machine, store, monkeypatch):
     monkeypatch.setattr(upload, "SECONDS_BETWEEN_OTHER_UPLOADS", 1e4)
     run = machine("here")
     with begun(run) as uploading:

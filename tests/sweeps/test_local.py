@@ -83,8 +83,8 @@ def test_a_bucket_that_is_silent_between_two_runs_is_waited_for(
         ("finished", "identity"), ("finished", "none"),
     ]  # fmt: skip
     assert silences == [True, True]
-    landed = {entry.name for entry in Store(Address.of(one_bucket.address(fresh))).list()}
-    assert {"identity/result.json", "none/result.json"} <= landed
+    uploaded = {entry.name for entry in Store(Address.of(one_bucket.address(fresh))).list()}
+    assert {"identity/result.json", "none/result.json"} <= uploaded
 
 
 @pytest.mark.slow

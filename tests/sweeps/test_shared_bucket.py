@@ -47,10 +47,10 @@ def swept(
     statuses = collections.Counter(status for status, _ in ended)
     assert statuses == {0: processes - kills, -signal.SIGKILL: kills}, ended
     store = Store(address)
-    Mirror(store, directory / "landed").update(store.list())
+    Mirror(store, directory / "uploaded").update(store.list())
     events = {}
     for seed in range(runs):
-        run = directory / "landed" / str(seed)
+        run = directory / "uploaded" / str(seed)
         assert rundir.run_state(run) == rundir.DONE, run
         assert rundir.read_metrics(run)[-1]["step"] == 30
         notes = disk.read_lines(run / "timing.jsonl")
