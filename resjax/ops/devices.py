@@ -30,9 +30,9 @@ def device_count(axis: str | None = DEVICES) -> int:
     if others:
         raise ValueError(
             f"this program is split over devices along {', '.join(map(repr, others))}, and not "
-            f"along {axis!r}; name its axis {axis!r}. Where only the network is applied, and no step of "
-            f"resjax, it may have axis_name={others[0]!r} instead, or axis_name=None to normalise "
-            "on each device by itself"
+            f"along {axis!r}; name its axis {axis!r}. Where only the network is applied, and no "
+            f"step of resjax, it may have axis_name={others[0]!r} instead, or axis_name=None to "
+            "normalise on each device by itself"
         )
     return 1
 

@@ -1,6 +1,7 @@
 """Runs that are uploaded to a bucket: what is there at every moment, and who goes on from it."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -190,6 +191,22 @@ def test_the_same_machine_goes_on_from_what_it_had_not_uploaded(machine, bucket,
     written = [path for method, path in bucket.faults.seen if method == "PUT"]
     assert not any("checkpoints%2F10" in path or "checkpoints/10" in path for path in written)
     assert {entry.name.split("/")[1] for entry in store.list("checkpoints")} == {"10", "20"}
+
+
+@ON_ONE_KIND
+def test_where_a_storage_has_no_locks_a_run_at_work_is_left_as_it_is(machine, store, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    run, there = machine("here"), machine("there")
+    with begun(there):
+        save(there, 10)
+    with begun(run):
+        save(run, 20)
+        monkeypatch.setattr(claims.fcntl, "flock", no_locks)
+        (run / scratch.OWNED).unlink()  # as before the first upload of a new process
+        assert scratch.fetch_states([run]) == []
+        assert [path.name for path in checkpoint.found(run)] == ["20", "10"]
 
 
 @ON_ONE_KIND
