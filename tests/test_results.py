@@ -146,7 +146,8 @@ def test_batch_norm_cures_one_of_two_failures_as_the_docstring_says():
 
 def section_text(name):
     """The section of the page that has this figure."""
-    return next(text for text in result_page.page().split("\n## ") if f"/{name}.png)" in text)
+    page = results.PAGE.read_text(encoding="utf-8")
+    return next(text for text in page.split("\n## ") if f"/{name}.png)" in text)
 
 
 @pytest.mark.parametrize("name", CLAIMED)
@@ -169,7 +170,7 @@ def test_best_rates_are_those_that_the_report_notes():
 
 
 def test_the_summary_has_the_errors_of_the_deepest_networks():
-    summary = result_page.page().partition("\n## ")[0]
+    summary = results.PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
     for name in ("degradation", "nested", "without_norm"):
         errors = train_errors(name)
         deepest = max(depth for _, depth in errors)
