@@ -92,14 +92,14 @@ class Line:
 
         self.board = Board(weights_of(runs))
         self.failures: list[str] = []
-        self.handle, self.told = DisplayHandle(), 0.0
+        self.handle, self.last_shown = DisplayHandle(), 0.0
         self.handle.display(self._text(), raw=True)
 
     def started(self, run: Path) -> None:
         self._tell()
 
     def progressed(self, run: Path, progress: Progress) -> None:
-        if time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+        if time.monotonic() - self.last_shown > SECONDS_BETWEEN_LINES:
             self._tell()
 
     def finished(self, outcome: Outcome) -> None:
@@ -111,7 +111,7 @@ class Line:
         self._tell()
 
     def _tell(self) -> None:
-        self.told = time.monotonic()
+        self.last_shown = time.monotonic()
         self.handle.update(self._text(), raw=True)
 
     def _text(self) -> dict[str, str]:

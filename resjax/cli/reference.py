@@ -25,8 +25,8 @@ def reference_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-OF_A_PART = ("model.shortcut_base", "model.head_init")
-"""Keys that take some names of their table alone; their meaning says which."""
+RESTRICTED = ("model.shortcut_base", "model.head_init")
+"""Keys that take only some names of their table; their meaning says which."""
 
 
 def _unsaid_values(name: str, key: Key) -> str:
@@ -37,7 +37,7 @@ def _unsaid_values(name: str, key: Key) -> str:
     if key.form == "name:argument":
         return f"Values: {key.described}."
     names = [f"`{each}`" for each in key.choices]
-    if name not in OF_A_PART and any(each not in key.meaning for each in names):
+    if name not in RESTRICTED and any(each not in key.meaning for each in names):
         return f"Values: {', '.join(names)}."
     span = re.search(r"\bfrom .* to [^,]*", key.described)
     return f"{span[0].capitalize()}." if span else ""

@@ -83,8 +83,8 @@ def _cpus() -> int | None:
 
 def git_state() -> dict[str, Any] | None:
     """Commit of the tree that resjax is imported from, and whether it has changes; None if none."""
-    if (told := os.environ.get(GIT_STATE)) is not None:
-        return json.loads(told)
+    if (given := os.environ.get(GIT_STATE)) is not None:
+        return json.loads(given)
     tree = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -161,17 +161,17 @@ class Upload:
 
     def _keep_uploading(self) -> None:
         """Uploads until the run ends; reports a refusal once, as the store does faults."""
-        told = False
+        reported = False
         while not self.ended.wait(SECONDS_BETWEEN_CHECKS):
             try:
                 self.upload_changes()
-                told = False
+                reported = False
             except _Lost:
                 return
             except ConfigError as error:  # a permission that was withdrawn may be given back
-                if not told:
+                if not reported:
                     show_notice(f"{message_of(error)}; the run goes on")
-                told = True
+                reported = True
                 self.ended.wait(SECONDS_BETWEEN_OTHER_UPLOADS)
             except OSError:  # the store has told of it
                 continue

@@ -312,9 +312,9 @@ class Agreement:
         pace = max(now - self.met, 1e-6) / self.calls
         between = int(SECONDS_BETWEEN_AGREEMENTS / pace)
         between = min(max(1, between), MOST_CALLS_BETWEEN_AGREEMENTS)
-        told = process_allgather(np.array([asked, due, between], np.int32))
-        self.met, self.calls, self.calls_between = now, 0, int(told[0, 2])
-        return bool(told[:, 0].any()), bool(told[0, 1])
+        gathered = process_allgather(np.array([asked, due, between], np.int32))
+        self.met, self.calls, self.calls_between = now, 0, int(gathered[0, 2])
+        return bool(gathered[:, 0].any()), bool(gathered[0, 1])
 
 
 def _everyones(text: str) -> list[str]:

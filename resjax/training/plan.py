@@ -215,8 +215,8 @@ def _grow_at(config: ConfigDict, clock: Clock) -> int:
 def _mixing(config: ConfigDict, source: Source) -> Mixing | None:
     asked = {name: config.data[name] for name in ("mixup", "cutmix") if config.data[name]}
     if asked and len(source.train) < 2:
-        told = ", ".join(f"data.{name}={alpha}" for name, alpha in asked.items())
-        raise ConfigError(f"{told} mixes an image with another, and there is one; set it to 0")
+        settings = ", ".join(f"data.{name}={alpha}" for name, alpha in asked.items())
+        raise ConfigError(f"{settings} mixes an image with another, and there is one; set it to 0")
     return Mixing(**asked) if asked else None
 
 

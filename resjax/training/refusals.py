@@ -98,13 +98,13 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
     """Warns of a normalisation of each value by itself, which makes it zero."""
     if model.spec.pixels(-1, size) > 1:
         return
-    norm, told = config.norm, {}
+    norm, faults = config.norm, {}
     if (norm.examples or config.train.batch_size) == 1 and not norm.frozen:
-        told["batch"] = "BatchNorm over one example of one pixel", "take larger batches"
+        faults["batch"] = "BatchNorm over one example of one pixel", "take larger batches"
     if norm.groups == model.spec.output(-1):  # as many as an MLP has units
-        told["group"] = "GroupNorm over one channel of one pixel", "set fewer norm.groups"
-    if norm.kind in told:
-        what, remedy = told[norm.kind]
+        faults["group"] = "GroupNorm over one channel of one pixel", "set fewer norm.groups"
+    if norm.kind in faults:
+        what, remedy = faults[norm.kind]
         warnings.warn(
             f"{what}: every value is its own mean, and nothing but the bias comes out; {remedy}, "
             "or norm.kind=none",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli.reference import OF_A_PART, reference_page
+from resjax.cli.reference import RESTRICTED, reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.keys import KEYS, SECTIONS
@@ -62,11 +62,11 @@ def test_keys_that_take_some_names_of_their_table_say_which():
     head_inits = set(taken("model.head_init"))
     assert "except `fixup`" in KEYS["model.head_init"].meaning
     assert set(KEYS["model.kernel_init"].choices) - head_inits == {"fixup"}
-    assert set(OF_A_PART) == {"model.shortcut_base", "model.head_init"}
+    assert set(RESTRICTED) == {"model.shortcut_base", "model.head_init"}
 
 
 @pytest.mark.parametrize(
-    "key", [key for key, entry in KEYS.items() if entry.choices and key not in OF_A_PART]
+    "key", [key for key, entry in KEYS.items() if entry.choices and key not in RESTRICTED]
 )
 def test_the_page_says_all_names_that_a_key_takes(key):
     row = re.search(rf"^\| `{re.escape(key)}`.*", PAGE.read_text("utf-8"), re.MULTILINE)[0]

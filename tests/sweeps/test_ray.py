@@ -351,8 +351,7 @@ def test_a_run_on_a_slice_goes_on_when_the_process_of_a_host_dies(a_slice, drive
 
 
 def test_the_port_of_a_slice_is_free_and_none_of_an_outgoing_connection(monkeypatch):
-    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    assert not range(max(low, worker.PORTS.start), min(high + 1, worker.PORTS.stop))
+    assert worker.PORTS[-1] < 32_768  # where Linux begins to give out ports, unless told otherwise
     with socket.create_server(("", 0)) as server:
         free = free_port()
         monkeypatch.setattr(worker, "PORTS", [server.getsockname()[1], free])

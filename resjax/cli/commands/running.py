@@ -96,5 +96,5 @@ def join(options: argparse.Namespace, config: ConfigDict) -> None:
     hosts.connect(options.coordinator, options.processes, options.process, options.connect_timeout)
     hosts.require_platform(options.platform)
     own = {"coordinator", "processes", "process", "connect_timeout", "workdir", "scratch", "words"}
-    told = {f"--{key}": value for key, value in vars(options).items() if key not in own}
-    hosts.refuse_different(flatten(config) | told)
+    given = {f"--{key}": value for key, value in vars(options).items() if key not in own}
+    hosts.refuse_different(flatten(config) | given)

@@ -68,9 +68,9 @@ def _print(place: "Here | Copy") -> None:
     board = Board(weights_in(place.directory), plans_in(place.directory))
     statuses = board.look()
     ledgers = [read_ledger(status.directory) for status in statuses]
-    told = [retold(place, status) for status in statuses]
+    shown = [retold(place, status) for status in statuses]
     remedy = place.named(_how_to_resume(place, statuses))
-    print_statuses(told, board.line(statuses), ledgers, remedy)
+    print_statuses(shown, board.line(statuses), ledgers, remedy)
 
 
 def _how_to_resume(place: "Here | Copy", statuses: "list[Status]") -> str:
@@ -106,7 +106,7 @@ def _watch(place: "Here | Copy") -> None:
     refreshed = time.monotonic()
     begun = any(status.state not in ENDED for status in board.look())
     at_work = refreshed if begun else -math.inf  # when a process was last seen at work
-    told = False
+    reported = False
     with Watch(board, to_stdout=True) as watch:
         while True:
             board.weights, board.plans = weights_in(place.directory), plans_in(place.directory)
@@ -116,14 +116,14 @@ def _watch(place: "Here | Copy") -> None:
             if not left and (board.plans or place.directory in board.weights):
                 break
             if any(status.owner for status in left):
-                at_work, told = time.monotonic(), False
+                at_work, reported = time.monotonic(), False
             elif time.monotonic() - at_work > SECONDS_FOR_ANOTHER:
                 queue = in_a_queue(statuses, board.plans)
                 if not queue:
                     break
-                if not told:
+                if not reported:
                     watch.say(_in_a_queue(len(queue)))
-                told = True
+                reported = True
             time.sleep(1.0)
             if time.monotonic() > refreshed + SECONDS_BETWEEN_LISTINGS:
                 with contextlib.suppress(Unanswered):  # it may answer the next time

@@ -37,7 +37,7 @@ class Screen:
         if board and console.is_terminal:
             self.live = Live(board, console=console, refresh_per_second=FRAMES, transient=True)
         self.drawn = contextlib.ExitStack()
-        self.told = time.monotonic()
+        self.last_shown = time.monotonic()
 
     def __enter__(self) -> Self:
         self.drawn.enter_context(shown_on(self))
@@ -59,9 +59,9 @@ class Screen:
 
     def is_due(self) -> bool:
         """Tells whether a line about the progress is due; never if there is a board."""
-        if self.live or time.monotonic() - self.told < SECONDS_BETWEEN_LINES:
+        if self.live or time.monotonic() - self.last_shown < SECONDS_BETWEEN_LINES:
             return False
-        self.told = time.monotonic()
+        self.last_shown = time.monotonic()
         return True
 
 
@@ -83,7 +83,7 @@ class Display(Screen):
         console = plain_console(stderr=True)
         console.quiet = silent
         super().__init__(console, None if silent else Board(work))
-        self.began = self.told
+        self.began = self.last_shown
         self.end: float | None = None  # when all runs should have ended
         self.starting = contextlib.ExitStack()
 
@@ -109,7 +109,7 @@ class Display(Screen):
 
     def finished(self, outcome: Outcome) -> None:
         self.starting.close()
-        self.told = time.monotonic()
+        self.last_shown = time.monotonic()
         if not outcome.skipped:
             self._expect(outcome.directory, 1, 1)
             self.trained_weight += self.weights[outcome.directory]
@@ -144,8 +144,8 @@ class Display(Screen):
 def _compiling(statuses: list[Status]) -> str:
     """The runs that have been compiling for long, as text; empty if there are none."""
     slow = [s for s in statuses if s.compiling and s.compiling >= SECONDS_BETWEEN_LINES]
-    told = (f"{status.directory.name} for {clock(status.compiling)}" for status in slow)
-    return f" (compiling: {', '.join(told)})" if slow else ""
+    times = (f"{status.directory.name} for {clock(status.compiling)}" for status in slow)
+    return f" (compiling: {', '.join(times)})" if slow else ""
 
 
 def _doing(progress: Progress) -> str:
@@ -197,7 +197,7 @@ class Watch(Screen):
         self.looked = time.monotonic()
         for place, status in enumerate(statuses, start=1):
             if status.directory in self.board.ended.keys() - before.keys():
-                self.told = self.looked
+                self.last_shown = self.looked
                 self.say(f"{place}/{len(statuses)} {status.directory.name}: {_ended(status)}")
         if not self.is_due():
             return

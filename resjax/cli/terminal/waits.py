@@ -72,18 +72,18 @@ class WaitDisplay:
         self.console = plain_console(stderr=True)
         self.spinner: Live | None = None
         self.drawing = threading.Lock()
-        self.told = time.monotonic()
+        self.last_shown = time.monotonic()
 
     def look(self) -> None:
         """Draws or clears the spinner, or prints a line if one is due."""
         line, screen = current_line(), _screens[-1] if _screens else None
         if not line:
-            self.told = self.told if waits.current() else time.monotonic()
+            self.last_shown = self.last_shown if waits.current() else time.monotonic()
             self.clear()
         elif self.console.is_terminal:
             self._draw()
-        elif time.monotonic() - self.told >= SECONDS_BETWEEN_LINES:
-            self.told = time.monotonic()
+        elif time.monotonic() - self.last_shown >= SECONDS_BETWEEN_LINES:
+            self.last_shown = time.monotonic()
             if screen:
                 screen.say(line + screen.left())
             else:

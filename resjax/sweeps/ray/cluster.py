@@ -116,9 +116,9 @@ def _out_of_reach(address: str, reason: str) -> ConfigError:
 def _shipped() -> dict[str, Any]:
     """The runtime environment of a cluster's workers: this package, and JAX's variables."""
     [package] = resjax.__path__
-    told = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
-    told[manifest.GIT_STATE] = json.dumps(manifest.git_state())
-    return {"py_modules": [package], "excludes": ["__pycache__"], "env_vars": told}
+    variables = {key: value for key, value in os.environ.items() if key.startswith(SHIPPED)}
+    variables[manifest.GIT_STATE] = json.dumps(manifest.git_state())
+    return {"py_modules": [package], "excludes": ["__pycache__"], "env_vars": variables}
 
 
 def needs(config: ConfigDict) -> dict[str, float]:

@@ -31,7 +31,8 @@ PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 PORTS = range(20_000, 32_768)
 """Ports for the first host of a slice: those between Ray's workers and outgoing connections.
 
-Linux might give a higher one to an outgoing connection before JAX listens on it.
+Linux, unless it is configured otherwise, might give a higher one to an outgoing connection before
+JAX listens on it.
 """
 
 SECONDS_TO_MEET = 120
