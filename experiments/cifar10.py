@@ -5,7 +5,7 @@ A, no parameters) test error falls from 8.75 % at 20 layers to 6.61 % (mean of f
 plain net of 110 layers stays above 60 %. Elsewhere one that began at a rate of 0.01 reached 16.44 %
 (Li et al. 2018).
 
-    resjax prepare cifar10
+    resjax prepare cifar10  # or --config.data.name=cifar:PATH, the files of its authors
     resjax train --config=experiments/cifar10.py:56 --workdir=runs/cifar10/56
     resjax sweep --config=experiments/cifar10.py --workdir=runs/cifar10 --sweep=depth,shortcut,seed
 

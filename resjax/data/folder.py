@@ -16,6 +16,7 @@ from resjax.data.layout import (
     find_roots,
     folders_in,
     refuse_equal_names,
+    warn_of_classes,
     warn_of_own_split,
     with_test_split,
 )
@@ -108,7 +109,7 @@ def folder(path: Path, splits: Splits, on_bad: str) -> Source:
         for key, taken in ranges.items()
     }
     if not splits.test_only:
-        _warn_of_classes(path, parts["train"])
+        warn_of_classes(path, class_names, parts["train"].labels)
     found = {name: scan.bad for name, scan in scans.items()}
     # A split that several slices share has its files listed once.
     left_out = {key: found.pop(part.name, {}) for key, part in slices.items()}
@@ -146,27 +147,6 @@ def _warn_of_left_out(path: Path, scans: Iterable[Scan]) -> None:
         least = min(share, key=share.__getitem__)
         message += f"; of the {kept[least] + lost[least]} in {least} {kept[least]} remain"
     warnings.warn(message, Notice, stacklevel=3)
-
-
-def _warn_of_classes(path: Path, train: Folder) -> None:
-    """Warns if classes have no image to train on, or if there is only one class."""
-    class_names = train.folders
-    if len(class_names) == 1:
-        warnings.warn(
-            f"{path} has one class, {class_names[0]}, which every network takes every image for; "
-            "put the images of another in a folder beside it",
-            Notice,
-            stacklevel=3,
-        )
-    counts = np.bincount(train.labels, minlength=len(class_names))
-    unseen = [class_names[label] for label in np.flatnonzero(counts == 0)]
-    if unseen:
-        warnings.warn(
-            f"{len(unseen)} of {len(class_names)} classes in {path} have no image to train on, the "
-            f"first is {unseen[0]}; give them more, or train on a larger slice by data.train",
-            Notice,
-            stacklevel=3,
-        )
 
 
 def _reasons(files: Mapping[str, str]) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from resjax.config import ConfigError, Notice
 from resjax.config.naming import composed
@@ -109,6 +111,32 @@ def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
         Notice,
         stacklevel=3,
     )
+
+
+def warn_of_classes(path: Path, class_names: Sequence[str], labels: np.ndarray) -> None:
+    """Warns if classes have no image to train on, or if there is only one class.
+
+    Args:
+      path: where the images are.
+      class_names: the names of the classes.
+      labels: the labels `[n]` of the images to train on.
+    """
+    if len(class_names) == 1:
+        warnings.warn(
+            f"{path} has one class, {class_names[0]}, which every network takes every image for; "
+            "put the images of another in a folder beside it",
+            Notice,
+            stacklevel=3,
+        )
+    counts = np.bincount(labels, minlength=len(class_names))
+    unseen = [class_names[label] for label in np.flatnonzero(counts == 0)]
+    if unseen:
+        warnings.warn(
+            f"{len(unseen)} of {len(class_names)} classes in {path} have no image to train on, the "
+            f"first is {unseen[0]}; give them more, or train on a larger slice by data.train",
+            Notice,
+            stacklevel=3,
+        )
 
 
 def folders_in(root: Path) -> list[str]:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from resjax.buckets.places import reading
+from resjax.buckets.places import reading, reading_file
 from resjax.config import ConfigError
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.tables import Table
+from resjax.data import cifar, parquet
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_EXAMPLES, fake
 from resjax.data.folder import folder
@@ -105,6 +106,16 @@ def _in_folders(request: DataRequest, path: str) -> Source:
         return folder(there.directory, request.splits, request.on_bad)
 
 
+def _in_cifar_files(request: DataRequest, path: str) -> Source:
+    with reading_file(place(path, "data.name=cifar:"), cifar.choose_files) as there:
+        return slice_source(cifar.cifar(there), request.splits)
+
+
+def _in_parquet_files(request: DataRequest, path: str, label: str | None) -> Source:
+    with reading_file(place(path, "data.name=parquet:"), parquet.choose_parquet) as there:
+        return parquet.parquet(there, label or "", request.splits)
+
+
 _NUMBER = "([1-9][0-9]{0,8})"
 
 SOURCES = Table(
@@ -136,6 +147,18 @@ SOURCES = Table(
             "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
             "tfds:(.+)",
             _prepared,
+        ),
+        "cifar": Kind(
+            "cifar:PATH, CIFAR-10 or CIFAR-100 as their authors publish them, such as "
+            "cifar:cifar-10-python.tar.gz",
+            "cifar:(.+)",
+            _in_cifar_files,
+        ),
+        "parquet": Kind(
+            "parquet:PATH or parquet:PATH:LABEL, a file or directory of Parquet with images, as on "
+            "Hugging Face, and the column of the labels if there are several",
+            r"parquet:(.+?)(?::(\w+))?",
+            _in_parquet_files,
         ),
         "folder": Kind(
             "folder:PATH, a directory, here or in a bucket, with a folder of images for each class",

@@ -107,7 +107,10 @@ def missing(wanted: Name, data_dir: Path | Address) -> str:
     known = tfds.list_builders(with_community_datasets=False) + there
     if wanted.name not in known:
         return unknown(wanted, known)
-    return f"{wanted} is not in {data_dir}; run: {prepare_command(wanted, data_dir)}"
+    message = f"{wanted} is not in {data_dir}; run: {prepare_command(wanted, data_dir)}"
+    if wanted.name in ("cifar10", "cifar100"):
+        message += "; or read the files of its authors by data.name=cifar:PATH"
+    return message
 
 
 def unknown(wanted: Name, known: Sequence[str]) -> str:

@@ -1,0 +1,241 @@
+"""Images in Parquet files, as Hugging Face distributes them."""
+
+import io
+import json
+import pickle
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from resjax.config import ConfigError, Notice
+from resjax.data.parquet import parquet
+from resjax.data.slices import Splits
+from resjax.data.sources import DataRequest, load
+from tests.buckets.fixtures import uploaded
+
+NAMES = ["ant", "bee", "cat"]
+OWN = Splits()
+HALVES = Splits("train[:50%]", "", "train[50%:]")
+
+
+def png(number, channels=3):
+    pixels = np.random.default_rng(number).integers(0, 256, (8, 6, channels), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "png")
+    return file.getvalue()
+
+
+def features(image="image", **labels):
+    """The metadata that the library `datasets` writes about columns."""
+    columns = {image: {"_type": "Image"}}
+    columns |= {key: {"names": names, "_type": "ClassLabel"} for key, names in labels.items()}
+    return {"huggingface": json.dumps({"info": {"features": columns}})}
+
+
+def write(path, rows, first=0, about=None, group=4, **columns):
+    """Writes a file of rows, in groups of four; returns the images."""
+    images = [png(first + n) for n in range(rows)]
+    about = features(label=NAMES) if about is None else about
+    table = {
+        "image": [{"bytes": data, "path": None} for data in images],
+        "label": [(first + n) % 3 for n in range(rows)],
+    } | columns
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({key: value for key, value in table.items() if value is not None})
+    pq.write_table(table.replace_schema_metadata(about), path, row_group_size=group)
+    return images
+
+
+def everything(split):
+    return [split.read(number) for number in range(len(split))]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A set as `push_to_hub` writes it: three files to train on, one to test on."""
+    for number, rows in enumerate((10, 9, 11)):
+        write(tmp_path / f"data/train-{number:05}-of-00003.parquet", rows, 100 * number)
+    write(tmp_path / "data/test-00000-of-00001.parquet", 5, 900)
+    (tmp_path / "README.md").write_text("A card.")
+    return tmp_path
+
+
+def test_rows_are_read_in_the_order_of_the_files(shards):
+    source = parquet(shards, "", OWN)
+    numbers = [*range(10), *range(100, 109), *range(200, 211)]
+    assert everything(source.train) == [(png(n), n % 3) for n in numbers]
+    assert everything(source.test) == [(png(n), n % 3) for n in range(900, 905)]
+    assert source.class_names == tuple(NAMES)
+    assert source.train.channels == 3
+
+
+def test_slices_are_parts_of_the_whole_in_any_order_and_in_other_processes(shards):
+    splits = Splits("train[:17]", "train[17:25]", "train[25:]")
+    whole, source = parquet(shards, "", OWN), parquet(shards, "", splits)
+    parts = (source.train, source.validation, source.test)
+    assert [row for part in parts for row in everything(part)] == everything(whole.train)
+    copy = pickle.loads(pickle.dumps(source.validation))
+    order = np.random.default_rng(0).permutation(8)
+    assert [copy.read(n) for n in order] == [whole.train.read(17 + n) for n in order]
+    assert copy.name(2) == f"row 19 of the split, in {shards}/data/train-00002-of-00003.parquet"
+    with pytest.raises(IndexError):
+        copy.read(8)
+
+
+@pytest.mark.parametrize(("label", "names"), [("fine", ["ab", "cd"]), ("label", NAMES)])
+def test_datasets_of_hugging_face_reads_the_same_from_what_it_wrote(label, names, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rng, pixels = (
+        np.random.default_rng(0),
+        [np.asarray(Image.open(io.BytesIO(png(n)))) for n in range(30)],
+    )
+    labels = rng.permutation(30) % len(names)
+    theirs = datasets.Dataset.from_dict(
+        {"img": [Image.fromarray(image) for image in pixels], label: labels},
+        datasets.Features({"img": datasets.Image(), label: datasets.ClassLabel(names=names)}),
+    )
+    theirs.to_parquet(tmp_path / "set.parquet", batch_size=7)
+    source = load(f"parquet:{tmp_path}/set.parquet", DataRequest(splits=HALVES))
+    np.testing.assert_array_equal([*source.train.images, *source.test.images], pixels)
+    np.testing.assert_array_equal([*source.train.labels, *source.test.labels], labels)
+    assert source.class_names == tuple(names)
+    again = datasets.Dataset.from_parquet(str(tmp_path / "set.parquet"), cache_dir=tmp_path / "c")
+    np.testing.assert_array_equal(np.asarray(again[3]["img"]), source.train.images[3])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train.parquet", "test.parquet"),
+        ("default/train/0000.parquet", "default/test/0000.parquet"),
+        ("data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", "data/val-00000-of-00001.parquet"),
+        ("Training_0.parquet", "Validation_0.parquet"),
+    ],
+)
+def test_names_of_files_and_directories_say_their_split(train, test, tmp_path):
+    write(tmp_path / train, 6)
+    write(tmp_path / test, 3, 50)
+    write(tmp_path / ".cache/huggingface/train.parquet", 2, 70)
+    source = parquet(tmp_path, "", OWN)
+    assert [data for data, _ in everything(source.train)] == [png(n) for n in range(6)]
+    assert [data for data, _ in everything(source.test)] == [png(n) for n in range(50, 53)]
+
+
+def test_a_split_of_another_name_is_trained_on_only_if_it_is_asked_for(shards):
+    write(shards / "data/extra-00000-of-00001.parquet", 3, 500)
+    assert len(parquet(shards, "", OWN).train) == 30
+    assert len(parquet(shards, "", Splits("extra", "", "test")).train) == 3
+
+
+def test_a_split_whose_labels_are_not_published_is_left_out(shards):
+    write(shards / "data/test-00000-of-00001.parquet", 5, label=[-1] * 5)
+    write(shards / "data/validation-00000-of-00001.parquet", 4, 300)
+    assert [data for data, _ in everything(parquet(shards, "", OWN).test)] == [
+        png(n) for n in range(300, 304)
+    ]
+    write(tmp := shards / "alone.parquet", 5, label=[0, None, 2, 1, 0])
+    with pytest.raises(ConfigError, match="has no split with a label for each image; name one"):
+        parquet(tmp, "", HALVES)
+
+
+def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
+    about = features(fine=["x", "y"], coarse=["z"])
+    file = tmp_path / "set.parquet"
+    write(file, 6, about=about, label=None, fine=[0, 1] * 3, coarse=[0] * 6)
+    with pytest.raises(ConfigError) as raised:
+        parquet(file, "", HALVES)
+    assert str(raised.value) == (
+        f"{file} has columns of images: image; of labels: fine, coarse; read a set with one of "
+        "each, or choose the labels by data.name=parquet:PATH:LABEL"
+    )
+    source = load(f"parquet:{file}:fine", DataRequest(splits=HALVES))
+    assert (source.class_names, source.train.labels.tolist()) == (("x", "y"), [0, 1, 0])
+    with pytest.raises(ConfigError, match="of labels: fine, coarse; read"):
+        parquet(file, "image", HALVES)
+
+
+def test_columns_are_found_by_their_types_where_nothing_is_said_of_them(tmp_path):
+    file = tmp_path / "set.parquet"
+    images = write(file, 6, about={}, id=list("abcdef"), number=list(range(6)))
+    source = parquet(file, "", HALVES)
+    assert everything(source.test) == [(images[n], n % 3) for n in (3, 4, 5)]
+    assert source.class_names == ("0", "1", "2")
+    rows = everything(source.test)
+    write(file, 6, about={}, image=images)
+    assert everything(parquet(file, "", HALVES).test) == rows
+
+
+def test_a_set_of_grey_images_has_one_channel(tmp_path):
+    grey = [{"bytes": png(n, 1)} for n in range(6)]
+    write(tmp_path / "set.parquet", 6, image=grey)
+    source = load(f"parquet:{tmp_path}/set.parquet", DataRequest(splits=HALVES))
+    assert source.train.images.shape == (3, 8, 6, 1)
+    write(tmp_path / "set.parquet", 6, image=[*grey[:3], *({"bytes": png(n)} for n in range(3))])
+    assert parquet(tmp_path / "set.parquet", "", HALVES).train.channels == 3
+
+
+def test_the_fingerprint_is_that_of_the_contents(shards, tmp_path):
+    once = parquet(shards, "", OWN)
+    assert parquet(shards, "", OWN).fingerprint == once.fingerprint
+    assert parquet(shards, "", Splits("train[:29]")).fingerprint != once.fingerprint
+    write(shards / "data/train-00001-of-00003.parquet", 9, 100, label=[0, 1, 2] * 3)
+    assert parquet(shards, "", OWN).fingerprint != once.fingerprint
+
+
+def test_a_slice_of_rows_that_are_sorted_by_class_is_noticed(tmp_path):
+    write(tmp_path / "set.parquet", 9, label=sorted([0, 1, 2] * 3))
+    with pytest.warns(Notice, match="1 of 3 classes in .* have no image to train on, the first is"):
+        parquet(tmp_path / "set.parquet", "", Splits("train[:6]", "", "train[6:]"))
+
+
+def message(path, splits=HALVES):
+    with pytest.raises(ConfigError) as raised:
+        parquet(path, "", splits)
+    return str(raised.value)
+
+
+def test_what_cannot_be_read_is_refused_with_a_remedy(shards, tmp_path):
+    file = tmp_path / "set.parquet"
+    assert message(tmp_path / "none") == (
+        f"{tmp_path}/none has no Parquet files; name a file, or the directory of a set from "
+        "Hugging Face, such as data.name=parquet:data/cifar10"
+    )
+    write(tmp_path / "other/train.parquet", 3)
+    assert message(tmp_path) == (
+        f"{tmp_path} has several sets of Parquet files; name one of their directories: "
+        f"{tmp_path}/data, {tmp_path}/other"
+    )
+    write(file, 3, label=[0, 1, 7])
+    assert message(file) == (
+        f"{file} has label 7, and names of 3 classes; read a set with labels from 0"
+    )
+    write(file, 6, image=[{"bytes": None, "path": "a.jpg"}] * 6)
+    with pytest.raises(ConfigError, match=r"^row 3 of the split, in .* has no bytes of an image"):
+        parquet(file, "", HALVES).test.read(0)
+    write(shards / "data/train-00001-of-00003.parquet", 9, label=None)
+    assert message(shards / "data") == (
+        f"{shards}/data/train-00001-of-00003.parquet has no column label, unlike other files of "
+        "its set; fetch it again"
+    )
+    write(file, 8)
+    source = parquet(file, "", HALVES)
+    file.write_bytes(file.read_bytes()[:-20])
+    for read in (lambda: parquet(file, "", HALVES), lambda: source.train.read(0)):
+        with pytest.raises(ConfigError, match=f"^{file} cannot be read .*; fetch it again$"):
+            read()
+
+
+@pytest.mark.usefixtures("copies")
+def test_files_in_a_bucket_are_the_same_as_those_of_a_directory(shards, bucket, fresh):
+    here = load(f"parquet:{shards}", DataRequest())
+    there = uploaded(shards, bucket.address(fresh)).address
+    assert load(f"parquet:{there}:label", DataRequest()).fingerprint == here.fingerprint
+    third = DataRequest(splits=Splits("train[:3]", "", "train[3:]"))
+    one = load(f"parquet:{there}/data/test-00000-of-00001.parquet", third)
+    np.testing.assert_array_equal(one.test.images, here.test.images[3:])
+    with pytest.raises(ConfigError, match=re.escape(f"{there}/none has no Parquet files")):
+        load(f"parquet:{there}/none", DataRequest())
