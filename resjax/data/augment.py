@@ -33,22 +33,19 @@ class Augmentation:
         the batch that it is in nor on the device.
         """
         examples, epochs = inputs
+        batch = split.take(examples)
         if not (self.pad or self.flip):
-            return split.take(examples)
-        height, width = split.images.shape[1:3]
+            return batch
         down, right, mirrored = self._draw(examples, epochs, seed)
-        rows = jnp.arange(height) + (down - self.pad)[:, None]
-        columns = jnp.arange(width)
-        columns = jnp.where(mirrored[:, None], columns[::-1], columns) + (right - self.pad)[:, None]
-        inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]
-        # One pass over the bytes of the images; pixels read outside of their bounds are not used.
-        images = split.images.at[examples[:, None, None], rows[:, :, None], columns[:, None]].get(
-            mode="clip"
-        )
-        images = split.standardise(
-            images, rows.clip(0, height - 1)[:, :, None], columns.clip(0, width - 1)[:, None]
-        )
-        return Batch(jnp.where(inside[..., None], images, 0), split.labels[examples])
+        around = (self.pad, self.pad)
+        padded = jnp.pad(batch.images, ((0, 0), around, around, (0, 0)))
+
+        def window(image, down, right):
+            return jax.lax.dynamic_slice(image, (down, right, 0), split.image_shape)
+
+        images = jax.vmap(window)(padded, down, right)
+        images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return batch._replace(images=images)
 
     def _draw(
         self, examples: jax.Array, epochs: jax.Array, seed: jax.Array
@@ -63,7 +60,3 @@ class Augmentation:
             return down, right, jax.random.bernoulli(mirror) & self.flip
 
         return jax.vmap(of_example)(examples, epochs)
-
-
-def _within(places: jax.Array, size: int) -> jax.Array:
-    return (places >= 0) & (places < size)

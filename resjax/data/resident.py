@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from resjax.config import ConfigError
 from resjax.data.source import Encoded, Split
@@ -26,42 +27,41 @@ class Batch(NamedTuple):
     mixed: Mixed | None = None
 
 
-class Resident(NamedTuple):
+class Resident(struct.PyTreeNode):
     """A split on the device; images keep the dtype of the source until they are taken.
 
-    `mean` is `[C]` or `[H, W, C]`, and `deviation` is `[C]`.
+    Each image is a row, since a TPU takes rows as they are. To take images `[H, W, C]` it would
+    first bring all of them into another layout, in every call.
+
+    Attributes:
+      rows: the images `[n, H W C]`.
+      labels: `[n]`.
+      mean: `[C]` or `[H, W, C]`, in the units of the images.
+      deviation: `[C]`.
+      image_shape: H, W and C.
     """
 
-    images: jax.Array
+    rows: jax.Array
     labels: jax.Array
     mean: jax.Array
     deviation: jax.Array
+    image_shape: tuple[int, ...] = struct.field(pytree_node=False)
 
     def take(self, index: jax.Array) -> Batch:
         """The examples with numbers `index` `[N]`, (image - mean) / deviation in float32."""
-        return Batch(self.standardise(self.images[index]), self.labels[index])
-
-    def standardise(
-        self,
-        images: jax.Array,
-        rows: jax.Array | slice = slice(None),
-        columns: jax.Array | slice = slice(None),
-    ) -> jax.Array:
-        """Standardises images `[N, H, W, C]`, given in the units of the files, in float32.
-
-        For parts of images, `rows` and `columns` are the places of their pixels in the whole.
-        """
-        mean = self.mean[rows, columns] if self.mean.ndim == 3 else self.mean
-        return (images.astype(jnp.float32) - mean) / self.deviation
+        images = self.rows[index].reshape(-1, *self.image_shape)
+        images = (images.astype(jnp.float32) - self.mean) / self.deviation
+        return Batch(images, self.labels[index])
 
 
 def to_device(split: Split, mean: np.ndarray, deviation: np.ndarray) -> Resident:
     """Puts a split on the default device."""
     return Resident(
-        jnp.asarray(split.images),
+        jnp.asarray(split.images.reshape(len(split), -1)),
         jnp.asarray(split.labels),
         jnp.asarray(mean, jnp.float32),
         jnp.asarray(deviation, jnp.float32),
+        split.images.shape[1:],
     )
 
 

@@ -7,11 +7,11 @@
     python -m tests.benchmarks.compiled h100 --runs=8
 
 The step of resjax, the same with BatchNorm that takes the mean before the variance, and that of
-stock Flax; with --runs also the step of several runs side by side. Nothing but the step is counted:
-no input, no evaluation. The program is not run. The compiler for TPUs says how many cycles each
-operation should take. For GPUs the programs are kernels, and what those read from memory and write
-to it is added up; most of a step on a GPU waits for memory. The packages of that compiler are in
-tests/gpus.py.
+stock Flax; with --runs also the step of several runs side by side. They are given a batch; for TPUs
+a row of its own says what it costs to take one of 50,000 resident images and to augment it. The
+program is not run. The compiler for TPUs says how many cycles each operation should take. For GPUs
+the programs are kernels, and what those read from memory and write to it is added up; most of a
+step on a GPU waits for memory. The packages of that compiler are in tests/gpus.py.
 """
 
 import argparse
@@ -30,7 +30,8 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from resjax.config import default_config
-from resjax.data.resident import Batch
+from resjax.data.augment import Augmentation
+from resjax.data.resident import Batch, Resident
 from resjax.ops import norm
 from resjax.ops.platform import traced_for
 from resjax.ops.random import random_key
@@ -41,6 +42,9 @@ from tests.benchmarks.compare import WORKS
 from tests.benchmarks.peers import Net, flax_training
 from tests.gpus import h100
 from tests.tpus import devices_of
+
+RESIDENT = 50_000
+"""Images that are resident, as many as CIFAR-10 has to train on."""
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 INSTRUCTION = re.compile(
@@ -98,6 +102,24 @@ def side_by_side(runs: int) -> Callable[[Work], tuple[Callable, tuple]]:
         return jax.vmap(step), shapes
 
     return make
+
+
+def resident_batch(work: Work) -> tuple[Callable, tuple]:
+    """A function that takes and augments a batch of resident images, and arguments for it."""
+    height, width, channels = work.net.image
+    resident = Resident(
+        jax.ShapeDtypeStruct((RESIDENT, height * width * channels), jnp.uint8),
+        jax.ShapeDtypeStruct((RESIDENT,), jnp.int32),
+        jax.ShapeDtypeStruct((channels,), jnp.float32),
+        jax.ShapeDtypeStruct((channels,), jnp.float32),
+        work.net.image,
+    )
+    numbers = jax.ShapeDtypeStruct((work.batch,), jnp.int32)
+
+    def take(inputs, resident, seed):
+        return Augmentation(pad=4, flip=True)(resident, inputs, seed)
+
+    return take, ((numbers, numbers), resident, jnp.uint32(0))
 
 
 def stock_step(work: Work) -> tuple[Callable, tuple]:
@@ -178,9 +200,13 @@ def main() -> None:
     if not options.json:
         print(f"{options.work}, {_by(net.image)}, batch {work.batch}, {work.dtype}, one "
               f"{device.device_kind}\n")  # fmt: skip
+    steps = dict(STEPS)
+    if options.runs:
+        steps[f"resjax, {options.runs} runs"] = side_by_side(options.runs)
+    if not gpu:  # of which each kernel that takes a few rows of an array is said to read it whole
+        steps["resjax, input"] = resident_batch
     with traced_for("gpu" if gpu else "tpu"):
-        together = {f"resjax, {options.runs} runs": side_by_side(options.runs)}
-        for name, make in (STEPS | together if options.runs else STEPS).items():
+        for name, make in steps.items():
             start = time.perf_counter()
             compiled = compiled_for(device, *make(work))
             row = {

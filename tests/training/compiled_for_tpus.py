@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import functools
 import json
+import math
 import re
 import sys
 from typing import Any
@@ -52,6 +53,7 @@ def compile_for(topology: str) -> dict[str, Any]:
     config.model.depth, config.model.dtype = 8, "bfloat16"
     config.train.batch_size = EXAMPLES * len(devices)
     config.data.name = f"fake:32x32x3:10:{config.train.batch_size}"
+    config.data.pad, config.data.flip = 4, True
     with traced_for("tpu"):
         plan = dataclasses.replace(make_plan(config), parallel=Absent(devices))
         state = create_state(plan.model, plan.optimizer, 0, plan.image_shape, 0.0)
@@ -63,6 +65,11 @@ def compile_for(topology: str) -> dict[str, Any]:
         "hosts": plan.parallel.hosts,
         "operations": collections.Counter(re.findall(r" ([a-z][a-z-]*)\(%", text)),
         "images": re.findall(r" = (\w+)\[\d+(?:,\d+){3}\]\S* convolution\(", text),
+        "whole_sets": [
+            operation
+            for sizes, operation in re.findall(r" = \w+\[([\d,]+)\]\S* ([a-z][a-z-]*)\(", text)
+            if math.prod(map(int, sizes.split(","))) >= plan.source.train.images.size
+        ],
         "passes": re.findall(r'op_name="([^"]*)"[^\n]*"estimated_cycles"', text),
         "float64": text.count("f64["),
         "state": sum(leaf.nbytes for leaf in jax.tree.leaves(state)),

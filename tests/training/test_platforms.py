@@ -96,6 +96,12 @@ def test_the_compiler_of_tpus_makes_moments_a_part_of_convolutions(on_a_pod):
 
 
 @pytest.mark.slow
+def test_on_a_tpu_the_images_of_a_set_are_read_where_they_lie(on_a_pod):
+    assert set(on_a_pod["whole_sets"]) <= {"parameter", "get-tuple-element", "bitcast"}
+    assert "parameter" in on_a_pod["whole_sets"]
+
+
+@pytest.mark.slow
 def test_on_a_pod_a_step_exchanges_sums_alone_and_once_for_each_norm_and_way(on_a_pod):
     assert (on_a_pod["devices"], on_a_pod["hosts"]) == (128, 16)
     operations = on_a_pod["operations"]
