@@ -157,13 +157,13 @@ EDITIONS = (
 )
 
 
-def choose_files(names: list[str]) -> list[str]:
+def choose_cifar(names: list[str]) -> list[str]:
     """Chooses the files of all editions, and their archives."""
     wanted = {name for edition in EDITIONS for name in (*edition.files, edition.archive)}
     return [name for name in names if name.rpartition("/")[2] in wanted]
 
 
-def cifar(path: Path) -> Source:
+def cifar_source(path: Path) -> Source:
     """The 50,000 images to train on and 10,000 to test on of CIFAR-10 or CIFAR-100.
 
     Images `[32, 32, 3]` uint8, in the order of the files. The labels of CIFAR-100 are those of its
@@ -214,12 +214,12 @@ def _place(path: Path) -> Path:
 def _contents(place: Path) -> dict[str, bytes]:
     """The contents of the files of any edition in an archive or directory, by name."""
     if place.is_dir():
-        names = choose_files([file.name for file in place.iterdir() if file.is_file()])
+        names = choose_cifar([file.name for file in place.iterdir() if file.is_file()])
         return {name: (place / name).read_bytes() for name in names}
     contents = {}
     with tarfile.open(place) as archive:
         for member in archive:
-            if member.isfile() and choose_files([member.name]):
+            if member.isfile() and choose_cifar([member.name]):
                 contents[Path(member.name).name] = archive.extractfile(member).read()
     return contents
 

@@ -40,7 +40,7 @@ class Columns(NamedTuple):
     class_names: tuple[str, ...]
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """Consecutive rows that a file stores together.
 
     Attributes:
@@ -67,7 +67,7 @@ class Rows:
       fingerprint: SHA-256 of the names and metadata of the files, and of the labels.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     start: int
     image: str
     labels: np.ndarray
@@ -97,7 +97,7 @@ class Rows:
         group, row = self._place(number)
         return f"row {group.start + row} of the split, in {group.file}"
 
-    def _place(self, number: int) -> tuple[Group, int]:
+    def _place(self, number: int) -> tuple[RowGroup, int]:
         """The group of an example, and its row in the group."""
         row = range(self.start, self.start + len(self))[number]
         group = self.groups[bisect.bisect(self.groups, row, key=lambda group: group.start) - 1]
@@ -117,7 +117,7 @@ def choose_parquet(names: list[str]) -> list[str]:
     return [name for name in names if name.endswith(".parquet")]
 
 
-def parquet(path: Path, label: str, splits: Splits) -> Source:
+def parquet_source(path: Path, label: str, splits: Splits) -> Source:
     """The rows of Parquet files that have an encoded image and the number of its class.
 
     A file belongs to the split that its name begins with, such as train-00000-of-00002.parquet, or
@@ -249,19 +249,19 @@ def _labels(files: Sequence[str], columns: Columns) -> np.ndarray:
     return np.concatenate(parts).astype(np.int32)
 
 
-def _groups(files: Sequence[str]) -> tuple[Group, ...]:
+def _groups(files: Sequence[str]) -> tuple[RowGroup, ...]:
     groups, start = [], 0
     for file in files:
         with _opened(file) as opened:
             sizes = [opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)]
         for number, size in enumerate(sizes):
             if size:
-                groups.append(Group(file, number, start))
+                groups.append(RowGroup(file, number, start))
                 start += size
     return tuple(groups)
 
 
-def _is_grey(groups: Sequence[Group], image: str) -> bool:
+def _is_grey(groups: Sequence[RowGroup], image: str) -> bool:
     """Tells whether the first images of a split are grey; those that cannot be read may be."""
     first = _read(image, groups[0].file, groups[0].number)[:LOOKED_AT]
     modes = set()

@@ -12,10 +12,11 @@ from resjax.config import ConfigError
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.tables import Table
-from resjax.data import cifar, parquet
+from resjax.data.cifar import choose_cifar, cifar_source
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_EXAMPLES, fake
 from resjax.data.folder import folder
+from resjax.data.parquet import choose_parquet, parquet_source
 from resjax.data.resident import decode_split, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, slice_source
@@ -107,13 +108,13 @@ def _in_folders(request: DataRequest, path: str) -> Source:
 
 
 def _in_cifar_files(request: DataRequest, path: str) -> Source:
-    with reading_file(place(path, "data.name=cifar:"), cifar.choose_files) as there:
-        return slice_source(cifar.cifar(there), request.splits)
+    with reading_file(place(path, "data.name=cifar:"), choose_cifar) as there:
+        return slice_source(cifar_source(there), request.splits)
 
 
 def _in_parquet_files(request: DataRequest, path: str, label: str | None) -> Source:
-    with reading_file(place(path, "data.name=parquet:"), parquet.choose_parquet) as there:
-        return parquet.parquet(there, label or "", request.splits)
+    with reading_file(place(path, "data.name=parquet:"), choose_parquet) as there:
+        return parquet_source(there, label or "", request.splits)
 
 
 _NUMBER = "([1-9][0-9]{0,8})"

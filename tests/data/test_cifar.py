@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.data.cifar import EDITIONS, cifar
+from resjax.data.cifar import EDITIONS, cifar_source
 from resjax.data.slices import Splits
 from resjax.data.sources import DataRequest, load
 from tests.buckets.fixtures import uploaded
@@ -96,7 +96,7 @@ def edition(request):
 
 @pytest.mark.parametrize("pickled", [by_python2, by_python3])
 def test_images_labels_and_names_are_those_of_the_files_in_order(edition, pickled, tmp_path):
-    source = cifar(written(tmp_path, edition, pickled))
+    source = cifar_source(written(tmp_path, edition, pickled))
     for split, files in ((source.train, edition.train), (source.test, [edition.test])):
         pixels, labels = zip(*(examples(edition.name, file) for file in files), strict=True)
         np.testing.assert_array_equal(split.images, np.moveaxis(np.concatenate(pixels), 1, -1))
@@ -108,12 +108,12 @@ def test_images_labels_and_names_are_those_of_the_files_in_order(edition, pickle
 def test_an_archive_is_the_same_as_its_files_whatever_it_is_called(edition, tmp_path):
     place = written(tmp_path / "files", edition)
     archive = packed(place, edition)
-    one = cifar(place).fingerprint
-    assert cifar(tmp_path / "files").fingerprint == one
+    one = cifar_source(place).fingerprint
+    assert cifar_source(tmp_path / "files").fingerprint == one
     shutil.rmtree(place)
-    assert cifar(tmp_path / "files").fingerprint == one
-    assert cifar(archive).fingerprint == one
-    assert cifar(archive.rename(tmp_path / "download.tgz")).fingerprint == one
+    assert cifar_source(tmp_path / "files").fingerprint == one
+    assert cifar_source(archive).fingerprint == one
+    assert cifar_source(archive.rename(tmp_path / "download.tgz")).fingerprint == one
 
 
 @pytest.mark.slow  # torchvision is imported
@@ -122,7 +122,9 @@ def test_both_editions_of_a_set_are_the_same_and_torchvision_reads_it_so(name, t
     from tests.interop.peers import torchvision
 
     of_set = {e.directory: e for e in EDITIONS if e.name == name}
-    fingerprints = {cifar(written(tmp_path, edition)).fingerprint for edition in of_set.values()}
+    fingerprints = {
+        cifar_source(written(tmp_path, edition)).fingerprint for edition in of_set.values()
+    }
     assert len(fingerprints) == 1
 
     class Theirs(getattr(torchvision.datasets, name.replace("-", ""))):
@@ -132,7 +134,7 @@ def test_both_editions_of_a_set_are_the_same_and_torchvision_reads_it_so(name, t
             return True
 
     Theirs.meta = Theirs.meta | {"md5": None}
-    source = cifar(tmp_path)
+    source = cifar_source(tmp_path)
     for split, train in ((source.train, True), (source.test, False)):
         read = Theirs(str(tmp_path), train=train)
         np.testing.assert_array_equal(split.images, read.data)
@@ -143,7 +145,7 @@ def test_both_editions_of_a_set_are_the_same_and_torchvision_reads_it_so(name, t
 def test_slices_are_cut_as_of_any_source(tmp_path):
     place = written(tmp_path, EDITIONS[0])
     request = DataRequest(splits=Splits("train[:20]", "train[20:]"))
-    source, whole = load(f"cifar:{place}", request), cifar(place)
+    source, whole = load(f"cifar:{place}", request), cifar_source(place)
     np.testing.assert_array_equal(source.validation.images, whole.train.images[20:])
     np.testing.assert_array_equal(source.test.labels, whole.test.labels)
 
@@ -156,7 +158,7 @@ def test_a_pickle_that_names_anything_but_arrays_is_refused_and_nothing_is_run(t
     place = written(tmp_path, EDITIONS[0])
     (place / "test_batch").write_bytes(pickle.dumps({"data": Malice(), "labels": []}))
     with pytest.raises(ConfigError, match=r"a pickle that wants to run _?io\.open\); fetch it"):
-        cifar(place)
+        cifar_source(place)
     assert not (tmp_path / "was here").exists()
 
 
@@ -165,11 +167,11 @@ def test_files_that_are_cut_off_are_refused(edition, tmp_path):
     archive = packed(place, edition)
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(ConfigError, match=f"^{archive} cannot be read .*; fetch it again$"):
-        cifar(archive)
+        cifar_source(archive)
     test = place / edition.test
     test.write_bytes(test.read_bytes()[:-100])
     with pytest.raises(ConfigError, match=f"^{place} cannot be read .*; fetch it again$"):
-        cifar(place)
+        cifar_source(place)
 
 
 def test_labels_that_do_not_fit_the_images_are_refused(tmp_path):
@@ -177,12 +179,12 @@ def test_labels_that_do_not_fit_the_images_are_refused(tmp_path):
     few = {"data": np.zeros((3, 3072), np.uint8), "labels": [0, 1]}
     (place / "test_batch").write_bytes(by_python3(few))
     with pytest.raises(ConfigError, match="cannot be read"):
-        cifar(place)
+        cifar_source(place)
 
 
 def message(path):
     with pytest.raises(ConfigError) as raised:
-        cifar(path)
+        cifar_source(path)
     return str(raised.value)
 
 
@@ -220,7 +222,7 @@ def test_a_set_that_is_not_prepared_may_be_read_from_the_files_of_its_authors(tm
 def test_files_in_a_bucket_are_the_same_as_those_of_a_directory(bucket, fresh, tmp_path):
     place = written(tmp_path / "set", EDITIONS[0])
     archive = packed(place, EDITIONS[0])
-    here = cifar(place).fingerprint
+    here = cifar_source(place).fingerprint
     there = uploaded(tmp_path / "set", bucket.address(fresh)).address
     for name in (there / archive.name, there / place.name, there):
         assert load(f"cifar:{name}").fingerprint == here

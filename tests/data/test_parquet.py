@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,12 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError, Notice
-from resjax.data.parquet import parquet
+from resjax.data.parquet import parquet_source
 from resjax.data.slices import Splits
 from resjax.data.sources import DataRequest, load
 from tests.buckets.fixtures import uploaded
 
+ROOT = Path(__file__).parents[2]
 NAMES = ["ant", "bee", "cat"]
 OWN = Splits()
 HALVES = Splits("train[:50%]", "", "train[50%:]")
@@ -65,7 +67,7 @@ def shards(tmp_path):
 
 
 def test_rows_are_read_in_the_order_of_the_files(shards):
-    source = parquet(shards, "", OWN)
+    source = parquet_source(shards, "", OWN)
     numbers = [*range(10), *range(100, 109), *range(200, 211)]
     assert everything(source.train) == [(png(n), n % 3) for n in numbers]
     assert everything(source.test) == [(png(n), n % 3) for n in range(900, 905)]
@@ -75,7 +77,7 @@ def test_rows_are_read_in_the_order_of_the_files(shards):
 
 def test_slices_are_parts_of_the_whole_in_any_order_and_in_other_processes(shards):
     splits = Splits("train[:17]", "train[17:25]", "train[25:]")
-    whole, source = parquet(shards, "", OWN), parquet(shards, "", splits)
+    whole, source = parquet_source(shards, "", OWN), parquet_source(shards, "", splits)
     parts = (source.train, source.validation, source.test)
     assert [row for part in parts for row in everything(part)] == everything(whole.train)
     copy = pickle.loads(pickle.dumps(source.validation))
@@ -120,26 +122,26 @@ def test_names_of_files_and_directories_say_their_split(train, test, tmp_path):
     write(tmp_path / train, 6)
     write(tmp_path / test, 3, 50)
     write(tmp_path / ".cache/huggingface/train.parquet", 2, 70)
-    source = parquet(tmp_path, "", OWN)
+    source = parquet_source(tmp_path, "", OWN)
     assert [data for data, _ in everything(source.train)] == [png(n) for n in range(6)]
     assert [data for data, _ in everything(source.test)] == [png(n) for n in range(50, 53)]
 
 
 def test_a_split_of_another_name_is_trained_on_only_if_it_is_asked_for(shards):
     write(shards / "data/extra-00000-of-00001.parquet", 3, 500)
-    assert len(parquet(shards, "", OWN).train) == 30
-    assert len(parquet(shards, "", Splits("extra", "", "test")).train) == 3
+    assert len(parquet_source(shards, "", OWN).train) == 30
+    assert len(parquet_source(shards, "", Splits("extra", "", "test")).train) == 3
 
 
 def test_a_split_whose_labels_are_not_published_is_left_out(shards):
     write(shards / "data/test-00000-of-00001.parquet", 5, label=[-1] * 5)
     write(shards / "data/validation-00000-of-00001.parquet", 4, 300)
-    assert [data for data, _ in everything(parquet(shards, "", OWN).test)] == [
+    assert [data for data, _ in everything(parquet_source(shards, "", OWN).test)] == [
         png(n) for n in range(300, 304)
     ]
     write(tmp := shards / "alone.parquet", 5, label=[0, None, 2, 1, 0])
     with pytest.raises(ConfigError, match="has no split with a label for each image; name one"):
-        parquet(tmp, "", HALVES)
+        parquet_source(tmp, "", HALVES)
 
 
 def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
@@ -147,7 +149,7 @@ def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
     file = tmp_path / "set.parquet"
     write(file, 6, about=about, label=None, fine=[0, 1] * 3, coarse=[0] * 6)
     with pytest.raises(ConfigError) as raised:
-        parquet(file, "", HALVES)
+        parquet_source(file, "", HALVES)
     assert str(raised.value) == (
         f"{file} has columns of images: image; of labels: fine, coarse; read a set with one of "
         "each, or choose the labels by data.name=parquet:PATH:LABEL"
@@ -155,18 +157,18 @@ def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
     source = load(f"parquet:{file}:fine", DataRequest(splits=HALVES))
     assert (source.class_names, source.train.labels.tolist()) == (("x", "y"), [0, 1, 0])
     with pytest.raises(ConfigError, match="of labels: fine, coarse; read"):
-        parquet(file, "image", HALVES)
+        parquet_source(file, "image", HALVES)
 
 
 def test_columns_are_found_by_their_types_where_nothing_is_said_of_them(tmp_path):
     file = tmp_path / "set.parquet"
     images = write(file, 6, about={}, id=list("abcdef"), number=list(range(6)))
-    source = parquet(file, "", HALVES)
+    source = parquet_source(file, "", HALVES)
     assert everything(source.test) == [(images[n], n % 3) for n in (3, 4, 5)]
     assert source.class_names == ("0", "1", "2")
     rows = everything(source.test)
     write(file, 6, about={}, image=images)
-    assert everything(parquet(file, "", HALVES).test) == rows
+    assert everything(parquet_source(file, "", HALVES).test) == rows
 
 
 def test_a_set_of_grey_images_has_one_channel(tmp_path):
@@ -175,26 +177,26 @@ def test_a_set_of_grey_images_has_one_channel(tmp_path):
     source = load(f"parquet:{tmp_path}/set.parquet", DataRequest(splits=HALVES))
     assert source.train.images.shape == (3, 8, 6, 1)
     write(tmp_path / "set.parquet", 6, image=[*grey[:3], *({"bytes": png(n)} for n in range(3))])
-    assert parquet(tmp_path / "set.parquet", "", HALVES).train.channels == 3
+    assert parquet_source(tmp_path / "set.parquet", "", HALVES).train.channels == 3
 
 
 def test_the_fingerprint_is_that_of_the_contents(shards, tmp_path):
-    once = parquet(shards, "", OWN)
-    assert parquet(shards, "", OWN).fingerprint == once.fingerprint
-    assert parquet(shards, "", Splits("train[:29]")).fingerprint != once.fingerprint
+    once = parquet_source(shards, "", OWN)
+    assert parquet_source(shards, "", OWN).fingerprint == once.fingerprint
+    assert parquet_source(shards, "", Splits("train[:29]")).fingerprint != once.fingerprint
     write(shards / "data/train-00001-of-00003.parquet", 9, 100, label=[0, 1, 2] * 3)
-    assert parquet(shards, "", OWN).fingerprint != once.fingerprint
+    assert parquet_source(shards, "", OWN).fingerprint != once.fingerprint
 
 
 def test_a_slice_of_rows_that_are_sorted_by_class_is_noticed(tmp_path):
     write(tmp_path / "set.parquet", 9, label=sorted([0, 1, 2] * 3))
     with pytest.warns(Notice, match="1 of 3 classes in .* have no image to train on, the first is"):
-        parquet(tmp_path / "set.parquet", "", Splits("train[:6]", "", "train[6:]"))
+        parquet_source(tmp_path / "set.parquet", "", Splits("train[:6]", "", "train[6:]"))
 
 
 def message(path, splits=HALVES):
     with pytest.raises(ConfigError) as raised:
-        parquet(path, "", splits)
+        parquet_source(path, "", splits)
     return str(raised.value)
 
 
@@ -215,18 +217,33 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(shards, tmp_path):
     )
     write(file, 6, image=[{"bytes": None, "path": "a.jpg"}] * 6)
     with pytest.raises(ConfigError, match=r"^row 3 of the split, in .* has no bytes of an image"):
-        parquet(file, "", HALVES).test.read(0)
+        parquet_source(file, "", HALVES).test.read(0)
     write(shards / "data/train-00001-of-00003.parquet", 9, label=None)
     assert message(shards / "data") == (
         f"{shards}/data/train-00001-of-00003.parquet has no column label, unlike other files of "
         "its set; fetch it again"
     )
     write(file, 8)
-    source = parquet(file, "", HALVES)
+    source = parquet_source(file, "", HALVES)
     file.write_bytes(file.read_bytes()[:-20])
-    for read in (lambda: parquet(file, "", HALVES), lambda: source.train.read(0)):
+    for read in (lambda: parquet_source(file, "", HALVES), lambda: source.train.read(0)):
         with pytest.raises(ConfigError, match=f"^{file} cannot be read .*; fetch it again$"):
             read()
+
+
+def test_the_code_of_the_documents_writes_a_folder_of_the_same_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "photos-parquet/train.parquet", 6)
+    write(tmp_path / "photos-parquet/test.parquet", 3, 50)
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    exec(compile(code, "document", "exec"), {})
+    here, there = (load(name) for name in ("parquet:photos-parquet", "folder:photos"))
+    assert [name.partition(" ")[2] for name in there.class_names] == list(here.class_names)
+    for one, other in ((here.train, there.train), (here.test, there.test)):
+        order = np.lexsort(one.images.reshape(len(one), -1).T)
+        again = np.lexsort(other.images.reshape(len(other), -1).T)
+        np.testing.assert_array_equal(one.images[order], other.images[again])
+        np.testing.assert_array_equal(one.labels[order], other.labels[again])
 
 
 @pytest.mark.usefixtures("copies")

@@ -136,7 +136,7 @@ assert "tensorflow_datasets" not in sys.modules
 from pathlib import Path
 source = ours.tfds_source("tiny", Path(sys.argv[1]), ours.Splits())
 print(len([source.train.read(n) for n in range(600)]))
-for name in ("cifar10", "cifarten"):
+for name in ("mnist", "cifarten"):
     try:
         ours.tfds_source(name, Path(sys.argv[1]), ours.Splits())
     except ours.ConfigError as error:
@@ -146,7 +146,7 @@ assert not {"tensorflow", "jax"} & set(sys.modules)
     lines = run(code, data_dir).decode().splitlines()
     assert lines == [
         "600",
-        f"cifar10 is not in {data_dir}; run: resjax prepare cifar10 --data-dir={data_dir}",
+        f"mnist is not in {data_dir}; run: resjax prepare mnist --data-dir={data_dir}",
         "TFDS has no set 'cifarten'; nearest: cifar10_n, cifar100_n, cifar10",
     ]
 
