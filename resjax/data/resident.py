@@ -1,6 +1,6 @@
 """Resident data: splits as arrays on the device, from which the compiled step takes its batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,9 @@ from flax import struct
 
 from resjax.config import ConfigError
 from resjax.data.source import Encoded, Split
+
+ROOM_TO_SPARE = 2
+"""How many times resident images fit into the free memory of a device that they cannot fill."""
 
 
 class Mixed(NamedTuple):
@@ -135,6 +138,24 @@ def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
         free = free_bytes(device)
         if free is not None and size > free:
             raise no_room_message(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
+
+
+def refused_by_device(size: int, devices: Sequence[jax.Device]) -> ConfigError:
+    """The error for resident images that a device had no room for when they were put there.
+
+    JAX counts no bytes but its own. Where images would fit twice into what it takes to be free on
+    a GPU, another process has the memory.
+    """
+    kind = devices[0].device_kind
+    here = [device for device in devices if device.process_index == jax.process_index()]
+    free = min((count for count in map(free_bytes, here) if count is not None), default=0)
+    if devices[0].platform != "gpu" or ROOM_TO_SPARE * size > free:
+        return no_room_message(size, f"the memory of {kind}")
+    return ConfigError(
+        f"{kind} has no room for {size / 2**20:,.1f} MiB of images, though JAX may take "
+        f"{free / 2**20:,.0f} MiB; another process seems to hold its memory: find it with "
+        "nvidia-smi and end it, or start each with XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 or so"
+    )
 
 
 def free_bytes(device: jax.Device) -> int | None:

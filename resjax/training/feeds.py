@@ -8,7 +8,7 @@ import numpy as np
 
 from resjax.data.mixing import words_of_resident
 from resjax.data.orders import evaluation_batches, training_epochs, training_order
-from resjax.data.resident import Batch, Resident, no_room_message, to_device
+from resjax.data.resident import Batch, Resident, refused_by_device, to_device
 from resjax.data.source import Split
 from resjax.data.statistics import STATISTICS
 from resjax.training.parallel import Parallel
@@ -127,8 +127,7 @@ class ResidentFeed:
         except jax.errors.JaxRuntimeError as error:
             if NO_MEMORY not in str(error):
                 raise
-            kind = plan.parallel.devices[0].device_kind
-            raise no_room_message(plan.source.image_bytes, f"the memory of {kind}") from None
+            raise refused_by_device(plan.source.image_bytes, plan.parallel.devices) from None
         self.data: Resident = self.splits["train"]
         self.evaluated, self.left_out = evaluated(plan), left_out(plan)
 

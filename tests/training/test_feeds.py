@@ -1,5 +1,6 @@
 """Runs on images in files: decoded to memory, or streamed."""
 
+import dataclasses
 import io
 import json
 import re
@@ -12,13 +13,14 @@ from PIL import Image
 
 from resjax.config import ConfigError
 from resjax.data.decode import decode
-from resjax.data.resident import refuse_no_room
+from resjax.data.resident import refuse_no_room, refused_by_device
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.runs import disk
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
+from resjax.training.parallel import Parallel
 from resjax.training.plan import make_plan
 
 COLOURS = {"green": (60, 200, 60), "red": (200, 60, 60)}
@@ -213,7 +215,7 @@ def test_scores_of_images_none_of_which_can_be_decoded_are_refused(streamed, dam
 class Small:
     """A device of some MiB, a quarter of them in use."""
 
-    process_index = 0
+    process_index, platform, device_kind = 0, "gpu", "NVIDIA H100"
 
     def __init__(self, size):
         self.memory = size and {"bytes_limit": size * 2**20, "bytes_in_use": size * 2**18}
@@ -252,6 +254,24 @@ def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny
     with pytest.raises(ConfigError, match="do not fit into the memory of cpu; set") as error:
         make_feed(plan)
     assert "\n" not in str(error.value)
+    size = plan.source.image_bytes / 2**20
+    spacious = Small(10 * size), Small(4 * size)
+    with pytest.raises(ConfigError, match=r"no room for .* of images, though JAX") as error:
+        make_feed(dataclasses.replace(plan, parallel=Parallel(spacious)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("size", "devices", "message"), [
+    (30, [Small(400), Small(80)], "NVIDIA H100 has no room for 30.0 MiB of images, though JAX may "
+     "take 60 MiB; another process seems to hold its memory: find it with nvidia-smi and end it, "
+     "or start each with XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 or so"),
+    (31, [Small(400), Small(80)], "31.0 MiB of images do not fit into the memory of NVIDIA H100; "),
+    (1, [Small(None)], "1.0 MiB of images do not fit into the memory of NVIDIA H100; "),
+])  # fmt: skip
+def test_memory_that_jax_takes_to_be_free_and_does_not_get_is_that_of_another_process(
+    size, devices, message
+):
+    assert str(refused_by_device(size * 2**20, devices)).startswith(message)
 
 
 @pytest.mark.parametrize(("keys", "message"), [
