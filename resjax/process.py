@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from resjax import accelerators
+
 CORES = "RESJAX_CORES"
 """Environment variable with the numbers of the cores that a process is restricted to, such as
 0,1."""
@@ -39,12 +41,14 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 def set_up() -> None:
     """Prepares this process for training on a CPU: its cores, its memory and the threads of XLA.
 
-    It has no effect on accelerators, may be called more than once, and must be called before JAX
-    looks for devices.
+    Where an accelerator is expected, memory is left as it is: XLA's compiler works in many threads
+    there, which would wait for each other. It may be called more than once, and must be called
+    before JAX looks for devices.
     """
     if cores := os.environ.get(CORES):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    _keep_freed_memory()
+    if not accelerators.is_expected():
+        _keep_freed_memory()
     _start_enough_threads()
 
 

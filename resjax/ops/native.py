@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from resjax import accelerators
 from resjax.config import Notice
 from resjax.process import cache_directory, cpu_kind
 from resjax.waits import waiting
@@ -94,9 +95,8 @@ def start_building() -> None:
     Does not import JAX. Nothing but `available` waits for the process: a command that ends sooner
     leaves it running.
     """
-    platforms = os.environ.get("JAX_PLATFORMS", "cpu").split(",")
     compiler = _compiler()
-    if not compiler or "cpu" not in platforms or shutil.which("nvidia-smi"):
+    if not compiler or accelerators.is_expected():
         return
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if not _library(compiler)[0].exists():

@@ -4,9 +4,7 @@ Each is the same command with `--jobs=1`: what one has claimed the others leave 
 """
 
 import contextlib
-import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +15,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from resjax.accelerators import on_tpu_vm, requested_platform, visible_gpus
 from resjax.config import ConfigError
 from resjax.interruption import deferred
 from resjax.process import CORES
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.training.hosts import on_tpu_vm
 from resjax.training.plans import Plans
 
 POLL = 0.2
@@ -74,7 +72,7 @@ def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]
     Raises:
       ConfigError: for more jobs than there are GPUs, or cores, and on a TPU.
     """
-    asked = (platform or os.environ.get("JAX_PLATFORMS", "")).partition(",")[0]
+    asked = requested_platform(platform)
     if gpus := [] if asked in ("cpu", "tpu") else visible_gpus():
         if jobs > len(gpus):
             raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
@@ -91,17 +89,6 @@ def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]
         raise ConfigError(f"--jobs={jobs} and {len(cores)} cores; use --jobs={len(cores)} or less")
     share = len(cores) // jobs
     return [{CORES: ",".join(map(str, cores[n * share : (n + 1) * share]))} for n in range(jobs)]
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that a process may use, found without using them."""
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        names = (name.strip() for name in chosen.split(","))
-        return list(itertools.takewhile(lambda name: name and name != "-1", names))
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(n) for n in range(listed.stdout.count("UUID: GPU"))]
 
 
 def run_workers(

@@ -11,13 +11,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from resjax.accelerators import on_tpu_vm
 from resjax.config import ConfigError, differences
 
 Value = TypeVar("Value")
@@ -48,12 +47,6 @@ ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
         or on_tpu_vm()
     ),
 }
-
-
-def on_tpu_vm() -> bool:
-    """Recognises a TPU VM; JAX learns from its metadata whether it is one of several."""
-    attached = any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
-    return attached and find_spec("libtpu") is not None
 
 
 def connect(

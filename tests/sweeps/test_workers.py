@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from resjax import accelerators
 from resjax.config import ConfigError
 from resjax.process import CORES
 from resjax.runs import disk, rundir
@@ -20,7 +21,8 @@ SWEEP = (
 
 
 @pytest.fixture(autouse=True)
-def no_tpu(monkeypatch):
+def gpus(monkeypatch):
+    monkeypatch.setattr(accelerators, "cuda_is_installed", lambda: True)
     monkeypatch.setattr(workers, "on_tpu_vm", lambda: False)
 
 
