@@ -122,8 +122,8 @@ def test_another_name_is_none_of_resjax():
 
 
 LAYERS = (
-    ("config", "files", "accelerators", "process", "exits", "interruption", "waits"), ("ops",),
-    ("buckets",), ("models", "data"),
+    ("config", "files", "accelerators", "job", "process", "exits", "interruption", "waits"),
+    ("ops",), ("buckets",), ("models", "data"),
     ("training",), ("probes",), ("runs",), ("interop",), ("sweeps",), ("report",), ("cli",),
     ("notebook",), ("__main__",),
 )  # fmt: skip

@@ -10,14 +10,15 @@ import re
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from resjax.accelerators import on_tpu_vm
-from resjax.config import ConfigError, differences
+from resjax import job
+from resjax.config import ConfigError, Notice, differences
 
 Value = TypeVar("Value")
 
@@ -35,18 +36,10 @@ PLATFORMS = {
     "holds it",
 }
 
-ENVIRONMENTS: dict[str, Callable[[Mapping[str, str]], bool]] = {
-    # Where JAX itself finds the coordinator, and this process is one of several.
-    "Slurm": lambda env: "SLURM_PROCID" in env and int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1,
-    "Open MPI": lambda env: (
-        "OMPI_MCA_orte_hnp_uri" in env and int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
-    ),
-    "TPU slice": lambda env: (
-        "," in env.get("TPU_WORKER_HOSTNAMES", "")
-        or int(env.get("MEGASCALE_NUM_SLICES", 1)) > 1
-        or on_tpu_vm()
-    ),
-}
+NOTHING_FOUND = "coordinator_address should be defined"
+"""JAX's message if nothing that it looks at tells of other hosts."""
+
+HOW_TO_NAME_HOSTS = "--coordinator=HOST:PORT, --processes and --process"
 
 
 def connect(
@@ -58,7 +51,8 @@ def connect(
     """Connects the processes of a run, if there are several; to be called before JAX computes.
 
     On a plain machine it does nothing. Under Slurm, Open MPI and on TPU slices JAX finds the
-    others; anywhere else the arguments say who they are.
+    others; anywhere else the arguments say who they are. A TPU VM for which JAX finds none is
+    alone, with a notice.
 
     Args:
       coordinator: HOST:PORT of process 0, as the others reach it.
@@ -67,18 +61,13 @@ def connect(
       timeout: seconds to wait for the others.
 
     Raises:
-      ConfigError: if the arguments are incomplete, the port of process 0 is taken, or the others
-        are not there in time.
+      ConfigError: if the arguments are incomplete, the port of process 0 is taken, JAX cannot find
+        out who the others are, or they are not there in time.
     """
     given = [coordinator, processes, process]
     if given == [None] * 3:
-        try:
-            found = any(applies(os.environ) for applies in ENVIRONMENTS.values())
-        except ValueError as error:
-            raise ConfigError(f"the environment of this job is not understood: {error}") from None
-        if not found:
-            return
-        _initialise({}, "the processes of this job", timeout)
+        if job.may_have_hosts():
+            _join_found(timeout)
         return
     if coordinator is None or processes is None or process is None:
         raise ConfigError("several hosts need all of --coordinator, --processes and --process")
@@ -96,11 +85,39 @@ def connect(
         "coordinator_address": coordinator, "num_processes": processes, "process_id": process,
         "cluster_detection_method": "deactivate",
     }  # fmt: skip
-    _initialise(settings, f"{processes} processes at --coordinator={coordinator}", timeout)
+    others = f"{processes} processes at --coordinator={coordinator}"
+    if failure := _initialise(settings, others, timeout):
+        raise ConfigError(f"cannot join {others}: {failure}")
 
 
-def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
-    """Connects in a thread, as JAX would end the whole process at its own timeout."""
+def _join_found(timeout: int) -> None:
+    """Connects to the hosts that JAX finds; a TPU VM for which it finds none goes on alone."""
+    failure = _initialise({}, "the processes of this job", timeout)
+    if not failure:
+        return
+    if not job.names_hosts() and NOTHING_FOUND in failure:
+        warnings.warn(
+            "this TPU VM trains alone, as nothing tells JAX of other hosts of its slice; if there "
+            f"are any, stop and name them to each by {HOW_TO_NAME_HOSTS}",
+            Notice,
+            stacklevel=3,
+        )
+        return
+    remedy = f"name them to each by {HOW_TO_NAME_HOSTS}"
+    if not job.names_hosts():
+        remedy += ", or set TPU_WORKER_HOSTNAMES=localhost if there are none"
+    raise ConfigError(f"cannot join the other hosts of this job ({failure}); {remedy}")
+
+
+def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> str:
+    """Connects in a thread, as JAX would end the whole process at its own timeout.
+
+    Returns:
+      What prevented it, in one line; empty if nothing did.
+
+    Raises:
+      ConfigError: if the others are not there in time.
+    """
     failed: list[Exception] = []
 
     def join() -> None:
@@ -110,19 +127,20 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> None:
                 initialization_timeout=timeout + 3600,
                 shutdown_timeout_seconds=SECONDS_TO_LEAVE,
             )
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # of requests, where the server of a VM's metadata is asked
             failed.append(error)
 
     thread = threading.Thread(target=join, name=JOINING, daemon=True)
     thread.start()
     thread.join(timeout)
     if failed:
-        raise ConfigError(f"cannot join {others}: {str(failed[0]).splitlines()[0]}")
+        return (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
     if thread.is_alive():
         raise ConfigError(
             f"{others} have not met within {timeout} s; start them together, or raise "
             "--connect-timeout"
         )
+    return ""
 
 
 def leave() -> None:

@@ -1,11 +1,17 @@
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+from resjax import job
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
@@ -16,9 +22,13 @@ FLAGS = "--xla_force_host_platform_device_count=2"
 
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch):
-    for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES"):
+    names = (
+        "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES",
+        "MEGASCALE_NUM_SLICES",
+    )  # fmt: skip
+    for name in names:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hosts, "on_tpu_vm", lambda: False)
+    monkeypatch.setattr(job, "on_tpu_vm", lambda: False)
 
 
 def test_a_plain_machine_connects_to_nobody(monkeypatch):
@@ -33,7 +43,9 @@ def test_a_plain_machine_connects_to_nobody(monkeypatch):
     {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"},
     {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"},
     {"TPU_WORKER_HOSTNAMES": "worker-0,worker-1"},
+    {"TPU_PROCESS_ADDRESSES": "worker-0:8476,worker-1:8476"},
     {"MEGASCALE_NUM_SLICES": "2"},
+    {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"},
 ])  # fmt: skip
 def test_the_environment_of_a_job_makes_it_find_the_others(monkeypatch, environment):
     called = []
@@ -43,6 +55,43 @@ def test_the_environment_of_a_job_makes_it_find_the_others(monkeypatch, environm
     hosts.connect()
     assert len(called) == 1
     assert "coordinator_address" not in called[0]
+
+
+@pytest.mark.parametrize("environment", [
+    {"TPU_PROCESS_ADDRESSES": "local"},
+    {"TPU_WORKER_HOSTNAMES": "localhost"},
+    {"TPU_PROCESS_ADDRESSES": "localhost:8476", "TPU_WORKER_HOSTNAMES": "worker-0,worker-1"},
+    {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": ""},
+])  # fmt: skip
+def test_a_tpu_vm_whose_variables_name_one_host_connects_to_nobody(monkeypatch, environment):
+    monkeypatch.setattr(job, "on_tpu_vm", lambda: True)
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **_: pytest.fail("connected"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    hosts.connect()
+
+
+class Unreachable(OSError):
+    """As requests raises it, where the server of a VM's metadata is not there."""
+
+
+@pytest.mark.parametrize("error", [Unreachable("no route"), TypeError("no route"), KeyError()])
+@pytest.mark.parametrize("named", [True, False])
+def test_whatever_keeps_jax_from_finding_the_hosts_is_refused_in_a_line(monkeypatch, error, named):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(job, "on_tpu_vm", lambda: True)
+    if named:
+        monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "worker-0,worker-1")
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", fail)
+    line = (
+        r"^cannot join the other hosts of this job \((no route|KeyError)\); name them to each by "
+    )
+    with pytest.raises(ConfigError, match=line) as refused:
+        hosts.connect()
+    alone = "set TPU_WORKER_HOSTNAMES=localhost if there are none"
+    assert (alone in str(refused.value)) is not named
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -110,6 +159,80 @@ def test_alone_everybody_is_first_and_agrees():
 # ------------------------------------------------------------------------------ real processes
 
 
+FINDS_NOTHING = """
+import os, sys
+from resjax import job
+from resjax.config import ConfigError
+from resjax.training import hosts
+job.on_tpu_vm = lambda: True
+os.environ.update(variable.split("=") for variable in sys.argv[1:])
+try:
+    hosts.connect()
+except ConfigError as error:
+    sys.exit(str(error))
+print(hosts.jax.process_count())
+"""
+
+
+@pytest.mark.slow
+def test_a_tpu_vm_for_which_jax_finds_no_hosts_goes_on_alone_and_says_so(zygote):
+    done = zygote.run("-c", FINDS_NOTHING)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert "this TPU VM trains alone, as nothing tells JAX of other hosts" in done.stderr
+    assert "name them to each by --coordinator=HOST:PORT, --processes and --process" in done.stderr
+    # A pod of which each host trained alone would do the same work several times.
+    named = zygote.run("-c", FINDS_NOTHING, "TPU_WORKER_HOSTNAMES=worker-0,worker-1")
+    assert named.returncode == 1
+    assert named.stderr.startswith("cannot join the other hosts of this job (coordinator_address ")
+
+
+CONNECTS = """
+import sys
+from resjax.config import ConfigError
+from resjax.training import hosts
+try:
+    hosts.connect(timeout=60)
+except ConfigError as error:
+    sys.exit(str(error))
+print(hosts.jax.process_index(), "of", hosts.jax.process_count())
+"""
+
+
+def pods_of_gke(own):
+    """Two processes for which JAX believes to be in the pods of a slice, without metadata."""
+    shared = {
+        "JAX_FORCE_TPU_INIT": "1", "TPU_LIBRARY_PATH": __file__, "JAX_PLATFORMS": "cpu",
+        "GCE_METADATA_IP": "127.0.0.1:1", "TPU_WORKER_HOSTNAMES": "localhost,localhost",
+        "JAX_COORDINATOR_PORT": str(free_port()),
+    }  # fmt: skip
+    pods = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONNECTS], text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=os.environ | shared | own | {"TPU_WORKER_ID": str(number)},
+        ) for number in range(2)
+    ]  # fmt: skip
+    return [(*pod.communicate(timeout=300), pod.returncode) for pod in pods]
+
+
+@pytest.mark.slow
+def test_the_hosts_of_the_jobset_meet_without_a_metadata_server():
+    jobset = yaml.safe_load(Path("experiments/launch/gke_jobset.yaml").read_text())
+    [slices] = jobset["spec"]["replicatedJobs"]
+    [container] = slices["template"]["spec"]["template"]["spec"]["containers"]
+    own = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    name = jobset["metadata"]["name"]
+    first = f"{name}-{slices['name']}-$(JOB_INDEX)-0.{name}"
+    assert own["MEGASCALE_COORDINATOR_ADDRESS"] == first
+    variables = {key: value for key, value in own.items() if key.startswith("MEGASCALE_")}
+    variables["MEGASCALE_COORDINATOR_ADDRESS"] = "localhost"
+    ended = pods_of_gke(variables)
+    assert [end[0] for end in ended] == ["0 of 2\n", "1 of 2\n"], ended
+    del variables["MEGASCALE_SLICE_ID"]
+    for output, error, code in pods_of_gke(variables):
+        assert (output, code) == ("", 1)
+        assert error.startswith("cannot join the other hosts of this job (HTTP"), error
+
+
 def resjax(zygote, *words):
     return zygote.start("-m", "resjax", *words, environment={"XLA_FLAGS": FLAGS})
 
@@ -134,7 +257,8 @@ def test_two_hosts_run_a_sweep_of_which_one_writes(zygote, tmp_path):
     first, second = on_two_hosts(zygote, (*SWEEP, f"--workdir={tmp_path}"))
     assert (first[2], second[2]) == (0, 0), first[1] + second[1]
     assert "report:" in first[0]
-    assert all(line.startswith("[Gloo]") for line in second[0].splitlines())
+    # Threads of Gloo write at once, so that its lines may be torn.
+    assert all("[Gloo]" in line or "peer ranks" in line for line in second[0].splitlines())
     run, _ = [path.parent for path in tmp_path.glob("*/result.json")]
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["execution"]["hosts"], manifest["execution"]["devices"]) == (2, 4)
