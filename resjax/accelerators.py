@@ -8,6 +8,9 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+MEMORY_SHARES = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
+"""Environment variables for the part of a GPU's memory that JAX takes; it refuses both at once."""
+
 
 def requested_platform(platform: str | None = None) -> str:
     """The platform that an option or else JAX_PLATFORMS asks for; empty if neither does."""
@@ -45,3 +48,16 @@ def visible_gpus() -> list[str]:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return [str(n) for n in range(listed.stdout.count("UUID: GPU"))]
+
+
+def share_of_memory(share: float) -> dict[str, str]:
+    """The environment of a process that has a share of a GPU, and leaves the rest to others.
+
+    JAX by itself takes three quarters of the memory. A fraction that the user has set stays.
+
+    >>> share_of_memory(1 / 3), share_of_memory(1)
+    ({'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.3'}, {})
+    """
+    if share >= 1 or any(name in os.environ for name in MEMORY_SHARES):
+        return {}
+    return {MEMORY_SHARES[0]: f"{0.9 * share:.3g}"}

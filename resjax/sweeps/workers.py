@@ -1,9 +1,10 @@
-"""Local processes that share the runs of a sweep, one for each GPU or part of the cores.
+"""Local processes that share the runs of a sweep, each with a GPU or a part of the cores.
 
 Each is the same command with `--jobs=1`: what one has claimed the others leave to it.
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from resjax.accelerators import on_tpu_vm, requested_platform, visible_gpus
+from resjax.accelerators import on_tpu_vm, requested_platform, share_of_memory, visible_gpus
 from resjax.config import ConfigError
 from resjax.interruption import deferred
 from resjax.process import CORES
@@ -41,11 +42,39 @@ MOST_JOBS = 4
 """Maximum number of processes by default; each takes about a gigabyte of memory."""
 
 
-def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
-    """The default number of processes to share the runs; results do not depend on it.
+def jobs_on_gpus(runs: Mapping[Path, ConfigDict], platform: str | None) -> tuple[int | None, str]:
+    """The default number of processes on a machine with several GPUs, and a line about it.
 
-    It is more than one where small networks would leave cores of a CPU idle, and this process has
-    the CPU for itself: no other host, no simulated devices, no cores that it was given.
+    Each GPU gets a process if there are as many runs. The whole grid counts, and not what is left
+    of it: a sweep that is continued then trains each run on as many GPUs as before, with the same
+    bits. JAX must not have looked for devices, as it would have taken their memory.
+
+    Returns:
+      The number, or None where GPUs do not decide it, and the line to print, if any.
+    """
+    gpus = len(_gpus(platform))
+    chosen = any(config.train.devices > 1 for config in runs.values())
+    at_once = max(1, *(config.train.side_by_side for config in runs.values()))
+    programs = math.ceil(len(runs) / at_once)
+    if min(gpus, programs) < 2 or chosen or all(run_state(run) == DONE for run in runs):
+        return None, ""
+    if programs < gpus:
+        return 1, (
+            f"each run trains on all {gpus} GPUs; --jobs={programs} trains {programs} at a time, "
+            "each on one GPU"
+        )
+    return gpus, (
+        f"{gpus} processes share the {len(runs)} runs, each on one GPU; --jobs=1 trains each run "
+        "on all GPUs"
+    )
+
+
+def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
+    """The default number of processes to share the runs on a CPU; 1 on anything else.
+
+    Results do not depend on it. It is more than one where small networks would leave cores idle,
+    and this process has the CPU for itself: no other host, no simulated devices, no cores that it
+    was given.
     """
     devices = jax.devices()
     alone = jax.process_count() == len(devices) == 1 and CORES not in os.environ
@@ -62,21 +91,29 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
+def _gpus(platform: str | None) -> list[str]:
+    """The GPUs to train on, unless one asks for another platform."""
+    return [] if requested_platform(platform) in ("cpu", "tpu") else visible_gpus()
+
+
 def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]:
     """The environment of each worker: its GPU, if there are any, or its share of the cores.
+
+    If there are more workers than GPUs, several share a GPU and its memory.
 
     Args:
       jobs: number of workers.
       platform: platform that they were asked to train on, if any.
 
     Raises:
-      ConfigError: for more jobs than there are GPUs, or cores, and on a TPU.
+      ConfigError: for more jobs than there are cores, and on a TPU.
     """
+    if gpus := _gpus(platform):
+        dealt = [gpus[number % len(gpus)] for number in range(jobs)]
+        return [
+            {"CUDA_VISIBLE_DEVICES": gpu} | share_of_memory(1 / dealt.count(gpu)) for gpu in dealt
+        ]
     asked = requested_platform(platform)
-    if gpus := [] if asked in ("cpu", "tpu") else visible_gpus():
-        if jobs > len(gpus):
-            raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={len(gpus)} or less")
-        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:jobs]]
     if asked == "tpu" or (not asked and on_tpu_vm()):
         raise ConfigError(
             f"--jobs={jobs} and a TPU, which belongs to one process; leave --jobs out to train "

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,18 +24,86 @@ SWEEP = (
 
 @pytest.fixture(autouse=True)
 def gpus(monkeypatch):
-    monkeypatch.setattr(accelerators, "cuda_is_installed", lambda: True)
+    """JAX has its plugin for GPUs, which CUDA_VISIBLE_DEVICES names; there is no TPU."""
     monkeypatch.setattr(workers, "on_tpu_vm", lambda: False)
+    monkeypatch.setattr(accelerators, "cuda_is_installed", lambda: True)
+    for name in ("JAX_PLATFORMS", *accelerators.MEMORY_SHARES):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_gpus_are_handed_out_one_to_each_worker(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert workers.environments(2) == [
         {"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"},
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="--jobs=4 and 3 GPUs; use --jobs=3 or less"):
-        workers.environments(4)
+
+
+def test_more_workers_than_gpus_share_them_and_their_memory(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+
+    def shared(gpu, memory):
+        return {"CUDA_VISIBLE_DEVICES": gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": memory}
+
+    assert workers.environments(5) == [
+        shared("2", "0.45"), shared("5", "0.45"), {"CUDA_VISIBLE_DEVICES": "7"},
+        shared("2", "0.45"), shared("5", "0.45"),
+    ]  # fmt: skip
+    assert workers.environments(9) == 3 * [shared(gpu, "0.3") for gpu in "257"]
+    for name in accelerators.MEMORY_SHARES:  # JAX refuses a second one
+        with monkeypatch.context() as user:
+            user.setenv(name, "0.2")
+            assert workers.environments(9) == 3 * [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "257"]
+
+
+def grid(tiny, number, **keys):
+    with tiny.unlocked():
+        tiny.train.update(keys)
+    return {Path("nowhere", str(run)): tiny for run in range(number)}
+
+
+@pytest.mark.parametrize(
+    ("runs", "keys", "jobs", "line"),
+    [
+        (8, {}, 4, "4 processes share the 8 runs, each on one GPU; --jobs=1 trains each run on"),
+        (4, {}, 4, "4 processes share the 4 runs, each on one GPU; --jobs=1 trains each run on"),
+        (3, {}, 1, "each run trains on all 4 GPUs; --jobs=3 trains 3 at a time, each on one GPU"),
+        (1, {}, None, ""),
+        (8, {"devices": 2}, None, ""),
+        (8, {"devices": 1}, 4, "4 processes share"),
+        (8, {"side_by_side": 4}, 1, "each run trains on all 4 GPUs; --jobs=2 trains 2 at a time"),
+        (8, {"side_by_side": 8}, None, ""),
+    ],
+)
+def test_each_of_several_gpus_trains_runs_of_its_own_if_there_are_enough(
+    monkeypatch, tiny, runs, keys, jobs, line
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    found, told = workers.jobs_on_gpus(grid(tiny, runs, **keys), None)
+    assert found == jobs
+    assert told.startswith(line)
+    assert bool(told) == bool(line)
+
+
+def test_gpus_do_not_decide_the_number_of_processes_where_none_would_train(monkeypatch, tiny):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert workers.jobs_on_gpus(grid(tiny, 4), "gpu")[0] == 2
+    assert workers.jobs_on_gpus(grid(tiny, 4), "cpu") == (None, "")
+    with monkeypatch.context() as alone:
+        alone.setenv("CUDA_VISIBLE_DEVICES", "0")
+        assert workers.jobs_on_gpus(grid(tiny, 4), None) == (None, "")
+    monkeypatch.setattr(accelerators, "cuda_is_installed", lambda: False)
+    assert workers.jobs_on_gpus(grid(tiny, 4), None) == (None, "")
+
+
+def test_a_sweep_that_is_continued_has_as_many_processes_as_before(monkeypatch, tiny):
+    """Or the bits of a run would depend on when it was interrupted."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    runs = grid(tiny, 4)
+    done = {"0", "1", "2"}
+    monkeypatch.setattr(workers, "run_state", lambda run: "done" if run.name in done else "absent")
+    assert workers.jobs_on_gpus(runs, None)[0] == 2
+    done.add("3")
+    assert workers.jobs_on_gpus(runs, None) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -138,3 +208,35 @@ def test_jobs_share_the_runs_and_tell_how_they_ended(zygote, tmp_path):
     refused = zygote.run(*wrong)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("resjax: unknown model.order 'none'")
+
+
+PLUGIN = """
+import os
+def initialize():
+    with open(os.environ["LOOKED"], "a") as file:
+        print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], file=file)
+"""
+"""A plugin of JAX that brings no device, and records which process looks for one."""
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_each_gpu_a_process_before_it_looks_for_devices_itself(tmp_path):
+    plugin = tmp_path / "jax_plugins" / "xla_cuda12"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(PLUGIN)
+    added = {
+        "PYTHONPATH": f"{ROOT}:{tmp_path}", "CUDA_VISIBLE_DEVICES": "0,1",
+        "LOOKED": str(tmp_path / "looked"),
+    }  # fmt: skip
+    words = [*SWEEP[:-1], "--only=shortcut=none,identity", f"--workdir={tmp_path / 'runs'}"]
+    sweep = subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=os.environ | added, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    output, error = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, error
+    assert error.startswith("2 processes share the 2 runs, each on one GPU; --jobs=1 trains"), error
+    assert "report: " in output
+    looked = [line.split() for line in (tmp_path / "looked").read_text().splitlines()]
+    assert sorted(gpus for _, gpus in looked[:2]) == ["0", "1"]
+    assert all(process != str(sweep.pid) for process, _ in looked[:2])

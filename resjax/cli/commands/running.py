@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from resjax import job
 from resjax.cli.parsing import count, filled, path, path_or_address, whole
 from resjax.config import ConfigError, flatten
 from resjax.config.addresses import Address
@@ -87,6 +88,12 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
     add("--process", type=count, metavar="I", help="index of this process, from 0")
     add("--connect-timeout", type=whole, metavar="S", default=300,
         help="seconds to wait for other hosts (default: 300)")  # fmt: skip
+
+
+def is_one_of_several(options: argparse.Namespace) -> bool:
+    """Tells whether options or environment name other hosts, or JAX may find some."""
+    given = (options.coordinator, options.processes, options.process)
+    return given != (None, None, None) or job.may_have_hosts()
 
 
 def join(options: argparse.Namespace, config: ConfigDict) -> None:

@@ -43,7 +43,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", type=filled, metavar="NAME", help="with --dry-run: estimate times on e.g. v4-8")
     execution = parser.add_argument_group("execution")
     add = execution.add_argument
-    add("--jobs", type=whole, metavar="N", help="number of parallel processes (default: 1 to 4)")
+    add("--jobs", type=whole, metavar="N",
+        help="number of processes (default: by GPUs and cores)")  # fmt: skip
     add("--retry", action="store_true", help="resume runs that failed, too")
     running.add_platform(execution)
     add("--launcher", choices=("local", "ray"), default="local",
@@ -60,7 +61,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     in_this_process = (
         options.launcher == "local" and options.jobs in (None, 1) and not options.dry_run
     )
-    joins_first = in_this_process and isinstance(place, Address)
+    one_of_several = in_this_process and running.is_one_of_several(options)
+    joins_first = one_of_several and isinstance(place, Address)
     if joins_first:
         running.join(options, config)  # of the hosts the first looks into the bucket
     workdir = running.directory_of(place, options.scratch, not options.dry_run, joins_first)
@@ -76,13 +78,18 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training import hosts
     from resjax.training.plans import Plans
 
-    jobs = options.jobs
+    jobs, line = options.jobs, ""
+    if in_this_process and not jobs and not one_of_several:
+        jobs, line = workers.jobs_on_gpus(runs, options.platform)
+        in_this_process = jobs in (None, 1)
     if in_this_process:
         if not joins_first:
             running.join(options, config)
         plans = Plans()
         check(runs, plans)
         jobs = jobs or workers.jobs_for(runs, plans)
+    if line:
+        tell(line)
     if options.launcher == "ray":
         file = getattr(module, "__file__", None)  # a recorded config has none
         code = _work_on_ray(runs, options, Path(file) if file else None)

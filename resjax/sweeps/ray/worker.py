@@ -14,6 +14,7 @@ import ray
 from ml_collections import ConfigDict
 from ray import exceptions
 
+from resjax.accelerators import share_of_memory
 from resjax.config import ConfigError, nested
 from resjax.config.addresses import Address
 from resjax.exits import EXIT_UNFINISHED
@@ -87,9 +88,8 @@ class WorkerSettings:
                 f"{directory.parent} is not there on node {socket.gethostname()}; choose a "
                 "--workdir on storage that all nodes see"
             )
-        if 0 < config.resources.gpus < 1:  # or JAX would take three quarters of the memory
-            share = f"{0.9 * config.resources.gpus:.2f}"
-            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+        if gpus := config.resources.gpus:
+            os.environ.update(share_of_memory(gpus))
         reserved = config.resources.gpus or config.resources.tpu
         if not reserved and self.platform in ("gpu", "tpu"):
             raise ConfigError(
