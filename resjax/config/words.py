@@ -96,7 +96,7 @@ NAMES: dict[str, dict[str, str]] = {
     "norm.kind": {"bn": "batch", "batchnorm": "batch", "batch_norm": "batch", "no": "none",
         "gn": "group", "groupnorm": "group", "ln": "layer", "layernorm": "layer",
         "frn": "filter_response"},
-    "data.name": {"cifar": "cifar10", "imagenet": "imagenet2012", "mnist": "tfds:mnist"},
+    "data.name": {"imagenet": "imagenet2012", "mnist": "tfds:mnist"},
     "data.standardise": {"mean_std": "channel"},
     "optim.name": dict.fromkeys(
         ("rmsprop", "adagrad", "lamb", "lion", "muon"),
