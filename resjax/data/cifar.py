@@ -108,7 +108,7 @@ class _Arrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ARRAYS:
             raise pickle.UnpicklingError(f"a pickle that wants to run {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return super().find_class(module, name)
 
 
 # ------------------------------------------------------------------------------------ the editions

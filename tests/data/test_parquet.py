@@ -176,16 +176,28 @@ def test_a_set_of_grey_images_has_one_channel(tmp_path):
     write(tmp_path / "set.parquet", 6, image=grey)
     source = load(f"parquet:{tmp_path}/set.parquet", DataRequest(splits=HALVES))
     assert source.train.images.shape == (3, 8, 6, 1)
+    empty = pq.read_table(tmp_path / "set.parquet").slice(0, 0)
+    write(tmp_path / "shards/train-1.parquet", 6, image=grey)
+    pq.write_table(empty, tmp_path / "shards/train-0.parquet")
+    assert parquet_source(tmp_path / "shards", "", HALVES).train.channels == 1
     write(tmp_path / "set.parquet", 6, image=[*grey[:3], *({"bytes": png(n)} for n in range(3))])
     assert parquet_source(tmp_path / "set.parquet", "", HALVES).train.channels == 3
 
 
-def test_the_fingerprint_is_that_of_the_contents(shards, tmp_path):
-    once = parquet_source(shards, "", OWN)
-    assert parquet_source(shards, "", OWN).fingerprint == once.fingerprint
-    assert parquet_source(shards, "", Splits("train[:29]")).fingerprint != once.fingerprint
-    write(shards / "data/train-00001-of-00003.parquet", 9, 100, label=[0, 1, 2] * 3)
-    assert parquet_source(shards, "", OWN).fingerprint != once.fingerprint
+def test_the_fingerprint_is_that_of_the_contents(tmp_path):
+    file = tmp_path / "set.parquet"
+    images = write(file, 12)
+
+    def fingerprint(splits=HALVES, rows=images, **columns):
+        write(file, 12, image=[{"bytes": data} for data in rows], **columns)
+        return parquet_source(file, "", splits).train.fingerprint
+
+    once = fingerprint()
+    assert fingerprint() == once
+    assert fingerprint(Splits("train[6:]", "", "train[:6]")) != once  # of the same labels
+    assert fingerprint(label=[0, 2, 1] * 4) != once
+    other = [*images[4:], *images[:4]]  # in groups of other sizes, which add up to the same
+    assert fingerprint(rows=other) != once
 
 
 def test_a_slice_of_rows_that_are_sorted_by_class_is_noticed(tmp_path):
