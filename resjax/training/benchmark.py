@@ -1,6 +1,7 @@
 """Measurements of how fast a network trains: compilation, steps, memory and arithmetic."""
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -89,8 +90,23 @@ def measure_training(
     """
     plan = make_plan(config)
     tell("compiling")
-    step, arguments, compile_seconds = compile_training(plan)
+    compiled = compile_training(plan)
     tell("measuring")
+    return measure_compiled(plan, *compiled, seconds, trace)
+
+
+def measure_compiled(
+    plan: Plan,
+    step: Callable,
+    arguments: tuple,
+    compile_seconds: float,
+    seconds: float = 5.0,
+    trace: Path | None = None,
+) -> Measurement:
+    """Takes steps for some seconds by what `compile_training` returns.
+
+    The other arguments and the result are those of `measure_training`.
+    """
     state, rest = arguments[0], arguments[1:]
 
     def call() -> float:
@@ -110,10 +126,10 @@ def measure_training(
     memory = step.memory_analysis()
     step_ms = statistics.median(times)
     tenths = statistics.quantiles(times, n=10, method="inclusive")
-    batch_size = config.train.batch_size
+    batch_size = plan.config.train.batch_size
     multiply_adds = count_multiply_adds(plan.model, plan.image_shape)
     return Measurement(
-        depth=config.model.depth,
+        depth=plan.config.model.depth,
         batch_size=batch_size,
         params=count_parameters(state.params),
         multiply_adds=multiply_adds,
@@ -184,8 +200,12 @@ def _profile(directory: Path | None) -> AbstractContextManager:
     return nullcontext() if directory is None else jax.profiler.trace(str(directory))
 
 
+@functools.cache
 def _matrix_product_speed(dtype: jnp.dtype) -> float:
-    """Floating-point operations per second of a product of square matrices, the fastest of 8."""
+    """Floating-point operations per second of a product of square matrices, the fastest of 8.
+
+    A process measures it once: on an accelerator it takes seconds to compile.
+    """
     size = 2048 if jax.default_backend() == "cpu" else 8192
     # Random, since a device draws less power for equal numbers, and so multiplies them faster.
     a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
