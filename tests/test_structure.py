@@ -169,6 +169,7 @@ CACHES = {
     "models.trace._trace": "counts, shapes, tables and initial values of a network are one trace",
     "training.programs._transformed": "as there; runs of a sweep share their programs",
     "training.optim._rule": "runs share programs whose functions are the same",
+    "training.benchmark._matrix_product_speed": "the peak of a device takes seconds to compile",
     "data.orders.by_epoch": "orders and mixing are pure functions of a step, and drawn by epoch",
 }
 """Functions of modules that remember what they returned in this process, and why."""

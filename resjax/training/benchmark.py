@@ -97,7 +97,7 @@ def measure_training(
 
 def measure_compiled(
     plan: Plan,
-    step: Callable,
+    step: Any,
     arguments: tuple,
     compile_seconds: float,
     seconds: float = 5.0,
