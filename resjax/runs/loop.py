@@ -30,8 +30,8 @@ from resjax.training.network import Network
 from resjax.training.plan import Plan
 from resjax.training.plans import Plans
 
-STEPS_AHEAD, SECONDS_AHEAD = 16, 0.5
-"""Limits on how far the host dispatches ahead of the device: 16 steps or 0.5 s, whichever is less.
+CALLS_AHEAD, SECONDS_AHEAD = 16, 0.5
+"""Limits on how far the host dispatches ahead of the device: 16 calls or 0.5 s, whichever is less.
 
 It is one call at least.
 """
@@ -119,19 +119,32 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
 
 
 def _train(run: OpenRun | RunGroup, network: Network, keeper: Keeper, stop: int) -> None:
-    """Takes training steps until `stop` have been taken."""
-    ahead, reached, since = 1, run.at.step, time.monotonic()
-    reported = since
-    while (start := run.at.step) < stop:
-        end = min(start + run.plan.steps_per_call, stop)
+    """Takes training steps until `stop` have been taken.
+
+    Before the host waits for the device, as it is far ahead or to read the loss, it makes the
+    arguments of the next call.
+    """
+
+    def prepared() -> tuple[tuple, int] | None:
+        """Arguments and end of the next call, made while the device is at work; None at `stop`."""
+        start = run.at.step
+        if start == stop:
+            return None
         keeper.save_or_leave()
-        given = network.arguments(start, end)  # while the device is at work
-        if start - reached >= ahead:
+        end = min(start + run.plan.steps_per_call, stop)
+        return network.arguments(start, end), end
+
+    ahead, calls, since = 1, 0, time.monotonic()
+    reported = since
+    call = prepared()
+    while call:
+        keeper.move(network.steps, *call)
+        calls, call = calls + 1, prepared()
+        if calls == ahead:
             jax.block_until_ready(keeper.state.step)
-            each = (time.monotonic() - since) / (start - reached)
-            ahead = min(max(1, int(SECONDS_AHEAD / each)), STEPS_AHEAD)
-            reached, since = start, time.monotonic()
-        keeper.move(network.steps, given, end)
+            each = (time.monotonic() - since) / calls
+            ahead = min(max(1, int(SECONDS_AHEAD / each)), CALLS_AHEAD)
+            calls, since = 0, time.monotonic()
         if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
             metrics = keeper.state.metrics
             if np.all(metrics.examples):  # skipped updates end a run at an evaluation, not now

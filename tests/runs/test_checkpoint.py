@@ -142,7 +142,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_end(tiny, tmp_path, monke
     stopped_at(13, tiny, tmp_path / "cut", monkeypatch)
     notes = []
     summary = train_and_evaluate(tiny, tmp_path / "cut", lambda p: notes.append(p.note))
-    assert "goes on from step 12" in notes
+    assert "goes on from step 13" in notes
     assert (summary.train_loss, summary.test_error) == (expected.train_loss, expected.test_error)
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut")]
     assert curves[0] == curves[1]
