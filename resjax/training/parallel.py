@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from resjax.ops import native
 from resjax.ops.devices import DEVICES
 from resjax.ops.elementwise import in_few_calls
+from resjax.ops.platform import platform
 
 Axes = tuple[int | None, ...]
 """Axis along which each argument is split over the devices; None if it is whole on every device."""
@@ -190,11 +191,15 @@ class Parallel:
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
     def shard_own(self, value: np.ndarray, axis: int) -> Any:
-        """Prepares a split array from the part for this host's devices, in their order."""
+        """Prepares a split array from the part for this host's devices, in their order.
+
+        By jit it begins to send the shards to accelerators, which takes a while, before a program
+        is called with them.
+        """
         if self.style == "pmap":
             return value.reshape(*value.shape[:axis], len(self.here), -1, *value.shape[axis + 1 :])
-        if self.hosts == 1:
-            return value
+        if self.hosts == 1 and platform() == "cpu":
+            return value  # it is there
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, _spec(axis)), value)
 
     def sharded_shape(self, value: Any, axis: int) -> jax.ShapeDtypeStruct:

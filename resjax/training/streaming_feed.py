@@ -49,24 +49,33 @@ class StreamingFeed:
         self.passes: dict[tuple[str, int], Any] = {}
 
     def inputs(self, steps: range, length: int) -> Any:
-        train, parallel = self.plan.config.train, self.plan.parallel
-        micro = train.micro_batches
-        own = train.batch_size * len(parallel.here) // (parallel.count * micro)
-        images: Any = np.zeros((length, micro, own, *self.plan.image_shape), np.uint8)
-        labels: Any = np.zeros((length, micro, own), np.int32)
-        call = Batch(images, labels)
-        if self.plan.mixing is not None:
-            shares: Any = np.zeros_like(labels, np.float32)
-            call = call._replace(mixed=Mixed(labels.copy(), shares))
-        if self.batches is None and steps:
-            self.batches = self._training()
-        for row, step in enumerate(steps):
-            self.batches.set_state({"step": step, "skipped": self.batches.skipped})
-            read = next(self.batches)
-            read = Batch(read.images, read.labels, read.mixed)
-            for whole, its in zip(*map(jax.tree.leaves, (call, read)), strict=True):
-                whole[row] = its.reshape(whole.shape[1:])
-        return jax.tree.map(lambda whole: parallel.shard_own(whole, EXAMPLES_AXIS), call)
+        micro, parallel = self.plan.config.train.micro_batches, self.plan.parallel
+        read = [self._read(step) for step in steps] or [self._unread()]
+        read += read[-1:] * (length - len(read))  # they are not used
+
+        def call(*arrays: np.ndarray) -> Any:
+            # A single batch is not copied, which can take as long as a short step.
+            whole = arrays[0] if length == 1 else np.stack(arrays)
+            whole = whole.reshape(length, micro, -1, *arrays[0].shape[1:])
+            return parallel.shard_own(whole, EXAMPLES_AXIS)
+
+        return jax.tree.map(call, *read)
+
+    def _read(self, step: int) -> Batch:
+        """The rows of this host in the batch of a step."""
+        self.batches = self.batches or self._training()
+        self.batches.set_state({"step": step, "skipped": self.batches.skipped})
+        read: Any = next(self.batches)
+        return Batch(read.images, read.labels, read.mixed)
+
+    def _unread(self) -> Batch:
+        """A batch of zeros with the shapes of one that is read."""
+        parallel = self.plan.parallel
+        rows = self.plan.config.train.batch_size * len(parallel.here) // parallel.count
+        images: Any = np.zeros((rows, *self.plan.image_shape), np.uint8)
+        labels: Any = np.zeros(rows, np.int32)
+        shares: Any = np.zeros(rows, np.float32)
+        return Batch(images, labels, None if self.plan.mixing is None else Mixed(labels, shares))
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
