@@ -15,6 +15,7 @@ from resjax.config.errors import (
     nearest,
     nearest_key,
     type_and_message,
+    unreadable_file,
 )
 from resjax.config.keys import KEYS
 
@@ -37,6 +38,7 @@ __all__ = [
     "of_python",
     "refuse_unknown",
     "type_and_message",
+    "unreadable_file",
     "use_own_values",
 ]
 

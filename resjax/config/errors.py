@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 
@@ -44,6 +45,12 @@ def type_and_message(error: BaseException) -> str:
     """
     text = message_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def unreadable_file(path: Path | str, error: Exception) -> ConfigError:
+    """The error for a file that cannot be read: it is damaged, foreign, or not permitted."""
+    remedy = "make it readable" if isinstance(error, PermissionError) else "fetch it again"
+    return ConfigError(f"{path} cannot be read ({type_and_message(error)[:120]}); {remedy}")
 
 
 # ------------------------------------------------------------------------------- names not known

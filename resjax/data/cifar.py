@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resjax.config import ConfigError, type_and_message
+from resjax.config import ConfigError, unreadable_file
 from resjax.data.source import Source, Split
 
 SIZE, CHANNELS = 32, 3
@@ -157,10 +157,15 @@ EDITIONS = (
 )
 
 
+FILES = frozenset(name for edition in EDITIONS for name in edition.files)
+
+
 def choose_cifar(names: list[str]) -> list[str]:
-    """Chooses the files of all editions, and their archives."""
-    wanted = {name for edition in EDITIONS for name in (*edition.files, edition.archive)}
-    return [name for name in names if name.rpartition("/")[2] in wanted]
+    """Chooses the files of all editions, in their directories or none, and their archives."""
+    above = ("", *(f"{edition.directory}/" for edition in EDITIONS))
+    archives = [edition.archive for edition in EDITIONS]
+    wanted = {*archives, *(directory + name for directory in above for name in FILES)}
+    return [name for name in names if name in wanted]
 
 
 def cifar_source(path: Path) -> Source:
@@ -178,8 +183,10 @@ def cifar_source(path: Path) -> Source:
     place = _place(path)
     try:
         contents = _contents(place)
-    except Exception as error:  # an archive that is cut off or foreign can raise anything
-        raise _unreadable(place, error) from None
+    except ConfigError:
+        raise
+    except Exception as error:  # an archive that is cut off can raise anything
+        raise unreadable_file(place, error) from None
     edition = _edition(place, contents)
     try:
         train, test = (
@@ -188,7 +195,7 @@ def cifar_source(path: Path) -> Source:
         )
         class_names = tuple(edition.class_names(contents[edition.meta]))
     except Exception as error:  # and so can a file in it
-        raise _unreadable(place, error) from None
+        raise unreadable_file(place, error) from None
     return Source(train, test, class_names)
 
 
@@ -196,9 +203,15 @@ def _place(path: Path) -> Path:
     """The archive or directory that is at a path, or in the directory there."""
     if not path.exists():
         raise ConfigError(f"{path} does not exist; name {EDITIONS[0].archive}, or its directory")
-    if path.is_file() or any(edition.is_in(path) for edition in EDITIONS):
+    if path.is_file():
         return path
-    found: dict[str, Path] = {}
+    found = {edition.name: path for edition in EDITIONS if edition.is_in(path)}
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path} has the files of {' and '.join(found)}; put each into a directory of its own"
+        )
+    if found:
+        return path
     for edition in EDITIONS:
         for place in (path / edition.directory, path / edition.archive):
             if place.exists():
@@ -214,13 +227,18 @@ def _place(path: Path) -> Path:
 def _contents(place: Path) -> dict[str, bytes]:
     """The contents of the files of any edition in an archive or directory, by name."""
     if place.is_dir():
-        names = choose_cifar([file.name for file in place.iterdir() if file.is_file()])
-        return {name: (place / name).read_bytes() for name in names}
+        files = [file for file in place.iterdir() if file.name in FILES and file.is_file()]
+        return {file.name: file.read_bytes() for file in files}
+    if not tarfile.is_tarfile(place):
+        raise ConfigError(
+            f"{place} is no tar archive; name {EDITIONS[0].archive}, or the directory that is in it"
+        )
     contents = {}
     with tarfile.open(place) as archive:
         for member in archive:
-            if member.isfile() and choose_cifar([member.name]):
-                contents[Path(member.name).name] = archive.extractfile(member).read()
+            name = Path(member.name).name
+            if name in FILES and member.isfile():
+                contents[name] = archive.extractfile(member).read()
     return contents
 
 
@@ -248,7 +266,3 @@ def _split(files: list[Examples]) -> Split:
     images, labels = (np.concatenate(parts) for parts in zip(*files, strict=True))
     images = images.reshape(len(labels), CHANNELS, SIZE, SIZE).transpose(0, 2, 3, 1)
     return Split(np.ascontiguousarray(images), labels)
-
-
-def _unreadable(place: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{place} cannot be read ({type_and_message(error)[:120]}); fetch it again")

@@ -12,7 +12,7 @@ from resjax.config import ConfigError
 from resjax.data.source import Encoded, Split
 
 ROOM_TO_SPARE = 2
-"""How many times resident images fit into the free memory of a device that they cannot fill."""
+"""Images that fit into a device's free memory so many times are not what fills it."""
 
 
 class Mixed(NamedTuple):

@@ -16,7 +16,8 @@ from resjax.data.cifar import choose_cifar, cifar_source
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_EXAMPLES, fake
 from resjax.data.folder import folder
-from resjax.data.parquet import choose_parquet, parquet_source
+from resjax.data.parquet import parquet_source, warn_of_row_groups
+from resjax.data.parquet_files import choose_parquet
 from resjax.data.resident import decode_split, refuse_too_many_bytes
 from resjax.data.shapes import DIFFICULTY, EXAMPLES, shapes
 from resjax.data.slices import Splits, slice_source
@@ -114,7 +115,10 @@ def _in_cifar_files(request: DataRequest, path: str) -> Source:
 
 def _in_parquet_files(request: DataRequest, path: str, label: str | None) -> Source:
     with reading_file(place(path, "data.name=parquet:"), choose_parquet) as there:
-        return parquet_source(there, label or "", request.splits)
+        source = parquet_source(there, label or "", request.splits)
+    if request.size and not request.splits.test_only:
+        warn_of_row_groups(path, source.train)
+    return source
 
 
 _NUMBER = "([1-9][0-9]{0,8})"

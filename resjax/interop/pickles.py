@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
-from resjax.config import ConfigError, type_and_message
+from resjax.config import ConfigError, unreadable_file
 from resjax.interop.rebuilding import KNOWN, STORAGES, Storage, Tensor, Unread, put, sizes_of
 
 ZIPPED, PICKLED = b"PK\x03\x04", b"\x80"
@@ -67,9 +67,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
         except ConfigError:
             raise
         except Exception as error:  # a file that is cut off or foreign can raise anything
-            raise ConfigError(
-                f"{path} cannot be read ({type_and_message(error)[:120]}); fetch it again"
-            ) from None
+            raise unreadable_file(path, error) from None
         yield checkpoint
 
 

@@ -38,6 +38,9 @@ and keeps two cores busy.
 FEWEST_RUNS = 4
 """Minimum number of runs for which starting a second process pays off."""
 
+MOST_ON_A_GPU = 16
+"""Maximum number of processes that share a GPU and its memory."""
+
 MOST_JOBS = 4
 """Maximum number of processes by default; each takes about a gigabyte of memory."""
 
@@ -106,9 +109,12 @@ def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]
       platform: platform that they were asked to train on, if any.
 
     Raises:
-      ConfigError: for more jobs than there are cores, and on a TPU.
+      ConfigError: for more jobs than there are cores or GPUs to share, and on a TPU.
     """
     if gpus := _gpus(platform):
+        if jobs > MOST_ON_A_GPU * len(gpus):
+            most = MOST_ON_A_GPU * len(gpus)
+            raise ConfigError(f"--jobs={jobs} and {len(gpus)} GPUs; use --jobs={most} or less")
         dealt = [gpus[number % len(gpus)] for number in range(jobs)]
         return [
             {"CUDA_VISIBLE_DEVICES": gpu} | share_of_memory(1 / dealt.count(gpu)) for gpu in dealt

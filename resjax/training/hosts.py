@@ -19,6 +19,7 @@ import numpy as np
 
 from resjax import job
 from resjax.config import ConfigError, Notice, differences
+from resjax.process import set_up
 
 Value = TypeVar("Value")
 
@@ -134,7 +135,8 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> str:
     thread.start()
     thread.join(timeout)
     if failed:
-        return (str(failed[0]).splitlines() or [type(failed[0]).__name__])[0]
+        lines = filter(None, map(str.strip, str(failed[0]).splitlines()))
+        return next(lines, type(failed[0]).__name__)
     if thread.is_alive():
         raise ConfigError(
             f"{others} have not met within {timeout} s; start them together, or raise "
@@ -194,6 +196,8 @@ def require_platform(platform: str | None) -> None:
       ConfigError: if there is no such device.
     """
     if platform == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        set_up()  # which found an accelerator on this machine, perhaps
         jax.config.update("jax_platforms", "cpu")
     if refusal := no_device():
         raise refusal

@@ -126,7 +126,10 @@ def _part(name: str) -> str:
 
 
 def find_device(seconds: float) -> list[str]:
-    """What `ASKING` prints, in another process, which holds no device once it has ended."""
+    """Asks for the kind of the devices, and the platforms, by `ASKING`.
+
+    Another process does, which holds no device once it has ended.
+    """
     try:
         asked = subprocess.run(
             [sys.executable, "-c", ASKING], capture_output=True, text=True, timeout=seconds
@@ -160,7 +163,11 @@ def _is_there(module: str) -> bool:
 
 
 def do(name: str, out: Path, small: bool, seconds: float, device: str, platforms: str) -> str:
-    """Does a part in a process that may take so many seconds; why it did not finish, or nothing."""
+    """Does a part in a process of its own, within some seconds.
+
+    Returns:
+      Why it did not finish; empty if it did.
+    """
     if lacking := missing(name):
         return f"needs {', '.join(lacking)}"
     if seconds < LEAST_SECONDS:

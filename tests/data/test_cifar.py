@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.data.cifar import EDITIONS, cifar_source
+from resjax.data.cifar import EDITIONS, choose_cifar, cifar_source
 from resjax.data.slices import Splits
 from resjax.data.sources import DataRequest, load
 from tests.buckets.fixtures import uploaded
@@ -202,10 +202,25 @@ def test_what_is_no_cifar_or_not_all_of_it_is_refused_with_a_remedy(tmp_path):
     assert message(place) == (
         f"{place} has CIFAR-10 without data_batch_3; fetch cifar-10-python.tar.gz again"
     )
+    archive = packed(place, ten)
+    assert message(place / "test_batch") == (
+        f"{place}/test_batch is no tar archive; name cifar-10-python.tar.gz, or the directory "
+        "that is in it"
+    )
+    archive.unlink()
     written(tmp_path, hundred)
     assert message(tmp_path) == (
         f"{tmp_path} has CIFAR-10 and CIFAR-100; name one: data.name=cifar:{place} or "
         f"data.name=cifar:{tmp_path}/cifar-100-python"
+    )
+
+
+def test_files_of_both_sets_in_a_directory_are_refused(tmp_path):
+    ten, _, hundred, _ = EDITIONS
+    for file in [*written(tmp_path, ten).iterdir(), *written(tmp_path, hundred).iterdir()]:
+        file.rename(tmp_path / file.name)
+    assert message(tmp_path) == (
+        f"{tmp_path} has the files of CIFAR-10 and CIFAR-100; put each into a directory of its own"
     )
 
 
@@ -224,6 +239,9 @@ def test_files_in_a_bucket_are_the_same_as_those_of_a_directory(bucket, fresh, t
     archive = packed(place, EDITIONS[0])
     here = cifar_source(place).fingerprint
     there = uploaded(tmp_path / "set", bucket.address(fresh)).address
+    assert choose_cifar(["other/train", "train", "cifar-100-python/meta"]) == [
+        "train", "cifar-100-python/meta",
+    ]  # fmt: skip
     for name in (there / archive.name, there / place.name, there):
         assert load(f"cifar:{name}").fingerprint == here
     with pytest.raises(ConfigError, match=re.escape(f"{there}/none has no files of CIFAR")):

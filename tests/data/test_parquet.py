@@ -116,6 +116,10 @@ def test_datasets_of_hugging_face_reads_the_same_from_what_it_wrote(label, names
         ("default/train/0000.parquet", "default/test/0000.parquet"),
         ("data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", "data/val-00000-of-00001.parquet"),
         ("Training_0.parquet", "Validation_0.parquet"),
+        ("cifar10_train.parquet", "cifar10_test.parquet"),
+        ("train/part-00000.parquet", "test/part-00000.parquet"),
+        ("data/train/a.parquet", "data/test/b.parquet"),
+        ("train/train-00000-of-00001.parquet", "test/test-00000-of-00001.parquet"),
     ],
 )
 def test_names_of_files_and_directories_say_their_split(train, test, tmp_path):
@@ -140,7 +144,13 @@ def test_a_split_whose_labels_are_not_published_is_left_out(shards):
         png(n) for n in range(300, 304)
     ]
     write(tmp := shards / "alone.parquet", 5, label=[0, None, 2, 1, 0])
-    with pytest.raises(ConfigError, match="has no split with a label for each image; name one"):
+    with pytest.raises(ConfigError) as raised:
+        parquet_source(tmp, "", HALVES)
+    assert str(raised.value) == (
+        f"{tmp}: 1 of 5 images of the split train have no label; remove their rows"
+    )
+    write(tmp, 5, label=[-1] * 5)
+    with pytest.raises(ConfigError, match="has no labels; read a split whose labels are published"):
         parquet_source(tmp, "", HALVES)
 
 
@@ -151,12 +161,13 @@ def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
     with pytest.raises(ConfigError) as raised:
         parquet_source(file, "", HALVES)
     assert str(raised.value) == (
-        f"{file} has columns of images: image; of labels: fine, coarse; read a set with one of "
-        "each, or choose the labels by data.name=parquet:PATH:LABEL"
+        f"{file} has columns of images: image; others: fine (int64), coarse (int64); read a set "
+        "with one of images and one of labels, whole numbers from 0, and choose among several by "
+        "data.name=parquet:PATH:LABEL"
     )
     source = load(f"parquet:{file}:fine", DataRequest(splits=HALVES))
     assert (source.class_names, source.train.labels.tolist()) == (("x", "y"), [0, 1, 0])
-    with pytest.raises(ConfigError, match="of labels: fine, coarse; read"):
+    with pytest.raises(ConfigError, match="others: fine"):
         parquet_source(file, "image", HALVES)
 
 
@@ -171,6 +182,50 @@ def test_columns_are_found_by_their_types_where_nothing_is_said_of_them(tmp_path
     assert everything(parquet_source(file, "", HALVES).test) == rows
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint64", "int16"])
+def test_labels_are_whole_numbers_of_any_kind(kind, tmp_path):
+    write(tmp_path / "set.parquet", 6, label=pa.array([0, 1, 2, 0, 1, 2], kind))
+    source = parquet_source(tmp_path / "set.parquet", "", HALVES)
+    assert (source.test.labels.tolist(), source.test.labels.dtype) == ([0, 1, 2], np.int32)
+
+
+def test_numbers_that_nothing_calls_labels_are_none_unless_they_are_chosen(tmp_path):
+    file = tmp_path / "set.parquet"
+    write(file, 6, about={}, label=list("abcabc"), image_id=[0, 1, 0, 1, 0, 1])
+    with pytest.raises(ConfigError, match=r"others: label \(string\), image_id \(int64\); read"):
+        parquet_source(file, "", HALVES)
+    assert parquet_source(file, "image_id", HALVES).train.labels.tolist() == [0, 1, 0]
+    write(file, 6, about={}, label=None, labels=[0, 1, 0, 1, 0, 1])
+    assert parquet_source(file, "", HALVES).test.labels.tolist() == [1, 0, 1]
+    write(file, 6, coarse=[0, 0, 1, 1, 0, 1])  # beside a column that is marked
+    assert parquet_source(file, "coarse", HALVES).train.labels.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"tags": [{"dtype": "string", "_type": "Value"}], "label": {"_type": "ClassLabel"}},
+        {"gone": {"names": ["x"], "_type": "ClassLabel"}, "picture": {"_type": "Image"}},
+        None,
+    ],
+)
+def test_what_is_said_of_columns_that_are_not_there_or_not_known_is_passed_over(features, tmp_path):
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    write(tmp_path / "set.parquet", 6, about=about)
+    source = parquet_source(tmp_path / "set.parquet", "", HALVES)
+    assert (source.class_names, source.test.labels.tolist()) == (("0", "1", "2"), [0, 1, 2])
+
+
+def test_a_run_that_streams_is_told_of_the_images_that_it_reads_for_one(tmp_path):
+    file = tmp_path / "set.parquet"
+    write(file, 9)
+    request = DataRequest(size=8, splits=Splits("train[:6]", "", "train[6:]"))
+    with pytest.warns(Notice, match=f"one image of {file} is to read the 4 of its row group"):
+        load(f"parquet:{file}", request)
+    write(file, 9, group=1)
+    load(f"parquet:{file}", request)
+
+
 def test_a_set_of_grey_images_has_one_channel(tmp_path):
     grey = [{"bytes": png(n, 1)} for n in range(6)]
     write(tmp_path / "set.parquet", 6, image=grey)
@@ -180,7 +235,7 @@ def test_a_set_of_grey_images_has_one_channel(tmp_path):
     write(tmp_path / "shards/train-1.parquet", 6, image=grey)
     pq.write_table(empty, tmp_path / "shards/train-0.parquet")
     assert parquet_source(tmp_path / "shards", "", HALVES).train.channels == 1
-    write(tmp_path / "set.parquet", 6, image=[*grey[:3], *({"bytes": png(n)} for n in range(3))])
+    write(tmp_path / "set.parquet", 6, image=[*grey[:5], {"bytes": png(0)}])  # in a second group
     assert parquet_source(tmp_path / "set.parquet", "", HALVES).train.channels == 3
 
 

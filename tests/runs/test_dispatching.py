@@ -44,7 +44,7 @@ def events(monkeypatch):
 def test_the_next_call_is_prepared_before_the_host_waits_for_the_last(
     tiny, tmp_path, monkeypatch, events
 ):
-    """It waits since it is ahead, and to tell the loss, here after every call."""
+    """The host waits because it is ahead, and to tell the loss; here it does after every call."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_REPORTS", -1.0)
     monkeypatch.setattr(loop, "SECONDS_AHEAD", 0.0)
     tiny.train.duration, tiny.train.steps_per_call = "10 steps", 4

@@ -96,7 +96,7 @@ def test_gpus_do_not_decide_the_number_of_processes_where_none_would_train(monke
 
 
 def test_a_sweep_that_is_continued_has_as_many_processes_as_before(monkeypatch, tiny):
-    """Or the bits of a run would depend on when it was interrupted."""
+    """Otherwise the bits of a run would depend on when it was interrupted."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     runs = grid(tiny, 4)
     done = {"0", "1", "2"}
@@ -144,6 +144,13 @@ def test_on_a_tpu_vm_cores_are_shared_out_where_one_asks_for_the_cpu(
     monkeypatch.setattr(workers, "on_tpu_vm", lambda: True)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert workers.environments(2, platform) == [{CORES: "0"}, {CORES: "1"}]
+
+
+def test_no_more_processes_share_a_gpu_than_have_memory_to_train(monkeypatch):
+    monkeypatch.setattr(workers, "visible_gpus", lambda: ["0", "1"])
+    assert len(workers.environments(32)) == 32
+    with pytest.raises(ConfigError, match="--jobs=33 and 2 GPUs; use --jobs=32 or less"):
+        workers.environments(33)
 
 
 def test_cores_are_shared_out(monkeypatch):

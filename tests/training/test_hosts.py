@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from resjax import job
+from resjax import accelerators, job
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.training import hosts
@@ -75,7 +75,7 @@ class Unreachable(OSError):
     """As requests raises it, where the server of a VM's metadata is not there."""
 
 
-@pytest.mark.parametrize("error", [Unreachable("no route"), TypeError("no route"), KeyError()])
+@pytest.mark.parametrize("error", [Unreachable("\nno route"), TypeError("no route"), KeyError()])
 @pytest.mark.parametrize("named", [True, False])
 def test_whatever_keeps_jax_from_finding_the_hosts_is_refused_in_a_line(monkeypatch, error, named):
     def fail(**_):
@@ -127,6 +127,14 @@ def test_a_platform_that_is_not_there_is_refused():
         hosts.require_platform("tpu")
 
 
+def test_training_on_a_cpu_that_is_asked_for_is_prepared_whatever_else_is_there(monkeypatch):
+    found = []
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(hosts, "set_up", lambda: found.append(accelerators.is_expected()))
+    hosts.require_platform("cpu")
+    assert found == [False]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("platforms", ["cuda", "cuda,tpu", "abacus"])
 def test_every_command_says_in_a_line_that_jax_finds_no_device(zygote, tiny, tmp_path, platforms):
@@ -161,7 +169,7 @@ def test_alone_everybody_is_first_and_agrees():
 
 FINDS_NOTHING = """
 import os, sys
-from resjax import job
+from resjax import accelerators, job
 from resjax.config import ConfigError
 from resjax.training import hosts
 job.on_tpu_vm = lambda: True

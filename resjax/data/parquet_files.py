@@ -1,0 +1,140 @@
+"""Parquet files of a set of images: their splits, and their columns of images and labels."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resjax.config import ConfigError, unreadable_file
+from resjax.data.layout import SPLIT_NAMES, is_left_behind
+
+SHARD = re.compile(r"(.+?)[-_.]\d+(?:-of-\d+)?(?:-[0-9a-f]+)?")
+"""The name of a file that is one of several, such as train-00000-of-00005."""
+
+LABELS = ("label", "labels")
+"""Names of the column of labels, in the order in which they are looked for."""
+
+
+class Columns(NamedTuple):
+    """The columns of an image and of its label, and the names of the classes; empty if unknown."""
+
+    image: str
+    label: str
+    class_names: tuple[str, ...]
+
+
+def choose_parquet(names: list[str]) -> list[str]:
+    """Chooses the Parquet files."""
+    return [name for name in names if name.endswith(".parquet")]
+
+
+def files_by_split(path: Path) -> dict[str, list[str]]:
+    """The files of each split, by the names of files and directories.
+
+    Raises:
+      ConfigError: if there are none, or those of several sets.
+    """
+    if path.is_file():
+        return {"train": [str(path.absolute())]}
+    path = path.absolute()
+    found: dict[Path, dict[str, list[str]]] = {}
+    for file in sorted(path.rglob("*.parquet")):
+        if not any(map(is_left_behind, file.relative_to(path).parts)):
+            above, split = _set_and_split(file, path)
+            found.setdefault(above, {}).setdefault(split, []).append(str(file))
+    if not found:
+        raise ConfigError(
+            f"{path} has no Parquet files; name a file, or the directory of a set from Hugging "
+            "Face, such as data.name=parquet:data/cifar10"
+        )
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path} has several sets of Parquet files; name one of their directories: "
+            + ", ".join(map(str, found))
+        )
+    [splits] = found.values()
+    return splits if len(splits) > 1 else {"train": next(iter(splits.values()))}
+
+
+def _set_and_split(file: Path, top: Path) -> tuple[Path, str]:
+    """The directory of the set that a file below another belongs to, and the name of the split."""
+    shard = SHARD.fullmatch(file.stem)
+    name = shard[1] if shard else file.stem
+    words = [word for word in re.split("[^a-z]+", name.lower()) if word in SPLIT_NAMES]
+    said = SPLIT_NAMES[words[0]] if words else ""
+    folder = SPLIT_NAMES.get(file.parent.name.lower(), "") if file.parent != top else ""
+    if folder and said in ("", folder):
+        return file.parent.parent, folder
+    return file.parent, said or name
+
+
+def find_columns(file: str, label: str) -> Columns:
+    """Finds the columns by what `datasets` writes about them, or else by their types and names.
+
+    Raises:
+      ConfigError: if there are none or several, or `label` is none of numbers.
+    """
+    import pyarrow as pa
+
+    with open_parquet(file) as opened:
+        schema = opened.schema_arrow
+    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    marked = (about.get("info", {}).get("features") or {}).items()
+    features = {name: of for name, of in marked if name in schema.names and isinstance(of, dict)}
+    images, classes = (
+        [name for name, feature in features.items() if feature.get("_type") == kind]
+        for kind in ("Image", "ClassLabel")
+    )
+    numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    images = images or [field.name for field in schema if _holds_images(field.type)]
+    labels = classes or [name for name in numbers if name in LABELS]
+    chosen = [name for name in (*labels, *numbers) if name in ([label] if label else LABELS)][:1]
+    labels = chosen or ([] if label else labels)
+    if len(images) != 1 or len(labels) != 1:
+        others = [f"{field.name} ({field.type})" for field in schema if field.name not in images]
+        raise ConfigError(
+            f"{file} has columns of images: {', '.join(images) or 'none'}; others: "
+            f"{', '.join(others) or 'none'}; read a set with one of images and one of labels, "
+            "whole numbers from 0, and choose among several by data.name=parquet:PATH:LABEL"
+        )
+    inside = ".bytes" if pa.types.is_struct(schema.field(images[0]).type) else ""
+    class_names = features.get(labels[0], {}).get("names") or ()
+    return Columns(images[0] + inside, labels[0], tuple(class_names))
+
+
+def _holds_images(kind: Any) -> bool:
+    """Tells whether a type is bytes, or has a field of them as that of images in `datasets`."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_images(field.type) for field in kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+@contextlib.contextmanager
+def open_parquet(file: str) -> Iterator[Any]:
+    """Opens a file; ConfigError if it cannot be opened or read."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file, memory_map=True) as opened:
+            yield opened
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable_file(file, error) from None
+
+
+def read_column(column: str, file: str, group: int | None = None) -> Any:
+    """A column of a file or of one of its groups; of a field in a column that field alone."""
+    with open_parquet(file) as opened:
+        if group is None:
+            table = opened.read([column], use_threads=False)
+        else:
+            table = opened.read_row_group(group, [column], use_threads=False)
+    if not table.num_columns:
+        raise ConfigError(
+            f"{file} has no column {column}, unlike other files of its set; fetch it again"
+        )
+    return table.flatten().column(0)
