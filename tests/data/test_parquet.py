@@ -135,6 +135,8 @@ def test_a_split_of_another_name_is_trained_on_only_if_it_is_asked_for(shards):
     write(shards / "data/extra-00000-of-00001.parquet", 3, 500)
     assert len(parquet_source(shards, "", OWN).train) == 30
     assert len(parquet_source(shards, "", Splits("extra", "", "test")).train) == 3
+    (shards / "data").rename(shards / "train")
+    assert len(parquet_source(shards / "train", "", OWN).train) == 30
 
 
 def test_a_split_whose_labels_are_not_published_is_left_out(shards):
@@ -211,7 +213,7 @@ def test_numbers_that_nothing_calls_labels_are_none_unless_they_are_chosen(tmp_p
 )
 def test_what_is_said_of_columns_that_are_not_there_or_not_known_is_passed_over(features, tmp_path):
     about = {"huggingface": json.dumps({"info": {"features": features}})}
-    write(tmp_path / "set.parquet", 6, about=about)
+    write(tmp_path / "set.parquet", 6, about=about, tags=[["wild"]] * 6)
     source = parquet_source(tmp_path / "set.parquet", "", HALVES)
     assert (source.class_names, source.test.labels.tolist()) == (("0", "1", "2"), [0, 1, 2])
 
