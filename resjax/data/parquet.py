@@ -105,8 +105,8 @@ class Rows:
 def parquet_source(path: Path, label: str, splits: Splits) -> Source:
     """The rows of Parquet files that have an encoded image and the number of its class.
 
-    A file belongs to the split that its name begins with, such as train-00000-of-00002.parquet, or
-    that its directory is named after, such as train/0000.parquet. Rows are in the order of the
+    A file belongs to the split that its name has, such as train-00000-of-00002.parquet, or that
+    its directory is named after, such as train/0000.parquet. Rows are in the order of the
     files. A split whose labels are not published, all of them negative, is left out.
 
     Args:
@@ -203,7 +203,7 @@ def _groups(files: Sequence[str]) -> tuple[RowGroup, ...]:
 
 
 def _is_grey(groups: Sequence[RowGroup], image: str) -> bool:
-    """Tells whether the first images of a split are grey; those that cannot be read may be."""
+    """Tells whether the first images of a split that can be read are grey."""
     first = (read_column(image, group.file, group.number)[:LOOKED_AT] for group in groups)
     modes = set()
     for data in itertools.islice(itertools.chain.from_iterable(first), LOOKED_AT):
