@@ -42,6 +42,7 @@ USES = {
     "tensorflow-datasets": ("tensorflow_datasets", "named sets, such as `cifar10`"),
     "array-record": ("array_record.python.array_record_module", "examples of named sets"),
     "importlib-resources": ("importlib_resources", "tensorflow-datasets imports it"),
+    "pyarrow": ("pyarrow.parquet", "Parquet files of images; tensorflow-datasets requires it"),
     "grain": ("grain", "processes that decode streamed images"),
     "simplejpeg": ("simplejpeg", "decodes JPEG"),
     "safetensors": ("safetensors.numpy", "weights in files"),
