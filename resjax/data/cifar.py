@@ -158,6 +158,7 @@ EDITIONS = (
 
 
 FILES = frozenset(name for edition in EDITIONS for name in edition.files)
+"""Names of the files of all editions."""
 
 
 def choose_cifar(names: list[str]) -> list[str]:
