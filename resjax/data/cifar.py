@@ -99,7 +99,7 @@ ARRAYS = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
-"""What a pickle of arrays, written by Python 2 or 3, needs; it may name nothing else."""
+"""Names in a pickle of arrays that Python 2 or 3 wrote; a pickle with any other is refused."""
 
 
 class _Arrays(pickle.Unpickler):

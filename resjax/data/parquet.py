@@ -37,11 +37,13 @@ class RowGroup(NamedTuple):
       file: the path of the file.
       number: the number of the group in the file.
       start: the number of its first row in the split.
+      rows: the number of its rows.
     """
 
     file: str
     number: int
     start: int
+    rows: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,8 +108,8 @@ def parquet_source(path: Path, label: str, splits: Splits) -> Source:
     """The rows of Parquet files that have an encoded image and the number of its class.
 
     A file belongs to the split that its name has, such as train-00000-of-00002.parquet, or that
-    its directory is named after, such as train/0000.parquet. Rows are in the order of the
-    files. A split whose labels are not published, all of them negative, is left out.
+    its directory is named after, such as train/0000.parquet. Rows are in the order of the files.
+    A split whose labels are not published, all of them negative, is left out.
 
     Args:
       path: a file, or a directory with the files of one set.
@@ -152,8 +154,7 @@ def parquet_source(path: Path, label: str, splits: Splits) -> Source:
 
 def warn_of_row_groups(path: str, split: Rows) -> None:
     """Warns that images are read in any order, each with all others of its row group."""
-    starts = [group.start for group in split.groups]
-    most = max(np.diff([*starts, split.start + len(split)]), default=1)
+    most = max(group.rows for group in split.groups)
     if most > 1:
         warnings.warn(
             f"to read one image of {path} is to read the {most} of its row group; if the device "
@@ -195,10 +196,10 @@ def _groups(files: Sequence[str]) -> tuple[RowGroup, ...]:
     for file in files:
         with open_parquet(file) as opened:
             sizes = [opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)]
-        for number, size in enumerate(sizes):
-            if size:
-                groups.append(RowGroup(file, number, start))
-                start += size
+        for number, rows in enumerate(sizes):
+            if rows:
+                groups.append(RowGroup(file, number, start, rows))
+                start += rows
     return tuple(groups)
 
 

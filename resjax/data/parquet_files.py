@@ -38,11 +38,10 @@ def files_by_split(path: Path) -> dict[str, list[str]]:
     """
     if path.is_file():
         return {"train": [str(path.absolute())]}
-    path = path.absolute()
-    found: dict[Path, dict[str, list[str]]] = {}
-    for file in sorted(path.rglob("*.parquet")):
-        if not any(map(is_left_behind, file.relative_to(path).parts)):
-            above, split = _set_and_split(file, path)
+    top, found = path.absolute(), dict[Path, dict[str, list[str]]]()
+    for file in sorted(top.rglob("*.parquet")):
+        if not any(map(is_left_behind, file.relative_to(top).parts)):
+            above, split = _set_and_split(file, top)
             found.setdefault(above, {}).setdefault(split, []).append(str(file))
     if not found:
         raise ConfigError(
@@ -89,9 +88,11 @@ def find_columns(file: str, label: str) -> Columns:
     )
     numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
     images = images or [field.name for field in schema if _holds_images(field.type)]
-    labels = classes or [name for name in numbers if name in LABELS]
-    chosen = [name for name in (*labels, *numbers) if name in ([label] if label else LABELS)][:1]
-    labels = chosen or ([] if label else labels)
+    if label:
+        labels = [label] if label in (*classes, *numbers) else []
+    else:
+        labels = classes or [name for name in numbers if name in LABELS]
+        labels = [name for name in LABELS if name in labels][:1] or labels
     if len(images) != 1 or len(labels) != 1:
         others = [f"{field.name} ({field.type})" for field in schema if field.name not in images]
         raise ConfigError(

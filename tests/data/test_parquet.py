@@ -199,6 +199,8 @@ def test_numbers_that_nothing_calls_labels_are_none_unless_they_are_chosen(tmp_p
     assert parquet_source(file, "image_id", HALVES).train.labels.tolist() == [0, 1, 0]
     write(file, 6, about={}, label=None, labels=[0, 1, 0, 1, 0, 1])
     assert parquet_source(file, "", HALVES).test.labels.tolist() == [1, 0, 1]
+    write(file, 6, about=features(breed=NAMES), breed=[2, 1, 0, 2, 1, 0])  # beside one not marked
+    assert parquet_source(file, "", HALVES).train.labels.tolist() == [2, 1, 0]
     write(file, 6, coarse=[0, 0, 1, 1, 0, 1])  # beside a column that is marked
     assert parquet_source(file, "coarse", HALVES).train.labels.tolist() == [0, 0, 1]
 
@@ -220,10 +222,11 @@ def test_what_is_said_of_columns_that_are_not_there_or_not_known_is_passed_over(
 
 def test_a_run_that_streams_is_told_of_the_images_that_it_reads_for_one(tmp_path):
     file = tmp_path / "set.parquet"
-    write(file, 9)
     request = DataRequest(size=8, splits=Splits("train[:6]", "", "train[6:]"))
-    with pytest.warns(Notice, match=f"one image of {file} is to read the 4 of its row group"):
-        load(f"parquet:{file}", request)
+    for rows in (4, 9):  # of a group, also if a slice has fewer of them
+        write(file, 9, group=rows)
+        with pytest.warns(Notice, match=f"image of {file} is to read the {rows} of its row group"):
+            load(f"parquet:{file}", request)
     write(file, 9, group=1)
     load(f"parquet:{file}", request)
 
