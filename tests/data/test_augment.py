@@ -52,6 +52,16 @@ def test_an_image_becomes_a_window_of_its_padded_standardised_self_or_of_its_mir
     assert len(drawn) > 20
 
 
+def test_a_window_lies_as_far_down_and_right_as_is_drawn(split):
+    resident = to_device(split, *STATISTICS["none"](split.images))
+    augmentation, index = Augmentation(PAD, True), np.arange(40)
+    drawn = zip(*map(np.asarray, augmentation._draw(index, index * 0, 7)), strict=True)
+    images = augmentation(resident, (index, index * 0), 7).images
+    for number, (down, right, mirrored) in enumerate(drawn):
+        window = windows(split.images[number], PAD)[down, right, mirrored]
+        np.testing.assert_array_equal(images[number], window)
+
+
 @pytest.mark.slow
 def test_windows_and_mirror_images_are_equally_likely(split):
     resident = to_device(split, *STATISTICS["none"](split.images))

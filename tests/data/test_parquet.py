@@ -199,6 +199,8 @@ def test_numbers_that_nothing_calls_labels_are_none_unless_they_are_chosen(tmp_p
     assert parquet_source(file, "image_id", HALVES).train.labels.tolist() == [0, 1, 0]
     write(file, 6, about={}, label=None, labels=[0, 1, 0, 1, 0, 1])
     assert parquet_source(file, "", HALVES).test.labels.tolist() == [1, 0, 1]
+    write(file, 6, about={}, labels=[0, 1, 0, 1, 0, 1])  # beside `label`
+    assert parquet_source(file, "", HALVES).train.labels.tolist() == [0, 1, 2]
     write(file, 6, about=features(breed=NAMES), breed=[2, 1, 0, 2, 1, 0])  # beside one not marked
     assert parquet_source(file, "", HALVES).train.labels.tolist() == [2, 1, 0]
     write(file, 6, coarse=[0, 0, 1, 1, 0, 1])  # beside a column that is marked
