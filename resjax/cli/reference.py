@@ -7,7 +7,8 @@ import re
 from fnmatch import fnmatchcase
 
 from resjax.config import ConfigError, nearest_key
-from resjax.config.keys import KEYS, SECTIONS, Key
+from resjax.config.key import SECTIONS, Key
+from resjax.config.keys import KEYS
 from resjax.config.words import WORDS
 
 

@@ -6,7 +6,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resjax.config import ConfigError, flatten, nearest_key
-from resjax.config.keys import DESCRIBED, KEYS
+from resjax.config.key import DESCRIBED
+from resjax.config.keys import KEYS
 from resjax.config.validation import validate
 
 

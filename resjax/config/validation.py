@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, flatten, refuse_unknown, use_own_values
 from resjax.config.durations import parse_duration
-from resjax.config.keys import KEYS, Key
+from resjax.config.key import Key
+from resjax.config.keys import KEYS
 
 
 def validate(config: ConfigDict) -> None:

@@ -9,7 +9,8 @@ import pytest
 from resjax.cli.reference import RESTRICTED, reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
-from resjax.config.keys import KEYS, SECTIONS
+from resjax.config.key import SECTIONS
+from resjax.config.keys import KEYS
 from resjax.config.tables import written_table
 from resjax.config.validation import validate
 from resjax.data.transforms import INTERPOLATIONS
