@@ -3,11 +3,10 @@
 import contextlib
 import shutil
 import time
-import warnings
 from pathlib import Path
 
 from resjax.buckets.objects import Listed
-from resjax.config import ConfigError, Notice
+from resjax.config import ConfigError, Notice, notify
 from resjax.config.addresses import Address
 
 SECONDS_TO_TELL, SECONDS_BETWEEN_LINES = 5.0, 30.0
@@ -20,7 +19,7 @@ ROOM_TO_LEAVE = 1 << 28
 def show_notice(line: str) -> None:
     """Shows a line about work that continues."""
     with contextlib.suppress(Notice):  # it ends nothing where warnings are errors
-        warnings.warn(line, Notice, stacklevel=1)
+        notify(line)
 
 
 class Fetch:

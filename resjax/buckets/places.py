@@ -18,7 +18,7 @@ from resjax.buckets.fetching import Fetch, refuse_too_little_room, show_notice
 from resjax.buckets.mirror import FILE, TIMES_TO_FETCH, Mirror
 from resjax.buckets.objects import Listed
 from resjax.buckets.store import Store, at_once
-from resjax.config import ConfigError
+from resjax.config import ConfigError, worded
 from resjax.config.addresses import Address
 from resjax.process import cache_directory
 
@@ -197,20 +197,8 @@ def reading(
     """
     place = Here(where) if isinstance(where, Path) else Copy(where)
     place.refresh(choose, show)
-    with naming(place):
+    with worded(place.named):
         yield place
-
-
-@contextmanager
-def naming(place: Here | Copy) -> Iterator[None]:
-    """Makes errors in the block name the address instead of the copy."""
-    try:
-        yield
-    except ConfigError as error:
-        text = str(error)
-        if place.named(text) == text:
-            raise
-        raise ConfigError(place.named(text)) from None
 
 
 @contextmanager
@@ -230,7 +218,7 @@ def reading_file(
     if isinstance(where, Address) and where.path:
         above = Copy(where.parent)
         if where.name in above.fetch([where.name, *beside]):
-            with naming(above):
+            with worded(above.named):
                 yield above.directory / where.name
             return
     with reading(where, choose) as place:

@@ -14,8 +14,10 @@ from resjax.config.errors import (
     message_of,
     nearest,
     nearest_key,
+    notify,
     type_and_message,
     unreadable_file,
+    worded,
 )
 from resjax.config.keys import KEYS
 
@@ -35,11 +37,13 @@ __all__ = [
     "nearest",
     "nearest_key",
     "nested",
+    "notify",
     "of_python",
     "refuse_unknown",
     "type_and_message",
     "unreadable_file",
     "use_own_values",
+    "worded",
 ]
 
 

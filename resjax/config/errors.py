@@ -1,7 +1,10 @@
 """Errors and warnings meant for a person: their messages in one line, and remedies for names."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,6 +54,36 @@ def unreadable_file(path: Path | str, error: Exception) -> ConfigError:
     """The error for a file that cannot be read: it is damaged, foreign, or not permitted."""
     remedy = "make it readable" if isinstance(error, PermissionError) else "fetch it again"
     return ConfigError(f"{path} cannot be read ({type_and_message(error)[:120]}); {remedy}")
+
+
+# ------------------------------------------------------------------------------- notices and words
+
+_wording: ContextVar[Callable[[str], str]] = ContextVar("wording of messages", default=str)
+
+
+def notify(message: str) -> None:
+    """Warns a person of something; the run continues."""
+    warnings.warn(_wording.get()(message), Notice, stacklevel=3)
+
+
+@contextmanager
+def worded(wording: Callable[[str], str]) -> Iterator[None]:
+    """Rewords the errors and notices of a block, as to name an address instead of a local copy.
+
+    Args:
+      wording: the message that stands for another.
+    """
+    outer = _wording.get()
+    token = _wording.set(lambda message: outer(wording(message)))
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        if wording(text) == text:
+            raise
+        raise ConfigError(wording(text)) from None
+    finally:
+        _wording.reset(token)
 
 
 # ------------------------------------------------------------------------------- names not known

@@ -4,13 +4,12 @@ import collections
 import dataclasses
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from resjax.config import ConfigError, Notice
+from resjax.config import ConfigError, notify
 from resjax.config.validation import refuse_value
 from resjax.data.layout import (
     find_roots,
@@ -146,7 +145,7 @@ def _warn_of_left_out(path: Path, scans: Iterable[Scan]) -> None:
     if share:
         least = min(share, key=share.__getitem__)
         message += f"; of the {kept[least] + lost[least]} in {least} {kept[least]} remain"
-    warnings.warn(message, Notice, stacklevel=3)
+    notify(message)
 
 
 def _reasons(files: Mapping[str, str]) -> str:

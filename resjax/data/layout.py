@@ -1,13 +1,12 @@
 """Directories of images: which folders are splits, and which are classes."""
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from resjax.config import ConfigError, Notice
+from resjax.config import ConfigError, notify
 from resjax.config.naming import composed
 from resjax.data.slices import OWN_TEST, Splits
 
@@ -104,12 +103,10 @@ def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
         root.name for root in roots.values()
     }
     where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
-    warnings.warn(
+    notify(
         f"{path} has no folders of classes to test on{where}: a fifth of each class of "
         f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "
-        f"data.test={OWN_SPLIT['test']!r} say",
-        Notice,
-        stacklevel=3,
+        f"data.test={OWN_SPLIT['test']!r} say"
     )
 
 
@@ -122,20 +119,16 @@ def warn_of_classes(path: Path, class_names: Sequence[str], labels: np.ndarray) 
       labels: the labels `[n]` of the images to train on.
     """
     if len(class_names) == 1:
-        warnings.warn(
+        notify(
             f"{path} has one class, {class_names[0]}, which every network takes every image for; "
-            "put the images of another in a folder beside it",
-            Notice,
-            stacklevel=3,
+            "put the images of another in a folder beside it"
         )
     counts = np.bincount(labels, minlength=len(class_names))
     unseen = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if unseen:
-        warnings.warn(
+        notify(
             f"{len(unseen)} of {len(class_names)} classes in {path} have no image to train on, the "
-            f"first is {unseen[0]}; give them more, or train on a larger slice by data.train",
-            Notice,
-            stacklevel=3,
+            f"first is {unseen[0]}; give them more, or train on a larger slice by data.train"
         )
 
 

@@ -8,7 +8,6 @@ import hashlib
 import io
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from resjax.config import ConfigError, Notice
+from resjax.config import ConfigError, notify
 from resjax.data.headers import open_image
 from resjax.data.layout import warn_of_classes
 from resjax.data.parquet_files import files_by_split, find_columns, open_parquet, read_column
@@ -156,11 +155,9 @@ def warn_of_row_groups(path: str, split: Rows) -> None:
     """Warns that images are read in any order, each with all others of its row group."""
     most = max(group.rows for group in split.groups)
     if most > 1:
-        warnings.warn(
+        notify(
             f"to read one image of {path} is to read the {most} of its row group; if the device "
-            "waits for images, write the set as a folder of images once, as docs/data.md shows",
-            Notice,
-            stacklevel=3,
+            "waits for images, write the set as a folder of images once, as docs/data.md shows"
         )
 
 

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax import accelerators
-from resjax.config import Notice
+from resjax.config import notify
 from resjax.process import cache_directory, cpu_kind
 from resjax.waits import waiting
 
@@ -128,7 +127,7 @@ def _load(wide: bool) -> bool:
                 f"{cache_directory()} ({error.strerror or error}); {HOW_TO_GET_A_PLACE}"
             )
     if complaint:
-        warnings.warn(complaint, Notice, stacklevel=3)
+        notify(complaint)
         return False
     for target in TARGETS:
         handler = jax.ffi.pycapsule(getattr(library, target))

@@ -10,7 +10,6 @@ import re
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 
 from resjax import job
-from resjax.config import ConfigError, Notice, differences
+from resjax.config import ConfigError, differences, notify
 from resjax.process import set_up
 
 Value = TypeVar("Value")
@@ -97,11 +96,9 @@ def _join_found(timeout: int) -> None:
     if not failure:
         return
     if not job.names_hosts() and NOTHING_FOUND in failure:
-        warnings.warn(
+        notify(
             "this TPU VM trains alone, as nothing tells JAX of other hosts of its slice; if there "
-            f"are any, stop and name them to each by {HOW_TO_NAME_HOSTS}",
-            Notice,
-            stacklevel=3,
+            f"are any, stop and name them to each by {HOW_TO_NAME_HOSTS}"
         )
         return
     remedy = f"name them to each by {HOW_TO_NAME_HOSTS}"

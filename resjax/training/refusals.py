@@ -1,11 +1,9 @@
 """Checks, before compilation, of configs whose values are valid one by one but not together."""
 
-import warnings
-
 import jax
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, Notice
+from resjax.config import ConfigError, notify
 from resjax.config.extras import EXTRAS, require
 from resjax.config.keys import KEYS
 from resjax.data.source import Source
@@ -105,11 +103,9 @@ def warn_of_single_values(config: ConfigDict, model: ResNet, size: tuple[int, in
         faults["group"] = "GroupNorm over one channel of one pixel", "set fewer norm.groups"
     if norm.kind in faults:
         what, remedy = faults[norm.kind]
-        warnings.warn(
+        notify(
             f"{what}: every value is its own mean, and nothing but the bias comes out; {remedy}, "
-            "or norm.kind=none",
-            Notice,
-            stacklevel=2,
+            "or norm.kind=none"
         )
 
 

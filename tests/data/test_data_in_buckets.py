@@ -8,7 +8,7 @@ from PIL import Image
 from prepared import Tiny, write
 
 from resjax.buckets.store import Store
-from resjax.config import ConfigError
+from resjax.config import ConfigError, Notice
 from resjax.config.addresses import Address
 from resjax.data.slices import Splits
 from resjax.data.sources import DataRequest, load
@@ -95,3 +95,14 @@ def test_a_folder_of_images_that_has_a_bad_one_is_told_of_by_its_address(photos,
         load(f"folder:{there}", DataRequest())
     Store(Address.of(str(there))).delete(["train/ant/0.png"])
     assert len(load(f"folder:{there}", DataRequest()).train) == 5
+
+
+def test_a_notice_names_the_address_and_not_the_copy(photos, one_bucket, fresh, copies):
+    (photos / "train" / "bee" / "0.png").write_bytes(b"no image")
+    there = uploaded(photos, one_bucket.address(fresh)).address
+    with pytest.warns(Notice) as told:
+        load(f"folder:{there}", DataRequest(on_bad="skip"))
+    (message,) = (str(each.message) for each in told)
+    assert message.startswith(f"1 of 12 files in {there} are left out")
+    assert f"of the 3 in {there}/train/bee 2 remain" in message
+    assert str(copies) not in message
