@@ -10,11 +10,21 @@ from jax.extend.random import define_prng_impl, threefry_prng_impl
 
 
 def random_key(seed: jax.Array | int) -> jax.Array:
-    """The key of a seed from 0 to 2^32 - 1.
+    """The key of a seed from 0 to 2^32 - 1; a key is returned as it is.
+
+    Raises:
+      ValueError: for anything else.
 
     >>> bool((jax.random.key_data(random_key(7)) == jax.random.key_data(jax.random.key(7))).all())
     True
     """
+    if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        return seed
+    whole = jnp.issubdtype(jnp.result_type(seed), jnp.integer) and not jnp.shape(seed)
+    if not whole or (isinstance(seed, int) and not 0 <= seed < 2**32):
+        raise ValueError(
+            f"seed={seed} is neither a number from 0 to 2^32 - 1 nor a key, as jax.random.key(0)"
+        )
     data = threefry_prng_impl.seed(jnp.asarray(seed, jnp.uint32))
     return jax.random.wrap_key_data(data, impl=GENERATOR)
 

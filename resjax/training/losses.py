@@ -41,6 +41,12 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.square(logits - targets).mean(-1)
 
 
+def losses_of(loss: Loss, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Losses `[N]` of logits `[N, classes]`; NaN where a label `[N]` is no number of a class."""
+    known = (labels >= 0) & (labels < logits.shape[-1])
+    return jnp.where(known, loss(logits, labels), jnp.nan)
+
+
 def mix_losses(
     own: jax.Array, others: jax.Array, labels: jax.Array, mixed: Mixed
 ) -> tuple[jax.Array, jax.Array]:

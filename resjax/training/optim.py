@@ -193,12 +193,23 @@ def make_optimizer(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
+def takes_more(update: Callable) -> bool:
+    """Tells whether an update takes arguments of other names, as those of optax do."""
+    parameters = inspect.signature(update).parameters.values()
+    return any(each.kind is each.VAR_KEYWORD for each in parameters)
+
+
 def _update_by_clipped(
-    update: Callable, norm: float, gradients: Any, state: optax.OptState, params: Any
+    update: Callable,
+    norm: float,
+    gradients: Any,
+    state: optax.OptState,
+    params: Any = None,
+    **more: Any,
 ) -> tuple[Any, optax.OptState]:
     clip = optax.clip_by_global_norm(norm)
     clipped, _ = clip.update(gradients, clip.init(params))
-    return update(clipped, state, params)
+    return update(clipped, state, params, **(more if takes_more(update) else {}))
 
 
 def constant_rate(optim: ConfigDict, clock: Clock, steps: int) -> optax.Schedule:

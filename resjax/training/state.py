@@ -51,8 +51,9 @@ class TrainState(struct.PyTreeNode):
       step: number of steps taken, int32.
       params: parameters of the model.
       batch_stats: running statistics of its BatchNorm layers.
-      opt_state: state of the optimiser; `opt_state.hyperparams` holds its settings as arrays.
-      metrics: sums over the training batches since they were last set to zero.
+      opt_state: state of the optimiser; those of resjax hold their settings in `hyperparams`.
+      metrics: sums over the steps of `train_steps` since they were last set to zero; `train_step`
+        returns those of its batch instead.
       skipped_updates: number of steps that left all else as it was, int32; see `train_step`.
       average: moving average of params and batch_stats, or None.
     """
@@ -77,14 +78,17 @@ _averaged = jax.jit(Average.variables)
 def create_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    seed: int,
+    seed: int | jax.Array,
     image_shape: tuple,
     ema_decay: float = 0.0,
 ) -> TrainState:
     """The state before the first step, for images of shape `[H, W, C]`.
 
-    Parameters are drawn from the key `seed`. An `ema_decay` above 0 keeps a moving average of the
-    variables. The network is one that `train_step` takes.
+    Parameters are drawn from the seed, or from a key of `jax.random.key`. An `ema_decay` above 0
+    keeps a moving average of the variables. The network is one that `train_step` takes.
+
+    Raises:
+      ValueError: for a seed that is neither.
     """
     drawn = initial_variables(model, random_key(seed), image_shape)
     variables = {name: drawn.get(name, {}) for name in ("params", "batch_stats")}

@@ -18,8 +18,9 @@ from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total, varying_over_devices
 from resjax.ops.norm import map_moments
 from resjax.ops.random import random_key
-from resjax.training.losses import Loss, mix_losses
+from resjax.training.losses import Loss, losses_of, mix_losses
 from resjax.training.metrics import Metrics, measure
+from resjax.training.optim import takes_more
 from resjax.training.state import TrainState
 
 
@@ -35,7 +36,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Updates a state by one batch: the gradient of its mean loss, then the optimiser's update.
 
-    Random numbers depend on `key`, on the step, and on the number of an example in the whole batch.
+    Random numbers depend on `key`, on the step, and on the number of an example in the whole batch;
+    if the network does not ask for that number, on the number of the share or micro-batch instead.
     Micro-batches are computed one after the other, and their gradients are added up; the running
     statistics are updated once, by the mean over micro-batches. Where the program names the axis of
     devices, gradients are summed over them once, and with them metrics and running statistics.
@@ -51,8 +53,8 @@ def train_step(
         before these; a third entry is what the images are mixed with. A label that is no number of
         a class makes the loss NaN.
       key: the random key of the run.
-      learning_rate: the rate of this step, written to `opt_state.hyperparams["learning_rate"]`.
-        Without that entry, or with None, the optimiser keeps its own rate.
+      learning_rate: the rate of this step, written to the hyperparameter `learning_rate` of the
+        optimiser's state. With None, or without one such entry, the optimiser keeps its own rate.
       on_nan: with "skip" a step whose loss or gradient is not finite changes nothing, and is
         counted.
 
@@ -79,20 +81,20 @@ def train_step(
 
     def loss_of(params: Any, number: jax.Array | int, batch: Batch) -> tuple[jax.Array, Any]:
         """Loss of one micro-batch on this device, with its metrics and running statistics."""
-        options: dict[str, Any] = {}
-        if numbered:
-            options["first"] = (number * device_count() + device_index()) * examples
+        place = number * device_count() + device_index()
+        options: dict[str, Any] = {"first": place * examples} if numbered else {}
+        own = jax.random.fold_in(key, place) if micro_batches_in_all > 1 and not numbered else key
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.images,
             train=True,
             mutable=moving,
-            rngs={"dropout": key},
+            rngs={"dropout": own},
             **options,
         )
-        losses, labels = loss(logits, batch.labels), batch.labels
+        losses, labels = losses_of(loss, logits, batch.labels), batch.labels
         if batch.mixed is not None:
-            others = loss(logits, batch.mixed.labels)
+            others = losses_of(loss, logits, batch.mixed.labels)
             losses, labels = mix_losses(losses, others, labels, batch.mixed)
         metrics = measure(losses, logits, labels)
         mean = metrics.loss / (metrics.examples * micro_batches_in_all)
@@ -107,7 +109,7 @@ def train_step(
     gradients, (metrics, batch_stats) = total(sums)
 
     opt_state = _with_rate(state.opt_state, learning_rate)
-    more = {"value": metrics.loss / metrics.examples} if _takes_more(update) else {}
+    more = {"value": metrics.loss / metrics.examples} if takes_more(update) else {}
     updates, opt_state = update(gradients, opt_state, state.params, **more)
     params = optax.apply_updates(state.params, updates)
     batch_stats = jax.tree.map(lambda sums: sums / micro_batches_in_all, batch_stats)
@@ -130,18 +132,16 @@ def train_step(
 
 
 def _with_rate(opt_state: optax.OptState, learning_rate: jax.Array | None) -> optax.OptState:
-    """The state of an optimiser with a learning rate, if it has an entry for one."""
-    hyperparams = getattr(opt_state, "hyperparams", {})
-    if learning_rate is None or "learning_rate" not in hyperparams:
+    """The state of an optimiser with a learning rate, if it has one entry for it."""
+
+    def is_rate(path: Any, value: Any) -> bool:  # and not the state of a schedule of this name
+        return isinstance(value, jax.Array)
+
+    found = optax.tree.get_all_with_path(opt_state, "learning_rate", is_rate)
+    if learning_rate is None or len(found) != 1:
         return opt_state
-    rate = jnp.asarray(learning_rate, hyperparams["learning_rate"].dtype)
-    return opt_state._replace(hyperparams=hyperparams | {"learning_rate": rate})
-
-
-def _takes_more(update: Callable) -> bool:
-    """Tells whether an update takes arguments of other names, as those of optax do."""
-    parameters = inspect.signature(update).parameters.values()
-    return any(each.kind is each.VAR_KEYWORD for each in parameters)
+    rate = jnp.asarray(learning_rate, found[0][1].dtype)
+    return optax.tree.set(opt_state, is_rate, learning_rate=rate)
 
 
 def _sum_over(function: Callable, batch: Batch) -> Any:
@@ -196,15 +196,15 @@ def _viewed(view: Callable, data: Any, inputs: Any, seed: jax.Array) -> Batch:
 
 
 def eval_step(
-    model: nn.Module, loss: Loss, variables: Any, batch: Batch, valid: jax.Array
+    model: nn.Module, loss: Loss, variables: Any, batch: Batch, valid: jax.Array | None = None
 ) -> Metrics:
-    """Metrics of the `valid` `[N]` examples of a batch, on all devices.
+    """Metrics of the `valid` `[N]` examples of a batch, by default all of them, on all devices.
 
     BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
     batch = Batch(*batch)
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total(measure(loss(logits, batch.labels), logits, batch.labels, valid))
+    return total(measure(losses_of(loss, logits, batch.labels), logits, batch.labels, valid))
 
 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:

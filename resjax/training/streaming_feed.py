@@ -1,5 +1,6 @@
 """The feed of images that are streamed: decoded when they are needed, by other processes."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -79,15 +80,14 @@ class StreamingFeed:
 
     def training_batches(self, steps: range) -> Iterator[Batch]:
         micro = self.plan.config.train.micro_batches
-        batches = self._training()
-        batches.set_state({"step": steps.start, "skipped": 0})
-        for _ in steps:
-            batch = next(batches)
-            for images, labels in zip(
-                np.split(batch.images, micro), np.split(batch.labels, micro), strict=True
-            ):
-                yield self._on_devices(images, labels)
-        batches.close()
+        with contextlib.closing(self._training()) as batches:
+            batches.set_state({"step": steps.start, "skipped": 0})
+            for _ in steps:
+                batch = next(batches)
+                for images, labels in zip(
+                    np.split(batch.images, micro), np.split(batch.labels, micro), strict=True
+                ):
+                    yield self._on_devices(images, labels)
 
     def evaluation_batches(self, split: str, size: int) -> Iterator[tuple[Batch, Any]]:
         for batch in self._pass(split, size):

@@ -298,11 +298,16 @@ def test_runs_side_by_side_are_clipped_each_by_its_own_norm():
 
 
 def test_an_optimiser_of_an_experiment_is_clipped_as_any_other(tables):
-    """Here one that has no numbers in its state."""
+    """Here one that has no numbers in its state, and one that needs the loss."""
+    gradient = {"kernel": jnp.array([3.0, 4.0])}
     tables["OPTIMIZERS"]["own"] = lambda optim: optax.sgd(0.5)
-    rule = make_optimizer(optim(name="own", clip_norm=1.0))
-    got = of_gradient(rule, {"kernel": jnp.array([3.0, 4.0])})["kernel"]
-    np.testing.assert_allclose(got, [-0.3, -0.4], rtol=ROUNDED)
+    tables["OPTIMIZERS"]["waiting"] = lambda optim: optax.chain(
+        optax.sgd(0.5), optax.contrib.reduce_on_plateau()
+    )
+    for name in ("own", "waiting"):
+        rule = make_optimizer(optim(name=name, clip_norm=1.0))
+        got, _ = rule.update(gradient, rule.init(gradient), gradient, value=jnp.float32(1))
+        np.testing.assert_allclose(got["kernel"], [-0.3, -0.4], rtol=ROUNDED)
 
 
 def test_without_clipping_the_program_is_that_of_the_rule_and_with_it_equal_ones_share_theirs():

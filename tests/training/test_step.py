@@ -11,6 +11,7 @@ import pytest
 
 import resjax
 from resjax.ops.random import random_key
+from resjax.training.losses import losses_of, squared_error
 from tests.drawn import normal
 from tests.models.compiled import quick
 
@@ -83,6 +84,9 @@ def test_a_rate_is_that_of_its_step_where_the_optimiser_takes_one():
     other = moved(optax.sgd(0.5))
     assert not differ(moved(injected(0.1), 0.5), other)
     assert differ(moved(injected(0.1)), other)
+    assert not differ(moved(optax.chain(optax.identity(), injected(0.1)), 0.5), other)
+    scheduled = injected(optax.constant_schedule(0.5))  # whose state has an entry of this name
+    assert not differ(moved(scheduled, 0.1), other)
     assert not differ(moved(optax.sgd(0.5), 0.1), other)
 
 
@@ -137,6 +141,31 @@ class Own(nn.Module):
         return nn.Dense(CLASSES)(x.mean((1, 2)))
 
 
+class Dropped(nn.Module):
+    """A network that drops its images at random, and does not ask for their numbers."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        dropped = nn.Dropout(0.5, deterministic=not train)(images).reshape(len(images), -1)
+        return dropped[:, :CLASSES] + self.param("bias", nn.initializers.zeros, (CLASSES,))
+
+
+def test_what_is_random_differs_between_micro_batches_of_any_network():
+    def sum_of_dropped(logits, labels):
+        return (logits * 10.0 ** jnp.arange(CLASSES)).sum(-1)
+
+    model, optimizer = Dropped(), optax.sgd(0.0)
+    state = resjax.create_state(model, optimizer, seed=0, image_shape=(4, 4, 1))
+    step = functools.partial(resjax.train_step, model, sum_of_dropped, optimizer.update)
+    images, labels = jnp.ones((2, 1, 4, 4, 1)), jnp.zeros((2, 1), jnp.int32)
+    sums = [
+        float(step(state, (images.at[number].set(0), labels), jax.random.key(seed))[1].loss)
+        for seed in range(8)
+        for number in range(2)
+    ]
+    assert sums[::2] != sums[1::2]  # of the second and of the first micro-batch alone
+
+
 @pytest.mark.slow
 def test_a_network_of_flax_alone_is_trained_and_evaluated_as_by_hand():
     model, optimizer, (images, labels) = Own(), optax.adamw(0.1), drawn()
@@ -186,11 +215,37 @@ def test_labels_that_are_no_classes_are_refused():
         step(state, (images, jax.nn.one_hot(labels, CLASSES)), jax.random.key(0))
 
 
+@pytest.mark.parametrize("label", [-1, CLASSES])
+@pytest.mark.parametrize(
+    "loss",
+    [resjax.cross_entropy, functools.partial(resjax.cross_entropy, smoothing=0.1), squared_error],
+    ids=["cross-entropy", "smoothed", "mse"],
+)
+def test_the_loss_of_a_label_that_is_no_number_of_a_class_is_not_a_number(loss, label):
+    logits, labels = normal(2, (2, CLASSES)), jnp.array([0, label])
+    losses = losses_of(loss, logits, labels)
+    assert np.isnan(losses[1])
+    assert losses[0] == loss(logits[:1], labels[:1])[0]
+
+
+def test_a_state_begins_with_a_seed_or_with_its_key():
+    model, optimizer = parts(optax.sgd(0.1))[0], optax.sgd(0.1)
+    make = functools.partial(resjax.create_state, model, optimizer, image_shape=(4, 4, 1))
+    assert not differ(make(seed=jax.random.key(3)).params, make(seed=3).params)
+    for seed in (-1, 2**32, 0.5, jax.random.PRNGKey(0)):
+        with pytest.raises(
+            ValueError, match=r"seed=.* is neither a number from 0 to 2\^32 - 1 nor"
+        ):
+            make(seed=seed)
+
+
 @pytest.mark.slow
 def test_an_evaluation_takes_any_pair_of_images_and_labels():
     model, state, _ = parts(optax.sgd(0.1))
     images, labels = drawn()
     variables, valid = state.evaluated(), jnp.arange(EXAMPLES) < 4
-    metrics = resjax.eval_step(model, resjax.cross_entropy, variables, (images, labels), valid)
+    evaluate = functools.partial(resjax.eval_step, model, resjax.cross_entropy, variables)
+    assert evaluate((images, labels)).examples == EXAMPLES
+    metrics = evaluate((images, labels), valid)
     logits = model.apply(variables, images, train=False)
     assert metrics.means()["error"] == np.mean(logits.argmax(-1)[:4] != labels[:4])

@@ -77,3 +77,13 @@ def test_an_accelerator_is_sent_a_batch_before_the_call_and_computes_the_same(pl
         assert isinstance(leaf.sharding, NamedSharding)
         assert leaf.sharding.mesh == plan.parallel.mesh
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_who_stops_taking_batches_ends_what_reads_them(feed, monkeypatch):
+    closed, close = [], HostBatches.close
+    monkeypatch.setattr(HostBatches, "close", lambda self: closed.append(self) or close(self))
+    batches = feed.training_batches(range(3))
+    next(batches)
+    assert not closed
+    batches.close()
+    assert len(closed) == 1
