@@ -49,7 +49,7 @@ def experiment_runs(
       workdir: directory of the sweep.
       axes: axes of the experiment to multiply, such as "depth,shortcut"; all by default.
       seeds: runs every network with seeds 0 to seeds - 1.
-      added: further axes such as "train.batch_size=32,64", see `axis_of_option`.
+      added: further axes such as "train.batch_size=32,64", see `axes_of_options`.
       only: filters such as "depth=8,56", see `keep_only`.
       settings: {dotted key: value} in place of what the experiment says.
 
@@ -74,7 +74,7 @@ def select_runs(
     only: Iterable[str],
 ) -> dict[Path, ConfigDict]:
     """Selects runs like `experiment_runs`, from a loaded experiment whose `fixed` keys are set."""
-    further = dict(axis_of_option(option, config) for option in added)
+    further = axes_of_options(added, config)
     chosen = select_axes(axes_of(module, config), axes, seeds, fixed, further)
     workdir = local(workdir)
     runs = keep_only(expand(config, chosen), only)
@@ -113,18 +113,25 @@ def _is_point(point: Any) -> bool:
     return isinstance(point, dict) and all(isinstance(key, str) for key in point)
 
 
-def axis_of_option(option: str, config: ConfigDict) -> tuple[str, Axis]:
-    """The name and the points of `KEY=VALUE,VALUE,...`, an axis that is named after its key.
+def axes_of_options(options: Iterable[str], config: ConfigDict) -> dict[str, Axis]:
+    """The axes of options `KEY=VALUE,VALUE,...`, each named after its key.
 
     >>> from resjax.config import default_config
-    >>> axis_of_option("model.depth=20,56", default_config())
-    ('model.depth', [{'model.depth': 20}, {'model.depth': 56}])
+    >>> axes_of_options(["model.depth=20,56"], default_config())
+    {'model.depth': [{'model.depth': 20}, {'model.depth': 56}]}
 
     Raises:
-      ConfigError: if there is no such key, or a value is not of its type.
+      ConfigError: if there is no such key, a value is not of its type, or two options have one key.
     """
-    key, values = _key_and_values(option, "--axis", config)
-    return key, [{key: value} for value in values]
+    axes: dict[str, Axis] = {}
+    for option in options:
+        key, values = _key_and_values(option, "--axis", config)
+        points = [{key: value} for value in values]
+        if key in axes:
+            every = ",".join(str(point[key]) for point in axes[key] + points)
+            raise ConfigError(f"--axis {key} is given twice; write --axis {key}={every}")
+        axes[key] = points
+    return axes
 
 
 def keep_only(runs: Mapping[str, ConfigDict], filters: Iterable[str]) -> dict[str, ConfigDict]:

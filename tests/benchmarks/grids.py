@@ -44,11 +44,8 @@ def of_grid(runs: int) -> list[str]:
 def configs_of_grid(runs: int) -> dict[str, ConfigDict]:
     """{run id: config} of that grid."""
     module, config = experiment.load_experiment(str(EXPERIMENT))
-    name, points = grid.axis_of_option(DEPTHS, config)
-    axes = grid.axes_of(module, config)
-    return grid.expand(
-        config, grid.select_axes(axes, "shortcut", runs // NETWORKS, added={name: points})
-    )
+    axes, depths = grid.axes_of(module, config), grid.axes_of_options([DEPTHS], config)
+    return grid.expand(config, grid.select_axes(axes, "shortcut", runs // NETWORKS, added=depths))
 
 
 def write_grid(workdir: Path, runs: int) -> None:

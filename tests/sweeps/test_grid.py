@@ -122,7 +122,7 @@ def test_an_axis_that_sets_no_key_or_has_no_point_is_refused():
 def of_options(*options, names=None):
     """The runs of an experiment without axes, by options of the command line."""
     config = default_config()
-    added = dict(grid.axis_of_option(option, config) for option in options)
+    added = grid.axes_of_options(options, config)
     return list(grid.expand(config, grid.select_axes({}, names, None, (), added)).values())
 
 
@@ -159,6 +159,8 @@ def test_only_some_runs_of_a_grid_are_kept():
     (lambda: of_options("name=cifar"), "write data.name or model.name or optim.name"),
     (lambda: of_options("model.depth"), "is not KEY=VALUE,VALUE"),
     (lambda: of_options("model.depth=deep"), "model.depth=deep is not int; such as model.depth=20"),
+    (lambda: of_options("learning_rate=0.1,1e-2", "seed=0", "optim.learning_rate=0.3"),
+     "--axis optim.learning_rate is given twice; write --axis optim.learning_rate=0.1,0.01,0.3$"),
     (lambda: of_options("depth=8,20", "seed=1,2,3", names="model.depth+seed"),
      "joins axes of unequal length: model.depth has 2, seed has 3"),
     (lambda: grid.select_axes(AXES, None, None, (), {"model.depth": [{"model.depth": 9}]}),
