@@ -5,7 +5,7 @@ import copy
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -208,45 +208,74 @@ def select_axes(
     [[{'model.depth': 8}, {'model.depth': 20}], [{'seed': 0}, {'seed': 1}]]
 
     Raises:
-      ConfigError: for a name that is not an axis, axes of unequal length that are joined, two axes
-        that set the same key, or one that sets a key that is `overridden` in the config.
+      ConfigError: for a name that is not an axis or that is given twice, axes of unequal length
+        that are joined, two axes that set the same key, or one that sets a key that is
+        `overridden` in the config.
     """
-    axes, added = dict(axes) | dict(added or {}), added or {}
-    chosen = list(axes) if names is None else [name.strip() for name in names.split(",")]
+    axes, added = {**axes, **(added or {})}, added or {}
+    groups = [[name] for name in axes]
+    if names is not None:
+        groups = [[name.strip() for name in group.split("+")] for group in names.split(",")]
+    options = {}  # what adds an axis whatever --sweep names
     if seeds is not None:
         if not 1 <= seeds <= MOST_SEEDS:
             raise ConfigError(f"--seeds={seeds} is not a number from 1 to {MOST_SEEDS}")
+        if "seed" in added:
+            raise ConfigError(f"--seeds={seeds} and --axis seed both set seed; leave one out")
         axes["seed"] = [{"seed": seed} for seed in range(seeds)]
-        chosen = list(dict.fromkeys([*chosen, "seed"]))
-    named = {name for group in chosen for name in group.split("+")}
-    chosen += [name for name in added if name not in named]
-    setters: dict[str, str] = {}
-    for name in (name for group in chosen for name in group.split("+")):
+        options["seed"] = f"--seeds={seeds}"
+    options |= {name: f"--axis {name}" for name in added}
+    named = list(itertools.chain(*groups))
+    groups += [[name] for name in options if name not in named]
+    for name in named:
         if name not in axes:
             raise ConfigError(f"no axis {name!r} in this experiment; {nearest(name, list(axes))}")
+        if named.count(name) > 1:
+            raise ConfigError(f"--sweep={names} has the axis {name!r} twice; leave one out")
+    _refuse_set_twice(groups, axes, options, overridden)
+    return [_joined(group, axes) for group in groups]
+
+
+def _refuse_set_twice(
+    groups: Sequence[Sequence[str]],
+    axes: Mapping[str, Axis],
+    options: Mapping[str, str],
+    overridden: Iterable[str],
+) -> None:
+    """Raises ConfigError if two axes set a key, or one sets a key that is `overridden`.
+
+    `options` has the axes that an option adds, and the option.
+    """
+    setters: dict[str, str] = {}
+    for name in itertools.chain(*groups):
         for key in sorted({key for point in axes[name] for key in point}):
-            others = ",".join(other for other in chosen if other != name)
             if key in overridden:
-                raise ConfigError(
-                    f"--config.{key} has no effect: axis {name!r} sets it; leave the axis out"
-                    + (f" with --sweep={others}" if others else ", or use resjax train")
-                )
+                remedy = f"leave {options.get(name, 'the axis')} out"
+                if name not in options:
+                    others = _without(name, groups)
+                    remedy += f" with --sweep={others}" if others else ", or use resjax train"
+                raise ConfigError(f"--config.{key} has no effect: axis {name!r} sets it; {remedy}")
             if key in setters:
+                other = name if setters[key] in options else setters[key]
                 raise ConfigError(
                     f"axes {setters[key]!r} and {name!r} both set {key}; leave one out with "
-                    f"--sweep={','.join(other for other in chosen if other != setters[key])}"
+                    f"--sweep={_without(other, groups)}"
                 )
             setters[key] = name
-    return [_joined(group, axes) for group in chosen]
 
 
-def _joined(group: str, axes: Mapping[str, Axis]) -> Axis:
-    """The axis with a name, or several joined by +, whose points are combined one by one."""
-    names = group.split("+")
+def _without(name: str, groups: Iterable[Sequence[str]]) -> str:
+    """The axes but for one, as --sweep names them; empty if there is no other."""
+    others = ("+".join(each for each in group if each != name) for group in groups)
+    return ",".join(filter(None, others))
+
+
+def _joined(names: Sequence[str], axes: Mapping[str, Axis]) -> Axis:
+    """The axis with a name, or several that are joined, whose points are combined one by one."""
     lengths = {name: len(axes[name]) for name in names}
     if len(set(lengths.values())) > 1:
         sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ConfigError(f"--sweep={group} joins axes of unequal length: {sizes}")
+        raise ConfigError(f"--sweep={'+'.join(names)} joins axes of unequal length: {sizes}")
     sides = zip(*(axes[name] for name in names), strict=True)
     return [{key: value for point in side for key, value in point.items()} for side in sides]
 

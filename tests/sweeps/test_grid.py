@@ -146,6 +146,11 @@ def test_joined_axes_advance_together():
     assert found == [(8, 0.1, 0), (8, 0.1, 1), (20, 0.2, 0), (20, 0.2, 1)]
 
 
+def test_seeds_advance_with_the_axis_that_they_are_joined_to():
+    found = [(run.model.shortcut, run.seed) for run in expand("shortcut+seed,depth", seeds=2)]
+    assert found == [("none", 0), ("none", 0), ("identity", 1), ("identity", 1)]
+
+
 def test_only_some_runs_of_a_grid_are_kept():
     runs = grid.expand(default_config(), grid.select_axes(AXES, None, 2))
     kept = grid.keep_only(runs, ["shortcut=none", "model.depth=8,57"]).values()
@@ -165,6 +170,18 @@ def test_only_some_runs_of_a_grid_are_kept():
      "joins axes of unequal length: model.depth has 2, seed has 3"),
     (lambda: grid.select_axes(AXES, None, None, (), {"model.depth": [{"model.depth": 9}]}),
      "axes 'depth' and 'model.depth' both set model.depth; leave one out with --sweep=shortcut,s"),
+    (lambda: expand("shortcut,depth,shortcut"),
+     "--sweep=shortcut,depth,shortcut has the axis 'shortcut' twice; leave one out"),
+    (lambda: grid.select_axes(AXES, "shortcut+seed,depth", None, (), {"d": AXES["depth"]}),
+     "axes 'depth' and 'd' both set model.depth; leave one out with --sweep=shortcut\\+seed,d$"),
+    (lambda: grid.select_axes(AXES, "d+seed,depth", None, (), {"d": AXES["depth"]}),
+     "axes 'd' and 'depth' both set model.depth; leave one out with --sweep=d\\+seed$"),
+    (lambda: grid.select_axes(AXES, None, 2, (), {"seed": [{"seed": 5}]}),
+     "--seeds=2 and --axis seed both set seed; leave one out"),
+    (lambda: grid.select_axes(AXES, None, 2, ["seed"]),
+     "--config.seed has no effect: axis 'seed' sets it; leave --seeds=2 out"),
+    (lambda: grid.select_axes(AXES, "depth+seed", None, ["seed"]),
+     "--config.seed has no effect: axis 'seed' sets it; leave the axis out with --sweep=depth$"),
     (lambda: grid.keep_only({"a": default_config()}, ["seed=5"]),
      "--only seed=5 leaves no run; seed is 0"),
 ])  # fmt: skip
