@@ -34,6 +34,11 @@ def begun(tmp_path, tiny, name="run", events=("begun",)):
     return run
 
 
+def test_a_watch_of_json_is_refused(tmp_path, capsys):
+    assert main(["status", "--json", "--watch", str(tmp_path / "nowhere")]) == 2
+    assert "--watch has no effect with --json" in capsys.readouterr().err
+
+
 def test_a_run_that_nobody_began_is_waiting(tmp_path):
     assert look(tmp_path / "run").state == "waiting"
 

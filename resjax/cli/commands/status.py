@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from resjax.buckets.faults import Unanswered
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
+from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 from resjax.config.text import several
 
@@ -38,13 +39,17 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.runs import needed
 
     refuse(rest)
+    if options.json and options.watch:
+        raise ConfigError(
+            "--watch has no effect with --json, which prints the runs once; leave one out"
+        )
     with reading(options.dir, needed.STATUS, needed.SHOWN_IN_STATUS) as place:
         if options.json:
             _print_json(place)
-        elif options.watch:
+            return 0
+        if options.watch:
             _watch(place)
-        if not options.json:
-            _print(place)
+        _print(place)
     return 0
 
 
