@@ -161,7 +161,7 @@ def latex_text(text: str) -> str:
     return _MINUS.sub("$-$", "".join(kept)).replace("--", "-{}-")
 
 
-_MINUS = re.compile(r"(?<!\S)-(?=[\s\d])")
+_MINUS = re.compile(r"(?<!\S)-(?=\s|\d|inf\b)")
 """Pattern of a hyphen that is a minus sign: that of a number, or between two networks."""
 
 

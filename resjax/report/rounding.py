@@ -21,11 +21,12 @@ def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) 
 
 
 def number(value: float | None, places: int, sign: bool = False) -> str:
-    """Formats a number with this many decimals, never as a negative zero; "-" for none."""
-    if value is None:
+    """Formats a number with this many decimals, never as a negative zero; "-" for none.
+
+    NaN is none, too: the difference of two infinite errors is no number.
+    """
+    if value is None or math.isnan(value):
         return "-"
-    if not math.isfinite(value):
-        return "inf"
     text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
     return text.lstrip("+-") if not float(text) else text
 

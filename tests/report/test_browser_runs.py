@@ -1,10 +1,13 @@
 """The table of runs as a reader has it, in headless Chromium: needs Debian's chromium."""
 
+import math
 import shlex
 
 import pytest
 
+from resjax.report.report import write_report
 from tests.report.browsing import drawing, fragment, lines
+from tests.report.fabricate import write_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +58,18 @@ def test_a_table_of_errors_is_sorted_and_by_words_as_well(visit):
     table.get_by_role("button", name="shortcut").click()
     names = [row.locator("th").inner_text() for row in table.locator("tbody tr").all()]
     assert names == sorted(names)
+
+
+def test_infinite_differences_are_sorted_as_the_highest_and_the_lowest(visit, tmp_path):
+    errors = {("none", 8): 0.3, ("none", 20): math.inf, ("none", 56): 0.2,
+              ("identity", 8): 0.1, ("identity", 20): 0.1, ("identity", 56): math.inf}  # fmt: skip
+    write_sweep(tmp_path, {key: [error] for key, error in errors.items()})
+    table = visit(of=(write_report(tmp_path).directory / "index.html").as_uri()).locator(
+        "#table1-differences"
+    )
+    table.get_by_role("button", name="train difference").click()
+    rows = table.locator("tbody tr").all()
+    assert [row.locator("th, td").nth(3).inner_text() for row in rows] == ["-inf", "+20.00", "+inf"]
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,11 @@ def test_latex_parses_and_every_row_has_every_column(tmp_path):
 
 
 def test_a_minus_is_one_in_latex_and_words_begin_at_the_left():
-    text = formats.latex(["depth", "pair", "test"], [["8", "plain - cifar-net", "-0.56"]])
+    rows = [["8", "plain - cifar-net", "-0.56"], ["20", "plain - -information", "-inf"]]
+    text = formats.latex(["depth", "pair", "test"], rows)
     assert r"\begin{tabular}{llr}" in text
     assert r"8 & plain $-$ cifar-net & $-$0.56 \\" in text
+    assert r"20 & plain $-$ -information & $-$inf \\" in text
 
 
 def test_latex_of_names_with_specials_parses():

@@ -36,6 +36,13 @@ def test_a_number_that_rounds_to_zero_has_no_sign():
     assert rounding.number(-0.01, 2, sign=True) == "-0.01"
 
 
+def test_an_infinite_difference_has_its_sign_and_one_of_infinite_errors_is_none():
+    """A network that diverges is worse than any other, whichever of the two stands first."""
+    assert [rounding.number(sign * math.inf, 2, sign=True) for sign in (1, -1)] == ["+inf", "-inf"]
+    assert rounding.number(math.inf, 2) == "inf"
+    assert rounding.number(math.inf - math.inf, 2, sign=True) == "-"
+
+
 @pytest.mark.parametrize(
     ("p", "text"), [(0.04321, "0.043"), (1e-9, "< 0.0001"), (1.0, "1"), (0.999, "1"), (None, "-")]
 )

@@ -2,7 +2,7 @@
 // Tables that are sorted by a column, up and down.
 
 // "30 ± 26", "1,000", "+0.3 to 0.5" and "< 0.0001" sort by their first number.
-const value = (text) => parseFloat(text.replace(/^< /, "").replace(/,/g, "").replace(/^(-?)inf.*/, "$1Infinity"));
+const value = (text) => parseFloat(text.replace(/^< /, "").replace(/,/g, "").replace(/^([-+]?)inf.*/, "$1Infinity"));
 const isNumber = (text) => /^(< )?[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf)( .*)?$/i.test(text);
 
 function sort(table) {
