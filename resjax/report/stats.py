@@ -44,9 +44,9 @@ class Difference:
 
     Attributes:
       n: number of pairs.
-      mean: mean of the differences.
-      interval: t interval of the mean; None for one pair.
-      p: p value of the two-sided paired t test; None for one pair.
+      mean: mean of the differences; NaN if it is that of inf and -inf.
+      interval: t interval of the mean; None for one pair, or if a difference is not finite.
+      p: p value of the two-sided paired t test; None where there is no interval.
     """
 
     n: int
@@ -133,8 +133,11 @@ def paired(
         least 95 % of samples (Bonferroni). The test is not corrected.
     """
     differences = [a - b for a, b in zip(first, second, strict=True)]
-    n, mean = len(differences), statistics.fmean(differences)
-    if n == 1 or not math.isfinite(mean):
+    n = len(differences)
+    if not all(map(math.isfinite, differences)):  # of which `fmean` takes no inf beside -inf
+        return Difference(n, sum(differences), None, None)
+    mean = statistics.fmean(differences)
+    if n == 1:
         return Difference(n, mean, None, None)
     variance = max(statistics.variance(differences), least_variance)
     error = math.sqrt(variance / n)

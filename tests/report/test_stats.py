@@ -32,6 +32,18 @@ def test_a_number_that_is_not_finite_leaves_no_interval(wrong):
     assert summarise([0.1, wrong]) == stats.Sample(2, math.inf, math.inf, math.inf, None)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "mean"),
+    [([math.inf, 0.1], [0.1, 0.1], math.inf), ([0.1, 0.1], [0.1, math.inf], -math.inf),
+     ([math.inf, 0.1], [0.1, math.inf], math.nan), ([math.inf], [math.inf], math.nan)],
+)  # fmt: skip
+def test_a_difference_that_is_not_finite_leaves_no_interval(first, second, mean):
+    """Even where each of two networks diverges with another seed."""
+    found = paired(first, second)
+    assert found.mean == pytest.approx(mean, nan_ok=True)
+    assert (found.n, found.interval, found.p) == (len(first), None, None)
+
+
 def test_paired_differences_are_those_of_t_test_in_r():
     """`t.test(extra ~ group, data = sleep, paired = TRUE)`, from the manual of R."""
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
