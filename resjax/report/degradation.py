@@ -30,7 +30,8 @@ class Gap:
 
     Attributes:
       seeds: seeds that both depths have; the errors are over them.
-      deepest, best: depths; `best` has the lowest mean error among the shallower.
+      deepest, best: depths; `best` has the largest difference from the deepest. Where all have the
+        same seeds, it has the lowest mean error among the shallower.
       deepest_error, best_error: mean training errors.
       interval: 95 % interval of the gap; None with a single seed.
       compared: number of shallower depths.
@@ -70,13 +71,18 @@ def degradation(cells: Sequence[Cell]) -> Gap | None:
         return None
     bounds = [_bounds(deepest, cell, len(compared)) for cell in compared]
     low, high = (max(ends) for ends in zip(*bounds, strict=True))
-    best = min(compared, key=lambda cell: _shared_error(cell, deepest))
+    errors = {
+        cell.depth: (_shared_error(deepest, cell), _shared_error(cell, deepest))
+        for cell in compared
+    }
+    # Of differences that are equal when rounded, that from the lowest error.
+    best = max(errors, key=lambda depth: (errors[depth][0] - errors[depth][1], -errors[depth][1]))
     return Gap(
-        seeds=shared[best.depth],
+        seeds=shared[best],
         deepest=deepest.depth,
-        best=best.depth,
-        deepest_error=_shared_error(deepest, best),
-        best_error=_shared_error(best, deepest),
+        best=best,
+        deepest_error=errors[best][0],
+        best_error=errors[best][1],
         interval=None if least == 1 else (low, high),
         compared=len(compared),
         verdict=DEGRADES if low > 0 else DOES_NOT if high < TOLERANCE else UNDECIDED,

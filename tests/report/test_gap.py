@@ -80,6 +80,34 @@ def test_the_numbers_of_a_verdict_are_of_the_seeds_that_both_depths_have(tmp_pat
     assert "points (56 layers 45.00 %, 20 layers 25.00 %; 2 seeds" in verdict.line
 
 
+def test_the_gap_is_the_largest_of_the_differences_that_its_interval_holds(tmp_path):
+    """The shallower net with the lowest error shares other seeds with the deepest."""
+    write_sweep(tmp_path, {("none", 56): [0.10, 0.30, 0.90], ("none", 8): [0.10, 0.10]})
+    for seed in (1, 2):
+        write_run(tmp_path, f"{seed}", 0.11, model__shortcut="none", model__depth=20, seed=seed)
+    verdict = said(tmp_path)["plain"]
+    gap = verdict.gap
+    assert (gap.best, gap.seeds, gap.compared) == (20, (1, 2), 2)
+    assert (gap.deepest_error, gap.best_error) == pytest.approx((0.60, 0.11))
+    pairs = ([0.10, 0.30], [0.10, 0.10]), ([0.30, 0.90], [0.11, 0.11])
+    ends = [scipy_stats.ttest_rel(*pair).confidence_interval(1 - 0.05 / 2) for pair in pairs]
+    low, high = max(low for low, _ in ends), max(high for _, high in ends)
+    assert gap.interval == pytest.approx((max(-1.0, low), min(1.0, high)))
+    assert verdict.numbers.startswith("training error +49 points (56 layers 60.00 %, 20 layers 11.")
+
+
+def test_with_equal_seeds_the_gap_is_that_to_the_lowest_error(tmp_path):
+    """Also where differences are equal only as they are rounded."""
+    random = np.random.default_rng(0)
+    alike = np.array([[1e-18] * 3, [0.0] * 3, [1e-18] * 3, [0.5] * 3])
+    for errors in (alike, *random.integers(0, 9, (500, 4, 3)) / 1437, *random.random((500, 4, 3))):
+        cells = nets(errors)
+        means = [cell.sample("train_error").mean for cell in cells]
+        gap = degradation(cells)
+        assert (gap.best, gap.best_error) == (8 + int(np.argmin(means[:-1])), min(means[:-1]))
+        assert gap.gap == means[-1] - min(means[:-1])
+
+
 def test_a_failed_run_leaves_no_verdict(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("none", 8): [0.0], ("identity", 20): [0.1]})
     fail_run(begin_run(tmp_path, "deep", model__shortcut="none", model__depth=56))
