@@ -19,7 +19,7 @@ from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, protoco
 from resjax.report.degradation import Verdict, headline, verdicts
 from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
-from resjax.report.tuning import Choice, choose_tuned, note
+from resjax.report.tuning import Choice, choose_tuned, notes
 from resjax.runs import disk, needed, rundir
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Section:
       verdicts: a verdict on each arm.
       differences: {"train_error", "test_error"}, the paired differences of the arms.
       replications: errors of the table beside published ones.
-      notes: a line for each cell whose runs were chosen by tuning, or compared the statistics of
-        evaluation.
+      notes: a line for each network that is tuned, and for each cell that compared the statistics
+        of evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
     """
 
@@ -182,8 +182,7 @@ def _values(run: Run | Missing) -> list[Any]:
 def _section(
     table: ProtocolTable, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
 ) -> Section:
-    lines = [note(cell, choices) for cell in table.cells]
-    lines += [_statistics_note(cell) for cell in table.cells]
+    lines = [*notes(table, choices), *map(_statistics_note, table.cells)]
     said = verdicts(table)
     return Section(
         table=table,

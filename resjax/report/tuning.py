@@ -6,12 +6,14 @@ decide nothing.
 """
 
 import dataclasses
+import json
 import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from resjax.report.arms import Cell, arm_keys, group_key, protocol, value_of
+from resjax.config.keys import KEYS
+from resjax.report.arms import ProtocolTable, arm_keys, group_key, label, protocol, value_of
 from resjax.report.runs import Missing, Run
 
 MEASURE = "validation_error"
@@ -22,19 +24,24 @@ class Choice:
     """The chosen values for one network.
 
     Attributes:
-      values: {key: value} of the tuned keys.
-      error: mean validation error with them.
       candidates: number of values that there were to choose from.
+      values: {key: value} of the tuned keys; empty if none is chosen.
+      error: mean validation error with them.
       at_the_end: whether the chosen value of a key is the lowest or highest that was tried.
     """
 
-    values: dict[str, Any]
-    error: float
     candidates: int
-    at_the_end: bool
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    error: float = math.inf
+    at_the_end: bool = False
 
     def line(self, name: str) -> str:
         """A sentence about the choice, for readers of a report."""
+        if not self.values:
+            return (
+                f"{name}: not in the table, as each of {self.candidates} candidates lacks a seed "
+                "that another has"
+            )
         said = ", ".join(f"{key}={value}" for key, value in self.values.items())
         end = "; the best lies at the end of what was tried" if self.at_the_end else ""
         return (
@@ -58,52 +65,59 @@ def choose_tuned(
     """Drops candidates that were not chosen; returns the others, and choices by `shared_keys`.
 
     A candidate that lacks a seed that another one has, since it failed or is not done, is not
-    chosen.
+    chosen. Where that is so of all, none is, and the runs without a result are kept to tell why.
     """
     groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         if tuned_keys(run):
             groups.setdefault(shared_keys(run), []).append(run)
     choices = {key: _choice(group) for key, group in groups.items()}
-    choices = {key: choice for key, choice in choices.items() if choice is not None}
 
     def stays(run: Run | Missing) -> bool:
         choice = choices.get(shared_keys(run)) if tuned_keys(run) else None
-        return choice is None or _values(run) == choice.values
+        if choice is None:
+            return True
+        return _values(run) == choice.values if choice.values else isinstance(run, Missing)
 
     return list(filter(stays, runs)), list(filter(stays, missing)), choices
 
 
-def note(cell: Cell, choices: dict[tuple[str, str, int], Choice]) -> str | None:
-    """A line about a cell whose runs were chosen; None for any other cell."""
-    choice = choices.get(shared_keys(cell.runs[0])) if tuned_keys(cell.runs[0]) else None
-    return choice and choice.line(cell.name)
+def notes(table: ProtocolTable, choices: dict[tuple[str, str, int], Choice]) -> list[str]:
+    """A line for each network of a table whose runs were chosen, and for each without a choice."""
+    tuned = [cell for cell in table.cells if tuned_keys(cell.runs[0])]
+    lines = [choices[shared_keys(cell.runs[0])].line(cell.name) for cell in tuned]
+    for (shared, network, depth), choice in choices.items():
+        if shared == group_key(table.protocol) and not choice.values:
+            lines.append(choice.line(f"{_name(json.loads(network))} {depth}"))
+    return lines
+
+
+def _name(keys: dict[str, Any]) -> str:
+    """The name of a network that is in no table, by what differs from the defaults."""
+    shortcut = label(keys.pop("model.shortcut", KEYS["model.shortcut"].default))
+    return ", ".join([shortcut, *(f"{key}={value}" for key, value in keys.items())])
 
 
 def _values(run: Run | Missing) -> dict[str, Any]:
     return {key: run.config[key] for key in tuned_keys(run)}
 
 
-def _choice(runs: list[Run]) -> Choice | None:
+def _choice(runs: list[Run]) -> Choice:
     candidates: dict[str, list[Run]] = {}
     for run in runs:
         candidates.setdefault(group_key(_values(run)), []).append(run)
-    most = max(map(len, candidates.values()))
+    seeds = {run.seed for run in runs}
     errors = {
         text: statistics.fmean(_error(run) for run in group)
         for text, group in candidates.items()
-        if len(group) == most
+        if {run.seed for run in group} == seeds
     }
+    if not errors:
+        return Choice(len(candidates))
     best = min(errors, key=errors.get)
-    if not math.isfinite(errors[best]):
-        return None
     values = _values(candidates[best][0])
-    return Choice(
-        values,
-        errors[best],
-        len(candidates),
-        any(_is_extreme(key, value, runs) for key, value in values.items()),
-    )
+    at_the_end = any(_is_extreme(key, value, runs) for key, value in values.items())
+    return Choice(len(candidates), values, errors[best], at_the_end)
 
 
 def _error(run: Run) -> float:

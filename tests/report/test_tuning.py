@@ -1,5 +1,7 @@
 """Every network has the learning rate that is best for it, chosen on validation."""
 
+import math
+
 import pytest
 
 from resjax.config import ConfigError
@@ -55,6 +57,38 @@ def test_the_mean_over_seeds_decides_and_a_candidate_that_lacks_one_is_not_chose
     [section] = write_report(tmp_path).sections
     assert section.notes == ["identity 8: optim.learning_rate=0.2 of 3, validation error 25.00 %"]
     assert section.table.missing == ()
+
+
+def test_where_every_candidate_lacks_a_seed_none_is_chosen(tmp_path):
+    """Seeds 0 and 1 of one and 1 and 2 of the other are equally many, and no fair comparison."""
+    for seed in (0, 1):
+        candidate(tmp_path, "none", 8, 0.1, 0.3, 0.3, seed)
+        candidate(tmp_path, "none", 8, 0.2, 0.1, 0.1, seed + 1)
+    candidate(tmp_path, "identity", 8, 0.1, 0.3, 0.3)
+    report = write_report(tmp_path)
+    [section] = report.sections
+    assert [arm.name for arm in section.table.arms] == ["identity"]
+    assert section.notes[1:] == [
+        "plain 8: not in the table, as each of 2 candidates lacks a seed that another has"
+    ]
+    assert section.notes[1] in (tmp_path / "report" / "index.html").read_text()
+    assert len(report.runs) == 5  # all are listed
+    fail_run(begin_run(tmp_path, "lost", model__shortcut="none", model__depth=8,
+                       optim__learning_rate=0.1, seed=2, **KEYS))  # fmt: skip
+    [section] = write_report(tmp_path).sections
+    assert [each.line for each in section.verdicts] == [
+        "identity: no verdict, two depths with a common seed are needed",
+        "plain: no verdict, lost failed",
+    ]
+
+
+def test_of_candidates_without_a_finite_error_one_is_in_the_table(tmp_path):
+    for rate in (0.1, 0.2):
+        candidate(tmp_path, "none", 8, rate, math.inf, 0.3)
+    [section] = write_report(tmp_path).sections
+    [cell] = section.table.cells
+    assert len(cell.runs) == 1
+    assert section.notes == ["plain 8: optim.learning_rate=0.1 of 2, validation error inf %"]
 
 
 def test_a_best_value_at_the_end_of_what_was_tried_is_told(tmp_path):
