@@ -53,30 +53,43 @@ def values_of(key: Key) -> str:
 def matching(pattern: str) -> list[str]:
     """The keys that a pattern matches, in the order of the reference; case does not matter.
 
-    A pattern with `*`, `?` or `[` is a glob over the names of keys. Otherwise every word of it must
-    occur in the name, the meaning or the values of a key, where `_` and `-` are spaces. The name
-    that another program gives to a key matches it, too.
+    A word with `*`, `?` or `[` is a glob over the names of keys, and each finds keys of its own.
+    All other words must occur in the name, the meaning or the values of a key, where `_` and `-`
+    are spaces. The name that another program gives to a key matches it, too.
 
     >>> matching("checkpoint.*"), matching("Label-smoothing")
     (['checkpoint.seconds', 'checkpoint.keep'], ['train.label_smoothing'])
 
     Raises:
-      ConfigError: if no key matches, with the most similar ones.
+      ConfigError: if no key matches a glob, or the other words, with the most similar ones.
     """
-    if re.search(r"[*?[]", pattern):
-        found = [name for name in KEYS if fnmatchcase(name.lower(), pattern.lower())]
-    else:
-        words = _plain(pattern).split()
-        meant = WORDS.get("_".join(words), "").partition("=")[0]
-        found = [
-            name
-            for name, key in KEYS.items()
-            if name == meant
-            or all(word in _plain(f"{name} {key.meaning} {values_of(key)}") for word in words)
-        ]
-    if not found:
-        raise ConfigError(f"no key matches {pattern!r}; {nearest_key(pattern, list(KEYS))}")
-    return found
+    words = pattern.split()
+    globs = [word for word in words if re.search(r"[*?[]", word)]
+    others = " ".join(word for word in words if word not in globs)
+    searches = {glob: _named_like(glob) for glob in globs}
+    if others or not globs:
+        searches[others] = _about(others)
+    for part, names in searches.items():
+        if not names:
+            raise ConfigError(f"no key matches {part!r}; {nearest_key(part, list(KEYS))}")
+    found = set().union(*searches.values())
+    return [name for name in KEYS if name in found]
+
+
+def _named_like(glob: str) -> list[str]:
+    return [name for name in KEYS if fnmatchcase(name.lower(), glob.lower())]
+
+
+def _about(text: str) -> list[str]:
+    """The keys in whose name, meaning or values every word of a text occurs."""
+    words = _plain(text).split()
+    meant = WORDS.get("_".join(words), "").partition("=")[0]
+    return [
+        name
+        for name, key in KEYS.items()
+        if name == meant
+        or all(word in _plain(f"{name} {key.meaning} {values_of(key)}") for word in words)
+    ]
 
 
 def _plain(text: str) -> str:

@@ -37,6 +37,16 @@ def test_a_key_is_found_by_its_name_its_meaning_and_its_values(pattern, found):
     assert matching(pattern) == [key for key in KEYS if key in matching(pattern)]
 
 
+def test_every_glob_finds_keys_of_its_own_and_the_words_together_others(capsys):
+    found = matching("Norm.* learning checkpoint.* rate")
+    apart = [*matching("norm.*"), *matching("checkpoint.*"), *matching("learning rate")]
+    assert found == [key for key in KEYS if key in apart]
+    assert len(matching("norm.* checkpoint.*")) < len(found)
+    assert main(["keys", "norm.*", "checkpoint.*", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["key"] for line in lines] == matching("norm.* checkpoint.*")
+
+
 def test_without_a_pattern_there_is_every_key_as_the_reference_has_it(capsys):
     assert main(["keys", "--json"]) == 0
     found = {each["key"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
@@ -74,6 +84,8 @@ def test_the_values_of_an_experiment_stand_beside_the_defaults(tmp_path, tables,
 @pytest.mark.parametrize(("pattern", "message"), [
     ("model.dpth", "no key matches 'model.dpth'; nearest: model.depth"),
     ("norm.x*", "no key matches 'norm.x*'; nearest: "),
+    ("norm.* optm.*", "no key matches 'optm.*'; nearest: optim."),
+    ("norm.* zzz rate", "no key matches 'zzz rate'; "),
 ])  # fmt: skip
 def test_a_search_without_a_result_names_the_nearest_keys(pattern, message, capsys):
     assert main(["keys", pattern]) == 2

@@ -16,8 +16,9 @@ from resjax.config.keys import KEYS
 from resjax.config.text import printable
 
 NOTES = """\
-PATTERN is one or more words, all of which occur in the name, the meaning or the
-values of a key, or a glob over names, e.g. 'optim.*'. Case does not matter.
+PATTERN is a word, or a glob over names such as 'optim.*'. All words must occur
+in the name, the meaning or the values of a key; each glob finds keys of its own.
+Case does not matter.
 With --config=FILE, the keys that the file adds are included, and its values are
 shown beside the defaults.
 """
@@ -26,7 +27,7 @@ shown beside the defaults.
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pattern", nargs="*", type=filled, metavar="PATTERN",
-        help="words or a glob (default: all keys)",
+        help="word or glob (default: all keys)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object per key")
 
@@ -77,7 +78,7 @@ KEYS_COMMAND = Command(
     notes=NOTES,
     examples=(
         "resjax keys learning rate",
-        "resjax keys 'norm.*'",
+        "resjax keys 'norm.*' 'optim.*'",
         "resjax keys shortcut --config=mine.py",
     ),
 )
