@@ -5,6 +5,9 @@ import math
 DECIMALS_OF_A_PERCENT = 2
 """Decimals of an error in percent whose uncertainty is unknown or zero."""
 
+DECIMALS_OF_A_LOSS = 4
+"""Decimals of a loss whose uncertainty is unknown or zero."""
+
 
 def decimals(uncertainty: float | None, otherwise: int = DECIMALS_OF_A_PERCENT) -> int:
     """The number of decimals for an uncertainty, by the rule of the Particle Data Group.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from resjax.report import styles
 from resjax.report.arms import differing_keys, group_key, label, protocol, value_of
 from resjax.report.charts import MEASURES, run_curves
-from resjax.report.rounding import number
+from resjax.report.rounding import DECIMALS_OF_A_LOSS, DECIMALS_OF_A_PERCENT, number
 from resjax.report.runs import Missing, Run
 from resjax.runs.rundir import DONE
 
@@ -22,8 +22,6 @@ KEYS = {"model.shortcut": "network", "model.depth": "depth", "seed": "seed"}
 
 TEXTS = ("run", "state", "why", "network")
 """Columns of words; a column of a key is aligned according to its values."""
-
-DECIMALS_OF_A_LOSS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +114,9 @@ def _answer(run: Run | Missing, measure: str) -> str:
     value = value_of(run, measure) if isinstance(run, Run) else None
     if value is None:
         return ""
-    return (
-        number(100 * value, 2) if measure.endswith("error") else number(value, DECIMALS_OF_A_LOSS)
-    )
+    if measure.endswith("error"):
+        return number(100 * value, DECIMALS_OF_A_PERCENT)
+    return number(value, DECIMALS_OF_A_LOSS)
 
 
 def _seconds(run: Run | Missing, phases: Sequence[str] = ()) -> str:

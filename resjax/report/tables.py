@@ -11,8 +11,6 @@ from resjax.report.replication import Replication
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import Ledger, known_total
 
-DECIMALS_OF_A_LOSS = 4
-
 SCREEN = ("shortcut", "depth", "seeds", "train error %", "train loss", "test error %", "parameters",
           "train+eval (s)")  # fmt: skip
 """Columns of the table of errors on the screen."""
@@ -20,7 +18,7 @@ SCREEN = ("shortcut", "depth", "seeds", "train error %", "train loss", "test err
 TIMED = ("train", "eval")
 """Seconds that are compared between networks; compile is in the tables of cost."""
 
-TEXT = ("run", "state", "why", "network", "settings", "pair", "net", "source", "verdict")
+TEXT = ("network", "pair", "net", "source", "verdict")
 """Columns of words, which are aligned to the left."""
 
 DETAILS = (
@@ -76,7 +74,7 @@ def _error_texts(cell: Cell) -> dict[str, str]:
         "shortcut": cell.arm,
         "depth": str(cell.depth),
         "seeds": str(len(cell.runs)),
-        "train loss": _sample_texts(cell, "train_loss", 1, DECIMALS_OF_A_LOSS)[0],
+        "train loss": _sample_texts(cell, "train_loss", 1, rounding.DECIMALS_OF_A_LOSS)[0],
         "parameters": f"{cell.runs[0].summary.params:,}",
         "train+eval (s)": f"{cell.seconds(*TIMED):.1f}",
     }
