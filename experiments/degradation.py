@@ -50,7 +50,7 @@ from resjax.config import ConfigError, default_config
 
 DEPTHS = {
     "digits": (8, 20, 56),
-    "shapes": (8, 20, 56),
+    "shapes": (20, 56),
     "cifar10": (20, 32, 44, 56),
     "imagenet2012": (18, 34),
 }
@@ -137,7 +137,8 @@ def sweep_shortcut() -> Iterator[dict]:
 
 
 def sweep_seed() -> Iterator[dict]:
-    yield {"seed": 0}
+    for seed in range(3):
+        yield {"seed": seed}
 
 
 def sweep_learning_rate(config: ConfigDict) -> Iterator[dict]:

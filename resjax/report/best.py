@@ -1,17 +1,17 @@
-"""The best networks of each depth: the one with the lowest error, and those that may be as good."""
+"""The best networks of each depth: the one with the lowest error, and those that are as good."""
 
 from collections.abc import Iterable
 
 from resjax.report.arms import Comparison, ProtocolTable
-from resjax.report.stats import CONFIDENCE
+from resjax.report.degradation import TOLERANCE
 
 
 def best_cells(table: ProtocolTable, comparisons: Iterable[Comparison]) -> set[tuple[str, int]]:
     """The best arms at each depth, {(arm, depth)}, by comparisons of one measure.
 
-    They are the arm with the lowest mean error, and all that are not distinguishable from it: the
-    paired t test of the difference, corrected over the table (Holm), has p of 5 % or more. With one
-    seed there is no test, and only an equal error is as good. A depth with one arm has no best.
+    They are the arm with the lowest mean error, and all that are shown to be as good: the 95 %
+    interval of the paired difference lies within `TOLERANCE`. With one seed there is no interval,
+    and only an equal error is as good. A depth with one arm has no best.
     """
     best = set()
     at_depth: dict[int, list[Comparison]] = {}
@@ -25,13 +25,12 @@ def best_cells(table: ProtocolTable, comparisons: Iterable[Comparison]) -> set[t
         }
         lowest = min(errors, key=errors.__getitem__)
         alike = [found for found in there if lowest in (found.first, found.second)]
-        arms = {
-            arm for found in alike if _may_be_zero(found) for arm in (found.first, found.second)
-        }
+        arms = {arm for found in alike if _is_small(found) for arm in (found.first, found.second)}
         best |= {(arm, depth) for arm in {lowest, *arms}}
     return best
 
 
-def _may_be_zero(found: Comparison) -> bool:
-    """Tells whether the difference of two errors is not distinguishable from zero."""
-    return found.difference.mean == 0 if found.p is None else found.p >= 1 - CONFIDENCE
+def _is_small(found: Comparison) -> bool:
+    """Tells whether two errors are shown to differ by no more than `TOLERANCE`."""
+    mean, interval = found.difference.mean, found.difference.interval
+    return mean == 0 if interval is None else max(map(abs, interval)) <= TOLERANCE

@@ -5,11 +5,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from scipy.stats import norm
-
-from resjax.report.arms import Cell, ProtocolTable, difference_of, fewest_examples
+from resjax.report.arms import Cell, ProtocolTable, difference_of
 from resjax.report.rounding import decimals, interval, number
-from resjax.report.stats import CONFIDENCE
 from resjax.runs.rundir import FAILED
 
 DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
@@ -35,9 +32,8 @@ class Gap:
       deepest_error, best_error: mean training errors.
       interval: 95 % interval of the gap; None with a single seed.
       compared: number of shallower depths.
-      verdict: DEGRADES if the gap is above zero by more than its uncertainty, DOES_NOT if it is
-        below `TOLERANCE` by more than that, else UNDECIDED. The uncertainty is that of the
-        interval, or with a single seed the error of counting errors in two samples of this size.
+      verdict: DEGRADES if the interval lies above zero, DOES_NOT if it ends below `TOLERANCE`,
+        else UNDECIDED, as with a single seed, which says nothing of the spread over seeds.
     """
 
     seeds: tuple[int, ...]
@@ -69,8 +65,12 @@ def degradation(cells: Sequence[Cell]) -> Gap | None:
     compared = [cell for cell in shallower if len(shared[cell.depth]) >= least]
     if not compared:
         return None
-    bounds = [_bounds(deepest, cell, len(compared)) for cell in compared]
-    low, high = (max(ends) for ends in zip(*bounds, strict=True))
+    bounds, said = None, UNDECIDED
+    if least > 1:
+        found = (difference_of(deepest, cell, "train_error", len(compared)) for cell in compared)
+        low, high = (max(ends) for ends in zip(*(each.interval for each in found), strict=True))
+        bounds = low, high
+        said = DEGRADES if low > 0 else DOES_NOT if high < TOLERANCE else UNDECIDED
     errors = {
         cell.depth: (_shared_error(deepest, cell), _shared_error(cell, deepest))
         for cell in compared
@@ -83,33 +83,14 @@ def degradation(cells: Sequence[Cell]) -> Gap | None:
         best=best,
         deepest_error=errors[best][0],
         best_error=errors[best][1],
-        interval=None if least == 1 else (low, high),
+        interval=bounds,
         compared=len(compared),
-        verdict=DEGRADES if low > 0 else DOES_NOT if high < TOLERANCE else UNDECIDED,
+        verdict=said,
     )
 
 
 def _shared_seeds(first: Cell, second: Cell) -> tuple[int, ...]:
     return tuple(sorted({run.seed for run in first.runs} & {run.seed for run in second.runs}))
-
-
-def _bounds(deepest: Cell, cell: Cell, compared: int) -> tuple[float, float]:
-    """The interval of one of `compared` differences; with one seed, from the counting error."""
-    found = difference_of(deepest, cell, "train_error", compared)
-    if found.interval is not None:
-        return found.interval
-    margin = float(norm.isf((1 - CONFIDENCE) / 2 / compared)) * _counting_error(deepest, cell)
-    return found.mean - margin, found.mean + margin
-
-
-def _counting_error(first: Cell, second: Cell) -> float:
-    """Standard error of the difference of two training errors, from the number of examples.
-
-    The square root of the sum of p (1 - p) / examples; 0 where their number is not known.
-    """
-    examples = fewest_examples(first, second, "train_error")
-    rates = _shared_error(first, second), _shared_error(second, first)
-    return math.sqrt(sum(p * (1 - p) for p in rates) / examples) if examples else 0.0
 
 
 def _shared_error(cell: Cell, other: Cell) -> float:
@@ -228,8 +209,8 @@ def headline(said: Iterable[Verdict]) -> str:
         _clause(kinds.get(""), "has no verdict", "have no verdict"),
     ]
     sentence = "; ".join(part for part in parts if part)
-    seeds = " One seed, so the spread over seeds is not known." if one_seed else ""
-    return f"{sentence[:1].upper()}{sentence[1:]}.{seeds}"
+    advice = " One seed does not say how far seeds lie apart: add some by --seeds=3."
+    return f"{sentence[:1].upper()}{sentence[1:]}.{advice if one_seed else ''}"
 
 
 def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "") -> str:

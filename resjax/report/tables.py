@@ -240,8 +240,8 @@ def bold_caption(table: ProtocolTable) -> str:
     if {len(cell.runs) for cell in table.cells} == {1}:
         return "In bold: the lowest error of each depth."
     return (
-        "In bold: the lowest error of each depth, and those that are not distinguishable from it "
-        "(p of 5 % or more)."
+        "In bold: the lowest error of each depth, and those that are within a point of it (by the "
+        "95 % interval of the difference)."
     )
 
 

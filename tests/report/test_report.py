@@ -69,7 +69,7 @@ def test_files_of_a_report(tmp_path):
     assert "| plain | 56 | 1 | 60.00 |" in (written.directory / "table.md").read_text()
     assert "- cut (unfinished)" in (written.directory / "table.md").read_text()
     page, parser = page_of(written)
-    assert "Plain degrades with depth" in page
+    assert "Plain is undecided" in page
     assert "training error +50.00 points" in page
     assert "one seed, so no interval" in page
     assert "the training loss became nan" in page
