@@ -13,8 +13,9 @@ The argument is a depth. With `:56-validation` 45,000 images are trained on and 
 the validation split, as where the paper chose its schedule; the evaluation with the lowest error
 on them is then selected.
 
-Hardware and time: 64,000 steps of batch 128. On 2 CPU cores ResNet-20 takes 3.5 hours and
-ResNet-110 22; they are meant for an accelerator. The recipe has not been run to its end here.
+Hardware and time: 64,000 steps of batch 128. By the steps of `docs/results.md`, ResNet-20 takes
+5 hours on 2 CPU cores and ResNet-110 40; they are meant for an accelerator. The recipe has not been
+run to its end here.
 """
 
 from collections.abc import Iterator

@@ -30,6 +30,9 @@ RECIPE = Path(__file__).with_name("degradation.py")
 
 DEPTHS = {"digits": (8, 20, 32, 56), "shapes": (8, 20, 32, 56), "cifar10": (20, 32, 44, 56, 110)}
 
+WARM_UP = {"optim.warmup": "400 steps", "optim.warmup_shape": "constant"}
+"""A tenth of the learning rate at first, as the paper trains 110 layers."""
+
 SEEDS = {"digits": 3, "shapes": 3, "cifar10": 5}
 
 
@@ -40,7 +43,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
 
 def sweep_depth(config: ConfigDict) -> Iterator[dict]:
     for depth in DEPTHS.get(config.data.name, DEPTHS["digits"]):
-        yield {"model.depth": depth}
+        yield {"model.depth": depth} | (WARM_UP if depth >= 110 else {})
 
 
 def sweep_shortcut() -> Iterator[dict]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 from resjax.config import flatten
 from resjax.report import rounding
-from resjax.report.arms import Cell, ProtocolTable, compare
+from resjax.report.arms import Cell, compare
 from resjax.report.formats import markdown, markdown_text
 from resjax.report.report import Section
 from resjax.report.tuning import tuned_keys
+from tests.result_probes import probed_table
 from tests.result_published import folded, published_table
 from tests.result_sections import (
     DATA,
@@ -19,7 +20,9 @@ from tests.result_sections import (
     curves_of,
     grid_of,
     machines,
+    probes_of,
     read_section,
+    read_sections,
     table_of,
     words_of,
 )
@@ -98,11 +101,14 @@ def _texts(name: str) -> list[str]:
         found += [result, f"Not run for this page; `experiments/{file}` has the commands."]
     elif entry.command == "bench":
         found += [result, _speeds(name), *_provenance(name)]
+    elif entry.probed:
+        found += [result, _table(*probed_table(read_table(probes_of(name)))), *_provenance(name)]
     else:
-        section = read_section(name)
-        depths = {cell.depth for cell in section.table.cells}
+        sections = read_sections(name)
+        depths = {cell.depth for section in sections for cell in section.table.cells}
         tables = _at_one_depth if len(depths) == 1 else _by_depth
-        found += [_figure(name, section), result, *tables(entry, section), *_provenance(name)]
+        figure = _figure(name, sections[0]) if entry.figure else ""
+        found += [figure, result, *tables(entry, sections), *_provenance(name)]
     found += published_table(entry.published) if entry.published else []
     return list(filter(None, found))
 
@@ -146,15 +152,18 @@ def _summary() -> str:
             answer = (
                 f"{_speed(first, 'images_per_second')} images per s with {first['depth']} layers."
             )
-        else:
-            figures = _deepest(SECTIONS[name], read_section(name).table)
+        elif not SECTIONS[name].probed:
+            figures = _deepest(SECTIONS[name], read_sections(name))
         rows.append(f"| [{_heading(name)}]({_link(name)}) | {answer} | {figures} |")
     return "\n".join(rows)
 
 
-def _deepest(entry: Entry, table: ProtocolTable) -> str:
-    """The training errors of the deepest networks; of many kinds the least and the greatest."""
-    deepest = [arm.cells[-1] for arm in table.arms]
+def _deepest(entry: Entry, sections: list[Section]) -> str:
+    """The training errors of the deepest networks; of many kinds the least and the greatest.
+
+    Where there are several recipes, they are those of the last.
+    """
+    deepest = [arm.cells[-1] for arm in sections[-1].table.arms]
     named = deepest
     if len(deepest) > MOST_NAMED:
         named = [cell for cell in deepest if cell.arm == entry.against]
@@ -187,6 +196,12 @@ def _test_error(cell: Cell) -> str:
     return _error(cell, "test_error")
 
 
+def _train_loss(cell: Cell) -> str:
+    """Mean ± deviation of the training loss."""
+    sample = cell.sample("train_loss")
+    return rounding.with_deviation(sample.mean, sample.deviation, rounding.DECIMALS_OF_A_LOSS)
+
+
 def _error(cell: Cell, measure: str) -> str:
     """Mean ± deviation of an error, in percent."""
     sample = cell.sample(measure)
@@ -204,18 +219,24 @@ def _points(mean: float, interval: tuple[float, float] | None) -> str:
     return f"{rounding.number(100 * mean, places, sign=True)} ({ends})"
 
 
-def _by_depth(entry: Entry, section: Section) -> list[str]:
+def _by_depth(entry: Entry, sections: list[Section]) -> list[str]:
     """Training errors with gaps and verdicts; test errors; and differences from one network."""
+    section = sections[0]  # of whose kind the others are
     depths = sorted({cell.depth for cell in section.table.cells})
     shared = [depth for depth in depths if _is_shared(section, entry.shares, depth)]
     shown = [depth for depth in depths if depth not in shared]
-    gaps = [_points(each.gap.gap, each.gap.interval) for each in section.verdicts]
-    said = [each.said.removesuffix(" with depth") for each in section.verdicts]
-    test = {"test errors": _by_arm(section, shown, "test error %", _test_error)}
-    more = test | _tuned(entry, section, shown)
+    verdicts = [verdict for section in sections for verdict in section.verdicts]
+    gaps = [_points(each.gap.gap, each.gap.interval) for each in verdicts]
+    said = [each.said.removesuffix(" with depth") for each in verdicts]
+    more = {
+        "test errors": _by_arm(sections, shown, "test error %", _test_error),
+        "training losses": _by_arm(sections, shown, "training loss", _train_loss),
+    }
+    more |= _tuned(entry, section, shown)
+    *first, last = more
     texts = [
-        _by_arm(section, shown, "training error %", _train_error, gap=gaps, verdict=said),
-        folded(_capital(", and the ".join(more)), *more.values()),
+        _by_arm(sections, shown, "training error %", _train_error, gap=gaps, verdict=said),
+        folded(_capital(f"{', '.join(first)} and {last}"), *more.values()),
     ]
     if shared:
         others = f"{', '.join(map(str, shared[:-1]))} and {shared[-1]}"
@@ -229,16 +250,25 @@ def _by_depth(entry: Entry, section: Section) -> list[str]:
 
 
 def _by_arm(
-    section: Section,
+    sections: list[Section],
     depths: list[int],
     heading: str,
     text: Callable[[Cell], str],
     **beside: list[str],
 ) -> str:
-    """A table with a row for each arm, of a text for each depth and of other columns beside."""
+    """A table with a row for each arm, of a text for each depth and of other columns beside.
+
+    Where there are several recipes, the name of an arm says which.
+    """
+    recipes = [section.table.title.partition(", ")[2] for section in sections]
+    arms = [
+        (", ".join(filter(None, [_name(arm.name), recipe])), arm)
+        for recipe, section in zip(recipes, sections, strict=True)
+        for arm in section.table.arms
+    ]
     rows = [
-        [_name(arm.name), *(text(cell) for cell in arm.cells if cell.depth in depths), *rest]
-        for arm, *rest in zip(section.table.arms, *beside.values(), strict=True)
+        [name, *(text(cell) for cell in arm.cells if cell.depth in depths), *rest]
+        for (name, arm), *rest in zip(arms, *beside.values(), strict=True)
     ]
     return _table([heading, *(f"{depth} layers" for depth in depths), *beside], rows)
 
@@ -255,19 +285,22 @@ def _tuned(entry: Entry, section: Section, depths: list[int]) -> dict[str, str]:
         def text(cell: Cell, key: str = key, texts: dict = texts) -> str:
             return texts[cell.runs[0].config[key]]
 
-        found[f"best of {len(values)} values of {key}"] = _by_arm(section, depths, key, text)
+        found[f"the best of {len(values)} values of {key}"] = _by_arm([section], depths, key, text)
     return found
 
 
-def _at_one_depth(entry: Entry, section: Section) -> list[str]:
+def _at_one_depth(entry: Entry, sections: list[Section]) -> list[str]:
     """A table with a row for each kind of network: its errors, and how they differ from one."""
+    (section,) = sections
     found = _differences(entry, section)
     rows = []
     for cell in section.table.cells:
         train, train_p, test, test_p = found.get((cell.depth, cell.arm), [""] * 4)
         errors = _train_error(cell), _test_error(cell)
-        rows.append([_name(cell.arm), errors[0], train, train_p, errors[1], test, test_p])
-    header = ["network", "training error %", "difference", "p", "test error %", "difference", "p"]
+        loss = _train_loss(cell)
+        rows.append([_name(cell.arm), loss, errors[0], train, train_p, errors[1], test, test_p])
+    header = ["network", "training loss", "training error %", "difference", "p"]
+    header += ["test error %", "difference", "p"]
     texts = [_difference_from(entry), _table(header, rows)]
     if len(rows) <= MOST_ROWS:
         return texts
@@ -331,7 +364,7 @@ def _provenance(name: str) -> list[str]:
     seeds = len({row.get("seed") for row in rows})
     runs = f"{len(rows)} networks" + (f" ({seeds} seeds)" if seeds > 1 else "")
     took = f" in {float(machine['seconds']) / 60:.1f} min" if machine["seconds"] else ""
-    files = [path for path in (table_of(name), curves_of(name)) if path.exists()]
+    files = [path for of in (table_of, curves_of, probes_of) if (path := of(name)).exists()]
     links = ", ".join(f"[{path.name}]({DATA.name}/{path.name})" for path in files)
     where = f"on {machine['cores']} cores ({machine['cpu']}), jax {machine['jax']}"
     return [f"```bash\n{command_of(name)}\n```", f"{runs}{took} {where}: {links}."]

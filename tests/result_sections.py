@@ -32,6 +32,7 @@ class Entry:
       published: experiments that have the nets and the data of published figures.
       command: `sweep` or `bench`; empty for what is not run here.
       options: further options of the command.
+      probed: whether what its runs record inside the networks is shown instead of their errors.
     """
 
     experiment: str
@@ -42,12 +43,13 @@ class Entry:
     published: tuple[str, ...] = ()
     command: str = "sweep"
     options: str = ""
+    probed: bool = False
 
 
 SECTIONS = {
-    "degradation": Entry("degradation.py", "training_error", seeds=3),
-    "lr": Entry("degradation.py:lr", "error_by_depth", seeds=3),
-    "shapes": Entry("degradation.py:shapes", "error_by_depth"),
+    "degradation": Entry("degradation.py", "training_error"),
+    "lr": Entry("degradation.py:lr", "error_by_depth"),
+    "shapes": Entry("degradation.py:shapes", "error_by_depth", seeds=1),
     "identity_vs_projection": Entry(
         "identity_vs_projection.py", "error_by_depth", against="identity", shares="degradation"
     ),
@@ -56,6 +58,9 @@ SECTIONS = {
         published=("identity_mappings.py:cifar10",),
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
+    "duration": Entry("duration.py"),
+    "very_deep": Entry("very_deep.py", "error_by_depth"),
+    "inside": Entry("inside.py", probed=True),
     "without_norm": Entry("without_norm.py", "error_by_depth", seeds=3),
     "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
@@ -106,6 +111,11 @@ def curves_of(name: str) -> Path:
     return DATA / f"{name}-curves.csv"
 
 
+def probes_of(name: str) -> Path:
+    """File with what the runs of a section record inside their networks."""
+    return DATA / f"{name}-probes.csv"
+
+
 def machines() -> dict[str, dict[str, str]]:
     """Rows of `MACHINES`, {name of the section: {column: text}}."""
     return {row["section"]: row for row in read_table(MACHINES)} if MACHINES.exists() else {}
@@ -118,13 +128,20 @@ def grid_of(reference: str, seeds: int | None = None) -> dict[str, ConfigDict]:
 
 
 def read_section(name: str) -> Section:
-    """The report of a section, from its tables."""
+    """The report of a section whose runs have one recipe, from its tables."""
+    (section,) = read_sections(name)
+    return section
+
+
+def read_sections(name: str) -> list[Section]:
+    """The reports of a section from its tables, one for each recipe of its runs, in their order."""
     entry, machine = SECTIONS[name], machines()[name]
+    grid = grid_of(entry.experiment, entry.seeds)
     report = read_report(
-        grid_of(entry.experiment, entry.seeds),
+        grid,
         table_of(name),
         curves_of(name),
         {split: int(machine[split]) for split in ("train", "test")},
     )
-    (section,) = report.sections
-    return section
+    places = {run: place for place, run in enumerate(grid)}
+    return sorted(report.sections, key=lambda own: min(places[run.name] for run in own.table.runs))

@@ -28,6 +28,7 @@ from pathlib import Path
 from resjax.report import figures
 from resjax.report.report import FIGURES, read_sweep
 from tests.result_page import MEASURED, page
+from tests.result_probes import probed_rows
 from tests.result_sections import (
     DATA,
     MACHINES,
@@ -36,6 +37,7 @@ from tests.result_sections import (
     command_of,
     curves_of,
     machines,
+    probes_of,
     read_section,
     table_of,
 )
@@ -87,6 +89,8 @@ def _sweep(name: str) -> None:
     write_runs(table_of(name), runs)
     if SECTIONS[name].figure == "training_error":
         write_curves(curves_of(name), runs)
+    if SECTIONS[name].probed:
+        write_table(probes_of(name), probed_rows(directory, runs))
     sizes = {split: runs[0].manifest["data"][split] for split in ("train", "test")}
     _note(name, seconds=noted.read_text() if noted.exists() else "", **sizes)
 

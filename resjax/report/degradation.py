@@ -5,8 +5,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from resjax.report.arms import Cell, ProtocolTable, difference_of
-from resjax.report.rounding import decimals, interval, number
+from resjax.report.arms import Cell, Comparison, ProtocolTable, difference_of
+from resjax.report.rounding import decimals, interval, number, probability
 from resjax.runs.rundir import FAILED
 
 DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
@@ -181,17 +181,25 @@ def verdicts(table: ProtocolTable) -> list[Verdict]:
     return said + [verdict(arm, (), names) for arm, names in failed.items()]
 
 
+MOST_COMPARED = 3
+"""Most differences of two networks that a headline tells."""
+
 ONE_DEPTH = (
     "No verdict: it compares networks of several depths, and all of these have the same; sweep "
     "model.depth, too."
 )
 
 
-def headline(said: Iterable[Verdict]) -> str:
-    """One sentence that sums up the verdicts: who degrades, who does not, who cannot be judged."""
+def headline(said: Iterable[Verdict], differences: Sequence[Comparison] = ()) -> str:
+    """One sentence that sums up the verdicts: who degrades, who does not, who cannot be judged.
+
+    Without verdicts it is followed by the differences in test error of networks of one depth, if
+    they are few.
+    """
     said = list(said)
     if not said:
-        return ONE_DEPTH
+        few = differences if len(differences) <= MOST_COMPARED else ()
+        return " ".join([ONE_DEPTH, *map(_compared, few)])
     kinds: dict[str, list[str]] = {}
     one_seed = False
     for each in said:
@@ -210,7 +218,23 @@ def headline(said: Iterable[Verdict]) -> str:
     ]
     sentence = "; ".join(part for part in parts if part)
     advice = " One seed does not say how far seeds lie apart: add some by --seeds=3."
-    return f"{sentence[:1].upper()}{sentence[1:]}.{advice if one_seed else ''}"
+    return f"{_capital(sentence)}.{advice if one_seed else ''}"
+
+
+def _compared(found: Comparison) -> str:
+    """A sentence on the difference of two arms."""
+    places, spread = decimals(None), "one seed, so no interval"
+    if found.difference.interval is not None:
+        ends = tuple(100 * end for end in found.difference.interval)
+        places = decimals((ends[1] - ends[0]) / 2)
+        spread = f"95 % interval {interval(ends, places, sign=True)}, p {probability(found.p)}"
+    points = number(100 * found.difference.mean, places, sign=True)
+    what = _capital(found.measure.replace("_", " "))
+    return f"{what} of {found.first} less that of {found.second}: {points} points ({spread})."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "") -> str:

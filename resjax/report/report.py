@@ -184,11 +184,12 @@ def _section(
 ) -> Section:
     lines = [*notes(table, choices), *map(_statistics_note, table.cells)]
     said = verdicts(table)
+    differences = {what: compare(table, what) for what in ("train_error", "test_error")}
     return Section(
         table=table,
-        headline=headline(said),
+        headline=headline(said, differences["test_error"]),
         verdicts=said,
-        differences={what: compare(table, what) for what in ("train_error", "test_error")},
+        differences=differences,
         replications=replications(table),
         notes=[line for line in lines if line],
         figures=drawn,

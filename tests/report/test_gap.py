@@ -7,8 +7,16 @@ from scipy import stats as scipy_stats
 from resjax.cli.main import main
 from resjax.config import default_config, flatten
 from resjax.report.arms import Cell, protocol_tables
-from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED, degradation, headline, verdicts
-from resjax.report.report import write_report
+from resjax.report.degradation import (
+    DEGRADES,
+    DOES_NOT,
+    ONE_DEPTH,
+    UNDECIDED,
+    degradation,
+    headline,
+    verdicts,
+)
+from resjax.report.report import read_sweep, write_report
 from resjax.report.runs import Run, read_runs
 from resjax.runs.summary import Summary
 from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
@@ -178,7 +186,7 @@ def test_why_arms_have_no_verdict_yet_is_said_once_for_all(tmp_path, capsys):
     once = "identity and dropout: no verdict, two depths with a common seed are needed\n"
     for text in (*texts, capsys.readouterr().out):
         assert text.count("two depths with a common seed") == text.count(once) == 1
-        assert "plain: degrades with depth, " in text
+        assert "plain: undecided, " in text
         assert "projection: no verdict, lost failed\n" in text
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("two depths with a common seed") == 1
@@ -226,6 +234,21 @@ def test_the_headline_says_every_verdict_once(tmp_path):
     assert headline(found[1:2]) == "Identity does not degrade with depth."
     several = [dataclasses.replace(found[0], arm=name) for name in ("plain", "a", "b")]
     assert headline(several) == "Plain, a and b degrade with depth."
+
+
+def test_the_headline_of_a_few_networks_of_one_depth_tells_how_they_differ(tmp_path):
+    errors = {("identity", 20): [0.10, 0.12, 0.11], ("projection", 20): [0.13, 0.15, 0.16]}
+    write_sweep(tmp_path, errors)
+    [section] = read_sweep(tmp_path).sections
+    [found] = section.differences["test_error"]
+    low, high = (100 * end for end in found.difference.interval)
+    assert section.headline == (
+        f"{ONE_DEPTH} Test error of identity less that of projection: "
+        f"{100 * found.difference.mean:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
+        f"p {found.p:.2g})."
+    )
+    write_sweep(tmp_path, {("none", 20): [0.4] * 3, ("scaled", 20): [0.5] * 3})
+    assert read_sweep(tmp_path).sections[0].headline == ONE_DEPTH  # of six pairs
 
 
 def test_the_headline_of_one_seed_says_so(tmp_path):

@@ -100,6 +100,17 @@ def test_intervals_of_a_few_seeds_hold_the_mean_in_95_of_100_sweeps(n):
     assert 0.93 < coverage(lambda r: r.normal(0.1, 0.02, n), 0.1, interval_of_mean) < 0.97
 
 
+@pytest.mark.parametrize(("n", "skewed", "lottery"), [(3, 0.88, 0.66), (5, 0.88, 0.87)])
+def test_intervals_of_a_few_seeds_hold_less_often_where_seeds_are_far_from_normal(
+    n, skewed, lottery
+):
+    """Exponential errors, and errors of networks of which one in three trains."""
+    found = coverage(lambda r: r.exponential(1, n), 1, interval_of_mean)
+    assert found == pytest.approx(skewed, abs=0.02)
+    found = coverage(lambda r: (r.random(n) < 2 / 3).astype(float), 2 / 3, interval_of_mean)
+    assert found == pytest.approx(lottery, abs=0.03)
+
+
 @pytest.mark.parametrize("distribution", ["normal", "exponential"])
 @pytest.mark.slow
 def test_bootstrapped_intervals_hold_the_mean_in_95_of_100_sweeps(monkeypatch, distribution):

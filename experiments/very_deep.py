@@ -1,0 +1,42 @@
+"""Residual networks of hundreds of layers, original and pre-activated (He et al. 2016, section 4).
+
+Question: do residual networks degrade when they are very deep? With the original block a ReLU
+follows every sum, so that the path from block to block is no identity; He et al. 2016 find that
+networks of 164 layers and more then train worse than with pre-activation, and that 1,001 layers
+train well with it. Identity networks of both orders are trained at 20 to 302 layers, on digits by
+the recipe of degradation.py.
+
+    resjax sweep --config=experiments/very_deep.py --workdir=runs/very_deep
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resjax.sweeps.experiment import load_experiment
+
+RECIPE = Path(__file__).with_name("degradation.py")
+
+
+def get_config() -> ConfigDict:
+    """The recipe of degradation.py with identity shortcuts, evaluated a few times."""
+    config = load_experiment(str(RECIPE))[1]
+    config.model.shortcut = "identity"
+    config.eval.every = "5 epochs"
+    return config
+
+
+def sweep_order() -> Iterator[dict]:
+    for order in ("post", "preact"):
+        yield {"model.order": order}
+
+
+def sweep_depth() -> Iterator[dict]:
+    for depth in (20, 56, 110, 302):
+        yield {"model.depth": depth}
+
+
+def sweep_seed() -> Iterator[dict]:
+    for seed in range(3):
+        yield {"seed": seed}
