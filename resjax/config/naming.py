@@ -39,9 +39,11 @@ def deciding_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_one_spelling(key: str, value: Any, default: Any) -> Any:
-    """A value in a canonical form: a float if the default is one, and durations parsed."""
+    """A value in a canonical form: a float if the default is one, pairs of floats, durations."""
     if isinstance(default, float):
         return float(value)
+    if KEYS[key].pair:
+        return [float(number) if type(number) is int else number for number in value]
     if KEYS[key].duration and isinstance(default, str):
         number, unit = parse_duration(value)
         return f"{number} {unit}"
@@ -59,7 +61,28 @@ def run_id(config: ConfigDict) -> str:
     >>> run_id(config)
     'identity-20-seed0-44136fa3'
     """
-    text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
+    return _with_digest(config, deciding_keys(config))
+
+
+def former_id(config: ConfigDict) -> str | None:
+    """The name that resjax gave a run before whose config has a whole number in a pair; or None.
+
+    Runs of that name are known by it. The hash was of the pair as it was written, so `(0.25, 1)`
+    and `(0.25, 1.0)` had two names.
+    """
+    written = {
+        key: value
+        for key, value in flatten(config).items()
+        if key in KEYS and KEYS[key].pair and any(type(number) is int for number in value)
+    }
+    if not written:
+        return None
+    keys = deciding_keys(config)
+    return _with_digest(config, keys | {key: written[key] for key in written.keys() & keys})
+
+
+def _with_digest(config: ConfigDict, keys: Mapping[str, Any]) -> str:
+    text = json.dumps(keys, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
 

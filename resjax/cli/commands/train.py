@@ -12,6 +12,7 @@ from resjax.config.naming import run_id
 from resjax.exits import EXIT_FAILED
 from resjax.ops import native
 from resjax.process import enable_cache
+from resjax.runs.rundir import directory_in
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training.plans import Plans
 
     running.join(options, config)
-    workdir = options.workdir or Path("runs", name, run_id(config))
+    workdir = options.workdir or directory_in(Path("runs", name), run_id(config), config)
     directory = running.directory_of(workdir, options.scratch, hosts_joined=True)
     runs, plans = {directory: config}, Plans()
     local.check(runs, plans)
