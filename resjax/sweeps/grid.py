@@ -61,18 +61,21 @@ def experiment_runs(
     settings = dict(settings or {})
     _set(config, list(flatten(config)), settings, "settings set")
     validate(config)
-    return select_runs(module, config, workdir, axes, seeds, settings, added, only)
+    return select_runs(
+        module, config, workdir, axes=axes, seeds=seeds, added=added, only=only, fixed=settings
+    )
 
 
 def select_runs(
     module: ModuleType,
     config: ConfigDict,
     workdir: Path | str,
+    *,
     axes: str | None,
     seeds: int | None,
-    fixed: Iterable[str],
     added: Iterable[str],
     only: Iterable[str],
+    fixed: Iterable[str],
 ) -> dict[Path, ConfigDict]:
     """Selects runs like `experiment_runs`, from a loaded experiment whose `fixed` keys are set."""
     further = axes_of_options(added, config)

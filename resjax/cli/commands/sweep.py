@@ -67,8 +67,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         running.join(options, config)  # of the hosts the first looks into the bucket
     workdir = running.directory_of(place, options.scratch, not options.dry_run, joins_first)
     runs = grid.select_runs(
-        module, config, workdir, options.sweep, options.seeds, overridden, options.axis,
-        options.only,
+        module, config, workdir, axes=options.sweep, seeds=options.seeds, added=options.axis,
+        only=options.only, fixed=overridden,
     )  # fmt: skip
     if options.dry_run:
         return _dry_run(runs, options)
