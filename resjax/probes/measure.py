@@ -1,7 +1,6 @@
 """Measurement by probes of a given network, wherever it comes from."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -89,14 +88,8 @@ def refuse_broken_probes(plan: Plan) -> None:
 
 
 def as_lists(found: Arrays) -> dict[str, dict[str, Any]]:
-    """Converts arrays to lists of numbers, with None for numbers that are not finite."""
+    """Converts arrays to lists of numbers."""
     return {
-        probe: {name: _finite(np.asarray(array).tolist()) for name, array in arrays.items()}
+        probe: {name: np.asarray(array).tolist() for name, array in arrays.items()}
         for probe, arrays in found.items()
     }
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, list):
-        return list(map(_finite, values))
-    return values if math.isfinite(values) else None

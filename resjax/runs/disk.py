@@ -198,6 +198,8 @@ def _cut_last_line(file: BinaryIO) -> None:
 def _finite(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return list(map(_finite, content))
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

@@ -41,7 +41,7 @@ class Probed:
     found: Arrays
 
     def recorded(self) -> dict[str, Any]:
-        """The results as a dict that JSON can hold."""
+        """The results as a dict for `probes.json`."""
         fields = {name: getattr(self, name) for name in ("run", "shortcut", "step", "examples")}
         return fields | {"stages": list(self.stages), "probes": as_lists(self.found)}
 

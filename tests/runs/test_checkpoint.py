@@ -1,3 +1,5 @@
+import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -44,6 +46,13 @@ def test_what_is_restored_is_what_was_saved(checkpoints, tmp_path):
     restored = checkpoints.restore(path, found, STATE)
     np.testing.assert_array_equal(restored["a"], STATE["a"])
     assert (restored["a"].dtype, int(restored["b"]["c"])) == (np.float32, 7)
+
+
+def test_a_checkpoint_after_an_evaluation_without_a_finite_loss_holds_null(checkpoints, tmp_path):
+    line = {"step": 10, "test_loss": math.nan}
+    checkpoints.save(STATE, dataclasses.replace(facts(10), lines=[line]))
+    checkpoints.wait()
+    assert checkpoint.newest(tmp_path)[1].lines == [{"step": 10, "test_loss": None}]
 
 
 def test_what_is_saved_is_the_state_of_then(checkpoints, tmp_path):

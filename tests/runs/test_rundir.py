@@ -42,8 +42,10 @@ def test_what_a_process_left_that_was_killed_while_it_wrote_goes_when_the_run_go
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
-    disk.append_line(tmp_path / "m.jsonl", {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}})
-    assert disk.read_lines(tmp_path / "m.jsonl") == [{"a": None, "b": {"c": None, "d": 0.5}}]
+    content = {"a": math.nan, "b": {"c": -math.inf, "d": 0.5}, "e": [{"f": [math.inf, 1.0]}]}
+    found = {"a": None, "b": {"c": None, "d": 0.5}, "e": [{"f": [None, 1.0]}]}
+    disk.append_line(tmp_path / "m.jsonl", content)
+    assert disk.read_lines(tmp_path / "m.jsonl") == [found]
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
