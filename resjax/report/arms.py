@@ -56,14 +56,12 @@ def group_key(keys: dict[str, Any]) -> str:
 def value_of(run: Run, measure: str) -> float | None:
     """A run's error, as a fraction, or its loss, in the evaluation that counts.
 
-    A value that was not finite is inf. It is None for the loss of a selected evaluation, which is
-    not recorded.
+    A value that was not finite is inf. It is None if it is not recorded, as the loss of a selected
+    evaluation, or a split that there is not.
     """
     field = measure if run.summary.selection == "final" else f"best_{measure}"
-    if not hasattr(run.summary, field):
-        return None
-    value = getattr(run.summary, field)
-    return math.inf if value is None else value
+    value: float | None = getattr(run.summary, field, None)
+    return value if value is None or math.isfinite(value) else math.inf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The lines are the source: whatever such a tool has of a run is made from them.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +24,11 @@ OF_A_PROBE = ".probe"
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line, apart from step and epoch."""
+    """The finite numbers of a line, apart from step and epoch; in the file others are null."""
     return {
         name: value
         for name, value in line.items()
-        if name not in AXES and isinstance(value, int | float)
+        if name not in AXES and isinstance(value, int | float) and math.isfinite(value)
     }
 
 

@@ -59,7 +59,7 @@ class Position:
         return self.best != before
 
     def last_evaluation(self, splits: Iterable[str]) -> dict[str, Any]:
-        """Errors and losses of the last line, with null for a number that is not finite."""
+        """Errors and losses of the last line, NaN for null, a number that was not finite."""
         names = [f"{split}_{what}" for split in splits for what in ("error", "loss")]
         values = {name: self.lines[-1][name] for name in names}
         return {name: math.nan if value is None else value for name, value in values.items()}

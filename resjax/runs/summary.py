@@ -1,6 +1,7 @@
 """The progress of a run, its result, and its outcome in a sweep."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class Summary:
 
     Attributes:
       train_error, train_loss, test_error, test_loss: results of a clean evaluation of the whole
-        split after the last step; errors are fractions, losses means over examples.
+        split after the last step; errors are fractions, losses means over examples. The loss of a
+        network that has diverged is not finite, which is null in the file and NaN here.
       params: number of parameters.
       multiply_adds: multiply-adds of a forward pass of one image.
       steps: training steps taken.
@@ -96,6 +98,8 @@ class Outcome:
 def read_summary(directory: Path) -> Summary:
     """The result of a finished run; fields unknown to this version are left out.
 
+    A null is NaN, as it was a number that is not finite: `recorded` leaves out what is None.
+
     Raises:
       ConfigError: if it is damaged.
     """
@@ -106,4 +110,11 @@ def read_summary(directory: Path) -> Summary:
     if missing := ", ".join(sorted(needed - content.keys())):
         raise ConfigError(f"{path} lacks {missing}; remove its directory to run it again")
     known = {field.name for field in fields}
-    return Summary(**{key: value for key, value in content.items() if key in known})
+    return Summary(**{key: _number(value) for key, value in content.items() if key in known})
+
+
+def _number(value: Any) -> Any:
+    """A value of the file, with NaN for null."""
+    if isinstance(value, dict):
+        return {key: _number(own) for key, own in value.items()}
+    return math.nan if value is None else value

@@ -41,16 +41,12 @@ def measure(
 ) -> Metrics:
     """Metrics of logits `[N, classes]` against labels `[N]`, counting the `valid` `[N]` ones.
 
-    A row of logits whose loss, of `losses` `[N]`, is not finite is an error, whatever its label. In
-    training, where all are valid and `valid` is None, its loss makes the sum not finite either; in
-    an evaluation, which gives `valid`, it adds nothing to the sum.
+    A row of logits whose loss, of `losses` `[N]`, is not finite is an error, whatever its label,
+    and makes the sum of the losses not finite either. Without `valid` all rows count.
     """
-    finite = jnp.isfinite(losses)
-    wrong = (logits.argmax(-1) != labels) | ~finite
+    wrong = (logits.argmax(-1) != labels) | ~jnp.isfinite(losses)
     if valid is None:
         valid = jnp.ones(labels.shape, bool)
-    else:
-        losses = jnp.where(finite, losses, 0)
     return Metrics(
         jnp.where(valid, losses, 0).sum(),
         (wrong & valid).sum(dtype=jnp.int32),

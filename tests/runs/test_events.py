@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.runs import disk, rundir
-from resjax.runs.events import TensorBoard, hidden
+from resjax.runs.events import TensorBoard, hidden, scalars
 from resjax.runs.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
@@ -61,6 +62,11 @@ def test_the_event_file_has_the_numbers_of_the_lines(tiny, tmp_path):
         for name, value in line.items():
             if name not in ("step", "epoch"):
                 assert found[line["step"], name] == np.float32(value)
+
+
+def test_a_number_that_is_not_finite_is_no_event_as_it_is_none_in_the_file():
+    line = {"step": 1, "epoch": 0.5, "error": 1.0, "loss": math.nan}
+    assert scalars(line) == scalars(disk.opened(json.dumps(disk.sealed(line)))) == {"error": 1.0}
 
 
 def test_the_event_file_of_a_run_that_went_on_has_each_step_once(tiny, tmp_path):

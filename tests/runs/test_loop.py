@@ -16,11 +16,13 @@ from resjax.data.source import Split
 from resjax.data.statistics import no_statistics
 from resjax.models.summary import count_parameters
 from resjax.models.trace import initial_variables
-from resjax.runs import disk, rundir
+from resjax.report.report import write_report
+from resjax.runs import checkpoint, disk, rundir, status
 from resjax.runs.divergence import Diverged
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.manifest import describe_execution
 from resjax.runs.weights import read_weights, write_weights
+from resjax.sweeps.local import before
 from resjax.training.losses import cross_entropy
 from resjax.training.metrics import Metrics, measure
 from resjax.training.plan import make_plan
@@ -312,6 +314,8 @@ def test_metrics_count_the_valid_examples():
     losses = cross_entropy(logits, labels)
     metrics = measure(losses, logits, labels, valid)
     assert (int(metrics.errors), int(metrics.examples)) == (2, 3)
+    assert not np.isfinite(metrics.loss)
+    assert np.isfinite(measure(losses, logits, labels, valid & jnp.isfinite(losses)).loss)
     ones = measure(losses[:2], logits[:2], labels[:2])
     twice = (ones + ones + Metrics.zero(jnp.float32)).means()
     assert twice["error"] == 0.5
@@ -439,6 +443,23 @@ def test_a_run_all_of_whose_updates_are_skipped_fails(tiny, tmp_path, monkeypatc
 def with_lost_parameters(*arguments):
     state = create_state(*arguments)
     return state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
+
+
+def test_a_network_that_the_last_update_destroys_ends_without_a_finite_loss(tiny, tmp_path):
+    tiny.norm.kind, tiny.train.duration, tiny.optim.learning_rate = "none", "1 step", 1e25
+    ended = train_and_evaluate(tiny, tmp_path / "run")
+    again = train_and_evaluate(tiny, tmp_path / "run")
+    _, outcome = before(tmp_path / "run")
+    for summary in (ended, again, outcome.summary):
+        assert (summary.train_error, summary.test_error) == (1.0, 1.0)
+        assert not np.isfinite([summary.train_loss, summary.test_loss]).any()
+    [line] = lines(tmp_path / "run" / "metrics.jsonl")
+    assert (line["test_error"], line["test_loss"]) == (1.0, None)
+    assert checkpoint.newest(tmp_path / "run")[1].lines == [line]
+    assert status.look(tmp_path / "run").test_error == 1.0
+    table = (write_report(tmp_path).directory / "table.md").read_text()
+    assert "| inf |" in table
+    assert "0.0000" not in table
 
 
 def test_weights_are_written_in_the_same_bytes_every_time(tiny, tmp_path):
