@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from resjax.cli.arguments import parse, split
 from resjax.cli.commands import COMMANDS
-from resjax.cli.terminal.closed import outliving_terminal
+from resjax.cli.terminal.closed import outliving
 from resjax.cli.terminal.lines import complain, shortened
 from resjax.cli.terminal.waits import shown_waits
 from resjax.config import ConfigError, Notice
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = COMMANDS[options.command]
         if command.resumable:
             interrupted = EXIT_UNFINISHED, how_to_go_on(arguments)
+            sys.stdout = outliving(sys.stdout)  # what they are for is in files
         with interruptible(*interrupted), shown_waits():
             return command.run(options, experiment)
     except ConfigError as error:
@@ -85,8 +86,10 @@ def command() -> NoReturn:
     warnings.simplefilter("default", Notice)  # PYTHONWARNINGS may hide it, or make an error of it
     sys.unraisablehook = _print_uncaught
     os.environ["MPLBACKEND"] = "Agg"  # a notebook hands on its own, which may not be there
-    sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))
+    sys.stderr = outliving(sys.stderr)
     if sys.stdout is not None:  # or it was closed, and nothing is printed
+        if sys.stdout.isatty():  # other output is what most commands are for, as of `| head`
+            sys.stdout = outliving(sys.stdout)
         sys.stdout.reconfigure(line_buffering=True)  # a log is followed while the command works
     code = main()
     hosts = sys.modules.get("resjax.training.hosts")  # with JAX, which not every command needs

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ KEYS = {"train.duration": "30 steps", "eval.every": "10 steps", "checkpoint.seco
 
 UNCACHED = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 """So that compiling takes seconds."""
+
+ROOT = Path(__file__).parents[2]
 
 UNFINISHED = 75
 
@@ -216,9 +219,9 @@ def test_a_terminal_that_is_gone_fails_nobody(told):
     code = (
         "import fcntl, os, sys, termios, time\n"
         f"{own}\n"
-        "from resjax.cli.terminal.closed import outliving_terminal\n"
+        "from resjax.cli.terminal.closed import outliving\n"
         "from resjax.interruption import deferred, interruptible\n"
-        "sys.stdout, sys.stderr = map(outliving_terminal, (sys.stdout, sys.stderr))\n"
+        "sys.stdout, sys.stderr = map(outliving, (sys.stdout, sys.stderr))\n"
         "with interruptible(75, 'last words'):\n"
         "    with deferred() as request:\n"
         "        print('ready', flush=True)\n"
@@ -236,3 +239,45 @@ def test_a_terminal_that_is_gone_fails_nobody(told):
     assert b"ready" in os.read(parent, 100)
     os.close(parent)  # the kernel sends SIGHUP
     assert process.wait(timeout=300) == 75
+
+
+UNHEARD = (
+    "import sys\n"
+    "from resjax.cli.terminal.closed import outliving\n"
+    "print('ready', flush=True)\n"
+    "sys.stdin.read()\n"
+    "sys.stdout, sys.stderr = {}, outliving(sys.stderr)\n"
+    "for stream in (sys.stderr, sys.stdout): print('more', file=stream, flush=True)\n"
+    "sys.exit(75)\n"
+)
+"""A process that prints after the reader of its output has gone."""
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(("stdout", "code"), [("outliving(sys.stdout)", 75), ("sys.stdout", 1)])
+def test_a_pipe_that_nobody_reads_fails_who_does_not_outlive_it(stdout, code, buffered):
+    options = [] if buffered else ["-u"]
+    process = subprocess.Popen(
+        [sys.executable, *options, "-c", UNHEARD.format(stdout)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(timeout=300) == code
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_when_nobody_reads_its_output(tmp_path):
+    words = [
+        sys.executable, "-m", "resjax", "train", "--config=experiments/degradation.py",
+        "--config.model.depth=8", "--config.model.width=2", "--config.train.duration=20 steps",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert "1 device" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=300) == 0
+    assert rundir.run_state(tmp_path / "run") == rundir.DONE
