@@ -85,10 +85,10 @@ def train_side_by_side(
     endings: dict[Path, Ending] = {}
     working = list(runs)
     try:
-        with crashes_recorded(working), ExitStack() as stack:
+        with crashes_recorded(working) as observing, ExitStack() as stack:
             ours = []
             for directory, config in runs.items():
-                progressed = functools.partial(observe, directory)
+                progressed = observing(functools.partial(observe, directory))
                 try:
                     opened = stack.enter_context(open_directory(directory, config, progressed))
                     ending: Ending | None = opened.result

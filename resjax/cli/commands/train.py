@@ -49,9 +49,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         outcome = local.wait_for(directory, display)
         if outcome is None:
             display.started(directory)
-            observe = functools.partial(display.progressed, directory)
             try:
-                with crashes_recorded(runs):
+                with crashes_recorded(runs) as observing:
+                    observe = observing(functools.partial(display.progressed, directory))
                     summary = train_and_evaluate(config, directory, observe, plans)
                 outcome = Outcome(directory, summary)
             except (Diverged, Crashed) as error:
