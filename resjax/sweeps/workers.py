@@ -140,7 +140,7 @@ def run_workers(
     """Runs the command once for each environment, at the same time; returns the exit codes.
 
     What they print goes to `logs/worker0.log` and so on. A signal is handed on to them, and they
-    leave as they would alone.
+    leave as they would alone; so they do if an error ends this function.
 
     Args:
       arguments: arguments of the command.
@@ -151,25 +151,35 @@ def run_workers(
     with contextlib.ExitStack() as stack:
         request = stack.enter_context(deferred())
         request.patience = 1e6  # theirs is what counts
-        workers = []
-        for number, own in enumerate(variables):
-            log = stack.enter_context((logs / f"worker{number}.log").open("wb"))
-            workers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "resjax", *arguments],
-                    env=os.environ | own,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C is handed on once
-                )
-            )
+        workers: list[subprocess.Popen] = []
         asked = False
-        while any(worker.poll() is None for worker in workers):
-            if request() and not asked:
-                asked = True
-                for worker in workers:
-                    with contextlib.suppress(ProcessLookupError):
-                        worker.send_signal(signal.SIGTERM)
-            report()
-            time.sleep(POLL)
+        try:
+            for number, own in enumerate(variables):
+                log = stack.enter_context((logs / f"worker{number}.log").open("wb"))
+                workers.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "resjax", *arguments],
+                        env=os.environ | own,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,  # Ctrl-C is handed on once
+                    )
+                )
+            while any(worker.poll() is None for worker in workers):
+                if request() and not asked:
+                    asked = True
+                    _ask_to_leave(workers)
+                report()
+                time.sleep(POLL)
+        except BaseException:
+            if not asked:  # a second signal would end them before they have saved
+                _ask_to_leave(workers)
+            for worker in workers:
+                worker.wait()
+            raise
     return [worker.returncode for worker in workers]
+
+
+def _ask_to_leave(workers: list[subprocess.Popen]) -> None:
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)  # nothing to one that has ended

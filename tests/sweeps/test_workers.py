@@ -9,7 +9,7 @@ import pytest
 from resjax import accelerators
 from resjax.config import ConfigError
 from resjax.process import CORES
-from resjax.runs import disk, rundir
+from resjax.runs import claims, disk, rundir
 from resjax.sweeps import workers
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +224,26 @@ def initialize():
         print(os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], file=file)
 """
 """A plugin of JAX that brings no device, and records which process looks for one."""
+
+
+@pytest.mark.slow
+def test_workers_save_and_leave_when_the_process_that_started_them_fails(tmp_path, monkeypatch):
+    def fail_once_one_has_begun():
+        if begun():
+            raise SystemExit(1)
+
+    def begun():
+        return [path.parent for path in tmp_path.glob("*/timing.jsonl")]
+
+    monkeypatch.chdir(ROOT)
+    words = [*SWEEP[2:], "--config.train.duration=90000 steps", f"--workdir={tmp_path}"]
+    parts = workers.environments(2, "cpu")
+    with pytest.raises(SystemExit):
+        workers.run_workers(words, parts, tmp_path, fail_once_one_has_begun)
+    assert begun()
+    assert not [run for run in begun() if claims.owner(run)]
+    last = [disk.read_lines(run / "timing.jsonl")[-1] for run in begun()]
+    assert {(line["event"], line.get("why")) for line in last} == {("stopped", "SIGTERM")}
 
 
 @pytest.mark.slow
