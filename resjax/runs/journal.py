@@ -58,9 +58,8 @@ class Journal:
             self._note_death()
             disk.write_lines(self.directory / "metrics.jsonl", self.at.lines)
             for name in self.plan.config.log.writers:
-                self.writers.append(WRITERS[name](self.directory, self.plan.config))
-                for line in self.at.lines:
-                    self.writers[-1].add(line)
+                writer = WRITERS[name](self.directory, self.plan.config, self.at.lines)
+                self.writers.append(writer)
         self.note("begun", devices=self.plan.parallel.count)
         self.write_manifest()
 

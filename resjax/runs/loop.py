@@ -103,7 +103,7 @@ def fit(run: OpenRun | RunGroup) -> dict[Path, Summary]:
                 found = network.evaluate(keeper.state, 0)
             with request.uncut:
                 run.add_start(found)
-            run.write_line(keeper.state)
+                run.write_line(keeper.state)
         for mark in plan.marks:
             if mark > run.at.evaluated:
                 with run.timed("train"):
@@ -175,7 +175,7 @@ def _evaluate(run: OpenRun | RunGroup, network: Network, keeper: Keeper, mark: i
     with keeper.request.uncut:
         improved = run.add_evaluation(found, state)
         keeper.state = state
-    run.write_line(state)
+        run.write_line(state)  # with histograms, which a checkpoint of the evaluation lacks
     if improved:
         keeper.save()
     return network

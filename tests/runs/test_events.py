@@ -11,7 +11,8 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.runs import disk, rundir
-from resjax.runs.events import TensorBoard, hidden, scalars
+from resjax.runs.events import TensorBoard, hidden, keep_histograms, scalars
+from resjax.runs.journal import Journal
 from resjax.runs.loop import train_and_evaluate
 from resjax.training.plan import make_plan
 
@@ -19,11 +20,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def events(directory):
-    """The summaries in the event file of a directory, [(step, tag, value)], read as protobuf."""
+    """The summaries in the event files of a directory, [(step, tag, value)], read as protobuf."""
     from tensorboardX.proto.event_pb2 import Event
 
-    [path] = directory.glob("events.out.tfevents.*")
-    content, found = path.read_bytes(), []
+    paths = sorted(directory.glob("events.out.tfevents.*"))
+    content, found = b"".join(path.read_bytes() for path in paths), []
     while content:  # length, its check, the event, its check
         length = int.from_bytes(content[:8], "little")
         event = Event.FromString(content[12 : 12 + length])
@@ -69,12 +70,70 @@ def test_a_number_that_is_not_finite_is_no_event_as_it_is_none_in_the_file():
     assert scalars(line) == scalars(disk.opened(json.dumps(disk.sealed(line)))) == {"error": 1.0}
 
 
-def test_the_event_file_of_a_run_that_went_on_has_each_step_once(tiny, tmp_path):
-    train_and_evaluate(tiny, tmp_path)
-    expected = [(step, tag) for step, tag, _ in events(tmp_path)]
-    (tmp_path / "result.json").unlink()
-    train_and_evaluate(tiny, tmp_path)
-    assert [(step, tag) for step, tag, _ in events(tmp_path)] == expected
+@pytest.mark.parametrize("histograms", [False, True])
+@pytest.mark.parametrize("seconds", [0.0, 1e6], ids=["saved", "unsaved"])
+def test_the_event_files_of_a_run_that_went_on_have_each_number_and_histogram_once(
+    tiny, tmp_path, monkeypatch, seconds, histograms
+):
+    def note_and_end(journal, event, **more):
+        note(journal, event, **more)
+        if event == "evaluated" and journal.at.step == 20:  # and no checkpoint knows of that
+            raise KeyboardInterrupt
+
+    tiny.log.histograms, tiny.checkpoint.seconds, note = histograms, seconds, Journal.note
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_and_evaluate(tiny, whole)
+    with monkeypatch.context() as ending:
+        ending.setattr(Journal, "note", note_and_end)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(tiny, cut)
+    for _ in range(2):
+        train_and_evaluate(tiny, cut)
+        assert contents(cut) == contents(whole)
+        (cut / "result.json").unlink()
+
+
+def contents(directory):
+    return sorted((step, tag, value.SerializeToString()) for step, tag, value in events(directory))
+
+
+@pytest.fixture
+def board(tmp_path):
+    """An event file with a histogram at steps 0, 10 and 20, and its sizes after each."""
+    board = TensorBoard(tmp_path)
+    [path] = tmp_path.iterdir()
+    sizes = {}
+    for step in (0, 10, 20):
+        board.add({"step": step, "error": 0.5})
+        board.add_histograms(step, {"a": np.arange(step + 1.0)})
+        sizes[step] = path.stat().st_size
+    board.close()
+    return path, sizes
+
+
+@pytest.mark.parametrize("last", [-1, 0, 10, 15, 20])
+def test_only_histograms_up_to_a_step_are_kept(board, last):
+    path, _ = board
+    there = keep_histograms(path, last)
+    assert there == path.exists() == (last >= 0)
+    assert [found[:2] for found in events(path.parent)] == [
+        (step, "a") for step in (0, 10, 20) if step <= last
+    ]
+
+
+@pytest.mark.parametrize("damage", ["cut in its length", "cut", "changed", "zeros"])
+def test_histograms_up_to_the_damage_of_a_file_are_kept(board, damage):
+    path, sizes = board
+    content = bytearray(path.read_bytes())
+    last = {
+        "cut in its length": content[sizes[10] : sizes[10] + 5],
+        "cut": content[sizes[10] : -1],
+        "changed": content[sizes[10] : -30] + b"x" + content[-29:],
+        "zeros": bytes(100),
+    }[damage]
+    path.write_bytes(content[: sizes[10]] + last)
+    assert keep_histograms(path, 20)
+    assert [found[:2] for found in events(path.parent)] == [(0, "a"), (10, "a")]
 
 
 def test_histograms_are_of_every_array(tiny, tmp_path):
