@@ -13,8 +13,10 @@ from resjax.data.philox import random_words
 Draw = Callable[[int, int, int], np.ndarray]
 """A pure function of a seed, an epoch and the number of examples."""
 
-MOST_SEEDS = 32
-"""Number of seeds whose epochs are cached, two of each; they may train side by side."""
+MOST_SEEDS, DRAWS = 32, 2
+"""Number of seeds that may train side by side, and of what is drawn for an epoch of each: the order
+of the examples, and random numbers for their mixing.
+"""
 
 
 def training_order(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
@@ -42,9 +44,12 @@ def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
     return (np.arange(first, first + batch_size) // examples).astype(np.int32)
 
 
-@functools.lru_cache(MOST_SEEDS)
+@functools.lru_cache(MOST_SEEDS * DRAWS)
 def by_epoch(draw: Draw, seed: int, examples: int) -> Callable[[int], np.ndarray]:
-    """A function from an epoch to what is drawn for it, which keeps the last two."""
+    """A function from an epoch to what is drawn for it, which keeps the last two epochs.
+
+    It is kept as well, for as many seeds as may train side by side.
+    """
     return functools.lru_cache(2)(lambda epoch: draw(seed, epoch, examples))
 
 

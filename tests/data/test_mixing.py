@@ -7,8 +7,10 @@ import pytest
 from scipy import stats
 
 from resjax.config import ConfigError
+from resjax.config.keys import KEYS
 from resjax.data.augment import Augmentation
 from resjax.data.mixing import MixedView, Mixing, words_of, words_of_resident
+from resjax.data.orders import by_epoch, training_epochs, training_order
 from resjax.data.random_crop import RandomCrop
 from resjax.data.resident import Batch, Mixed, to_device
 from resjax.data.source import Split
@@ -143,6 +145,19 @@ def test_what_is_drawn_depends_on_the_seed_the_epoch_and_the_example_alone():
         np.testing.assert_array_equal(words[row], words_of(3, *place)[0])
     assert len(np.unique(words[:, 0])) == 4
     assert (words != words_of_resident(4, epochs, examples, EXAMPLES)).all()
+
+
+def test_as_many_runs_as_there_may_be_side_by_side_draw_each_epoch_once():
+    def step(number):
+        for seed in range(most):
+            order, epochs = training_order(seed, number, 5, 12), training_epochs(number, 5, 12)
+            words_of_resident(seed, epochs, order, 12)
+
+    _, most = KEYS["train.side_by_side"].within
+    by_epoch.cache_clear()
+    for number in range(3):
+        step(number)
+    assert by_epoch.cache_info().misses == 2 * most
 
 
 # ---------------------------------------------------------------------------------------- streamed
