@@ -141,7 +141,7 @@ class Block(nn.Module):
         parts, order = self.parts, self.parts.order
         join = parts.shortcut(
             channels=self.layers[-1].channels,
-            stride=math.prod(layer.stride for layer in self.layers),
+            stride=self.stride,
             layer=parts.layer,
             norm=parts.norm,
             name="shortcut",
@@ -165,6 +165,11 @@ class Block(nn.Module):
             mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
             branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)
         return apply(order.joined, join(x, branch, train, first))
+
+    @property
+    def stride(self) -> int:
+        """The stride of the block along both axes."""
+        return math.prod(layer.stride for layer in self.layers)
 
     def _scaled(self, branch: jax.Array) -> jax.Array:
         """The branch times a constant, or times a parameter that starts there (SkipInit)."""

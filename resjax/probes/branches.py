@@ -6,7 +6,7 @@ import jax
 
 from resjax.data.resident import Batch
 from resjax.models.resnet import ResNet
-from resjax.probes.walk import BoundBlock, forward, identity, norm
+from resjax.probes.walk import BoundBlock, forward, norm
 
 
 def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -23,7 +23,7 @@ def branches(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array
 
     def visit(block: BoundBlock, x: jax.Array, _: None) -> tuple[jax.Array, Any]:
         y, parts = block.observed(x)
-        terms, carried = parts["shortcut"], identity(x, y)
+        terms, carried = parts["shortcut"], block.identity(x, y)
         found = {
             "branch_over_input": norm(terms["branch"]) / norm(x),
             "from_identity": norm(y - carried) / norm(carried),

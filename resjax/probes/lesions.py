@@ -9,7 +9,7 @@ import numpy as np
 from resjax.data.resident import Batch
 from resjax.models.resnet import STACKED, ResNet
 from resjax.models.shortcuts import Plain
-from resjax.probes.walk import BoundBlock, forward, identity, mean_error
+from resjax.probes.walk import BoundBlock, forward, mean_error
 
 
 def lesions(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]:
@@ -30,7 +30,7 @@ def lesions(model: ResNet, variables: Any, batch: Batch) -> dict[str, jax.Array]
     def visit(block: BoundBlock, x: jax.Array, deleted: jax.Array) -> tuple[jax.Array, Any]:
         if plain:
             y = block(x)
-            return jnp.where(deleted, identity(x, y), y), None
+            return jnp.where(deleted, block.identity(x, y), y), None
         return block(x, lambda x, branch: (x, jnp.where(deleted, 0, branch))), None
 
     def without(number: jax.Array) -> jax.Array:

@@ -58,6 +58,16 @@ class BoundBlock:
         y, left = self._apply(x, capture_intermediates=True)
         return y, _unwrapped(left["intermediates"])
 
+    def identity(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Brings x into the shape of the output y by shortcut A of He et al. 2015.
+
+        The result is NaN if y has fewer channels.
+        """
+        if y.shape[-1] < x.shape[-1]:
+            return jnp.full_like(y, jnp.nan)
+        shortcut = Identity(y.shape[-1], self.module.stride, None, None, parent=None)
+        return shortcut.apply({}, x, False, method="carry")
+
     def with_params(self, params: Any) -> "BoundBlock":
         """The same block with other parameters."""
         return BoundBlock(self.module, {**self.variables, "params": params})
@@ -169,18 +179,6 @@ def norm(x: Any) -> jax.Array:
 def exact(x: jax.Array) -> jax.Array:
     """Converts x to at least float32."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def identity(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Brings x into the shape of y: by shortcut A of He et al. 2015 where the shape changes.
-
-    The result is NaN if y has fewer channels.
-    """
-    if y.shape[-1] < x.shape[-1]:
-        return jnp.full_like(y, jnp.nan)
-    stride = x.shape[1] // y.shape[1] if x.ndim == 4 else 1
-    shortcut = Identity(y.shape[-1], stride, None, None, parent=None)
-    return shortcut.apply({}, x, False, method="carry")
 
 
 @dataclasses.dataclass(frozen=True)
