@@ -84,8 +84,6 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
     """Raises ValueError if `grow` cannot turn `shallow` into `deep`."""
     _refuse_unrelated(shallow, deep)
     shortcut, order = deep.parts.shortcut.func, deep.parts.order
-    if (order.joined or shortcut is Plain) and deep.parts.activation is not nn.relu:
-        raise ValueError("only relu leaves what it has activated as it is; use activation relu")
     if shortcut is Plain:
         if order.before or ACTIVATION not in (*order.after[-1:], *order.joined[-1:]):
             raise ValueError("a plain block is the identity only after a relu; use order post")
@@ -108,6 +106,9 @@ def refuse_ungrowable(shallow: ResNet, deep: ResNet) -> None:
             "a block that normalises its sum, or ends its branch with a relu, cannot be the "
             "identity and learn; use order post, preact or relu_preact"
         )
+    activates = order.joined or shortcut is Plain or (shortcut is ProjectionAll and order.before)
+    if activates and deep.parts.activation is not nn.relu:
+        raise ValueError("only relu leaves what it has activated as it is; use activation relu")
     _refuse_norm_that_stays(deep)
 
 

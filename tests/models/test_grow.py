@@ -1,14 +1,18 @@
 """A deeper network contains the shallower one (He et al. 2015, section 1)."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from resjax.config import default_config
-from resjax.models.build import build_model
-from resjax.models.grow import grow
+from resjax.config import ConfigError, default_config
+from resjax.models.blocks import ORDERS
+from resjax.models.build import ACTIVATIONS, build_model
+from resjax.models.grow import grow, refuse_ungrowable
+from resjax.models.shortcuts import SHORTCUTS
 from resjax.models.summary import variable_shapes
 from resjax.training.state import create_state
 from tests.drawn import normal
@@ -83,6 +87,39 @@ def test_a_grown_plain_net_is_the_same_function_to_rounding(keys, seen):
     expected = logits(shallow, variables)
     scale = float(jnp.abs(expected).max())
     np.testing.assert_allclose(logits(deep, grown), expected, rtol=0, atol=1e-9 * scale)
+
+
+def dense_pair(**keys):
+    """A dense network of one block and one of three, with small images for it."""
+    shallow, deep, variables = pair(4, 8, name="mlp", unroll="all", **keys)
+    return shallow, deep, variables, IMAGES[:4]
+
+
+def assert_equal_functions(shallow, deep, variables, images):
+    grown = grow(variables, shallow, deep, jax.random.key(0))
+    expected = shallow.apply(variables, images, train=False)
+    found = deep.apply(grown, images, train=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [pytest.param(name, marks=() if name == "elu" else pytest.mark.slow) for name in ACTIVATIONS],
+)
+@pytest.mark.usefixtures("double")
+def test_every_order_with_every_shortcut_grows_exactly_or_is_refused(activation):
+    grown = 0
+    for order, shortcut in itertools.product(ORDERS, SHORTCUTS):
+        try:
+            *models, variables, images = dense_pair(
+                activation=activation, order=order, shortcut=shortcut
+            )
+            refuse_ungrowable(*models)
+        except (ConfigError, ValueError):
+            continue
+        assert_equal_functions(*models, variables, images)
+        grown += 1
+    assert grown == (14 if activation == "relu" else 6)
 
 
 @pytest.mark.slow
