@@ -69,7 +69,8 @@ def grow(
         new = jax.tree.map(lambda leaf, start=before - 1: leaf[start:], rest)
         new = _identity_blocks(new, deep, seen[i])
         for kind in grown:
-            stage = dict(grown[kind][name])
+            # A single block that opens a pre-activation net has no normalisation of its own.
+            stage = dict(grown[kind].get(name, {}))
             old = stage.get("rest", jax.tree.map(lambda leaf: leaf[:0], rest[kind]))
             stage["rest"] = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new[kind])
             grown[kind][name] = stage
@@ -160,24 +161,23 @@ def _settings(model: ResNet) -> dict[str, Any]:
 def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
     """Changes the stacked variables of new blocks so that each block is the identity."""
     shortcut, order = model.parts.shortcut.func, model.parts.order
-    layers = model.spec.branch_depth
-    last = f"{model.parts.layer_name}{layers}"
-    normalised = "batch_stats" in new and bool(new["batch_stats"])
+    layers = [f"{model.parts.layer_name}{i + 1}" for i in range(model.spec.branch_depth)]
+    norms = [name for name in new.get("batch_stats", {}) if name.startswith("norm")]
     statistics = _statistics(seen)
 
     if shortcut is Plain:
-        for number in range(1, layers + 1):
-            new = _set(new, "params", (f"{model.parts.layer_name}{number}", "kernel"), _dirac)
-            if normalised:
-                new = _undo(new, (f"norm{number}",), model, statistics)
+        for name in layers:
+            new = _set(new, "params", (name, "kernel"), _dirac)
+        for name in norms:
+            new = _undo(new, (name,), model, statistics)
         return new
     if shortcut is ProjectionAll:
         new = _set(new, "params", ("shortcut", "projection", "kernel"), _dirac)
         if "norm" in new["params"]["shortcut"]:
             new = _undo(new, ("shortcut", "norm"), model, statistics)
-    if order.after and normalised:
-        return _set(new, "params", (f"norm{layers}", "scale"), jnp.zeros_like)
-    return _set(new, "params", (last, "kernel"), jnp.zeros_like)
+    if order.after and norms:
+        return _set(new, "params", (f"norm{len(norms)}", "scale"), jnp.zeros_like)
+    return _set(new, "params", (layers[-1], "kernel"), jnp.zeros_like)
 
 
 def _statistics(seen: jax.Array | None) -> Statistics | None:

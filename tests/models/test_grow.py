@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.models.blocks import ORDERS
+from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order
 from resjax.models.build import ACTIVATIONS, build_model
 from resjax.models.grow import grow, refuse_ungrowable
 from resjax.models.shortcuts import SHORTCUTS
@@ -120,6 +120,34 @@ def test_every_order_with_every_shortcut_grows_exactly_or_is_refused(activation)
         assert_equal_functions(*models, variables, images)
         grown += 1
     assert grown == (14 if activation == "relu" else 6)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"name": "mlp"}, pytest.param({"name": "cifar"}, marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.usefixtures("double")
+def test_a_stage_whose_only_block_has_no_normalisation_grows(keys):
+    """The first block of a pre-activation net has none if its branch has a single layer."""
+    depths = {"mlp": (3, 5), "cifar": (5, 8)}[keys["name"]]
+    *models, variables = pair(*depths, order="preact", block="single", **keys)
+    assert "stage1" not in variables["batch_stats"]
+    assert_equal_functions(*models, variables, IMAGES[:4])
+
+
+@pytest.mark.parametrize("shortcut", ["identity", "none", "projection_all"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order(between=(ACTIVATION,), after=(NORM,), joined=(ACTIVATION,)),
+        Order(after=(NORM, NORM), joined=(ACTIVATION,)),
+    ],
+    ids=["fewer", "more"],
+)
+@pytest.mark.usefixtures("double")
+def test_orders_of_ones_own_may_normalise_less_or_more_often(order, shortcut, monkeypatch):
+    monkeypatch.setitem(ORDERS, "own", order)
+    *models, variables, images = dense_pair(order="own", shortcut=shortcut)
+    assert_equal_functions(*models, variables, images)
 
 
 @pytest.mark.slow
