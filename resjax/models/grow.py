@@ -163,6 +163,8 @@ def _identity_blocks(new: Any, model: ResNet, seen: jax.Array | None) -> Any:
     shortcut, order = model.parts.shortcut.func, model.parts.order
     layers = [f"{model.parts.layer_name}{i + 1}" for i in range(model.spec.branch_depth)]
     norms = [name for name in new.get("batch_stats", {}) if name.startswith("norm")]
+    if seen is not None and order.before:  # which a new block applies to what it projects
+        seen = model.parts.activation(seen)
     statistics = _statistics(seen)
 
     if shortcut is Plain:

@@ -176,8 +176,13 @@ def test_new_identity_blocks_can_learn():
 
 
 @pytest.mark.slow
-def test_statistics_seen_keep_a_plain_net_close_in_training_mode_too():
-    shallow, deep, variables = pair(8, 20, shortcut="none")
+@pytest.mark.parametrize(
+    "keys",
+    [{"shortcut": "none"}, {"shortcut": "projection_all", "order": "relu_preact"}],
+    ids=str,
+)
+def test_statistics_seen_keep_a_net_close_in_training_mode_too(keys):
+    shallow, deep, variables = pair(8, 20, **keys)
     move = quick(lambda v: shallow.apply(v, IMAGES, train=True, mutable=["batch_stats"])[1])
     for _ in range(100):  # until the running statistics are those of the batch
         variables = {**variables, **move(variables)}
