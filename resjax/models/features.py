@@ -13,8 +13,8 @@ class Features(NamedTuple):
 
     Attributes:
       logits: `[N, classes]`; of a network without a head, the pooled features.
-      stages: {"C2": `[N, H, W, C]`, ...}, the output of every stage; Ck has a stride of 2^k, so an
-        ImageNet net has C2 to C5.
+      stages: {"stage1": `[N, H, W, C]`, ...}, the output of every stage; stage1 to stage4 of an
+        ImageNet net are C2 to C5 of feature pyramids (strides 4 to 32).
       pooled: `[N, C]`, the input of the head.
       blocks: {"stage1": {"branch", "shortcut", "sum": `[blocks, N, H, W, C]`}, ...}, the two terms
         of every block's sum and the sum; a plain net has no "shortcut".
@@ -43,10 +43,9 @@ def features(
     )
     left = left["intermediates"]
     stages = [f"stage{number}" for number in range(1, len(model.spec.stages) + 1)]
-    names = [f"C{stride.bit_length() - 1}" for stride in model.spec.stage_strides]
     return Features(
         logits,
-        {name: left[stage]["output"] for name, stage in zip(names, stages, strict=True)},
+        {stage: left[stage]["output"] for stage in stages},
         left["pooled"],
         {stage: _by_block(left[stage]) for stage in stages},
     )

@@ -56,9 +56,7 @@ def grow(
     first = variables["params"]["stem"][f"{shallow.parts.layer_name}1"]["kernel"]
     side = (shallow.spec.total_stride,) * 2 if first.ndim == 4 else ()
     drawn = initial_variables(deep, key, (*side, first.shape[-2]))
-    seen = [None] * len(deep.spec.stages)
-    if images is not None:
-        seen = list(_features(shallow, variables, images).stages.values())
+    seen = {} if images is None else _features(shallow, variables, images).stages
 
     grown = {kind: dict(tree) for kind, tree in variables.items() if tree}
     for i, (before, after) in enumerate(zip(shallow.spec.stages, deep.spec.stages, strict=True)):
@@ -67,7 +65,7 @@ def grow(
         name = f"stage{i + 1}"
         rest = {kind: drawn[kind][name]["rest"] for kind in grown}
         new = jax.tree.map(lambda leaf, start=before - 1: leaf[start:], rest)
-        new = _identity_blocks(new, deep, seen[i])
+        new = _identity_blocks(new, deep, seen.get(name))
         for kind in grown:
             # A single block that opens a pre-activation net has no normalisation of its own.
             stage = dict(grown[kind].get(name, {}))

@@ -243,7 +243,7 @@ def test_strided_convolution_is_centred_on_what_the_shortcut_keeps():
     np.testing.assert_array_equal(output, x[:, ::2, ::2])
 
 
-def test_features_name_the_stages_by_their_stride():
+def test_features_have_the_output_of_every_stage():
     config = default_config()
     config.model.update({"name": "imagenet", "depth": 18, "width": 4, "unroll": "1"})
     model = build_model(config, 10)
@@ -252,10 +252,19 @@ def test_features_name_the_stages_by_their_stride():
         lambda: features_of(model, model.init(jax.random.key(0), images, train=False), images)
     )
     assert {name: value.shape[1] for name, value in shapes.stages.items()} == {
-        "C2": 16, "C3": 8, "C4": 4, "C5": 2,
+        "stage1": 16, "stage2": 8, "stage3": 4, "stage4": 2,
     }  # fmt: skip
     assert shapes.pooled.shape == (1, 32)
     assert shapes.blocks["stage2"]["branch"].shape == (2, 1, 8, 8, 8)
+
+
+def test_features_keep_stages_of_one_stride_apart():
+    model, variables = built()
+    model = model.clone(spec=dataclasses.replace(model.spec, strides=(1, 1, 2)))
+    found = jax.eval_shape(lambda variables: features_of(model, variables, IMAGES), variables)
+    assert list(found.stages) == list(found.blocks) == ["stage1", "stage2", "stage3"]
+    sides = [value.shape[1] for value in found.stages.values()]
+    assert sides == [8, 8, 4]
 
 
 @pytest.mark.slow
@@ -269,7 +278,7 @@ def test_features_are_those_of_the_network():
         (got.logits, expected),
         (stage["sum"], stage["shortcut"] + stage["branch"]),
         (nn.relu(stage["sum"][:-1]), stage["shortcut"][1:]),
-        (got.pooled, got.stages["C2"].mean((1, 2))),
+        (got.pooled, got.stages["stage3"].mean((1, 2))),
         (got.logits, got.pooled @ head["kernel"] + head["bias"]),
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
