@@ -141,7 +141,5 @@ COMPLETERS: dict[str, Any] = {
     "NAME,...": _in_list(_probes),
     "KEY=V,V": _settings,
     "PATTERN": _keys,
-    "KIND": partial(_values, "model.shortcut"),
-    "ORDER": partial(_values, "model.order"),
 }
 """Completers by the names of values in the help; other values are not completed."""

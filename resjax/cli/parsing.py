@@ -99,11 +99,6 @@ def pixels(text: str) -> int:
     return count(str(whole(text)), int(KEYS["data.size"].within[1]))
 
 
-def images(text: str) -> int:
-    """Parses a number of images in a batch, from 1 to 2^20."""
-    return count(str(whole(text)), 2**20)
-
-
 def seconds(text: str) -> float:
     """Parses a number of seconds above 0, at most 1e9."""
     try:

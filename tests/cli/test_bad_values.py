@@ -61,7 +61,6 @@ VALUES = {
     parsing.whole: NUMBERS | {"zero": "0"},
     parsing.count: NUMBERS,
     parsing.pixels: NUMBERS | {"zero": "0"},
-    parsing.images: NUMBERS | {"zero": "0"},
     parsing.seconds: NUMBERS | {"zero": "0"},
     parsing.wholes: NUMBERS | {"zero": "0", "one of two": "1,0"},
     int: NUMBERS | {"zero": "0"},
@@ -77,7 +76,7 @@ BASES = {
     "train": ["--config=mine.py", "--workdir=new", NO_BATCH],
     "sweep": ["--config=mine.py", "--workdir=new", NO_BATCH],
     "bench": ["--config=mine.py", NO_BATCH],
-    "describe": ["resnet18", "--order=no"],
+    "describe": ["resnet18", "--config.model.order=no"],
     "status": ["missing"],
     "report": ["missing"],
     "doctor": ["missing"],
@@ -306,7 +305,7 @@ SOMEWHERE_ELSE = ("train", "--config=mine.py", "--workdir=.")
     ),
     words=st.sampled_from([
         SOMEWHERE_ELSE, ("bench", "--config=mine.py", NO_BATCH),
-        ("describe", "--config=mine.py", "--order=no"),
+        ("describe", "--config=mine.py", NO_BATCH),
         ("import", "theirs.safetensors", "--out=run"), ("evaluate", "net.safetensors", "--data=no"),
         ("predict", "net.safetensors", "text.png"), ("export", "net.safetensors", "--out=x"),
     ]),
@@ -314,7 +313,7 @@ SOMEWHERE_ELSE = ("train", "--config=mine.py", "--workdir=.")
 def test_400_settings_of_any_keys_are_refused_in_a_line(overrides, words, within):
     """By what they are, or by what else is wrong with the command; none is heavy, nor a fault."""
     given = [f"--config.{key}={value}" for key, value in overrides]
-    if words[0] == "bench" and any(key == "train.batch_size" for key, _ in overrides):
+    if NO_BATCH in words and any(key == "train.batch_size" for key, _ in overrides):
         words = SOMEWHERE_ELSE
     wrong, _ = faults([[*words, *given]], within)
     assert not wrong
@@ -354,7 +353,7 @@ FILLS = (
     ),
     words=st.sampled_from([
         SOMEWHERE_ELSE, ("sweep", NO_BATCH, "--dry-run"), ("bench", NO_BATCH),
-        ("describe", "--order=no"), ("evaluate", "net.safetensors", "--data=no"), ("probe", "run"),
+        ("describe", NO_BATCH), ("evaluate", "net.safetensors", "--data=no"), ("probe", "run"),
         ("predict", "net.safetensors", "text.png"), ("export", "net.safetensors", "--out=x"),
     ]),
 )  # fmt: skip

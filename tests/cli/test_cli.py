@@ -98,7 +98,14 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["describe", "resnet18", "--size=99999999999"], "'99999999999' is more than 2147483647"),
     (["describe", "resnet18", "--size=16385"], "'16385' is more than 16384"),
     (["describe", "resnet18", "--classes=99999999999"], "is more than 2147483647"),
-    (["describe", "resnet18", "--memory=99999999"], "'99999999' is more than 1048576"),
+    (["describe", "resnet18", "--shortcut=identity"],
+     "unknown option --shortcut; use --config.model.shortcut"),
+    (["describe", "resnet18", "--batch=9"], "option --batch; use --config.train.batch_size"),
+    (["describe", "resnet18", "--config.data.size=64"],
+     "data.size has no effect on resnet18, a network without data; leave it out, or use --size"),
+    (["describe", "resnet18", "--config=experiments/speed.py"],
+     "describe takes either a name such as resnet50 or --config=FILE"),
+    (["describe", "--config.model.depth=20"], "describe takes either a name"),
     (["describe", "resnet18", "--device="], "the value is empty; is a variable not set?"),
     (["describe", "resnext50_32x0d"], "network 'resnext50_32x0d'; nearest: resnext50_32x4d"),
     (["describe", "resnext50_9999x9999d"], "is not a positive factor, such as 2.0"),
@@ -124,6 +131,15 @@ def test_a_slip_is_answered_by_one_line_with_what_is_nearest(words, message, cap
     assert error.startswith("resjax: ")
     assert error.count("\n") == 1
     assert len(error) < 300
+
+
+def test_keys_of_the_config_change_a_named_network(capsys):
+    words = ["--config.model.stride_in=1x1", "--config.model.shortcut=none"]
+    assert main(["describe", "resnet50", *words]) == 0
+    title, *_, totals = capsys.readouterr().out.splitlines()
+    named = "resnet50, model.stride_in=1x1, model.shortcut=none: 50 weighted layers, 0 projections"
+    assert title.startswith(named)
+    assert totals.split() == ["total", "22,780,456", "45,440", "3,498,311,680"]
 
 
 def test_a_network_of_more_digits_than_a_number_has_is_refused(capsys):

@@ -69,6 +69,7 @@ def test_refusals_that_the_command_line_alone_decides_load_no_arrays(tmp_path):
         ["train", config, "--config.model.name=resnet50"],
         ["sweep", config, "--axis=model.name=vgg"],
         ["describe", "resnet51"],
+        ["describe", "resnet50", "--config.model.shortcut=unknown"],
         ["train", f"{config}:absent"],
         ["train", config, "--workdri=x"],
         ["bench", config, "--config.train.duration=long"],

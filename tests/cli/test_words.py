@@ -101,7 +101,7 @@ def test_plain_is_none_wherever_that_is_taken(tmp_path, capsys):
     assert run_id(config) == run_id(other)
     plain, none = (named_model("cifar-resnet8", shortcut=name) for name in ("plain", "none"))
     assert plain.parts.shortcut.func is none.parts.shortcut.func
-    assert main(["describe", "resnet18", "--shortcut=plain"]) == 0
+    assert main(["describe", "resnet18", "--config.model.shortcut=plain"]) == 0
 
 
 @pytest.mark.slow

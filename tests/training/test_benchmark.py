@@ -130,7 +130,7 @@ def test_what_cannot_be_measured_is_refused(words, message, capsys):
 
 @pytest.mark.slow
 def test_describe_tells_the_memory_of_a_training_step(capsys):
-    words = ["describe", "cifar-resnet20", "--memory=2", "--size=8"]
+    words = ["describe", "cifar-resnet20", "--memory", "--size=8", "--config.train.batch_size=2"]
     assert main([*words, "--json"]) == 0
     memory = json.loads(capsys.readouterr().out)["training_memory"]
     assert memory["computed_again"] > 0

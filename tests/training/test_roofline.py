@@ -92,31 +92,31 @@ def test_more_chips_share_out_a_batch(tiny):
 
 @pytest.mark.slow
 def test_describe_says_what_an_estimate_is(capsys):
-    words = ["describe", "cifar-resnet8", "--device=a100", "--batch=128"]
+    words = ["describe", "cifar-resnet8", "--device=a100", "--config.train.batch_size=64"]
     assert main([*words, "--json"]) == 0
     estimates = json.loads(capsys.readouterr().out)["estimates"]
     assert estimates.keys() == {"bfloat16", "float32"}
     for own in estimates.values():
         assert own["step_seconds"] == pytest.approx(sum(own["seconds"].values()))
-        assert own["images_per_second"] == pytest.approx(128 / own["step_seconds"])
+        assert own["images_per_second"] == pytest.approx(64 / own["step_seconds"])
     assert main(words) == 0
     output = capsys.readouterr().out
-    assert "estimate for NVIDIA A100 SXM 80 GB, 1 chip, steps of 128 images" in output
+    assert "estimate for NVIDIA A100 SXM 80 GB, 1 chip, steps of 64 images" in output
     assert "Not measured" in output
+    assert main([*words, "--json", "--config.model.dtype=bfloat16"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimates"] == {"bfloat16": estimates["bfloat16"]}
 
 
 @pytest.mark.slow
 def test_unknown_devices_and_options_without_effect_are_refused(capsys, tmp_path):
     assert main(["describe", "resnet18", "--device=v9"]) == 2
     assert "unknown --device 'v9'; choose one of: a100, h100" in capsys.readouterr().err
-    assert main(["describe", "resnet18", "--batch=9"]) == 2
-    assert "--batch=9 has no effect without --device" in capsys.readouterr().err
     sweep = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}"]
     assert main([*sweep, "--device=a100"]) == 2
     assert "--device=a100 is for --dry-run" in capsys.readouterr().err
     assert main([*sweep, "--dry-run", "--device=v9"]) == 2
     capsys.readouterr()
-    assert main(["describe", "resnet18", "--device=v4-8", "--batch=3"]) == 2
+    assert main(["describe", "resnet18", "--device=v4-8", "--config.train.batch_size=3"]) == 2
     assert "3 images a step cannot be shared by the 4 chips of TPU v4-8; nearest: 4" in (
         capsys.readouterr().err
     )

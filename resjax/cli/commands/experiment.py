@@ -19,7 +19,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
 
     Returns the name of the experiment, its module, its config and the overridden keys.
     """
-    files, overrides = _files(words)
+    files, overrides = split_files(words)
     if len(files) != 1:
         given = f"{len(files)} experiments" if files else "no experiment"
         raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
@@ -37,7 +37,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
     Raises:
       ConfigError: for a part that nothing defines, with that option as the remedy.
     """
-    files, overrides = _files(words)
+    files, overrides = split_files(words)
     for file in files:
         load_module(experiment_file(file)[0])
     try:
@@ -50,7 +50,7 @@ def definitions(words: list[str]) -> Iterator[list[str]]:
         ) from None
 
 
-def _files(words: list[str]) -> tuple[list[str], list[str]]:
+def split_files(words: list[str]) -> tuple[list[str], list[str]]:
     """The experiment files of `--config=FILE`, and the other words."""
     parser = Parser(prog="resjax", allow_abbrev=False, add_help=False)
     parser.add_argument("--config", action="append", default=[])
