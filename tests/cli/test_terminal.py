@@ -15,7 +15,7 @@ from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.lines import plain_console, say, shortened, tell
 from resjax.cli.terminal.live import Display
 from resjax.cli.terminal.plans import print_plan
-from resjax.cli.terminal.tables import literal, print_table
+from resjax.cli.terminal.tables import literal
 from resjax.config import default_config
 from resjax.config.text import printable
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
@@ -209,7 +209,7 @@ def test_what_a_name_holds_is_shown_and_not_obeyed(name):
     table = Table(box=None, show_header=False, padding=0)
     table.add_row(literal(name))
     say(f"the class {name}", console=console)
-    print_table(table, console)
+    console.print(table)
     line, row = console.file.getvalue().split("\n")[:2]
     assert (line, row.rstrip()) == (f"the class {shown}", shown.rstrip())
 

@@ -52,18 +52,16 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
         names.no_wrap, names.overflow = overflow != "fold", overflow
 
 
-def print_table(table: Table, console: Console | None = None) -> None:
-    """Prints a table to stdout, or to a console, at full width even if that is narrower.
+def print_table(table: Table) -> None:
+    """Prints a table to stdout, at full width even if a terminal is narrower.
 
     No number is cut, and no line ends in spaces.
     """
-    console = console or plain_console()
+    console = plain_console()
     if console.is_terminal:
         fit_to_terminal(console, table)
-    before = console.width
-    console.width = max(before, _needs(console, table))
+    console.width = max(console.width, _needs(console, table))
     console.print(_Trimmed(table), crop=False)
-    console.width = before
 
 
 class _Trimmed:
