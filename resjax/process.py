@@ -52,6 +52,11 @@ def set_up() -> None:
     _start_enough_threads()
 
 
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use; empty where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def _keep_freed_memory() -> None:
     """Makes glibc keep freed memory; does nothing elsewhere.
 

@@ -15,6 +15,7 @@ from resjax.config import flatten
 from resjax.config.keys import KEYS
 from resjax.models.resnet import blocks_per_iteration
 from resjax.ops import native
+from resjax.process import cores
 from resjax.training.plan import Plan
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections", "scikit-learn")
@@ -77,8 +78,7 @@ def describe_execution(plan: Plan) -> dict[str, Any]:
 
 def _cpus() -> int | None:
     """Number of CPUs that this process may use, which is XLA's number of threads."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
+    return len(cores()) or os.cpu_count()
 
 
 def git_state() -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from resjax.accelerators import on_tpu_vm, requested_platform, share_of_memory, visible_gpus
 from resjax.config import ConfigError
 from resjax.interruption import deferred
-from resjax.process import CORES
+from resjax.process import CORES, cores
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.training.plans import Plans
 
@@ -86,12 +86,7 @@ def jobs_for(runs: Mapping[Path, ConfigDict], plans: Plans) -> int:
         return 1
     height, width, _ = plans.of(waiting[0]).image_shape
     largest = max(config.train.batch_size for config in waiting) * height * width
-    return min(MOST_JOBS, len(_cores()), len(waiting) // 2) if largest <= SMALL_BATCH else 1
-
-
-def _cores() -> list[int]:
-    """The cores that this process may use, where that is known."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    return min(MOST_JOBS, len(cores()) or 1, len(waiting) // 2) if largest <= SMALL_BATCH else 1
 
 
 def _gpus(platform: str | None) -> list[str]:
@@ -125,13 +120,12 @@ def environments(jobs: int, platform: str | None = None) -> list[dict[str, str]]
             f"--jobs={jobs} and a TPU, which belongs to one process; leave --jobs out to train "
             "each run on all its chips, or add --platform=cpu"
         )
-    cores = _cores()
-    if not hasattr(os, "sched_getaffinity"):
+    if not (own := cores()):
         return [{}] * jobs
-    if jobs > len(cores):
-        raise ConfigError(f"--jobs={jobs} and {len(cores)} cores; use --jobs={len(cores)} or less")
-    share = len(cores) // jobs
-    return [{CORES: ",".join(map(str, cores[n * share : (n + 1) * share]))} for n in range(jobs)]
+    if jobs > len(own):
+        raise ConfigError(f"--jobs={jobs} and {len(own)} cores; use --jobs={len(own)} or less")
+    share = len(own) // jobs
+    return [{CORES: ",".join(map(str, own[n * share : (n + 1) * share]))} for n in range(jobs)]
 
 
 def run_workers(
