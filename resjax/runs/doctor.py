@@ -5,6 +5,8 @@ import dataclasses
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from resjax.config import ConfigError
@@ -68,13 +70,13 @@ def examine(run: Path) -> Finding:
                 continue
             remedy = "" if owner else f"; remove {path}, which nothing needs"
             damaged.append(f"checkpoint {path.name}: {error}{remedy}")
-    last = _last_event(run)
+    last, state = _last_event(run), rundir.run_state(run)
     if owner:
         state, why, advice = RUNNING, f"{owner} is training it", ""
-    elif complaint := _complaint(run):
-        state, why, advice = DAMAGED, complaint, _mend(run, complaint, whole)
+    elif complaint := _complaint(run, state):
+        why, advice = str(complaint[1]).partition("; ")[0], _mend(run, state, *complaint, whole)
+        state = DAMAGED
     else:
-        state = rundir.run_state(run)
         why, advice = _describe(run, state, last, whole)
     return Finding(
         directory=run,
@@ -121,40 +123,44 @@ def _size(run: Path) -> int:
     return size
 
 
-def _complaint(run: Path) -> str | None:
-    """The complaint about the first file that cannot be trusted; None if all can."""
-    try:
-        rundir.read_config(run)
-        for name in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
-            if (run / name).exists():
-                disk.read_json(run / name)
-        if (run / "result.json").exists():
-            read_summary(run)
-            rundir.read_metrics(run)
-        for name in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
-            if (run / name).exists():
-                disk.read_lines(run / name)
-        if rundir.run_state(run) == rundir.DONE:
-            _refuse_cut(run / PROBES_FILE)
-        _refuse_incomplete(run)
-        if (run / weights.FILE).exists():
-            matching.refuse_broken(weights.read_weights(run), str(run / weights.FILE))
-    except ConfigError as error:
-        return str(error).partition("; ")[0]
+def _complaint(run: Path, state: str) -> tuple[str, ConfigError] | None:
+    """The first file of a run that cannot be trusted, and what is wrong; None if all can be."""
+    for file, check in _checks(run, state):
+        try:
+            check()
+        except ConfigError as error:
+            return file, error
     return None
 
 
-def _refuse_incomplete(run: Path) -> None:
-    """Raises ConfigError if a file that the run's state requires is missing or incomplete."""
-    state, sealed = rundir.run_state(run), {}
+def _checks(run: Path, state: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The checks of the files of a run, by the name of the file; each needs those before it.
+
+    A check raises ConfigError if the file is damaged, or if it is missing and the state needs it.
+    """
+    yield "config.json", lambda: rundir.read_config(run)
+    for file in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
+        if (run / file).exists():
+            yield file, partial(disk.read_json, run / file)
+    if (run / "result.json").exists():
+        yield "result.json", lambda: read_summary(run)
+        yield "metrics.jsonl", lambda: rundir.read_metrics(run)
+    for file in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
+        if (run / file).exists():
+            yield file, partial(disk.read_lines, run / file)
+    if state == rundir.DONE:
+        yield PROBES_FILE, lambda: _refuse_cut(run / PROBES_FILE)
+    sealed = {}
     if state == rundir.DONE and "metrics_sha256" in disk.read_json(run / "result.json"):
         # A result without it is of an early version, which may have sealed no files.
+        yield "manifest.json", lambda: disk.read_json(run / "manifest.json")
         sealed = disk.read_json(run / "manifest.json").get("files", {})
-    if (weights.FILE in sealed or state == rundir.IMPORTED) and not (run / weights.FILE).exists():
-        raise ConfigError(f"{run / weights.FILE} is missing")
-    for name in sealed:
-        if (run / name).exists():  # timing.jsonl may be gone; see `_mend`
-            disk.refuse_other_file(run / name, sealed[name])
+    for file in sealed:
+        if (run / file).exists():  # timing.jsonl may be gone; see `_mend`
+            yield file, partial(disk.refuse_other_file, run / file, sealed[file])
+    if weights.FILE in sealed or state == rundir.IMPORTED or (run / weights.FILE).exists():
+        what = str(run / weights.FILE)
+        yield weights.FILE, lambda: matching.refuse_broken(weights.read_weights(run), what)
 
 
 def _refuse_cut(path: Path) -> None:
@@ -170,19 +176,19 @@ def _last_event(run: Path) -> dict:
         return {}
 
 
-def _mend(run: Path, complaint: str, whole: list[str]) -> str:
+def _mend(run: Path, state: str, file: str, error: ConfigError, whole: list[str]) -> str:
     """Advice on a damaged or missing file."""
-    if weights.FILE in complaint and " values that are " in complaint:
+    if isinstance(error, matching.Broken):
         return "train it again with a lower optim.learning_rate, or import weights that are whole"
-    if rundir.run_state(run) == rundir.IMPORTED:
+    if state == rundir.IMPORTED:
         return f"remove {run} and import it again"
-    if PROBES_FILE in complaint:
+    if file == PROBES_FILE:
         return f"remove {run / PROBES_FILE}: resjax probe can measure a checkpoint instead"
-    if "timing.jsonl" in complaint and rundir.run_state(run) != rundir.UNFINISHED:
-        return f"remove {run / 'timing.jsonl'}: it only records what the run has cost"
-    if "config.json" not in complaint and whole and rundir.run_state(run) == rundir.DONE:
+    if file == "timing.jsonl" and state != rundir.UNFINISHED:
+        return f"remove {run / file}: it only records what the run has cost"
+    if file != "config.json" and whole and state == rundir.DONE:
         return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} is whole"
-    if "config.json" not in complaint and rundir.run_state(run) == rundir.UNFINISHED:
+    if file != "config.json" and state == rundir.UNFINISHED:
         return f"start it again: {_from(whole)}, and writes the file again"
     return f"remove {run} and start it again"
 

@@ -35,6 +35,10 @@ def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str
             raise ConfigError(f"{what} {verb} {listed}{_more(len(names) - 3)}; {remedy}")
 
 
+class Broken(ConfigError):
+    """Tensors have numbers that no network can have."""
+
+
 def refuse_broken(weights: Weights, what: str) -> None:
     """Raises ConfigError if a network has values that training cannot yield, naming the first.
 
@@ -48,7 +52,7 @@ def refuse_broken(weights: Weights, what: str) -> None:
     tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
     for name, values in tensors.items():
         if wrong := broken(name, np.asarray(values), variance=name.endswith("/var")):
-            raise ConfigError(f"{what}: {wrong}; {BROKEN}")
+            raise Broken(f"{what}: {wrong}; {BROKEN}")
 
 
 BROKEN = "its training diverged, or the file was damaged before it was sealed"

@@ -115,6 +115,15 @@ def test_a_damaged_file_is_named_with_what_to_do(done, name):
     assert remedy in found.advice
 
 
+@pytest.mark.parametrize("name", ["config.json.d", "timing.jsonl", "probes.jsonl"])
+def test_the_advice_does_not_depend_on_the_name_of_a_directory(done, tmp_path, name):
+    (tmp_path / name).mkdir()
+    run = done.rename(tmp_path / name / "weights.safetensors has values that are old")
+    (run / "metrics.jsonl").write_text("{}\n")
+    advice = doctor.examine(run).advice
+    assert advice == f"remove {run / 'result.json'} and start it again: checkpoint 20 is whole"
+
+
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", "weights.safetensors"])
 def test_a_file_that_is_gone_is_named_with_what_to_do(tiny, done, name, capsys):
     (done / name).unlink()
