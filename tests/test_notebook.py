@@ -155,7 +155,7 @@ def test_a_report_has_the_verdicts_of_all_protocols_and_the_runs_without_a_resul
     assert len(report.sections) == len(report.verdicts) == 2
     assert sorted(report.table.index) == ["32-56", "32-8", "64-56", "64-8", "begun"]
     assert list(report.table.index[report.table.train_error.isna()]) == ["begun"]
-    assert report.table.state["begun"] == rundir.UNFINISHED
+    assert report.table.state["begun"] == "interrupted"
 
 
 def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):

@@ -17,7 +17,6 @@ from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, 
 from resjax.report.figures import FORMATS
 from resjax.report.runs import Run
 from resjax.runs.ledger import DEFINITION, known_total
-from resjax.runs.rundir import DONE, FAILED, UNFINISHED
 
 if TYPE_CHECKING:
     from resjax.report.report import Report, Section
@@ -65,15 +64,15 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         finalize=_shown,
     )  # fmt: skip
     ledgers = [run.ledger for run in (*report.runs, *report.missing)]
-    counts = Counter({DONE: len(report.runs), FAILED: 0, UNFINISHED: 0})
-    counts.update(run.state for run in report.missing)
+    missing = Counter(run.state for run in report.missing)
     columns = run_table.columns(report)
     manifest = _manifest(report.runs)
     depths = sorted({run.depth for run in report.runs})
     return environment.from_string(_asset("page.html.j2")).render(
         name=workdir.resolve().name,
         digest=digest,
-        counts=counts,
+        done=len(report.runs),
+        missing=sorted(missing.items()),
         seconds=clock(sum(run.seconds() for run in report.runs)),
         sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
         text=tables.TEXT,

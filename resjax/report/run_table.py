@@ -55,7 +55,7 @@ def _is_number(text: str) -> bool:
 
 
 def all_runs(report: "Report") -> list[Run | Missing]:
-    """All runs in the order of the table: failed and unfinished ones first."""
+    """All runs in the order of the table: those that are not done first."""
     return [*report.missing, *report.runs]
 
 

@@ -9,6 +9,7 @@ from resjax.config import ConfigError
 from resjax.config.naming import deciding_keys
 from resjax.runs import disk, rundir
 from resjax.runs.ledger import Ledger, read_ledger
+from resjax.runs.status import look
 from resjax.runs.summary import Summary, read_summary
 
 
@@ -67,7 +68,8 @@ class Run:
 class Missing:
     """A run without a result: its state, why it failed, and otherwise the fields of a `Run`.
 
-    The config is empty if its file is gone; then nothing is known of the run.
+    The state is that of `resjax.runs.status.Status`. The config is empty if its file is gone; then
+    nothing is known of the run.
     """
 
     name: str
@@ -120,7 +122,7 @@ def _read_run(directory: Path, state: str) -> Run | Missing:
     }
     if state != rundir.DONE:
         reason = rundir.read_failure(directory) if state == rundir.FAILED else ""
-        return Missing(**known, state=state, reason=reason)
+        return Missing(**known, state=look(directory).state, reason=reason)
     curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
     return Run(
         **known,

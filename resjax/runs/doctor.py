@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, disk, matching, rundir, weights
+from resjax.runs import checkpoint, claims, disk, matching, rundir, status, weights
 from resjax.runs.rundir import PROBES_FILE
 from resjax.runs.summary import read_summary
 
-RUNNING, DAMAGED = "running", "damaged"
+DAMAGED = "damaged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Finding:
 
     Attributes:
       directory: directory of the run.
-      state: done, failed, unfinished, imported, running, or damaged: a file is not what was
-        written, or holds numbers that no network can have.
+      state: that of `resjax.runs.status.Status`, or damaged: a file is not what was written, or
+        holds numbers that no network can have.
       step: number of steps at the last event that was noted; None before the first.
       age: seconds since that event.
       why: reason why it is not done; empty if it is.
@@ -70,14 +70,14 @@ def examine(run: Path) -> Finding:
                 continue
             remedy = "" if owner else f"; remove {path}, which nothing needs"
             damaged.append(f"checkpoint {path.name}: {error}{remedy}")
-    last, state = _last_event(run), rundir.run_state(run)
+    last, files, state = _last_event(run), rundir.run_state(run), status.look(run).state
     if owner:
-        state, why, advice = RUNNING, f"{owner} is training it", ""
-    elif complaint := _complaint(run, state):
-        why, advice = str(complaint[1]).partition("; ")[0], _mend(run, state, *complaint, whole)
+        why, advice = f"{owner} is at work on it", ""
+    elif complaint := _complaint(run, files):
+        why, advice = str(complaint[1]).partition("; ")[0], _mend(run, files, *complaint, whole)
         state = DAMAGED
     else:
-        why, advice = _describe(run, state, last, whole)
+        why, advice = _describe(run, files, last, whole)
     return Finding(
         directory=run,
         state=state,
@@ -207,6 +207,6 @@ def _describe(run: Path, state: str, last: dict, whole: list[str]) -> tuple[str,
     if state == rundir.UNFINISHED:
         why = "ended without a message: it was killed, or the machine went down"
         if last.get("event") == "stopped":
-            why = f"stopped by {last.get('why', 'a signal')}"
+            why = f"stopped: {last.get('why', 'by a signal')}"
         return why, f"start it again: {_from(whole)}"
     return "", ""

@@ -67,9 +67,10 @@ def test_files_of_a_report(tmp_path):
         *(f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg", "pdf")),
     }  # fmt: skip
     assert "| plain | 56 | 1 | 60.00 |" in (written.directory / "table.md").read_text()
-    assert "- cut (unfinished)" in (written.directory / "table.md").read_text()
+    assert "- cut (interrupted)" in (written.directory / "table.md").read_text()
     page, parser = page_of(written)
     assert "Plain is undecided" in page
+    assert '<strong class="bad">1</strong> interrupted' in page
     assert "training error +50.00 points" in page
     assert "one seed, so no interval" in page
     assert "the training loss became nan" in page
@@ -235,7 +236,7 @@ def test_a_cost_that_is_not_known_is_a_dash(tmp_path):
     ((table,),) = ([section.table] for section in write_report(tmp_path).sections)
     assert {row[1] for row in tables.ledger(table).rows} == {"2, 1 not known"}
     page, _ = page_of(write_report(tmp_path))
-    assert "lost to 0 interruptions; the cost of 1 run is not known." in page
+    assert "s of compilation; the cost of 1 run is not known." in page
 
 
 @pytest.mark.slow

@@ -8,20 +8,24 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.report.report import write_report
 from resjax.report.runs import read_runs
-from resjax.runs import disk, rundir
+from resjax.runs import claims, disk, rundir
 from tests.report.fabricate import begin_run, fail_run, write_run
 
 
-def test_runs_that_are_done_failed_and_unfinished_are_told_apart(tmp_path):
+def test_runs_that_are_done_failed_interrupted_and_at_work_are_told_apart(tmp_path):
     write_run(tmp_path, "a", 0.1)
     begin_run(tmp_path, "b", seed=1)
     fail_run(begin_run(tmp_path, "c", seed=2), "the training loss became nan")
+    at_work = begin_run(tmp_path, "d", seed=3)
+    rundir.write_progress(at_work, {"phase": "training"})
     (tmp_path / "report").mkdir()
-    done, missing = read_runs(tmp_path)
+    with claims.claimed(at_work):
+        done, missing = read_runs(tmp_path)
     assert [run.name for run in done] == ["a"]
     assert [(run.name, run.state, run.reason) for run in missing] == [
-        ("b", rundir.UNFINISHED, ""),
-        ("c", rundir.FAILED, "the training loss became nan"),
+        ("b", "interrupted", ""),
+        ("c", "failed", "the training loss became nan"),
+        ("d", "training", ""),
     ]
 
 

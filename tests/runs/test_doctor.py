@@ -8,7 +8,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, disk, doctor
+from resjax.runs import checkpoint, claims, disk, doctor, rundir, status
 from resjax.runs.divergence import Diverged
 from resjax.runs.loop import train_and_evaluate
 from resjax.sweeps import local
@@ -43,24 +43,26 @@ def test_a_run_that_was_killed_or_stopped_says_so_and_from_where_it_goes_on(done
     (done / "result.json").unlink()
     found = doctor.examine(done)
     assert (found.state, found.advice) == (
-        "unfinished", "start it again: it resumes from checkpoint 20",
+        "interrupted", "start it again: it resumes from checkpoint 20",
     )  # fmt: skip
     assert found.why.startswith("ended without a message")
     disk.append_line(done / "timing.jsonl", {"event": "stopped", "at": 0, "why": "SIGTERM"})
-    assert doctor.examine(done).why == "stopped by SIGTERM"
+    assert doctor.examine(done).why == "stopped: SIGTERM"
 
 
 def test_a_run_at_work_is_left_alone(done):
     (done / "result.json").unlink()
+    rundir.write_progress(done, {"phase": "evaluating"})
     with claims.claimed(done):
         found = doctor.examine(done)
-        assert found.state == "running"
+        assert found.state == status.look(done).state == "evaluating"
         assert f"process {os.getpid()}" in found.why
         assert found.partial == []
 
 
 def test_what_a_run_removes_while_it_is_examined_is_not_missed(done, tmp_path):
     (done / "result.json").unlink()
+    rundir.write_progress(done, {"phase": "evaluating"})
     ended = threading.Event()
 
     def run():
@@ -75,7 +77,7 @@ def test_what_a_run_removes_while_it_is_examined_is_not_missed(done, tmp_path):
         finally:
             ended.set()
         running.result()
-    assert {each.state for each in found} == {"running"}
+    assert {each.state for each in found} == {"evaluating"}
     assert [each.damaged for each in found if each.damaged] == []
 
 

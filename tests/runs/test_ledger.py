@@ -12,6 +12,7 @@ from resjax.runs.ledger import Ledger, known_total, read_ledger
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.status import look
 from tests.durability.attempts import Attempts
+from tests.report import fabricate
 
 
 def spent(run, *kinds):
@@ -22,6 +23,16 @@ def spent(run, *kinds):
 
 def counted(run):
     return sum(json.loads((run / "result.json").read_text())["seconds"].values())
+
+
+def test_status_tells_what_interruptions_cost_if_there_were_any(tmp_path, capsys):
+    fabricate.write_run(tmp_path, "whole", 0.1)
+    assert main(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("compile 1.0 s, train + eval 2.5 device seconds\n")
+    cut = fabricate.begin_run(tmp_path, "cut", seed=1)
+    fabricate.note(cut, "saved", 1.0, train=1.5)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "; 0.5 s lost to 1 interruption\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -146,7 +157,7 @@ def test_a_line_that_was_half_written_is_as_if_it_had_never_been(tiny, tmp_path,
         file.write((cut / "timing.jsonl").read_bytes().split(b"\n")[-2][:-7])
     assert read_ledger(cut) == read_ledger(whole)
     found = doctor.examine(cut)
-    assert (found.state, found.step) == ("unfinished", doctor.examine(whole).step)
+    assert (found.state, found.step) == ("interrupted", doctor.examine(whole).step)
     assert look(cut).resumed == 0
     for run in (cut, whole):
         train_and_evaluate(tiny, run)

@@ -108,7 +108,7 @@ def shown(statuses: list[Status]) -> list[Status]:
 
 def status_rows(statuses: list[Status]) -> Table:
     """A table with one row per run."""
-    headings = ("run", "state", "epoch", "loss", "train", "test", "in all")
+    headings = ("run", "state", "epoch", "loss", "train\nerror %", "test\nerror %", "time")
     table = text_table(headings, words=("run", "state"))
     for status in statuses:
         state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
@@ -135,8 +135,8 @@ def time_left(end: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Formats a fraction in percent; empty if there is none."""
-    return "" if fraction is None else f"{100 * fraction:.2f} %"
+    """Formats a fraction as a number of percent; empty if there is none."""
+    return "" if fraction is None else f"{100 * fraction:.2f}"
 
 
 def epochs(passed: float, whole: float) -> str:

@@ -170,7 +170,7 @@ def _ended(status: Status) -> str:
 
 
 def _errors(train: float | None, test: float | None) -> str:
-    return f"error: train {percent(train)}, test {percent(test)}"
+    return f"error: train {percent(train)} %, test {percent(test)} %"
 
 
 class Watch(Screen):

@@ -31,15 +31,16 @@ def print_statuses(
         for status, ledger in zip(statuses, ledgers, strict=True)
         if status.state not in (WAITING, IMPORTED)
     ]
-    unknown = begun.count(None)
-    rest = f"the cost of {several(unknown, 'run')} is not known" if unknown else ""
+    parts, cost, unknown = [], known_total(ledgers), begun.count(None)
     if any(ledgers):
-        cost = known_total(ledgers)
-        lost = f"{cost.lost_seconds:,.1f} s lost to {several(cost.interruptions, 'interruption')}"
-        compiled = f"compile {cost.compile_seconds:,.1f} s"
         spent = f"train + eval {cost.device_seconds:,.1f} device seconds"
-        rest = "; ".join(part for part in (f"{compiled}, {spent}", lost, rest) if part)
-    if rest:
-        say(rest)
+        parts.append(f"compile {cost.compile_seconds:,.1f} s, {spent}")
+    if cost.interruptions:
+        stops = several(cost.interruptions, "interruption")
+        parts.append(f"{cost.lost_seconds:,.1f} s lost to {stops}")
+    if unknown:
+        parts.append(f"the cost of {several(unknown, 'run')} is not known")
+    if parts:
+        say("; ".join(parts))
     if last:
         say(last)
