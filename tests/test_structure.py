@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -30,6 +31,13 @@ def test_no_public_class_or_function_has_the_name_of_another():
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 homes[node.name].append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("package", ["data", "interop"])
+def test_a_package_that_lists_its_modules_lists_them_all(package):
+    modules = {name.rpartition(".")[2] for name in MODULES if name.startswith(f"{package}.")}
+    listed = re.findall(r"\w+", ast.get_docstring(MODULES[f"{package}.__init__"]))
+    assert modules - {*listed, "__init__"} == set()
 
 
 FRAGMENTS = {
