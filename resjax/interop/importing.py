@@ -135,7 +135,7 @@ def read_any(path: Path, override: Override = lambda config: [], choice: str = "
     if not (path / FILE).exists() and not any(path.glob("*/config.json")):
         refuse_directory(path)
     weights = read_weights(path)
-    refuse_broken(weights, str(path))
+    refuse_broken(weights.tensors, str(path))
     config = weights.about.config.copy_and_resolve_references()
     for key in override(config):
         if key.startswith(("model.", "norm.")) and not KEYS[key].execution:

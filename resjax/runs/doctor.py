@@ -160,7 +160,7 @@ def _checks(run: Path, state: str) -> Iterator[tuple[str, Callable[[], object]]]
             yield file, partial(disk.refuse_other_file, run / file, sealed[file])
     if weights.FILE in sealed or state == rundir.IMPORTED or (run / weights.FILE).exists():
         what = str(run / weights.FILE)
-        yield weights.FILE, lambda: matching.refuse_broken(weights.read_weights(run), what)
+        yield weights.FILE, lambda: matching.refuse_broken(weights.read_tensors(run), what)
 
 
 def _refuse_cut(path: Path) -> None:

@@ -1,12 +1,14 @@
 """Comparison of weights with a network: names and shapes, numbers, and function."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from resjax.config import ConfigError, differences
 from resjax.models.resnet import ResNet
-from resjax.runs.weights import DEVIATION, MEAN, Shapes, Weights, paths
+from resjax.runs.weights import Shapes
 
 
 def refuse_other_tensors(found: Shapes, expected: Shapes, what: str, remedy: str) -> None:
@@ -39,17 +41,16 @@ class Broken(ConfigError):
     """Tensors have numbers that no network can have."""
 
 
-def refuse_broken(weights: Weights, what: str) -> None:
+def refuse_broken(tensors: Mapping[str, Any], what: str) -> None:
     """Raises ConfigError if a network has values that training cannot yield, naming the first.
 
     Such are values that are not finite and variances below zero. A network can hide them: the
     maximum of zero and what is not a number is zero to some compilers.
 
     Args:
-      weights: the network.
+      tensors: the arrays of a network by their paths, as `Weights` and its file have them.
       what: name of what has the numbers, such as that of a file.
     """
-    tensors = paths(weights.variables) | {MEAN: weights.mean, DEVIATION: weights.deviation}
     for name, values in tensors.items():
         if wrong := broken(name, np.asarray(values), variance=name.endswith("/var")):
             raise Broken(f"{what}: {wrong}; {BROKEN}")

@@ -47,7 +47,7 @@ class Start:
           images: images to measure the statistics of new blocks on; see `grow`.
         """
         weights = read_weights(self.path)
-        refuse_broken(weights, f"train.init_from={self.name}")
+        refuse_broken(weights.tensors, f"train.init_from={self.name}")
         variables = weights.variables
         if self.classes is not None:
             variables["params"] = variables["params"] | {"head": drawn["params"]["head"]}

@@ -13,6 +13,7 @@ from resjax.config.tables import snapshot
 from resjax.models.build import build_model
 from resjax.report.report import read_sweep
 from resjax.report.run_table import columns
+from resjax.runs import doctor
 from resjax.runs.rundir import read_config
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand
@@ -186,6 +187,19 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     restore()
     assert main(["train", "--config=mine.py", f"--workdir={half}"]) == 2
     assert "model.alpha is 0.5 there, 0.75 here" in capsys.readouterr().err
+
+
+def test_a_doctor_needs_no_file_to_tell_whole_weights_from_damaged_ones(mine, capsys):
+    restore = snapshot()
+    assert main(["train", "--config=mine.py", "--workdir=run"]) == 0
+    restore()  # as a new process
+    assert (doctor.examine(mine / "run").state, doctor.examine(mine / "run").advice) == ("done", "")
+    path = mine / "run" / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 4
+    path.write_bytes(content)
+    found = doctor.examine(mine / "run")
+    assert (found.state, str(path) in found.why) == ("damaged", True)
 
 
 @pytest.mark.parametrize(("there", "here", "message"), [
