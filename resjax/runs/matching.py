@@ -71,9 +71,10 @@ def broken(name: str, values: np.ndarray, variance: bool) -> str:
     if not wrong.any():
         return ""
     first = np.unravel_index(wrong.argmax(), wrong.shape)
+    place = f" at {', '.join(map(str, first))}" if first else ""
     return (
         f"{name!r} has {wrong.sum()} of {wrong.size} values that are {kind}, the first "
-        f"{float(values[first])} at {', '.join(map(str, first))}"
+        f"{float(values[first])}{place}"
     )
 
 

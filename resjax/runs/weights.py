@@ -6,11 +6,12 @@ classes, and are sealed with the SHA-256 of the tensors, so that a damaged file 
 whole one, nor for another network.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,8 @@ from resjax.config import (
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.files import replacing
+from resjax.models.build import build_model
+from resjax.models.trace import variable_shapes
 from resjax.runs import disk, needed, room, rundir
 
 FILE = "weights.safetensors"
@@ -78,6 +81,11 @@ class Weights:
     mean: np.ndarray
     deviation: np.ndarray
 
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """Its arrays by their paths, as a file has them."""
+        return paths(self.variables) | {MEAN: self.mean, DEVIATION: self.deviation}
+
 
 class Header(NamedTuple):
     """The header of a weights file: the network, and its tensors' shapes by path."""
@@ -106,8 +114,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     """Writes a weights file atomically."""
     from safetensors.numpy import save_file
 
-    tensors = {name: _array(leaf) for name, leaf in paths(weights.variables).items()}
-    tensors |= {MEAN: _array(weights.mean), DEVIATION: _array(weights.deviation)}
+    tensors = {name: _array(leaf) for name, leaf in weights.tensors.items()}
     config = flatten(weights.about.config)
     about = dataclasses.asdict(weights.about) | {"config": config}
     about |= {rundir.ADDED_KEYS: added} if (added := KEYS.added(config)) else {}
@@ -138,20 +145,32 @@ def read_weights(path: Path | str) -> Weights:
 
 
 def _read(path: Path) -> Weights:
+    about, shapes = read_header(path)
+    tensors = read_tensors(path)
+    mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
+    leaves = {name: tensors[name].reshape(shapes[name]) for name in tensors}
+    return Weights(about, {kind: {} for kind in KINDS} | unflatten(leaves), mean, deviation)
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads and verifies the tensors of a weights file, whatever network it says that they are of.
+
+    Raises:
+      ConfigError: if there are none, or they are damaged.
+    """
+    path = locate(path)
     with _open_own(path) as file:
         metadata = file.metadata() or {}
-        about = _about(path, metadata)
+        said = _said(path, metadata)
         try:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except TypeError as error:
             raise ConfigError(f"{path} is damaged: {message_of(error)}") from None
-    fields = json.loads(metadata[METADATA])
     # Early versions had a digest of the tensors alone, the earliest beside the rest.
-    digest = fields.get(TENSORS) or metadata.get(disk.DIGEST) or fields.get(disk.DIGEST)
+    digest = said.get(TENSORS) or metadata.get(disk.DIGEST) or said.get(disk.DIGEST)
     if _digest(tensors) != digest:
         raise ConfigError(f"{path} is damaged: its tensors do not have the SHA-256 that it states")
-    mean, deviation = tensors.pop(MEAN), tensors.pop(DEVIATION)
-    return Weights(about, {kind: {} for kind in KINDS} | unflatten(tensors), mean, deviation)
+    return tensors
 
 
 def read_header(path: Path) -> Header:
@@ -164,7 +183,18 @@ def read_header(path: Path) -> Header:
     with _open_own(path) as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         about = _about(path, file.metadata() or {})
-    return Header(about, {name: shapes[name] for name in shapes if name.split("/")[0] in KINDS})
+    shapes = {name: shapes[name] for name in shapes if name.split("/")[0] in KINDS}
+    return Header(about, shapes | dict.fromkeys(_scalars(about, shapes), ()))
+
+
+def _scalars(about: About, shapes: Shapes) -> list[str]:
+    """Names of the numbers among the tensors, which early versions wrote with the shape `[1]`."""
+    ones = [name for name in shapes if shapes[name] == (1,)]
+    if not ones:
+        return []
+    model = build_model(about.config, len(about.class_names))
+    ours = paths(variable_shapes(model, about.image_shape))
+    return [name for name in ones if name in ours and ours[name].shape == ()]
 
 
 def unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,10 +251,8 @@ def about_in(metadata: Mapping[str, str]) -> bool:
 
 
 def _about(path: Path, metadata: Mapping[str, str]) -> About:
-    try:
-        fields = json.loads(metadata[METADATA])
-        if TENSORS in fields:
-            fields = disk.opened(metadata[METADATA])
+    fields = _said(path, metadata)
+    with _refusing(path, metadata):
         height, width, channels = map(int, fields["image_shape"])
         return About(
             config_of(fields["config"], fields.get(rundir.ADDED_KEYS, {})),
@@ -232,6 +260,20 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
             (height, width, channels),
             fields["batches"],
         )
+
+
+def _said(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Reads the description of a network in the metadata of its file."""
+    with _refusing(path, metadata):
+        fields = json.loads(metadata[METADATA])
+        return disk.opened(metadata[METADATA]) if TENSORS in fields else fields
+
+
+@contextlib.contextmanager
+def _refusing(path: Path, metadata: Mapping[str, str]) -> Iterator[None]:
+    """Refuses a file whose metadata do not describe a network as resjax does."""
+    try:
+        yield
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -247,7 +289,8 @@ def _about(path: Path, metadata: Mapping[str, str]) -> About:
 
 
 def _array(leaf: Any) -> np.ndarray:
-    return np.ascontiguousarray(jax.device_get(leaf))
+    # np.ascontiguousarray would give a number the shape [1].
+    return np.asarray(jax.device_get(leaf), order="C")
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:
