@@ -38,5 +38,5 @@ def sweep_depth() -> Iterator[dict]:
 
 
 def sweep_seed() -> Iterator[dict]:
-    for seed in range(3):
+    for seed in range(5):
         yield {"seed": seed}

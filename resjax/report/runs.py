@@ -9,7 +9,6 @@ from resjax.config import ConfigError
 from resjax.config.naming import deciding_keys
 from resjax.runs import disk, rundir
 from resjax.runs.ledger import Ledger, read_ledger
-from resjax.runs.status import look
 from resjax.runs.summary import Summary, read_summary
 
 
@@ -121,6 +120,8 @@ def _read_run(directory: Path, state: str) -> Run | Missing:
         "ledger": read_ledger(directory),
     }
     if state != rundir.DONE:
+        from resjax.runs.status import look  # a run without a result alone needs it
+
         reason = rundir.read_failure(directory) if state == rundir.FAILED else ""
         return Missing(**known, state=look(directory).state, reason=reason)
     curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
