@@ -249,8 +249,8 @@ def shapes(small: bool) -> Iterator[Row]:
     """A plain and an identity net of 56 layers and full width on drawn 32x32 images."""
     words = ["--config.model.width=16", "--only=depth=56"]
     if small:
-        words = ["--only=depth=8", "--config.train.duration=2 steps", "--config.model.width=2",
-                 "--config.data.name=shapes:0:500"]  # fmt: skip
+        words = ["--sweep=shortcut", "--config.model.depth=8", "--config.model.width=2",
+                 "--config.train.duration=2 steps", "--config.data.name=shapes:0:500"]  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
         yield from swept("shapes", Path(directory), f"{EXPERIMENT}:shapes", *words)
 
@@ -263,7 +263,7 @@ def swept(name: str, directory: Path, experiment: str, *words: str) -> Iterator[
     caches = {"XDG_CACHE_HOME": directory, "JAX_COMPILATION_CACHE_DIR": directory / "compiled"}
     start, told = time.perf_counter(), set()
     with subprocess.Popen(
-        [sys.executable, "-m", "resjax", "sweep", f"--config={experiment}", "--jobs=1",
+        [sys.executable, "-m", "resjax", "sweep", f"--config={experiment}", "--jobs=1", "--seeds=1",
          f"--workdir={directory / name}", "--only=shortcut=none,identity", *words],
         cwd=ROOT, env=os.environ | {key: str(path) for key, path in caches.items()},
     ) as process:  # fmt: skip

@@ -211,7 +211,7 @@ def test_the_cost_of_a_grid_is_told_by_the_speed_of_what_is_done(tiny, tmp_path)
 def test_status_and_dry_run_from_the_command_line(tiny, tmp_path, capsys):
     words = ["sweep", "--config=experiments/degradation.py", f"--workdir={tmp_path}",
              "--sweep=", "--axis", "model.shortcut=none,identity"]  # fmt: skip
-    words = [word for word in words if word != "--sweep="] + ["--sweep=seed"]
+    words = [word for word in words if word != "--sweep="] + ["--sweep=seed", "--seeds=1"]
     assert main([*words, "--dry-run", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["state"] for line in lines] == ["waiting", "waiting"]
