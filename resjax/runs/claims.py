@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -63,15 +63,15 @@ class ClaimPlace(Protocol):
         """Releases the caller's claim."""
 
 
-def unchanged_for(name: str, mark: Any) -> float:
-    """Seconds for which this process has seen the same mark on a claim, by its own clock."""
+def unchanged_for(name: str, mark: Any, age: Callable[[], float] = lambda: 0.0) -> float:
+    """Seconds since a claim got its mark: `age` when this process first saw it, and since then."""
     if name not in _seen or _seen[name][0] != mark:
-        _seen[name] = mark, monotonic()
+        _seen[name] = mark, monotonic() - age()
     return monotonic() - _seen[name][1]
 
 
 _seen: dict[str, tuple[Any, float]] = {}
-"""{name of a claim: (its mark when last seen, when it was first seen with that mark)}."""
+"""{name of a claim: (its mark when last seen, when it was made by this process's clock)}."""
 
 
 class ClaimFile:
@@ -144,19 +144,23 @@ def _write(path: Path, claim: Content) -> None:
 def _age(path: Path) -> float | None:
     """Seconds since a file was touched, by the clock of its storage; None if it does not exist.
 
-    If that is in the future, as some clock was put right in between, these are the seconds for
-    which this process has seen that same touch.
+    That clock is asked once about every touch, as it takes a new file. A touch in the future, as
+    some clock was put right in between, is taken for one of the moment in which it is first seen.
     """
     try:
         touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
+    return unchanged_for(str(path), touched, lambda: max(0.0, _now(path.parent) - touched))
+
+
+def _now(directory: Path) -> float:
+    """The time by the clock of a storage, or by that of this machine if it cannot be written to."""
     try:
-        with tempfile.TemporaryFile(dir=path.parent, prefix=".clock.") as probe:
-            now = os.fstat(probe.fileno()).st_mtime
-    except OSError:  # a storage that cannot be written to
-        now = time.time()
-    return now - touched if now >= touched else unchanged_for(str(path), touched)
+        with tempfile.TemporaryFile(dir=directory, prefix=".clock.") as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 class Claim:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -69,6 +70,28 @@ def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
     with claimed(tmp_path) as claim:
         assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_watches_a_claim_asks_the_clock_of_its_storage_once_about_each_touch(
+    tmp_path, monkeypatch
+):
+    def make(**options):
+        asked.append(options["dir"])
+        return temporary(**options)
+
+    asked, temporary, now = [], tempfile.TemporaryFile, 1000.0
+    monkeypatch.setattr(tempfile, "TemporaryFile", make)
+    monkeypatch.setattr(claims, "monotonic", lambda: now)
+    path = of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE - 10)
+    for _ in range(3):
+        assert claims.owner(tmp_path) == "process 7 on far"
+    assert asked == [tmp_path]
+    now += 11
+    assert claims.owner(tmp_path) is None  # nobody has touched it
+    assert asked == [tmp_path]
+    os.utime(path)
+    assert claims.owner(tmp_path) == "process 7 on far"
+    assert asked == 2 * [tmp_path]
 
 
 def test_a_take_over_that_began_in_the_future_blocks_no_other_for_ever(tmp_path, monkeypatch):
