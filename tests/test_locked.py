@@ -9,6 +9,7 @@ from resjax.config.durations import Clock
 from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.models.build import build_model, make_spec, named_model, preset
+from resjax.ops.value import ByValue
 from resjax.runs.weights import About, Weights
 from resjax.training.optim import learning_rate_schedule
 
@@ -27,6 +28,7 @@ WEIGHTS = Weights(About(default_config(), ("a",), (8, 8, 1)), {}, np.zeros(1), n
     ("call", "nearest"),
     [
         (lambda: named_model("resnet50", shorcut="none"), "model.shortcut"),
+        (lambda: named_model("resnet50", norm={"epsilom": 1e-3}), "norm.epsilon"),
         (lambda: build_model(misspelt("model", "shorcut"), 10), "model.shortcut"),
         (lambda: build_model(misspelt("norm", "epsilom"), 10), "norm.epsilon"),
         (lambda: make_spec(misspelt("model", "widht").model), "model.width"),
@@ -49,7 +51,9 @@ def test_a_key_that_there_is_not_is_refused_with_the_nearest(call, nearest):
         ({"depth": "50"}, "model.depth='50' is not int; such as model.depth=20"),
         ({"dtype": 3}, "model.dtype=3 is not str; such as model.dtype='float32'"),
         ({"dtype": jnp.int8}, "unknown model.dtype 'int8'; choose one of: float32, bfloat16"),
-        ({"norm": "group"}, "norm='group' is not a key of model.*set config.norm.kind to one of"),
+        ({"norm": "grup"}, "unknown norm.kind 'grup'; choose one of: batch, group, layer"),
+        ({"norm": None}, "norm.kind=None is not str"),
+        ({"norm": {"kind": "group", "groups": 48}}, "norm.groups=48 does not divide the 64 chann"),
         ({"shortcut": None}, "model.shortcut=None is not str"),
         ({"shortcut_dropout": 2.0}, "model.shortcut_dropout=2.0 is not a probability"),
     ],
@@ -69,7 +73,13 @@ def test_a_dtype_and_its_name_are_the_same_network(dtype):
     assert config.model.dtype == "bfloat16"
 
 
-def test_the_remedy_for_a_norm_of_a_named_model_is_the_network_with_that_norm():
+def test_a_named_model_takes_a_norm_by_its_kind_or_by_keys():
     config, _, classes = preset("cifar-resnet8")
     config.norm.kind = "group"
-    assert build_model(config, classes).parts.norm().groups == config.norm.groups
+    assert ByValue(named_model("cifar-resnet8", norm="group")) == ByValue(
+        build_model(config, classes)
+    )
+    config.norm.groups, config.norm.epsilon = 4, 1e-3
+    for norm in ({"kind": "group", "groups": 4, "epsilon": 1e-3}, config.norm):
+        model = named_model("cifar-resnet8", norm=norm)
+        assert ByValue(model) == ByValue(build_model(config, classes))

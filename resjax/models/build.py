@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -146,16 +147,24 @@ def preset(name: str) -> tuple[ConfigDict, tuple[int, int, int], int]:
 
 
 def named_model(
-    name: str, *, classes: int | None = None, axis_name: str | None = DEVICES, **keys: Any
+    name: str,
+    *,
+    classes: int | None = None,
+    norm: str | Mapping[str, Any] = "batch",
+    axis_name: str | None = DEVICES,
+    **keys: Any,
 ) -> ResNet:
     """The network with a name such as "resnet50", with other keys of `config.model` if given.
 
-    The head has as many outputs as in the papers, unless `classes` is given; 0 is no head.
-    `axis_name` is as in `build_model`.
+    The head has as many outputs as in the papers, unless `classes` is given; 0 is no head. `norm`
+    is a kind of normalisation, or a mapping of keys of `config.norm`. `axis_name` is as in
+    `build_model`.
 
     >>> model = named_model("cifar-resnet56", shortcut="projection", order="preact")
     >>> model.spec.stages, model.classes
     ((9, 9, 9), 10)
+    >>> named_model("resnet18", norm={"kind": "group", "groups": 16}).parts.norm().groups
+    16
     >>> named_model("resnet18", classes=7).classes
     7
 
@@ -163,15 +172,11 @@ def named_model(
       ConfigError: for an unknown name, or keys that do not fit.
     """
     config, _, usual = preset(name)
-    if "norm" in keys:
-        raise ConfigError(
-            f"norm={keys['norm']!r} is not a key of model, and named_model takes no others; use "
-            f"config, _, classes = resjax.models.build.preset({name!r}), set config.norm.kind to "
-            f"one of {', '.join(NORMS)}, and call build_model(config, classes)"
-        )
-    refuse_unknown(keys, "model")
+    of_norm = dict(norm) if isinstance(norm, Mapping | ConfigDict) else {"kind": norm}
+    sections = {"model": keys, "norm": of_norm}
+    refuse_unknown(sections)
     with config.ignore_type():  # `build_model` refuses values of other types
-        config.model.update(keys)
+        config.update(sections)
     return build_model(config, usual if classes is None else classes, axis_name)
 
 
