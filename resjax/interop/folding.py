@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.interop.predicting import network
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
@@ -22,7 +21,7 @@ def fold(weights: Weights) -> Weights:
     Raises:
       ConfigError: if more than layers is normalised, as the sums of pre-activation nets are.
     """
-    model, config = network(weights), weights.about.config.copy_and_resolve_references()
+    model, config = weights.model, weights.about.config.copy_and_resolve_references()
     order = model.parts.order
     if config.norm.kind != "batch":
         raise ConfigError(

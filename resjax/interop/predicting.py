@@ -14,7 +14,6 @@ from scipy.special import softmax
 from resjax.config import ConfigError, refuse_unknown
 from resjax.config.keys import KEYS
 from resjax.data.sources import SOURCES
-from resjax.models.build import build_model
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
@@ -39,7 +38,7 @@ def logits_function(weights: Weights, parallel: Parallel) -> Callable[[np.ndarra
 
     The images are in the units of files, and N must be a multiple of the number of devices.
     """
-    model = network(weights)
+    model = weights.model
 
     def share(arguments: tuple, images: jax.Array) -> jax.Array:
         return logits_of(model, *arguments, images)
@@ -52,11 +51,6 @@ def logits_function(weights: Weights, parallel: Parallel) -> Callable[[np.ndarra
         return np.asarray(jax.device_get(logits)).reshape(len(images), -1)
 
     return compute_logits
-
-
-def network(weights: Weights) -> ResNet:
-    """Builds the network that the weights belong to."""
-    return build_model(weights.about.config, len(weights.about.class_names))
 
 
 def logits_of(
@@ -74,7 +68,7 @@ def check_images(weights: Weights, image_shape: tuple[int, ...]) -> None:
             "the weights have no head, and so no classes; start a run from them by "
             "--config.train.init_from, or take their features by resjax.models.features"
         )
-    ours, spec = weights.about.image_shape, network(weights).spec
+    ours, spec = weights.about.image_shape, weights.model.spec
     if image_shape[-1] != ours[-1]:
         raise ConfigError(
             f"the network takes images of {ours[-1]} channels, and these have {image_shape[-1]}"

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export
 
 from resjax.config import ConfigError
-from resjax.interop.predicting import logits_of, network
+from resjax.interop.predicting import logits_of
 from resjax.runs.weights import Weights, write_whole
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -27,7 +27,7 @@ def write_stablehlo(weights: Weights, path: Path) -> None:
     config = weights.about.config.copy_and_resolve_references()
     config.model.conv = "xla"  # which other programs can run
     about = dataclasses.replace(weights.about, config=config)
-    model = network(dataclasses.replace(weights, about=about))
+    model = dataclasses.replace(weights, about=about).model
 
     def function(images: jax.Array) -> jax.Array:
         return logits_of(model, weights.variables, weights.mean, weights.deviation, images)

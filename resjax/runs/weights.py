@@ -31,6 +31,7 @@ from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.files import replacing
 from resjax.models.build import build_model
+from resjax.models.resnet import ResNet
 from resjax.models.trace import variable_shapes
 from resjax.runs import disk, needed, room, rundir
 
@@ -85,6 +86,11 @@ class Weights:
     def tensors(self) -> dict[str, Any]:
         """Its arrays by their paths, as a file has them."""
         return paths(self.variables) | {MEAN: self.mean, DEVIATION: self.deviation}
+
+    @property
+    def model(self) -> ResNet:
+        """The network that the variables belong to."""
+        return build_model(self.about.config, len(self.about.class_names))
 
 
 class Header(NamedTuple):

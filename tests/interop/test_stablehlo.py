@@ -9,7 +9,7 @@ import pytest
 from resjax.config import ConfigError, default_config
 from resjax.interop.exporting import export
 from resjax.interop.folding import fold
-from resjax.interop.predicting import logits_of, network
+from resjax.interop.predicting import logits_of
 from resjax.interop.stablehlo import load_stablehlo
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
@@ -49,7 +49,7 @@ def images(number):
 
 
 def logits(weights, given):
-    compute = quick(lambda v, x: logits_of(network(weights), v, weights.mean, weights.deviation, x))
+    compute = quick(lambda v, x: logits_of(weights.model, v, weights.mean, weights.deviation, x))
     return np.asarray(compute(weights.variables, given))
 
 
