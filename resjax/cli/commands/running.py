@@ -13,8 +13,8 @@ from resjax.config.addresses import Address
 UNFINISHED = """\
 A run saves a checkpoint every checkpoint.seconds. On Ctrl-C, SIGTERM, SIGHUP or
 SIGUSR1 it saves another one and exits with code 75. Run the same command again
-to resume it; the result is bit-identical. A second Ctrl-C exits immediately,
-without saving, and the run resumes from its last checkpoint.
+to resume it; on the same devices the result is bit-identical. A second Ctrl-C
+exits immediately, without saving, and the run resumes from its last checkpoint.
 """
 
 
@@ -27,11 +27,11 @@ def add_workdir(parser: argparse.ArgumentParser, default: str) -> None:
     """
     parser.add_argument(
         "--workdir", type=path_or_address, metavar="DIR",
-        help=f"directory or gs:// (default: {default})",
+        help=f"directory or bucket (default: {default})",
     )  # fmt: skip
     parser.add_argument(
         "--scratch", type=path, metavar="DIR",
-        help="scratch directory for gs:// (default: in ~/.cache)",
+        help="scratch directory for buckets (default: in ~/.cache)",
     )  # fmt: skip
 
 

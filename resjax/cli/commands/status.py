@@ -148,10 +148,10 @@ STATUS = Command(
     usage="DIR [options]",
     run=_run,
     arguments=_arguments,
-    notes="Only the directory is read, so this works on any machine that can see it. For\n"
-    "a bucket, it shows what has been uploaded. Runs that a sweep has planned are\n"
-    "waiting until they begin. --watch ends when all runs have finished, or if no\n"
-    "process has been at work for half a minute, unless a sweep waits in a queue:\n"
-    "runs of it are waiting, and none was interrupted.\n",
+    notes="The state is read from the files of the runs, so this works on any machine that\n"
+    "can see them. For a bucket, it shows what has been uploaded. Runs that a sweep\n"
+    "has planned are waiting until they begin. --watch ends when all runs have\n"
+    "finished, or if no process has been at work for half a minute, unless a sweep\n"
+    "waits in a queue: runs of it are waiting, and none was interrupted.\n",
     examples=("resjax status runs/degradation", "resjax status gs://lab/degradation --watch"),
 )

@@ -66,8 +66,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=path, required=True, metavar="FILE",
         help=".safetensors, or .stablehlo for a portable function")  # fmt: skip
-    add("--names", type=filled, metavar="NAMES", help="naming scheme of the tensors; see below")
-    add("--fold", action="store_true", help="fold normalisations into the preceding layers")
+    add("--names", type=filled, metavar="NAMES",
+        help="for .safetensors: naming scheme of the tensors; see below")  # fmt: skip
+    add("--fold", action="store_true", help="for .stablehlo: fold normalisations into layers")
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
