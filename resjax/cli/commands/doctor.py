@@ -1,17 +1,24 @@
 """`resjax doctor`: the state of runs on disk, and advice about it."""
 
 import argparse
+import collections
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from resjax.buckets.places import reading, retold
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
+from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.overrides import refuse
+from resjax.config.text import several
 from resjax.exits import EXIT_FAILED
-from resjax.runs.rundir import runs_in
+from resjax.runs.rundir import DONE, runs_in
+
+if TYPE_CHECKING:
+    from resjax.runs.doctor import Finding
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,21 +38,51 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         )
     with reading(options.dir) as place:
         runs_in(place.directory)
-        from resjax.cli.terminal.findings import print_findings, print_removed
         from resjax.runs.doctor import DAMAGED, examine_all, repair
 
         findings = examine_all(place.directory)
         if options.repair:
-            removed = [path for finding in findings for path in repair(finding)]
-            print_removed(removed)
+            for finding in findings:
+                for path in repair(finding):
+                    tell(f"removed: {path}")
             findings = examine_all(place.directory)
         if options.json:
             for finding in findings:
                 print(place.named(json.dumps(dataclasses.asdict(finding), default=str)))
         else:
-            print_findings([retold(place, finding) for finding in findings])
+            _print([retold(place, finding) for finding in findings])
     bad = any(finding.state == DAMAGED or finding.damaged for finding in findings)
     return EXIT_FAILED if bad else 0
+
+
+def _print(findings: "list[Finding]") -> None:
+    """Prints the findings about every run, and the number of runs in each state, to stdout."""
+    for found in findings:
+        step = "" if found.step is None else f" at step {found.step}"
+        age = "" if found.age is None else f", {_ago(found.age)}"
+        count = several(len(found.whole), "checkpoint")
+        say(
+            f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
+            style="bold" if found.state != DONE or found.damaged else None,
+        )
+        lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
+        if found.why:
+            why = shortened(found.why.partition("\n")[0])  # a traceback may follow
+            lines.append(why + (f"; {found.advice}" if found.advice else ""))
+        for line in lines:
+            say(f"  {line}")
+    states = collections.Counter(found.state for found in findings)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    say(f"{several(len(findings), 'run')}: {counts}")
+    if any(found.partial for found in findings):
+        say("partial files are never read; --repair removes them")
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"
 
 
 DOCTOR = Command(
