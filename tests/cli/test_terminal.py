@@ -16,8 +16,11 @@ from resjax.cli.terminal.lines import plain_console, say, shortened, tell
 from resjax.cli.terminal.live import Display
 from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal
+from resjax.cli.terminal.weights import print_predictions, print_scores
 from resjax.config import default_config
 from resjax.config.text import printable
+from resjax.interop.predicting import Prediction
+from resjax.interop.scoring import ClassScore, Scores
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
 from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan
@@ -182,6 +185,21 @@ def test_the_parts_of_a_network_fit_into_80_columns(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["describe", name]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("terminal", ["", "1"])
+def test_long_names_of_classes_cut_no_number(terminal, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    name, other = "American Staffordshire terrier, pit bull terrier", "Staffordshire bullterrier"
+    scores = (ClassScore(name, 10, 3, other), ClassScore(other, 1234, 1, 2 * name))
+    print_scores(Scores(1244, 2, 0.9, None, 0.5, 0.1, True, scores), default_config().data)
+    print_predictions([Prediction(Path("a.png"), ((2 * name, 0.875), (other, 0.125)))], False)
+    shown = plain(capsys.readouterr().out)
+    for number in ("90.00 %", " 10 ", "70.00", "1,234", "99.92", "87.50 %", "12.50 %"):
+        assert number in shown
+    assert "…" not in shown
+    assert not re.search(r" \n", shown)
 
 
 def test_the_live_board_shortens_names_and_nothing_else(sweep):

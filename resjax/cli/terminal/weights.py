@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resjax.cli.terminal.lines import plain_console, say, shortened, tell
-from resjax.cli.terminal.tables import literal, text_table
+from resjax.cli.terminal.lines import say, shortened, tell
+from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.interop.importing import Imported, in_words
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
@@ -33,12 +33,11 @@ def print_imported(imported: Imported, source: Path) -> None:
 
 def print_scores(scores: Scores, data: ConfigDict) -> None:
     """Prints the mean scores and the table of classes to stdout."""
-    console = plain_console()
     split = f" {data.test}" if data.test else ""
     how = "name" if scores.by_name else "position"
     say(f"{data.name}{split}: {scores.examples:,} images, classes matched by {how}")
     if scores.skipped:
-        console.print(f"{scores.skipped:,} more cannot be decoded and are not counted")
+        say(f"{scores.skipped:,} more cannot be decoded and are not counted")
     means = text_table(("measure", "value"), words=("measure",))
     means.show_header = False
     means.add_row("top-1", f"{100 * scores.top1:.2f} %")
@@ -46,11 +45,11 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
         means.add_row("top-5", f"{100 * scores.top5:.2f} %")
     means.add_row("loss", f"{scores.loss:.4f}")
     means.add_row("calibration error", f"{100 * scores.calibration_error:.2f} %")
-    console.print(means)
-    console.print()
+    print_table(means)
+    print()
     shown = sorted(scores.classes, key=_accuracy)[:MOST_CLASSES]
     if len(scores.classes) > len(shown):
-        console.print(f"the {len(shown)} worst of {len(scores.classes)} classes:")
+        say(f"the {len(shown)} worst of {len(scores.classes)} classes:")
     else:
         shown = scores.classes
     headings = ("class", "images", "top-1 %", "mostly mistaken for")
@@ -62,12 +61,11 @@ def print_scores(scores: Scores, data: ConfigDict) -> None:
             f"{100 * _accuracy(each):.2f}",
             literal(each.mistaken_for or ""),
         )
-    console.print(table)
+    print_table(table)
 
 
 def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
     """Prints the most probable classes of every image to stdout."""
-    console = plain_console()
     for prediction in predictions:
         if as_json:
             classes = [{"name": name, "probability": p} for name, p in prediction.classes]
@@ -78,7 +76,7 @@ def print_predictions(predictions: list[Prediction], as_json: bool) -> None:
         table.show_header = False
         for name, probability in prediction.classes:
             table.add_row(f"{100 * probability:6.2f} %", literal(name))
-        console.print(table)
+        print_table(table)
 
 
 def _accuracy(score: ClassScore) -> float:
