@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
+from resjax.cli.commands.weights import print_predictions, print_scores
 from resjax.cli.main import main
 from resjax.cli.terminal import live
 from resjax.cli.terminal.board import Board
@@ -16,7 +17,6 @@ from resjax.cli.terminal.lines import plain_console, say, shortened, tell
 from resjax.cli.terminal.live import Display
 from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal
-from resjax.cli.terminal.weights import print_predictions, print_scores
 from resjax.config import default_config
 from resjax.config.text import printable
 from resjax.interop.predicting import Prediction

@@ -5,17 +5,24 @@ import dataclasses
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, path_or_address, whole
-from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.lines import say, shortened, tell
+from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
 from resjax.config.overrides import override
 from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
+
+if TYPE_CHECKING:
+    from resjax.interop.importing import Imported
+    from resjax.interop.predicting import Prediction
+    from resjax.interop.scoring import ClassScore, Scores
 
 NOTES = """\
 FILE is a safetensors file or a PyTorch checkpoint, of which only the tensors
@@ -25,6 +32,9 @@ transformers and timm write beside theirs. Otherwise the usual preprocessing is
 assumed; change it with --config.data.KEY=VALUE:
   --config.data.resize=232 --config.data.interpolation=bicubic
 """
+
+MOST_CLASSES = 20
+"""Maximum number of rows in a table of classes; of more classes, it shows the worst."""
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +100,6 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
     refuse_absent(options.file, "a file of weights")
-    from resjax.cli.terminal.weights import print_imported
     from resjax.interop.class_names import read_class_names
     from resjax.interop.importing import import_file, refuse_taken, write_run
 
@@ -129,7 +138,6 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         return override(config, overrides)
 
     with definitions(rest) as overrides, _reading(options) as source:
-        from resjax.cli.terminal.weights import print_imported, print_scores
         from resjax.interop.importing import read_any
         from resjax.interop.scoring import evaluate
 
@@ -153,7 +161,6 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
         if image.is_dir():
             raise ConfigError(f"{image} is a directory; name images in it, such as {image}/*.png")
     with definitions(rest) as overrides, _reading(options) as source:
-        from resjax.cli.terminal.weights import print_imported, print_predictions
         from resjax.interop.importing import read_any
         from resjax.interop.predicting import predict
 
@@ -165,6 +172,76 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
         print_imported(imported, options.source)
     print_predictions(found, options.json)
     return 0
+
+
+def print_imported(imported: "Imported", source: Path) -> None:
+    """Prints the network in a file, and what was changed or assumed, to stderr."""
+    from resjax.interop.importing import in_words
+
+    about, data = imported.weights.about, imported.weights.about.config.data
+    prepared = f"resized to {data.resize} ({data.interpolation}), " if data.size else ""
+    height, width, channels = about.image_shape
+    classes = f"{len(about.class_names)} classes" if about.class_names else "no head"
+    lines = [
+        f"{source.name}: {in_words(about.config)}, {classes}; "
+        f"{imported.tensors} tensors by names of {imported.naming}",
+        f"images: {prepared}{height}x{width}x{channels}, standardised: {data.standardise}",
+        *map(shortened, imported.notes),  # with names from the file
+    ]
+    for line in lines:
+        tell(line)
+
+
+def print_scores(scores: "Scores", data: ConfigDict) -> None:
+    """Prints the mean scores and the table of classes to stdout."""
+    split = f" {data.test}" if data.test else ""
+    how = "name" if scores.by_name else "position"
+    say(f"{data.name}{split}: {scores.examples:,} images, classes matched by {how}")
+    if scores.skipped:
+        say(f"{scores.skipped:,} more cannot be decoded and are not counted")
+    means = text_table(("measure", "value"), words=("measure",))
+    means.show_header = False
+    means.add_row("top-1", f"{100 * scores.top1:.2f} %")
+    if scores.top5 is not None:
+        means.add_row("top-5", f"{100 * scores.top5:.2f} %")
+    means.add_row("loss", f"{scores.loss:.4f}")
+    means.add_row("calibration error", f"{100 * scores.calibration_error:.2f} %")
+    print_table(means)
+    print()
+    shown = sorted(scores.classes, key=_accuracy)[:MOST_CLASSES]
+    if len(scores.classes) > len(shown):
+        say(f"the {len(shown)} worst of {len(scores.classes)} classes:")
+    else:
+        shown = scores.classes
+    headings = ("class", "images", "top-1 %", "mostly mistaken for")
+    table = text_table(headings, words=("class", "mostly mistaken for"))
+    for each in shown:
+        table.add_row(
+            literal(each.name),
+            f"{each.examples:,}",
+            f"{100 * _accuracy(each):.2f}",
+            literal(each.mistaken_for or ""),
+        )
+    print_table(table)
+
+
+def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
+    """Prints the most probable classes of every image to stdout."""
+    for prediction in predictions:
+        if as_json:
+            classes = [{"name": name, "probability": p} for name, p in prediction.classes]
+            print(json.dumps({"image": str(prediction.image), "classes": classes}))
+            continue
+        say(str(prediction.image))
+        table = text_table(("probability", "class"), words=("class",))
+        table.show_header = False
+        for name, probability in prediction.classes:
+            table.add_row(f"{100 * probability:6.2f} %", literal(name))
+        print_table(table)
+
+
+def _accuracy(score: "ClassScore") -> float:
+    return 1 - score.errors / score.examples
 
 
 IMPORT = Command(
