@@ -2,6 +2,8 @@
 
 import functools
 import re
+import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,20 @@ STYLE = {
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
 }  # fmt: skip
+
+EM = STYLE["font.size"] / 72
+"""Inches of a font size."""
+
+LETTER = 0.56 * EM
+"""Width in inches of a letter of a name, on average."""
+
+LINE = 1.2 * EM
+"""Height in inches of a line of a title."""
+
+HANDLE = 2.0
+"""Length in font sizes of a line in a legend; `DASHED` where dashes are to be told apart."""
+
+DASHED = 2.8
 
 ASIDE = 2
 """Points from a line to the next one where they are drawn against depth."""
@@ -60,12 +76,13 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     depths = sorted({cell.depth for arm in arms for cell in arm.cells})
     columns = min(2, len(arms))
     rows = -(-len(arms) // columns)
-    figure = _figure(0.55 + 1.35 * rows, title)
+    names = _names(arms, (COLUMN - 0.5) / columns - 0.1, key_per_line=True)
+    figure = _figure(0.55 + (1.23 + LINE * max(map(_lines, names))) * rows, title)
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel, arm in zip(panels, arms, strict=False):
+    for panel, arm, name in zip(panels, arms, names, strict=False):
         for cell in arm.cells:
             _draw_curve(panel, cell, measure, depths, LIGHT[arm.place])
-        panel.set_title(_literal(arm.name))
+        panel.set_title(name)
         panel.set_ylim(-2, 102)
         _finish(panel)
     for place, panel in enumerate(panels):
@@ -99,34 +116,39 @@ def error_by_depth(arms: Sequence[Arm], title: str | None = None) -> "Figure":
     """Draws training and test error against depth, a line for each arm.
 
     Points are means over seeds, bands their 95 % intervals. The lines lie a little aside of each
-    other, so that none hides another. Where there is one depth each arm has a row, and its interval
-    is a bar.
+    other, so that none hides another; where there are more arms than markers, those of the later
+    ones are hollow. Where there is one depth each arm has a row, and its interval is a bar.
     """
     if len({cell.depth for arm in arms for cell in arm.cells}) == 1:
         return _error_by_arm(arms, title)
-    figure = _figure(1.9 + 0.12 * (len(arms) // 2), title)
+    names = _names(arms, COLUMN - 4 * EM)
+    places = [arm.place for arm in arms]
+    farthest = ASIDE * (len(arms) - 1) / 2
+    room = (farthest + 3) / (72 * (COLUMN / 2 - 0.45))  # of the width of a panel, for a marker
+    figure = _figure(1.75 + _legend_height(names), title)
     for panel, measure in zip(figure.subplots(1, 2), NAMES, strict=True):
-        for number, arm in enumerate(arms):
-            _draw_arm(panel, arm, measure, ASIDE * (number - (len(arms) - 1) / 2))
+        for number, (arm, name) in enumerate(zip(arms, names, strict=True)):
+            hollow = {"mfc": "white"} if arm.place in places[:number] else {}
+            _draw_arm(panel, arm, measure, ASIDE * number - farthest, label=name, **hollow)
         panel.set_ylabel(NAMES[measure])
         panel.set_xlabel("layers")
-        panel.margins(x=0.08)
+        panel.margins(x=max(0.08, room / (1 - 2 * room)))
         panel.set_xticks(sorted({cell.depth for arm in arms for cell in arm.cells}))
         panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
         _finish(panel)
-    _legend(figure, [_literal(arm.name) for arm in arms])
+    _legend(figure, names)
     return figure
 
 
-def _draw_arm(panel: "Axes", arm: Arm, measure: str, aside: float) -> None:
+def _draw_arm(panel: "Axes", arm: Arm, measure: str, aside: float, **drawn: str) -> None:
     """Draws the line of an arm, `aside` points to the right of its depths."""
     from matplotlib.transforms import ScaledTranslation
 
     depths, means, lows, highs = _percents(arm, measure)
     if not depths:
         return
-    color, marker, name = LIGHT[arm.place], MARKERS[arm.place], _literal(arm.name)
-    [line] = panel.plot(depths, means, color=color, marker=marker, ms=3, label=name)
+    color, marker = LIGHT[arm.place], MARKERS[arm.place]
+    [line] = panel.plot(depths, means, color=color, marker=marker, ms=3, **drawn)
     band = panel.fill_between(depths, lows, highs, color=color, alpha=0.15, lw=0)
     # Moved after they were plotted, so that the axis is that of the depths.
     right = ScaledTranslation(aside / 72, 0, panel.figure.dpi_scale_trans)
@@ -149,7 +171,8 @@ def _percents(arm: Arm, measure: str) -> tuple[list[int], list[float], list[floa
 
 def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
     """Draws training and test error of nets of one depth, a row for each arm, the first on top."""
-    figure = _figure(0.7 + 0.13 * len(arms), title)
+    names = _names(arms, COLUMN / 2)
+    figure = _figure(0.7 + (0.03 + 0.1 * max(map(_lines, names))) * len(arms), title)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, NAMES, strict=True):
         for row, arm in enumerate(arms):
@@ -162,23 +185,49 @@ def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
         panel.set_xlim(left=min(0, panel.get_xlim()[0]))
         _finish(panel)
     figure.supxlabel(what, fontsize=7)
-    short = [re.sub(r"\b\w+\.(?=\w+=)", "", arm.name) for arm in arms]  # the panels need the width
-    panels[0].set_yticks(range(len(arms)), map(_literal, short))
+    panels[0].set_yticks(range(len(arms)), names)
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
 
 
-def _literal(name: str) -> str:
-    """A name as matplotlib shows it literally: no part of it becomes a formula."""
-    return printable(name).replace("$", r"\$")
+def _names(arms: Sequence[Arm], width: float, key_per_line: bool = False) -> list[str]:
+    """Names of arms in lines that fit into a width in inches.
+
+    What all of them share is left out, and so is `model.`, the section of most keys.
+    """
+    parts = [re.split(r", (?=\w+\.\w+=)", arm.name) for arm in arms]
+    own = [[part for part in each if not all(part in other for other in parts)] for each in parts]
+    shown = own if all(own) else parts
+    short = [[part.removeprefix("model.") for part in each] for each in shown]
+    lines = short if key_per_line else [[", ".join(each)] for each in short]
+    return ["\n".join(_wrapped(line, width) for line in each) for each in lines]
+
+
+def _wrapped(name: str, width: float) -> str:
+    """A name in lines that fit into a width in inches, shown literally: no part is a formula."""
+    letters = int(width / LETTER)
+    lines = []
+    for line in textwrap.wrap(printable(name), letters, break_long_words=False):
+        # A value that does not fit beside its key begins the next line.
+        halves = re.split("(?<==)", line) if len(line) > letters else [line]
+        lines += [part for half in halves for part in textwrap.wrap(half, letters)]
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def _lines(name: str) -> int:
+    """The number of lines of a name."""
+    return name.count("\n") + 1
 
 
 def _figure(height: float, title: str | None) -> "Figure":
+    """A figure of this height in inches below its title, if it has one."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(COLUMN, height), layout="constrained")
-    if title:
-        figure.suptitle(_literal(title), fontsize=7, wrap=True)
+    if not title:
+        return Figure(figsize=(COLUMN, height), layout="constrained")
+    title = _wrapped(title, COLUMN)
+    figure = Figure(figsize=(COLUMN, height + LINE * _lines(title)), layout="constrained")
+    figure.suptitle(title, fontsize=STYLE["font.size"])
     return figure
 
 
@@ -198,7 +247,7 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
         handles |= dict(zip(labels, found, strict=True))
     names = [name for name in names if name in handles]
     if names:
-        length = 2.8 if color else 2.0  # where dashes are to be told apart
+        length = DASHED if color else HANDLE
         drawn = figure.legend(
             [handles[name] for name in names],
             names,
@@ -214,11 +263,16 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
 
 def _legend_columns(names: Sequence[str], handle: float) -> int:
     """Columns of a legend that fit into a figure by the mean width of a letter, rows as even."""
-    em = STYLE["legend.fontsize"] / 72
-    entry = em * (handle + 1.8 + 0.53 * max(map(len, names)))
-    fitting = max(1, min(3, int((COLUMN + em) / entry)))
+    letters = max(len(line) for name in names for line in name.split("\n"))
+    fitting = max(1, min(3, int((COLUMN + EM) / (EM * (handle + 1.8) + LETTER * letters))))
     rows = -(-len(names) // fitting)
     return -(-len(names) // rows)
+
+
+def _legend_height(names: Sequence[str]) -> float:
+    """Height in inches of the legend of some arms."""
+    rows = -(-len(names) // _legend_columns(names, HANDLE))
+    return (0.3 * EM + LINE * max(map(_lines, names))) * rows
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:
@@ -227,10 +281,13 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    if layout := figure.get_layout_engine():
-        layout.execute(figure)  # once for all formats
-        figure.set_layout_engine("none")
-    with matplotlib.rc_context({"svg.hashsalt": "resjax", "svg.fonttype": "none"}):
+    settings = {"svg.hashsalt": "resjax", "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name in a script that the font lacks is legible in the SVG and on the page.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)  # once for all formats
+            figure.set_layout_engine("none")
         for path in paths:
             kind = path.suffix[1:]
             with replacing(path) as partial:

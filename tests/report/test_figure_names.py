@@ -1,0 +1,133 @@
+"""Names of networks in figures: legible, however many there are and however long they are."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from resjax.report import arms, figures
+from resjax.report.runs import read_runs
+from tests.report.fabricate import write_sweep
+
+KEYS = (
+    ("projection_all", "shortcut_gate"),
+    ("model.kernel_init=xavier_uniform", "model.kernel_init=he_normal"),
+    ("model.order=relu_before_add", "model.order=bn_after_add"),
+    ("model.shortcut_base=avgpool_projection", "model.shortcut_base=projection"),
+)
+
+TITLE = ", ".join(
+    ["digits", "data.augment=crop_flip", "optim.learning_rate=0.05", "optim.schedule=cosine",
+     "optim.weight_decay=0.0001", "train.batch_size=128"]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """The runs of a net of 8 and of one of 20 layers."""
+    directory = tmp_path_factory.mktemp("cells")
+    write_sweep(directory, {("none", depth): [0.1, 0.2] for depth in (8, 20)})
+    (table,) = arms.protocol_tables(*read_runs(directory))
+    return table.arms[0].cells
+
+
+def named(names, cells):
+    return [arms.Arm(name, "none", n % 9, cells) for n, name in enumerate(names)]
+
+
+def long_named(number, cells):
+    """Arms whose names have a shortcut and three keys, that differ in all of them."""
+    return named(map(", ".join, itertools.islice(itertools.product(*KEYS), number)), cells)
+
+
+def texts_of(figure):
+    """All texts that are drawn."""
+    texts = [text for text in (figure._suptitle, figure._supxlabel) if text]
+    texts += [text for legend in figure.legends for text in legend.get_texts()]
+    for panel in filter(lambda panel: panel.get_visible(), figure.axes):
+        texts += [panel.title, panel.xaxis.label, panel.yaxis.label]
+        for axis, coordinate in ((panel.xaxis, 0), (panel.yaxis, 1)):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_ticklabels() if tick.get_visible()]
+            texts += [tick for tick in ticks if low <= tick.get_position()[coordinate] <= high]
+    return [text for text in texts if text.get_text()]
+
+
+def is_legible(figure, least=0.7):
+    """Checks that panels have this height in inches, and that no text lies on another thing."""
+    figure.draw_without_rendering()
+    panels = [panel.get_window_extent() for panel in figure.axes if panel.get_visible()]
+    texts = [(text.get_text(), text.get_window_extent()) for text in texts_of(figure)]
+    for said, box in texts:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, said
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, said
+    for panel in panels:
+        assert panel.height > least * figure.dpi
+        assert panel.width > 0.4 * figure.dpi
+    for (one, box), (other, against) in itertools.combinations(texts, 2):
+        assert not overlap(box, against), (one, other)
+    for (said, box), panel in itertools.product(texts, panels):
+        assert not overlap(box, panel), said
+
+
+def overlap(one, other):
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return width > 1 and height > 1
+
+
+@pytest.mark.parametrize("title", [None, TITLE])
+@pytest.mark.parametrize("number", [1, 2, 5, 16])
+def test_names_are_legible_in_each_figure(number, title, cells):
+    of_two_depths, of_one = long_named(number, cells), long_named(number, cells[1:])
+    is_legible(figures.error_curves(of_two_depths, "train_error", title))
+    is_legible(figures.error_by_depth(of_two_depths, title))
+    is_legible(figures.error_by_depth(of_one, title), least=0.1)
+
+
+def test_a_title_has_a_key_on_each_line_and_a_long_value_on_the_next(cells):
+    names = ("plain, norm.kind=none", "identity, model.shortcut_base=avgpool_projection")
+    figure = figures.error_curves(named(names, cells), "train_error")
+    assert [panel.get_title() for panel in figure.axes] == [
+        "plain\nnorm.kind=none", "identity\nshortcut_base=\navgpool_projection",
+    ]  # fmt: skip
+
+
+def test_what_all_networks_share_is_left_out_unless_nothing_is_left(cells):
+    both = named(["identity, model.order=post", "identity, model.order=preact"], cells)
+    figure = figures.error_by_depth(both)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "order=post", "order=preact",
+    ]  # fmt: skip
+    grown = named(["identity", "identity, train.grow_from=8"], cells)
+    figure = figures.error_by_depth(grown)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "identity", "identity, train.grow_from=8",
+    ]  # fmt: skip
+
+
+def test_a_value_with_commas_stays_whole(cells):
+    names = ["plain, model.stages=[3, 4], norm.kind=none", "plain"]
+    figure = figures.error_curves(named(names, cells), "train_error")
+    assert figure.axes[0].get_title() == "plain\nstages=[3, 4]\nnorm.kind=none"
+
+
+def test_lines_aside_of_their_depths_stay_within_the_panel(cells):
+    figure = figures.error_by_depth(long_named(16, cells))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        box = panel.get_window_extent()
+        for line in panel.get_lines():
+            across = line.get_transform().transform(line.get_xydata())[:, 0]
+            assert np.all((box.x0 < across) & (across < box.x1))
+
+
+def test_no_two_networks_are_drawn_alike(cells):
+    panel = figures.error_by_depth(long_named(16, cells)).axes[0]
+    drawn = [(line.get_color(), line.get_markerfacecolor()) for line in panel.get_lines()]
+    assert len(set(drawn)) == len(drawn) == 16
+
+
+def test_letters_that_the_font_lacks_warn_nobody(cells, tmp_path):
+    figures.save(figures.error_by_depth(named(["残差連接", "plain"], cells)), tmp_path / "figure")
+    assert "残差連接" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
