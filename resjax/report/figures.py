@@ -46,6 +46,9 @@ HANDLE = 2.0
 
 DASHED = 2.8
 
+FEW = 3
+"""Points from which on a line is seen without markers."""
+
 ASIDE = 2
 """Points from a line to the next one where they are drawn against depth."""
 
@@ -71,7 +74,8 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
 
     The comparison is that of He et al. 2015, figure 6: plain nets first. A line is the mean over
     seeds of the clean error on the whole set; the band spans the seeds. The dashes say the depth,
-    and a dotted line across the panel when a net was grown.
+    and a dotted line across the panel when a net was grown. One or two evaluations have markers,
+    and bars that span the seeds.
     """
     depths = sorted({cell.depth for arm in arms for cell in arm.cells})
     columns = min(2, len(arms))
@@ -81,7 +85,7 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for panel, arm, name in zip(panels, arms, names, strict=False):
         for cell in arm.cells:
-            _draw_curve(panel, cell, measure, depths, LIGHT[arm.place])
+            _draw_curve(panel, cell, measure, depths, arm.place)
         panel.set_title(name)
         panel.set_ylim(-2, 102)
         _finish(panel)
@@ -97,14 +101,19 @@ def error_curves(arms: Sequence[Arm], measure: str, title: str | None = None) ->
     return figure
 
 
-def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], color: str) -> None:
+def _draw_curve(panel: "Axes", cell: Cell, measure: str, depths: list[int], place: int) -> None:
     found = curve(cell, measure)
     if found is None:
         return
+    color, label = LIGHT[place], f"{cell.depth} layers"
     line = MATPLOTLIB_LINES[depths.index(cell.depth) % len(MATPLOTLIB_LINES)]
-    panel.plot(found.epochs, found.mean, color=color, ls=line, label=f"{cell.depth} layers")
+    few = np.isfinite(found.mean).sum() < FEW
+    marker = MARKERS[place] if few else None
+    panel.plot(found.epochs, found.mean, color=color, ls=line, marker=marker, ms=3, label=label)
     if len(cell.runs) > 1:
         panel.fill_between(found.epochs, found.low, found.high, color=color, alpha=0.15, lw=0)
+    if len(cell.runs) > 1 and few:
+        panel.vlines(found.epochs, found.low, found.high, color=color, lw=0.8)
     for step in cell.runs[0].curve:
         if f"grown_{measure}" in step:
             panel.axvline(step["epoch"], color="0.5", lw=0.8, ls=":")
@@ -239,7 +248,8 @@ def _finish(panel: "Axes") -> None:
 def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) -> None:
     """Draws one legend below all panels, with only the names that a panel has.
 
-    With a colour all its lines have that: those of the panels differ, and it tells their dashes.
+    With a colour all its lines have that and no markers: those of the panels differ, and it tells
+    their dashes.
     """
     handles = {}
     for panel in figure.axes:
@@ -258,7 +268,7 @@ def _legend(figure: "Figure", names: Sequence[str], color: str | None = None) ->
             columnspacing=1.0,
         )
         for line in drawn.get_lines() if color else ():
-            line.set_color(color)
+            line.set(color=color, marker="")
 
 
 def _legend_columns(names: Sequence[str], handle: float) -> int:

@@ -29,6 +29,24 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
     assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * figures.COLUMN)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_one_or_two_evaluations_are_seen_by_their_markers_and_bars(epochs, tmp_path):
+    for seed, error in enumerate((0.1, 0.3)):
+        write_run(tmp_path, f"run{seed}", error, epochs, seed=seed)
+    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    figure = figures.error_curves(table.arms, "train_error")
+    [line] = figure.axes[0].get_lines()
+    [entry] = figure.legends[0].get_lines()
+    assert entry.get_marker() in ("", "None")
+    _, *bars = figure.axes[0].collections
+    if epochs == 3:
+        assert (line.get_marker(), bars) == ("None", [])
+    else:
+        assert line.get_marker() == styles.MARKERS[table.arms[0].place]
+        ends = bars[0].get_segments()[-1]
+        np.testing.assert_allclose(ends, [(epochs, 10), (epochs, 30)])
+
+
 def test_lines_of_equal_errors_lie_aside_of_each_other_about_their_depths(tmp_path):
     write_sweep(tmp_path, {(kind, depth): [0.1] for kind in SHORTCUTS for depth in (8, 20)})
     (table,) = arms.protocol_tables(*read_runs(tmp_path))
