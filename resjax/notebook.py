@@ -19,7 +19,7 @@ from resjax.process import enable_cache, set_up
 from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
 from resjax.runs.needed import REPORT
-from resjax.runs.planned import weights_of
+from resjax.runs.planned import planned_work
 from resjax.runs.scratch import workplace
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
@@ -90,7 +90,7 @@ class Line:
     def __init__(self, runs: Mapping[Path, ConfigDict]):
         from IPython.display import DisplayHandle  # every notebook has it
 
-        self.board = Board(weights_of(runs))
+        self.board = Board(lambda: planned_work(runs))
         self.failures: list[str] = []
         self.handle, self.last_shown = DisplayHandle(), 0.0
         self.handle.display(self._text(), raw=True)

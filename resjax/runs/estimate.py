@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from resjax.runs.status import Status
 from resjax.training.benchmark import PASSES
-from resjax.training.plan import Plan, make_plan
-from resjax.training.plans import kind_of
+from resjax.training.plan import Plan
+from resjax.training.plans import Plans, kind_of
 from resjax.training.roofline import estimate
 
 Value = TypeVar("Value")
@@ -32,8 +32,12 @@ class Work:
     total: float
 
 
-def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
+def work_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> dict[Path, Work]:
     """The work of each run; runs that differ only in their seed have the same.
+
+    Args:
+      runs: {directory: config}.
+      plans: those that are made already.
 
     Raises:
       ConfigError: for a config that cannot be run.
@@ -44,7 +48,12 @@ def work_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, Work]:
         images = plan.marks[-1] * plan.config.train.batch_size
         return Work(params, multiply_adds, float(PASSES * multiply_adds * images))
 
-    return _by_kind(runs, compute)
+    return _by_kind(runs, compute, plans or Plans())
+
+
+def total_work(runs: Mapping[Path, ConfigDict], plans: Plans) -> dict[Path, float]:
+    """The multiply-adds of the whole training of each run, as `work_of` tells them."""
+    return {directory: own.total for directory, own in work_of(runs, plans).items()}
 
 
 def seconds_of(statuses: Iterable[Status], work: Mapping[Path, Work]) -> dict[Path, float | None]:
@@ -67,11 +76,15 @@ def seconds_on(runs: Mapping[Path, ConfigDict], device: str) -> dict[Path, float
     Raises:
       ConfigError: for an unknown device.
     """
-    return _by_kind(runs, lambda plan: plan.marks[-1] * estimate(plan, device).step_seconds)
+
+    def compute(plan: Plan) -> float:
+        return plan.marks[-1] * estimate(plan, device).step_seconds
+
+    return _by_kind(runs, compute, Plans())
 
 
 def _by_kind(
-    runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value]
+    runs: Mapping[Path, ConfigDict], compute: Callable[[Plan], Value], plans: Plans
 ) -> dict[Path, Value]:
     """Computes a value of each run's plan, once for all that differ only in their seed."""
     kinds: dict[str, Value] = {}
@@ -79,6 +92,6 @@ def _by_kind(
     for directory, config in runs.items():
         kind = kind_of(config)
         if kind not in kinds:
-            kinds[kind] = compute(make_plan(config))
+            kinds[kind] = compute(plans.of(config))
         found[directory] = kinds[kind]
     return found

@@ -1,10 +1,10 @@
 """Runs that are planned in a directory: which ones a sweep is going to train, and their work.
 
-`planned/DIGEST.json` holds the plan of one sweep, {"runs": {name: weight}} in the order of its
-grid, and is named by the digest of that. It is written before the first run begins, and never
-changes. So all processes of a sweep, and the same command given again, mean one file; and sweeps
-that share a directory or a bucket, from any number of machines, need no lock, as each has a file of
-its own.
+`planned/DIGEST.json` holds the plan of one sweep, {"work": {name: multiply-adds}} in the order of
+its grid, and is named by the digest of those names. It is written before the first run begins, and
+never changes. So all processes of a sweep, and the same command given again, mean one file; and
+sweeps that share a directory or a bucket, from any number of machines, need no lock, as each has a
+file of its own. Earlier versions did not tell the work, and wrote {"runs": {name: number}}.
 
 All plans are shown. None replaces another, since nothing tells whether the sweep of an older one
 was given up, waits for a machine, or has just begun beside this one. So what was given up is
@@ -14,10 +14,8 @@ at work if a process trains one of its runs; the time that is left is of such sw
 
 import contextlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from resjax.buckets.faults import NotThere
 from resjax.buckets.fetching import show_notice
@@ -30,35 +28,35 @@ DIRECTORY = "planned"
 FILES = f"{DIRECTORY}/*.json"
 """Pattern of the names of plans in the directory of a sweep."""
 
-
-def weights_of(runs: Mapping[Path, ConfigDict]) -> dict[Path, float]:
-    """The weights of runs {directory: config}: their work, for estimates of the remaining time.
-
-    The time of a run grows with its layers; nothing better is known before it starts.
-    """
-    return {directory: config.model.depth for directory, config in runs.items()}
+Planned = dict[Path, float | None]
+"""{run: multiply-adds of its whole training}, None where an earlier version did not tell them."""
 
 
-def record(runs: Mapping[Path, ConfigDict]) -> None:
-    """Records the plan of a sweep {directory: config}, also in the bucket that it is uploaded to.
+def record(runs: Collection[Path], work: Callable[[], Mapping[Path, float]]) -> None:
+    """Records the plan of a sweep, also in the bucket that it is uploaded to.
 
     Nothing is written if that plan is there, or all runs have ended.
+
+    Args:
+      runs: directories of the runs, in the order of the grid.
+      work: computes the multiply-adds of each whole training; called only if they are to be
+        written, as networks are traced for them.
 
     Raises:
       NoRoom: if the disk is full.
     """
     if all(rundir.run_state(run) in (rundir.DONE, rundir.FAILED) for run in runs):
         return
-    weights = weights_of(runs)
     for above in {run.parent for run in runs}:
-        plan = {"runs": {run.name: weights[run] for run in runs if run.parent == above}}
-        path = above / DIRECTORY / f"{disk.sealed(plan)[disk.DIGEST]}.json"
+        names = [run.name for run in runs if run.parent == above]
+        path = above / DIRECTORY / f"{disk.sealed({'runs': names})[disk.DIGEST]}.json"
         try:
             disk.read_json(path)
         except ConfigError:  # it is not there, or damaged
+            found = work()
             with room.refused(path, "the plan of a sweep did not fit"):
                 rundir.make_directory(path.parent)
-                disk.write_json(path, plan)
+                disk.write_json(path, {"work": {name: found[above / name] for name in names}})
         if (address := scratch.address_of(above)) is not None:
             _upload(Store(address / DIRECTORY, tell=show_notice), path)
 
@@ -71,23 +69,28 @@ def _upload(store: Store, path: Path) -> None:
         store.put(path.name, path.read_bytes())
 
 
-def plans_in(directory: Path) -> list[dict[Path, float]]:
-    """The plans in a directory, {run: its weight} each; a damaged one is left out."""
+def plans_in(directory: Path) -> list[Planned]:
+    """The plans in a directory; a damaged one is left out."""
     found = []
     for path in sorted(directory.glob(FILES)):
         with contextlib.suppress(ConfigError):  # its sweep writes it again
-            runs = disk.read_json(path).get("runs", {})
-            found.append({directory / name: weight for name, weight in runs.items()})
+            content = disk.read_json(path)
+            work = content.get("work", dict.fromkeys(content.get("runs", ())))
+            found.append({directory / name: own for name, own in work.items()})
     return found
 
 
-def planned_in(directory: Path) -> dict[Path, float]:
-    """The weights of the runs that are planned in a directory, by any plan."""
-    return {run: weight for plan in plans_in(directory) for run, weight in plan.items()}
+def planned_in(directory: Path) -> Planned:
+    """The runs that are planned in a directory, by any plan, and their work as far as one tells."""
+    found: Planned = {}
+    for plan in plans_in(directory):
+        for run, work in plan.items():
+            found[run] = found.get(run) if work is None else work
+    return found
 
 
-def weights_in(directory: Path) -> dict[Path, float]:
-    """The weights of all runs in a directory; one that is not planned has the median of the others.
+def work_in(directory: Path) -> dict[Path, float]:
+    """The work of all runs in a directory; one whose work is unknown has the median of the others.
 
     Those that are not planned come first, by name, and the others in the order of their grids.
 
@@ -103,8 +106,23 @@ def weights_in(directory: Path) -> dict[Path, float]:
         begun = []
     if begun == [directory]:
         planned = {}
-    usual = statistics.median(planned.values()) if planned else 1.0
-    return {run: usual for run in begun if run not in planned} | planned
+    others: Planned = {run: None for run in begun if run not in planned}
+    return _completed(others | planned)
+
+
+def planned_work(runs: Collection[Path]) -> dict[Path, float]:
+    """The work of some runs, as plans beside them tell; as in `work_in` where none does."""
+    planned: Planned = {}
+    for above in {run.parent for run in runs}:
+        planned |= planned_in(above)
+    return _completed({run: planned.get(run) for run in runs})
+
+
+def _completed(work: Planned) -> dict[Path, float]:
+    """Takes the median of the known for unknown work, and 1 if all is unknown."""
+    known = [own for own in work.values() if own is not None]
+    usual = statistics.median(known) if known else 1.0
+    return {run: usual if own is None else own for run, own in work.items()}
 
 
 def waiting_in(directory: Path) -> list[Path]:

@@ -66,7 +66,7 @@ def look_in(directory: Path) -> list[Status]:
     Raises:
       ConfigError: if there is none.
     """
-    return [look(run) for run in planned.weights_in(directory)]
+    return [look(run) for run in planned.work_in(directory)]
 
 
 def at_work_on(statuses: Iterable[Status], plans: Iterable[Collection[Path]]) -> set[Path]:
@@ -86,7 +86,7 @@ def in_a_queue(statuses: Iterable[Status], plans: Iterable[Collection[Path]]) ->
     return {run for plan in alive for run in plan if states.get(run) == WAITING}
 
 
-def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> float | None:
+def seconds_left(statuses: Iterable[Status], work: Mapping[Path, float]) -> float | None:
     """Seconds until all runs have ended, by their work; None if unknown or no run is in progress.
 
     The speed of a process shows in the runs that are done, and in those under way; several that it
@@ -94,21 +94,21 @@ def seconds_left(statuses: Iterable[Status], weights: Mapping[Path, float]) -> f
 
     Args:
       statuses: status of each run.
-      weights: {directory: work of the run}, such as multiply-adds times images.
+      work: {directory: work of the run}, as multiply-adds of its whole training.
     """
     statuses = list(statuses)
     speeds, left = [], 0.0
     at_work: dict[str, float] = {}  # the speed of each, as far as it is known
     for status in statuses:
-        weight = weights[status.directory]
+        own = work[status.directory]
         if status.state in ENDED:
             if status.seconds:
-                speeds.append(weight / status.seconds)
+                speeds.append(own / status.seconds)
             continue
         share = (status.step or 0) / status.steps if status.steps else 0.0
-        left += weight * (1 - share)
+        left += own * (1 - share)
         if status.owner:
-            speed = weight * (1 - share) / status.seconds_left if status.seconds_left else 0.0
+            speed = own * (1 - share) / status.seconds_left if status.seconds_left else 0.0
             at_work[status.owner] = at_work.get(status.owner, 0.0) + speed
     if not left:
         return 0.0

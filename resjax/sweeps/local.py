@@ -18,6 +18,7 @@ from resjax.config.keys import KEYS
 from resjax.probes.measure import refuse_broken_probes
 from resjax.runs import claims, planned, rundir, scratch, sync
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
+from resjax.runs.estimate import total_work
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.sweeps.experiment import as_refusal, with_place
@@ -109,7 +110,7 @@ def run_sweep(
     plans = plans or Plans()
     if retry:
         hosts.on_first(lambda: forget_failures(runs))
-    hosts.on_first(lambda: planned.record(runs))
+    hosts.on_first(lambda: planned.record(runs, lambda: total_work(runs, plans)))
     outcomes: dict[Path, Outcome] = {}
     in_bucket = any(map(scratch.address_of, runs))
     while waiting := [directory for directory in runs if directory not in outcomes]:

@@ -22,6 +22,7 @@ from resjax.config.text import printable
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
 from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.runs import planned
 from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan
 from tests.report.fabricate import fail_run, write_run
@@ -39,12 +40,10 @@ def clock(monkeypatch):
     return now
 
 
-def shown(tmp_path, depths):
-    runs = {}
-    for depth in depths:
-        config = default_config()
-        config.model.depth = depth
-        runs[tmp_path / f"[red]{depth}"] = config
+def shown(tmp_path, work):
+    """The view of a sweep of runs with so much work, and their directories."""
+    runs = {tmp_path / f"[red]{own}": float(own) for own in work}
+    planned.record(runs, lambda: runs)
     view = Display(runs)
     view.console = Console(file=io.StringIO(), markup=False, highlight=False, width=200)
     return view, list(runs)
@@ -62,7 +61,7 @@ def test_plain_lines_tell_the_run_the_epoch_the_loss_and_the_time_left(tmp_path,
         clock[0] = 30.0
         view.finished(Outcome(runs[0], SUMMARY))
         clock[0] = 45.0
-        view.progressed(runs[1], training(50))  # 50 of 80 layers in 45 s: 27 s are left
+        view.progressed(runs[1], training(50))  # 50 of 80 in 45 s: 27 s are left
         view.progressed(runs[1], training(51))  # too soon for another line
     lines = view.console.file.getvalue().splitlines()
     assert lines == [
@@ -131,7 +130,7 @@ def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
 
 def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):
     run = tmp_path / "run"
-    with Display({run: default_config()}, silent=True) as view:
+    with Display([run], silent=True) as view:
         view.started(run)
         view.finished(Outcome(run, SUMMARY))
     assert capsys.readouterr().err == ""
@@ -203,7 +202,7 @@ def test_long_names_of_classes_cut_no_number(terminal, monkeypatch, capsys):
 
 
 def test_the_live_board_shortens_names_and_nothing_else(sweep):
-    board = Board(dict.fromkeys(sorted(path for path in sweep.iterdir()), 1.0))
+    board = Board(lambda: dict.fromkeys(sorted(sweep.iterdir()), 1.0))
     console = Console(file=io.StringIO(), width=66, force_terminal=True, color_system=None)
     console.print(board)
     *rows, line = plain(console.file.getvalue()).splitlines()

@@ -10,9 +10,8 @@ from rich.console import Console
 from resjax.cli.terminal import waits as terminal
 from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.live import Display, Watch
-from resjax.config import default_config
 from resjax.ops import native
-from resjax.runs import claims, rundir
+from resjax.runs import claims, planned, rundir
 from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.programs import program
 from resjax.waits import current, waiting
@@ -88,17 +87,9 @@ def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeyp
     assert "to a file" not in told.getvalue()
 
 
-def grid(directory, *depths):
-    runs = {}
-    for depth in depths:
-        config = default_config()
-        config.model.depth = depth
-        runs[directory / str(depth)] = config
-    return runs
-
-
 def test_while_the_next_run_compiles_the_lines_count_its_seconds_and_the_time_left(tmp_path, clock):
-    runs = grid(tmp_path, 20, 60)
+    runs = {tmp_path / "20": 20.0, tmp_path / "60": 60.0}
+    planned.record(runs, lambda: runs)
     view = Display(runs)
     view.console = Console(file=io.StringIO(), width=120)
     display, _ = wait_display()
@@ -106,7 +97,7 @@ def test_while_the_next_run_compiles_the_lines_count_its_seconds_and_the_time_le
     with view:
         view.started(first)
         clock[0] = 20.0
-        view.finished(Outcome(first, SUMMARY))  # a third as deep as the other
+        view.finished(Outcome(first, SUMMARY))  # a third of the work of the other
         view.started(second)
         view.progressed(second, Progress("compiling", 0, 10, 0.0, 1.0, None))
         for clock[0] in (30.0, 36.0, 52.0):
@@ -129,7 +120,7 @@ def test_a_board_shows_the_wait_and_its_time_left_counts_on(tmp_path, clock, mon
         {"phase": "compiling", "at": time.time() - 40, "step": 0, "steps": 9, "epoch": 0,
          "epochs": 1, "loss": None},
     )  # fmt: skip
-    board = Board({tmp_path / "8": 1.0, tmp_path / "20": 20.0})
+    board = Board(lambda: {tmp_path / "8": 1.0, tmp_path / "20": 20.0})
 
     def drawn():
         console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
@@ -155,7 +146,7 @@ def test_a_line_about_all_runs_names_those_that_other_processes_compile_for_long
     progress = {"phase": "compiling", "at": time.time() - 40, "step": 0, "steps": 9, "epoch": 0,
                 "epochs": 1, "loss": None}  # fmt: skip
     rundir.write_progress(tmp_path / "20", progress)
-    watch = Watch(Board({tmp_path / "20": 1.0}))
+    watch = Watch(Board(lambda: {tmp_path / "20": 1.0}))
     watch.console = Console(file=io.StringIO(), width=120)
     clock[0] = 11.0
     watch.tell()

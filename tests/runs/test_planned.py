@@ -16,12 +16,15 @@ from resjax.cli.main import main
 from resjax.cli.terminal.board import MOST_ROWS, Board
 from resjax.config import default_config
 from resjax.config.addresses import Address
+from resjax.config.text import clock
 from resjax.exits import EXIT_INTERRUPTED
 from resjax.report.report import read_sweep
-from resjax.runs import claims, doctor, planned, rundir
-from resjax.runs.planned import planned_in, record, weights_in, weights_of
+from resjax.runs import claims, disk, doctor, planned, rundir
+from resjax.runs.estimate import total_work
+from resjax.runs.planned import planned_in, planned_work, work_in
 from resjax.runs.scratch import workplace
 from resjax.runs.status import Status
+from resjax.training.plans import Plans
 from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run
 
@@ -32,10 +35,12 @@ SWEEP = (
 )  # fmt: skip
 
 
-def grid(workdir, *names, depth=8):
-    config = default_config()
-    config.model.depth = depth
-    return {workdir / name: config for name in names}
+def grid(workdir, *names, work=8.0):
+    return {workdir / name: work for name in names}
+
+
+def record(work):
+    planned.record(work, lambda: work)
 
 
 def files(workdir):
@@ -56,11 +61,10 @@ def test_sweeps_that_share_a_directory_have_a_plan_each_and_all_count(tmp_path):
     first = files(tmp_path)
     record(grid(tmp_path, "b", "a"))
     assert files(tmp_path) == first
-    record(grid(tmp_path, "a", "c", depth=8) | grid(tmp_path, "d", depth=20))
+    record(grid(tmp_path, "a", "c") | grid(tmp_path, "d", work=20.0))
     assert len(files(tmp_path)) == 2
     assert files(tmp_path).items() > first.items()
-    weights = dict.fromkeys("abc", 8) | {"d": 20}
-    assert planned_in(tmp_path) == {tmp_path / name: weights[name] for name in weights}
+    assert planned_in(tmp_path) == grid(tmp_path, *"abc") | grid(tmp_path, "d", work=20.0)
 
 
 def test_fewer_runs_take_none_back_until_their_plan_is_removed(tmp_path, capsys):
@@ -93,12 +97,46 @@ def test_a_damaged_plan_is_left_out_until_its_sweep_writes_it_again(tmp_path):
 
 
 def test_a_board_from_outside_weighs_and_orders_the_runs_as_that_of_the_sweep(tmp_path):
-    runs = grid(tmp_path, "z", depth=56) | grid(tmp_path, "a", "m", depth=8)
+    runs = grid(tmp_path, "z", work=56.0) | grid(tmp_path, "a", "m")
     record(runs)
     begin_run(tmp_path, "m")
-    assert list(weights_in(tmp_path).items()) == list(weights_of(runs).items())
+    assert list(work_in(tmp_path).items()) == list(planned_work(runs).items()) == [*runs.items()]
     begin_run(tmp_path, "another")
-    assert weights_in(tmp_path)[tmp_path / "another"] == 8  # the median
+    assert work_in(tmp_path)[tmp_path / "another"] == 8.0  # the median
+
+
+def test_the_work_of_a_plan_that_is_there_is_not_computed_again(tmp_path):
+    runs = grid(tmp_path, "a", "b")
+    record(runs)
+    planned.record(runs, pytest.fail)
+
+
+def test_runs_of_a_plan_of_an_earlier_version_are_shown_and_their_work_is_unknown(tmp_path):
+    (tmp_path / "planned").mkdir()
+    disk.write_json(tmp_path / "planned" / "0.json", {"runs": {"a": 20, "b": 8}})
+    unknown = grid(tmp_path, "a", "b", work=1.0)
+    assert work_in(tmp_path) == planned_work(unknown) == unknown
+    record(grid(tmp_path, "b", "c", work=3e9))  # between two of that in the order of their names
+    (tmp_path / "planned" / "z.json").write_bytes((tmp_path / "planned" / "0.json").read_bytes())
+    known = grid(tmp_path, "b", "c", work=3e9)
+    assert planned_in(tmp_path) == grid(tmp_path, "a", work=None) | known
+    assert work_in(tmp_path) == grid(tmp_path, *"abc", work=3e9)
+
+
+def test_the_time_left_of_runs_of_other_widths_and_durations_is_that_of_their_work(tmp_path):
+    runs = {tmp_path / name: default_config() for name in "abc"}
+    for config, width, steps in zip(runs.values(), (16, 32, 16), (10, 10, 40), strict=True):
+        config.model.width, config.train.duration = width, f"{steps} steps"
+    planned.record(runs, lambda: total_work(runs, Plans()))
+    board = Board(lambda: work_in(tmp_path))
+    first, wide, long = board.work.values()
+    assert long == 4 * first
+    assert wide / first == pytest.approx(4, rel=0.1)
+    done = Status(tmp_path / "a", "done", seconds=60.0)
+    training = Status(tmp_path / "b", "training", step=0, steps=10, owner="p")
+    waiting = Status(tmp_path / "c", "waiting")
+    left = 60 * (wide + long) / first
+    assert f", {clock(left)} left" in board.line([done, training, waiting])
 
 
 def test_a_run_that_was_removed_is_waiting_again_only_if_it_is_planned(tmp_path, capsys):
@@ -124,7 +162,7 @@ def test_a_run_has_no_plan(tmp_path):
     record(grid(tmp_path / "run", "a"))
     run = begin_run(tmp_path / "other", "run")
     shutil.copytree(tmp_path / "run" / "planned", run / "planned")
-    assert weights_in(run) == {run: 1.0}
+    assert work_in(run) == {run: 1.0}
 
 
 # -------------------------------------------------------------------------------------- commands
@@ -243,16 +281,16 @@ def test_a_watch_lasts_for_a_queue_though_a_sweep_beside_it_was_killed(tmp_path,
 def test_the_time_left_is_that_of_the_sweeps_at_work(tmp_path):
     record(grid(tmp_path, "a", "b"))
     record(grid(tmp_path, "given up", "too"))
-    plans, weights = planned.plans_in(tmp_path), weights_in(tmp_path)
+    board = Board(lambda: work_in(tmp_path), lambda: planned.plans_in(tmp_path))
     done = Status(tmp_path / "a", "done", seconds=60.0)
     training = Status(tmp_path / "b", "training", step=0, steps=10, owner="p", seconds_left=60.0)
     others = [Status(tmp_path / name, "waiting") for name in ("given up", "too")]
-    text = Board(weights, plans).line([done, training, *others])
+    text = board.line([done, training, *others])
     assert text == (
         "1 done, 1 training, 2 waiting, 1 min 00 s left without 2 runs of no sweep at work"
     )
     begun = dataclasses.replace(others[0], state="training", owner="q")
-    text = Board(weights, plans).line([done, training, begun, others[1]])
+    text = board.line([done, training, begun, others[1]])
     assert text == "1 done, 2 training, 1 waiting, 1 min 30 s left"  # three runs by two processes
 
 

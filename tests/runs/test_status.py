@@ -114,15 +114,15 @@ def test_time_left_is_shared_by_those_at_work(tmp_path):
         for name in "bc"
     ]
     waiting = Status(tmp_path / "d", "waiting")
-    weights = {tmp_path / name: 1.0 for name in "abcd"}
-    left = seconds_left([done, *at_work, waiting], weights)
+    work = {tmp_path / name: 1.0 for name in "abcd"}
+    left = seconds_left([done, *at_work, waiting], work)
     assert left == pytest.approx(10.0)  # two halves and a whole at 0.1 a second, by two
     done = dataclasses.replace(done, seconds=5.0)  # its share of the 10 that two took together
     together = [dataclasses.replace(status, owner="p") for status in at_work]
-    left = seconds_left([done, *together, waiting], weights)
+    left = seconds_left([done, *together, waiting], work)
     assert left == pytest.approx(10.0)  # at 0.2 a second, by one
-    assert seconds_left([waiting], weights) is None
-    assert seconds_left([done], weights) == 0.0
+    assert seconds_left([waiting], work) is None
+    assert seconds_left([done], work) == 0.0
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_what_nobody_works_on_has_no_time_left(tiny, tmp_path):
     """Also where runs that are done tell a speed; with somebody at work it has."""
     train_and_evaluate(tiny, tmp_path / "done")
     run = begun(tmp_path, tiny, "cut")
-    board = Board({tmp_path / "done": 1.0, run: 1.0})
+    board = Board(lambda: {tmp_path / "done": 1.0, run: 1.0})
     assert board.line(board.look()) == "1 done, 1 interrupted"
     with claims.claimed(run):
         assert board.line(board.look()).startswith("1 done, 1 training, ")
@@ -181,7 +181,8 @@ def test_the_rows_that_fit_have_what_is_at_work_and_what_failed(tmp_path):
 
 def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
     train_and_evaluate(tiny, tmp_path / "done")
-    board, looked = Board({tmp_path / "done": 1.0, tmp_path / "other": 1.0}), []
+    work, looked = {tmp_path / "done": 1.0, tmp_path / "other": 1.0}, []
+    board = Board(lambda: work)
     monkeypatch.setattr(
         "resjax.cli.terminal.board.look", lambda path: looked.append(path.name) or look(path)
     )

@@ -17,6 +17,7 @@ from resjax.config.text import several
 
 if TYPE_CHECKING:
     from resjax.buckets.places import Copy, Here
+    from resjax.cli.terminal.board import Board
     from resjax.runs.status import Status
 
 SECONDS_BETWEEN_LISTINGS = 10.0
@@ -63,15 +64,21 @@ def _print_json(place: "Here | Copy") -> None:
         print(place.named(json.dumps(dataclasses.asdict(status) | cost, default=str)))
 
 
+def _board(place: "Here | Copy") -> "Board":
+    """The board of all runs in a directory, also of those that are planned while it is watched."""
+    from resjax.cli.terminal.board import Board
+    from resjax.runs.planned import plans_in, work_in
+
+    directory = place.directory
+    return Board(lambda: work_in(directory), lambda: plans_in(directory))
+
+
 def _print(place: "Here | Copy") -> None:
     from resjax.buckets.places import retold
-    from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.statuses import print_statuses
     from resjax.runs.ledger import read_ledger
-    from resjax.runs.planned import plans_in, weights_in
 
-    board = Board(weights_in(place.directory), plans_in(place.directory))
-    statuses = board.look()
+    statuses = (board := _board(place)).look()
     ledgers = [read_ledger(status.directory) for status in statuses]
     shown = [retold(place, status) for status in statuses]
     remedy = place.named(_how_to_resume(place, statuses))
@@ -101,24 +108,21 @@ def _how_to_resume(place: "Here | Copy", statuses: "list[Status]") -> str:
 
 def _watch(place: "Here | Copy") -> None:
     """Shows the runs until all have ended, or nobody is at work on them and none is in a queue."""
-    from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.live import Watch
     from resjax.runs import needed
-    from resjax.runs.planned import plans_in, weights_in
     from resjax.runs.status import ENDED, in_a_queue
 
-    board = Board(weights_in(place.directory), plans_in(place.directory))
+    board = _board(place)
     refreshed = time.monotonic()
     begun = any(status.state not in ENDED for status in board.look())
     at_work = refreshed if begun else -math.inf  # when a process was last seen at work
     reported = False
     with Watch(board, to_stdout=True) as watch:
         while True:
-            board.weights, board.plans = weights_in(place.directory), plans_in(place.directory)
             watch.tell()  # before the look, after which no end is news
             statuses = board.look()
             left = [status for status in statuses if status.state not in ENDED]
-            if not left and (board.plans or place.directory in board.weights):
+            if not left and (board.plans or place.directory in board.work):
                 break
             if any(status.owner for status in left):
                 at_work, reported = time.monotonic(), False

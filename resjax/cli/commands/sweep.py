@@ -148,7 +148,7 @@ def _work_side_by_side(
 ) -> int:
     from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.live import Watch
-    from resjax.runs.planned import weights_of
+    from resjax.runs.planned import planned_work
     from resjax.runs.rundir import make_directory
     from resjax.runs.status import look
     from resjax.sweeps import workers
@@ -156,7 +156,7 @@ def _work_side_by_side(
     environments = workers.environments(jobs, options.platform)
     logs = workdir / "workers"
     make_directory(logs)
-    with Watch(Board(weights_of(runs))) as watch:
+    with Watch(Board(lambda: planned_work(runs))) as watch:
         words = [*options.words, "--jobs=1"]  # of an option that is given twice the last counts
         codes = workers.run_workers(words, environments, logs, watch.tell)
     if EXIT_UNFINISHED in codes:
@@ -200,14 +200,14 @@ def _work_on_ray(
 ) -> int:
     from resjax.cli.terminal.board import Board
     from resjax.cli.terminal.live import Watch
-    from resjax.runs.planned import weights_of
+    from resjax.runs.planned import planned_work
 
     require("ray", "--launcher=ray")
     from resjax.sweeps.ray.cluster import cluster
     from resjax.sweeps.ray.driver import run_on_cluster
 
     runs = {directory.absolute(): config for directory, config in runs.items()}
-    with cluster(options.address), Watch(Board(weights_of(runs))) as watch:
+    with cluster(options.address), Watch(Board(lambda: planned_work(runs))) as watch:
         address = None if isinstance(options.workdir, Path) else options.workdir
         outcomes = run_on_cluster(runs, watch, options.retry, options.platform, experiment, address)
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0

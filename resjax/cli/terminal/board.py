@@ -1,8 +1,9 @@
 """The board of runs: a table of their states that is read again each time it is drawn."""
 
+import contextlib
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from resjax.cli.terminal.tables import fit_to_terminal, literal, text_table
 from resjax.cli.terminal.waits import WaitLine
+from resjax.config import ConfigError
 from resjax.config.text import clock, printable, several
 from resjax.runs.status import (
     ENDED,
@@ -36,15 +38,23 @@ class Board:
     """The statuses of runs, read again each time they are shown, until a run has ended.
 
     Args:
-      weights: the work of each run by its directory, in the order of the grid.
-      plans: the runs of each sweep that has planned some; by default all are of one.
+      find_work: finds the work of each run by its directory, in the order of the grid. It is
+        called at every look, as a sweep records its plan only when it has begun.
+      find_plans: finds the runs of each sweep that has planned some; by default all are of one.
+
+    Attributes:
+      work, plans: what these found last.
     """
 
     def __init__(
-        self, weights: Mapping[Path, float], plans: Sequence[Collection[Path]] | None = None
+        self,
+        find_work: Callable[[], dict[Path, float]],
+        find_plans: Callable[[], Sequence[Collection[Path]]] | None = None,
     ):
-        self.weights = dict(weights)
-        self.plans = [self.weights] if plans is None else plans
+        self.find_work = find_work
+        self.find_plans = find_plans or (lambda: [self.work])
+        self.work = self.find_work()
+        self.plans = self.find_plans()
         self.ended: dict[Path, Status] = {}
         self.wait = WaitLine()
         self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
@@ -53,7 +63,9 @@ class Board:
 
     def look(self) -> list[Status]:
         """Reads all statuses, in the order of the grid."""
-        statuses = [self.ended.get(directory) or look(directory) for directory in self.weights]
+        self.work = self.find_work()
+        self.plans = self.find_plans()
+        statuses = [self.ended.get(directory) or look(directory) for directory in self.work]
         self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
         return statuses
 
@@ -70,7 +82,7 @@ class Board:
         ours = at_work_on(statuses, self.plans)
         counted = [s for s in statuses if s.state in ENDED or s.directory in ours]
         if reached != self.reached:
-            seconds = seconds_left(counted, self.weights)
+            seconds = seconds_left(counted, self.work)
             self.reached, self.end = reached, seconds and now + seconds
         left, others = time_left(self.end), len(statuses) - len(counted)
         if not left or not others:
@@ -79,7 +91,8 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if time.monotonic() - self.seen[0] >= SECONDS_BETWEEN_LOOKS:
-            self.seen = time.monotonic(), self.look()
+            with contextlib.suppress(ConfigError):  # they were removed, which `look` says
+                self.seen = time.monotonic(), self.look()
         statuses = self.seen[1]
         table = status_rows(shown(statuses))
         fit_to_terminal(console, table, "ellipsis")

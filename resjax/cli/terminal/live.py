@@ -1,12 +1,12 @@
 """Screens: where commands show, while runs are trained, how far they are."""
 
 import contextlib
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.live import Live
 
@@ -15,7 +15,7 @@ from resjax.cli.terminal.lines import plain_console, say, shortened
 from resjax.cli.terminal.waits import FRAMES, shown_on
 from resjax.config.text import clock, several
 from resjax.interruption import cleared_at_the_end
-from resjax.runs.planned import weights_of
+from resjax.runs.planned import planned_work
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.runs.status import Status
 from resjax.runs.summary import Outcome, Progress
@@ -71,18 +71,15 @@ class Display(Screen):
     It is an observer of `resjax.sweeps.local.run_sweep`, and writes to stderr.
     """
 
-    def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
+    def __init__(self, runs: Iterable[Path], silent: bool = False):
         self.runs = list(runs)
         self.places = {run: place for place, run in enumerate(self.runs, start=1)}
-        work = weights_of(runs)
-        self.weights = {
-            run: 0 if run_state(run) in (DONE, FAILED) else own for run, own in work.items()
-        }
-        self.trained_weight = 0.0
+        self.ended = {run for run in self.runs if run_state(run) in (DONE, FAILED)}
+        self.trained = 0.0  # work of the runs that were trained here
         self.first: dict[Path, tuple[float, int]] = {}  # when and at which step training was seen
         console = plain_console(stderr=True)
         console.quiet = silent
-        super().__init__(console, None if silent else Board(work))
+        super().__init__(console, None if silent else Board(lambda: planned_work(self.runs)))
         self.began = self.last_shown
         self.end: float | None = None  # when all runs should have ended
         self.starting = contextlib.ExitStack()
@@ -112,7 +109,7 @@ class Display(Screen):
         self.last_shown = time.monotonic()
         if not outcome.skipped:
             self._expect(outcome.directory, 1, 1)
-            self.trained_weight += self.weights[outcome.directory]
+            self.trained += self._work[outcome.directory]
         self.say(f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}")
 
     def left(self) -> str:
@@ -122,6 +119,12 @@ class Display(Screen):
         if self.is_due():
             self.say(f"waiting for {several(len(runs), 'run')} that other processes are training")
 
+    @functools.cached_property
+    def _work(self) -> dict[Path, float]:
+        """The work of the runs, none of those that had ended; planned before the first begins."""
+        work = planned_work(self.runs)
+        return {run: 0.0 if run in self.ended else own for run, own in work.items()}
+
     def _place(self, run: Path) -> str:
         return f"{self.places[run]}/{len(self.runs)}"
 
@@ -129,13 +132,13 @@ class Display(Screen):
         """Estimates the end of all runs, once one was trained here, or of the last run.
 
         Until one was trained, nothing tells how long the others take to compile, and how their time
-        grows with their layers; so nothing is expected, except of the last run, by its own speed.
+        grows with their work; so nothing is expected, except of the last run, by its own speed.
         """
         now, share, begun = time.monotonic(), step / steps, self.first.get(run)
-        later = sum(self.weights[other] for other in self.runs[self.places[run] :])
-        done = self.trained_weight + self.weights[run] * share
-        if done and (self.trained_weight or share == 1):
-            left = self.weights[run] * (1 - share) + later
+        later = sum(self._work[other] for other in self.runs[self.places[run] :])
+        done = self.trained + self._work[run] * share
+        if done and (self.trained or share == 1):
+            left = self._work[run] * (1 - share) + later
             self.end = now + (now - self.began) * left / done
         elif not later and begun and step > begun[1]:
             self.end = now + (now - begun[0]) * (steps - step) / (step - begun[1])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from importlib.util import decode_source
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import ray
 from ml_collections import ConfigDict
@@ -82,7 +82,7 @@ def run_on_cluster(
             work.check()
             if retry:
                 local.forget_failures(runs)
-            planned.record(runs)
+            planned.record(runs, lambda: work.amounts)
             while len(work.outcomes) < len(runs):
                 if request():
                     raise KeyboardInterrupt
@@ -100,6 +100,7 @@ class _Work:
         self, runs: Mapping[Path, ConfigDict], settings: WorkerSettings, observer: ClusterObserver
     ):
         self.runs, self.settings, self.observer = runs, settings, observer
+        self.amounts: dict[Path, float] = {}  # multiply-adds of each run, known once it is checked
         self.outcomes: dict[Path, Outcome] = {}
         self.tasks: dict[ray.ObjectRef, Path] = {}
         self.deaths = dict.fromkeys(runs, 0)
@@ -132,7 +133,7 @@ class _Work:
             self.tasks[started] = next(iter(group))
         while self.tasks:
             for reference in self._ended():
-                self._get(reference)
+                self.amounts |= self._get(reference)
 
     def advance(self) -> None:
         """Starts runs that no process trains, and collects the outcomes of finished tasks."""
@@ -196,7 +197,8 @@ class _Work:
         ended, _ = ray.wait(waiting, num_returns=len(waiting), timeout=POLL, fetch_local=False)
         return {reference: self.tasks.pop(reference) for reference in ended}
 
-    def _get(self, reference: ray.ObjectRef) -> Outcome | None:
+    def _get(self, reference: ray.ObjectRef) -> Any:
+        """Returns what a task has returned."""
         try:
             return ray.get(reference)
         except exceptions.RayTaskError as error:

@@ -21,10 +21,12 @@ from resjax.exits import EXIT_UNFINISHED
 from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
 from resjax.runs import scratch
+from resjax.runs.estimate import total_work
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps import experiment, local
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
+from resjax.training.plans import Plans
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """The key of `config.resources`, with a value, that reserves a device of each kind."""
@@ -173,11 +175,12 @@ class _Notes:
             print(f"{directory.name}: {progress.note}", flush=True)
 
 
-def check_there(settings: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> None:
-    """Calls `resjax.sweeps.local.check` on a node, where the runs will be."""
-    configs = {directory: nested(flat) for directory, flat in runs.items()}
+def check_there(settings: WorkerSettings, runs: Mapping[Path, dict[str, Any]]) -> dict[Path, float]:
+    """Calls `resjax.sweeps.local.check` on a node, where the runs will be; returns their work."""
+    configs, plans = {directory: nested(flat) for directory, flat in runs.items()}, Plans()
     with settings.entered(*next(iter(configs.items())), check_there, runs):
-        local.check(configs)
+        local.check(configs, plans)
+        return total_work(configs, plans)
 
 
 def run_there(settings: WorkerSettings, directory: Path, flat: dict[str, Any]) -> Outcome | None:
