@@ -1,15 +1,23 @@
 """`resjax probe`: an analysis of the network of a run, block by block."""
 
 import argparse
+import math
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import WIDTH, count, filled, path, path_or_address, whole
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say, tell
+from resjax.cli.terminal.tables import print_table, text_table
 from resjax.config.overrides import refuse
 from resjax.runs.rundir import refuse_no_run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resjax.runs.probing import Probed
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +37,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if isinstance(options.dir, Path):
         refuse_no_run(options.dir)
     from resjax.buckets.places import reading
-    from resjax.cli.terminal.reports import print_probed
     from resjax.probes.table import chosen
     from resjax.process import enable_cache
     from resjax.report.probes import write_probed
@@ -54,8 +61,49 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         board.close()
         if not options.out:
             place.upload(f"probes/{probed.step}")
-        print_probed(probed, names, place.named(str(directory)))
+        _print(probed, names, place.named(str(directory)))
     return 0
+
+
+def _print(probed: "Probed", names: list[str], directory: str) -> None:
+    """Prints every array at the first, middle and last block, and the directory, to stdout.
+
+    What is not by block is said in a line, and so is what there is none of among the `names` that
+    were asked for.
+    """
+    from resjax.probes.table import PROBES
+    from resjax.report.probes import arrays_by_block, surface_in_words
+
+    headings = ("probe", "array", "first", "middle", "last")
+    table = text_table(headings, words=("probe", "array"), gap=2)
+    several = False
+    for probe in probed.found:
+        for name, array in arrays_by_block(probed, probe).items():
+            values = (array[0], array[len(array) // 2], array[-1])
+            table.add_row(probe, name, *map(_few, values))
+            several = several or array[0].size > 1
+    say(
+        f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
+        f"{probed.examples} examples",
+    )
+    if table.row_count:
+        print_table(table)
+    if several:
+        say("several numbers in a cell are those of the layers of the block, in order")
+    for probe in probed.found:
+        if not PROBES[probe].by_block:
+            say(f"{probe}: {surface_in_words(probed, probe)}")
+        if quantity := PROBES[probe].quantity:
+            say(f"{probe}: {quantity}")
+    for name in names:
+        if name not in probed.found:
+            say(f"{name}: the network has none")
+    say(f"arrays and figures: {directory}")
+
+
+def _few(values: "np.ndarray") -> str:
+    """Formats a number, or those of the layers of a block; NaN, where undefined, becomes a dash."""
+    return " ".join("-" if math.isnan(value) else f"{value:.3g}" for value in values.ravel())
 
 
 def _probes() -> str:

@@ -2,17 +2,24 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from resjax.buckets.places import reading
+from resjax.buckets.places import Copy, Here, reading
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say, tell
+from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.overrides import refuse
+from resjax.config.text import several
 from resjax.runs import needed
 from resjax.runs.claims import Claimed, claimed
+from resjax.runs.planned import waiting_in
 from resjax.runs.rundir import make_directory
+
+if TYPE_CHECKING:
+    from resjax.report.report import Report
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,17 +56,57 @@ def write_and_print(workdir: Path | Address, again: bool) -> Path:
         if not directory.is_dir():
             raise ConfigError(f"no directory {directory}; start with resjax sweep")
         make_directory(directory)
-        from resjax.cli.terminal import reports
         from resjax.report.report import read_sweep, write_report
 
         try:
             with claimed(directory):
-                reports.print_report(write_report(directory, again), place)
+                _print(write_report(directory, again), place)
                 place.upload("report", last="report/index.html", alone=True)
         except Claimed:
-            reports.print_report(read_sweep(directory), place)
+            _print(read_sweep(directory), place)
             tell(place.named(f"another process is writing {directory / 'report'}"))
     return directory / "report" / "index.html"
+
+
+def _print(report: "Report", place: Here | Copy) -> None:
+    """Prints the tables, the verdicts and the paths of the files, to stdout."""
+    from resjax.report.degradation import joined
+    from resjax.report.tables import SCREEN, errors
+
+    for section in report.sections:
+        title = section.table.title if len(report.sections) > 1 else None
+        table = text_table((name.replace(" ", "\n", 1) for name in SCREEN), words=("shortcut",))
+        table.title = title and literal(title)
+        arms = section.table.arms
+        apart = any(len(arm.cells) > 1 for arm in arms)
+        for number, arm in enumerate(arms):
+            if apart and number:
+                table.add_row()
+            for row in errors(arm.cells, SCREEN).rows:
+                table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
+        print_table(table)
+        print()
+        for verdict in joined(section.verdicts):
+            style = "bold" if verdict.degrades else None
+            say(verdict.line, style)
+        if not section.verdicts:
+            say(section.headline)
+        for line in section.notes:
+            say(line)
+        print()
+    for run in report.missing:
+        say(f"not in the table: {run.name} ({run.state})")
+    if waiting := waiting_in(place.directory):
+        say(f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
+    for section in report.sections:
+        for figure in section.figures[:1]:
+            say(place.named(f"figure: {figure.with_suffix('.png')}"))
+    page = report.directory / "index.html"
+    say(place.named(f"report: {page}"))
+    if isinstance(place, Copy):
+        if link := (place.address / "report" / "index.html").link:
+            say(f"in a browser: {link}")
+        say(f"copy: {page}")
 
 
 REPORT = Command(
