@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
+from resjax.cli.commands.train import print_plan
 from resjax.cli.commands.weights import print_predictions, print_scores
 from resjax.cli.main import main
 from resjax.cli.terminal import live
 from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.lines import plain_console, say, shortened, tell
 from resjax.cli.terminal.live import Display
-from resjax.cli.terminal.plans import print_plan
 from resjax.cli.terminal.tables import literal
 from resjax.config import default_config
 from resjax.config.text import printable

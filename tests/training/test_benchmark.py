@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from resjax.cli.commands.bench import Measurements
 from resjax.cli.main import main
-from resjax.cli.terminal.plans import Measurements
 from resjax.models.build import preset
 from resjax.training import benchmark
 from resjax.training.benchmark import (

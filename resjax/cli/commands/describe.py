@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
@@ -12,12 +12,15 @@ from ml_collections import ConfigDict
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment, split_files
 from resjax.cli.parsing import filled, path, pixels, whole
-from resjax.cli.terminal.lines import tell
+from resjax.cli.terminal.lines import say, tell
+from resjax.cli.terminal.tables import print_table, text_table
 from resjax.config import ConfigError, default_config, flatten
 from resjax.config.networks import KNOWN_NAMES, keys_of
 from resjax.config.overrides import override
+from resjax.config.text import several
 
 if TYPE_CHECKING:
+    from resjax.models.summary import Description
     from resjax.training.roofline import Estimate
 
 
@@ -67,13 +70,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             }
         print(json.dumps({"name": name, **fields}, indent=2))
     else:
-        from resjax.cli.terminal.plans import print_description, print_estimates, print_memory
-
-        print_description(title, description)
+        _print_description(title, description)
         if estimates:
-            print_estimates(config.train.batch_size, estimates)
+            _print_estimates(config.train.batch_size, estimates)
         if memory:
-            print_memory(config.train.batch_size, memory)
+            _print_memory(config.train.batch_size, memory)
     if options.diagram:
         from resjax.report.diagram import draw_to
 
@@ -141,6 +142,69 @@ def _estimates(
         made_up.model.dtype = dtype
         found[dtype] = estimate(make_plan(made_up), device)
     return found
+
+
+def _print_description(name: str, description: "Description") -> None:
+    """Prints the sections of a network as a table, to stdout."""
+    headings = ("part", "output", "blocks", "parameters", "batch\nstatistics", "multiply-\nadds",
+                "receptive\nfield")  # fmt: skip
+    table = text_table(headings, words=("part", "output"))
+    for section in description.sections:
+        table.add_row(
+            section.name,
+            "x".join(map(str, section.output)),
+            str(section.blocks or ""),
+            f"{section.params:,}",
+            f"{section.batch_stats:,}",
+            f"{section.multiply_adds:,}",
+            "" if section.receptive_field is None else str(section.receptive_field),
+        )
+    totals = (description.params, description.batch_stats, description.multiply_adds)
+    table.add_row("total", "", "", *(f"{total:,}" for total in totals), "")
+    image = "x".join(map(str, description.image_shape))
+    say(
+        f"{name}: {description.layers} weighted layers, {description.projections} projections, "
+        f"images of {image}",
+    )
+    print_table(table)
+
+
+def _print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
+    """Prints the memory that a training step needs besides the state, to stdout."""
+    kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
+    say(
+        f"temporary memory of a training step of {batch_size} images: {kept}, "
+        f"with model.remat=True {again}",
+    )
+
+
+def _print_estimates(batch_size: int, estimates: Mapping[str, "Estimate"]) -> None:
+    """Prints the estimated time of a training step by dtype, to stdout."""
+    device = next(iter(estimates.values())).device
+    headings = ("dtype", "step ms", "images/s", "waits for")
+    table = text_table(headings, words=("dtype", "waits for"))
+    for dtype, own in estimates.items():
+        waits = sorted(own.seconds.items(), key=lambda item: -item[1])
+        table.add_row(
+            dtype,
+            f"{1e3 * own.step_seconds:.3g}",
+            f"{own.images_per_second:,.0f}",
+            ", ".join(f"{what} {took / own.step_seconds:.0%}" for what, took in waits),
+        )
+    say(
+        f"estimate for {device.name}, {several(device.count, 'chip')}, steps of {batch_size} "
+        "images, from the arithmetic and the memory traffic of the program",
+    )
+    print_table(table)
+    say(
+        "Not measured: for ResNet-50 the estimate is within a factor of 2 of published speeds. "
+        "Input and communication between chips are not counted.",
+    )
+
+
+def _megabytes(number: int) -> str:
+    """Formats bytes in megabytes, such as "1,700 MB"; with a decimal below 10 MB."""
+    return f"{number / 1e6:,.{0 if number >= 10e6 else 1}f} MB"
 
 
 def _names() -> str:

@@ -3,16 +3,21 @@
 import argparse
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resjax.cli.commands import running
 from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
-from resjax.cli.terminal.lines import say
+from resjax.cli.terminal.lines import say, tell
 from resjax.config.naming import run_id
+from resjax.config.text import several
 from resjax.exits import EXIT_FAILED
 from resjax.ops import native
 from resjax.process import enable_cache
 from resjax.runs.rundir import directory_in
+
+if TYPE_CHECKING:
+    from resjax.training.plan import Plan
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     name, _, config, _ = read_experiment(rest)
     native.start_building()  # while JAX is imported and the run is looked at
     from resjax.cli.terminal.live import Display
-    from resjax.cli.terminal.plans import print_plan
     from resjax.runs.crashes import Crashed, crashes_recorded
     from resjax.runs.divergence import Diverged
     from resjax.runs.loop import train_and_evaluate
@@ -60,6 +64,62 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if hosts.is_first():
         say(f"run: {workdir}")
     return EXIT_FAILED if outcome.error else 0
+
+
+def print_plan(plan: "Plan") -> None:
+    """Prints the devices, the network, its data and its initial weights, to stderr."""
+    from resjax.training.benchmark import PASSES
+
+    config, parallel = plan.config, plan.parallel
+    batch, examples = config.train.batch_size, plan.batch_norm_examples
+    per_device = batch // parallel.count // config.train.micro_batches
+    params, multiply_adds = plan.sizes
+    kind = parallel.devices[0].device_kind
+    none = (
+        "BatchNorm by the statistics of its weights"
+        if config.norm.frozen
+        else "no batch normalisation"
+    )
+    lines = (
+        f"{several(parallel.count, 'device')} ({kind}) on {several(parallel.hosts, 'host')}: "
+        f"batches of {batch}, "
+        + (f"{config.train.micro_batches} x " if config.train.micro_batches > 1 else "")
+        + f"{per_device} on a device, "
+        + (f"BatchNorm over {examples} examples" if examples else none),
+        f"{config.model.shortcut} {config.model.depth}: {params:,} parameters, "
+        f"{PASSES * batch * multiply_adds:,} multiply-adds a step (forward and backward)",
+        _fed(plan),
+        *_started(plan),
+    )
+    for line in lines:
+        tell(line)
+
+
+def _started(plan: "Plan") -> list[str]:
+    """The line about the weights before the first step; none if they are random."""
+    if plan.start is None:
+        return []
+    line, classes = f"starts from {plan.start.name}", len(plan.source.class_names)
+    if plan.start.shallow is not None:
+        grown_from, depth = plan.config.train.grow_from, plan.config.model.depth
+        line += f", grown from {grown_from} to {depth} layers by blocks that are the identity"
+    if plan.start.classes is not None:
+        there = f"{plan.start.classes} classes" if plan.start.classes else "none"
+        line += f", with a new head: {there} there, {classes} here"
+    return [line]
+
+
+def _fed(plan: "Plan") -> str:
+    """The line about the data: the number of training images, and how they reach the device."""
+    from resjax.data.source import Split
+
+    data, train = plan.config.data, plan.source.train
+    images = f"{data.name}: {len(train):,} images of {'x'.join(map(str, plan.image_shape))}"
+    if isinstance(train, Split):
+        size = sum(split.images.nbytes for split in plan.source.splits.values()) / 2**20
+        return f"{images}, resident: {size:,.1f} MiB on every device"
+    by = f"{data.workers} processes" if data.workers else "a thread"
+    return f"{images}, streamed: decoded by {by}"
 
 
 TRAIN = Command(
