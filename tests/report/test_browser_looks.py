@@ -1,8 +1,13 @@
 """The page on screens of all widths, light, dark and on paper, and by keyboard alone."""
 
+import itertools
 import re
 
+import numpy as np
 import pytest
+
+from resjax.report.report import write_report
+from tests.report.fabricate import write_grid
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +108,40 @@ OVERLAPS = """() => {
 def test_no_text_of_a_chart_lies_on_another(visit, width, scale):
     page = visit(width, state=f"{STATE}&scale={scale}&epochs={scale}&sizes={scale}&size=params")
     assert page.evaluate(OVERLAPS) == []
+
+
+INSIDE = """() => {
+  const { marks, size: [inner] } = Chart.all.find(chart => chart.node.classList.contains("sizes"));
+  return marks.map(mark => [mark.place[0], inner, mark.panel]);
+}"""
+
+
+@pytest.mark.parametrize("depths", [(20,), (8, 20)])
+def test_all_networks_are_seen_against_their_size(visit, tmp_path, monkeypatch, depths):
+    """They stand side by side where all have one size, and none lies at the edge of its panel."""
+    monkeypatch.setattr("resjax.report.report.MOST_DRAWN", 0)  # figures take seconds
+    for order in ("post", "bn_after_add", "relu_before_add", "preact"):
+        write_grid(tmp_path, 2, depths, suffix=order, epochs=2, model__order=order)
+    address = (write_report(tmp_path).directory / "index.html").as_uri()
+    for width, scale in itertools.product((390, 1280), ("linear", "log")):
+        page = visit(width, address, f"#sizes={scale}")
+        for size in ("params", "seconds", "depth"):
+            page.locator("[data-state=size]").select_option(size)
+            marks = page.evaluate(INSIDE)
+            assert len(marks) == 2 * 16 * len(depths)
+            assert all(0 <= across <= inner for across, inner, _ in marks)
+            if len(depths) == 1:
+                left = sorted(across for across, _, panel in marks if panel == 0)
+                assert min(np.diff(left)) > 12
+                assert np.mean(left) == pytest.approx(marks[0][1] / 2)
+
+
+def test_a_single_network_is_not_drawn_against_its_size(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr("resjax.report.report.MOST_DRAWN", 0)
+    write_grid(tmp_path, 2, (20,), ("none",), epochs=2)
+    page = visit(of=(write_report(tmp_path).directory / "index.html").as_uri())
+    assert page.locator(".chart:visible").count() == 1
+    assert "By size" not in page.locator("main").inner_text()
 
 
 def test_a_narrower_window_redraws_the_charts(visit):

@@ -41,9 +41,10 @@ function makeScale(values, log, [start, end], zoom, room) {
 }
 
 class Chart {
-  // `make` gives what is drawn: { panels: [{ title, lines }], x: { title, log, ticks }, log }. A line
-  // has a name, a place for colour and marker, dashes, and points { x, y, low, high, said }; it may
-  // lie some pixels aside, so that none hides another.
+  // `make` gives what is drawn: { panels: [{ title, lines }], x: { title, log, ticks, room }, log }. A
+  // line has a name, a place for colour and marker, dashes, and points { x, y, low, high, said }; it
+  // may lie some pixels aside, so that none hides another. `room` is left to the right of all points,
+  // as a share of the axis.
   constructor(node, make, follows) {
     this.node = node;
     this.make = make;
@@ -100,8 +101,9 @@ class Chart {
     const step = stacked ? [0, height + top + bottom] : [inner + gap, 0];
     const zoom = State.get(this.key).split(",").map(Number);
     const zoomed = zoom.length === 4 && zoom.every(Number.isFinite);
-    const points = panels.flatMap((panel) => panel.lines.flatMap((line) => line.points));
-    this.x = makeScale(points.map((p) => p.x), x.log, [0, inner], zoomed && zoom.slice(0, 2), 0.02);
+    const lines = panels.flatMap((panel) => panel.lines), points = lines.flatMap((line) => line.points);
+    const aside = zoomed ? 0 : Math.max(0, ...lines.map((line) => Math.abs(line.aside || 0)));
+    this.x = makeScale(points.map((p) => p.x), x.log, [aside, inner - aside], zoomed && zoom.slice(0, 2), x.room ?? 0.02);
     const heights = points.flatMap((p) => [p.y, p.low, p.high]).filter((v) => v !== undefined && v !== null);
     this.y = makeScale(heights, log, [height, 0], zoomed && zoom.slice(2), 0.05);
     this.size = [inner, height];

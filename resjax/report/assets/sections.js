@@ -65,13 +65,16 @@ function curvesOf(place) {
 const SIZES = { depth: "layers", multiply_adds: "multiply-adds", params: "parameters", seconds: "seconds of training" };
 
 const ASIDE = 4; // pixels from a line to the next one
+const APART = 16; // the same where all networks have one size, and so stand side by side
 
 // Lines from depth to depth have no dashes, which would say a depth.
 function sizesOf(place) {
   const size = State.get("size", "depth"), cells = cellsOf(place);
   const { arms } = data.sections[place];
+  const sizes = [...new Set(cells.map((cell) => cell[size]))].sort((a, b) => a - b);
+  const step = sizes.length === 1 ? APART : ASIDE;
   const lines = (split) => arms.map(({ name, place: color }, arm) => ({
-    name, place: color, dash: 0, aside: ASIDE * (arm - (arms.length - 1) / 2),
+    name, place: color, dash: 0, aside: step * (arm - (arms.length - 1) / 2),
     points: cells.filter((cell) => cell.arm === arm && cell.ends[`${split}_${measure()}`]).map((cell) => {
       const [y, low, high] = cell.ends[`${split}_${measure()}`];
       const seeds = cell.seeds > 1 ? `${cell.seeds} seeds` : "one seed";
@@ -82,8 +85,8 @@ function sizesOf(place) {
   })).filter((line) => line.points.length);
   return {
     panels: SPLITS.map(([split, name]) => ({ title: titled(name), lines: lines(split) })),
-    x: { title: SIZES[size], log: logarithmic("sizes"),
-         ticks: size === "depth" ? [...new Set(cells.map((cell) => cell.depth))].sort((a, b) => a - b) : null },
+    x: { title: SIZES[size], log: logarithmic("sizes"), room: sizes.length === 1 ? 1 : 0.02,
+         ticks: size === "depth" || sizes.length === 1 ? sizes : null },
     log: logarithmic("scale"),
   };
 }
