@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from resjax.buckets.faults import Unanswered
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
+from resjax.cli.terminal.lines import say, shortened
+from resjax.cli.terminal.tables import print_table
 from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 from resjax.config.text import several
@@ -74,15 +76,46 @@ def _board(place: "Here | Copy") -> "Board":
 
 
 def _print(place: "Here | Copy") -> None:
+    """Prints a row for each run, and lines about all: states, cost, and how to resume them.
+
+    Runs that are waiting have rows if all fit into a board; otherwise a line names the first.
+    """
     from resjax.buckets.places import retold
-    from resjax.cli.terminal.statuses import print_statuses
-    from resjax.runs.ledger import read_ledger
+    from resjax.cli.terminal.board import MOST_ROWS, status_rows
+    from resjax.runs.status import WAITING
 
     statuses = (board := _board(place)).look()
-    ledgers = [read_ledger(status.directory) for status in statuses]
     shown = [retold(place, status) for status in statuses]
+    hidden = [s for s in shown if s.state == WAITING] if len(shown) > MOST_ROWS else []
+    print_table(status_rows([s for s in shown if not hidden or s.state != WAITING]))
+    for status in shown:
+        if status.why:
+            say(f"{status.directory.name}: {shortened(status.why)}")
+    if hidden:
+        more = f" and {len(hidden) - 1} more" if hidden[1:] else ""
+        say(f"waiting: {hidden[0].directory.name}{more}")
     remedy = place.named(_how_to_resume(place, statuses))
-    print_statuses(shown, board.line(statuses), ledgers, remedy)
+    for line in filter(None, (board.line(statuses), _cost(statuses), remedy)):
+        say(line)
+
+
+def _cost(statuses: "list[Status]") -> str:
+    """A line on what runs have cost so far; empty if none has begun."""
+    from resjax.runs.ledger import known_total, read_ledger
+    from resjax.runs.rundir import IMPORTED
+    from resjax.runs.status import WAITING
+
+    ledgers = [read_ledger(s.directory) for s in statuses if s.state not in (WAITING, IMPORTED)]
+    parts, cost, unknown = [], known_total(ledgers), ledgers.count(None)
+    if any(ledgers):
+        spent = f"train + eval {cost.device_seconds:,.1f} device seconds"
+        parts.append(f"compile {cost.compile_seconds:,.1f} s, {spent}")
+    if cost.interruptions:
+        stops = several(cost.interruptions, "interruption")
+        parts.append(f"{cost.lost_seconds:,.1f} s lost to {stops}")
+    if unknown:
+        parts.append(f"the cost of {several(unknown, 'run')} is not known")
+    return "; ".join(parts)
 
 
 def _how_to_resume(place: "Here | Copy", statuses: "list[Status]") -> str:
