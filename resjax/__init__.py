@@ -16,6 +16,7 @@ PUBLIC = {
     "default_config": "resjax.config.default_config",
     "eval_step": "resjax.training.step.eval_step",
     "features": "resjax.models.features.features",
+    "import_weights": "resjax.interop.importing.import_weights",
     "load_weights": "resjax.runs.weights.read_weights",
     "named_model": "resjax.models.build.named_model",
     "read_sweep": "resjax.report.report.read_sweep",

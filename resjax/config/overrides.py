@@ -1,11 +1,12 @@
 """Overrides of keys of a config on the command line, `--config.KEY=VALUE`."""
 
 import re
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from resjax.config import ConfigError, flatten, nearest_key
+from resjax.config import ConfigError, default_config, flatten, nearest_key
 from resjax.config.key import DESCRIBED
 from resjax.config.keys import KEYS
 from resjax.config.validation import validate
@@ -37,6 +38,12 @@ def override(config: ConfigDict, overrides: list[str]) -> list[str]:
         raise ConfigError(_refusal(overridden, str(error))) from None
     validate(config)
     return list(overridden.values())
+
+
+def settings(overrides: list[str]) -> dict[str, Any]:
+    """The values in words `--config.KEY=VALUE` for any config, by key; raises as `override`."""
+    config = default_config()
+    return {key: flatten(config)[key] for key in override(config, overrides)}
 
 
 def _refusal(overridden: dict[str, str], said: str) -> str:

@@ -1,6 +1,6 @@
 """Weights in and out: the formats of other frameworks, read and written exactly.
 
-importing.import_file     a file of another framework as weights of resjax
+importing.import_weights  a file of another framework as weights of resjax
 files.open_file           the tensors of one network in a file
 formats, choosing         any file of weights, and the network to take from it
 pickles, rebuilding       checkpoints of PyTorch, read without running anything

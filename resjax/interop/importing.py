@@ -2,15 +2,16 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from resjax.config import ConfigError, choose
+from resjax.config import ConfigError, choose, nested, refuse_unknown
 from resjax.config.keys import KEYS
+from resjax.config.validation import validate
 from resjax.data.statistics import STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.files import Tensors, open_file
@@ -54,34 +55,35 @@ class Imported:
     notes: tuple[str, ...]
 
 
-Override = Callable[[ConfigDict], list[str]]
-"""Function that changes a config and returns the keys that it changed."""
-
-
-def import_file(
-    path: Path,
-    override: Override = lambda config: [],
+def import_weights(
+    path: Path | str,
+    settings: Mapping[str, Any] | None = None,
     class_names: tuple[str, ...] = (),
     choice: str = "",
 ) -> Imported:
-    """Reads a network of `NAMINGS` from a safetensors file or a PyTorch checkpoint.
+    """Reads the weights of a network of torchvision, timm, transformers or akamaster.
+
+    With `imported = import_weights("resnet50.safetensors")` the network is
+    `imported.weights.model`, and `imported.notes` says what was assumed about it.
 
     Args:
-      path: the file; its metadata, if resjax exported it, or else `config.json` and
-        `preprocessor_config.json` beside it, as transformers and timm write them, say what the
-        tensors do not.
-      override: changes the config that was found.
+      path: a safetensors file or a PyTorch checkpoint; its metadata, if resjax exported it, or else
+        `config.json` and `preprocessor_config.json` beside it, as transformers and timm write them,
+        say what the tensors do not.
+      settings: values of keys of the config in place of what was found or is assumed, such as
+        {"model.stride_in": "1x1"}, which no tensor shows.
       class_names: names of the classes in place of those that are said there.
       choice: network to take of several in the file, such as "ema".
 
     Raises:
       ConfigError: if the file cannot be read, or holds no such network.
     """
+    path = Path(path)
     with open_file(path, choice) as tensors:
         if about_in(tensors.metadata):
             raise ConfigError(
-                f"{path} is a file of resjax: evaluate, predict, export and train.init_from take "
-                "it as it is"
+                f"{path} is a file of resjax: evaluate, predict, export, train.init_from and "
+                "resjax.load_weights take it as it is"
             )
         found = recognise(tensors.shapes, str(path))
         config = found.config
@@ -91,7 +93,7 @@ def import_file(
         config.update_from_flattened_dict(metadata.settings)
         notes += _architecture(tensors.architecture, metadata, found, path)
         standardise = config.data.standardise
-        override(config)
+        _set(config, settings or {})
         if config.data.standardise != standardise:
             metadata = dataclasses.replace(metadata, statistics=None)
         image_shape = metadata.image_shape or _image_shape(config, found)
@@ -115,19 +117,19 @@ def import_file(
     return Imported(weights, found.naming, len(table), tuple(notes))
 
 
-def read_any(path: Path, override: Override = lambda config: [], choice: str = "") -> Imported:
+def read_any(path: Path, settings: Mapping[str, Any] | None = None, choice: str = "") -> Imported:
     """Reads the weights of a run, of a file written by resjax, or of another framework's file.
 
     Args:
       path: a run or a file.
-      override: changes the config that was found.
+      settings: as in `import_weights`.
       choice: network to take of several in a file of another framework, such as "ema".
 
     Raises:
-      ConfigError: if it is none of them, or `override` would make another network of a run's.
+      ConfigError: if it is none of them, or `settings` would make another network of a run's.
     """
     if path.is_file() and not is_own(path):
-        return import_file(path, override, choice=choice)
+        return import_weights(path, settings, choice=choice)
     if choice:
         raise ConfigError(
             f"--weights={choice}: {path} has the weights of one network; leave it out"
@@ -137,12 +139,20 @@ def read_any(path: Path, override: Override = lambda config: [], choice: str = "
     weights = read_weights(path)
     refuse_broken(weights.tensors, str(path))
     config = weights.about.config.copy_and_resolve_references()
-    for key in override(config):
+    _set(config, settings or {})
+    for key in settings or {}:
         if key.startswith(("model.", "norm.")) and not KEYS[key].execution:
             raise ConfigError(f"{key} is that of the weights in {path}; leave it out")
     about = dataclasses.replace(weights.about, config=config)
     weights = dataclasses.replace(weights, about=about)
     return Imported(weights, "resjax", len(paths(weights.variables)), ())
+
+
+def _set(config: ConfigDict, settings: Mapping[str, Any]) -> None:
+    refuse_unknown(settings)
+    with config.ignore_type():  # `validate` refuses values of other types
+        config.update(nested(settings))
+    validate(config)
 
 
 def expected(

@@ -290,7 +290,7 @@ def _refusing(path: Path, metadata: Mapping[str, str]) -> Iterator[None]:
             ) from None
         raise ConfigError(
             f"{path} was not written by resjax; convert it to a run with resjax import {path} "
-            "--out=DIR"
+            "--out=DIR, or read it by resjax.import_weights"
         ) from None
 
 

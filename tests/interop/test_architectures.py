@@ -6,7 +6,7 @@ import pytest
 
 from resjax.config import ConfigError, default_config
 from resjax.interop.architectures import refuse_other_architecture
-from resjax.interop.importing import import_file
+from resjax.interop.importing import import_weights
 from resjax.interop.recognise import Recognised, recognise
 from tests.interop.peers import ForCifar, of_timm, randomised, torch
 
@@ -87,7 +87,7 @@ def test_antialiased_networks_of_timm_are_refused_by_name(name, tmp_path):
 
 
 def imported(directory):
-    return import_file(directory / "model.safetensors")
+    return import_weights(directory / "model.safetensors")
 
 
 @pytest.fixture
@@ -132,8 +132,9 @@ def test_a_network_that_is_known_is_told_without_doubt(said, small, tmp_path):
 @pytest.mark.parametrize("key", ["arch", "architecture", "model_name"])
 def test_a_checkpoint_says_which_network_it_is_of(key, small, tmp_path):
     torch.save({key: "resnet8", "state_dict": small}, tmp_path / "known.pth")
-    assert not any("cannot be known" in note for note in import_file(tmp_path / "known.pth").notes)
+    known = import_weights(tmp_path / "known.pth")
+    assert not any("cannot be known" in note for note in known.notes)
     for content in ({key: "blurred"}, {"hyper_parameters": {key: "blurred"}}):
         torch.save(content | {"state_dict": small}, tmp_path / "other.pth")
         with pytest.raises(ConfigError, match=r"names .* 'blurred'.* give the tensors without"):
-            import_file(tmp_path / "other.pth")
+            import_weights(tmp_path / "other.pth")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
-from resjax.interop.importing import import_file
+from resjax.interop.importing import import_weights
 from resjax.interop.metadata import IMAGES
 from tests.interop.peers import ForCifar, randomised, small_torchvision, torch
 
@@ -34,7 +34,7 @@ def refused(tmp_path):
             safetensors.save_file(tensors, path)
         before = sorted(os.listdir(tmp_path.parent))
         with pytest.raises(ConfigError, match=message) as error:
-            import_file(path)
+            import_weights(path)
         assert "\n" not in str(error.value)
         assert sorted(os.listdir(tmp_path.parent)) == before
 
@@ -168,7 +168,7 @@ def test_other_suffixes_and_missing_files(refused, tmp_path):
     refused(b"<!DOCTYPE html>", "is a web page", "net.safetensors")
     refused(b"", "is empty; fetch it again", "net.pth")
     with pytest.raises(ConfigError, match="there is no file"):
-        import_file(tmp_path / "absent.safetensors")
+        import_weights(tmp_path / "absent.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_metadata_that_make_no_sense(said, message, state, tmp_path):
     text = said if isinstance(said, str) else json.dumps(said and whole | said)
     safetensors.save_file(state, tmp_path / "net.safetensors", {IMAGES: text})
     with pytest.raises(ConfigError, match=f"of its images .*{message}.*; export it again"):
-        import_file(tmp_path / "net.safetensors")
+        import_weights(tmp_path / "net.safetensors")
 
 
 # -------------------------------------------------------------------------------- what is accepted
@@ -217,7 +217,7 @@ def test_wrapped_names_and_training_checkpoints(state, tmp_path):
     """As akamaster's and many others are: under state_dict, by nn.DataParallel."""
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"state_dict": wrapped, "best_prec1": 91.7}, tmp_path / "net.th")
-    imported = import_file(tmp_path / "net.th")
+    imported = import_weights(tmp_path / "net.th")
     assert "the names begin with 'module.', which was left out" in imported.notes
     kernel = imported.weights.variables["params"]["stem"]["conv1"]["kernel"]
     assert np.array_equal(kernel, state["conv1.weight"].permute(2, 3, 1, 0).numpy())
@@ -230,7 +230,7 @@ def test_other_precisions_are_converted_and_said(kind, suffix, state, tmp_path):
     other = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
     path = tmp_path / f"net{suffix}"
     (safetensors.save_file if suffix == ".safetensors" else torch.save)(other, path)
-    imported = import_file(path)
+    imported = import_weights(path)
     number = sum(tensor.is_floating_point() for tensor in state.values())
     assert f"{number} tensors were {kind} and are converted to float32" in imported.notes
     kernel = imported.weights.variables["params"]["head"]["kernel"]

@@ -7,7 +7,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
-from resjax.interop.importing import import_file
+from resjax.interop.importing import import_weights
 from resjax.models.build import build_model
 from resjax.models.summary import variable_shapes
 from resjax.runs.disk import write_json
@@ -44,7 +44,7 @@ def test_a_tensor_with_no_numbers_is_named(name, value, message, suffix, state, 
     write = safetensors.save_file if suffix == ".safetensors" else torch.save
     write(spoilt(state, name, value), path)
     with pytest.raises(ConfigError, match=f"{name}' has 1 of .*{message}") as error:
-        import_file(path)
+        import_weights(path)
     assert "\n" not in str(error.value)
 
 
@@ -54,7 +54,7 @@ def test_values_beyond_float32_are_refused(state, tmp_path):
     with pytest.raises(
         ConfigError, match=r"as float32 'conv1.weight' has 1 of 432 values that are"
     ):
-        import_file(tmp_path / "net.pth")
+        import_weights(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_values_beyond_float32_are_refused(state, tmp_path):
 def test_tensors_of_other_kinds_are_refused_by_name(tensor, kind, state, tmp_path):
     torch.save(state | {"linear.bias": tensor()}, tmp_path / "net.pth")
     with pytest.raises(ConfigError, match=f"'linear.bias' is {kind}; resjax reads float32"):
-        import_file(tmp_path / "net.pth")
+        import_weights(tmp_path / "net.pth")
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import resjax
 from resjax.cli.main import main
+from resjax.config import ConfigError
 from resjax.runs.rundir import IMPORTED, run_state
 from resjax.runs.weights import read_weights
 from tests.data.pictures import encoded, picture
@@ -158,6 +160,8 @@ def test_a_file_evaluates_like_its_run(run, folder, capsys):
         results.append(json.loads(capsys.readouterr().out))
     assert results[0] == results[1]
     assert results[0]["loss"] == results[2]["loss"]
+    assert main(["evaluate", str(run), f"--config.data.name=folder:{folder[0]}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == results[0]
 
 
 @pytest.mark.slow
@@ -386,8 +390,23 @@ def test_a_run_that_is_exported_and_imported_evaluates_as_before(
 def test_weights_of_resjax_are_not_imported_but_taken(run, tmp_path, capsys):
     words = [str(run / "weights.safetensors"), f"--out={tmp_path / 'run'}"]
     assert main(["import", *words]) == 2
-    assert "is a file of resjax: evaluate, predict, export and train" in capsys.readouterr().err
+    assert "is a file of resjax: evaluate, predict, export, train" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_nothing_says_is_set_by_keys(tmp_path):
+    net = randomised(torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [3, 4, 6, 3]))
+    file = tmp_path / "net.safetensors"
+    safetensors.save_file(net.state_dict(), file)
+    said = resjax.import_weights(str(file), {"model.stride_in": "1x1", "data.resize": 232})
+    assert said.weights.model.spec == resjax.named_model("resnet50", stride_in="1x1").spec
+    assert said.weights.about.config.data.resize == 232
+    for settings, message in (
+        ({"model.stride": "1x1"}, "unknown config key 'model.stride'; nearest: model.stride_in"),
+        ({"model.stride_in": 1}, "model.stride_in=1 is not str"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resjax.import_weights(file, settings)
 
 
 def test_statistics_of_grey_images_are_not_guessed(tmp_path, capsys):

@@ -13,7 +13,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.interop.importing import import_file
+from resjax.interop.importing import import_weights
 from resjax.models.build import build_model
 from resjax.models.features import features
 from resjax.runs.weights import read_weights
@@ -45,7 +45,7 @@ def imported(tmp_path):
 
     def read(content, name="net.pth", choice="", **options):
         torch.save(content, tmp_path / name, **options)
-        return import_file(tmp_path / name, choice=choice)
+        return import_weights(tmp_path / name, choice=choice)
 
     return read
 
@@ -74,7 +74,7 @@ def test_a_checkpoint_is_one_whatever_its_suffix(name, zipped, state, imported):
 def test_safetensors_are_known_by_their_header(state, tmp_path):
     for name in ("net.bin", "net.ckpt", "net", "net.SAFETENSORS"):
         safetensors.save_file(state, tmp_path / name)
-        assert_same(import_file(tmp_path / name), state)
+        assert_same(import_weights(tmp_path / name), state)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_nothing_else_is_imported(state, tmp_path, monkeypatch):
     touched = []
     trap.__new__ = lambda cls: touched.append(cls) or object.__new__(cls)
     trap.__setstate__ = lambda self, state: touched.append(state)
-    assert_same(import_file(tmp_path / "net.pth"), state)
+    assert_same(import_weights(tmp_path / "net.pth"), state)
     assert not touched
 
 
@@ -260,7 +260,7 @@ def test_a_part_of_weights_is_told_from_the_whole(name, state, tmp_path):
     tensors = {name: tensor.contiguous() for name, tensor in [*state.items()][:20]}
     safetensors.save_file(tensors, tmp_path / name)
     with pytest.raises(ConfigError, match=r"one of the files into which .* max_shard_size"):
-        import_file(tmp_path / name)
+        import_weights(tmp_path / name)
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ def test_torchscript_is_named_with_the_remedy(net, tmp_path):
         warnings.simplefilter("ignore")  # PyTorch says that it is old
         torch.jit.trace(net, torch.zeros(1, 3, 32, 32)).save(str(tmp_path / "net.pt"))
     with pytest.raises(ConfigError, match=r"is a program of TorchScript.*torch.jit.load\('net.pt'"):
-        import_file(tmp_path / "net.pt")
+        import_weights(tmp_path / "net.pt")
 
 
 def test_a_flipped_bit_in_an_archive_is_found(state, tmp_path):
@@ -278,7 +278,7 @@ def test_a_flipped_bit_in_an_archive_is_found(state, tmp_path):
     data[len(data) // 2] ^= 4
     (tmp_path / "net.pth").write_bytes(data)
     with pytest.raises(ConfigError, match=r"cannot be read .*; fetch it again"):
-        import_file(tmp_path / "net.pth")
+        import_weights(tmp_path / "net.pth")
 
 
 @pytest.fixture

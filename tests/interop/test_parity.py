@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resjax.interop.exporting import named_tensors
-from resjax.interop.importing import import_file
+from resjax.interop.importing import import_weights
 from resjax.models.build import build_model, preset
 from resjax.models.features import features
 from resjax.models.networks import IMAGENET_STAGES
@@ -59,7 +59,7 @@ def assert_same_tensors(back, net):
 def compare_features(net, tmp_path, size, naming):
     path = tmp_path / "net.safetensors"
     safetensors.save_file(net.state_dict(), path)
-    imported = import_file(path)
+    imported = import_weights(path)
     assert imported.naming == naming
     about = imported.weights.about
     config = about.config.copy_and_resolve_references()
@@ -135,7 +135,7 @@ def test_blocks_of_torchvision(block, options, tmp_path):
 def test_published_depths_are_recognised_and_written_back(depth, tmp_path):
     net = getattr(torchvision.models, f"resnet{depth}")(num_classes=11)
     safetensors.save_file(net.state_dict(), tmp_path / "net.safetensors")
-    weights = import_file(tmp_path / "net.safetensors").weights
+    weights = import_weights(tmp_path / "net.safetensors").weights
     assert weights.about.config.model.depth == depth
     assert_same_tensors(named_tensors(weights, "torchvision"), net)
 

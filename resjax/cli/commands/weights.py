@@ -7,15 +7,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_collections import ConfigDict
-
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
-from resjax.config.overrides import override
+from resjax.config.overrides import settings
 from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
 
@@ -101,13 +99,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
     refuse_absent(options.file, "a file of weights")
     from resjax.interop.class_names import read_class_names
-    from resjax.interop.importing import import_file, refuse_taken, write_run
+    from resjax.interop.importing import import_weights, refuse_taken, write_run
 
     refuse_taken(options.out)
     names = read_class_names(options.class_names) if options.class_names else ()
-    imported = import_file(
-        options.file, lambda config: override(config, rest), names, options.weights
-    )
+    imported = import_weights(options.file, settings(rest), names, options.weights)
     write_run(options.out, imported, options.file)
     print_imported(imported, options.file)
     say(f"run: {options.out}")
@@ -120,31 +116,27 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
         from resjax.interop.importing import read_any
 
         refuse_unfit(options.out, options.names, options.fold)
-        weights = read_any(
-            source, lambda config: override(config, overrides), options.weights
-        ).weights
+        weights = read_any(source, settings(overrides), options.weights).weights
         say(export(weights, options.out, options.names, options.fold))
     return 0
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    own = []
-
-    def chosen(config: ConfigDict) -> list[str]:
-        own.append(config.data.name)
-        if options.data and options.data != config.data.name:
-            config.data.name, config.data.test = options.data, ""
-        config.data.test = options.split or config.data.test
-        return override(config, overrides)
-
     with definitions(rest) as overrides, _reading(options) as source:
         from resjax.interop.importing import read_any
         from resjax.interop.scoring import evaluate
 
+        chosen = settings(overrides)
+        name = chosen.pop("data.name", options.data)
+        split = chosen.pop("data.test", options.split)
         imported = read_any(source, chosen, options.weights)
         config = imported.weights.about.config
+        trained = name in (None, config.data.name)
+        if not trained:
+            config.data.name, config.data.test = name, ""
+        if split is not None:
+            config.data.test = split
         enable_cache()
-        trained = config.data.name in own
         scores = evaluate(imported.weights, config.data, config.eval.batch_size, trained)
     if source.is_file():
         print_imported(imported, options.source)
@@ -164,7 +156,7 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
         from resjax.interop.importing import read_any
         from resjax.interop.predicting import predict
 
-        imported = read_any(source, lambda config: override(config, overrides), options.weights)
+        imported = read_any(source, settings(overrides), options.weights)
         enable_cache()
         data = imported.weights.about.config.data
         found = predict(imported.weights, data, options.images, options.top)
