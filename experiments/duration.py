@@ -5,9 +5,13 @@ times as many and found degradation all the same. Plain and identity networks of
 are trained on digits by the recipe of degradation.py, for as long as there, three times and nine
 times as long; the cosine of the learning rate is stretched with the run.
 
-    resjax sweep --config=experiments/duration.py --workdir=runs/duration
+Result: more steps help, and do not suffice. Three times as many leave the deep plain network with a
+third of its training set wrong instead of half. Of nine times as many one seed is left with 3 %,
+another with 25 and the last with 53 %: how large the gap is, and with three seeds even whether
+there is one, depends on the length of the run. Plain networks of 20 layers, and identity networks
+of both depths, get nothing wrong from the shortest run on; longer runs lower their losses.
 
-Runs of one duration are compared with each other alone.
+    resjax sweep --config=experiments/duration.py --workdir=runs/duration
 """
 
 from collections.abc import Iterator

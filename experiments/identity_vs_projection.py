@@ -7,8 +7,9 @@ concludes that projections are not essential. Does that hold at every depth? Lay
 networks share start bit-equal and see the same batches, so that their differences are paired by
 seed.
 
-Result: A and B cannot be told apart, and C degrades. A and B reach zero training error, but for one
-image in one run of B. C is no better where it is shallow, and degrades where it is deep.
+Result: A and B have nothing left to differ in, and C degrades. A and B reach zero training error,
+but for one image in one run of B, and losses of a few thousandths. C is no better where it is
+shallow, and degrades where it is deep.
 
 The argument is the data, with the recipe of degradation.py:
 

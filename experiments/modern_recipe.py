@@ -9,9 +9,10 @@ of 1, smoothed labels, and images mixed by mixup or CutMix.
     resjax sweep --config=experiments/modern_recipe.py --workdir=runs/modern --seeds=5
     resjax sweep --config=experiments/modern_recipe.py:shapes --workdir=runs/modern-shapes
 
-Result: it does; plain networks degrade, identity networks do not. The deepest plain one gets a
-quarter of its training set wrong, the others next to nothing. Seeds lie far apart: three, the
-default of the file, leave the verdict on plain networks undecided, and five decide it.
+Result: it does on digits, in 30 epochs; plain networks degrade, identity networks do not. The
+deepest plain one gets a quarter of its training set wrong, the others next to nothing. Seeds lie
+far apart: three, the default of the file, leave the verdict on plain networks undecided, and five
+decide it.
 
 It is not the learning rate: with 0.001, 0.002 and 0.01, plain-56 of seed 0 ends at 47, 26 and 32 %.
 On shapes, plain-8 and identity-8 of seed 0 end at 48.0 and 51.8 % with a recipe that is not tuned

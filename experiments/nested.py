@@ -6,9 +6,9 @@ layers. Here it is constructed. A plain network of 20 layers is trained for half
 grown to 56 layers by blocks that are the identity, which leaves its training error as it is, and
 trained on; the other run trains 56 plain layers from the start for as long.
 
-Result: SGD does not find it. The network that is grown starts with the training error of the
-shallow one, at most 1.5 %, gets at most 4.8 % wrong on its way, and nothing from epoch 22 of 30 on.
-From scratch it gets about a third of its training set wrong.
+Result: SGD does not find it in as many steps. The network that is grown starts with the training
+error of the shallow one, at most 1.5 %, gets at most 4.8 % wrong on its way, and nothing from epoch
+22 of 30 on. From scratch it gets about a third of its training set wrong.
 
     resjax sweep --config=experiments/nested.py --workdir=runs/nested
 

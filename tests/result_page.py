@@ -68,6 +68,14 @@ MOST_ROWS = 12
 MOST_NAMED = 4
 """Kinds of network of a section that the summary names one by one."""
 
+PROBED = """\
+The gradient ratio is that of the norms of the gradient at the inputs of the first block and of the
+last. A response is the standard deviation of what a 3x3 layer puts out after its normalisation, the
+mean over all. The last columns are test errors, the median over the blocks: with the branch of one
+set to zero (of a plain network, with shortcut A in the place of one), and with one and the next
+swapped."""
+"""What is in the table of a section on probes."""
+
 SHOWN = {
     "training_error": "Training error against epoch",
     "error_by_depth": "Training and test error",
@@ -102,7 +110,8 @@ def _texts(name: str) -> list[str]:
     elif entry.command == "bench":
         found += [result, _speeds(name), *_provenance(name)]
     elif entry.probed:
-        found += [result, _table(*probed_table(read_table(probes_of(name)))), *_provenance(name)]
+        found += [result, PROBED, _table(*probed_table(read_table(probes_of(name))))]
+        found += _provenance(name)
     else:
         sections = read_sections(name)
         depths = {cell.depth for section in sections for cell in section.table.cells}

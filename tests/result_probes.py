@@ -1,59 +1,58 @@
 """Table of what networks are like inside, from the probes that runs record at their evaluations."""
 
 import json
+import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from resjax.report import rounding
 from resjax.report.arms import label
 from resjax.report.runs import Run
 from resjax.runs.rundir import PROBES_FILE
 
-MEASURED: dict[str, tuple[str, Callable[[dict], float], int]] = {
-    "gradient_ratio": (
-        "gradient, first block / last",
-        lambda found: found["gradients"]["input_ratio"],
-        2,
-    ),
-    "response": (
-        "response",
-        lambda found: statistics.fmean(
-            value for block in found["responses"]["deviation"] for value in block
-        ),
-        2,
-    ),
-    "whole": ("test error %", lambda found: 100 * found["lesions"]["whole"], 2),
-    "deleted": (
-        "without a block",
-        lambda found: 100 * statistics.median(found["lesions"]["deleted"]),
-        2,
-    ),
-    "swapped": (
-        "with two swapped",
-        lambda found: (
-            100
-            * statistics.median(
-                error for error in found["lesions"]["swapped"] if isinstance(error, float)
-            )
-        ),
-        2,
-    ),
-}
-"""What is taken from the probes of an evaluation: its column, how, and its decimals."""
+START = "probes/0/probes.json"
+"""What `resjax probe --probe=gradients --checkpoint=0` leaves in the directory of a run."""
 
 
 def probed_rows(directory: Path, runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """A row for each run: its network, its seed, and the numbers of its last evaluation."""
+    """A row for each run: its network, its seed, and numbers before training and after."""
     rows = []
     for run in sorted(runs, key=lambda run: (run.depth, run.name)):
-        last = (directory / run.name / PROBES_FILE).read_text(encoding="utf-8").splitlines()[-1]
-        found = json.loads(last)
-        numbers = {name: take(found["probes"]) for name, (_, take, _) in MEASURED.items()}
-        arm = label(run.config["model.shortcut"])
-        rows.append({"network": f"{arm} {run.depth}", "seed": run.seed} | numbers)
+        own = directory / run.name
+        before = json.loads((own / START).read_text(encoding="utf-8"))["probes"]
+        after = json.loads((own / PROBES_FILE).read_text(encoding="utf-8").splitlines()[-1])
+        row = {"network": f"{label(run.config['model.shortcut'])} {run.depth}", "seed": run.seed}
+        rows.append(row | _numbers(before, after))
     return rows
+
+
+def _numbers(before: dict, after: dict) -> dict[str, float]:
+    """The numbers of a run, from its probes before training and after."""
+    lesions = after["lesions"]
+    swapped = [error for error in lesions["swapped"] if isinstance(error, float)]
+    return {
+        "first_ratio": before["gradients"]["input_ratio"],
+        "last_ratio": after["gradients"]["input_ratio"],
+        "response": float(np.mean(after["responses"]["deviation"])),
+        "whole": 100 * lesions["whole"],
+        "deleted": 100 * statistics.median(lesions["deleted"]),
+        "swapped": 100 * statistics.median(filter(math.isfinite, swapped)),
+    }
+
+
+COLUMNS = {
+    "first_ratio": "gradient ratio before training",
+    "last_ratio": "after it",
+    "response": "response",
+    "whole": "test error %",
+    "deleted": "without a block",
+    "swapped": "with two swapped",
+}
+"""Columns of the table by the names of the numbers."""
 
 
 def probed_table(rows: Iterable[dict[str, str]]) -> tuple[list[str], list[list[str]]]:
@@ -63,14 +62,10 @@ def probed_table(rows: Iterable[dict[str, str]]) -> tuple[list[str], list[list[s
         networks.setdefault(row["network"], []).append(row)
     texts = []
     for network, own in networks.items():
-        found = {name: [float(row[name]) for row in own] for name in MEASURED}
-        texts.append(
-            [network]
-            + [
-                rounding.with_deviation(
-                    statistics.fmean(values), statistics.stdev(values), MEASURED[name][2]
-                )
-                for name, values in found.items()
-            ]
-        )
-    return ["network", *(column for column, _, _ in MEASURED.values())], texts
+        found = [[float(row[name]) for row in own] for name in COLUMNS]
+        texts.append([network, *map(_mean_and_deviation, found)])
+    return ["network", *COLUMNS.values()], texts
+
+
+def _mean_and_deviation(values: list[float]) -> str:
+    return rounding.with_deviation(statistics.fmean(values), statistics.stdev(values), 2)

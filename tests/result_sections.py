@@ -65,7 +65,8 @@ SECTIONS = {
     "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
     "cifar10": Entry(
-        "cifar10.py", published=("cifar10.py", "degradation.py:cifar10"), command=""
+        "cifar10.py", command="",
+        published=("cifar10.py", "degradation.py:cifar10", "identity_vs_projection.py:cifar10"),
     ),
     "imagenet": Entry(
         "imagenet.py", published=("imagenet.py", "degradation.py:imagenet"), command=""

@@ -90,6 +90,9 @@ def _sweep(name: str) -> None:
     if SECTIONS[name].figure == "training_error":
         write_curves(curves_of(name), runs)
     if SECTIONS[name].probed:
+        for run in runs:
+            of = WORKDIRS / name / run.name
+            _execute(f"resjax probe {of} --probe=gradients --checkpoint=0")
         write_table(probes_of(name), probed_rows(directory, runs))
     sizes = {split: runs[0].manifest["data"][split] for split in ("train", "test")}
     _note(name, seconds=noted.read_text() if noted.exists() else "", **sizes)

@@ -58,19 +58,30 @@ def ours_step(settings: dict, net: Net, batch: int):
         {"data.name": f"fake:{size}:{net.classes}:{2 * batch}", "train.batch_size": batch}
         | settings
     )
-    step, arguments, _ = compile_training(make_plan(config))
+    step, arguments, seconds = compile_training(make_plan(config))
     state, rest = arguments[0], arguments[1:]
 
     def take():
         nonlocal state
         state = jax.block_until_ready(step(state, *rest))
 
+    take.compile_seconds = seconds
     return take
+
+
+def ours_with_elementwise_work_by_xla(settings: dict, net: Net, batch: int):
+    from resjax.training import parallel
+
+    parallel._as_compiled = lambda share, donate_argnums: share
+    return ours_step(settings, net, batch)
 
 
 CANDIDATES = {
     "resjax": lambda work: ours_step(work[2], *work[:2]),
     "resjax, loops": lambda work: ours_step(work[2] | {"model.unroll": "1"}, *work[:2]),
+    "resjax, elementwise by XLA": lambda work: ours_with_elementwise_work_by_xla(
+        work[2], *work[:2]
+    ),
     "torch": lambda work: torch_step(*work[:2]),
     "torch, channels last": lambda work: torch_step(*work[:2], channels_last=True),
     "stock flax": lambda work: flax_step(*work[:2]),
@@ -80,7 +91,7 @@ CANDIDATES = {
 def worker(candidate: str, name: str, pipe: Connection) -> None:
     step = CANDIDATES[candidate](WORKS[name])
     step(), step()
-    pipe.send("ready")
+    pipe.send(getattr(step, "compile_seconds", None))
     while seconds := pipe.recv():
         times, end = [], time.perf_counter() + seconds
         while not times or time.perf_counter() < end:
@@ -90,22 +101,26 @@ def worker(candidate: str, name: str, pipe: Connection) -> None:
         pipe.send(times)
 
 
-def compare(name: str, candidates: list[str], rounds: int, seconds: float) -> dict[str, float]:
-    """Milliseconds of a step, the median over all rounds."""
+def compare(
+    name: str, candidates: list[str], rounds: int, seconds: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Milliseconds of a step, the median over all rounds, and seconds to compile ours."""
     context = multiprocessing.get_context("spawn")
-    pipes, times = {}, {candidate: [] for candidate in candidates}
+    pipes, compiled, times = {}, {}, {candidate: [] for candidate in candidates}
     for candidate in candidates:
         pipes[candidate], theirs = context.Pipe()
         context.Process(target=worker, args=(candidate, name, theirs), daemon=True).start()
         theirs.close()  # so that the end of the process is the end of the pipe
-        pipes[candidate].recv()
+        compiled[candidate] = pipes[candidate].recv()
     for _ in range(rounds):
         for candidate, pipe in pipes.items():
             pipe.send(seconds)
             times[candidate] += pipe.recv()
     for pipe in pipes.values():
         pipe.send(0)
-    return {candidate: statistics.median(own) for candidate, own in times.items()}
+    return {candidate: statistics.median(own) for candidate, own in times.items()}, {
+        candidate: seconds for candidate, seconds in compiled.items() if seconds is not None
+    }
 
 
 def _work(name: str) -> str:
@@ -126,10 +141,10 @@ def main() -> None:
         parser.error(f"--only={options.only!r}: resjax and some of {'; '.join(CANDIDATES)}")
     names = [name for name in CANDIDATES if name in only]
     print("| work | " + " | ".join(f"{name}, ms" for name in names) + " | ours / best torch |"
-          " ours / stock flax | loops / ours |", flush=True)  # fmt: skip
-    print("|---" * (len(names) + 4) + "|", flush=True)
+          " ours / stock flax | loops / ours | compilation |", flush=True)  # fmt: skip
+    print("|---" * (len(names) + 5) + "|", flush=True)
     for work in options.works or WORKS:
-        ms = compare(work, names, options.rounds, options.seconds)
+        ms, compiled = compare(work, names, options.rounds, options.seconds)
         peers = {
             "torch": min((ms[name] for name in ms if "torch" in name), default=None),
             "flax": ms.get("stock flax"),
@@ -138,7 +153,8 @@ def main() -> None:
         ratios = [ours / peer if peer else float("nan") for peer in peers.values()]
         ratios.append(ms.get("resjax, loops", float("nan")) / ours)
         cells = [f"{ms[name]:.1f}" for name in names] + [f"{ratio:.2f}" for ratio in ratios]
-        print(f"| {work} | " + " | ".join(cells) + " |", flush=True)
+        seconds = "; ".join(f"{name} {found:.1f} s" for name, found in compiled.items())
+        print(f"| {work} | " + " | ".join(cells) + f" | {seconds} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from resjax.config.text import printable
 
 NOTES = """\
 PATTERN is a word, or a glob over names such as 'optim.*'. All words must occur
-in the name, the meaning or the values of a key; each glob finds keys of its own.
+in the name, the meaning or the values of a key. Each glob finds its own keys.
 Case does not matter.
 With --config=FILE, the keys that the file adds are included, and its values are
 shown beside the defaults.

@@ -18,6 +18,8 @@ from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from resjax.interop.importing import Imported
     from resjax.interop.predicting import Prediction
     from resjax.interop.scoring import ClassScore, Scores
@@ -184,7 +186,7 @@ def print_imported(imported: "Imported", source: Path) -> None:
         tell(line)
 
 
-def print_scores(scores: "Scores", data: ConfigDict) -> None:
+def print_scores(scores: "Scores", data: "ConfigDict") -> None:
     """Prints the mean scores and the table of classes to stdout."""
     split = f" {data.test}" if data.test else ""
     how = "name" if scores.by_name else "position"
