@@ -17,16 +17,19 @@ from resjax.report.report import read_sweep
 from resjax.training.benchmark import Measurement
 from tests import result_page, result_sections, results
 from tests.report.fabricate import write_run
+from tests.result_probes import COLUMNS
 from tests.result_sections import (
     EXPERIMENTS,
     SECTIONS,
     curves_of,
     grid_of,
+    probes_of,
     read_section,
+    read_sections,
     table_of,
     words_of,
 )
-from tests.tabulated import read_report, write_curves, write_runs
+from tests.tabulated import read_report, read_table, write_curves, write_runs
 
 ALL = range(3)
 """Seeds of most sweeps."""
@@ -118,6 +121,68 @@ def test_seven_of_eight_shortcuts_train_worse_as_the_docstring_says():
         read_section("identity_mappings").table, "train_error", "identity, model.order=post"
     )
     assert sum(pair.p < 0.05 for pair in pairs) == 2
+
+
+def test_longer_runs_leave_deep_plain_networks_behind_as_the_docstring_says():
+    sections = read_sections("duration")
+    assert [section.table.title.split("=")[1] for section in sections] == [
+        "15 epochs", "45 epochs", "135 epochs",
+    ]  # fmt: skip
+    verdicts = [{each.arm: each.gap.verdict for each in own.verdicts} for own in sections]
+    assert [own["plain"] for own in verdicts] == [DEGRADES, DEGRADES, UNDECIDED]
+    assert {own["identity"] for own in verdicts} == {DOES_NOT}
+    deep = [
+        sorted(100 * error for error in cell.by_seed("train_error").values())
+        for section in sections
+        for cell in section.table.cells
+        if (cell.arm, cell.depth) == ("plain", 56)
+    ]
+    assert [round(statistics.fmean(errors), -1) for errors in deep[:2]] == [50, 30]
+    assert list(map(round, deep[2])) == [3, 25, 53]
+    others = [cell for own in sections for cell in own.table.cells if cell.name != "plain 56"]
+    assert {error for cell in others for error in cell.by_seed("train_error").values()} == {0}
+
+
+def test_pre_activation_trains_hundreds_of_layers_as_the_docstring_says():
+    cells = {(cell.arm, cell.depth): cell for cell in read_section("very_deep").table.cells}
+    original, preact = (f"identity, model.order={order}" for order in ("post", "preact"))
+
+    def errors(arm, depth):
+        return sorted(100 * each for each in cells[arm, depth].by_seed("train_error").values())
+
+    assert [round(each, 1) for each in errors(original, 302)] == [0.8, 0.8, 5.8, 11.1, 66.3]
+    assert errors(original, 110) == [0] * 5
+    image = 100 / 1437
+    found = [each for depth in (20, 56, 110, 302) for each in errors(preact, depth) if each]
+    assert found == pytest.approx([image] * 2, rel=1e-3)
+    for depth in (20, 56, 110):
+        one, other = (
+            statistics.fmean(cells[arm, depth].by_seed("train_loss").values())
+            for arm in (original, preact)
+        )
+        assert other > 3 * one
+
+
+def test_a_residual_network_hardly_misses_a_block_as_the_docstring_says():
+    rows = read_table(probes_of("inside"))
+    means = {
+        network: {
+            name: statistics.fmean(float(row[name]) for row in rows if row["network"] == network)
+            for name in COLUMNS
+        }
+        for network in {row["network"] for row in rows}
+    }
+    lost = {network: own["deleted"] - own["whole"] for network, own in means.items()}
+    assert lost["identity 56"] < 1
+    assert round(lost["identity 20"]) == 9
+    for depth in (20, 56):
+        assert means[f"identity {depth}"]["swapped"] < means[f"identity {depth}"]["deleted"]
+        assert min(means[f"plain {depth}"][name] for name in ("deleted", "swapped")) > 87
+        ratios = [means[f"{arm} {depth}"]["last_ratio"] for arm in ("plain", "identity")]
+        assert 2 < ratios[0] < ratios[1] < 9
+    assert means["plain 56"]["response"] > 1.8 * means["plain 20"]["response"]
+    assert means["identity 56"]["response"] == pytest.approx(1, abs=0.02)
+    assert means["plain 56"]["first_ratio"] > 2000
 
 
 def test_sgd_does_not_find_what_was_constructed_as_the_docstring_says():
