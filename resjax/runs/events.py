@@ -69,6 +69,7 @@ class TensorBoard:
         with hidden("torch"):
             from tensorboardX import event_file_writer, proto, summary
 
+        directory.mkdir(parents=True, exist_ok=True)
         suffix = OF_A_PROBE if config is None else ""
         before = [
             path
