@@ -21,16 +21,12 @@ def reference_page() -> str:
         for name, key in KEYS.items():
             if name.rpartition(".")[0] == section:
                 mark = " (e)" if key.execution else ""
-                meaning = " ".join(filter(None, (key.meaning, _unsaid_values(name, key))))
+                meaning = " ".join(filter(None, (key.meaning, _unsaid_values(key))))
                 lines.append(f"| `{name}`{mark} | `{key.default!r}` | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
-RESTRICTED = ("model.shortcut_base", "model.head_init")
-"""Keys that take only some names of their table; their meaning says which."""
-
-
-def _unsaid_values(name: str, key: Key) -> str:
+def _unsaid_values(key: Key) -> str:
     """A sentence about the values of a key, where its meaning and its default leave them open.
 
     These are the names of a table that the meaning does not list, and the ends of a range.
@@ -38,7 +34,7 @@ def _unsaid_values(name: str, key: Key) -> str:
     if key.form == "name:argument":
         return f"Values: {key.described}."
     names = [f"`{each}`" for each in key.choices]
-    if name not in RESTRICTED and any(each not in key.meaning for each in names):
+    if any(each not in key.meaning for each in names):
         return f"Values: {', '.join(names)}."
     span = re.search(r"\bfrom .* to [^,]*", key.described)
     return f"{span[0].capitalize()}." if span else ""

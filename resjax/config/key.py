@@ -35,6 +35,7 @@ class Key:
       pair: the lowest and the highest value in a tuple of two numbers, the lower one first.
       names: the names that the key takes, apart from those of its table.
       table: `MODULE:TABLE`, the table in the code whose names the key takes.
+      refused: names of the table with which no network can be built.
       form: the form of a value that names entries of the table: a `name`, a `name:argument`, or
         several names with commas, `name,name`.
       expected: a description of its values, where neither their type nor their names say it.
@@ -52,6 +53,7 @@ class Key:
     pair: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
     table: str = ""
+    refused: tuple[str, ...] = ()
     form: Literal["name", "name:argument", "name,name"] = "name"
 
     @property
@@ -67,13 +69,14 @@ class Key:
     @property
     def choices(self) -> tuple[str, ...]:
         """The names that the key takes, or that its values begin with; empty if it takes none."""
-        return (*self.names, *(self._reference.names if self.table else ()))
+        of_table = self._reference.names if self.table else ()
+        return (*self.names, *(name for name in of_table if name not in self.refused))
 
     def unknown(self, name: str, key: str) -> UnknownName:
         """The error for a name that is not a choice of a key with this entry."""
-        if self.table:
-            return self._reference.unknown(name, key, self.names)
-        return unknown_choice(key, name, self.names)
+        return unknown_choice(
+            key, name, self.choices, bool(self.table) and self._reference.definable
+        )
 
     @functools.cached_property
     def _reference(self) -> TableReference:

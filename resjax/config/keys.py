@@ -69,7 +69,8 @@ KEYS = Keys({
     "model.shortcut_base": Key("identity",
         "The shortcut that scaling, gates and dropout modify: `identity`, `projection`, "
         "`projection_all` or `avgpool_projection`.",
-        table="resjax.models.shortcuts:SHORTCUTS"),
+        table="resjax.models.shortcuts:SHORTCUTS",
+        refused=("none", "scaled", "exclusive_gate", "shortcut_gate", "dropout")),
     "model.shortcut_scale": Key(0.5,
         "With `model.shortcut=scaled`: the constant on the shortcut.",
         (-1e6, 1e6), "a finite number, such as 0.5"),
@@ -92,12 +93,12 @@ KEYS = Keys({
     "model.kernel_init": Key("he_normal",
         "How kernels are drawn: `he_normal` (variance 2 / fan-out), `he_normal_fan_in`, "
         "`lecun_normal`, `orthogonal`, `fixup` (branches scaled by their number, the last layer "
-        "zero). `zeros` is for the head alone.",
-        table="resjax.models.initialisers:INITIALISERS"),
+        "zero).",
+        table="resjax.models.initialisers:INITIALISERS", refused=("zeros",)),
     "model.head_init": Key("lecun_normal",
-        "How the kernel of the head is drawn, by the names of `model.kernel_init` except `fixup`; "
-        "`zeros` starts with equal logits.",
-        table="resjax.models.initialisers:INITIALISERS"),
+        "How the kernel of the head is drawn, as by `model.kernel_init`; `zeros` starts with equal "
+        "logits.",
+        table="resjax.models.initialisers:INITIALISERS", refused=("fixup",)),
     "model.zero_last_gamma": Key(False,
         "Start every branch at zero, by the scale gamma of its last normalisation (Goyal et al. "
         "2017)."),

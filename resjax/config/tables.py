@@ -8,7 +8,7 @@ import inspect
 import sys
 import textwrap
 from collections import UserDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.resources import files
@@ -16,7 +16,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, TypeVar
 
-from resjax.config.errors import ConfigError, UnknownName, unknown_choice
+from resjax.config.errors import ConfigError, unknown_choice
 
 Entry = TypeVar("Entry")
 
@@ -99,13 +99,8 @@ class Table(UserDict[str, Entry]):
           UnknownName: if there is none.
         """
         if name not in self.data:
-            raise self.unknown(name, key)
+            raise unknown_choice(key or self.key, name, self, bool(self.entry))
         return self.data[name]
-
-    def unknown(self, name: str, key: str = "", beside: Iterable[str] = ()) -> UnknownName:
-        """The error for an unknown name; `beside` are more names that the key takes."""
-        key = key or self.key
-        return unknown_choice(key, name, [*beside, *self], bool(self.entry))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +137,11 @@ class TableReference:
         """The table as its source has it."""
         return written_table(self.place)
 
-    def unknown(self, name: str, key: str, beside: Iterable[str]) -> UnknownName:
-        """The error for an unknown name; see `Table.unknown`."""
+    @property
+    def definable(self) -> bool:
+        """Whether others may add to the table."""
         table = self._loaded()
-        if table is None:
-            return unknown_choice(key, name, [*beside, *self.names], self.written.definable)
-        return table.unknown(name, key, beside)
+        return self.written.definable if table is None else bool(table.entry)
 
     def _loaded(self) -> Table | None:
         module, _, name = self.place.partition(":")

@@ -66,9 +66,12 @@ def refuse_value(key: str, value: Any) -> None:
 
 
 def _refuse_unknown_names(key: str, entry: Key, value: Any) -> None:
-    """Raises UnknownName for a name that neither the key nor its table has."""
+    """Raises UnknownName for a name that neither the key nor its table has.
+
+    Those that a key refuses are refused with the network, which says why.
+    """
     for name in entry.names_in(value):
-        if name not in entry.choices:
+        if name not in (*entry.choices, *entry.refused):
             raise entry.unknown(name, key)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resjax.cli.reference import RESTRICTED, reference_page
+from resjax.cli.reference import reference_page
 from resjax.config import ConfigError, default_config
 from resjax.config.durations import Clock
 from resjax.config.key import SECTIONS
@@ -47,9 +47,9 @@ def test_a_meaning_names_what_there_is(key):
             assert name in (*KEYS, *entry.choices, *re.findall("`(.+?)`", entry.expected))
 
 
-def taken(key, **needed):
+def built(key, **needed):
     """The names in the table of a key with which a network can be built."""
-    for name in KEYS[key].choices:
+    for name in KEYS[key].entries:
         config = default_config()
         config.update_from_flattened_dict(needed | {key: name})
         with contextlib.suppress(ConfigError):
@@ -57,18 +57,30 @@ def taken(key, **needed):
             yield name
 
 
-def test_keys_that_take_some_names_of_their_table_say_which():
-    bases = set(taken("model.shortcut_base", **{"model.shortcut": "scaled"}))
-    assert set(re.findall("`(.+?)`", KEYS["model.shortcut_base"].meaning)) == bases
-    head_inits = set(taken("model.head_init"))
-    assert "except `fixup`" in KEYS["model.head_init"].meaning
-    assert set(KEYS["model.kernel_init"].choices) - head_inits == {"fixup"}
-    assert set(RESTRICTED) == {"model.shortcut_base", "model.head_init"}
+def test_the_choices_of_a_key_are_the_names_that_a_network_can_be_built_with():
+    needed = {
+        "model.shortcut_base": {"model.shortcut": "scaled"},
+        "model.kernel_init": {"norm.kind": "none"},  # which fixup is for
+    }
+    for key in ("model.shortcut", *needed, "model.head_init", "model.order", "model.activation"):
+        assert tuple(built(key, **needed.get(key, {}))) == KEYS[key].choices, key
 
 
 @pytest.mark.parametrize(
-    "key", [key for key, entry in KEYS.items() if entry.choices and key not in RESTRICTED]
-)
+    ("keys", "why"),
+    [({"model.shortcut": "scaled", "model.shortcut_base": "none"}, "carries nothing"),
+     ({"model.shortcut": "scaled", "model.shortcut_base": "dropout"}, "modifies a shortcut itself"),
+     ({"model.kernel_init": "zeros"}, "use it for model.head_init"),
+     ({"model.head_init": "fixup"}, "is for branches")],
+)  # fmt: skip
+def test_a_name_that_a_key_refuses_is_told_why(keys, why):
+    config = default_config()
+    config.update_from_flattened_dict(keys)
+    with pytest.raises(ConfigError, match=why):
+        make_plan(config)
+
+
+@pytest.mark.parametrize("key", [key for key, entry in KEYS.items() if entry.choices])
 def test_the_page_says_all_names_that_a_key_takes(key):
     row = re.search(rf"^\| `{re.escape(key)}`.*", PAGE.read_text("utf-8"), re.MULTILINE)[0]
     for name in KEYS[key].choices:

@@ -26,7 +26,8 @@ def get_config():
     ("LEARNING Rate warm", {"optim.warmup_shape", "optim.warmup_factor"}),  # all words, any case
     ("weight-decay", {"optim.weight_decay"}),
     ("zagoruyko", {"model.name"}),  # in a meaning
-    ("shortcut_gate", {"model.shortcut", "model.shortcut_base"}),  # among the values
+    ("shortcut_gate", {"model.shortcut"}),  # among the values
+    ("he_normal_fan_in", {"model.kernel_init", "model.head_init"}),
     ("checkpoint.*", {"checkpoint.seconds", "checkpoint.keep"}),
     ("seed", {"seed"}),
     ("lr", {"optim.learning_rate"}),  # as other programs call it
@@ -56,6 +57,7 @@ def test_without_a_pattern_there_is_every_key_as_the_reference_has_it(capsys):
         assert found[name]["default"] == default
         assert found[name]["meaning"] == key.meaning
         assert found[name]["choices"] == list(key.choices)
+    assert "shortcut_gate" not in found["model.shortcut_base"]["values"]
 
 
 @pytest.mark.parametrize("columns", [60, 80])
