@@ -54,7 +54,7 @@ SECTIONS = {
         "identity_vs_projection.py", "error_by_depth", against="identity", shares="degradation"
     ),
     "identity_mappings": Entry(
-        "identity_mappings.py", "error_by_depth", seeds=3, against="identity, model.order=post",
+        "identity_mappings.py", "error_by_depth", seeds=5, against="identity, model.order=post",
         published=("identity_mappings.py:cifar10",),
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
