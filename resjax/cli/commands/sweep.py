@@ -1,8 +1,6 @@
 """`resjax sweep`: a grid of runs, and its report."""
 
 import argparse
-import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from ml_collections import ConfigDict
 
 from resjax.cli.commands import report, running
 from resjax.cli.commands.command import EXPERIMENT, Command
+from resjax.cli.commands.dry_run import show_grid
 from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.parsing import filled, whole
 from resjax.cli.terminal.lines import tell
@@ -71,7 +70,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         only=options.only, fixed=overridden,
     )  # fmt: skip
     if options.dry_run:
-        return _dry_run(runs, options)
+        show_grid(runs, options.device, options.json)
+        return 0
     native.start_building()  # while JAX is imported and the runs are looked at
     from resjax.sweeps import workers
     from resjax.sweeps.local import check
@@ -103,32 +103,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     ):
         report.write_and_print(place, again=False)
     return code
-
-
-def _dry_run(runs: Mapping[Path, ConfigDict], options: argparse.Namespace) -> int:
-    from resjax.cli.terminal.grids import print_dry_run
-    from resjax.runs.estimate import seconds_of, seconds_on, work_of
-    from resjax.runs.rundir import refuse_other_config
-    from resjax.runs.scratch import fetch_states
-    from resjax.runs.status import look
-
-    fetch_states(runs)
-    refuse_other_config(*next(iter(runs.items())))
-    work, statuses = work_of(runs), [look(directory) for directory in runs]
-    if options.device:
-        seconds, counted = seconds_on(runs, options.device), "train"
-        speed = f"as estimated for {options.device}"
-    else:
-        seconds, counted = seconds_of(statuses, work), "in all"
-        speed = "at the speed of those that are done"
-    if options.json:
-        for status in statuses:
-            own = dataclasses.asdict(work[status.directory])
-            fields = {"run": status.directory.name, "state": status.state, **own}
-            print(json.dumps(fields | {"seconds": seconds[status.directory]}))
-    else:
-        print_dry_run(runs, statuses, work, seconds, counted, speed)
-    return 0
 
 
 def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
