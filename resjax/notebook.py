@@ -20,11 +20,11 @@ from resjax.report.report import Report, write_report
 from resjax.runs.claims import claimed
 from resjax.runs.needed import REPORT
 from resjax.runs.planned import planned_work
+from resjax.runs.plans import Plans
 from resjax.runs.scratch import workplace
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps.grid import experiment_runs
 from resjax.sweeps.local import Observer, check, run_sweep
-from resjax.training.plans import Plans
 
 SECONDS_BETWEEN_LINES = 1.0
 """Minimum seconds between two checks of all runs."""

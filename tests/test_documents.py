@@ -86,7 +86,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     monkeypatch.setattr(roofline, "step_on_a_chip", lambda *_: checked.append(_))
     monkeypatch.setattr(hosts, "connect", lambda *_: None)
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
-    monkeypatch.setattr("resjax.training.plan.find_start", lambda *_: None)
+    monkeypatch.setattr("resjax.runs.plans.find_start", lambda *_: None)
     load, archive = sources.load, "cifar:cifar-10-python.tar.gz"
     absent = ("cifar10", archive, "folder:photos", "shapes")  # or drawn for seconds
     monkeypatch.setattr(

@@ -137,26 +137,19 @@ LAYERS = (
 )  # fmt: skip
 """Packages and modules, those first that the others are built upon."""
 
-UPWARDS = {
-    # A plan is refused where the weights that it is to start from are not there.
-    ("training.start", "runs"),
-    ("training.start", "runs.matching"),
-    ("training.start", "runs.weights"),
-}
-
 
 def test_modules_import_what_they_are_built_upon_and_nothing_else():
+    """Wherever in a module it imports."""
     rank = {name: number for number, names in enumerate(LAYERS) for name in names}
-    found = set()
-    for module, tree in MODULES.items():
-        if module == "__init__":
-            continue
-        for node in tree.body:
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("resjax."):
-                imported = node.module.removeprefix("resjax.")
-                if rank[imported.split(".")[0]] > rank[module.split(".")[0]]:
-                    found.add((module, imported))
-    assert found == UPWARDS
+    upwards = {
+        (module, f"{node.module}.{alias.name}")
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "resjax"
+        for alias in node.names
+        if rank.get(f"{node.module}.{alias.name}".split(".")[1], 0) > rank[module.split(".")[0]]
+    }
+    assert upwards == set()
 
 
 def test_names_of_files_that_are_being_written_are_made_in_one_place():

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from ml_collections import ConfigDict
 
+from resjax.runs.plans import Plans, kind_of
 from resjax.runs.status import Status
 from resjax.training.benchmark import PASSES
 from resjax.training.plan import Plan
-from resjax.training.plans import Plans, kind_of
 from resjax.training.roofline import estimate
 
 Value = TypeVar("Value")

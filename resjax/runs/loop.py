@@ -21,6 +21,7 @@ from resjax.runs.group import RunGroup, run_of
 from resjax.runs.keeper import Keeper
 from resjax.runs.manifest import versions
 from resjax.runs.opening import open_directory
+from resjax.runs.plans import Plans
 from resjax.runs.run import OpenRun
 from resjax.runs.scratch import workplace
 from resjax.runs.summary import Progress, Summary
@@ -28,7 +29,6 @@ from resjax.runs.sync import refresh
 from resjax.training import hosts
 from resjax.training.network import Network
 from resjax.training.plan import Plan
-from resjax.training.plans import Plans
 
 CALLS_AHEAD, SECONDS_AHEAD = 16, 0.5
 """Limits on how far the host dispatches ahead of the device: 16 calls or 0.5 s, whichever is less.

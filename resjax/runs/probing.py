@@ -130,7 +130,7 @@ def _imported(directory: Path, plan: Plan) -> tuple[ResNet, TrainState]:
 
 def _restored(directory: Path, plan: Plan, step: int | None) -> tuple[ResNet, TrainState]:
     """The network of a checkpoint, and its training state."""
-    if step == 0 and plan.start:
+    if step == 0 and plan.config.train.init_from:
         raise ConfigError(
             f"{directory} starts from the weights of {plan.config.train.init_from}; probe that run"
         )

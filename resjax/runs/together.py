@@ -18,8 +18,8 @@ from resjax.runs.divergence import Diverged
 from resjax.runs.group import run_of, seeds_begun_with
 from resjax.runs.loop import fit, plan_of
 from resjax.runs.opening import open_directory
+from resjax.runs.plans import Plans, kind_of
 from resjax.runs.summary import Progress, Summary
-from resjax.training.plans import Plans, kind_of
 
 Runs = dict[Path, ConfigDict]
 

@@ -19,12 +19,12 @@ from resjax.probes.measure import refuse_broken_probes
 from resjax.runs import claims, planned, rundir, scratch, sync
 from resjax.runs.claims import SECONDS_BETWEEN_RENEWALS, Claimed
 from resjax.runs.estimate import total_work
+from resjax.runs.plans import Plans, kind_of
 from resjax.runs.summary import Outcome, Progress, Summary, read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.sweeps.experiment import as_refusal, with_place
 from resjax.training import hosts
 from resjax.training.plan import Plan
-from resjax.training.plans import Plans, kind_of
 
 RUNNING = "running"
 

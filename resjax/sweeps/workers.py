@@ -20,8 +20,8 @@ from resjax.accelerators import on_tpu_vm, requested_platform, share_of_memory, 
 from resjax.config import ConfigError
 from resjax.interruption import deferred
 from resjax.process import CORES, cores
+from resjax.runs.plans import Plans
 from resjax.runs.rundir import DONE, FAILED, run_state
-from resjax.training.plans import Plans
 
 POLL = 0.2
 """Seconds between two checks of the processes."""

@@ -28,6 +28,7 @@ def initial_state(plan: Plan, feed: Feed) -> TrainState:
     """The state before the first step: random, or made from the weights of another run."""
     drawn = drawn_state(plan, grown=False)
     if plan.start is None:
+        assert not plan.config.train.init_from, "a plan that is trained has found its start"
         return drawn
     images = _images_to_grow_on(feed) if plan.start.shallow else None
     variables = {"params": drawn.params, "batch_stats": drawn.batch_stats}

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, choose
 from resjax.config.durations import Clock
 from resjax.config.extras import require
-from resjax.config.paths import place
 from resjax.config.validation import validate
 from resjax.data import sources
 from resjax.data.augment import Augmentation
@@ -38,7 +37,7 @@ from resjax.training.refusals import (
     refuse_unusable_settings,
     warn_of_single_values,
 )
-from resjax.training.start import Start, find_start
+from resjax.training.start import FindStart, Start
 from resjax.training.unrolling import choose_unrolling
 
 if TYPE_CHECKING:
@@ -118,12 +117,18 @@ class Plan:
         return norm.examples or self.config.train.batch_size
 
 
-def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> Plan:
+def make_plan(
+    config: ConfigDict,
+    load: Callable[..., Source] | None = None,
+    find_start: FindStart | None = None,
+) -> Plan:
     """Resolves every name, duration and number of a config.
 
     Args:
       config: config of the run.
       load: function that loads a source; None is `resjax.data.sources.load`.
+      find_start: function that finds the weights of `train.init_from`, for a plan that is trained;
+        without it they are drawn, which has the same shapes and the same cost.
 
     Raises:
       ConfigError: with the value and the remedy, if the config cannot be run.
@@ -157,8 +162,7 @@ def make_plan(config: ConfigDict, load: Callable[..., Source] | None = None) -> 
     start = None
     if config.train.init_from:
         first, grown = shallow or model, grow_at == 0
-        where = place(config.train.init_from, "train.init_from=")
-        start = find_start(where, first, shape, grown)
+        start = find_start and find_start(config.train.init_from, first, shape, grown)
         shallow, grow_at = (None, None) if grown else (shallow, grow_at)
 
     augmentation, mixing = Augmentation(config.data.pad, config.data.flip), _mixing(config, source)

@@ -13,7 +13,7 @@ from resjax.config.paths import local
 from resjax.data.sources import DataRequest, load
 from resjax.process import cache_directory
 from resjax.runs.loop import train_and_evaluate
-from resjax.training.plan import make_plan
+from resjax.runs.plans import Plans
 
 EXPERIMENT = "from resjax.config import default_config as get_config\n"
 
@@ -36,7 +36,7 @@ def test_a_tilde_is_the_home_directory_in_every_key_and_option(home, tiny, tmp_p
                 Image.fromarray(pixels).save(home / "photos" / split / name / f"{n}.png")
     train_and_evaluate(tiny, tmp_path / "run")
     tiny.train.init_from = "~/run"
-    assert make_plan(tiny).start.path == home / "run"
+    assert Plans().of(tiny).start.name == str(home / "run")
     images = load("folder:~/photos", DataRequest()).train
     assert images.images.shape[0] == 6
     assert main(["sweep", "--config=~/mine.py", "--workdir=~/sweep", "--dry-run"]) == 0
@@ -92,7 +92,7 @@ def test_a_name_with_a_nul_is_refused():
         config = default_config()
         config.update_from_flattened_dict(keys)
         with pytest.raises(ConfigError, match="is not the name of a file; leave out the NUL"):
-            make_plan(config)
+            Plans().of(config)
     with pytest.raises(ConfigError, match=r"^--out= the name is empty; is a variable not set\?$"):
         local("", "--out=")
 

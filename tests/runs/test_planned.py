@@ -22,9 +22,9 @@ from resjax.report.report import read_sweep
 from resjax.runs import claims, disk, doctor, planned, rundir
 from resjax.runs.estimate import total_work
 from resjax.runs.planned import planned_in, planned_work, work_in
+from resjax.runs.plans import Plans
 from resjax.runs.scratch import workplace
 from resjax.runs.status import Status
-from resjax.training.plans import Plans
 from tests.buckets.fixtures import uploaded
 from tests.report.fabricate import begin_run, fail_run, write_run
 

@@ -10,7 +10,7 @@ from resjax import load_weights
 from resjax.cli.main import main
 from resjax.config import default_config
 from resjax.runs.loop import train_and_evaluate
-from resjax.training.plan import make_plan
+from resjax.runs.plans import Plans
 from tests.buckets.fixtures import made_ready, uploaded
 
 pytestmark = [pytest.mark.usefixtures("copies"), pytest.mark.slow]
@@ -74,7 +74,7 @@ def test_a_run_starts_from_weights_in_a_bucket_as_from_a_directory(run, store):
     for place in (run, store.address):
         config = tiny_config()
         config.train.init_from = str(place)
-        start = make_plan(config).start
+        start = Plans().of(config).start
         assert start.name == str(place)
         variables = start.variables(None, None, None, None)
         read.append(tree_leaves(variables))

@@ -18,6 +18,7 @@ from resjax.interop.predicting import predict
 from resjax.interop.scoring import evaluate
 from resjax.runs import disk
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.plans import Plans
 from resjax.runs.weights import read_weights
 from resjax.training.feeds import make_feed
 from resjax.training.parallel import Parallel
@@ -342,6 +343,6 @@ def test_a_network_sees_grey_and_coloured_images_alike(streamed, thumbnails, tmp
     streamed.data.name, streamed.data.channels = f"folder:{grey}", 3
     streamed.train.init_from = str(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"sees 1 channels, .* have 3; set data.channels=1"):
-        make_plan(streamed)
+        Plans().of(streamed)
     streamed.data.channels = 1
-    assert make_plan(streamed).start.path == tmp_path / "run"
+    assert Plans().of(streamed).start.name == str(tmp_path / "run")

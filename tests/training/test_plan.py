@@ -9,9 +9,9 @@ from resjax.cli.main import main
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.manifest import describe_execution
+from resjax.runs.plans import MOST_PLANS, Plans
 from resjax.runs.rundir import read_metrics
 from resjax.training.plan import make_plan
-from resjax.training.plans import MOST_PLANS, Plans
 
 
 @pytest.mark.parametrize(("keys", "warned"), [
@@ -104,16 +104,16 @@ def test_plans_keep_few_images_and_those_of_the_last_run_whatever_they_are(tiny,
     config.data.train = "train[:50%]"
     half, whole = plans.of(config), plans.of(tiny)
     assert plans.of(config).source is half.source
-    monkeypatch.setattr("resjax.training.plans.MOST_BYTES", half.source.image_bytes)
+    monkeypatch.setattr("resjax.runs.plans.MOST_BYTES", half.source.image_bytes)
     assert plans.of(tiny).source is whole.source
     assert plans.of(config).source is not half.source
 
 
 def test_the_plan_that_was_not_used_for_longest_is_dropped(tiny, monkeypatch):
     made = []
-    monkeypatch.setattr("resjax.training.plans.MOST_PLANS", 2)
+    monkeypatch.setattr("resjax.runs.plans.MOST_PLANS", 2)
     monkeypatch.setattr(
-        "resjax.training.plans.make_plan", lambda *given: made.append(0) or make_plan(*given)
+        "resjax.runs.plans.make_plan", lambda *given: made.append(0) or make_plan(*given)
     )
     plans = Plans()
     for depth, expected in ((8, 1), (14, 2), (8, 2), (20, 3), (8, 3), (14, 4)):

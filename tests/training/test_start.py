@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
+from resjax.runs.plans import Plans
 from resjax.runs.weights import FILE, paths, read_header, read_weights
-from resjax.training.plan import make_plan
 
 ROUNDED = 1e-4
 """Relative, of a loss in float32; the weights that a run leaves have no more precision.
@@ -82,7 +82,7 @@ def test_the_same_start_gives_the_same_bits(later, tmp_path):
 @pytest.mark.slow
 def test_other_classes_get_a_new_head_and_nothing_else(trained, later, tmp_path):
     later.data.name = "fake:8x8x1:5:500"
-    plan = make_plan(later)
+    plan = Plans().of(later)
     assert plan.start.classes == 10
     train_and_evaluate(later, tmp_path / "second")
     later.train.init_from, before = "", read_weights(trained[1]).variables
@@ -123,7 +123,7 @@ def test_frozen_statistics_that_would_move_are_refused(keys, message, later):
     later.norm.frozen = True
     later.update_from_flattened_dict(keys)
     with pytest.raises(ConfigError, match=message):
-        make_plan(later)
+        Plans().of(later)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from resjax.runs.rundir import DONE, run_state
 from resjax.sweeps import grid
 
 if TYPE_CHECKING:
-    from resjax.training.plans import Plans
+    from resjax.runs.plans import Plans
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,10 +73,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         show_grid(runs, options.device, options.json)
         return 0
     native.start_building()  # while JAX is imported and the runs are looked at
+    from resjax.runs.plans import Plans
     from resjax.sweeps import workers
     from resjax.sweeps.local import check
     from resjax.training import hosts
-    from resjax.training.plans import Plans
 
     jobs, line = options.jobs, ""
     if in_this_process and not jobs and not one_of_several:

@@ -34,10 +34,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.runs.crashes import Crashed, crashes_recorded
     from resjax.runs.divergence import Diverged
     from resjax.runs.loop import train_and_evaluate
+    from resjax.runs.plans import Plans
     from resjax.runs.summary import Outcome
     from resjax.sweeps import local
     from resjax.training import hosts
-    from resjax.training.plans import Plans
 
     running.join(options, config)
     workdir = options.workdir or directory_in(Path("runs", name), run_id(config), config)

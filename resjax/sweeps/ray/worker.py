@@ -22,11 +22,11 @@ from resjax.interruption import deferred, interruptible
 from resjax.process import enable_cache, set_up
 from resjax.runs import scratch
 from resjax.runs.estimate import total_work
+from resjax.runs.plans import Plans
 from resjax.runs.summary import Outcome, Progress
 from resjax.sweeps import experiment, local
 from resjax.sweeps.ray.cluster import needs, others_of_slice, task
 from resjax.training import hosts
-from resjax.training.plans import Plans
 
 PLATFORM_KEYS = {"gpu": "gpus=1", "tpu": "tpu=TPU-v4-8-head"}
 """The key of `config.resources`, with a value, that reserves a device of each kind."""

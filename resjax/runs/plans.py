@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import flatten
 from resjax.data import sources
+from resjax.runs.start import find_start
 from resjax.training.plan import Plan, make_plan
 
 MOST_PLANS, MOST_BYTES = 32, 1 << 30
@@ -39,7 +40,7 @@ class Plans:
         """
         kind = kind_of(config)
         if kind not in self._made:
-            self._made[kind] = make_plan(config, self._load)
+            self._made[kind] = make_plan(config, self._load, find_start)
         self._made.move_to_end(kind)
         while len(self._made) > 1 and (len(self._made) > MOST_PLANS or self._bytes() > MOST_BYTES):
             self._made.popitem(last=False)
