@@ -4,14 +4,13 @@ Question: is degradation the vanishing of signals that BatchNorm cures? Before B
 networks did not train because gradients vanished or exploded. He et al. 2015, section 4.1, argue
 that degradation is something else: with BatchNorm signals vanish neither forward nor backward, and
 deep plain nets still train worse. Measured here, the gradients of deep plain nets with BatchNorm
-explode at initialisation (`docs/probes.md`, `colab/residual_learning.ipynb`). Plain and residual
-networks are trained with BatchNorm and without (biases instead) at three depths.
+explode at initialisation and not later (`docs/probes.md`, `experiments/inside.py`). Plain and
+residual networks are trained with BatchNorm and without (biases instead) at three depths.
 
 Result: no, BatchNorm lets deep plain networks train and does not keep them from degrading. Without
-it plain networks of 20 layers and more hardly train. With it they do, but with every seed the plain
-network of 32 layers ends worse than the one of 20, though three seeds leave the gap undecided; 32
-layers with shortcuts have almost no training error. Shortcuts without BatchNorm train 20 layers; of
-32 layers only one seed of three trains.
+it plain networks of 20 layers and more hardly train. With it they do, and the one of 32 layers ends
+worse than the one of 20 with each of five seeds; with shortcuts 32 layers have almost no training
+error. Shortcuts without BatchNorm train 20 layers; of 32 layers one seed of five trains.
 
     resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
 

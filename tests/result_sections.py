@@ -61,7 +61,7 @@ SECTIONS = {
     "duration": Entry("duration.py"),
     "very_deep": Entry("very_deep.py", "error_by_depth"),
     "inside": Entry("inside.py", probed=True),
-    "without_norm": Entry("without_norm.py", "error_by_depth", seeds=3),
+    "without_norm": Entry("without_norm.py", "error_by_depth", seeds=5),
     "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
     "cifar10": Entry(

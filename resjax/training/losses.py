@@ -41,10 +41,9 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.square(logits - targets).mean(-1)
 
 
-def losses_of(loss: Loss, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Losses `[N]` of logits `[N, classes]`; NaN where a label `[N]` is no number of a class."""
-    known = (labels >= 0) & (labels < logits.shape[-1])
-    return jnp.where(known, loss(logits, labels), jnp.nan)
+def of_known_labels(losses: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
+    """The losses `[N]`, but NaN where a label `[N]` is no number of a class."""
+    return jnp.where((labels >= 0) & (labels < classes), losses, jnp.nan)
 
 
 def mix_losses(

@@ -18,7 +18,7 @@ from resjax.data.resident import Batch
 from resjax.ops.devices import device_count, device_index, total, varying_over_devices
 from resjax.ops.norm import map_moments
 from resjax.ops.random import random_key
-from resjax.training.losses import Loss, losses_of, mix_losses
+from resjax.training.losses import Loss, mix_losses, of_known_labels
 from resjax.training.metrics import Metrics, measure
 from resjax.training.optim import takes_more
 from resjax.training.state import TrainState
@@ -92,9 +92,11 @@ def train_step(
             rngs={"dropout": own},
             **options,
         )
-        losses, labels = losses_of(loss, logits, batch.labels), batch.labels
+        losses, labels, classes = loss(logits, batch.labels), batch.labels, logits.shape[-1]
+        losses = of_known_labels(losses, labels, classes)
         if batch.mixed is not None:
-            others = losses_of(loss, logits, batch.mixed.labels)
+            others = loss(logits, batch.mixed.labels)
+            others = of_known_labels(others, batch.mixed.labels, classes)
             losses, labels = mix_losses(losses, others, labels, batch.mixed)
         metrics = measure(losses, logits, labels)
         mean = metrics.loss / (metrics.examples * micro_batches_in_all)
@@ -204,7 +206,8 @@ def eval_step(
     """
     batch = Batch(*batch)
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
-    return total(measure(losses_of(loss, logits, batch.labels), logits, batch.labels, valid))
+    losses = of_known_labels(loss(logits, batch.labels), batch.labels, logits.shape[-1])
+    return total(measure(losses, logits, batch.labels, valid))
 
 
 def measure_step(model: nn.Module, variables: Any, batch: Batch) -> Any:

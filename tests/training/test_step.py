@@ -11,7 +11,7 @@ import pytest
 
 import resjax
 from resjax.ops.random import random_key
-from resjax.training.losses import losses_of, squared_error
+from resjax.training.losses import of_known_labels, squared_error
 from tests.drawn import normal
 from tests.models.compiled import quick
 
@@ -223,7 +223,7 @@ def test_labels_that_are_no_classes_are_refused():
 )
 def test_the_loss_of_a_label_that_is_no_number_of_a_class_is_not_a_number(loss, label):
     logits, labels = normal(2, (2, CLASSES)), jnp.array([0, label])
-    losses = losses_of(loss, logits, labels)
+    losses = of_known_labels(loss(logits, labels), labels, CLASSES)
     assert np.isnan(losses[1])
     assert losses[0] == loss(logits[:1], labels[:1])[0]
 
