@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.plans import Plans
+from resjax.runs.probing import probe_run
 from resjax.runs.weights import FILE, paths, read_header, read_weights
 
 ROUNDED = 1e-4
@@ -77,6 +79,16 @@ def test_a_run_starts_where_the_other_ended(trained, later, tmp_path):
 def test_the_same_start_gives_the_same_bits(later, tmp_path):
     one, two = (train_and_evaluate(later, tmp_path / name) for name in ("one", "two"))
     assert one.train_loss == two.train_loss
+
+
+@pytest.mark.slow
+def test_a_run_is_probed_without_the_weights_that_it_started_from(trained, later, tmp_path):
+    later.train.init_from = str(shutil.copytree(trained[1], tmp_path / "first"))
+    train_and_evaluate(later, tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    assert probe_run(tmp_path / "second", ["branches"]).step == 10
+    with pytest.raises(ConfigError, match=r"starts from the weights of .*first; probe that run"):
+        probe_run(tmp_path / "second", ["branches"], step=0)
 
 
 @pytest.mark.slow
