@@ -241,6 +241,20 @@ def _linear(operation, transpose, leading: int) -> None:
     ad.primitive_transposes[operation.primitive] = backward
 
 
+def _change_of_moments(primals, tangents, groups):
+    """The derivative of the moments: dmean = mean(dx); dvar = 2 mean(dx * (x - mean)).
+
+    That of `batch_norm` is not asked for theirs, but a scan that is differentiated keeps the
+    moments themselves, and nothing of how they are differentiated together with what uses them.
+    """
+    [x], [dx] = primals, tangents
+    mean, var = _moments(x, groups=groups)
+    values = x.size // (x.shape[-1] * groups)
+    sums = _contract(dx, x, mean, jnp.ones_like(mean), groups=groups)
+    return (mean, var), (sums[0] / values, 2 * sums[1] / values)
+
+
+ad.primitive_jvps[_moments.primitive] = _change_of_moments
 _linear(_contract, _expand, leading=1)
 _linear(_expand, _contract, leading=2)
 

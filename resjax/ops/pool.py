@@ -51,7 +51,7 @@ def _found(x):
 
 
 @_found.defjvp
-def _(primals, tangents):
+def _change(primals, tangents):
     y, positions = _found(*primals)
     return (y, positions), (_picked(*tangents, positions), np.zeros(y.shape, float0))
 
@@ -115,6 +115,8 @@ def _linear(operation, transpose) -> None:
     ad.primitive_transposes[operation.primitive] = backward
 
 
+# A scan that is differentiated keeps the operation itself.
+ad.primitive_jvps[_maxima.primitive] = _change
 _linear(_picked, lambda y, x, positions: _placed(y, positions, size=x.shape[1:3]))
 _linear(_placed, lambda x, y, positions: _picked(x, positions))
 

@@ -80,6 +80,36 @@ def test_it_is_the_formula_with_its_derivatives_of_both_modes_and_orders(shape, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_in_a_scan_its_derivatives_of_any_order_are_those_of_the_formula(platform):
+    scale, bias, start, tangent = draw((3,), 0), draw((3,), 1), draw((8, 3), 2), draw((8, 3), 3)
+
+    def loss(function, x):
+        def block(x, _):
+            y, mean, var = function(jnp.sin(x), scale, bias, EPSILON)
+            return y, (mean**2, var**2)
+
+        return sum(map(jnp.sum, jax.tree.leaves(jax.lax.scan(block, x, length=2))))
+
+    def slope(function, order, x):
+        """The derivative along the tangent, so many times, and then the gradient."""
+        if order == 0:
+            return jax.grad(lambda x: loss(function, x))(x)
+        return jax.grad(lambda x: jnp.vdot(slope(function, order - 1, x), tangent))(x)
+
+    ours = functools.partial(batch_norm, shift=draw((3,), 4))
+    with traced_for(platform):
+        for order in range(2):
+            close(slope(ours, order, start), slope(formula, order, start), 1e-9)
+            along = [
+                jax.jvp(lambda x, of=of, order=order: slope(of, order, x), (start,), (tangent,))[1]
+                for of in (ours, formula)
+            ]
+            close(*along, 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "without a compiler"])
 @pytest.mark.parametrize("shape", [(6, 5), (12, 4, 3, 37), (60, 9, 9, 16)], ids=str)
 def test_groups_are_normalised_each_for_itself(shape, kernels, monkeypatch):

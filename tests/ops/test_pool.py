@@ -50,6 +50,16 @@ def test_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders(way):
         np.testing.assert_array_equal(gradient, jax.grad(lambda x: jnp.sum(max_pool(x) ** 2))(one))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_in_a_scan_its_derivatives_are_those_of_a_selection_in_both_modes_and_orders(way):
+    def pooled(x):
+        return jax.lax.scan(lambda x, _: (jnp.sin(x), max_pool(x) ** 2), x, length=2)
+
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 4, 3, 2)))
+    jax.test_util.check_grads(pooled, (x,), order=2)
+
+
 def test_a_window_with_a_pixel_that_is_not_a_number_has_none_as_its_maximum(way):
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 1)).astype(np.float32)
     x[0, 2, 3] = np.nan
