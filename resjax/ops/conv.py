@@ -136,14 +136,13 @@ class Form(NamedTuple):
     kernel_gradient: Product
 
 
-def _shapes(a: jax.Array, b: jax.Array, geometry: Geometry) -> Form:
-    """Shapes of the three products of operands a and b; only one of them makes sense."""
-    groups = geometry.groups
-    return Form(
-        forward=(a.shape[0], *geometry.output, b.shape[3]),
-        input_gradient=(a.shape[0], *geometry.image, b.shape[2] * groups),
-        kernel_gradient=(*geometry.size, a.shape[3] // groups, b.shape[3]),
-    )
+def _shape(name: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> tuple[int, ...]:
+    """The shape of a product of operands a and b; `name` is a field of `Form`."""
+    if name == "forward":
+        return (a.shape[0], *geometry.output, b.shape[3])
+    if name == "input_gradient":
+        return (a.shape[0], *geometry.image, b.shape[2] * geometry.groups)
+    return (*geometry.size, a.shape[3] // geometry.groups, b.shape[3])
 
 
 def _stock_form() -> Form:
@@ -153,11 +152,11 @@ def _stock_form() -> Form:
         return _stock(x, kernel, geometry.stride, geometry.groups)
 
     def input_gradient(y, kernel, geometry):
-        x = jax.ShapeDtypeStruct(_shapes(y, kernel, geometry).input_gradient, y.dtype)
+        x = jax.ShapeDtypeStruct(_shape("input_gradient", y, kernel, geometry), y.dtype)
         return jax.linear_transpose(lambda x: forward(x, kernel, geometry), x)(y)[0]
 
     def kernel_gradient(x, y, geometry):
-        kernel = jax.ShapeDtypeStruct(_shapes(x, y, geometry).kernel_gradient, y.dtype)
+        kernel = jax.ShapeDtypeStruct(_shape("kernel_gradient", x, y, geometry), y.dtype)
         return jax.linear_transpose(lambda kernel: forward(x, kernel, geometry), kernel)(y)[0]
 
     return Form(forward, input_gradient, kernel_gradient)
@@ -168,10 +167,9 @@ def _native_form() -> Form:
 
     def product(name: str) -> Product:
         def call(a, b, geometry):
-            shape = getattr(_shapes(a, b, geometry), name)
-            return native.call(f"resjax_conv_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(
-                a, b, stride=np.int64(geometry.stride), groups=np.int64(geometry.groups)
-            )
+            result = jax.ShapeDtypeStruct(_shape(name, a, b, geometry), a.dtype)
+            stride, groups = np.int64(geometry.stride), np.int64(geometry.groups)
+            return native.call(f"resjax_conv_{name}", result)(a, b, stride=stride, groups=groups)
 
         return call
 
@@ -227,21 +225,21 @@ def _patches_form() -> Form:
         ]
         return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
-    def of(x, geometry):
+    def padded_windows(x, geometry):
         (a, b), (c, d) = _margins(geometry), geometry.size
         x = jnp.pad(x, ((0, 0), (a, c - 1 - a), (b, d - 1 - b), (0, 0)))
         return windows(x, geometry.size, geometry.stride, geometry.output)
 
     def forward(x, kernel, geometry):
-        return of(x, geometry) @ kernel.reshape(-1, kernel.shape[3])
+        return padded_windows(x, geometry) @ kernel.reshape(-1, kernel.shape[3])
 
     def input_gradient(y, kernel, geometry):
         y = windows(_spread(y, geometry), geometry.size, 1, geometry.image)
         return y @ _mirrored(kernel).reshape(-1, kernel.shape[2])
 
     def kernel_gradient(x, y, geometry):
-        kernel = jnp.tensordot(of(x, geometry), y, ((0, 1, 2), (0, 1, 2)))
-        return kernel.reshape(_shapes(x, y, geometry).kernel_gradient)
+        kernel = jnp.tensordot(padded_windows(x, geometry), y, ((0, 1, 2), (0, 1, 2)))
+        return kernel.reshape(_shape("kernel_gradient", x, y, geometry))
 
     return Form(forward, input_gradient, kernel_gradient)
 
@@ -276,14 +274,15 @@ TINY_MAP = 16
 """Pixels of an output up to which patches are faster than XLA's convolution on a CPU."""
 
 
-def _cpu_form(name: str, geometry: Geometry, shapes: Form) -> Form:
+def _cpu_form(name: str, geometry: Geometry, channels: int) -> Form:
     """The form that was fastest for a shape when measured (`tests/benchmarks/convolutions.py`).
 
-    Shapes alone decide, never a timing, so that a program stays the same.
+    Shapes alone decide, never a timing, so that a program stays the same. `channels` are those of
+    the result.
     """
     if native.available():
         # Where one to three channels come out, the vectors are nearly empty.
-        narrow = name == "input_gradient" and shapes.input_gradient[3] // geometry.groups < 4
+        narrow = name == "input_gradient" and channels // geometry.groups < 4
         return STOCK if narrow else NATIVE
     if geometry.groups > 1:
         return STOCK
@@ -294,7 +293,7 @@ def _cpu_form(name: str, geometry: Geometry, shapes: Form) -> Form:
 
 def _on_cpu(name: str) -> Product:
     def product(a, b, geometry):
-        form = _cpu_form(name, geometry, _shapes(a, b, geometry))
+        form = _cpu_form(name, geometry, _shape(name, a, b, geometry)[3])
         exact = exact_dtype(a, b)
         return getattr(form, name)(a.astype(exact), b.astype(exact), geometry).astype(a.dtype)
 
@@ -318,9 +317,6 @@ def _batch(operation: Operation, operands, axes, geometry: Geometry):
     return unfold_channels(result, size)
 
 
-OPERATIONS = Form(*map(_operation, Form._fields))
-
-
 def _bilinear(operation: Operation, first: Callable, second: Callable) -> None:
     """Registers the transposes of a product; each gets the cotangent and the other operand."""
     ad.defbilinear(
@@ -334,7 +330,7 @@ def _swapped(operation: Operation) -> Callable:
     return lambda cotangent, other, geometry: operation(other, cotangent, geometry=geometry)
 
 
-_forward, _input, _kernel = OPERATIONS
+_forward, _input, _kernel = map(_operation, Form._fields)
 _bilinear(_forward, _input, _swapped(_kernel))
 _bilinear(_input, _forward, _kernel)
 _bilinear(_kernel, _swapped(_input), _swapped(_forward))

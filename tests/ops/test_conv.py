@@ -227,7 +227,7 @@ def test_without_a_compiler_the_choice_falls_on_forms_of_xla(monkeypatch):
     monkeypatch.setattr(ops.native, "available", lambda: False)
 
     def form(image, size, groups=1):
-        return ops._cpu_form("forward", Geometry(image, size, 1, groups), None)
+        return ops._cpu_form("forward", Geometry(image, size, 1, groups), 8)
 
     assert form((32, 32), (3, 3)) is CANONICAL
     assert form((2, 2), (3, 3)) is PATCHES
