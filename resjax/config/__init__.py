@@ -111,7 +111,11 @@ def config_of(
     for key in added:
         if key in flat and key not in KEYS:
             file = added[key]["file"]
-            remedy = f"name it by --config={file}" if file else "add it to KEYS, as that did"
+            remedy = (
+                f"name it by --config={file}, or in Python import it first"
+                if file
+                else "add it to KEYS, as that did"
+            )
             raise ConfigError(f"{key} is a key of {file or 'a program'}; {remedy}")
     refuse_unknown(flat)
     config = default_config()

@@ -1,6 +1,8 @@
 """An experiment file brings keys: a class, a key and a line are a shortcut with a number."""
 
+import importlib
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from resjax.report.report import read_sweep
 from resjax.report.run_table import columns
 from resjax.runs import doctor
 from resjax.runs.rundir import read_config
+from resjax.runs.weights import read_weights
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand
 from resjax.sweeps.local import check
@@ -173,7 +176,7 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     for words in (probed, evaluated):
         assert main(words) == 2
         told = capsys.readouterr().err
-        assert "model.alpha is a key of mine.py; name it by --config=mine.py\n" in told
+        assert "model.alpha is a key of mine.py; name it by --config=mine.py, or in" in told
         assert told.count("\n") == 1
         assert main([*words, "--config=mine.py"]) == 0
         capsys.readouterr()
@@ -200,6 +203,18 @@ def test_a_doctor_needs_no_file_to_tell_whole_weights_from_damaged_ones(mine, ca
     path.write_bytes(content)
     found = doctor.examine(mine / "run")
     assert (found.state, str(path) in found.why) == ("damaged", True)
+
+
+def test_a_program_reads_a_network_once_it_has_imported_the_file(mine, monkeypatch):
+    restore = snapshot()
+    assert main(["train", "--config=mine.py", "--workdir=run"]) == 0
+    restore()  # as a new process
+    with pytest.raises(ConfigError, match=r"--config=mine.py, or in Python import it first$"):
+        read_weights("run")
+    monkeypatch.syspath_prepend(mine)
+    importlib.import_module("mine")
+    del sys.modules["mine"]  # which is another file in another test
+    assert read_weights("run").about.config.model.alpha == 0.5
 
 
 @pytest.mark.parametrize(("there", "here", "message"), [
