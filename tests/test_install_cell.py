@@ -1,4 +1,4 @@
-"""The first cell of every notebook finds resjax or installs it, wherever the notebook is opened."""
+"""The first cells of a notebook find resjax, or install it, and a folder for its results."""
 
 import importlib.metadata
 import importlib.util
@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import nbformat
 import pytest
 
+import resjax
 from tests.notebooks import ADDRESS, NOTEBOOKS
 
-[CELL] = (c for c in nbformat.read(NOTEBOOKS[0], as_version=4).cells if c.id == "install")
+CELLS = {cell.id: cell for cell in nbformat.read(NOTEBOOKS[0], as_version=4).cells}
+
+CELL = CELLS["install"]
 
 PLACES = "/proc/driver/nvidia", "/dev/", "/content/drive"
 """What the cell looks at, in place of which it is shown folders of the test."""
@@ -28,7 +32,7 @@ class Machine:
         self.folder, self.monkeypatch = tmp_path, monkeypatch
         self.commands, self.answers = [], {"pip": (0, "")}
         self.modules, self.installed, self.upgraded = set(), set(), {}
-        self.namespace = {}
+        self.namespace = {"resjax": resjax}
         self.here = tmp_path / "content"
         self.here.mkdir()
         monkeypatch.chdir(self.here)
@@ -71,12 +75,24 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def open_in_colab(self):
+    def open_in_colab(self, allowed=True):
+        def mount(where):
+            self.commands.append("mount")
+            if not allowed:
+                raise ValueError("mount failed")
+
         drive = types.ModuleType("drive")
-        drive.mount = lambda where: self.commands.append("mount")
+        drive.mount = mount
         colab = types.ModuleType("google.colab")
         colab.drive = drive
         self.monkeypatch.setitem(sys.modules, "google.colab", colab)
+
+    def results(self):
+        """The folder for results that the notebook takes on this machine."""
+        self.modules.add("resjax")
+        self.run_cell()
+        exec(compile(CELLS["results"].source, "results", "exec"), self.namespace)
+        return self.namespace["RESULTS"]
 
     def run_cell(self, repository=ADDRESS):
         source = CELL.source.replace(f'REPOSITORY = "{ADDRESS}"', f'REPOSITORY = "{repository}"')
@@ -152,6 +168,34 @@ def test_what_was_looked_at_and_what_to_do_is_said_where_nothing_is_found(machin
     assert "Set REPOSITORY in this cell" in said
     assert "folder named resjax-source" in said
     assert not any(command.startswith("pip") for command in machine.commands)
+
+
+def test_a_notebook_goes_on_where_drive_is_declined(machine, capsys):
+    machine.answers["git"] = (128, "fatal: not found")
+    machine.open_in_colab(allowed=False)
+    with pytest.raises(RuntimeError, match="resjax was not found; looked beside this notebook, at"):
+        machine.run_cell()
+    source = machine.copy("resjax-source")
+    machine.run_cell()
+    assert machine.commands[-1] == f"pip install --quiet --editable {source}"
+    assert machine.results() == Path("runs")
+    said = capsys.readouterr().out
+    assert "Drive is not used (mount failed); what is made here lasts as long as this" in said
+
+
+def test_results_go_to_drive_in_colab_and_beside_the_notebook_elsewhere(machine):
+    assert machine.results() == Path("runs")
+    assert machine.commands == []
+    machine.open_in_colab()
+    assert machine.results() == machine.folder / "content/drive/MyDrive/resjax"
+    assert machine.commands == ["mount"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_drive_is_asked_for_by_one_function_and_where_something_is_trained(path):
+    cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
+    assert [name for name, source in cells.items() if "drive.mount(" in source] == ["install"]
+    assert ("open_drive()" in cells.get("results", "")) == (path.stem != "residual_block")
 
 
 def test_a_machine_without_git_says_so(machine):
