@@ -59,10 +59,11 @@ class ResNet(nn.Module):
         masks of training belong to examples.
 
         Raises:
-          ValueError: if the images are smaller than the product of all strides.
+          ValueError: if the images are not `[N, H, W, C]`, or smaller than the product of all
+            strides.
         """
         spec, order = self.spec, self.parts.order
-        refuse_small_images(spec, images.shape[1:3])
+        _refuse_other_images(spec, images.shape)
         exact = jnp.promote_types(self.dtype, jnp.float32)
         bare = spec.opening == "block"
         stem = StemLayers(spec.stem_layers, self.parts, bare, name="stem")
@@ -108,6 +109,18 @@ def _global_average(x: jax.Array, dtype: jnp.dtype, train: bool) -> jax.Array:
         return mean
     # XLA's code for CPUs takes relu of NaN as zero in this sum.
     return jnp.where(jnp.isnan(x).any((1, 2)), jnp.nan, mean)
+
+
+def _refuse_other_images(spec: Spec, shape: tuple[int, ...]) -> None:
+    if len(shape) != 4 and not spec.stem_layers.flatten:
+        single = "; give a single one as image[None]" if len(shape) == 3 else ""
+        raise ValueError(f"images of shape {shape} are not [N, H, W, C]{single}")
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[1] < min(shape[3], spec.total_stride):
+        raise ValueError(
+            f"images of shape {shape} look like [N, C, H, W]; give [N, H, W, C], such as "
+            "images.transpose(0, 2, 3, 1)"
+        )
+    refuse_small_images(spec, shape[1:3])
 
 
 def refuse_small_images(spec: Spec, size: tuple[int, ...]) -> None:

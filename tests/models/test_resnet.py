@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from jax import export
 
 from resjax.config import default_config
 from resjax.models.blocks import Block
-from resjax.models.build import build_model
+from resjax.models.build import build_model, named_model
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.models.summary import count_parameters, variable_shapes
 from resjax.training.state import create_state
@@ -131,6 +133,18 @@ def test_logits_have_float32_whatever_the_computation():
     )(variables)
     kinds = {leaf.dtype for leaf in jax.tree.leaves((logits, variables, new))}
     assert kinds == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((64, 64, 3), r"images of shape \(64, 64, 3\) are not \[N, H, W, C\]; give a single one as"),
+    ((2, 1, 64, 64, 3), r"images of shape \(2, 1, 64, 64, 3\) are not \[N, H, W, C\]"),
+    ((2, 3, 64, 64), r"look like \[N, C, H, W\]; give \[N, H, W, C\], such as images\.transpose"),
+    ((2, 16, 64, 3), r"images of 16x64 are too small for strides of 32 in all"),
+])  # fmt: skip
+def test_images_of_other_axes_are_refused_for_what_they_are(shape, message):
+    init = functools.partial(named_model("resnet18").init, train=False)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(init, jax.random.key(0), jnp.ones(shape))
 
 
 def test_logits_and_their_gradients_are_products_of_whole_float32_on_accelerators():
