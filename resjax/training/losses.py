@@ -42,7 +42,16 @@ def squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def of_known_labels(losses: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
-    """The losses `[N]`, but NaN where a label `[N]` is no number of a class."""
+    """The losses `[N]`, but NaN where a label `[N]` is no number of a class.
+
+    Raises:
+      ValueError: if the losses are not one for each label.
+    """
+    if losses.shape != labels.shape:
+        raise ValueError(
+            f"the loss of {len(labels)} examples has shape {losses.shape}; return one number for "
+            f"each, of shape {labels.shape}, and not their mean"
+        )
     return jnp.where((labels >= 0) & (labels < classes), losses, jnp.nan)
 
 

@@ -63,14 +63,12 @@ def train_step(
       it, normalised by the batch.
 
     Raises:
-      ValueError: if labels are no integers.
+      ValueError: if `update` is no function, the batch is not images with as many labels, labels
+        are no integers, or the loss is not one number for each example.
     """
-    batch = Batch(*batch)
-    if not jnp.issubdtype(batch.labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels are {batch.labels.dtype} of shape {batch.labels.shape}; give the number of "
-            "the class of each example, integers of shape (N,)"
-        )
+    if not callable(update):
+        raise ValueError(f"{type(update).__name__} is no function; give its member, update")
+    batch = _checked(batch)
     if batch.labels.ndim == 1:
         batch = jax.tree.map(lambda leaf: leaf[None], batch)
     micro_batches, examples = batch.labels.shape
@@ -131,6 +129,27 @@ def train_step(
     skipped = state.replace(step=updated.step, skipped_updates=state.skipped_updates + 1)
     none = jax.tree.map(jnp.zeros_like, metrics)
     return jax.tree.map(functools.partial(jnp.where, finite), (updated, metrics), (skipped, none))
+
+
+def _checked(batch: Any) -> Batch:
+    """The images, the labels and what else there is of a batch, which fit each other."""
+    given = batch[:2] if isinstance(batch, tuple | list) else [batch]
+    if not all(hasattr(each, "dtype") for each in given):
+        kinds = " and ".join(type(each).__name__ for each in given)
+        raise ValueError(f"a batch is two arrays, (images, labels), and this is {kinds}")
+    batch = Batch(*batch)
+    images, labels = batch.images.shape, batch.labels.shape
+    if not jnp.issubdtype(batch.labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are {batch.labels.dtype} of shape {labels}; give the number of the class of "
+            "each example, integers of shape (N,)"
+        )
+    if len(labels) not in (1, 2) or images[: len(labels)] != labels:
+        raise ValueError(
+            f"labels of shape {labels} are not those of images of shape {images}; give [N] labels "
+            "for images [N, H, W, C], or put an axis of micro-batches before both"
+        )
+    return batch
 
 
 def _with_rate(opt_state: optax.OptState, learning_rate: jax.Array | None) -> optax.OptState:
@@ -204,7 +223,7 @@ def eval_step(
 
     BatchNorm uses the running statistics, or those of the batch if the model is `measuring`.
     """
-    batch = Batch(*batch)
+    batch = _checked(batch)
     logits, _ = model.apply(variables, batch.images, train=False, mutable=["batch_stats"])
     losses = of_known_labels(loss(logits, batch.labels), batch.labels, logits.shape[-1])
     return total(measure(losses, logits, batch.labels, valid))

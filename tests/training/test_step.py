@@ -215,6 +215,47 @@ def test_labels_that_are_no_classes_are_refused():
         step(state, (images, jax.nn.one_hot(labels, CLASSES)), jax.random.key(0))
 
 
+IMAGES, LABELS = drawn()
+MISTAKES = {
+    "a column": ((IMAGES, LABELS[:, None]), r"labels of shape \(6, 1\) are not those of images of"),
+    "too few": ((IMAGES, LABELS[:4]), r"shape \(4,\) are not .* shape \(6, 4, 4, 1\); give \[N\]"),
+    "a dict": ({"images": IMAGES, "labels": LABELS}, r"two arrays, \(images, labels\), .* is dict"),
+    "a list": ((IMAGES, LABELS.tolist()), r"two arrays, .* and this is \w+ and list"),
+    "split": ((IMAGES.reshape(2, 3, 4, 4, 1), LABELS), r"put an axis of micro-batches before both"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_batch_that_is_none_is_refused_with_its_shapes(name):
+    batch, message = MISTAKES[name]
+    model, state, step = parts(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=message):
+        step(state, batch, jax.random.key(0))
+    with pytest.raises(ValueError, match=message):
+        resjax.eval_step(model, resjax.cross_entropy, state.evaluated(), batch)
+
+
+def test_an_optimiser_in_place_of_its_update_is_refused():
+    model, state, _ = parts(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"GradientTransformation\w* is no function; give its mem"):
+        resjax.train_step(
+            model, resjax.cross_entropy, optax.sgd(0.1), state, drawn(), jax.random.key(0)
+        )
+
+
+def test_a_loss_that_is_a_mean_is_refused():
+    model, state, _ = parts(optax.sgd(0.1))
+    update = optax.sgd(0.1).update
+
+    def mean(logits, labels):
+        return resjax.cross_entropy(logits, labels).mean()
+
+    with pytest.raises(ValueError, match=r"of 6 examples has shape \(\); .*, of shape \(6,\)"):
+        resjax.train_step(model, mean, update, state, drawn(), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"of 6 examples has shape \(\)"):
+        resjax.eval_step(model, mean, state.evaluated(), drawn())
+
+
 @pytest.mark.parametrize("label", [-1, CLASSES])
 @pytest.mark.parametrize(
     "loss",
