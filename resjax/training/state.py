@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from resjax.models.resnet import ResNet
 from resjax.models.trace import initial_variables
 from resjax.ops.interpreter import interpret
 from resjax.ops.random import random_key
@@ -81,17 +82,29 @@ def create_state(
     seed: int | jax.Array,
     image_shape: tuple,
     ema_decay: float = 0.0,
+    variables: Any | None = None,
 ) -> TrainState:
     """The state before the first step, for images of shape `[H, W, C]`.
 
-    Parameters are drawn from the seed, or from a key of `jax.random.key`. An `ema_decay` above 0
+    Parameters are drawn from the seed, or from a key of `jax.random.key`, unless `variables`
+    {"params", "batch_stats"} are given, such as those of `load_weights`. An `ema_decay` above 0
     keeps a moving average of the variables. The network is one that `train_step` takes.
 
     Raises:
-      ValueError: for a seed that is neither.
+      ValueError: for a seed that is neither, another shape of images, or variables without params.
     """
-    drawn = initial_variables(model, random_key(seed), image_shape)
-    variables = {name: drawn.get(name, {}) for name in ("params", "batch_stats")}
+    if isinstance(model, ResNet) and len(image_shape) != 3:
+        raise ValueError(
+            f"image_shape={tuple(image_shape)} is not (height, width, channels) of one image"
+        )
+    key = random_key(seed)
+    if variables is None:
+        variables = initial_variables(model, key, image_shape)
+    elif "params" not in variables:
+        raise ValueError(
+            f'variables are {", ".join(variables)}; give {{"params": ..., "batch_stats": ...}}'
+        )
+    variables = {name: variables.get(name, {}) for name in ("params", "batch_stats")}
     dtype = getattr(model, "dtype", None) or jnp.float32
     return begin_training(variables, optimizer, jnp.promote_types(dtype, jnp.float32), ema_decay)
 

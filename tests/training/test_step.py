@@ -281,6 +281,25 @@ def test_a_state_begins_with_a_seed_or_with_its_key():
 
 
 @pytest.mark.slow
+def test_a_state_begins_with_the_variables_that_it_is_given():
+    model, other, _ = parts(optax.sgd(0.1))
+    variables = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, other.evaluated())
+    begin = functools.partial(
+        resjax.create_state, model, optax.adam(0.1), seed=0, image_shape=(4, 4, 1), ema_decay=0.9
+    )
+    state = begin(variables=variables)
+    assert not differ(state.evaluated(), variables)
+    assert jax.tree.structure(state) == jax.tree.structure(begin())
+    with pytest.raises(ValueError, match=r'variables are .*head.*; give {"params": \.\.\., "batch'):
+        begin(variables=variables["params"])
+
+
+def test_the_shape_of_a_whole_batch_is_refused_as_that_of_an_image():
+    model, _, _ = parts(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"=\(1, 16, 16, 3\) is not \(height, width, channels\)"):
+        resjax.create_state(model, optax.sgd(0.1), seed=0, image_shape=(1, 16, 16, 3))
+
+
 def test_an_evaluation_takes_any_pair_of_images_and_labels():
     model, state, _ = parts(optax.sgd(0.1))
     images, labels = drawn()
