@@ -7,10 +7,10 @@ import pytest
 from resjax.cli.main import main
 from resjax.config import flatten
 from resjax.models import trace
+from resjax.runs import plans
 from resjax.sweeps import local
 from resjax.sweeps.experiment import load_experiment
 from resjax.sweeps.grid import axes_of, expand, select_axes
-from resjax.training import plans
 from tests.report.fabricate import write_run
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "degradation.py"
