@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from flax.traverse_util import flatten_dict
 
 from resjax.cli import main as cli
 from resjax.cli.arguments import make_parser, split
@@ -14,7 +15,9 @@ from resjax.cli.commands import report, sweep
 from resjax.config import default_config, flatten
 from resjax.data import sources
 from resjax.models.blocks import ORDERS
+from resjax.models.build import named_model
 from resjax.models.shortcuts import SHORTCUTS
+from resjax.models.trace import variable_shapes
 from resjax.ops.cost import Kernel
 from resjax.probes.table import PROBES
 from resjax.runs import doctor, loop, scratch, status
@@ -114,6 +117,15 @@ def test_tables_name_what_there_is():
     groups = "|".join({key.partition(".")[0] for key in KEYS if "." in key})
     for key in re.findall(rf"`((?:{groups})\.[a-z_]+)`", TEXT):
         assert key in KEYS
+
+
+def test_the_parameters_in_the_table_are_those_of_the_network():
+    """Among them one that a mask by the number of axes takes for a kernel."""
+    rows = re.findall(r"^\| `(\w+/[\w/]+)` \| `\[([\d, ]+)\]` \|", TEXT, re.MULTILINE)
+    found = flatten_dict(variable_shapes(named_model("resnet18"), (64, 64, 3))["params"], sep="/")
+    shapes = {path: tuple(map(int, shape.split(", "))) for path, shape in rows}
+    assert shapes == {path: found[path].shape for path in shapes}
+    assert {path for path in shapes if path.endswith("scale") and len(shapes[path]) > 1}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
