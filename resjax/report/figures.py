@@ -35,7 +35,7 @@ STYLE = {
 EM = STYLE["font.size"] / 72
 """Inches of a font size."""
 
-LETTER = 0.56 * EM
+LETTER = 0.54 * EM
 """Width in inches of a letter of a name, on average."""
 
 LINE = 1.2 * EM

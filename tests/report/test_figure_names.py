@@ -85,6 +85,12 @@ def test_names_are_legible_in_each_figure(number, title, cells):
     is_legible(figures.error_by_depth(of_one, title), least=0.1)
 
 
+def test_three_usual_names_stand_in_one_row_of_a_legend(cells):
+    names = ["identity", "projection", "projection_all"]
+    [legend] = figures.error_by_depth(named(names, cells)).legends
+    assert legend._ncols == 3
+
+
 def test_a_title_has_a_key_on_each_line_and_a_long_value_on_the_next(cells):
     names = ("plain, norm.kind=none", "identity, model.shortcut_base=avgpool_projection")
     figure = figures.error_curves(named(names, cells), "train_error")
