@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tests.report.browsing import launch
@@ -35,6 +36,8 @@ def main() -> None:
             shown = {"x": 0, "y": 0, "width": WIDTH, "height": below["y"] + below["height"]}
             page.screenshot(path=PICTURE, clip=shown)
             browser.close()
+    with Image.open(PICTURE) as picture:  # of few colours
+        picture.convert("RGB").quantize(256).save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":
