@@ -180,8 +180,9 @@ def _percents(arm: Arm, measure: str) -> tuple[list[int], list[float], list[floa
 
 def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
     """Draws training and test error of nets of one depth, a row for each arm, the first on top."""
-    names = _names(arms, COLUMN / 2)
-    figure = _figure(0.7 + (0.03 + 0.1 * max(map(_lines, names))) * len(arms), title)
+    smaller = STYLE["ytick.labelsize"] / STYLE["font.size"]
+    names = _names(arms, COLUMN / 2 / smaller)
+    figure = _figure(0.7 + (0.02 + 0.11 * max(map(_lines, names))) * len(arms), title)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, measure in zip(panels, NAMES, strict=True):
         for row, arm in enumerate(arms):

@@ -91,6 +91,14 @@ def test_three_usual_names_stand_in_one_row_of_a_legend(cells):
     assert legend._ncols == 3
 
 
+def test_a_usual_name_with_a_key_is_one_line_beside_its_row(cells):
+    names = ["identity, model.order=relu_before_add", "exclusive_gate, model.gate_bias=-6.0"]
+    panel = figures.error_by_depth(named(names, cells[1:])).axes[0]
+    assert [text.get_text() for text in panel.get_yticklabels()] == [
+        "identity, order=relu_before_add", "exclusive_gate, gate_bias=-6.0",
+    ]  # fmt: skip
+
+
 def test_a_title_has_a_key_on_each_line_and_a_long_value_on_the_next(cells):
     names = ("plain, norm.kind=none", "identity, model.shortcut_base=avgpool_projection")
     figure = figures.error_curves(named(names, cells), "train_error")
