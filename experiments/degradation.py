@@ -14,7 +14,7 @@ well; projections in every block do not: they take the identity off the path, an
 Question of shapes: does it hold for colour images? The same networks, on drawn shapes of 32x32
 pixels.
 
-Result of shapes: one seed decides nothing, and looks like it. With 56 layers the plain network
+Result of shapes: one seed looks like it, and decides nothing. With 56 layers the plain network
 learns next to nothing, with identity shortcuts as much as with 20. What it shows of projections is
 chance: with seeds 1 and 2 the network of 56 layers and projections where the shape changes ends
 with 26.6 and 31.8 % wrong. All would still learn more after these ten epochs.

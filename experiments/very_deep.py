@@ -6,7 +6,7 @@ networks of 164 layers and more then train worse than with pre-activation, and t
 train well with it. Identity networks of both orders are trained at 20 to 302 layers, on digits by
 the recipe of degradation.py.
 
-Result: with the original order most seeds fail to some degree at 302 layers, with pre-activation
+Result: with the original order seeds fail to different degrees at 302 layers, with pre-activation
 none does. Five seeds of the original end with 0.8, 0.8, 5.8, 11 and 66 % of the training set wrong,
 so far apart that the verdict is undecided; at 110 layers they all have nothing wrong. With
 pre-activation nothing is wrong at any depth, but for an image in two runs. Where both orders have
