@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from resjax.models.build import build_model
 from resjax.sweeps import experiment, grid
+from resjax.sweeps.local import check
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +83,7 @@ def test_a_data_set_is_one_function_and_one_line(checkout):
 
 
 def test_an_experiment_is_one_file(tmp_path):
-    [code] = blocks("add-an-experiment.md", "python")
+    code, _ = blocks("add-an-experiment.md", "python")
     path = tmp_path / "width.py"
     path.write_text(code, encoding="utf-8")
     module, config = experiment.load_experiment(str(path))
@@ -90,6 +93,22 @@ def test_an_experiment_is_one_file(tmp_path):
     assert {(run.model.width, run.model.shortcut) for run in runs} == {
         (width, shortcut) for width in (4, 8, 16) for shortcut in ("none", "identity")
     }
+
+
+def test_a_normalisation_is_a_class_and_a_line(tmp_path, tables):
+    path = tmp_path / "rms.py"
+    path.write_text("\n".join(blocks("add-an-experiment.md", "python")), encoding="utf-8")
+    _, config = experiment.load_experiment(str(path))
+    config.norm.kind, config.model.zero_last_gamma = "rms", True
+    check({tmp_path / "run": config})
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 5)).astype(np.float32)
+    make = build_model(config, 10).parts.norm
+    y, variables = make(name="norm").init_with_output(jax.random.key(0), x, train=True)
+    expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm.epsilon)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    zero, _ = make(zero_scale=True).init_with_output(jax.random.key(0), x, train=True)
+    assert not zero.any()
+    assert list(variables) == ["params"]
 
 
 def test_a_number_of_its_own_is_a_class_a_key_and_a_line(tmp_path, tables):
@@ -111,7 +130,7 @@ def test_the_tables_of_the_guide_are_all_that_take_entries(tables):
 
 @pytest.mark.slow
 def test_the_commands_of_an_experiment_run(checkout):
-    [code] = blocks("add-an-experiment.md", "python")
+    code, _ = blocks("add-an-experiment.md", "python")
     (checkout / "experiments" / "width.py").write_text(code, encoding="utf-8")
     run_all("add-an-experiment.md", checkout)
     results = list((checkout / "runs" / "width").glob("*/result.json"))

@@ -25,7 +25,7 @@ from resjax.models.blocks import NORM, ORDERS, Order, Parts
 from resjax.models.initialisers import INITIALISERS
 from resjax.models.layers import convolution, dense
 from resjax.models.networks import BLOCKS, FAMILIES, STEMS, Spec
-from resjax.models.norm import NORMS
+from resjax.models.norm import norm_maker
 from resjax.models.resnet import EVERY_BLOCK, ResNet
 from resjax.models.shortcuts import make_shortcut
 from resjax.models.soundness import (
@@ -198,7 +198,7 @@ def _parts(config: ConfigDict, spec: Spec, order: Order, axis_name: str | None) 
     return Parts(
         layer=layer,
         layer_name="dense" if fully_connected else "conv",
-        norm=NORMS[config.norm.kind](config.norm, dtype, axis_name),
+        norm=norm_maker(config.norm, dtype, axis_name),
         activation=ACTIVATIONS[model.activation],
         pool=functools.partial(max_pool, implementation=model.conv),
         shortcut=make_shortcut(model.shortcut, options, model.shortcut_base),

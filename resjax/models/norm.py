@@ -1,6 +1,7 @@
 """Normalisations over the batch, with running statistics, and over single examples."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from resjax.config import ConfigError, message_of
 from resjax.config.tables import Table
 from resjax.ops.devices import DEVICES, device_count
 from resjax.ops.norm import Scope, batch_norm, combine_moments, normalise
@@ -248,3 +250,21 @@ NORMS: Table[Callable[..., Any]] = Table(
 )
 """Kinds of normalisation by `norm.kind`: (config.norm, dtype, name of the axis of devices) to a
 function that makes one, `make(name=, zero_scale=, measuring=)`; see `BatchNorm`."""
+
+
+def norm_maker(norm: ConfigDict, dtype: jnp.dtype, axis_name: str | None) -> Callable[..., Any]:
+    """The function that makes the normalisations of a network, from the section `norm` of a config.
+
+    Raises:
+      ConfigError: if the entry of its kind in `NORMS` is of another form.
+    """
+    try:
+        make = NORMS[norm.kind](norm, dtype, axis_name)
+        inspect.signature(make).bind(name="norm", zero_scale=False, measuring=False)
+    except TypeError as error:
+        raise ConfigError(
+            f"norm.kind={norm.kind}: {message_of(error)}; its entry is a function of config.norm, "
+            "the dtype and the name of the axis of devices, and returns make(name=, zero_scale=, "
+            "measuring=), which makes a module that is called with (x, train)"
+        ) from error
+    return make

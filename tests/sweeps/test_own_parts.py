@@ -3,11 +3,13 @@
 import functools
 from pathlib import Path
 
+import flax.linen as nn
 import pytest
 
 from resjax.cli.commands.experiment import definitions
 from resjax.cli.main import main
 from resjax.config import ConfigError
+from resjax.models.build import build_model
 from resjax.models.norm import NORMS, GroupNorm
 from resjax.runs.rundir import read_config, read_metrics
 from resjax.sweeps.experiment import load_experiment
@@ -126,6 +128,19 @@ def test_parts_that_make_no_network_are_refused_before_training(mine, old, new, 
     with pytest.raises(ConfigError, match=message):
         check({mine / "run": config})
     assert "pairs" in NORMS
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    (lambda norm, dtype: GroupNorm, "takes 2 positional arguments but 3 were given"),
+    (lambda norm, dtype, axis_name: nn.LayerNorm, "unexpected keyword argument 'zero_scale'"),
+    (lambda norm, dtype, axis_name: GroupNorm(), "missing a required argument: 'x'"),
+    (lambda norm, dtype, axis_name: None, "None is not a callable object"),
+])  # fmt: skip
+def test_a_normalisation_of_another_form_is_refused_with_the_form(entry, message, tiny, tables):
+    tables["NORMS"]["other"], tiny.norm.kind = entry, "other"
+    form = r"config\.norm, the dtype .* returns make\(name=, zero_scale=, measuring=\)"
+    with pytest.raises(ConfigError, match=f"norm.kind=other: .*{message}; its entry .*{form}"):
+        build_model(tiny, 10)
 
 
 def test_parts_of_a_notebook_that_make_no_network_are_refused_before_training(tiny, tables):
