@@ -54,9 +54,10 @@ DEPTHS = {
     "digits": (8, 20, 56),
     "shapes": (20, 56),
     "cifar10": (20, 32, 44, 56),
+    "cifar": (20, 32, 44, 56),  # the files of its authors
     "imagenet2012": (18, 34),
 }
-"""Weighted layers, by data set."""
+"""Weighted layers, by data set: what its name begins with."""
 
 DIGITS = {
     "model.width": 8,
@@ -129,7 +130,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
 
 
 def sweep_depth(config: ConfigDict) -> Iterator[dict]:
-    for depth in DEPTHS.get(config.data.name, DEPTHS["digits"]):
+    for depth in DEPTHS.get(config.data.name.partition(":")[0], DEPTHS["digits"]):
         yield {"model.depth": depth}
 
 

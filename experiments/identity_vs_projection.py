@@ -29,12 +29,15 @@ from resjax.sweeps.experiment import load_experiment
 
 RECIPE = Path(__file__).with_name("degradation.py")
 
-DEPTHS = {"digits": (8, 20, 32, 56), "shapes": (8, 20, 32, 56), "cifar10": (20, 32, 44, 56, 110)}
+CIFAR10 = (20, 32, 44, 56, 110)
+
+DEPTHS = {"digits": (8, 20, 32, 56), "shapes": (8, 20, 32, 56)}
+DEPTHS |= {"cifar10": CIFAR10, "cifar": CIFAR10}  # the second is the files of its authors
 
 WARM_UP = {"optim.warmup": "400 steps", "optim.warmup_shape": "constant"}
 """A tenth of the learning rate at first, as the paper trains 110 layers."""
 
-SEEDS = {"digits": 3, "shapes": 3, "cifar10": 5}
+SEEDS = {"digits": 3, "shapes": 3, "cifar10": 5, "cifar": 5}
 
 
 def get_config(arg: str = "digits") -> ConfigDict:
@@ -43,7 +46,7 @@ def get_config(arg: str = "digits") -> ConfigDict:
 
 
 def sweep_depth(config: ConfigDict) -> Iterator[dict]:
-    for depth in DEPTHS.get(config.data.name, DEPTHS["digits"]):
+    for depth in DEPTHS.get(config.data.name.partition(":")[0], DEPTHS["digits"]):
         yield {"model.depth": depth} | (WARM_UP if depth >= 110 else {})
 
 
@@ -53,5 +56,5 @@ def sweep_shortcut() -> Iterator[dict]:
 
 
 def sweep_seed(config: ConfigDict) -> Iterator[dict]:
-    for seed in range(SEEDS.get(config.data.name, 3)):
+    for seed in range(SEEDS.get(config.data.name.partition(":")[0], 3)):
         yield {"seed": seed}

@@ -60,6 +60,15 @@ def test_an_experiment_has_the_recipe_of_the_degradation_of_its_size(name, size,
         assert len(seeds) >= 3  # so that differences have intervals
 
 
+@pytest.mark.parametrize("name", ["degradation", "identity_vs_projection"])
+def test_the_files_of_cifar_have_the_depths_of_its_prepared_set(name):
+    def runs(**settings):
+        found = grid.experiment_runs(f"{EXPERIMENTS / name}.py:cifar10", "runs", settings=settings)
+        return {(run.model.depth, run.model.shortcut, run.seed) for run in found.values()}
+
+    assert runs(**{"data.name": "cifar:cifar-10-python.tar.gz"}) == runs()
+
+
 @pytest.mark.parametrize("size", ["digits", "shapes"])
 def test_the_modern_recipe_is_one_for_plain_and_identity_networks(size):
     """Arms differ in their shortcut and depth alone, for three seeds each."""
