@@ -37,7 +37,7 @@ The argument is the data:
     resjax sweep --config=experiments/degradation.py:imagenet --workdir=runs/imagenet
     resjax sweep --config=experiments/degradation.py:lr --workdir=runs/lr
 
-On 2 CPU cores digits, the default, takes a minute and a half, or half a minute with `--seeds=1`;
+On 2 CPU cores digits, the default, takes about a minute, or half of one with `--seeds=1`;
 `docs/results.md` has the minutes of the others.
 cifar10: figure 6 of the paper, with its recipe, 20 to 56 layers. imagenet: figure 4, 18 and 34
 layers. These two are for accelerators, and not run here; `resjax prepare` gets the data.
