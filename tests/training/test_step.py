@@ -269,6 +269,15 @@ def test_the_loss_of_a_label_that_is_no_number_of_a_class_is_not_a_number(loss, 
     assert losses[0] == loss(logits[:1], labels[:1])[0]
 
 
+@pytest.mark.slow
+def test_steps_and_evaluations_tell_of_a_label_that_is_no_number_of_a_class():
+    model, state, step = parts(optax.sgd(0.1))
+    images, labels = drawn()
+    batch = images, labels.at[2].set(-1)
+    assert np.isnan(quick(step)(state, batch, jax.random.key(0))[1].loss)
+    assert np.isnan(resjax.eval_step(model, resjax.cross_entropy, state.evaluated(), batch).loss)
+
+
 def test_a_state_begins_with_a_seed_or_with_its_key():
     model, optimizer = parts(optax.sgd(0.1))[0], optax.sgd(0.1)
     make = functools.partial(resjax.create_state, model, optimizer, image_shape=(4, 4, 1))
