@@ -36,7 +36,7 @@ def test_it_says_what_to_type_next(mine, tmp_path, capsys):
     commands = [line.split()[1:] for line in mine.splitlines() if line.startswith("  resjax ")]
     assert [command[0] for command in commands] == ["sweep", "sweep", "report"]
     assert main(commands[0]) == 0
-    assert "9 runs: 9 waiting" in capsys.readouterr().out
+    assert "27 runs: 27 waiting" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
