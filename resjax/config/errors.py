@@ -56,7 +56,7 @@ def unreadable_file(path: Path | str, error: Exception) -> ConfigError:
     return ConfigError(f"{path} cannot be read ({type_and_message(error)[:120]}); {remedy}")
 
 
-# ------------------------------------------------------------------------------- notices and words
+# -------------------------------------------------------------------------------------- notices
 
 _wording: ContextVar[Callable[[str], str]] = ContextVar("wording of messages", default=str)
 

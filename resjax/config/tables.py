@@ -139,7 +139,7 @@ class TableReference:
 
     @property
     def definable(self) -> bool:
-        """Whether others may add to the table."""
+        """Tells whether others may add to the table."""
         table = self._loaded()
         return self.written.definable if table is None else bool(table.entry)
 
