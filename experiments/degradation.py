@@ -15,9 +15,9 @@ Question of shapes: does it hold for colour images? The same networks, on drawn 
 pixels.
 
 Result of shapes: one seed looks like it, and decides nothing. With 56 layers the plain network
-learns next to nothing, with identity shortcuts as much as with 20. What it shows of projections is
-chance: with seeds 1 and 2 the network of 56 layers and projections where the shape changes ends
-with 26.6 and 31.8 % wrong. All would still learn more after these ten epochs.
+learns next to nothing, with identity shortcuts as much as with 20. What it shows of projections may
+well be chance: with seeds 1 and 2 the network of 56 layers and projections where the shape changes
+ends with 26.6 and 31.8 % wrong. All would still learn more after these ten epochs.
 
 Question of lr: did the plain networks just have the wrong learning rate? Digits once more; every
 network at every depth has its own rate, of five, the one with the lowest validation error on a
