@@ -1,12 +1,14 @@
 """Verdicts on whether an arm's networks degrade with depth, and the sentences that report them."""
 
+import collections
 import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 
 from resjax.report.arms import Cell, Comparison, ProtocolTable, difference_of
-from resjax.report.rounding import decimals, interval, number, probability
+from resjax.report.rounding import decimals, decimals_of, interval, number, probability
+from resjax.report.runs import Missing
 from resjax.runs.rundir import FAILED
 
 DEGRADES, DOES_NOT, UNDECIDED = "degrades with depth", "does not degrade with depth", "undecided"
@@ -126,15 +128,14 @@ class Verdict:
         return f"{self.arm}: {self.said}, {self.numbers}"
 
 
-def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verdict:
+def verdict(arm: str, cells: Sequence[Cell], missing: Iterable[Missing] = ()) -> Verdict:
     """Judges whether the networks of an arm degrade with depth.
 
-    There is no verdict if runs of this arm `failed`, since the others are a biased selection.
+    There is no verdict if any of the `missing` runs of this arm failed, since the others are a
+    biased selection.
     """
     lost = [cell.name for cell in cells if not _finite(cell)]
-    reasons = [f"{name} failed" for name in failed] + [
-        f"{name} has no finite error" for name in lost
-    ]
+    reasons = _failures(cells, missing) + [f"{name} has no finite error" for name in lost]
     gap = None if reasons else degradation(cells)
     if gap is None:
         why = ", ".join(reasons) or "two depths with a common seed are needed"
@@ -142,13 +143,32 @@ def verdict(arm: str, cells: Sequence[Cell], failed: Iterable[str] = ()) -> Verd
     places, uncertainty = decimals(None), "one seed, so no interval"
     if gap.interval is not None:
         ends = tuple(100 * end for end in gap.interval)
-        places = decimals((ends[1] - ends[0]) / 2)
+        places = decimals_of(ends)
         uncertainty = f"{len(gap.seeds)} seeds, 95 % interval {interval(ends, places, sign=True)}"
     points = number(100 * gap.gap, places, sign=True)
     deep = f"{gap.deepest} layers {100 * gap.deepest_error:.2f} %"
     best = f"{gap.best} layers {100 * gap.best_error:.2f} %"
     numbers = f"training error {points} points ({deep}, {best}; {uncertainty})"
     return Verdict(arm, gap, gap.verdict, numbers)
+
+
+def _failures(cells: Iterable[Cell], missing: Iterable[Missing]) -> list[str]:
+    """How many runs of an arm failed at each depth, such as "2 of 3 runs with 56 layers failed"."""
+    runs = collections.Counter(run.depth for cell in cells for run in cell.runs)
+    failed: collections.Counter[int] = collections.Counter()
+    for run in missing:
+        depth = run.config["model.depth"]
+        runs[depth] += 1
+        failed[depth] += run.state == FAILED
+    return [
+        f"{_of(count, runs[depth])} with {depth} layers failed"
+        for depth, count in sorted(failed.items())
+        if count
+    ]
+
+
+def _of(count: int, runs: int) -> str:
+    return f"{count} of {runs} runs" if runs > 1 else "the run"
 
 
 def joined(said: Iterable[Verdict]) -> list[Verdict]:
@@ -169,16 +189,17 @@ def _finite(cell: Cell) -> bool:
 
 def verdicts(table: ProtocolTable) -> list[Verdict]:
     """Verdicts on all arms, even those without a finished run; none for a single depth."""
-    failed: dict[str, list[str]] = {}
+    missing: dict[str, list[Missing]] = {}
     for arm, run in table.missing:
-        if run.state == FAILED:
-            failed.setdefault(arm, []).append(run.name)
+        missing.setdefault(arm, []).append(run)
     depths = {cell.depth for cell in table.cells}
     depths |= {run.config["model.depth"] for _, run in table.missing}
+    failed = {arm for arm, run in table.missing if run.state == FAILED}
     if len(depths) < 2 and not failed:
         return []
-    said = [verdict(arm.name, arm.cells, failed.pop(arm.name, ())) for arm in table.arms]
-    return said + [verdict(arm, (), names) for arm, names in failed.items()]
+    said = [verdict(arm.name, arm.cells, missing.get(arm.name, ())) for arm in table.arms]
+    others = sorted(failed - {arm.name for arm in table.arms})
+    return said + [verdict(arm, (), missing[arm]) for arm in others]
 
 
 MOST_COMPARED = 3
@@ -226,7 +247,7 @@ def _compared(found: Comparison) -> str:
     places, spread = decimals(None), "one seed, so no interval"
     if found.difference.interval is not None:
         ends = tuple(100 * end for end in found.difference.interval)
-        places = decimals((ends[1] - ends[0]) / 2)
+        places = decimals_of(ends)
         spread = f"95 % interval {interval(ends, places, sign=True)}, p {probability(found.p)}"
     points = number(100 * found.difference.mean, places, sign=True)
     what = _capital(found.measure.replace("_", " "))

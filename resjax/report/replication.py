@@ -9,12 +9,14 @@ from scipy import stats as scipy_stats
 
 from resjax.report.arms import Cell, ProtocolTable
 from resjax.report.reference.published import Published, published
+from resjax.report.runs import Run
 from resjax.report.stats import CONFIDENCE, Sample
 
 AGREES, LOWER, HIGHER = "agrees", "lower than published", "higher than published"
 
-NOT_THE_RECIPE = ("seed", "eval.every", "eval.select", "eval.train_examples")
-"""Keys in which a run may differ from a recipe, as they do not affect its final test error."""
+NOT_THE_RECIPE = ("data.name", "seed", "eval.every", "eval.select", "eval.train_examples")
+"""Keys in which a run on the same data may differ from a recipe, as they do not affect its final
+test error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +52,17 @@ def replications(table: ProtocolTable) -> list[Replication]:
     found, figures = [], published()
     for cell in table.cells:
         run = cell.runs[0]
-        for figure in same_net(figures, run.config["data.name"], run.keys):
+        for figure in same_net(figures, _data_name(run), run.keys):
             sample = cell.sample(figure.measure)
             if sample is not None and math.isfinite(sample.mean):
                 found.append(_replication(cell, sample, figure))
     return found
+
+
+def _data_name(run: Run) -> str:
+    """The name of a run's data in recipes, which is one for CIFAR in whatever files it comes."""
+    name, data = run.config["data.name"], run.manifest.get("data", {})
+    return f"cifar{data.get('classes')}" if name.startswith("cifar:") else name
 
 
 def same_net(figures: Iterable[Published], data: str, keys: Mapping[str, Any]) -> list[Published]:

@@ -48,7 +48,20 @@ def with_deviation(mean: float | None, deviation: float | None, otherwise: int) 
 
 def interval(ends: tuple[float, float] | None, otherwise: int, sign: bool = False) -> str:
     """Text such as "6.41 to 6.81", rounded to half its width; "-" for none."""
-    return span(ends, decimals(ends and (ends[1] - ends[0]) / 2, otherwise), sign)
+    return span(ends, decimals_of(ends, otherwise), sign)
+
+
+def decimals_of(ends: tuple[float, float] | None, otherwise: int = DECIMALS_OF_A_PERCENT) -> int:
+    """The number of decimals for an interval: those of half its width.
+
+    There are more where an interval without zero would have an end that is rounded to zero.
+    """
+    if ends is None:
+        return otherwise
+    places = decimals((ends[1] - ends[0]) / 2, otherwise)
+    nearest = max(ends[0], -ends[1])  # negative if the interval holds zero
+    shown = (more for more in range(places, DECIMALS_OF_A_LOSS + 1) if nearest * 10**more > 0.5)
+    return next(shown, places)
 
 
 def span(ends: tuple[float, float] | None, places: int, sign: bool = False) -> str:

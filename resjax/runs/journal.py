@@ -147,6 +147,7 @@ class Journal:
         data = {
             "name": config.data.name,
             "fingerprint": source.fingerprint,
+            "classes": len(source.class_names),
             **{name: len(split) for name, split in source.splits.items()},
             **number_left_out(self.directory),
         }

@@ -121,10 +121,21 @@ def test_a_failed_run_leaves_no_verdict(tmp_path):
     fail_run(begin_run(tmp_path, "deep", model__shortcut="none", model__depth=56))
     fail_run(begin_run(tmp_path, "lost", model__shortcut="dropout", model__depth=56))
     found = said(tmp_path)
-    assert found["plain"].line == "plain: no verdict, deep failed"
-    assert found["dropout"].line == "dropout: no verdict, lost failed"
+    assert found["plain"].line == "plain: no verdict, the run with 56 layers failed"
+    assert found["dropout"].line == "dropout: no verdict, the run with 56 layers failed"
     assert found["identity"].line == (
         "identity: no verdict, two depths with a common seed are needed"
+    )
+
+
+def test_an_arm_with_failed_runs_tells_how_many_failed_at_which_depth(tmp_path):
+    write_sweep(tmp_path, {("none", 56): [0.5], ("none", 20): [0.1, 0.1, 0.2], ("none", 8): [0.0]})
+    for depth, seed in ((56, 1), (56, 2), (20, 3)):
+        keys = {"model__depth": depth, "seed": seed}
+        fail_run(begin_run(tmp_path, f"{depth}-{seed}", model__shortcut="none", **keys))
+    begin_run(tmp_path, "cut", model__shortcut="none", model__depth=56, seed=3)
+    assert said(tmp_path)["plain"].numbers == (
+        "1 of 4 runs with 20 layers failed, 2 of 4 runs with 56 layers failed"
     )
 
 
@@ -187,7 +198,7 @@ def test_why_arms_have_no_verdict_yet_is_said_once_for_all(tmp_path, capsys):
     for text in (*texts, capsys.readouterr().out):
         assert text.count("two depths with a common seed") == text.count(once) == 1
         assert "plain: undecided, " in text
-        assert "projection: no verdict, lost failed\n" in text
+        assert "projection: no verdict, the run with 56 layers failed\n" in text
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("two depths with a common seed") == 1
 
@@ -197,7 +208,7 @@ def test_an_unfinished_run_of_the_only_depth_is_no_second_depth(tmp_path):
     cut = begin_run(tmp_path, "cut", model__shortcut="dropout", model__depth=20)
     assert said(tmp_path) == {}
     fail_run(cut)
-    assert said(tmp_path)["dropout"].line == "dropout: no verdict, cut failed"
+    assert said(tmp_path)["dropout"].line == "dropout: no verdict, the run with 20 layers failed"
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from resjax.report.replication import (
 from resjax.report.runs import read_runs
 from resjax.report.stats import summarise
 from resjax.report.tables import references
+from resjax.runs import disk
 from tests.report.fabricate import write_run
 
 CIFAR10 = Path(__file__).parents[2] / "experiments" / "cifar10.py"
@@ -114,6 +115,23 @@ def test_a_run_of_the_published_recipe_has_a_verdict(tmp_path, shift, verdict):
     assert row.difference == pytest.approx(shift)
     assert row.z == pytest.approx(shift / (0.002 * math.sqrt(1 / 3 + 1)), abs=1e-9)
     assert row.verdict == verdict
+
+
+def test_cifar_in_the_files_of_its_authors_is_the_published_data(tmp_path):
+    """The manifest says which of the two sets it was."""
+    figure, name = find("table 6", 56), "cifar:data/cifar-10-python.tar.gz"
+    errors = [figure.error + spread for spread in (-0.002, 0.0, 0.002)]
+    write(tmp_path, figure, errors, eval__every="1000 steps", data__name=name)
+    for classes, agree in ((10, ["table 6"]), (100, [])):
+        for path in tmp_path.glob("*/manifest.json"):
+            manifest = disk.read_json(path)
+            manifest["data"]["classes"] = classes
+            disk.write_json(path, manifest)
+        rows = [row for row in replicated(tmp_path) if row.verdict == AGREES and not row.differs]
+        assert [row.published.where for row in rows] == agree
+    for path in tmp_path.glob("*/manifest.json"):
+        path.unlink()
+    assert replicated(tmp_path) == []
 
 
 def test_another_protocol_has_no_verdict_and_says_what_differs(tmp_path):

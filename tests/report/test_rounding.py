@@ -30,6 +30,21 @@ def test_an_interval_is_rounded_to_half_its_width():
     assert rounding.interval(None, 2) == "-"
 
 
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.31, 11.9), "+0.3 to +11.9"),
+        ((-11.9, -0.04), "-11.90 to -0.04"),
+        ((0.5, 11.9), "+0.5 to +11.9"),
+        ((1e-15, 11.9), "0 to +12"),  # what is left of zero by rounding
+        ((0.0, 11.9), "0 to +12"),
+        ((-0.31, 11.9), "0 to +12"),
+    ],
+)
+def test_an_interval_without_zero_does_not_read_as_if_it_held_it(ends, text):
+    assert rounding.interval(ends, 2, sign=True) == text
+
+
 def test_a_number_that_rounds_to_zero_has_no_sign():
     assert rounding.number(-0.001, 2) == "0.00"
     assert rounding.number(0.001, 2, sign=True) == "0.00"

@@ -78,7 +78,7 @@ def test_where_every_candidate_lacks_a_seed_none_is_chosen(tmp_path):
     [section] = write_report(tmp_path).sections
     assert [each.line for each in section.verdicts] == [
         "identity: no verdict, two depths with a common seed are needed",
-        "plain: no verdict, lost failed",
+        "plain: no verdict, the run with 8 layers failed",
     ]
 
 

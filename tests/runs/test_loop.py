@@ -50,6 +50,7 @@ def test_a_run_leaves_its_files_and_a_result_that_repeats_bit_for_bit(tiny, tmp_
     assert first.steps == 20
     manifest = disk.read_json(tmp_path / "first" / "manifest.json")
     assert manifest["params"] == first.params
+    assert (manifest["data"]["classes"], manifest["data"]["train"]) == (10, 1437)
     assert manifest["devices"]["platform"] == jax.default_backend()
     execution = manifest["execution"]
     assert (execution.pop("cpus"), execution.pop("jax")) == (
