@@ -1,8 +1,8 @@
 """Comparisons: tables of one protocol, their arms, and the runs of an arm at one depth.
 
-An arm is a network but for its depth: what the keys of `model` and `norm` say, and from which
-network it is grown. The protocol is everything else that decides a result, but for the seed: data,
-optimisation, duration, and which evaluation of a run is its answer.
+An arm is a network but for its depth: what the keys of `model` and `norm` say, from which network
+it is grown, and the keys that `eval.compare` names. The protocol is everything else that decides a
+result, but for the seed: data, optimisation, duration, and which evaluation of a run is its answer.
 """
 
 import dataclasses
@@ -22,30 +22,35 @@ from resjax.report.styles import arm_places
 AXES = ("model.depth", "seed")
 """Keys that vary within an arm."""
 
-SAID_BY_DEFAULT = ("model.", "norm.")
+GROWTH = "train.grow_"
+"""Prefix of keys whose defaults are not said: of a network that is not grown from another."""
 
-ARM_KEYS = (*SAID_BY_DEFAULT, "train.grow_")
-"""Prefixes of the keys that distinguish the arms of a table. A network that is not grown is not
-said to be grown from 0 layers."""
+ARM_KEYS = ("model.", "norm.", GROWTH)
+"""Prefixes of the keys that distinguish the arms of a table."""
 
 SELECTIONS = {"final": "final evaluation", "best": "evaluation with the lowest validation error"}
 
 
 def arm_keys(run: Run | Missing) -> dict[str, Any]:
-    """Keys of the network, other than its depth, that differ from their defaults."""
-    keys = run.keys.items()
-    return {k: v for k, v in keys if k.startswith(ARM_KEYS) and k not in AXES}
+    """Keys of the arm that differ from their defaults."""
+    return {k: v for k, v in _deciding(run).items() if _is_of_arm(run, k)}
 
 
 def protocol(run: Run | Missing) -> dict[str, Any]:
-    """The keys of the protocol that differ from their defaults; always the data and the selection.
-
-    Keys that are tuned for each network are not among them; see `resjax.report.tuning`.
-    """
-    keys, others = run.keys.items(), {*AXES, *run.config.get("eval.tune", [])}
-    chosen = {k: v for k, v in keys if not k.startswith(ARM_KEYS) and k not in others}
+    """Keys of the protocol that differ from their defaults; always the data and the selection."""
+    chosen = {k: v for k, v in _deciding(run).items() if not _is_of_arm(run, k)}
     selection = run.summary.selection if isinstance(run, Run) else run.config["eval.select"]
     return chosen | {"data.name": run.config["data.name"], "eval.select": selection}
+
+
+def _deciding(run: Run | Missing) -> dict[str, Any]:
+    """Keys that tell arms or protocols apart; not those that are tuned (`resjax.report.tuning`)."""
+    others = {*AXES, *run.config.get("eval.tune", [])}
+    return {key: value for key, value in run.keys.items() if key not in others}
+
+
+def _is_of_arm(run: Run | Missing, key: str) -> bool:
+    return key.startswith(ARM_KEYS) or key in run.config.get("eval.compare", [])
 
 
 def group_key(keys: dict[str, Any]) -> str:
@@ -198,7 +203,7 @@ def _table(title: str, runs: list[Run], missing: list[Missing]) -> ProtocolTable
     # Defaults are said as well, of each network whose shortcut has another value elsewhere.
     alike = _grouped(networks, lambda keys: keys.get("model.shortcut"))
     varied = {
-        shortcut: {key for key in differing_keys(group) if key.startswith(SAID_BY_DEFAULT)}
+        shortcut: {key for key in differing_keys(group) if not key.startswith(GROWTH)}
         for shortcut, group in alike.items()
     }
 

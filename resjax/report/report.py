@@ -5,7 +5,7 @@ import functools
 import hashlib
 import marshal
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from resjax.buckets.places import reading
 from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
+from resjax.config.validation import refuse_sorting_keys
 from resjax.report import figures, formats, page
 from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, protocol_tables
 from resjax.report.degradation import Verdict, headline, verdicts
@@ -82,17 +83,18 @@ class Report:
         return pandas.DataFrame(formats.records(self.runs, self.missing)).set_index("run")
 
 
-def read_sweep(workdir: Path | str) -> Report:
+def read_sweep(workdir: Path | str, compare: Sequence[str] = ()) -> Report:
     """Reads the runs of a sweep, or one run, and what they show, without writing anything.
 
     Args:
       workdir: the directory, or its address in a bucket, of which a copy is read.
+      compare: keys that are compared in one table, in place of `eval.compare`.
 
     Raises:
-      ConfigError: if no run is done, or a file of one is damaged.
+      ConfigError: if no run is done, a file of one is damaged, or a key cannot be compared.
     """
     with reading(place(workdir), needed.REPORT) as there:
-        return _read(there.directory)
+        return _read(there.directory, compare)
 
 
 def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Report:
@@ -105,8 +107,14 @@ def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Repor
     return Report(directory, sections, runs, missing)
 
 
-def _read(workdir: Path) -> Report:
+def _read(workdir: Path, compare: Sequence[str]) -> Report:
     runs, missing = read_runs(workdir)
+    if compare:
+        every: list[Run | Missing] = [*runs, *missing]
+        configs = [run.config for run in every if run.config]
+        refuse_sorting_keys("--compare", compare, {key: key for c in configs for key in c})
+        for config in configs:
+            config["eval.compare"] = list(compare)
     if not runs and missing:
         raise ConfigError(
             f"no run in {workdir} is done, {len(missing)} without a result; "
@@ -117,7 +125,7 @@ def _read(workdir: Path) -> Report:
     return report_of(workdir / "report", runs, missing)
 
 
-def write_report(workdir: Path, again: bool = True) -> Report:
+def write_report(workdir: Path, again: bool = True, compare: Sequence[str] = ()) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
     The same runs give the same files. The page is written last and says which runs it shows, so
@@ -126,7 +134,7 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     Raises:
       ConfigError: as `read_sweep`.
     """
-    report = read_sweep(workdir)
+    report = read_sweep(workdir, compare)
     directory, sections, missing = report.directory, report.sections, report.missing
     digest = _digest(workdir, report.runs, missing)
     if not again and page.is_of(directory / "index.html", digest):

@@ -17,10 +17,10 @@ from resjax.runs.rundir import DONE
 if TYPE_CHECKING:
     from resjax.report.report import Report
 
-KEYS = {"model.shortcut": "network", "model.depth": "depth", "seed": "seed"}
+KEYS = {"model.shortcut": "shortcut", "model.depth": "depth", "seed": "seed"}
 """Keys that every table has, with the names of their columns."""
 
-TEXTS = ("run", "state", "why", "network")
+TEXTS = ("run", "state", "why", "shortcut")
 """Columns of words; a column of a key is aligned according to its values."""
 
 

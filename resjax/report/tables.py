@@ -11,24 +11,24 @@ from resjax.report.replication import Replication
 from resjax.report.runs import Missing, Run
 from resjax.runs.ledger import Ledger, known_total
 
-SCREEN = ("shortcut", "depth", "seeds", "train error %", "train loss", "test error %", "parameters",
+SCREEN = ("network", "depth", "seeds", "train error %", "train loss", "test error %", "parameters",
           "train+eval (s)")  # fmt: skip
 """Columns of the table of errors on the screen."""
 
 TIMED = ("train", "eval")
 """Seconds that are compared between networks; compile is in the tables of cost."""
 
-TEXT = ("network", "pair", "net", "source", "verdict")
+TEXT = ("network", "pair", "source", "verdict")
 """Columns of words, which are aligned to the left."""
 
 DETAILS = (
-    "shortcut", "depth", "seeds", "train error %", "train interval", "train median",
+    "network", "depth", "seeds", "train error %", "train interval", "train median",
     "test error %", "test interval", "test median", "train loss",
 )  # fmt: skip
 """Columns of the table of errors on the page and in Markdown; an interval is of the mean, in
 percent."""
 
-PAPER = ("shortcut", "depth", "seeds", "train error %", "train interval", "test error %",
+PAPER = ("network", "depth", "seeds", "train error %", "train interval", "test error %",
          "test interval")  # fmt: skip
 """Columns of the table of errors in LaTeX."""
 
@@ -36,13 +36,13 @@ DIFFERENCES = ("depth", "pair", "seeds", "train difference", "train interval", "
                "test difference", "test interval", "test p (Holm)")  # fmt: skip
 """Columns of the paired differences, in points of a percent."""
 
-COSTS = ("shortcut", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
+COSTS = ("network", "depth", "runs", "parameters", "multiply-adds", "compile (s)", "train (s)",
          "eval (s)", "in all (s)", "in all, all runs (s)")  # fmt: skip
 
 LEDGER = ("network", "runs", "interruptions", "device seconds", "compile (s)", "lost (s)")
 """Columns of the cost of a network's runs, including those without a result."""
 
-REFERENCE = ("net", "source", "published %", "ours %", "difference", "z", "verdict")
+REFERENCE = ("network", "source", "published %", "ours %", "difference", "z", "verdict")
 
 
 class TextTable(NamedTuple):
@@ -71,7 +71,7 @@ def errors(cells: Iterable[Cell], columns: tuple[str, ...]) -> TextTable:
 def _error_texts(cell: Cell) -> dict[str, str]:
     """The texts of a cell in all columns of the tables of errors."""
     row = {
-        "shortcut": cell.arm,
+        "network": cell.arm,
         "depth": str(cell.depth),
         "seeds": str(len(cell.runs)),
         "train loss": _sample_texts(cell, "train_loss", 1, rounding.DECIMALS_OF_A_LOSS)[0],

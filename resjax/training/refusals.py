@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, notify
 from resjax.config.extras import EXTRAS, require
-from resjax.config.keys import KEYS
+from resjax.config.validation import refuse_sorting_keys
 from resjax.data.source import Source
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
@@ -40,8 +40,10 @@ def refuse_unmet_needs(config: ConfigDict) -> None:
         )
     if config.norm.frozen:
         _refuse_moved_statistics(config)
-    for key in config.eval.tune:
-        KEYS.choose(key, "eval.tune")
+    refuse_sorting_keys("eval.tune", config.eval.tune)
+    refuse_sorting_keys("eval.compare", config.eval.compare)
+    if both := set(config.eval.tune) & set(config.eval.compare):
+        raise ConfigError(f"{min(both)} is in eval.tune and in eval.compare; leave it out of one")
     for name in config.log.writers:
         if name in EXTRAS:
             require(name, f"log.writers={name}")

@@ -55,7 +55,7 @@ def test_a_table_of_errors_is_sorted_and_by_words_as_well(visit):
     assert column() == sorted(column())
     table.get_by_role("button", name="test error %").click()
     assert column() == sorted(column(), reverse=True)
-    table.get_by_role("button", name="shortcut").click()
+    table.get_by_role("button", name="network").click()
     names = [row.locator("th").inner_text() for row in table.locator("tbody tr").all()]
     assert names == sorted(names)
 
@@ -77,7 +77,7 @@ def test_infinite_differences_are_sorted_as_the_highest_and_the_lowest(visit, tm
     [
         ("depth=8", lambda run: "-8-" in run),
         ("depth>8 depth<=56", lambda run: "-56-" in run),
-        ("network=plain learning_rate=0.05", lambda run: run.startswith("none-")
+        ("shortcut=plain learning_rate=0.05", lambda run: run.startswith("none-")
          and run.endswith("-0.05")),
         ("optim.learning_rate=0.10,3 seed!=0,1", lambda run: "-0.1" in run
          and run.split("-")[2] not in ("seed0", "seed1")),
@@ -214,7 +214,7 @@ def test_many_axes_are_drawn_as_parallel_coordinates_that_the_filter_reads(visit
     page.mouse.up()
     assert page.locator("#filter").input_value() == "model.depth=56"
     assert plot.locator(".run:not(.away)").count() == 60
-    page.locator("#filter").fill("depth=8 network=plain seed=3 learning_rate=0.1")
+    page.locator("#filter").fill("depth=8 shortcut=plain seed=3 learning_rate=0.1")
     line = plot.locator(".run:not(.away)")
     assert line.count() == 1
     x, y = line.evaluate("""path => {

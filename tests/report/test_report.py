@@ -220,7 +220,7 @@ def test_of_one_seed_there_are_no_columns_of_dashes(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.2]})
     directory = write_report(tmp_path).directory
     written = (directory / "table.md").read_text()
-    assert "| shortcut | depth | seeds | train error % | train median |" in written
+    assert "| network | depth | seeds | train error % | train median |" in written
     assert "interval |" not in written
     assert "interval &" not in (directory / "table.tex").read_text()
     table = tables.TextTable(("a", "b", "c"), [("1", "-", "-"), ("2", "-", "3")])

@@ -82,6 +82,24 @@ def test_where_every_candidate_lacks_a_seed_none_is_chosen(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("key", ["norm.momentum", "model.shortcut_dropout", "optim.learning_rate"])
+def test_keys_of_the_network_can_be_tuned_as_those_of_the_optimiser(key, tmp_path):
+    keys = KEYS | {"eval__tune": (key,)}
+    for value, error in ((0.1, 0.3), (0.2, 0.2)):
+        for seed in range(2):
+            directory = write_run(tmp_path, f"{value}-{seed}", error, seed=seed, **keys,
+                                  **{key.replace(".", "__"): value})  # fmt: skip
+            rundir.write_result(
+                directory,
+                disk.read_json(directory / "result.json")
+                | {"validation_error": error, "validation_loss": 1.0},
+            )
+    [section] = write_report(tmp_path).sections
+    [cell] = section.table.cells
+    assert [run.config[key] for run in cell.runs] == [0.2, 0.2]
+    assert section.notes == [f"identity 20: {key}=0.2 of 2, validation error 20.00 %"]
+
+
 def test_of_candidates_without_a_finite_error_one_is_in_the_table(tmp_path):
     for rate in (0.1, 0.2):
         candidate(tmp_path, "none", 8, rate, math.inf, 0.3)
