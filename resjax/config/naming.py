@@ -61,28 +61,7 @@ def run_id(config: ConfigDict) -> str:
     >>> run_id(config)
     'identity-20-seed0-44136fa3'
     """
-    return _with_digest(config, deciding_keys(config))
-
-
-def former_id(config: ConfigDict) -> str | None:
-    """The name that resjax gave a run before whose config has a whole number in a pair; or None.
-
-    Runs of that name are known by it. The hash was of the pair as it was written, so `(0.25, 1)`
-    and `(0.25, 1.0)` had two names.
-    """
-    written = {
-        key: value
-        for key, value in flatten(config).items()
-        if key in KEYS and KEYS[key].pair and any(type(number) is int for number in value)
-    }
-    if not written:
-        return None
-    keys = deciding_keys(config)
-    return _with_digest(config, keys | {key: written[key] for key in written.keys() & keys})
-
-
-def _with_digest(config: ConfigDict, keys: Mapping[str, Any]) -> str:
-    text = json.dumps(keys, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from resjax.config import ConfigError
-from resjax.config.naming import former_id, run_id
+from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
 from resjax.probes.measure import Arrays, as_lists, compute_probes, probed_batches
 from resjax.probes.table import PROBES
@@ -170,7 +170,7 @@ def _checkpoint(directory: Path, plan: Plan, step: int | None) -> tuple[Path, ch
         if path is None:
             raise ConfigError(f"{directory} has no checkpoint of step {step}; {remedy}")
         facts = checkpoint.verified(path)
-    if facts.run not in (run_id(plan.config), former_id(plan.config)):
+    if facts.run != run_id(plan.config):
         raise ConfigError(f"{path} is of another run, {facts.run}; probe the directory of that")
     if facts.data["fingerprint"] != plan.source.fingerprint:
         raise ConfigError(

@@ -30,7 +30,7 @@ from packaging.version import Version
 import resjax
 from resjax.config import ConfigError, config_of, defaults, differences, flatten
 from resjax.config.keys import KEYS
-from resjax.config.naming import deciding_keys, former_id, run_id
+from resjax.config.naming import deciding_keys, run_id
 from resjax.runs import disk
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
@@ -143,18 +143,6 @@ def make_directory(directory: Path) -> None:
         ) from None
 
 
-def directory_in(sweep: Path, name: str, config: ConfigDict) -> Path:
-    """The directory of a run in its sweep: that of its name, or of its former name if it is there.
-
-    Args:
-      sweep: directory of the sweep.
-      name: the run's `run_id`.
-      config: its config.
-    """
-    former = former_id(config)
-    return sweep / (former if former and (sweep / former).is_dir() else name)
-
-
 def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     """Makes sure that a directory is free for a run, or already its own.
 
@@ -193,13 +181,13 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
 
 def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
     """Raises ConfigError if remains of a run without its config are of another config."""
-    here = run_id(config), former_id(config)
+    here = run_id(config)
     for path in (directory / "manifest.json", *directory.glob("checkpoints/*/checkpoint.json")):
         try:
             there = disk.read_json(path).get("run")
         except ConfigError:  # there is none, or it is damaged and is not used
             continue
-        if there is not None and there not in here:
+        if there is not None and there != here:
             raise ConfigError(
                 f"{path} is of another run, {there}; choose another directory, or remove this one"
             )

@@ -25,7 +25,6 @@ from resjax.config.keys import KEYS
 from resjax.config.naming import run_id
 from resjax.config.paths import local
 from resjax.config.validation import refuse_value, validate
-from resjax.runs.rundir import directory_in
 from resjax.sweeps.experiment import as_refusal, load_experiment, refuse_async
 
 MOST_SEEDS = 10_000
@@ -82,7 +81,7 @@ def select_runs(
     chosen = select_axes(axes_of(module, config), axes, seeds, fixed, further)
     workdir = local(workdir)
     runs = keep_only(expand(config, chosen), only)
-    return {directory_in(workdir, name, run): run for name, run in runs.items()}
+    return {workdir / name: run for name, run in runs.items()}
 
 
 def axes_of(module: ModuleType, config: ConfigDict) -> dict[str, Axis]:

@@ -8,7 +8,7 @@ import pytest
 
 from resjax.config import ConfigError, default_config, flatten, nearest
 from resjax.config.keys import KEYS, Key
-from resjax.config.naming import deciding_keys, former_id, run_id
+from resjax.config.naming import deciding_keys, run_id
 from resjax.config.overrides import override
 from resjax.config.validation import validate
 from resjax.training.plan import make_plan
@@ -92,13 +92,12 @@ def test_spellings_of_a_duration_are_one_run():
     assert len(ids) == 1
 
 
-def test_spellings_of_a_pair_are_one_run_with_the_name_that_floats_have_always_had():
+def test_spellings_of_a_pair_are_one_run():
     spellings = [changed(data__area=(0.25, number)) for number in (1.0, 1)]
     assert {run_id(config) for config in spellings} == {"identity-20-seed0-ab09dc7a"}
     assert len({json.dumps(deciding_keys(config)) for config in spellings}) == 1
-    assert [former_id(config) for config in spellings] == [None, "identity-20-seed0-9c0770c2"]
     for config in (changed(data__area=(0.08, 1)), changed(data__area=[0.08, 1])):
-        assert run_id(config) == former_id(config) == run_id(default_config())
+        assert run_id(config) == run_id(default_config())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.config.naming import former_id, run_id
+from resjax.config.naming import run_id
 from resjax.probes.gradients import gradients
 from resjax.probes.table import PROBES
 from resjax.report.probes import surface_in_words
@@ -114,14 +114,6 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     drawing = (directory / "lesions.svg").read_text()
     assert "test error (fraction)" in drawing
     assert "the network as it is" in drawing
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_an_earlier_version_named_is_probed(tiny, tmp_path, monkeypatch):
-    tiny.data.area = (0.25, 1)
-    monkeypatch.setattr("resjax.runs.run.run_id", former_id)
-    train_and_evaluate(tiny, tmp_path)
-    assert probe_run(tmp_path, ["branches"], examples=50).run == run_id(tiny) != former_id(tiny)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resjax.config import ConfigError, default_config
-from resjax.config.naming import former_id, run_id
+from resjax.config.naming import run_id
 from resjax.files import replacing
 from resjax.runs import disk, rundir
 
@@ -146,16 +146,6 @@ def test_what_is_left_of_another_run_without_its_config_is_refused_at_once(tmp_p
         (run / name).write_text("damaged")
         rundir.refuse_other_config(run, other)
         shutil.rmtree(run)
-
-
-def test_what_is_left_of_a_run_under_its_former_name_is_its_own(tmp_path):
-    config = default_config()
-    config.data.area = (0.25, 1)
-    disk.write_json(tmp_path / "manifest.json", {"run": former_id(config)})
-    rundir.refuse_other_config(tmp_path, config)
-    config.data.area = (0.5, 1)
-    with pytest.raises(ConfigError, match="is of another run"):
-        rundir.refuse_other_config(tmp_path, config)
 
 
 def test_a_run_of_another_config_is_refused_in_the_words_of_both(tmp_path):

@@ -6,11 +6,8 @@ import pytest
 from resjax.cli import main as cli
 from resjax.cli.commands import sweep
 from resjax.config import ConfigError, default_config, flatten, use_own_values
-from resjax.config.naming import former_id
 from resjax.config.overrides import override
-from resjax.runs import rundir
 from resjax.sweeps import grid
-from tests.report.fabricate import end_run, result
 
 AXES = {
     "depth": [{"model.depth": depth} for depth in (8, 20)],
@@ -229,25 +226,6 @@ def test_a_pair_of_numbers_in_two_spellings_is_one_run_of_a_grid(tmp_path):
     axes = {"only": ["depth=8"], "added": ["data.area=(0.25,1.0),(0.25,1)"]}
     [run] = grid.experiment_runs(str(tmp_path / "one.py"), tmp_path / "w", **axes)
     assert run.parent == tmp_path / "w"
-
-
-def test_a_run_with_the_name_of_an_earlier_version_is_found_by_sweep_and_train(
-    tmp_path, monkeypatch, capsys
-):
-    """An earlier version named it by the pair as it was written."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "one.py").write_text(EXPERIMENT)
-    grid_of_one = {"only": ["depth=8"], "settings": {"data.area": (0.25, 1)}}
-    [(new, config)] = grid.experiment_runs("one.py", "runs/one", **grid_of_one).items()
-    old = new.with_name(former_id(config))
-    old.mkdir(parents=True)
-    rundir.begin_run(old, config)
-    end_run(old, result(0.1))
-    assert list(grid.experiment_runs("one.py", "runs/one", **grid_of_one)) == [old]
-    words = ["--config=one.py", "--config.model.depth=8", "--config.data.area=(0.25,1)"]
-    assert cli.main(["train", *words]) == 0
-    assert capsys.readouterr().out.endswith(f"run: {old}\n")
-    assert not new.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from resjax.config.text import several
 from resjax.exits import EXIT_FAILED
 from resjax.ops import native
 from resjax.process import enable_cache
-from resjax.runs.rundir import directory_in
 
 if TYPE_CHECKING:
     from resjax.training.plan import Plan
@@ -40,7 +39,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.training import hosts
 
     running.join(options, config)
-    workdir = options.workdir or directory_in(Path("runs", name), run_id(config), config)
+    workdir = options.workdir or Path("runs", name, run_id(config))
     directory = running.directory_of(workdir, options.scratch, hosts_joined=True)
     runs, plans = {directory: config}, Plans()
     local.check(runs, plans)
