@@ -24,6 +24,7 @@ from resjax.config.keys import KEYS
 __all__ = [
     "KEYS",
     "PLAIN",
+    "PREPARED",
     "ConfigError",
     "Notice",
     "UnknownName",
@@ -164,11 +165,16 @@ PLAIN = "plain"
 """The papers' name for a network whose `model.shortcut` is none."""
 
 
+PREPARED = ("cifar10", "cifar100", "imagenet2012")
+"""Sets of TensorFlow Datasets that `data.name` knows by names of their own, without `tfds:`."""
+
+
 def use_own_values(config: ConfigDict) -> None:
     """Converts NumPy scalars in a config to Python numbers, and a shortcut `plain` to `none`.
 
-    A dtype, such as `jnp.bfloat16`, becomes its name. An experiment's own shortcut of the name
-    `plain` stays. So a run has the same name whichever way a value was written.
+    A dtype, such as `jnp.bfloat16`, becomes its name, and data with a name of their own, such as
+    `tfds:cifar10`, have that. An experiment's own shortcut of the name `plain` stays. So a run has
+    the same name whichever way a value was written.
     """
     model = config.get("model", {})
     if not isinstance(dtype := model.get("dtype", ""), str):
@@ -178,5 +184,8 @@ def use_own_values(config: ConfigDict) -> None:
     if found:
         with config.ignore_type():
             config.update_from_flattened_dict(found)
+    prepared = str(config.get("data", {}).get("name", "")).removeprefix("tfds:")
+    if prepared in PREPARED:
+        config.data.name = prepared
     if model.get("shortcut") == PLAIN:
         model.shortcut = PLAIN if PLAIN in KEYS["model.shortcut"].choices else "none"

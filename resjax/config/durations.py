@@ -77,7 +77,7 @@ class Clock:
         return sorted({*marks, self.end})
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(step|epoch|example|%)s?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(?:(step|epoch|example)s?|(%))")
 
 
 def parse_duration(text: Any) -> tuple[Fraction, str]:
@@ -95,4 +95,4 @@ def parse_duration(text: Any) -> tuple[Fraction, str]:
             f"duration {text!r} is not understood; "
             "write '15 epochs', '64000 steps', '1e6 examples' or '50%'"
         )
-    return Fraction(match[1]), match[2]
+    return Fraction(match[1]), match[2] or match[3]

@@ -245,8 +245,8 @@ KEYS = Keys({
 
     # ---------------------------------------------------------------------------------------- optim
     "optim.name": Key("sgd",
-        "The rule: `sgd` with momentum, `nesterov` with Nesterov's, `adam` with weight decay "
-        "in the gradient, `adamw` with weight decay beside it, or `lars` for large batches.",
+        "The rule: `sgd` with momentum, `adam` with weight decay in the gradient, `adamw` with "
+        "weight decay beside it, or `lars` for large batches.",
         table="resjax.training.optim:OPTIMIZERS"),
     "optim.learning_rate": Key(0.1,
         "The highest learning rate, which the schedule starts from.",
@@ -255,7 +255,7 @@ KEYS = Keys({
         "Fraction of the velocity that is kept at a step.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.9"),
     "optim.nesterov": Key(False,
-        "Use Nesterov's momentum; `optim.name=nesterov` always does."),
+        "Use Nesterov's momentum."),
     "optim.beta1": Key(0.9,
         "With `optim.name=adam` or `optim.name=adamw`: fraction of the mean gradient that is kept "
         "at a step.",

@@ -103,7 +103,8 @@ NAMES: dict[str, dict[str, str]] = {
         "adamw, the nearest; an experiment file may add others to OPTIMIZERS",
     ) | {
         "nadam": "adam, with optim.nesterov=True", "nadamw": "adamw, with optim.nesterov=True",
-        "momentum": "sgd, with optim.momentum", "nag": "nesterov",
+        "momentum": "sgd, with optim.momentum",
+    } | dict.fromkeys(("nesterov", "nag"), "sgd, with optim.nesterov=True") | {
     },
     "optim.schedule": {
         "multistep": "step", "multisteplr": "step", "steplr": "step", "piecewise": "step",

@@ -33,18 +33,9 @@ def sgd(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
 
     g = gradient + weight_decay * w;  v = momentum * v + g;  w = w - learning_rate * v
 
-    With `optim.nesterov` it is `nesterov`.
+    With `optim.nesterov`, the momentum of Nesterov: w = w - learning_rate * (g + momentum * v).
     """
     return _with_numbers(optim, _momentum, optim.nesterov)
-
-
-def nesterov(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
-    """Stochastic gradient descent with Nesterov's momentum, whatever `optim.nesterov` is.
-
-    g = gradient + weight_decay * w;  v = momentum * v + g
-    w = w - learning_rate * (g + momentum * v)
-    """
-    return _with_numbers(optim, _momentum, True)
 
 
 def adam(optim: ConfigDict) -> optax.GradientTransformationExtraArgs:
@@ -173,7 +164,7 @@ def _ratio(
 
 OPTIMIZERS = Table(
     "optim.name",
-    {"sgd": sgd, "nesterov": nesterov, "adam": adam, "adamw": adamw, "lars": lars},
+    {"sgd": sgd, "adam": adam, "adamw": adamw, "lars": lars},
     entry="a function of config.optim to an optimiser of optax",
 )
 

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from resjax.config import ConfigError, default_config, flatten, nearest
+from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
 from resjax.config.overrides import override
@@ -90,6 +91,22 @@ def test_run_id_sees_every_key_that_decides_a_result():
 def test_spellings_of_a_duration_are_one_run():
     ids = {run_id(changed(train__duration=text)) for text in ("3 epochs", "3 epoch", "3epochs ")}
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize("text", ["50%s", "50 % epochs", "epochs", "-1 steps"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ConfigError, match=f"duration '{text}' is not understood"):
+        parse_duration(text)
+
+
+def test_prepared_data_with_a_name_of_their_own_are_one_run_however_they_are_named():
+    for name in ("cifar10", "cifar100", "imagenet2012"):
+        config = changed(data__name=f"tfds:{name}")
+        validate(config)
+        assert config.data.name == name
+    config = changed(data__name="tfds:mnist")
+    validate(config)
+    assert config.data.name == "tfds:mnist"
 
 
 def test_spellings_of_a_pair_are_one_run():

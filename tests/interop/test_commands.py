@@ -303,6 +303,8 @@ def test_fine_tuning_what_was_imported(tmp_path, capsys, folder):
     [
         (["--data=folder:absent"], "absent is not a directory"),
         (["--data=digits"], "set it to 0"),
+        (["--data=digits", "--config.data.name=fake:8x8x3:7"], "the same; give one of them"),
+        (["--split=train", "--config.data.test=train"], "--config.data.test are the same; give"),
         (["--data=fake:32x32x5:7:100", "--config.data.size=0"], "images of 5 channels are not see"),
         (["--data=fake:32x32x3:9:100", "--config.data.size=0"], "has 9 classes, such as '0', and"),
         (["--data=fake:8x8x3:7:100", "--config.data.size=0"], "too small for strides of 32"),

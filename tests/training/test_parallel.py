@@ -141,7 +141,7 @@ def test_mixed_images_and_clipped_gradients_are_those_of_the_whole_batch(zygote,
     """The partner of an image is on any device; the norm is that of the mean gradient of all."""
     keys = {
         "data.mixup": 0.4, "data.cutmix": 1.0, "data.flip": True, "norm.examples": 8,
-        "optim.name": "nesterov", "optim.clip_norm": 0.2, "train.steps_per_call": 4,
+        "optim.nesterov": True, "optim.clip_norm": 0.2, "train.steps_per_call": 4,
     }  # fmt: skip
     jobs = {
         "one": keys | {"train.devices": 1},

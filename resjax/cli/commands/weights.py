@@ -5,7 +5,7 @@ import dataclasses
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resjax.cli.commands.command import DEFINITIONS, Command
 from resjax.cli.commands.experiment import definitions
@@ -123,14 +123,25 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _once(value: str | None, option: str, keys: dict[str, Any], key: str) -> Any:
+    """The value of an option or of its key, which is taken out of the keys.
+
+    Raises:
+      ConfigError: if both are given.
+    """
+    if value is not None and key in keys:
+        raise ConfigError(f"{option} and --config.{key} are the same; give one of them")
+    return keys.pop(key, value)
+
+
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     with definitions(rest) as overrides, _reading(options) as source:
         from resjax.interop.importing import read_any
         from resjax.interop.scoring import evaluate
 
         chosen = settings(overrides)
-        name = chosen.pop("data.name", options.data)
-        split = chosen.pop("data.test", options.split)
+        name = _once(options.data, "--data", chosen, "data.name")
+        split = _once(options.split, "--split", chosen, "data.test")
         imported = read_any(source, chosen, options.weights)
         config = imported.weights.about.config
         trained = name in (None, config.data.name)
