@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from resjax.config import flatten
 from resjax.report import rounding
-from resjax.report.arms import Cell, compare
+from resjax.report.arms import Cell
 from resjax.report.formats import markdown, markdown_text
+from resjax.report.pairs import compare
 from resjax.report.report import Section
 from resjax.report.tuning import tuned_keys
 from tests.result_probes import probed_table

@@ -11,8 +11,8 @@ import pytest
 
 from resjax.config.naming import deciding_keys
 from resjax.report import tables
-from resjax.report.arms import compare
 from resjax.report.degradation import DEGRADES, DOES_NOT, UNDECIDED
+from resjax.report.pairs import compare
 from resjax.report.report import read_sweep
 from resjax.training.benchmark import Measurement
 from tests import result_page, result_sections, results

@@ -69,11 +69,6 @@ def filled(text: str) -> str:
     return text
 
 
-def names(text: str) -> list[str]:
-    """Parses names with commas between them."""
-    return [name for word in text.split(",") if (name := word.strip())]
-
-
 MOST = 2**31 - 1
 """Maximum of a count; larger ones are mistakes, as no array has such a size."""
 

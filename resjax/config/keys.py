@@ -413,10 +413,6 @@ KEYS = Keys({
         "Keys to tune, such as optim.learning_rate: for each network, a report uses the values "
         "with the lowest validation error, so set `data.validation`, too.",
         expected="a tuple of keys", decides="nothing"),
-    "eval.compare": Key((),
-        "Keys outside the network, such as optim.name, whose values stand in one table of a report "
-        "as networks do; otherwise each value has a table.",
-        expected="a tuple of keys", decides="nothing"),
     "eval.probes": Key("",
         "Probes to record at every evaluation, with commas between them, such as "
         "gradients,responses; empty is none.",

@@ -1,14 +1,12 @@
 """Checks of a config that do not depend on the data."""
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, flatten, refuse_unknown, use_own_values
 from resjax.config.durations import parse_duration
-from resjax.config.errors import choose
 from resjax.config.key import Key
 from resjax.config.keys import KEYS
 
@@ -75,24 +73,6 @@ def _refuse_unknown_names(key: str, entry: Key, value: Any) -> None:
     for name in entry.names_in(value):
         if name not in (*entry.choices, *entry.refused):
             raise entry.unknown(name, key)
-
-
-SORTED_BY = ("seed", "model.depth", "data.name", "eval.select")
-"""Keys by which every report sorts runs."""
-
-
-def refuse_sorting_keys(what: str, keys: Iterable[str], known: Mapping[str, Any] = KEYS) -> None:
-    """Raises ConfigError for a key that cannot decide how a report sorts runs.
-
-    Args:
-      what: what names the keys, such as `eval.tune`.
-      keys: the keys.
-      known: all keys that there are.
-    """
-    for key in keys:
-        choose(known, key, what)
-        if key in SORTED_BY:
-            raise ConfigError(f"{what} cannot name {key}, by which every report sorts runs")
 
 
 def _is_within(number: float, bounds: tuple[float, float] | None) -> bool:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from resjax.report.arms import Comparison, ProtocolTable
+from resjax.report.arms import ArmTable
 from resjax.report.degradation import TOLERANCE
+from resjax.report.pairs import Comparison
 
 
-def best_cells(table: ProtocolTable, comparisons: Iterable[Comparison]) -> set[tuple[str, int]]:
+def best_cells(table: ArmTable, comparisons: Iterable[Comparison]) -> set[tuple[str, int]]:
     """The best arms at each depth, {(arm, depth)}, by comparisons of one measure.
 
     They are the arm with the lowest mean error, and all that are shown to be as good: the 95 %

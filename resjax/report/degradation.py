@@ -6,8 +6,17 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from resjax.report.arms import Cell, Comparison, ProtocolTable, difference_of
-from resjax.report.rounding import decimals, decimals_of, interval, number, probability
+from resjax.report.arms import ArmTable, Cell
+from resjax.report.pairs import Comparison, difference_of
+from resjax.report.rounding import (
+    DECIMALS_OF_A_PERCENT,
+    decimals,
+    decimals_of,
+    interval,
+    number,
+    probability,
+    with_deviation,
+)
 from resjax.report.runs import Missing
 from resjax.runs.rundir import FAILED
 
@@ -187,59 +196,71 @@ def _finite(cell: Cell) -> bool:
     return all(map(math.isfinite, cell.by_seed("train_error").values()))
 
 
-def verdicts(table: ProtocolTable) -> list[Verdict]:
-    """Verdicts on all arms, even those without a finished run; none for a single depth."""
+def verdicts(table: ArmTable) -> list[Verdict]:
+    """Verdicts on all arms, even those without a finished run.
+
+    If all have one depth there are none, other than on arms with failed runs.
+    """
     missing: dict[str, list[Missing]] = {}
     for arm, run in table.missing:
         missing.setdefault(arm, []).append(run)
     depths = {cell.depth for cell in table.cells}
     depths |= {run.config["model.depth"] for _, run in table.missing}
     failed = {arm for arm, run in table.missing if run.state == FAILED}
-    if len(depths) < 2 and not failed:
-        return []
-    said = [verdict(arm.name, arm.cells, missing.get(arm.name, ())) for arm in table.arms]
-    others = sorted(failed - {arm.name for arm in table.arms})
-    return said + [verdict(arm, (), missing[arm]) for arm in others]
+    cells = {arm.name: arm.cells for arm in table.arms}
+    judged = [*cells, *sorted(failed - cells.keys())]
+    return [
+        verdict(arm, cells.get(arm, ()), missing.get(arm, ()))
+        for arm in judged
+        if arm in failed or len(depths) > 1
+    ]
 
 
 MOST_COMPARED = 3
 """Most differences of two networks that a headline tells."""
 
-ONE_DEPTH = (
-    "No verdict: it compares networks of several depths, and all of these have the same; sweep "
-    "model.depth, too."
-)
+MOST_NAMED = 4
+"""Most networks of one verdict that a headline names; more are counted."""
 
 
-def headline(said: Iterable[Verdict], differences: Sequence[Comparison] = ()) -> str:
+def headline(
+    said: Sequence[Verdict], table: ArmTable, differences: Sequence[Comparison] = ()
+) -> str:
     """One sentence that sums up the verdicts: who degrades, who does not, who cannot be judged.
 
-    Without verdicts it is followed by the differences in test error of networks of one depth, if
-    they are few.
+    Where all networks have one depth, it is on the lowest test error instead, and is followed by
+    the differences in test error, if they are few.
     """
-    said = list(said)
-    if not said:
+    if len({cell.depth for cell in table.cells}) == 1:
         few = differences if len(differences) <= MOST_COMPARED else ()
-        return " ".join([ONE_DEPTH, *map(_compared, few)])
+        return " ".join(filter(None, [_lowest(table), *map(_compared, few)]))
     kinds: dict[str, list[str]] = {}
     one_seed = False
     for each in said:
         kinds.setdefault(each.gap.verdict if each.gap else "", []).append(each.arm)
         one_seed |= each.gap is not None and each.gap.interval is None
+    of_depth = "" if DEGRADES in kinds else "degrade with depth"
     parts = [
-        _clause(kinds.get(DEGRADES), "degrades", "degrade", "with depth"),
-        _clause(
-            kinds.get(DOES_NOT),
-            "does not",
-            "do not",
-            "" if DEGRADES in kinds else "degrade with depth",
-        ),
-        _clause(kinds.get(UNDECIDED), "is undecided", "are undecided"),
-        _clause(kinds.get(""), "has no verdict", "have no verdict"),
+        _clause(kinds.get(DEGRADES), len(said), "degrades", "degrade", "with depth"),
+        _clause(kinds.get(DOES_NOT), len(said), "does not", "do not", of_depth),
+        _clause(kinds.get(UNDECIDED), len(said), "is undecided", "are undecided"),
+        _clause(kinds.get(""), len(said), "has no verdict", "have no verdict"),
     ]
     sentence = "; ".join(part for part in parts if part)
     advice = " One seed does not say how far seeds lie apart: add some by --seeds=3."
     return f"{_capital(sentence)}.{advice if one_seed else ''}"
+
+
+def _lowest(table: ArmTable) -> str:
+    """A sentence on the lowest test error of networks of one depth; empty if none is known."""
+    samples = [(cell, found) for cell in table.cells if (found := cell.sample("test_error"))]
+    if not samples:
+        return ""
+    best, found = min(samples, key=lambda pair: pair[1].mean)
+    deviation = None if found.deviation is None else 100 * found.deviation
+    error = with_deviation(100 * found.mean, deviation, DECIMALS_OF_A_PERCENT)
+    what = "Lowest test error" if len(samples) > 1 else "Test error"
+    return f"{what} with {best.depth} layers: {best.arm}, {error} %."
 
 
 def _compared(found: Comparison) -> str:
@@ -258,10 +279,13 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _clause(names: Sequence[str] | None, one: str, several: str, rest: str = "") -> str:
+def _clause(names: Sequence[str] | None, total: int, one: str, several: str, rest: str = "") -> str:
+    """A clause on some of the networks, by their names or, if they are many, their number."""
     if not names:
         return ""
-    return " ".join(filter(None, (_listed(names), one if len(names) == 1 else several, rest)))
+    few = len(names) <= MOST_NAMED
+    who = _listed(names) if few else f"{len(names)} of {total} networks"
+    return " ".join(filter(None, (who, one if len(names) == 1 else several, rest)))
 
 
 def _listed(names: Sequence[str]) -> str:

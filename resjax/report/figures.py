@@ -201,15 +201,8 @@ def _error_by_arm(arms: Sequence[Arm], title: str | None) -> "Figure":
 
 
 def _names(arms: Sequence[Arm], width: float, key_per_line: bool = False) -> list[str]:
-    """Names of arms in lines that fit into a width in inches.
-
-    What all of them share is left out, and so is `model.`, the section of most keys.
-    """
-    parts = [re.split(r", (?=\w+\.\w+=)", arm.name) for arm in arms]
-    own = [[part for part in each if not all(part in other for other in parts)] for each in parts]
-    shown = own if all(own) else parts
-    short = [[part.removeprefix("model.") for part in each] for each in shown]
-    lines = short if key_per_line else [[", ".join(each)] for each in short]
+    """Names of arms in lines that fit into a width in inches."""
+    lines = [arm.parts if key_per_line else [arm.name] for arm in arms]
     return ["\n".join(_wrapped(line, width) for line in each) for each in lines]
 
 

@@ -28,7 +28,7 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
         parts += [
             f"## {markdown_text(section.table.title)}\n",
             "".join(f"- {markdown_text(verdict.line)}\n" for verdict in joined(section.verdicts))
-            or f"{section.headline}\n",
+            or f"{markdown_text(section.headline)}\n",
             f"{of_errors}\n",
             markdown(*tables.errors(section.table.cells, tables.DETAILS).without_empty_columns()),
         ]

@@ -12,10 +12,10 @@ from urllib.parse import quote
 from resjax.config import flatten
 from resjax.config.text import clock, printable
 from resjax.report import charts, run_table, styles, tables
-from resjax.report.arms import differing_keys
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict, joined
 from resjax.report.figures import FORMATS
 from resjax.report.runs import Run
+from resjax.report.sorting import differing_keys
 from resjax.runs.ledger import DEFINITION, known_total
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy import stats as scipy_stats
 
-from resjax.report.arms import Cell, ProtocolTable
+from resjax.report.arms import ArmTable, Cell
 from resjax.report.reference.published import Published, published
 from resjax.report.runs import Run
 from resjax.report.stats import CONFIDENCE, Sample
@@ -47,7 +47,7 @@ class Replication:
         return self.ours - self.published.error
 
 
-def replications(table: ProtocolTable) -> list[Replication]:
+def replications(table: ArmTable) -> list[Replication]:
     """The comparisons of a table's errors with published ones of the same network and data."""
     found, figures = [], published()
     for cell in table.cells:

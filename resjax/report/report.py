@@ -5,7 +5,7 @@ import functools
 import hashlib
 import marshal
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from resjax.buckets.places import reading
 from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
-from resjax.config.validation import refuse_sorting_keys
 from resjax.report import figures, formats, page
-from resjax.report.arms import Cell, Comparison, ProtocolTable, compare, protocol_tables
+from resjax.report.arms import ArmTable, Cell
 from resjax.report.degradation import Verdict, headline, verdicts
+from resjax.report.pairs import Comparison, compare
 from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
-from resjax.report.tuning import Choice, choose_tuned, notes
+from resjax.report.sorting import arm_tables
+from resjax.report.tuning import Choice, Shared, choose_tuned, notes
 from resjax.runs import disk, needed, rundir
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Section:
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
     """
 
-    table: ProtocolTable
+    table: ArmTable
     headline: str
     verdicts: list[Verdict]
     differences: dict[str, list[Comparison]]
@@ -83,18 +84,17 @@ class Report:
         return pandas.DataFrame(formats.records(self.runs, self.missing)).set_index("run")
 
 
-def read_sweep(workdir: Path | str, compare: Sequence[str] = ()) -> Report:
+def read_sweep(workdir: Path | str) -> Report:
     """Reads the runs of a sweep, or one run, and what they show, without writing anything.
 
     Args:
       workdir: the directory, or its address in a bucket, of which a copy is read.
-      compare: keys that are compared in one table, in place of `eval.compare`.
 
     Raises:
-      ConfigError: if no run is done, a file of one is damaged, or a key cannot be compared.
+      ConfigError: if no run is done, or a file of one is damaged.
     """
     with reading(place(workdir), needed.REPORT) as there:
-        return _read(there.directory, compare)
+        return _read(there.directory)
 
 
 def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Report:
@@ -102,19 +102,13 @@ def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Repor
     chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
     sections = [
         _section(table, choices, _stems(directory, place))
-        for place, table in enumerate(protocol_tables(chosen, missed))
+        for place, table in enumerate(arm_tables(chosen, missed))
     ]
     return Report(directory, sections, runs, missing)
 
 
-def _read(workdir: Path, compare: Sequence[str]) -> Report:
+def _read(workdir: Path) -> Report:
     runs, missing = read_runs(workdir)
-    if compare:
-        every: list[Run | Missing] = [*runs, *missing]
-        configs = [run.config for run in every if run.config]
-        refuse_sorting_keys("--compare", compare, {key: key for c in configs for key in c})
-        for config in configs:
-            config["eval.compare"] = list(compare)
     if not runs and missing:
         raise ConfigError(
             f"no run in {workdir} is done, {len(missing)} without a result; "
@@ -125,7 +119,7 @@ def _read(workdir: Path, compare: Sequence[str]) -> Report:
     return report_of(workdir / "report", runs, missing)
 
 
-def write_report(workdir: Path, again: bool = True, compare: Sequence[str] = ()) -> Report:
+def write_report(workdir: Path, again: bool = True) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
     The same runs give the same files. The page is written last and says which runs it shows, so
@@ -134,7 +128,7 @@ def write_report(workdir: Path, again: bool = True, compare: Sequence[str] = ())
     Raises:
       ConfigError: as `read_sweep`.
     """
-    report = read_sweep(workdir, compare)
+    report = read_sweep(workdir)
     directory, sections, missing = report.directory, report.sections, report.missing
     digest = _digest(workdir, report.runs, missing)
     if not again and page.is_of(directory / "index.html", digest):
@@ -187,21 +181,28 @@ def _values(run: Run | Missing) -> list[Any]:
     return [vars(value) if dataclasses.is_dataclass(value) else value for value in known]
 
 
-def _section(
-    table: ProtocolTable, choices: dict[tuple[str, str, int], Choice], drawn: list[Path]
-) -> Section:
-    lines = [*notes(table, choices), *map(_statistics_note, table.cells)]
+def _section(table: ArmTable, choices: dict[Shared, Choice], drawn: list[Path]) -> Section:
+    lines = [*notes(table, choices), *_depth_notes(table), *map(_statistics_note, table.cells)]
     said = verdicts(table)
     differences = {what: compare(table, what) for what in ("train_error", "test_error")}
     return Section(
         table=table,
-        headline=headline(said, differences["test_error"]),
+        headline=headline(said, table, differences["test_error"]),
         verdicts=said,
         differences=differences,
         replications=replications(table),
         notes=[line for line in lines if line],
         figures=drawn,
     )
+
+
+def _depth_notes(table: ArmTable) -> list[str]:
+    """A line for each setting that depends on the depth."""
+    return [
+        f"{key} depends on the depth: "
+        + ", ".join(f"{value} for {depth} layers" for depth, value in values.items())
+        for key, values in table.by_depth.items()
+    ]
 
 
 def _statistics_note(cell: Cell) -> str | None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.report import styles
-from resjax.report.arms import differing_keys, group_key, label, protocol, value_of
+from resjax.report.arms import label, value_of
 from resjax.report.charts import MEASURES, run_curves
 from resjax.report.rounding import DECIMALS_OF_A_LOSS, DECIMALS_OF_A_PERCENT, number
 from resjax.report.runs import Missing, Run
+from resjax.report.sorting import differing_keys
 from resjax.runs.rundir import DONE
 
 if TYPE_CHECKING:
@@ -69,11 +70,15 @@ def differing(runs: Sequence[Run | Missing]) -> list[str]:
 def columns(report: "Report") -> list[Column]:
     """The columns; one that is empty for all runs is left out, except for `KEYS`."""
     runs = all_runs(report)
-    tables = {group_key(s.table.protocol): str(n) for n, s in enumerate(report.sections, start=1)}
+    tables = {
+        run.name: str(number)
+        for number, section in enumerate(report.sections, start=1)
+        for run in (*section.table.runs, *(run for _, run in section.table.missing))
+    }
     found = []
 
     def table_of(run: Run | Missing) -> str:
-        return tables.get(group_key(protocol(run)), "") if run.config else ""
+        return tables.get(run.name, "")
 
     def add(name: str, known_as: str, kind: str, text: Callable[[Run | Missing], str]) -> None:
         values = tuple(text(run) or "-" for run in runs)

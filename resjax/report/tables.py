@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from resjax.report import rounding
-from resjax.report.arms import SELECTIONS, Cell, Comparison, ProtocolTable
+from resjax.report.arms import SELECTIONS, ArmTable, Cell
 from resjax.report.best import best_cells
+from resjax.report.pairs import Comparison
 from resjax.report.reference.published import Published
 from resjax.report.replication import Replication
 from resjax.report.runs import Missing, Run
@@ -155,7 +156,7 @@ def costs(cells: Iterable[Cell]) -> TextTable:
     return TextTable(COSTS, rows)
 
 
-def ledger(table: ProtocolTable) -> TextTable:
+def ledger(table: ArmTable) -> TextTable:
     """A row for each arm, over all depths and seeds, and one for all of them."""
     runs: dict[str, list[Run | Missing]] = {}
     for arm in table.arms:
@@ -219,7 +220,7 @@ def _runs(statistic: str, number: int) -> str:
 
 
 def bold_cells(
-    table: ProtocolTable, differences: Mapping[str, Sequence[Comparison]]
+    table: ArmTable, differences: Mapping[str, Sequence[Comparison]]
 ) -> set[tuple[int, str]]:
     """The cells of the best errors in `errors`, as (number of the row, name of the column).
 
@@ -233,7 +234,7 @@ def bold_cells(
     }
 
 
-def bold_caption(table: ProtocolTable) -> str:
+def bold_caption(table: ArmTable) -> str:
     """The part of a caption that explains what is bold; empty if there is nothing to compare."""
     if len(table.arms) == 1:
         return ""
@@ -245,7 +246,7 @@ def bold_caption(table: ProtocolTable) -> str:
     )
 
 
-def captions(table: ProtocolTable) -> tuple[str, str]:
+def captions(table: ArmTable) -> tuple[str, str]:
     """Captions of a table's errors and of its differences."""
     seeds = {len(cell.runs) for cell in table.cells}
     of = SELECTIONS.get(table.selection, table.selection)

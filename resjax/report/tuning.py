@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from resjax.config.keys import KEYS
-from resjax.report.arms import ProtocolTable, arm_keys, group_key, label, protocol, value_of
+from resjax.report.arms import ArmTable, label, value_of
 from resjax.report.runs import Missing, Run
+from resjax.report.sorting import OF_NETWORK, apart, group_key, settings
 
 MEASURE = "validation_error"
 
@@ -54,14 +55,17 @@ def tuned_keys(run: Run | Missing) -> list[str]:
     return list(run.config.get("eval.tune", []))
 
 
-def shared_keys(run: Run | Missing) -> tuple[str, str, int]:
-    """The protocol, network and depth that the candidates for one choice have in common."""
-    return group_key(protocol(run)), group_key(arm_keys(run)), run.config["model.depth"]
+Shared = tuple[str, str, int]
+
+
+def shared_keys(run: Run | Missing) -> Shared:
+    """What the candidates for one choice have in common: table, settings and depth."""
+    return group_key(apart(run)), group_key(settings(run)), run.config["model.depth"]
 
 
 def choose_tuned(
     runs: Iterable[Run], missing: Iterable[Missing]
-) -> tuple[list[Run], list[Missing], dict[tuple[str, str, int], Choice]]:
+) -> tuple[list[Run], list[Missing], dict[Shared, Choice]]:
     """Drops candidates that were not chosen; returns the others, and choices by `shared_keys`.
 
     A candidate that lacks a seed that another one has, since it failed or is not done, is not
@@ -82,20 +86,22 @@ def choose_tuned(
     return list(filter(stays, runs)), list(filter(stays, missing)), choices
 
 
-def notes(table: ProtocolTable, choices: dict[tuple[str, str, int], Choice]) -> list[str]:
+def notes(table: ArmTable, choices: dict[Shared, Choice]) -> list[str]:
     """A line for each network of a table whose runs were chosen, and for each without a choice."""
     tuned = [cell for cell in table.cells if tuned_keys(cell.runs[0])]
     lines = [choices[shared_keys(cell.runs[0])].line(cell.name) for cell in tuned]
-    for (shared, network, depth), choice in choices.items():
-        if shared == group_key(table.protocol) and not choice.values:
-            lines.append(choice.line(f"{_name(json.loads(network))} {depth}"))
+    of_table = group_key(apart(table.runs[0]))
+    for (shared, of_arm, depth), choice in choices.items():
+        if shared == of_table and not choice.values:
+            lines.append(choice.line(f"{_name(json.loads(of_arm))} {depth}"))
     return lines
 
 
 def _name(keys: dict[str, Any]) -> str:
     """The name of a network that is in no table, by what differs from the defaults."""
     shortcut = label(keys.pop("model.shortcut", KEYS["model.shortcut"].default))
-    return ", ".join([shortcut, *(f"{key}={value}" for key, value in keys.items())])
+    own = (f"{key}={value}" for key, value in keys.items() if key.startswith(OF_NETWORK))
+    return " ".join([shortcut, *own])
 
 
 def _values(run: Run | Missing) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, notify
 from resjax.config.extras import EXTRAS, require
-from resjax.config.validation import refuse_sorting_keys
+from resjax.config.keys import KEYS
 from resjax.data.source import Source
 from resjax.models.norm import find_scope
 from resjax.models.resnet import ResNet
@@ -17,6 +17,9 @@ UNUSABLE = {
     "jax_disable_jit": True,
 }
 """Debugging settings of JAX, with the values under which networks cannot be computed."""
+
+NOT_TUNED = ("seed", "model.depth", "data.name", "eval.select")
+"""Keys by which every report sorts runs."""
 
 
 def refuse_unusable_settings() -> None:
@@ -40,10 +43,10 @@ def refuse_unmet_needs(config: ConfigDict) -> None:
         )
     if config.norm.frozen:
         _refuse_moved_statistics(config)
-    refuse_sorting_keys("eval.tune", config.eval.tune)
-    refuse_sorting_keys("eval.compare", config.eval.compare)
-    if both := set(config.eval.tune) & set(config.eval.compare):
-        raise ConfigError(f"{min(both)} is in eval.tune and in eval.compare; leave it out of one")
+    for key in config.eval.tune:
+        KEYS.choose(key, "eval.tune")
+        if key in NOT_TUNED:
+            raise ConfigError(f"eval.tune cannot name {key}, by which every report sorts runs")
     for name in config.log.writers:
         if name in EXTRAS:
             require(name, f"log.writers={name}")

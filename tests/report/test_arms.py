@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from resjax.config import ConfigError
 from resjax.config.keys import KEYS
-from resjax.report.arms import compare, protocol_tables
-from resjax.report.report import read_sweep
+from resjax.report.pairs import compare
 from resjax.report.runs import read_runs
+from resjax.report.sorting import arm_tables
 from resjax.runs import disk
 from tests.report.fabricate import begin_run, write_run, write_sweep
 
 
 def read(workdir):
-    return protocol_tables(*read_runs(workdir))
+    return arm_tables(*read_runs(workdir))
 
 
 def test_arms_are_networks_and_the_protocol_is_everything_else(tmp_path):
@@ -104,49 +103,6 @@ def test_differences_between_arms_are_paired_by_seed_and_corrected(tmp_path):
     assert fewer.keys() == found.keys() - {(20, "plain", "projection_all")}
     of_two = sorted(test.pvalue for test in (tests[0], tests[2]))  # fewer, so less is corrected
     assert min(p for p in fewer.values() if p) == pytest.approx(2 * of_two[0])
-
-
-RATES = {
-    (kind, rate): [0.1 + rate + seed / 100 for seed in range(3)]
-    for kind in ("none", "identity") for rate in (0.1, 0.2)
-}  # fmt: skip
-
-
-def write_rates(workdir, **keys):
-    """Runs at two learning rates, the first of which is the default."""
-    for (kind, rate), errors in RATES.items():
-        for seed, error in enumerate(errors):
-            write_run(workdir, f"{kind}-{rate}-{seed}", error, seed=seed, model__shortcut=kind,
-                      model__depth=20, optim__learning_rate=rate, **keys)  # fmt: skip
-
-
-def test_values_of_a_key_that_is_compared_are_arms_of_one_table(tmp_path):
-    write_rates(tmp_path / "apart")
-    assert {table.title for table in read(tmp_path / "apart")} == {
-        "digits, optim.learning_rate=0.1", "digits, optim.learning_rate=0.2",
-    }  # fmt: skip
-    write_rates(tmp_path / "together", eval__compare=("optim.learning_rate",))
-    by_key, by_option = (
-        read_sweep(tmp_path / name, compare).sections
-        for name, compare in (("together", ()), ("apart", ["optim.learning_rate"]))
-    )
-    for [section] in (by_key, by_option):
-        assert section.table.title == "digits"
-        assert [arm.name for arm in section.table.arms] == [
-            f"{kind}, optim.learning_rate={rate}"
-            for kind in ("plain", "identity") for rate in (0.1, 0.2)
-        ]  # fmt: skip
-        pairs = {(each.first, each.second): each for each in section.differences["train_error"]}
-        names = [arm.name for arm in section.table.arms[:2]]
-        assert pairs[*names].difference.mean == pytest.approx(-0.1)
-
-
-def test_a_key_by_which_runs_are_sorted_or_that_no_run_has_is_not_compared(tmp_path):
-    write_rates(tmp_path)
-    with pytest.raises(ConfigError, match="--compare cannot name seed, by which every report"):
-        read_sweep(tmp_path, ["seed"])
-    with pytest.raises(ConfigError, match=r"nearest: optim\.learning_rate"):
-        read_sweep(tmp_path, ["optim.learning_rat"])
 
 
 def test_runs_without_a_result_are_in_the_table_of_their_protocol(tmp_path):

@@ -5,15 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from resjax.report import arms, figures
+from resjax.report import figures, sorting
+from resjax.report.arms import Arm
 from resjax.report.runs import read_runs
 from tests.report.fabricate import write_sweep
 
 KEYS = (
     ("projection_all", "shortcut_gate"),
-    ("model.kernel_init=xavier_uniform", "model.kernel_init=he_normal"),
-    ("model.order=relu_before_add", "model.order=bn_after_add"),
-    ("model.shortcut_base=avgpool_projection", "model.shortcut_base=projection"),
+    ("kernel_init=xavier_uniform", "kernel_init=he_normal"),
+    ("order=relu_before_add", "order=bn_after_add"),
+    ("shortcut_base=avgpool_projection", "shortcut_base=projection"),
 )
 
 TITLE = ", ".join(
@@ -27,17 +28,17 @@ def cells(tmp_path_factory):
     """The runs of a net of 8 and of one of 20 layers."""
     directory = tmp_path_factory.mktemp("cells")
     write_sweep(directory, {("none", depth): [0.1, 0.2] for depth in (8, 20)})
-    (table,) = arms.protocol_tables(*read_runs(directory))
+    (table,) = sorting.arm_tables(*read_runs(directory))
     return table.arms[0].cells
 
 
 def named(names, cells):
-    return [arms.Arm(name, "none", n % 9, cells) for n, name in enumerate(names)]
+    return [Arm(tuple(parts), "none", n % 9, cells) for n, parts in enumerate(names)]
 
 
 def long_named(number, cells):
     """Arms whose names have a shortcut and three keys, that differ in all of them."""
-    return named(map(", ".join, itertools.islice(itertools.product(*KEYS), number)), cells)
+    return named(itertools.islice(itertools.product(*KEYS), number), cells)
 
 
 def texts_of(figure):
@@ -86,42 +87,29 @@ def test_names_are_legible_in_each_figure(number, title, cells):
 
 
 def test_three_usual_names_stand_in_one_row_of_a_legend(cells):
-    names = ["identity", "projection", "projection_all"]
+    names = [["identity"], ["projection"], ["projection_all"]]
     [legend] = figures.error_by_depth(named(names, cells)).legends
     assert legend._ncols == 3
 
 
 def test_a_usual_name_with_a_key_is_one_line_beside_its_row(cells):
-    names = ["identity, model.order=relu_before_add", "exclusive_gate, model.gate_bias=-6.0"]
+    names = [["identity", "order=relu_before_add"], ["exclusive_gate", "gate_bias=-6.0"]]
     panel = figures.error_by_depth(named(names, cells[1:])).axes[0]
     assert [text.get_text() for text in panel.get_yticklabels()] == [
-        "identity, order=relu_before_add", "exclusive_gate, gate_bias=-6.0",
+        "identity order=relu_before_add", "exclusive_gate gate_bias=-6.0",
     ]  # fmt: skip
 
 
 def test_a_title_has_a_key_on_each_line_and_a_long_value_on_the_next(cells):
-    names = ("plain, norm.kind=none", "identity, model.shortcut_base=avgpool_projection")
+    names = [["plain", "norm.kind=none"], ["identity", "shortcut_base=avgpool_projection"]]
     figure = figures.error_curves(named(names, cells), "train_error")
     assert [panel.get_title() for panel in figure.axes] == [
         "plain\nnorm.kind=none", "identity\nshortcut_base=\navgpool_projection",
     ]  # fmt: skip
 
 
-def test_what_all_networks_share_is_left_out_unless_nothing_is_left(cells):
-    both = named(["identity, model.order=post", "identity, model.order=preact"], cells)
-    figure = figures.error_by_depth(both)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "order=post", "order=preact",
-    ]  # fmt: skip
-    grown = named(["identity", "identity, train.grow_from=8"], cells)
-    figure = figures.error_by_depth(grown)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "identity", "identity, train.grow_from=8",
-    ]  # fmt: skip
-
-
 def test_a_value_with_commas_stays_whole(cells):
-    names = ["plain, model.stages=[3, 4], norm.kind=none", "plain"]
+    names = [["plain", "stages=[3, 4]", "norm.kind=none"], ["plain"]]
     figure = figures.error_curves(named(names, cells), "train_error")
     assert figure.axes[0].get_title() == "plain\nstages=[3, 4]\nnorm.kind=none"
 
@@ -143,5 +131,6 @@ def test_no_two_networks_are_drawn_alike(cells):
 
 
 def test_letters_that_the_font_lacks_warn_nobody(cells, tmp_path):
-    figures.save(figures.error_by_depth(named(["残差連接", "plain"], cells)), tmp_path / "figure")
+    names = [["残差連接"], ["plain"]]
+    figures.save(figures.error_by_depth(named(names, cells)), tmp_path / "figure")
     assert "残差連接" in (tmp_path / "figure.svg").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from resjax.report import arms, figures, styles
+from resjax.report import figures, sorting, styles
 from resjax.report.runs import read_runs
 from resjax.runs import disk, rundir
 from tests.report.fabricate import SHORTCUTS, write_run, write_sweep
@@ -12,7 +12,7 @@ from tests.report.fabricate import SHORTCUTS, write_run, write_sweep
 
 def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
     write_sweep(tmp_path, {(kind, depth): [0.1, 0.3] for kind in SHORTCUTS for depth in (8, 20)})
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     figure = figures.error_curves(table.arms, "train_error")
     assert figure.get_size_inches()[0] == figures.COLUMN
     panels = [panel for panel in figure.axes if panel.get_visible()]
@@ -33,7 +33,7 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
 def test_one_or_two_evaluations_are_seen_by_their_markers_and_bars(epochs, tmp_path):
     for seed, error in enumerate((0.1, 0.3)):
         write_run(tmp_path, f"run{seed}", error, epochs, seed=seed)
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     figure = figures.error_curves(table.arms, "train_error")
     [line] = figure.axes[0].get_lines()
     [entry] = figure.legends[0].get_lines()
@@ -49,7 +49,7 @@ def test_one_or_two_evaluations_are_seen_by_their_markers_and_bars(epochs, tmp_p
 
 def test_lines_of_equal_errors_lie_aside_of_each_other_about_their_depths(tmp_path):
     write_sweep(tmp_path, {(kind, depth): [0.1] for kind in SHORTCUTS for depth in (8, 20)})
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     figure = figures.error_by_depth(table.arms)
     figure.canvas.draw()
     panel = figure.axes[0]
@@ -63,7 +63,7 @@ def test_lines_of_equal_errors_lie_aside_of_each_other_about_their_depths(tmp_pa
 
 def test_error_by_depth_has_points_and_intervals_of_the_cells(tmp_path):
     write_sweep(tmp_path, {("none", 8): [0.1, 0.3, 0.2], ("none", 20): [0.4, 0.5, 0.6]})
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     panel, _ = figures.error_by_depth(table.arms).axes
     (line,), (band,) = panel.get_lines(), panel.collections
     np.testing.assert_allclose(line.get_ydata().astype(float), [20, 50])
@@ -81,7 +81,7 @@ def test_a_legend_with_long_names_stays_within_the_figure(kinds, tmp_path):
         write_sweep(tmp_path / "sweep" / norm, errors, norm__kind=norm)
     for path in (tmp_path / "sweep").glob("*/*"):
         path.rename(tmp_path / f"{path.parent.name}-{path.name}")
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     figure = figures.error_by_depth(table.arms)
     figure.draw_without_rendering()
     [legend] = figure.legends
@@ -93,7 +93,7 @@ def test_a_legend_with_long_names_stays_within_the_figure(kinds, tmp_path):
 def test_nets_of_one_depth_have_a_row_each_with_their_intervals_as_bars(tmp_path):
     errors = {("none", 8): [0.1, 0.3, 0.2], ("identity", 8): [0.0, 0.1, 0.2]}
     write_sweep(tmp_path, errors)
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     panel, _ = figures.error_by_depth(table.arms).axes
     assert [text.get_text() for text in panel.get_yticklabels()] == ["plain", "identity"]
     for row, cell in enumerate(table.cells):
@@ -110,7 +110,7 @@ def test_a_dotted_line_says_when_a_net_was_grown(tmp_path):
     (tmp_path / "grown" / "metrics.jsonl").unlink()
     for line in lines:
         disk.append_line(tmp_path / "grown" / "metrics.jsonl", line)
-    (table,) = arms.protocol_tables(*read_runs(tmp_path))
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
     _, line = figures.error_curves(table.arms, "train_error").axes[0].get_lines()
     assert line.get_linestyle() == ":"
     assert set(line.get_xdata()) == {lines[1]["epoch"]}

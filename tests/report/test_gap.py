@@ -6,11 +6,10 @@ from scipy import stats as scipy_stats
 
 from resjax.cli.main import main
 from resjax.config import default_config, flatten
-from resjax.report.arms import Cell, protocol_tables
+from resjax.report.arms import Cell
 from resjax.report.degradation import (
     DEGRADES,
     DOES_NOT,
-    ONE_DEPTH,
     UNDECIDED,
     degradation,
     headline,
@@ -18,12 +17,17 @@ from resjax.report.degradation import (
 )
 from resjax.report.report import read_sweep, write_report
 from resjax.report.runs import Run, read_runs
+from resjax.report.sorting import arm_tables
 from resjax.runs.summary import Summary
 from tests.report.fabricate import begin_run, fail_run, write_run, write_sweep
 
 
 def said(workdir):
-    return {verdict.arm: verdict for verdict in verdicts(protocol_tables(*read_runs(workdir))[0])}
+    return {verdict.arm: verdict for verdict in verdicts(table_of(workdir))}
+
+
+def table_of(workdir):
+    return arm_tables(*read_runs(workdir))[0]
 
 
 def test_gap_is_paired_by_seed_and_its_interval_is_that_of_the_t_test(tmp_path):
@@ -169,15 +173,15 @@ def test_no_verdict_without_two_depths_of_one_seed(tmp_path):
 
 
 @pytest.mark.slow
-def test_arms_of_one_depth_are_said_why_they_have_no_verdict_in_one_line(tmp_path, capsys):
-    write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.1]})
+def test_of_arms_of_one_depth_the_lowest_error_is_told_in_one_line(tmp_path, capsys):
+    write_sweep(tmp_path, {("none", 20): [0.2], ("identity", 20): [0.1]})
     [section] = write_report(tmp_path).sections
     assert section.verdicts == []
     assert main(["report", str(tmp_path)]) == 0
     texts = [(tmp_path / "report" / name).read_text() for name in ("table.md", "index.html")]
     for text in (*texts, capsys.readouterr().out):
-        assert text.count("No verdict") == 1
-        assert "all of these have the same; sweep model.depth, too." in " ".join(text.split())
+        assert text.count("Lowest test error with 20 layers: identity, 11.00") == 1
+        assert "verdict," not in text
 
 
 @pytest.mark.slow
@@ -208,6 +212,7 @@ def test_an_unfinished_run_of_the_only_depth_is_no_second_depth(tmp_path):
     cut = begin_run(tmp_path, "cut", model__shortcut="dropout", model__depth=20)
     assert said(tmp_path) == {}
     fail_run(cut)
+    assert said(tmp_path).keys() == {"dropout"}
     assert said(tmp_path)["dropout"].line == "dropout: no verdict, the run with 20 layers failed"
 
 
@@ -237,14 +242,18 @@ def test_the_headline_says_every_verdict_once(tmp_path):
             ("dropout", 20): [0.1, 0.1],
         },
     )  # fmt: skip
-    found = list(said(tmp_path).values())
-    assert headline(found) == (
+    found, table = list(said(tmp_path).values()), table_of(tmp_path)
+    assert headline(found, table) == (
         "Plain degrades with depth; identity does not; projection is undecided; "
         "dropout has no verdict."
     )
-    assert headline(found[1:2]) == "Identity does not degrade with depth."
-    several = [dataclasses.replace(found[0], arm=name) for name in ("plain", "a", "b")]
-    assert headline(several) == "Plain, a and b degrade with depth."
+    assert headline(found[1:2], table) == "Identity does not degrade with depth."
+    several = [dataclasses.replace(found[0], arm=name) for name in ("plain", "a", "b", "c")]
+    assert headline(several, table) == "Plain, a, b and c degrade with depth."
+    assert headline([*several, *found], table) == (
+        "5 of 8 networks degrade with depth; identity does not; projection is undecided; "
+        "dropout has no verdict."
+    )
 
 
 def test_the_headline_of_a_few_networks_of_one_depth_tells_how_they_differ(tmp_path):
@@ -254,16 +263,19 @@ def test_the_headline_of_a_few_networks_of_one_depth_tells_how_they_differ(tmp_p
     [found] = section.differences["test_error"]
     low, high = (100 * end for end in found.difference.interval)
     assert section.headline == (
-        f"{ONE_DEPTH} Test error of identity less that of projection: "
+        "Lowest test error with 20 layers: identity, 12.0 ± 1.0 %. "
+        "Test error of identity less that of projection: "
         f"{100 * found.difference.mean:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
         f"p {found.p:.2g})."
     )
     write_sweep(tmp_path, {("none", 20): [0.4] * 3, ("scaled", 20): [0.5] * 3})
-    assert read_sweep(tmp_path).sections[0].headline == ONE_DEPTH  # of six pairs
+    assert read_sweep(tmp_path).sections[0].headline == (
+        "Lowest test error with 20 layers: identity, 12.0 ± 1.0 %."  # and not six pairs
+    )
 
 
 def test_the_headline_of_one_seed_says_so(tmp_path):
     write_sweep(tmp_path, {("none", 56): [0.5], ("none", 20): [0.1]})
-    assert headline(said(tmp_path).values()) == (
+    assert headline(list(said(tmp_path).values()), table_of(tmp_path)) == (
         "Plain is undecided. One seed does not say how far seeds lie apart: add some by --seeds=3."
     )

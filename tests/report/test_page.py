@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from resjax.report import arms, charts, page
+from resjax.report import charts, page, sorting
 from resjax.report.report import read_sweep
 from resjax.report.runs import read_runs
 from tests.report.fabricate import SHORTCUTS, write_run, write_sweep
@@ -34,7 +34,7 @@ def test_a_page_of_a_thousand_long_runs_is_below_6_mb(tmp_path):
         for rate in np.linspace(0.01, 1, 167).round(3).tolist() for run in read.runs
     ]  # fmt: skip
     assert len(runs) == 1002
-    section = dataclasses.replace(read.sections[0], table=arms.protocol_tables(runs)[0])
+    section = dataclasses.replace(read.sections[0], table=sorting.arm_tables(runs)[0])
     whole = dataclasses.replace(read, runs=runs, sections=[section])
     assert 2e6 < len(page.render(whole, tmp_path, "").encode()) < 6e6
 

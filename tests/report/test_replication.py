@@ -12,7 +12,6 @@ from scipy import stats as scipy_stats
 from resjax.config import default_config, flatten
 from resjax.config.validation import validate
 from resjax.models.build import build_model
-from resjax.report.arms import protocol_tables
 from resjax.report.reference.published import published
 from resjax.report.replication import (
     AGREES,
@@ -23,6 +22,7 @@ from resjax.report.replication import (
     standard_score,
 )
 from resjax.report.runs import read_runs
+from resjax.report.sorting import arm_tables
 from resjax.report.stats import summarise
 from resjax.report.tables import references
 from resjax.runs import disk
@@ -55,7 +55,7 @@ def write(workdir, figure, errors, **changed):
 
 
 def replicated(workdir):
-    return replications(protocol_tables(*read_runs(workdir))[0])
+    return replications(arm_tables(*read_runs(workdir))[0])
 
 
 def test_figures_are_those_of_the_papers():

@@ -133,9 +133,6 @@ def test_the_plan_that_was_not_used_for_longest_is_dropped(tiny, monkeypatch):
     ({"eval.statistics": "precise"}, "set eval.precise_batches=32"),
     ({"eval.tune": ("optim.learning_rat",)}, "optim.learning_rate"),
     ({"eval.tune": ("model.depth",)}, "eval.tune cannot name model.depth"),
-    ({"eval.compare": ("optim.nam",)}, "optim.name"),
-    ({"eval.compare": ("seed",)}, "eval.compare cannot name seed"),
-    ({"eval.compare": ("optim.name",), "eval.tune": ("optim.name",)}, "leave it out of one"),
 ])  # fmt: skip
 def test_a_mistake_in_the_config_is_told_before_the_data_are_read(tiny, keys, message):
     def load(name, request):

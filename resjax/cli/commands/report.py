@@ -1,13 +1,12 @@
 """`resjax report`: the tables, figures and page of a sweep."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resjax.buckets.places import Copy, Here, reading
 from resjax.cli.commands.command import Command
-from resjax.cli.parsing import names, path_or_address
+from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import say, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
@@ -28,17 +27,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "dir", type=path_or_address, metavar="DIR",
         help="directory of a sweep, or gs://, s3://, az://",
     )  # fmt: skip
-    parser.add_argument(
-        "--compare", type=names, default=(), metavar="KEY,...",
-        help="keys whose values stand in one table, as networks do; otherwise those of the config, "
-        "eval.compare",
-    )  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     refuse(rest)
-    page = write_and_print(options.dir, again=True, compare=options.compare)
+    page = write_and_print(options.dir, again=True)
     if options.open:
         import webbrowser
 
@@ -47,13 +41,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def write_and_print(workdir: Path | Address, again: bool, compare: Sequence[str] = ()) -> Path:
+def write_and_print(workdir: Path | Address, again: bool) -> Path:
     """Writes the report of a sweep, to the bucket if the sweep is in one, and prints it.
 
     Args:
       workdir: directory of the sweep, or its address.
       again: whether it is written even if no run has changed.
-      compare: keys that are compared in one table, in place of `eval.compare`.
 
     Returns:
       The page, or a copy of it.
@@ -67,10 +60,10 @@ def write_and_print(workdir: Path | Address, again: bool, compare: Sequence[str]
 
         try:
             with claimed(directory):
-                _print(write_report(directory, again, compare), place)
+                _print(write_report(directory, again), place)
                 place.upload("report", last="report/index.html", alone=True)
         except Claimed:
-            _print(read_sweep(directory, compare), place)
+            _print(read_sweep(directory), place)
             tell(place.named(f"another process is writing {directory / 'report'}"))
     return directory / "report" / "index.html"
 
@@ -124,7 +117,6 @@ REPORT = Command(
     notes="The report is written to DIR/report: index.html, tables, results.csv, figures.\n",
     examples=(
         "resjax report runs/degradation --open",
-        "resjax report runs/rates --compare=optim.learning_rate",
         "resjax report gs://lab/degradation",
     ),
 )
