@@ -23,7 +23,6 @@ from tests.result_sections import (
     machines,
     probes_of,
     read_section,
-    read_sections,
     table_of,
     words_of,
 )
@@ -114,11 +113,11 @@ def _texts(name: str) -> list[str]:
         found += [result, PROBED, _table(*probed_table(read_table(probes_of(name))))]
         found += _provenance(name)
     else:
-        sections = read_sections(name)
-        depths = {cell.depth for section in sections for cell in section.table.cells}
+        section = read_section(name)
+        depths = {cell.depth for cell in section.table.cells}
         tables = _at_one_depth if len(depths) == 1 else _by_depth
-        figure = _figure(name, sections[0]) if entry.figure else ""
-        found += [figure, result, *tables(entry, sections), *_provenance(name)]
+        figure = _figure(name, section) if entry.figure else ""
+        found += [figure, result, *tables(entry, section), *_provenance(name)]
     found += published_table(entry.published) if entry.published else []
     return list(filter(None, found))
 
@@ -163,26 +162,24 @@ def _summary() -> str:
                 f"{_speed(first, 'images_per_second')} images per s with {first['depth']} layers."
             )
         elif not SECTIONS[name].probed:
-            figures = _deepest(SECTIONS[name], read_sections(name))
+            figures = _deepest(SECTIONS[name], read_section(name))
         rows.append(f"| [{_heading(name)}]({_link(name)}) | {answer} | {figures} |")
     return "\n".join(rows)
 
 
-def _deepest(entry: Entry, sections: list[Section]) -> str:
-    """The training errors of the deepest networks; of many kinds the least and the greatest.
-
-    Where there are several recipes, they are those of the last.
-    """
-    deepest = [arm.cells[-1] for arm in sections[-1].table.arms]
+def _deepest(entry: Entry, section: Section) -> str:
+    """The training errors of the deepest networks; of many kinds the least and the greatest."""
+    deepest = [arm.cells[-1] for arm in section.table.arms]
     named = deepest
     if len(deepest) > MOST_NAMED:
         named = [cell for cell in deepest if cell.arm == entry.against]
-    texts = [f"{markdown_text(_name(cell.arm))} {_mean(cell)}" for cell in named]
+    texts = [f"{markdown_text(cell.arm)} {_mean(cell)}" for cell in named]
     if others := sorted(
         (cell for cell in deepest if cell not in named),
         key=lambda cell: cell.sample("train_error").mean,
     ):
-        texts.append(f"{len(others)} others {_mean(others[0])} to {_mean(others[-1])}")
+        what = "others" if named else "networks"
+        texts.append(f"{len(others)} {what} {_mean(others[0])} to {_mean(others[-1])}")
     return f"{deepest[0].depth} layers: {'; '.join(texts)}"
 
 
@@ -191,11 +188,6 @@ def _mean(cell: Cell) -> str:
 
 
 # ---------------------------------------------------------------------------- tables of a sweep
-
-
-def _name(arm: str) -> str:
-    """The name of an arm as the figures have it."""
-    return arm.replace(", model.", ", ")
 
 
 def _train_error(cell: Cell) -> str:
@@ -229,23 +221,21 @@ def _points(mean: float, interval: tuple[float, float] | None) -> str:
     return f"{rounding.number(100 * mean, places, sign=True)} ({ends})"
 
 
-def _by_depth(entry: Entry, sections: list[Section]) -> list[str]:
+def _by_depth(entry: Entry, section: Section) -> list[str]:
     """Training errors with gaps and verdicts; test errors; and differences from one network."""
-    section = sections[0]  # of whose kind the others are
     depths = sorted({cell.depth for cell in section.table.cells})
     shared = [depth for depth in depths if _is_shared(section, entry.shares, depth)]
     shown = [depth for depth in depths if depth not in shared]
-    verdicts = [verdict for section in sections for verdict in section.verdicts]
-    gaps = [_points(each.gap.gap, each.gap.interval) for each in verdicts]
-    said = [each.said.removesuffix(" with depth") for each in verdicts]
+    gaps = [_points(each.gap.gap, each.gap.interval) for each in section.verdicts]
+    said = [each.said.removesuffix(" with depth") for each in section.verdicts]
     more = {
-        "test errors": _by_arm(sections, shown, "test error %", _test_error),
-        "training losses": _by_arm(sections, shown, "training loss", _train_loss),
+        "test errors": _by_arm(section, shown, "test error %", _test_error),
+        "training losses": _by_arm(section, shown, "training loss", _train_loss),
     }
     more |= _tuned(entry, section, shown)
     *first, last = more
     texts = [
-        _by_arm(sections, shown, "training error %", _train_error, gap=gaps, verdict=said),
+        _by_arm(section, shown, "training error %", _train_error, gap=gaps, verdict=said),
         folded(_capital(f"{', '.join(first)} and {last}"), *more.values()),
     ]
     if shared:
@@ -254,31 +244,22 @@ def _by_depth(entry: Entry, sections: list[Section]) -> list[str]:
     if entry.against:
         header = ["depth", "network", "training error", "p", "test error", "p"]
         found = _differences(entry, section).items()
-        rows = [[str(depth), _name(arm), *numbers] for (depth, arm), numbers in found]
+        rows = [[str(depth), arm, *numbers] for (depth, arm), numbers in found]
         texts += [_difference_from(entry), _table(header, rows)]
     return texts
 
 
 def _by_arm(
-    sections: list[Section],
+    section: Section,
     depths: list[int],
     heading: str,
     text: Callable[[Cell], str],
     **beside: list[str],
 ) -> str:
-    """A table with a row for each arm, of a text for each depth and of other columns beside.
-
-    Where there are several recipes, the name of an arm says which.
-    """
-    recipes = [section.table.title.partition(", ")[2] for section in sections]
-    arms = [
-        (", ".join(filter(None, [_name(arm.name), recipe])), arm)
-        for recipe, section in zip(recipes, sections, strict=True)
-        for arm in section.table.arms
-    ]
+    """A table with a row for each arm, of a text for each depth and of other columns beside."""
     rows = [
-        [name, *(text(cell) for cell in arm.cells if cell.depth in depths), *rest]
-        for (name, arm), *rest in zip(arms, *beside.values(), strict=True)
+        [arm.name, *(text(cell) for cell in arm.cells if cell.depth in depths), *rest]
+        for arm, *rest in zip(section.table.arms, *beside.values(), strict=True)
     ]
     return _table([heading, *(f"{depth} layers" for depth in depths), *beside], rows)
 
@@ -295,20 +276,19 @@ def _tuned(entry: Entry, section: Section, depths: list[int]) -> dict[str, str]:
         def text(cell: Cell, key: str = key, texts: dict = texts) -> str:
             return texts[cell.runs[0].config[key]]
 
-        found[f"the best of {len(values)} values of {key}"] = _by_arm([section], depths, key, text)
+        found[f"the best of {len(values)} values of {key}"] = _by_arm(section, depths, key, text)
     return found
 
 
-def _at_one_depth(entry: Entry, sections: list[Section]) -> list[str]:
+def _at_one_depth(entry: Entry, section: Section) -> list[str]:
     """A table with a row for each kind of network: its errors, and how they differ from one."""
-    (section,) = sections
     found = _differences(entry, section)
     rows = []
     for cell in section.table.cells:
         train, train_p, test, test_p = found.get((cell.depth, cell.arm), [""] * 4)
         errors = _train_error(cell), _test_error(cell)
         loss = _train_loss(cell)
-        rows.append([_name(cell.arm), loss, errors[0], train, train_p, errors[1], test, test_p])
+        rows.append([cell.arm, loss, errors[0], train, train_p, errors[1], test, test_p])
     header = ["network", "training loss", "training error %", "difference", "p"]
     header += ["test error %", "difference", "p"]
     texts = [_difference_from(entry), _table(header, rows)]
@@ -318,7 +298,7 @@ def _at_one_depth(entry: Entry, sections: list[Section]) -> list[str]:
 
 
 def _difference_from(entry: Entry) -> str:
-    return f"Differences from `{_name(entry.against)}`, in points:"
+    return f"Differences from `{entry.against}`, in points:"
 
 
 def _differences(entry: Entry, section: Section) -> dict[tuple[int, str], list[str]]:

@@ -54,7 +54,7 @@ SECTIONS = {
         "identity_vs_projection.py", "error_by_depth", against="identity", shares="degradation"
     ),
     "identity_mappings": Entry(
-        "identity_mappings.py", "error_by_depth", seeds=5, against="identity, model.order=post",
+        "identity_mappings.py", "error_by_depth", seeds=5, against="identity order=post",
         published=("identity_mappings.py:cifar10",),
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
@@ -129,20 +129,13 @@ def grid_of(reference: str, seeds: int | None = None) -> dict[str, ConfigDict]:
 
 
 def read_section(name: str) -> Section:
-    """The report of a section whose runs have one recipe, from its tables."""
-    (section,) = read_sections(name)
-    return section
-
-
-def read_sections(name: str) -> list[Section]:
-    """The reports of a section from its tables, one for each recipe of its runs, in their order."""
+    """The report of a section, from its tables."""
     entry, machine = SECTIONS[name], machines()[name]
-    grid = grid_of(entry.experiment, entry.seeds)
     report = read_report(
-        grid,
+        grid_of(entry.experiment, entry.seeds),
         table_of(name),
         curves_of(name),
         {split: int(machine[split]) for split in ("train", "test")},
     )
-    places = {run: place for place, run in enumerate(grid)}
-    return sorted(report.sections, key=lambda own: min(places[run.name] for run in own.table.runs))
+    (section,) = report.sections
+    return section

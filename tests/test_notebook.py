@@ -144,7 +144,7 @@ def test_a_sweep_is_read_without_writing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_report_has_the_verdicts_of_all_protocols_and_the_runs_without_a_result(tmp_path):
+def test_a_report_has_the_verdicts_of_all_recipes_and_the_runs_without_a_result(tmp_path):
     pytest.importorskip("pandas")
     for size in (32, 64):
         for depth, error in ((8, 0.1), (56, 0.4)):
@@ -152,7 +152,7 @@ def test_a_report_has_the_verdicts_of_all_protocols_and_the_runs_without_a_resul
             write_run(tmp_path, f"{size}-{depth}", error, model__shortcut="none", **keys)
     begin_run(tmp_path, "begun", model__shortcut="none", train__batch_size=32)
     report = resjax.read_sweep(tmp_path)
-    assert len(report.sections) == len(report.verdicts) == 2
+    assert [verdict.arm for verdict in report.verdicts] == ["batch_size=32", "batch_size=64"]
     assert sorted(report.table.index) == ["32-56", "32-8", "64-56", "64-8", "begun"]
     assert list(report.table.index[report.table.train_error.isna()]) == ["begun"]
     assert report.table.state["begun"] == "interrupted"

@@ -25,7 +25,6 @@ from tests.result_sections import (
     grid_of,
     probes_of,
     read_section,
-    read_sections,
     table_of,
     words_of,
 )
@@ -75,8 +74,8 @@ CLAIMED = {
         "identity": DOES_NOT, "projection": DOES_NOT, "projection_all": DEGRADES,
     },
     "without_norm": {
-        "plain, norm.kind=batch": DEGRADES, "plain, norm.kind=none": DEGRADES,
-        "identity, norm.kind=batch": DOES_NOT, "identity, norm.kind=none": UNDECIDED,
+        "plain norm.kind=batch": DEGRADES, "plain norm.kind=none": DEGRADES,
+        "identity norm.kind=batch": DOES_NOT, "identity norm.kind=none": UNDECIDED,
     },
 }  # fmt: skip
 """Verdicts that the docstrings of the experiments tell in words."""
@@ -106,58 +105,58 @@ def test_only_shallow_networks_have_their_best_rate_at_the_end_of_those_that_wer
 def test_most_shortcuts_train_worse_as_the_docstring_says():
     """Six of eight, and one more by an interval that is not corrected; one has no errors."""
     table = read_section("identity_mappings").table
-    pairs = compare(table, "train_error", "identity, model.order=post")
+    pairs = compare(table, "train_error", "identity order=post")
     assert len(pairs) == 12
-    shortcuts = {pair.second: pair for pair in pairs if ", model.order=" not in pair.second}
+    shortcuts = {pair.second: pair for pair in pairs if " order=" not in pair.second}
     worse = {name for name, pair in shortcuts.items() if pair.p < 0.05}
-    assert shortcuts.keys() - worse == {"projection_all", "shortcut_gate, model.gate_bias=-6.0"}
+    assert shortcuts.keys() - worse == {"projection_all", "shortcut_gate gate_bias=-6.0"}
     assert all(shortcuts[name].difference.interval[1] < 0 for name in {*worse, "projection_all"})
     errors = {arm: found for (arm, _), found in train_errors("identity_mappings").items()}
     losses = {cell.arm: cell.sample("train_loss").mean for cell in table.cells}
     post, preact, relu_preact, after_add, before_add = (
-        f"identity, model.order={order}"
+        f"identity order={order}"
         for order in ("post", "preact", "relu_preact", "bn_after_add", "relu_before_add")
     )
     assert {*errors[post], *errors[relu_preact]} == {0}
-    assert {*errors["shortcut_gate, model.gate_bias=-6.0"]} == {0}
+    assert {*errors["shortcut_gate gate_bias=-6.0"]} == {0}
     assert sum(errors[preact]) == pytest.approx(100 / 1437, rel=1e-3)
     assert 8.5 < losses[preact] / losses[post] < 9.5
-    assert 1.5 < losses["shortcut_gate, model.gate_bias=-6.0"] / losses[post] < 2
+    assert 1.5 < losses["shortcut_gate gate_bias=-6.0"] / losses[post] < 2
     assert [round(end(errors[after_add])) for end in (min, max)] == [5, 38]
     assert [round(end(errors[before_add])) for end in (min, max)] == [0, 13]
     gates, one, both = (
-        "exclusive_gate, model.gate_bias=-6.0",
-        *(f"scaled, model.branch_scale={scale}" for scale in (1.0, 0.5)),
+        "exclusive_gate gate_bias=-6.0",
+        *(f"scaled branch_scale={scale}" for scale in (1.0, 0.5)),
     )
     means = {arm: statistics.fmean(found) for arm, found in errors.items()}
     assert sum(mean > means[gates] for mean in means.values()) == 2
     assert means[one] == pytest.approx(means[both], abs=0.5)
-    assert min(errors["dropout"] + errors["exclusive_gate, model.gate_bias=0.0"]) > 20
+    assert min(errors["dropout"] + errors["exclusive_gate gate_bias=0.0"]) > 20
 
 
 def test_longer_runs_leave_deep_plain_networks_behind_as_the_docstring_says():
-    sections = read_sections("duration")
-    assert [section.table.title.split("=")[1] for section in sections] == [
-        "15 epochs", "45 epochs", "135 epochs",
-    ]  # fmt: skip
-    verdicts = [{each.arm: each.gap.verdict for each in own.verdicts} for own in sections]
-    assert [own["plain"] for own in verdicts] == [DEGRADES, DEGRADES, UNDECIDED]
-    assert {own["identity"] for own in verdicts} == {DOES_NOT}
+    section = read_section("duration")
+    durations = [f"duration={epochs} epochs" for epochs in (15, 45, 135)]
+    verdicts = {each.arm: each.gap.verdict for each in section.verdicts}
+    assert [verdicts[f"plain {each}"] for each in durations] == [DEGRADES, DEGRADES, UNDECIDED]
+    assert {verdicts[f"identity {each}"] for each in durations} == {DOES_NOT}
     deep = [
         sorted(100 * error for error in cell.by_seed("train_error").values())
-        for section in sections
+        for each in durations
         for cell in section.table.cells
-        if (cell.arm, cell.depth) == ("plain", 56)
+        if cell.name == f"plain {each} 56"
     ]
     assert [round(statistics.fmean(errors), -1) for errors in deep[:2]] == [50, 30]
     assert list(map(round, deep[2])) == [3, 25, 53]
-    others = [cell for own in sections for cell in own.table.cells if cell.name != "plain 56"]
+    others = [
+        cell for cell in section.table.cells if not cell.arm.startswith("plain") or cell.depth != 56
+    ]
     assert {error for cell in others for error in cell.by_seed("train_error").values()} == {0}
 
 
 def test_pre_activation_trains_hundreds_of_layers_as_the_docstring_says():
     cells = {(cell.arm, cell.depth): cell for cell in read_section("very_deep").table.cells}
-    original, preact = (f"identity, model.order={order}" for order in ("post", "preact"))
+    original, preact = (f"order={order}" for order in ("post", "preact"))
 
     def errors(arm, depth):
         return sorted(100 * each for each in cells[arm, depth].by_seed("train_error").values())
@@ -199,7 +198,7 @@ def test_a_residual_network_hardly_misses_a_block_as_the_docstring_says():
 
 def test_sgd_does_not_find_what_was_constructed_as_the_docstring_says():
     errors = train_errors("nested")
-    assert set(errors["plain, train.grow_from=20", 56]) == {0}
+    assert set(errors["plain grow_from=20", 56]) == {0}
     assert all(25 < error < 40 for error in errors["plain", 56])
     curves = [run.curve for run in read_section("nested").table.runs]
     grown = [curve for curve in curves if any("grown_train_error" in line for line in curve)]
@@ -213,12 +212,12 @@ def test_sgd_does_not_find_what_was_constructed_as_the_docstring_says():
 def test_batch_norm_cures_one_of_two_failures_as_the_docstring_says():
     errors = train_errors("without_norm")
     assert all(
-        map(operator.gt, errors["plain, norm.kind=batch", 32], errors["plain, norm.kind=batch", 20])
+        map(operator.gt, errors["plain norm.kind=batch", 32], errors["plain norm.kind=batch", 20])
     )
-    assert max(errors["identity, norm.kind=batch", 32]) < 0.1
-    assert min(errors["plain, norm.kind=none", 20] + errors["plain, norm.kind=none", 32]) > 80
-    assert max(errors["identity, norm.kind=none", 20]) < 0.5
-    found = errors["identity, norm.kind=none", 32]
+    assert max(errors["identity norm.kind=batch", 32]) < 0.1
+    assert min(errors["plain norm.kind=none", 20] + errors["plain norm.kind=none", 32]) > 80
+    assert max(errors["identity norm.kind=none", 20]) < 0.5
+    found = errors["identity norm.kind=none", 32]
     assert (sum(error < 1 for error in found), len(found)) == (1, 5)
 
 
@@ -267,9 +266,7 @@ def row_of(summary, name):
 
 def test_a_difference_is_that_from_the_network_which_the_others_are_compared_with():
     errors = train_errors("nested")
-    grown, plain = (
-        statistics.fmean(errors[arm, 56]) for arm in ("plain, train.grow_from=20", "plain")
-    )
+    grown, plain = (statistics.fmean(errors[arm, 56]) for arm in ("plain grow_from=20", "plain"))
     row = section_text("nested").partition("| plain, train.grow")[2]
     points, low, high = re.search(r"\| (\S+) \((\S+) to (\S+)\)", row).groups()
     assert float(points) == pytest.approx(grown - plain, abs=0.5)
@@ -314,7 +311,7 @@ def test_tables_have_all_that_the_report_says_of_the_runs(tmp_path):
     for ours, theirs in zip(found.sections, expected.sections, strict=True):
         written, read = (tables.errors(s.table.cells, tables.DETAILS) for s in (theirs, ours))
         assert read == written
-        assert ours.table.protocol == theirs.table.protocol
+        assert ours.table.title == theirs.table.title
         for one, other in zip(ours.table.runs, theirs.table.runs, strict=True):
             assert one.keys == other.keys
             for mine, line in zip(one.curve, other.curve, strict=True):

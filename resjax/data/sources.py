@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resjax.buckets.places import reading, reading_file
-from resjax.config import PREPARED, ConfigError
+from resjax.config import ConfigError
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.tables import Table
@@ -145,7 +145,9 @@ SOURCES = Table(
                 )
             ),
         ),
-        **{name: Kind(name, f"({name})", _prepared) for name in PREPARED},
+        "cifar10": Kind("cifar10", "(cifar10)", _prepared),
+        "cifar100": Kind("cifar100", "(cifar100)", _prepared),
+        "imagenet2012": Kind("imagenet2012", "(imagenet2012)", _prepared),
         "tfds": Kind(
             "tfds:NAME, a set of images in TensorFlow Datasets, such as tfds:food101",
             "tfds:(.+)",

@@ -27,9 +27,9 @@ class Replication:
       cell: our runs of the same net and data.
       published: the published figure.
       ours: the same statistic of our runs, as a fraction.
-      differs: differences of the protocols in words; empty if none is known.
+      differs: differences of the recipes in words; empty if none is known.
       z: the difference in units of its standard error; None where no spread over runs is known,
-        or the protocols differ.
+        or the recipes differ.
       verdict: AGREES where the difference is within its 95 % interval, LOWER, HIGHER; None
         without z.
     """

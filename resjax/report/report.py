@@ -35,7 +35,7 @@ minutes."""
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """The part of a report about the runs of one protocol.
+    """The part of a report about the runs on one data set.
 
     Attributes:
       table: the runs.
@@ -59,7 +59,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A report on a sweep: its directory, a section for each protocol, and all runs."""
+    """A report on a sweep: its directory, a section for each table, and all runs."""
 
     directory: Path
     sections: list[Section]

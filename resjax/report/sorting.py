@@ -35,7 +35,7 @@ MOST_ARMS = 16
 """Most arms in a table that could be divided into one for each recipe."""
 
 
-def settings(run: Run | Missing) -> dict[str, Any]:
+def arm_settings(run: Run | Missing) -> dict[str, Any]:
     """Keys of the network and its recipe that differ from their defaults.
 
     Keys that are tuned for each network are not among them; see `resjax.report.tuning`.
@@ -109,7 +109,7 @@ def _recipe(runs: Sequence[Run | Missing], tables: int) -> dict[str, Any]:
     """Settings outside the network that runs share, where there are several tables."""
     if tables == 1:
         return {}
-    found = [{k: v for k, v in settings(run).items() if _is_of_recipe(k)} for run in runs]
+    found = [{k: v for k, v in arm_settings(run).items() if _is_of_recipe(k)} for run in runs]
     return {key: value for key, value in found[0].items() if key not in differing_keys(found)}
 
 
@@ -119,7 +119,7 @@ def _is_of_recipe(key: str) -> bool:
 
 def _by_depth(runs: Sequence[Run | Missing]) -> dict[str, dict[int, Any]]:
     """Settings of the recipe that differ, but never at one depth, {key: {depth: value}}."""
-    differing = filter(_is_of_recipe, differing_keys([settings(run) for run in runs]))
+    differing = filter(_is_of_recipe, differing_keys([arm_settings(run) for run in runs]))
     depths = _grouped(runs, lambda run: run.config["model.depth"])
     values = {
         key: {depth: [_said(run, key) for run in group] for depth, group in sorted(depths.items())}
@@ -140,7 +140,7 @@ def _divided(runs: list[Run | Missing]) -> list[list[Run | Missing]]:
     unsaid = _by_depth(runs)
 
     def of(run: Run | Missing, *kinds: bool) -> str:
-        own = settings(run).items()
+        own = arm_settings(run).items()
         return group_key({k: v for k, v in own if k not in unsaid and _is_of_recipe(k) in kinds})
 
     if len({of(run, True, False) for run in runs}) <= MOST_ARMS:
@@ -187,7 +187,7 @@ class _Names:
     """
 
     def __init__(self, every: Sequence[Run | Missing], unsaid: Iterable[str]):
-        own = [{k: v for k, v in settings(run).items() if k not in unsaid} for run in every]
+        own = [{k: v for k, v in arm_settings(run).items() if k not in unsaid} for run in every]
         self.differing = [key for key in differing_keys(own) if key != "model.shortcut"]
         last = [key.rpartition(".")[2] for key in self.differing]
         self.short = {
@@ -203,7 +203,7 @@ class _Names:
         self.shared = kinds if len(kinds) == 1 and all(map(self._said, every)) else set()
 
     def _said(self, run: Run | Missing) -> list[str]:
-        keys = settings(run)
+        keys = arm_settings(run)
         shown = keys.keys() | self.varied[keys.get("model.shortcut")]
         said = [key for key in self.differing if key in shown and key in run.config]
         return [f"{self.short[key]}={run.config[key]}" for key in said]

@@ -187,7 +187,7 @@ def ledger_texts(ledger: Ledger | None) -> tuple[str, ...]:
 
 
 def references(replications: Iterable[Replication]) -> TextTable:
-    """A row for each published figure; where protocols differ, the verdict says how."""
+    """A row for each published figure; where recipes differ, the verdict says how."""
     rows = [
         (
             f"{row.cell.name}, {row.published.measure.replace('_', ' ')}",
@@ -197,7 +197,7 @@ def references(replications: Iterable[Replication]) -> TextTable:
             f"{100 * row.difference:+.2f}",
             rounding.number(row.z, 2, sign=True),
             row.verdict
-            or (f"no verdict, protocols differ: {row.differs}" if row.differs else _NO_SPREAD),
+            or (f"no verdict, recipes differ: {row.differs}" if row.differs else _NO_SPREAD),
         )
         for row in replications
     ]

@@ -15,7 +15,7 @@ from typing import Any
 from resjax.config.keys import KEYS
 from resjax.report.arms import ArmTable, label, value_of
 from resjax.report.runs import Missing, Run
-from resjax.report.sorting import OF_NETWORK, apart, group_key, settings
+from resjax.report.sorting import OF_NETWORK, apart, arm_settings, group_key
 
 MEASURE = "validation_error"
 
@@ -60,7 +60,7 @@ Shared = tuple[str, str, int]
 
 def shared_keys(run: Run | Missing) -> Shared:
     """What the candidates for one choice have in common: table, settings and depth."""
-    return group_key(apart(run)), group_key(settings(run)), run.config["model.depth"]
+    return group_key(apart(run)), group_key(arm_settings(run)), run.config["model.depth"]
 
 
 def choose_tuned(

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from resjax.config import ConfigError, default_config, flatten, nearest
+from resjax.config import PREPARED, ConfigError, default_config, flatten, nearest
 from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS, Key
 from resjax.config.naming import deciding_keys, run_id
@@ -100,7 +100,8 @@ def test_what_is_no_duration_is_refused(text):
 
 
 def test_prepared_data_with_a_name_of_their_own_are_one_run_however_they_are_named():
-    for name in ("cifar10", "cifar100", "imagenet2012"):
+    for name in PREPARED:
+        assert name in KEYS["data.name"].choices
         config = changed(data__name=f"tfds:{name}")
         validate(config)
         assert config.data.name == name

@@ -30,7 +30,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory):
-    """The page of 120 runs that differ in four keys, and so are of two protocols."""
+    """The page of 120 runs that differ in four keys."""
     workdir = tmp_path_factory.mktemp("many")
     for rate in (0.05, 0.1):
         write_grid(workdir, 15, (8, 56), ("none", "identity"), epochs=2, suffix=f"-{rate}",

@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
 from resjax.config.keys import KEYS
 from resjax.report.pairs import compare
+from resjax.report.report import read_sweep
 from resjax.report.runs import read_runs
 from resjax.report.sorting import arm_tables
 from resjax.runs import disk
@@ -14,7 +17,11 @@ def read(workdir):
     return arm_tables(*read_runs(workdir))
 
 
-def test_arms_are_networks_and_the_protocol_is_everything_else(tmp_path):
+def names_of(table):
+    return [arm.name for arm in table.arms]
+
+
+def test_arms_differ_in_any_setting_and_tables_in_their_data(tmp_path):
     write_run(tmp_path, "a", 0.1, model__shortcut="none")
     write_run(tmp_path, "b", 0.1, model__order="preact")
     write_run(tmp_path, "c", 0.1, norm__kind="none")
@@ -22,17 +29,90 @@ def test_arms_are_networks_and_the_protocol_is_everything_else(tmp_path):
     write_run(tmp_path, "e", 0.1, train__grow_from=8)
     write_run(tmp_path, "f", 0.1, train__duration="30 epochs")
     write_run(tmp_path, "g", 0.1, data__name="shapes")
-    first, *others = read(tmp_path)
-    assert [arm.name for arm in first.arms] == [
-        "plain", "identity, model.order=post, norm.kind=batch",
-        "identity, model.order=preact, norm.kind=batch",
-        "identity, model.order=post, norm.kind=none",
-        "identity, model.order=post, norm.kind=batch, train.grow_from=8",
+    digits, shapes = read(tmp_path)
+    usual = "order=post norm.kind=batch duration={}"
+    assert set(names_of(digits)) == {
+        "plain",
+        f"identity {usual.format('15 epochs')}",
+        f"identity {usual.format('15 epochs')} grow_from=8",
+        f"identity {usual.format('30 epochs')}",
+        "identity order=preact norm.kind=batch duration=15 epochs",
+        "identity order=post norm.kind=none duration=15 epochs",
+    }
+    assert (digits.title, shapes.title) == ("digits", "shapes")
+
+
+def write_rates(workdir, rates, depths=(20,), **keys):
+    """Runs of one network with each learning rate."""
+    for rate, depth in itertools.product(rates, depths):
+        keys |= {"model__depth": depth, "optim__learning_rate": rate}
+        write_run(workdir, f"{depth}-{rate}", rate / 10, **keys)
+
+
+def test_values_of_a_key_are_in_their_order_and_a_shortcut_that_all_have_is_in_the_title(tmp_path):
+    write_rates(tmp_path, (1.0, 0.001, 0.1, 0.01))
+    [table] = read(tmp_path)
+    assert table.title == "digits, identity"
+    assert names_of(table) == [f"learning_rate={rate}" for rate in (0.001, 0.01, 0.1, 1.0)]
+    for part in (1000, 50, 100):
+        write_run(tmp_path / "parts", str(part), 0.1, data__train=f"train[:{part}]")
+    assert names_of(read(tmp_path / "parts")[0]) == [
+        f"data.train=train[:{part}]" for part in (50, 100, 1000)
+    ]
+
+
+def test_of_values_that_are_words_the_default_is_the_first(tmp_path):
+    for order in ("bn_after_add", "preact", "post"):
+        write_run(tmp_path, order, 0.1, model__order=order)
+    assert names_of(read(tmp_path)[0]) == ["order=post", "order=bn_after_add", "order=preact"]
+
+
+def test_keys_of_one_last_word_have_their_sections_in_the_names(tmp_path):
+    write_run(tmp_path, "a", 0.1, model__name="imagenet", optim__name="adamw")
+    write_run(tmp_path, "b", 0.1, model__name="cifar", optim__name="sgd")
+    assert names_of(read(tmp_path)[0]) == [
+        "model.name=cifar optim.name=sgd", "model.name=imagenet optim.name=adamw",
     ]  # fmt: skip
-    assert first.title == "digits, train.duration=15 epochs"
-    assert sorted(table.title for table in others) == [
-        "digits, train.duration=30 epochs", "shapes, train.duration=15 epochs",
+
+
+def test_a_setting_that_depends_on_the_depth_alone_does_not_divide_an_arm(tmp_path):
+    """As a warm-up of the deepest networks: they are judged beside the others."""
+    warm = {"model__depth": 110, "optim__warmup": "400 steps"}
+    for kind in ("none", "identity"):
+        write_run(tmp_path, f"{kind}20", 0.1, model__shortcut=kind, model__depth=20)
+        write_run(tmp_path, f"{kind}110", 0.3, model__shortcut=kind, **warm)
+    [section] = read_sweep(tmp_path).sections
+    assert names_of(section.table) == ["plain", "identity"]
+    assert [verdict.gap.deepest for verdict in section.verdicts] == [110, 110]
+    assert section.notes == [
+        "optim.warmup depends on the depth: 0 steps for 20 layers, 400 steps for 110 layers"
+    ]
+    write_run(tmp_path, "cold", 0.4, model__shortcut="none", model__depth=110)
+    assert names_of(read(tmp_path)[0]) == [
+        f"{kind} warmup={steps} steps" for kind in ("plain", "identity") for steps in (0, 400)
     ]  # fmt: skip
+
+
+def test_very_many_arms_are_divided_into_a_table_for_each_recipe(tmp_path):
+    rates = [rate / 100 for rate in range(1, 10)]
+    write_rates(tmp_path, rates, (8, 20))
+    [table] = read(tmp_path)
+    assert len(table.arms) == 9
+    for kind in ("none", "projection"):
+        write_rates(tmp_path / kind, rates, (8, 20), model__shortcut=kind)
+        for run in (tmp_path / kind).iterdir():
+            run.rename(tmp_path / f"{kind}-{run.name}")
+        (tmp_path / kind).rmdir()
+    tables = read(tmp_path)
+    assert [table.title for table in tables] == [f"digits, optim.learning_rate={r}" for r in rates]
+    assert {tuple(names_of(table)) for table in tables} == {("plain", "identity", "projection")}
+
+
+def test_very_many_arms_that_only_differ_in_their_recipe_stay_in_one_table(tmp_path):
+    """Apart, each of them would have nothing beside it."""
+    write_rates(tmp_path, [rate / 100 for rate in range(1, 21)])
+    [table] = read(tmp_path)
+    assert len(table.arms) == 20
 
 
 def test_an_option_of_one_shortcut_is_not_in_the_names_of_others(tmp_path):
@@ -41,8 +121,8 @@ def test_an_option_of_one_shortcut_is_not_in_the_names_of_others(tmp_path):
     write_run(tmp_path, "c", 0.1, model__shortcut="dropout", model__shortcut_dropout=0.1)
     [table] = read(tmp_path)
     default = KEYS["model.shortcut_dropout"].default
-    assert [arm.name for arm in table.arms] == [
-        "plain", *(f"dropout, model.shortcut_dropout={value}" for value in (default, 0.1)),
+    assert names_of(table) == [
+        "plain", *(f"dropout shortcut_dropout={value}" for value in (0.1, default)),
     ]  # fmt: skip
 
 
@@ -105,7 +185,7 @@ def test_differences_between_arms_are_paired_by_seed_and_corrected(tmp_path):
     assert min(p for p in fewer.values() if p) == pytest.approx(2 * of_two[0])
 
 
-def test_runs_without_a_result_are_in_the_table_of_their_protocol(tmp_path):
+def test_runs_without_a_result_are_in_the_table_of_their_data(tmp_path):
     write_run(tmp_path, "a", 0.1)
     begin_run(tmp_path, "b", seed=1)
     begin_run(tmp_path, "c", data__name="shapes")

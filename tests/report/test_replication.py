@@ -134,7 +134,7 @@ def test_cifar_in_the_files_of_its_authors_is_the_published_data(tmp_path):
     assert replicated(tmp_path) == []
 
 
-def test_another_protocol_has_no_verdict_and_says_what_differs(tmp_path):
+def test_another_recipe_has_no_verdict_and_says_what_differs(tmp_path):
     figure = find("table 6", 56)
     write(tmp_path, figure, [0.07, 0.071], train__duration="1000 steps", optim__nesterov=True)
     row = replicated(tmp_path)[0]
@@ -143,7 +143,7 @@ def test_another_protocol_has_no_verdict_and_says_what_differs(tmp_path):
         "optim.nesterov True, not False; train.duration 1000 steps, not 64000 steps"
     )
     text = references([row]).rows[0]
-    assert text[-1].startswith("no verdict, protocols differ: optim.nesterov True")
+    assert text[-1].startswith("no verdict, recipes differ: optim.nesterov True")
 
 
 def test_a_selected_evaluation_is_not_compared_with_a_final_one(tmp_path):

@@ -77,7 +77,6 @@ def test_where_every_candidate_lacks_a_seed_none_is_chosen(tmp_path):
                        optim__learning_rate=0.1, seed=2, **KEYS))  # fmt: skip
     [section] = write_report(tmp_path).sections
     assert [each.line for each in section.verdicts] == [
-        "identity: no verdict, two depths with a common seed are needed",
         "plain: no verdict, the run with 8 layers failed",
     ]
 
