@@ -267,7 +267,7 @@ def row_of(summary, name):
 def test_a_difference_is_that_from_the_network_which_the_others_are_compared_with():
     errors = train_errors("nested")
     grown, plain = (statistics.fmean(errors[arm, 56]) for arm in ("plain grow_from=20", "plain"))
-    row = section_text("nested").partition("| plain, train.grow")[2]
+    row = section_text("nested").partition("| plain grow")[2]
     points, low, high = re.search(r"\| (\S+) \((\S+) to (\S+)\)", row).groups()
     assert float(points) == pytest.approx(grown - plain, abs=0.5)
     assert float(low) < float(points) < float(high) < 0
