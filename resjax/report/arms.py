@@ -47,15 +47,26 @@ class Cell:
         return {} if None in found.values() else found
 
     def sample(self, measure: str) -> stats.Sample | None:
-        """The statistics of a measure over seeds; the interval of an error stays within 0 and 1."""
+        """The statistics of a measure over seeds; the interval of an error stays within 0 and 1.
+
+        Its variance is at least that of rounding an error to whole examples, so that a few equal
+        errors do not make it certain.
+        """
         if measure not in self._samples:
             values = list(self.by_seed(measure).values())
-            sample = stats.summarise(values) if values else None
+            least = self.rounding_variance(measure)
+            sample = stats.summarise(values, least) if values else None
             if sample and sample.interval and measure.endswith("_error"):
                 low, high = sample.interval
                 sample = dataclasses.replace(sample, interval=(max(0.0, low), min(1.0, high)))
             self._samples[measure] = sample
         return self._samples[measure]
+
+    def rounding_variance(self, measure: str) -> float:
+        """The variance of rounding an error to whole examples; 0 where their number is unknown."""
+        split, _, what = measure.partition("_")
+        counted = {run.examples(split) for run in self.runs}
+        return 0.0 if None in counted or what != "error" else 1 / 12 / min(counted) ** 2
 
     @functools.cached_property
     def _samples(self) -> dict[str, stats.Sample | None]:

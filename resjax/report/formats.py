@@ -13,6 +13,7 @@ from resjax.config.text import printable
 from resjax.report import tables
 from resjax.report.degradation import joined
 from resjax.report.runs import Missing, Run
+from resjax.report.sorting import differing_keys
 from resjax.runs.ledger import DEFINITION
 from resjax.runs.rundir import DONE
 
@@ -59,11 +60,11 @@ def latex_document(sections: "Iterable[Section]", name: str) -> str:
         parts += [f"% {printable(verdict.line)}" for verdict in joined(section.verdicts)]
         parts.append(
             _floating(
-                f"{table.title}. {of_errors} {tables.bold_caption(table)}",
+                f"{of_errors} {tables.bold_caption(table)} Data: {table.title}.",
                 slug.format("errors"),
                 latex(
                     *tables.errors(table.cells, tables.PAPER).without_empty_columns(),
-                    tables.bold_cells(table, section.differences),
+                    tables.bold_cells(table),
                 ),
             )
         )
@@ -71,7 +72,7 @@ def latex_document(sections: "Iterable[Section]", name: str) -> str:
         if differences.rows:
             parts.append(
                 _floating(
-                    f"{table.title}. {of_differences}",
+                    f"{of_differences} Data: {table.title}.",
                     slug.format("differences"),
                     latex(*differences.without_empty_columns()),
                 )
@@ -80,10 +81,11 @@ def latex_document(sections: "Iterable[Section]", name: str) -> str:
 
 
 def _floating(caption: str, label: str, tabular: str) -> str:
-    """A `table` that floats, with its caption above."""
+    """A `table*` that floats over all columns of a page, with its caption above."""
+    caption = " ".join(caption.split())
     lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption.strip())}}}",
-        rf"\label{{tab:{label}}}", tabular + r"\end{table}",
+        r"\begin{table*}", r"\centering\small", rf"\caption{{{latex_text(caption)}}}",
+        rf"\label{{tab:{label}}}", tabular + r"\end{table*}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -130,6 +132,8 @@ def latex(
 ) -> str:
     """Formats a table as a `tabular` that needs the package booktabs.
 
+    What the first column repeats is left out, and rows of different ones are set apart.
+
     Args:
       header: names of the columns.
       body: rows of text.
@@ -145,10 +149,15 @@ def latex(
 
     columns = "".join("l" if left else "r" for left in _left(header))
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(map(latex_text, header))]
-    lines += [r"\midrule"] + [
-        line(cell(number, *pair) for pair in zip(header, row, strict=True))
-        for number, row in enumerate(body)
-    ]
+    lines.append(r"\midrule")
+    rows = list(body)
+    apart = len({row[0] for row in rows}) < len(rows)
+    for number, row in enumerate(rows):
+        repeated = number > 0 and row[0] == rows[number - 1][0]
+        if apart and number and not repeated:
+            lines.append(r"\addlinespace")
+        shown = ("", *row[1:]) if repeated else row
+        lines.append(line(cell(number, *pair) for pair in zip(header, shown, strict=True)))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -166,18 +175,32 @@ _MINUS = re.compile(r"(?<!\S)-(?=\s|\d|inf\b)")
 
 
 def records(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[dict[str, Any]]:
-    """Collects for each run its name, state, every key of its config, its result, and its cost.
+    """Collects for each run its name, state, result, cost, and every key of its config.
 
-    Errors are fractions; `selection` says which evaluation is the run's answer. Runs without a
-    result have none; `resjax.runs.ledger` says what counts as cost.
+    The keys in which runs differ come before the result. Errors are fractions; `selection` says
+    which evaluation is the run's answer. Runs without a result have none, and `why` they failed;
+    `resjax.runs.ledger` says what counts as cost.
     """
-    found = []
-    for run in runs:
-        result = flatten({k: v for k, v in vars(run.summary).items() if v is not None})
-        found.append({"run": run.name, "state": DONE, **run.config, **result, **_cost(run)})
-    for run in missing:
-        found.append({"run": run.name, "state": run.state, **run.config, **_cost(run)})
-    return found
+    every: list[Run | Missing] = [*runs, *missing]
+    known = [run.keys for run in every if run.config]
+    failed = any(run.reason for run in every if isinstance(run, Missing))
+    varied = dict.fromkeys(["model.shortcut", "model.depth", "seed", *differing_keys(known)])
+    return [
+        {"run": run.name}
+        | {"state": DONE if isinstance(run, Run) else run.state}
+        | ({"why": getattr(run, "reason", "")} if failed else {})
+        | {key: run.config[key] for key in varied if key in run.config}
+        | _result(run)
+        | ({} if run.ledger is None else dataclasses.asdict(run.ledger))
+        | run.config
+        for run in every
+    ]
+
+
+def _result(run: Run | Missing) -> dict[str, Any]:
+    if isinstance(run, Missing):
+        return {}
+    return flatten({k: v for k, v in vars(run.summary).items() if v is not None})
 
 
 def comma_separated(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> str:
@@ -199,7 +222,3 @@ def _csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return f"'{printable(value)}" if value.startswith(tuple("=+-@")) else printable(value)
-
-
-def _cost(run: Run | Missing) -> dict[str, float]:
-    return {} if run.ledger is None else dataclasses.asdict(run.ledger)

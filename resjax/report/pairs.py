@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 from resjax.report import stats
-from resjax.report.arms import ArmTable, Cell
+from resjax.report.arms import Arm, ArmTable, Cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,27 +28,43 @@ class Comparison:
 
 
 def compare(table: ArmTable, measure: str, against: str | None = None) -> list[Comparison]:
-    """Compares every two arms, or one with all others, at every depth at which they share a seed.
+    """Compares arms at every depth at which they share a seed.
+
+    These are every two that differ in one setting, if there are such, or one and all others.
 
     Args:
       table: table of the arms.
       measure: "train_error" or "test_error".
-      against: name of the arm that all others are compared with; None for every two.
+      against: name of the arm that all others are compared with; None for every two that differ
+        in one setting.
     """
     found = []
     cells = {(arm.name, cell.depth): cell for arm in table.arms for cell in arm.cells}
-    names = [arm.name for arm in table.arms]
+    together = [*itertools.combinations(table.arms, 2)]
+    if against is None:
+        close = [pair for pair in together if _settings_between(*pair) == 1] or together
+    else:
+        close = [pair for pair in together if against in {arm.name for arm in pair}]
     for depth in sorted({cell.depth for cell in table.cells}):
-        there = [name for name in names if (name, depth) in cells]
-        for first, second in itertools.combinations(there, 2):
-            if against in (None, first, second):
-                pair = cells[first, depth], cells[second, depth]
-                difference = difference_of(*pair, measure)
-                if difference is not None:
-                    found.append((depth, first, second, difference))
+        for first, second in ((one.name, other.name) for one, other in close):
+            pair = cells.get((first, depth)), cells.get((second, depth))
+            difference = difference_of(*pair, measure) if all(pair) else None
+            if difference is not None:
+                found.append((depth, first, second, difference))
     tested = [row for row in found if row[-1].p is not None]
     corrected = dict(zip(map(id, tested), stats.holm([row[-1].p for row in tested]), strict=True))
     return [Comparison(*row[:3], measure, row[-1], corrected.get(id(row))) for row in found]
+
+
+def _settings_between(first: Arm, second: Arm) -> int:
+    """The number of settings in which two arms differ; a shortcut and its options are one."""
+    one, other = (
+        dict(part.partition("=")[::2] for part in arm.parts if "=" in part)
+        for arm in (first, second)
+    )
+    shortcuts = first.shortcut != second.shortcut
+    keys = one.keys() & other.keys() if shortcuts else one.keys() | other.keys()
+    return shortcuts + sum(one.get(key) != other.get(key) for key in keys)
 
 
 def difference_of(
@@ -63,18 +79,10 @@ def difference_of(
     seeds = sorted(high.keys() & low.keys())
     if not seeds:
         return None
-    examples = fewest_examples(first, second, measure)
-    least_variance = 2 / 12 / examples**2 if examples else 0.0
+    least_variance = first.rounding_variance(measure) + second.rounding_variance(measure)
     pairs = [high[seed] for seed in seeds], [low[seed] for seed in seeds]
     found = stats.paired(*pairs, least_variance, comparisons)
     if found.interval is None:
         return found
     lowest, highest = found.interval
     return dataclasses.replace(found, interval=(max(-1.0, lowest), min(1.0, highest)))
-
-
-def fewest_examples(first: Cell, second: Cell, measure: str) -> int | None:
-    """The fewest examples that an error of two cells is counted over; None if not recorded."""
-    split = measure.removesuffix("_error")
-    counted = {run.examples(split) for cell in (first, second) for run in cell.runs}
-    return None if None in counted else min(counted)

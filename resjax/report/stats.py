@@ -55,8 +55,10 @@ class Difference:
     p: float | None
 
 
-def summarise(values: Sequence[float]) -> Sample:
+def summarise(values: Sequence[float], least_variance: float = 0.0) -> Sample:
     """Mean, median, deviation and interval of at least one number.
+
+    The interval is that of `least_variance` where the sample's own is smaller.
 
     >>> sample = summarise([6.43, 6.61, 6.79])
     >>> round(sample.mean, 2), round(sample.deviation, 2)
@@ -72,11 +74,11 @@ def summarise(values: Sequence[float]) -> Sample:
         mean=statistics.fmean(values),
         median=statistics.median(values),
         deviation=statistics.stdev(values) if len(values) > 1 else None,
-        interval=interval_of_mean(values) if len(values) > 1 else None,
+        interval=interval_of_mean(values, least_variance) if len(values) > 1 else None,
     )
 
 
-def interval_of_mean(values: Sequence[float]) -> tuple[float, float]:
+def interval_of_mean(values: Sequence[float], least_variance: float = 0.0) -> tuple[float, float]:
     """95 % interval of the mean of at least two finite numbers.
 
     The t interval up to `BOOTSTRAP_FROM` numbers, and from there on the bootstrap-t interval (Efron
@@ -88,7 +90,8 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float]:
         found = _bootstrap_t(tuple(values))
         if found is not None:
             return found
-    return _t_interval(statistics.fmean(values), statistics.variance(values), len(values))
+    variance = max(statistics.variance(values), least_variance)
+    return _t_interval(statistics.fmean(values), variance, len(values))
 
 
 def _t_interval(

@@ -1,6 +1,6 @@
 """The tables of a report, as text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from resjax.report import rounding
@@ -97,7 +97,7 @@ def _sample_texts(cell: Cell, measure: str, unit: float, otherwise: int) -> tupl
     return (
         rounding.with_deviation(unit * sample.mean, deviation, otherwise),
         rounding.interval(ends, otherwise),
-        rounding.number(unit * sample.median, places),
+        rounding.number(unit * sample.median, places) if sample.n > 1 else "-",
     )
 
 
@@ -219,18 +219,14 @@ def _runs(statistic: str, number: int) -> str:
     return "1 run" if number == 1 else f"{statistic} of {number}"
 
 
-def bold_cells(
-    table: ArmTable, differences: Mapping[str, Sequence[Comparison]]
-) -> set[tuple[int, str]]:
-    """The cells of the best errors in `errors`, as (number of the row, name of the column).
-
-    `differences` has the comparisons of every measure, such as "train_error".
-    """
+def bold_cells(table: ArmTable) -> set[tuple[int, str]]:
+    """The cells of the best errors in `errors`, as (number of the row, name of the column)."""
+    best = {measure: best_cells(table, measure) for measure in ("train_error", "test_error")}
     return {
         (number, f"{measure.replace('_', ' ')} %")
-        for measure, comparisons in differences.items()
+        for measure, cells in best.items()
         for number, cell in enumerate(table.cells)
-        if (cell.arm, cell.depth) in best_cells(table, comparisons)
+        if (cell.arm, cell.depth) in cells
     }
 
 

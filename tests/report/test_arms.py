@@ -185,11 +185,50 @@ def test_differences_between_arms_are_paired_by_seed_and_corrected(tmp_path):
     assert min(p for p in fewer.values() if p) == pytest.approx(2 * of_two[0])
 
 
+def test_arms_are_compared_that_differ_in_one_setting(tmp_path):
+    for kind, rate, seed in itertools.product(("none", "dropout"), (0.1, 0.2), range(2)):
+        write_run(tmp_path, f"{kind}-{rate}-{seed}", 0.1 + rate + seed / 100, model__shortcut=kind,
+                  optim__learning_rate=rate, seed=seed)  # fmt: skip
+    names = [f"{kind} learning_rate={rate}" for kind in ("plain", "dropout") for rate in (0.1, 0.2)]
+    [table] = read(tmp_path)
+    pairs = {(found.first, found.second) for found in compare(table, "train_error")}
+    assert pairs == {(names[0], names[1]), (names[0], names[2]), (names[1], names[3]),
+                     (names[2], names[3])}  # fmt: skip
+    against = {(each.first, each.second) for each in compare(table, "train_error", names[3])}
+    assert against == {(name, names[3]) for name in names[:3]}
+
+
+def test_arms_without_a_pair_that_differs_in_one_setting_are_all_compared(tmp_path):
+    write_run(tmp_path, "a", 0.1, optim__learning_rate=0.1, model__width=8)
+    write_run(tmp_path, "b", 0.1, optim__learning_rate=0.2, model__width=16)
+    [found] = compare(read(tmp_path)[0], "train_error")
+    assert found.difference.mean == 0
+
+
+def test_options_of_a_shortcut_are_no_further_setting(tmp_path):
+    write_run(tmp_path, "a", 0.1, model__shortcut="none")
+    for drop in (0.1, 0.5):
+        write_run(tmp_path, f"{drop}", 0.1, model__shortcut="dropout", model__shortcut_dropout=drop)
+    assert len(compare(read(tmp_path)[0], "train_error")) == 3
+
+
 def test_runs_without_a_result_are_in_the_table_of_their_data(tmp_path):
     write_run(tmp_path, "a", 0.1)
     begin_run(tmp_path, "b", seed=1)
     begin_run(tmp_path, "c", data__name="shapes")
     assert [(arm, run.name) for arm, run in read(tmp_path)[0].missing] == [("identity", "b")]
+
+
+def test_equal_errors_do_not_make_a_mean_certain(tmp_path):
+    """Other seeds may have an error that is rounded to the same number of images."""
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.1, 0.1], ("identity", 8): [0.1, 0.2, 0.15]})
+    plain, identity = (cell.sample("train_error") for cell in read(tmp_path)[0].cells)
+    margin = scipy_stats.t.ppf(0.975, 2) / np.sqrt(12 * 3) / 1437
+    assert plain.deviation == 0
+    assert plain.interval == pytest.approx((0.1 - margin, 0.1 + margin))
+    assert identity.interval == pytest.approx(
+        tuple(scipy_stats.ttest_1samp([0.1, 0.2, 0.15], 0).confidence_interval())
+    )
 
 
 def test_the_interval_of_an_error_stays_within_what_an_error_can_be(tmp_path):

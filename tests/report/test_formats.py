@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import re
 import shutil
 import subprocess
@@ -40,15 +41,15 @@ def shape(tabular):
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert body.count(rule) == 1
         body = body.replace(rule, "")
-    rows = [row.strip() for row in body.split(r"\\")]
+    rows = [row.strip("\n") for row in body.replace(r"\addlinespace", "").split(r"\\")]
     assert rows.pop() == ""
     return len(columns.strip("{}")), [row.count(" & ") + 1 for row in rows]
 
 
 def tables_of(text):
-    """The caption, the label and the shape of each `table` of a document."""
+    """The caption, the label and the shape of each `table*` of a document."""
     found = []
-    for table in environments(parsed(text), "table"):
+    for table in environments(parsed(text), "table*"):
         ((caption, label),) = re.findall(
             r"^\\caption\{(.*)\}\n\\label\{(.*)\}$", table.latex_verbatim(), re.MULTILINE
         )
@@ -68,11 +69,18 @@ def test_latex_parses_and_every_row_has_every_column(tmp_path):
     errors, differences = tables_of(text)
     for _, _, (columns, rows) in (errors, differences):
         assert set(rows) == {columns}
-    assert errors[0].startswith("digits. Errors of the final evaluation: mean $\\pm$ standard")
+    assert errors[0].startswith("Errors of the final evaluation: mean $\\pm$ standard")
+    assert errors[0].endswith(" Data: digits.")
     name = tmp_path.name.replace("_", "-")
     assert errors[1] == f"tab:{name}-errors"
     assert differences[1] == f"tab:{name}-differences"
-    assert r"projection\_all & 56 & 3 & 9.6 $\pm$ 0.9 &" in text
+    lines = text.splitlines()
+    place = lines.index(r"\addlinespace")
+    assert lines[place - 1].startswith(" & 56 & 3 & ")  # the name of a network once
+    assert lines[place + 1].startswith("identity & 8 & 3 & ")
+    first, second = text.split(r"\bottomrule")[:2]
+    assert first.count(r"\addlinespace") == len(section.table.arms) - 1
+    assert second.count(r"\addlinespace") == len({cell.depth for cell in section.table.cells}) - 1
     assert "train interval & " in text
     for verdict in section.verdicts:
         assert f"% {verdict.line}" in text.splitlines()
@@ -95,11 +103,12 @@ def test_latex_of_names_with_specials_parses():
 
 def bold(text):
     """The first cells of the rows of a LaTeX text, and which of their cells are in bold."""
-    rows = re.findall(r"^(\w+) & (\d+) & (.*) \\\\$", text, re.MULTILINE)
+    rows = re.findall(r"^(\w*) & (\d+) & (.*) \\\\$", text, re.MULTILINE)
+    arms = itertools.accumulate((arm for arm, _, _ in rows), lambda last, arm: arm or last)
     return {
         (arm, int(depth)): [number for number, cell in enumerate(rest.split(" & "))
                             if cell.startswith(r"\textbf{")]
-        for arm, depth, rest in rows
+        for arm, (_, depth, rest) in zip(arms, rows, strict=True)
     }  # fmt: skip
 
 
@@ -167,6 +176,9 @@ def test_csv_has_every_run_with_its_selection_and_state(tmp_path):
     ]  # fmt: skip
     assert [row["model.depth"] for row in rows] == ["20", "56", "20"]
     assert rows[2]["seed"] == "3"
+    assert [row["why"] for row in rows] == ["", "", "the training loss became nan"]
+    shown = ["run", "state", "why", "model.shortcut", "model.depth", "seed", "train_error"]
+    assert list(rows[0])[: len(shown)] == shown  # before the many keys that all runs share
 
 
 def test_the_table_of_pandas_has_the_columns_and_the_rows_of_results_csv(tmp_path):

@@ -93,7 +93,7 @@ def test_the_same_runs_give_the_same_files(tmp_path):
 @pytest.mark.slow
 def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path):
     write_run(tmp_path, "a", 0.1)
-    write_run(tmp_path, "b", 0.1, train__duration="30 epochs")
+    write_run(tmp_path, "b", 0.1, data__name="shapes")
     write_report(tmp_path)
     assert (tmp_path / "report" / "figures" / "training_error2.png").is_file()
     (tmp_path / "b" / "config.json").unlink()
@@ -219,7 +219,7 @@ def test_of_one_seed_there_are_no_columns_of_dashes(tmp_path):
     write_sweep(tmp_path, {("none", 20): [0.1], ("identity", 20): [0.2]})
     directory = write_report(tmp_path).directory
     written = (directory / "table.md").read_text()
-    assert "| network | depth | seeds | train error % | train median |" in written
+    assert "| network | depth | seeds | train error % | test error % | train loss |" in written
     assert "interval |" not in written
     assert "interval &" not in (directory / "table.tex").read_text()
     table = tables.TextTable(("a", "b", "c"), [("1", "-", "-"), ("2", "-", "3")])
