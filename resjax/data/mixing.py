@@ -108,7 +108,7 @@ def words_of_resident(
 ) -> np.ndarray:
     """Random numbers `[N, WORDS]` of examples `[N]` of a split of so many, in their epochs `[N]`.
 
-    Those of whole epochs are kept for the batches that follow.
+    It draws those of whole epochs, and keeps the last two for the batches that follow.
     """
     found = np.empty((len(examples), WORDS), np.uint64)
     for epoch in np.unique(epochs).tolist():

@@ -48,7 +48,7 @@ def training_epochs(step: int, batch_size: int, examples: int) -> np.ndarray:
 def by_epoch(draw: Draw, seed: int, examples: int) -> Callable[[int], np.ndarray]:
     """A function from an epoch to what is drawn for it, which keeps the last two epochs.
 
-    It is kept as well, for as many seeds as may train side by side.
+    The function itself is cached, one for each seed of those that may train side by side.
     """
     return functools.lru_cache(2)(lambda epoch: draw(seed, epoch, examples))
 

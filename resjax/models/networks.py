@@ -1,4 +1,4 @@
-"""The networks of the papers as data: families by depth, and names such as resnet50."""
+"""The networks of the papers as data: families of networks by their depth."""
 
 import dataclasses
 import itertools

@@ -90,7 +90,7 @@ class Identity(Shortcut):
     identity_pad: str = "end"
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """Subsamples and pads x where the shape changes; returns x itself elsewhere."""
+        """Returns x, subsampled and padded where the shape changes."""
         missing = self.channels - x.shape[-1]
         if missing < 0:
             raise ValueError(

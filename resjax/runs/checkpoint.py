@@ -83,8 +83,8 @@ def _order(name: str) -> tuple[int, ...]:
 def choose_files(step: int | None) -> Choice:
     """Chooses the files of a run needed to restore a checkpoint: that of a step, or the newest.
 
-    Of the others that are whole `checkpoint.json` is chosen, so that it is known which there are,
-    and of a run without any, the weights.
+    Of the other whole ones `checkpoint.json` alone is chosen, to list them in errors, and of a run
+    without any, the weights.
     """
 
     def choose(listed: list[str]) -> list[str]:

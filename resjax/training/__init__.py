@@ -1,1 +1,1 @@
-"""Training of a network, from a plan to compiled steps; nothing here writes to a disk."""
+"""Training of a network, from a plan to compiled steps; runs on a disk are in `resjax.runs`."""

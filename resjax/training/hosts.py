@@ -143,7 +143,7 @@ def _initialise(settings: Mapping[str, Any], others: str, timeout: int) -> str:
 
 
 def leave() -> None:
-    """Disconnects once all processes have called this; each is alone from then on."""
+    """Disconnects once all processes have called this; each is a job of one from then on."""
     jax.distributed.shutdown()
 
 

@@ -10,8 +10,8 @@ from resjax.ops.value import ByValue
 from resjax.waits import waiting
 
 MOST_PROGRAMS = 32
-"""Maximum number of cached programs, last used first: four for each of eight networks, for
-example."""
+"""Maximum number of cached programs, of which the least recently used are dropped: four for each of
+eight networks, for example."""
 
 
 def program(
