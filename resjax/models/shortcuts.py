@@ -90,7 +90,7 @@ class Identity(Shortcut):
     identity_pad: str = "end"
 
     def carry(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns x, subsampled and padded where the shape changes."""
+        """Subsamples and pads x where the shape changes; returns x itself elsewhere."""
         missing = self.channels - x.shape[-1]
         if missing < 0:
             raise ValueError(
@@ -99,8 +99,10 @@ class Identity(Shortcut):
             )
         if self.stride != 1:
             x = x[:, :: self.stride, :: self.stride]
-        first = {"end": 0, "both": missing // 2}[self.identity_pad]
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(first, missing - first)])
+        if missing:
+            first = {"end": 0, "both": missing // 2}[self.identity_pad]
+            x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(first, missing - first)])
+        return x
 
 
 class Projection(Shortcut):

@@ -229,6 +229,12 @@ def test_identity_pads_at_the_end_or_on_both_sides():
         assert int((joined == 0).all((0, 1, 2)).sum()) == 2
 
 
+def test_an_identity_that_changes_no_shape_is_one_addition():
+    shortcut, x = shortcuts.Identity(3, 1, None, None), jnp.zeros((2, 6, 6, 3))
+    traced = jax.make_jaxpr(lambda x, branch: shortcut.apply({}, x, branch, False))(x, x)
+    assert [equation.primitive.name for equation in traced.eqns] == ["add"]
+
+
 def test_identity_cannot_drop_channels():
     shortcut = shortcuts.Identity(2, 1, None, None)
     with pytest.raises(ValueError, match="from 3 to 2 channels; use a projection"):
