@@ -1,9 +1,9 @@
 """The CIFAR-10 nets of He et al. 2015, section 4.2 and table 6, by the recipe of the paper.
 
-Question: do the networks of the paper end where it says? The claim: with identity shortcuts (option
-A, no parameters) test error falls from 8.75 % at 20 layers to 6.61 % (mean of five) at 110, where a
-plain net of 110 layers stays above 60 %. Elsewhere one that began at a rate of 0.01 reached 16.44 %
-(Li et al. 2018).
+Question: do the networks of the paper reach its errors on CIFAR-10? The claim: with identity
+shortcuts (option A, no parameters) test error falls from 8.75 % at 20 layers to 6.61 % (mean of
+five) at 110, where a plain net of 110 layers stays above 60 %. Elsewhere one that began at a rate
+of 0.01 reached 16.44 % (Li et al. 2018).
 
     resjax prepare cifar10  # or --config.data.name=cifar:PATH, the files of its authors
     resjax train --config=experiments/cifar10.py:56 --workdir=runs/cifar10/56

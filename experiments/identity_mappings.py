@@ -7,26 +7,29 @@ the identity from block to block, trains better (table 2).
 
 Result: of eight variants, six are shown to train worse, and a convolution in every block probably
 does. p of the training error, corrected over twelve rows, is below 0.05 for the six and 0.11 for
-the convolution. Only a gate that begins almost open has nothing wrong, with one and a half times
-the loss of the original. The paper finds these losses smaller and in another order: there an
-exclusive gate that begins almost open is the second best, and here it is among the worst; there
-scaling the shortcut alone, dropout and other exclusive gates fail (more than 20 % wrong), of which
-here the first is no worse than scaling both. Of the orders, a normalisation after the sum ends with
-5 to 38 % wrong, an activation at the end of the branch with 0 to 13 %. Both pre-activations have
-nothing wrong, but for one image, and the full one ends with about nine times the loss of the
-original.
+the convolution. Only a gate on the shortcut alone that begins almost open has nothing wrong, with
+one and a half times the loss of the original. In the paper most differences are smaller, and in
+another order. There, an exclusive gate that begins almost open is the second best variant; here it
+is among the worst. There, dropout, exclusive gates that begin half open, and scaling the shortcut
+alone fail (more than 20 % wrong); here the first two do, and the third is no worse than scaling
+both terms. Of the orders, a normalisation after the sum ends with 5 to 38 % wrong, an activation at
+the end of the branch with 0 to 13 %. Both pre-activations have nothing wrong, but for one image,
+and the full one ends with about nine times the loss of the original.
 
 The argument is the data:
 
-    resjax sweep --config=experiments/identity_mappings.py --workdir=runs/mappings
+    resjax sweep --config=experiments/identity_mappings.py --workdir=runs/mappings --seeds=5
     resjax sweep --config=experiments/identity_mappings.py:shapes --workdir=runs/mappings-shapes
     resjax sweep --config=experiments/identity_mappings.py:cifar10 --workdir=runs/mappings-cifar10
+    resjax sweep --config=experiments/identity_mappings.py:cifar10 --workdir=runs/mappings-164 \
+      --config.model.depth=164 --config.model.block=bottleneck \
+      --config.model.shortcut=projection --config.model.stride_in=1x1 --sweep=seed --seeds=5 \
+      --axis model.order=post,bn_after_add,relu_before_add,relu_preact,preact
 
-digits (the default) and shapes: 13 runs of 56 layers; 2 min on digits. cifar10: 110 layers with the
-recipe of the paper, or of table 2 the bottlenecks with `--config.model.depth=164
---config.model.block=bottleneck --config.model.shortcut=projection --config.model.stride_in=1x1`.
-The last two are for accelerators, and not run here. `--only order=preact` and the like pick some of
-the rows.
+digits (the default) and shapes: 13 runs of 56 layers for each seed, which take 2 min on digits.
+cifar10: 110 layers with the recipe of the paper. The last command is the 164 layers of table 2.
+shapes and cifar10 are for accelerators, and not run here. `--only order=preact` and the like pick
+some of the rows.
 """
 
 from collections.abc import Iterator

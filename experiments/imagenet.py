@@ -1,9 +1,9 @@
 """ImageNet nets by the recipe that became usual: batch 256 for 90 epochs, /10 after 30 and 60.
 
-Question: do the networks end where others do on ImageNet? The claim: ResNet-50 ends near 24.0 %
-top-1 error in one crop (facebookarchive/fb.resnet.torch), and plain nets degrade from 18 to 34
-layers, 27.9 to 28.5 % in ten crops, where residual ones gain 3 points (He et al. 2015, tables 2 and
-3).
+Question: do the networks reach the errors that others report on ImageNet? The claim: ResNet-50 ends
+near 24.0 % top-1 error in one crop (facebookarchive/fb.resnet.torch), and plain nets degrade from
+18 to 34 layers, 27.9 to 28.5 % in ten crops, where residual ones gain 3 points (He et al. 2015,
+tables 2 and 3).
 
     pip install -e '.[prepare,stream]'
     resjax prepare imagenet2012 --manual-dir=ARCHIVES

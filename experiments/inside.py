@@ -5,14 +5,15 @@ than those of plain ones, and the less the deeper the network; Veit et al. 2016 
 network without one of its blocks hardly errs more, where a plain one is at a loss. Networks of 20
 and 56 layers are trained on digits by the recipe of degradation.py, and probed at every evaluation.
 
-Result: a residual network hardly misses one of its blocks, and a plain one cannot do without any.
-Without one of its blocks (the median over them) an identity network of 56 layers errs on a test
-image in a hundred more, one of 20 layers on nine more, and plain networks of either depth on nearly
-nine images of ten; two blocks swapped cost identity networks less still, and plain ones as much.
-Layers of the plain network of 56 respond nearly twice as much as those of the others; that deeper
-residual networks respond less does not show after these 337 steps. After training, the gradient is
-two to nine times as large at the first block as at the last, and less so in the plain networks,
-although it is thousands of times as large in the plain network of 56 layers at initialisation.
+Result: a deep residual network hardly misses one of its blocks, and a plain one cannot do without
+any. Without one of its blocks (the median over them) an identity network of 56 layers errs on 3.5 %
+of the test images instead of 2.7, and one of 20 layers on 11.2 % instead of 2.3; plain networks of
+either depth err on nearly nine images of ten. Two blocks swapped cost identity networks less still,
+and plain ones as much. Layers of the plain network of 56 respond nearly twice as much as those of
+the others; that deeper residual networks respond less does not show after these 337 steps. After
+training, the gradient is two to nine times as large at the first block as at the last, and less so
+in the plain networks, although it is thousands of times as large in the plain network of 56 layers
+at initialisation.
 
     resjax sweep --config=experiments/inside.py --workdir=runs/inside
 """

@@ -10,7 +10,7 @@ Result: SGD does not find it in as many steps. The network that is grown starts 
 error of the shallow one, at most 1.5 %, gets at most 4.8 % wrong on its way, and nothing from epoch
 22 of 30 on. From scratch it gets about a third of its training set wrong.
 
-    resjax sweep --config=experiments/nested.py --workdir=runs/nested
+    resjax sweep --config=experiments/nested.py --workdir=runs/nested --seeds=3
 
 It takes a minute on 2 CPU cores.
 

@@ -1,6 +1,6 @@
 """The speed of training a network on this machine.
 
-Question: how fast is a network trained on this machine? Images are random ones of the size of the
+Question: how fast is a network trained on 2 CPU cores? Images are random ones of the size of the
 network's papers, 128 in a batch. `docs/speed.md` compares with other frameworks, and was measured
 at another time: the same step of ResNet-20 took 13 % less there.
 

@@ -6,11 +6,11 @@ networks of 164 layers and more then train worse than with pre-activation, and t
 train well with it. Identity networks of both orders are trained at 20 to 302 layers, on digits by
 the recipe of degradation.py.
 
-Result: with the original order seeds fail to different degrees at 302 layers, with pre-activation
-none does. Five seeds of the original end with 0.8, 0.8, 5.8, 11 and 66 % of the training set wrong,
-so far apart that the verdict is undecided; at 110 layers they all have nothing wrong. With
-pre-activation nothing is wrong at any depth, but for an image in two runs. Where both orders have
-nothing wrong, the loss of pre-activation is several times that of the original.
+Result: at 302 layers some seeds fail with the original order, and none with pre-activation. Five
+seeds of the original end with 0.8, 0.8, 5.8, 11 and 66 % of the training set wrong, so far apart
+that the verdict is undecided; at 110 layers they all have nothing wrong. With pre-activation
+nothing is wrong at any depth, but for an image in two runs. Where both orders have nothing wrong,
+the loss of pre-activation is several times that of the original.
 
     resjax sweep --config=experiments/very_deep.py --workdir=runs/very_deep
 """

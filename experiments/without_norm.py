@@ -12,9 +12,9 @@ it plain networks of 20 layers and more hardly train. With it they do, and the o
 worse than the one of 20 with each of five seeds; with shortcuts 32 layers have almost no training
 error. Shortcuts without BatchNorm train 20 layers; of 32 layers one seed of five trains.
 
-    resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm
+    resjax sweep --config=experiments/without_norm.py --workdir=runs/without_norm --seeds=5
 
-It takes a minute on 2 CPU cores.
+A seed takes a minute on 2 CPU cores.
 """
 
 from collections.abc import Iterator

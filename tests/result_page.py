@@ -48,7 +48,8 @@ READING = """\
   `plain` has no shortcut (`model.shortcut=none`).
 - **A gap**, called degradation on the page of [the report](report.md#the-verdict), is the training
   error of the deepest network minus that of the best shallower one, in points, with its 95 %
-  interval unless there is one seed. The verdict follows from it.
+  interval unless there is one seed. The verdict follows from it. The interval allows for the choice
+  of that depth: beside more shallower depths the same runs have a wider one.
 - **Differences** between networks of one depth are in points, paired by seed, with 95 % intervals;
   p is that of the paired t test, corrected over the rows (Holm). Three seeds rarely bring it below
   0.05.
