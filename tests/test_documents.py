@@ -91,7 +91,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     monkeypatch.setattr(hosts, "require_platform", lambda platform: None)
     monkeypatch.setattr("resjax.runs.plans.find_start", lambda *_: None)
     load, archive = sources.load, "cifar:cifar-10-python.tar.gz"
-    absent = ("cifar10", archive, "folder:photos", "shapes")  # or drawn for seconds
+    absent = ("cifar10", "imagenet2012", archive, "folder:photos", "shapes")  # or drawn for seconds
     monkeypatch.setattr(
         sources,
         "load",

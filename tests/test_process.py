@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from resjax import process
+from resjax.ops import native
 from resjax.process import CORES, SECONDS_WORTH_KEEPING, cpu_kind, enable_cache, set_up
 
 MEMORY = """
@@ -40,6 +41,39 @@ def test_a_program_finds_the_memory_of_an_earlier_call_again():
     )
     # 80 MB are 20,000 pages; without the settings every call maps them all again.
     assert int(done.stdout) < 2_000
+
+
+TRAINING = """
+import sys
+import resjax
+from resjax.process import cores, set_up
+set_up()
+config = resjax.default_config()
+config.data.name = "fake:32x32x3:10:256"
+config.model.depth = 8
+config.train.batch_size = 128
+config.train.duration = "4 steps"
+resjax.train(config, sys.argv[1])
+print(len(cores()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.available(), reason="XLA's own convolutions depend on it")
+@pytest.mark.skipif(len(process.cores()) < 2, reason="there is one core")
+def test_bits_do_not_depend_on_the_number_of_cores(tmp_path):
+    """So a sweep may share the cores out to as many processes as it likes."""
+    own, weights = process.cores(), []
+    for number in (1, 2):
+        run = tmp_path / str(number)
+        told = os.environ | {CORES: ",".join(map(str, own[:number]))}
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINING, run], env=told,
+            capture_output=True, text=True, check=True, timeout=300,
+        )  # fmt: skip
+        assert done.stdout.split()[-1] == str(number)
+        weights.append((run / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 DEVICES = """

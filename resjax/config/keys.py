@@ -297,7 +297,10 @@ KEYS = Keys({
     "optim.factor": Key(0.1,
         "With `optim.schedule=step`: what each milestone multiplies the learning rate by.",
         (0.0, 1.0), "a fraction from 0 to 1, such as 0.1"),
-    "optim.warmup": Key("0 steps", "Time before the schedule starts.", duration=True),
+    "optim.warmup": Key("0 steps",
+        "Length of the warm-up. The schedule follows it and takes the rest of the run; milestones "
+        "count from the start of the run.",
+        duration=True),
     "optim.warmup_shape": Key("linear",
         "The learning rate during the warm-up: `linear` growth, or `constant`.",
         table="resjax.training.optim:WARMUPS"),
