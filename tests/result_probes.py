@@ -12,7 +12,6 @@ import numpy as np
 from resjax.report import rounding
 from resjax.report.arms import label
 from resjax.report.runs import Run
-from resjax.runs.rundir import PROBES_FILE
 
 START = "probes/0/probes.json"
 """What `resjax probe --probe=gradients --checkpoint=0` leaves in the directory of a run."""
@@ -24,7 +23,7 @@ def probed_rows(directory: Path, runs: Iterable[Run]) -> list[dict[str, Any]]:
     for run in sorted(runs, key=lambda run: (run.depth, run.name)):
         own = directory / run.name
         before = json.loads((own / START).read_text(encoding="utf-8"))["probes"]
-        after = json.loads((own / PROBES_FILE).read_text(encoding="utf-8").splitlines()[-1])
+        after = json.loads((own / "probes.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         row = {"network": f"{label(run.config['model.shortcut'])} {run.depth}", "seed": run.seed}
         rows.append(row | _numbers(before, after))
     return rows

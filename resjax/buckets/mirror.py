@@ -27,7 +27,7 @@ SECONDS_BETWEEN_SAVES = 10.0
 """Minimum seconds between two records of what was downloaded; a crash loses only what came after
 the last."""
 
-FILE = ".mirror.json"
+RECORD = ".mirror.json"
 """File of a mirror that records which objects its files are copies of."""
 
 
@@ -75,7 +75,7 @@ class Mirror:
         self.lock = threading.Lock()
         self.copies: dict[str, list] = {}  # {name: [ETag, bytes, when the file was written, in ns]}
         with contextlib.suppress(OSError, ValueError):
-            self.copies = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            self.copies = json.loads((directory / RECORD).read_text(encoding="utf-8"))
 
     def update(
         self,
@@ -149,7 +149,7 @@ class Mirror:
     def save(self) -> None:
         """Writes the record of the files, for other processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with replacing(self.directory / FILE) as partial, self.lock:
+        with replacing(self.directory / RECORD) as partial, self.lock:
             partial.write_text(json.dumps(self.copies), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from resjax.buckets.faults import NotThere
 from resjax.buckets.fetching import Fetch, refuse_too_little_room, show_notice
-from resjax.buckets.mirror import FILE, TIMES_TO_FETCH, Mirror
+from resjax.buckets.mirror import RECORD, TIMES_TO_FETCH, Mirror
 from resjax.buckets.objects import Listed
 from resjax.buckets.store import Store, at_once
 from resjax.config import ConfigError, worded
@@ -130,7 +130,7 @@ class Copy:
             inside = os.path.relpath(above, self.directory).replace(os.sep, "/")
             for file in files:
                 name = file if inside == "." else f"{inside}/{file}"
-                if name not in there and name != FILE:
+                if name not in there and name != RECORD:
                     Path(above, file).unlink(missing_ok=True)
 
     def named(self, text: str) -> str:

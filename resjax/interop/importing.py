@@ -23,10 +23,9 @@ from resjax.interop.sidecars import read_sidecars
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
 from resjax.models.summary import variable_shapes
-from resjax.runs import claims, disk, rundir
+from resjax.runs import claims, disk, files, rundir
 from resjax.runs.matching import broken, refuse_broken, refuse_other_tensors
 from resjax.runs.weights import (
-    FILE,
     About,
     Weights,
     about_in,
@@ -134,7 +133,7 @@ def read_any(path: Path, settings: Mapping[str, Any] | None = None, choice: str 
         raise ConfigError(
             f"--weights={choice}: {path} has the weights of one network; leave it out"
         )
-    if not (path / FILE).exists() and not any(path.glob("*/config.json")):
+    if not (path / files.WEIGHTS).exists() and not any(path.glob(f"*/{files.CONFIG}")):
         refuse_directory(path)
     weights = read_weights(path)
     refuse_broken(weights.tensors, str(path))
@@ -196,7 +195,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
     rundir.make_directory(directory)
     with claims.claimed(directory):
         config = imported.weights.about.config
-        write_weights(directory / FILE, imported.weights)
+        write_weights(directory / files.WEIGHTS, imported.weights)
         said = {
             "file": source.name,
             "file_sha256": disk.sha256(source),
@@ -204,7 +203,7 @@ def write_run(directory: Path, imported: Imported, source: Path) -> None:
             "tensors": imported.tensors,
             "notes": list(imported.notes),
         }
-        disk.write_json(directory / rundir.IMPORTED_FILE, said)
+        disk.write_json(directory / files.ORIGIN, said)
         rundir.begin_run(directory, config)
 
 

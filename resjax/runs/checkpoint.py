@@ -23,12 +23,10 @@ import numpy as np
 
 from resjax.buckets.places import Choice
 from resjax.config import ConfigError
-from resjax.runs import disk, room
+from resjax.runs import disk, files, room
 from resjax.runs.position import Position
 from resjax.training import hosts
 from resjax.training.parallel import Parallel
-
-DIRECTORY, FACTS, STATE = "checkpoints", "checkpoint.json", "state"
 
 BYTES_BESIDE = 1 << 20
 """Bytes that a checkpoint takes besides its arrays; most of a small one."""
@@ -60,7 +58,7 @@ class Damaged(ConfigError):
 
 def found(run: Path) -> list[Path]:
     """The directories of a run's checkpoints, including partial ones, newest first."""
-    order = {path: _order(path.name) for path in (run / DIRECTORY).glob("*/")}
+    order = {path: _order(path.name) for path in (run / files.CHECKPOINTS).glob("*/")}
     return sorted(filter(order.get, order), key=order.__getitem__, reverse=True)
 
 
@@ -88,11 +86,11 @@ def choose_files(step: int | None) -> Choice:
     """
 
     def choose(listed: list[str]) -> list[str]:
-        seals = [name for name in listed if name.endswith(f"/{FACTS}")]
-        order = {seal.removesuffix(FACTS): _order(seal.split("/")[-2]) for seal in seals}
+        seals = [name for name in listed if name.endswith(f"/{files.FACTS}")]
+        order = {seal.removesuffix(files.FACTS): _order(seal.split("/")[-2]) for seal in seals}
         whole = sorted(filter(order.get, order), key=order.__getitem__)
         state = [above for above in whole if step in (None, order[above][0])][-1:]
-        beside = ["config.json", "imported.json"] + ["weights.safetensors"] * (not whole)
+        beside = [files.CONFIG, files.ORIGIN] + [files.WEIGHTS] * (not whole)
         return [
             name
             for name in listed
@@ -104,7 +102,7 @@ def choose_files(step: int | None) -> Choice:
 
 def is_partial(path: Path) -> bool:
     """Tells whether a checkpoint is incomplete: in progress, or cut short."""
-    return not (path / FACTS).exists()
+    return not (path / files.FACTS).exists()
 
 
 def verified(path: Path) -> Facts:
@@ -114,13 +112,13 @@ def verified(path: Path) -> Facts:
       Damaged: naming the file that is not.
     """
     try:
-        content = disk.read_json(path / FACTS)
+        content = disk.read_json(path / files.FACTS)
         written = content.pop("files")
         facts = Facts(**content)
     except ConfigError as error:
         raise Damaged(str(error).partition("; ")[0]) from None
     except (KeyError, TypeError) as error:
-        raise Damaged(f"{FACTS} has other fields: {error}") from None
+        raise Damaged(f"{files.FACTS} has other fields: {error}") from None
     for name, digest in written.items():
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()):
@@ -161,7 +159,7 @@ def remove_partial(run: Path) -> None:
 
 def remove(path: Path) -> None:
     """Removes a checkpoint; an interruption leaves a partial one."""
-    (path / FACTS).unlink(missing_ok=True)
+    (path / files.FACTS).unlink(missing_ok=True)
     shutil.rmtree(path)
 
 
@@ -214,7 +212,7 @@ class Checkpoints:
         with _or_nothing(Path(path)):
             state = jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(state))
             if self.writer:  # the next step takes the memory of the original
-                self.writer.save(Path(path, STATE), args=self.orbax.args.PyTreeSave(state))
+                self.writer.save(Path(path, files.STATE), args=self.orbax.args.PyTreeSave(state))
         self.pending = self.finisher.submit(self._finish, Path(path), facts)
         self.saved = facts
 
@@ -255,7 +253,7 @@ class Checkpoints:
         )
         try:
             state = self.writer.restore(
-                path.absolute() / STATE,
+                path.absolute() / files.STATE,
                 args=self.orbax.args.PyTreeRestore(item=like, restore_args=arguments),
             )
             for there, here in zip(*map(jax.tree.leaves, (state, like)), strict=True):
@@ -280,16 +278,15 @@ class Checkpoints:
         needed, free = 1.1 * size + BYTES_BESIDE, shutil.disk_usage(self.run).free
         if free < needed:
             raise room.no_room(
-                self.run / DIRECTORY,
+                self.run / files.CHECKPOINTS,
                 f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
             )
 
     def _place(self, step: int) -> Path:
         """Makes a new directory for a checkpoint of a step."""
         names = itertools.chain([str(step)], (f"{step}.{n}" for n in itertools.count(2)))
-        path = next(
-            path for path in (self.run / DIRECTORY / name for name in names) if not path.exists()
-        )
+        paths = (self.run / files.CHECKPOINTS / name for name in names)
+        path = next(path for path in paths if not path.exists())
         path.mkdir(parents=True)
         return path
 
@@ -299,9 +296,9 @@ class Checkpoints:
             return
         with _or_nothing(path):
             self.writer.wait_until_finished()
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            digests = {file.relative_to(path).as_posix(): disk.sha256(file) for file in files}
-            disk.write_json(path / FACTS, {**dataclasses.asdict(facts), "files": digests})
+            written = sorted(file for file in path.rglob("*") if file.is_file())
+            digests = {file.relative_to(path).as_posix(): disk.sha256(file) for file in written}
+            disk.write_json(path / files.FACTS, {**dataclasses.asdict(facts), "files": digests})
         self._prune(facts)
 
     def _prune(self, newest: Facts) -> None:

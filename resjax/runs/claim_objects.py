@@ -8,8 +8,8 @@ import contextlib
 from resjax.buckets.faults import Changed, NotThere, Unanswered
 from resjax.buckets.objects import Version
 from resjax.buckets.store import Store
-from resjax.runs import claims, disk
-from resjax.runs.claims import FILE, Claimed, Content, unchanged_for
+from resjax.runs import claims, disk, files
+from resjax.runs.claims import Claimed, Content, unchanged_for
 
 
 class ClaimObject:
@@ -34,7 +34,7 @@ class ClaimObject:
         """The current claim, empty if it is damaged; None if there is none, or none any more."""
         self.version = self.found = None
         with contextlib.suppress(NotThere):
-            text, self.version = self.store.get(FILE)
+            text, self.version = self.store.get(files.CLAIM)
             self.found = {}
             with contextlib.suppress(ValueError):
                 self.found = disk.opened(text)
@@ -91,7 +91,9 @@ class ClaimObject:
             text = disk.sealed_text({**claim, "renewals": self.renewals}).encode()
             there = self.version
             try:
-                self.version = self.store.put(FILE, text, create=there is None, replacing=there)
+                self.version = self.store.put(
+                    files.CLAIM, text, create=there is None, replacing=there
+                )
                 return
             except Changed:
                 if (self.read() or {}).get("token") != claim["token"]:

@@ -21,9 +21,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from resjax.config import ConfigError
-from resjax.runs import disk
-
-FILE = "claim.json"
+from resjax.runs import disk, files
 
 SECONDS_BETWEEN_RENEWALS = 10.0
 
@@ -78,7 +76,7 @@ class ClaimFile:
     """The claim of a directory."""
 
     def __init__(self, directory: Path):
-        self.directory, self.path = directory, directory / FILE
+        self.directory, self.path = directory, directory / files.CLAIM
 
     def __str__(self) -> str:
         return str(self.directory)
@@ -101,7 +99,7 @@ class ClaimFile:
         after it.
         """
         token = stale.get("token")
-        taking = self.path.with_name(f"{FILE}.{token or 'unreadable'}")
+        taking = self.path.with_name(f"{files.CLAIM}.{token or 'unreadable'}")
         if (_age(taking) or 0.0) > SECONDS_TO_STALE:
             taking.unlink(missing_ok=True)
         try:
@@ -311,7 +309,7 @@ def owner(directory: Path) -> str | None:
 def _named(claim: Content) -> str:
     """The process of a claim, for a message."""
     if not claim:
-        return f"a process that its {FILE} does not tell"
+        return f"a process that its {files.CLAIM} does not tell"
     return f"process {claim.get('pid')} on {claim.get('host')}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resjax.buckets.faults import Unanswered
 from resjax.config import ConfigError, type_and_message
-from resjax.runs import disk, room, sync
+from resjax.runs import disk, files, room, sync
 from resjax.runs.divergence import Diverged
 from resjax.runs.summary import Progress
 from resjax.training import hosts
@@ -68,6 +68,6 @@ def crashes_recorded(directories: Collection[Path]) -> Iterator[Observing]:
         if hosts.is_first():
             trace = "".join(traceback.format_exception(error))
             for directory in directories:
-                disk.write_text(directory / "error.txt", f"{reason}\n\n{trace}")
+                disk.write_text(directory / files.ERROR, f"{reason}\n\n{trace}")
                 sync.upload_rest(directory)
         raise Crashed(reason) from error

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import checkpoint, claims, disk, matching, rundir, status, weights
-from resjax.runs.rundir import PROBES_FILE
+from resjax.runs import checkpoint, claims, disk, files, matching, rundir, status, weights
 from resjax.runs.summary import read_summary
 
 DAMAGED = "damaged"
@@ -70,14 +69,14 @@ def examine(run: Path) -> Finding:
                 continue
             remedy = "" if owner else f"; remove {path}, which nothing needs"
             damaged.append(f"checkpoint {path.name}: {error}{remedy}")
-    last, files, state = _last_event(run), rundir.run_state(run), status.look(run).state
+    last, recorded, state = _last_event(run), rundir.run_state(run), status.look(run).state
     if owner:
         why, advice = f"{owner} is at work on it", ""
-    elif complaint := _complaint(run, files):
-        why, advice = str(complaint[1]).partition("; ")[0], _mend(run, files, *complaint, whole)
+    elif complaint := _complaint(run, recorded):
+        why, advice = str(complaint[1]).partition("; ")[0], _mend(run, recorded, *complaint, whole)
         state = DAMAGED
     else:
-        why, advice = _describe(run, files, last, whole)
+        why, advice = _describe(run, recorded, last, whole)
     return Finding(
         directory=run,
         state=state,
@@ -138,29 +137,29 @@ def _checks(run: Path, state: str) -> Iterator[tuple[str, Callable[[], object]]]
 
     A check raises ConfigError if the file is damaged, or if it is missing and the state needs it.
     """
-    yield "config.json", lambda: rundir.read_config(run)
-    for file in ("manifest.json", "left_out.json", rundir.IMPORTED_FILE, "result.json"):
+    yield files.CONFIG, lambda: rundir.read_config(run)
+    for file in (files.MANIFEST, files.LEFT_OUT, files.ORIGIN, files.RESULT):
         if (run / file).exists():
             yield file, partial(disk.read_json, run / file)
-    if (run / "result.json").exists():
-        yield "result.json", lambda: read_summary(run)
-        yield "metrics.jsonl", lambda: rundir.read_metrics(run)
-    for file in ("metrics.jsonl", "timing.jsonl", PROBES_FILE):
+    if (run / files.RESULT).exists():
+        yield files.RESULT, lambda: read_summary(run)
+        yield files.METRICS, lambda: rundir.read_metrics(run)
+    for file in (files.METRICS, files.TIMING, files.PROBES):
         if (run / file).exists():
             yield file, partial(disk.read_lines, run / file)
     if state == rundir.DONE:
-        yield PROBES_FILE, lambda: _refuse_cut(run / PROBES_FILE)
+        yield files.PROBES, lambda: _refuse_cut(run / files.PROBES)
     sealed = {}
-    if state == rundir.DONE and "metrics_sha256" in disk.read_json(run / "result.json"):
+    if state == rundir.DONE and "metrics_sha256" in disk.read_json(run / files.RESULT):
         # A result without it is of an early version, which may have sealed no files.
-        yield "manifest.json", lambda: disk.read_json(run / "manifest.json")
-        sealed = disk.read_json(run / "manifest.json").get("files", {})
+        yield files.MANIFEST, lambda: disk.read_json(run / files.MANIFEST)
+        sealed = disk.read_json(run / files.MANIFEST).get("files", {})
     for file in sealed:
         if (run / file).exists():  # timing.jsonl may be gone; see `_mend`
             yield file, partial(disk.refuse_other_file, run / file, sealed[file])
-    if weights.FILE in sealed or state == rundir.IMPORTED or (run / weights.FILE).exists():
-        what = str(run / weights.FILE)
-        yield weights.FILE, lambda: matching.refuse_broken(weights.read_tensors(run), what)
+    if files.WEIGHTS in sealed or state == rundir.IMPORTED or (run / files.WEIGHTS).exists():
+        what = str(run / files.WEIGHTS)
+        yield files.WEIGHTS, lambda: matching.refuse_broken(weights.read_tensors(run), what)
 
 
 def _refuse_cut(path: Path) -> None:
@@ -171,7 +170,7 @@ def _refuse_cut(path: Path) -> None:
 
 def _last_event(run: Path) -> dict:
     try:
-        return (disk.read_lines(run / "timing.jsonl") or [{}])[-1]
+        return (disk.read_lines(run / files.TIMING) or [{}])[-1]
     except ConfigError:
         return {}
 
@@ -182,13 +181,13 @@ def _mend(run: Path, state: str, file: str, error: ConfigError, whole: list[str]
         return "train it again with a lower optim.learning_rate, or import weights that are whole"
     if state == rundir.IMPORTED:
         return f"remove {run} and import it again"
-    if file == PROBES_FILE:
-        return f"remove {run / PROBES_FILE}: resjax probe can measure a checkpoint instead"
-    if file == "timing.jsonl" and state != rundir.UNFINISHED:
+    if file == files.PROBES:
+        return f"remove {run / files.PROBES}: resjax probe can measure a checkpoint instead"
+    if file == files.TIMING and state != rundir.UNFINISHED:
         return f"remove {run / file}: it only records what the run has cost"
-    if file != "config.json" and whole and state == rundir.DONE:
-        return f"remove {run / 'result.json'} and start it again: checkpoint {whole[0]} is whole"
-    if file != "config.json" and state == rundir.UNFINISHED:
+    if file != files.CONFIG and whole and state == rundir.DONE:
+        return f"remove {run / files.RESULT} and start it again: checkpoint {whole[0]} is whole"
+    if file != files.CONFIG and state == rundir.UNFINISHED:
         return f"start it again: {_from(whole)}, and writes the file again"
     return f"remove {run} and start it again"
 

@@ -18,6 +18,7 @@ from resjax.config import flatten
 from resjax.config.naming import run_id
 from resjax.config.tables import Table
 from resjax.files import replacing
+from resjax.runs import files
 
 AXES = ("step", "epoch")
 
@@ -73,7 +74,7 @@ class TensorBoard:
         suffix = OF_A_PROBE if config is None else ""
         before = [
             path
-            for path in directory.glob("events.out.tfevents.*")
+            for path in directory.glob(f"{files.EVENTS}.*")
             if path.name.endswith(OF_A_PROBE) == bool(suffix)
         ]
         last = lines[-1]["step"] if lines else -1

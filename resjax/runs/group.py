@@ -10,7 +10,7 @@ import numpy as np
 
 from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
-from resjax.runs import checkpoint, disk, rundir
+from resjax.runs import checkpoint, disk, files, rundir
 from resjax.runs.checkpoint import Saved
 from resjax.runs.divergence import Diverged
 from resjax.runs.opening import OpenDirectory
@@ -65,7 +65,7 @@ def seeds_begun_with(directory: Path) -> tuple[int, ...] | None:
         return None
     seed = rundir.read_config(directory)["seed"]
     try:
-        execution = disk.read_json(directory / "manifest.json").get("execution", {})
+        execution = disk.read_json(directory / files.MANIFEST).get("execution", {})
     except ConfigError:
         _, facts, _ = checkpoint.newest(directory)
         if facts is None:

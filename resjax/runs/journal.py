@@ -10,7 +10,7 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.config.naming import run_id
-from resjax.runs import disk, rundir, weights
+from resjax.runs import disk, files, rundir
 from resjax.runs.events import WRITERS, Writer, as_arrays
 from resjax.runs.left_out import number_left_out
 from resjax.runs.manifest import describe_execution, describe_machine
@@ -44,7 +44,7 @@ class Journal:
         self.clock = threading.Lock()  # a rescue is on a thread of its own
         self.noted_at: float | None = None
         self.left_by_last = rundir.read_progress(directory)
-        self.begun_before = (directory / "timing.jsonl").exists()
+        self.begun_before = (directory / files.TIMING).exists()
         self.begun: dict[str, float] = {}
         self.shown, self.phase = 0.0, ""  # when `progress.json` was written, and its phase
         self.writers: list[Writer] = []
@@ -54,9 +54,9 @@ class Journal:
     def begin(self) -> None:
         """Makes the files consistent with the position, whatever an earlier attempt left."""
         if self.first:
-            disk.mend_lines(self.directory / "timing.jsonl", {"event": "damaged"})
+            disk.mend_lines(self.directory / files.TIMING, {"event": "damaged"})
             self._note_death()
-            disk.write_lines(self.directory / "metrics.jsonl", self.at.lines)
+            disk.write_lines(self.directory / files.METRICS, self.at.lines)
             for name in self.plan.config.log.writers:
                 writer = WRITERS[name](self.directory, self.plan.config, self.at.lines)
                 self.writers.append(writer)
@@ -66,9 +66,9 @@ class Journal:
     def end(self) -> None:
         """Records that the run is done, and seals its files in the manifest."""
         self.note("done")
-        names = ("timing.jsonl", weights.FILE) if self.first else ()
-        files = {name: disk.seal(self.directory / name) for name in names}
-        self.write_manifest(seconds=self.at.seconds, files=files)
+        names = (files.TIMING, files.WEIGHTS) if self.first else ()
+        seals = {name: disk.seal(self.directory / name) for name in names}
+        self.write_manifest(seconds=self.at.seconds, files=seals)
 
     def close(self) -> None:
         """Closes the files."""
@@ -78,7 +78,7 @@ class Journal:
     def add(self, line: dict[str, Any], state: TrainState) -> None:
         """Adds the line of an evaluation, which was of this state."""
         if self.first:
-            disk.append_line(self.directory / "metrics.jsonl", line)
+            disk.append_line(self.directory / files.METRICS, line)
         arrays = as_arrays(state.evaluated()) if self.plan.config.log.histograms else {}
         for writer in self.writers:
             writer.add(line)
@@ -101,7 +101,7 @@ class Journal:
         line = {"event": event, "at": self.noted_at, "step": self.at.step, **spent}
         if self.first:
             counted = sum(self.at.seconds.values())
-            disk.append_line(self.directory / "timing.jsonl", line | {"counted": counted} | more)
+            disk.append_line(self.directory / files.TIMING, line | {"counted": counted} | more)
 
     def _note_death(self) -> None:
         """Records what the previous attempt spent after its last record, if it was killed.
@@ -112,12 +112,12 @@ class Journal:
         if not last.get("noted_at"):
             return
         try:
-            line = (disk.read_lines(self.directory / "timing.jsonl") or [{}])[-1]
+            line = (disk.read_lines(self.directory / files.TIMING) or [{}])[-1]
         except ConfigError:  # there is none
             return
         if line.get("at") == last["noted_at"] and line["event"] != "stopped":
             seen = {"event": "killed", "at": last["at"], "step": last["step"], **last["spent"]}
-            disk.append_line(self.directory / "timing.jsonl", seen | {"counted": line["counted"]})
+            disk.append_line(self.directory / files.TIMING, seen | {"counted": line["counted"]})
 
     def report_progress(self, phase: str, loss: float | None, note: str | None = None) -> None:
         """Reports the progress to the observer and, at times, in `progress.json`.
@@ -160,7 +160,7 @@ class Journal:
             **self.sizes,
             **more,
         }
-        disk.write_json(self.directory / "manifest.json", manifest)
+        disk.write_json(self.directory / files.MANIFEST, manifest)
 
     @contextmanager
     def timed(self, what: str, share: float) -> Iterator[None]:

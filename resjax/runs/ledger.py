@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from resjax.config import ConfigError
-from resjax.runs import claims, disk, rundir
+from resjax.runs import claims, disk, files, rundir
 
 DECIMALS = 6
 """Decimals of a second that are kept; sums of many lines are no more exact."""
@@ -67,7 +67,7 @@ class Ledger:
 def read_ledger(run: Path) -> Ledger | None:
     """The cost of a run in any state; None if its times are incomplete or damaged."""
     try:
-        lines = disk.read_lines(run / "timing.jsonl")
+        lines = disk.read_lines(run / files.TIMING)
     except ConfigError:
         return None
     begun = [line for line in lines if line["event"] == "begun"]

@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from resjax.runs import disk
-
-FILE = "left_out.json"
-"""File with {split: {image: complaint}}; it exists if there are any."""
+from resjax.runs import disk, files
 
 
 def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -21,12 +18,12 @@ def record_left_out(directory: Path, found: Mapping[str, Mapping[str, str]]) -> 
     listed = {split: images for split, images in listed.items() if images}
     if listed == before:
         return None
-    disk.write_json(directory / FILE, listed)
+    disk.write_json(directory / files.LEFT_OUT, listed)
     counts = " and ".join(f"{len(images)} of {split}" for split, images in listed.items())
     name, why = next(iter(next(iter(listed.values())).items()))
     return (
         f"images that cannot be read are left out, {counts}; the first is {name} ({why}); all are "
-        f"in {directory / FILE}"
+        f"in {directory / files.LEFT_OUT}"
     )
 
 
@@ -37,5 +34,5 @@ def number_left_out(directory: Path) -> dict[str, dict[str, int]]:
 
 
 def _listed(directory: Path) -> dict[str, dict[str, str]]:
-    path = directory / FILE
+    path = directory / files.LEFT_OUT
     return disk.read_json(path) if path.exists() else {}

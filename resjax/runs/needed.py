@@ -5,12 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from resjax.buckets.places import Choice
-from resjax.runs import planned, rundir
+from resjax.runs import files, planned
 
-CONFIG, RESULT, TIMING, PROGRESS = "config.json", "result.json", "timing.jsonl", "progress.json"
-ERROR, CLAIM, WEIGHTS = "error.txt", "claim.json", "weights.safetensors"
-
-OF_UNFINISHED = frozenset({PROGRESS, ERROR, CLAIM})
+OF_UNFINISHED = frozenset({files.PROGRESS, files.ERROR, files.CLAIM})
 """Files that are irrelevant for a finished run."""
 
 
@@ -27,11 +24,11 @@ def of_runs(*names: str, beside: Iterable[str] = ()) -> Choice:
 
     def choose(listed: list[str]) -> list[str]:
         chosen = [name for pattern in beside for name in fnmatch.filter(listed, pattern)]
-        for run, files in _by_run(listed).items():
-            of_run = wanted - OF_UNFINISHED if RESULT in files else wanted
-            if CONFIG not in files:
-                of_run = wanted | set(rundir.LEFT_BY_RUNS)
-            chosen += [f"{run}{file}" for file in files if file in of_run]
+        for run, inside in _by_run(listed).items():
+            of_run = wanted - OF_UNFINISHED if files.RESULT in inside else wanted
+            if files.CONFIG not in inside:
+                of_run = wanted | set(files.LEFT_BY_RUNS)
+            chosen += [f"{run}{file}" for file in inside if file in of_run]
         return chosen
 
     return choose
@@ -47,19 +44,22 @@ def _by_run(listed: list[str]) -> dict[str, list[str]]:
     return runs
 
 
-STATUS = of_runs(RESULT, TIMING, PROGRESS, ERROR, CLAIM, beside=(planned.FILES,))
+STATUS = of_runs(
+    files.RESULT, files.TIMING, files.PROGRESS, files.ERROR, files.CLAIM, beside=(planned.FILES,)
+)
 
-SHOWN_IN_STATUS = of_runs(CONFIG, rundir.IMPORTED_FILE)
+SHOWN_IN_STATUS = of_runs(files.CONFIG, files.ORIGIN)
 """Files whose existence determines the state of a run."""
 
 REPORT = of_runs(
-    CONFIG, rundir.IMPORTED_FILE, "manifest.json", "metrics.jsonl", RESULT, TIMING, PROGRESS, ERROR,
-    CLAIM, beside=("report/index.html", planned.FILES),
+    files.CONFIG, files.ORIGIN, files.MANIFEST, files.METRICS, files.RESULT, files.TIMING,
+    files.PROGRESS, files.ERROR, files.CLAIM,
+    beside=("report/index.html", planned.FILES),
 )  # fmt: skip
 
 
 def weights(listed: list[str]) -> list[str]:
     """Chooses the weights of a run or, of a sweep, the config of one run, which identifies it."""
-    if CONFIG not in listed:
-        return [name for name in listed if name.endswith(f"/{CONFIG}")][:1]
-    return [name for name in listed if name in (CONFIG, rundir.IMPORTED_FILE, WEIGHTS)]
+    if files.CONFIG not in listed:
+        return [name for name in listed if name.endswith(f"/{files.CONFIG}")][:1]
+    return [name for name in listed if name in (files.CONFIG, files.ORIGIN, files.WEIGHTS)]

@@ -13,7 +13,7 @@ from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
 from resjax.probes.measure import Arrays, as_lists, compute_probes, probed_batches
 from resjax.probes.table import PROBES
-from resjax.runs import checkpoint, rundir, weights
+from resjax.runs import checkpoint, files, rundir, weights
 from resjax.runs.checkpoint import Checkpoints
 from resjax.training.feeds import make_feed
 from resjax.training.plan import Plan, make_plan
@@ -85,7 +85,7 @@ def probe_run(
     plan, names = make_plan(config), names or list(PROBES)
     _refuse_more_than_there_are(examples, names, plan)
     examples = examples or config.eval.probe_examples
-    if imported and (directory / weights.FILE).exists():
+    if imported and (directory / files.WEIGHTS).exists():
         model, state = _imported(directory, plan)
     else:
         model, state = _restored(directory, plan, step)

@@ -10,7 +10,7 @@ from resjax.config import ConfigError
 from resjax.models.resnet import ResNet
 from resjax.probes.measure import as_lists, compute_probes, probed_batches
 from resjax.probes.table import chosen
-from resjax.runs import disk, rundir
+from resjax.runs import disk, files
 from resjax.training import hosts
 from resjax.training.feeds import Feed
 from resjax.training.plan import Plan
@@ -41,7 +41,7 @@ class Recorder:
         between: Callable[[], None],
     ):
         self.names = chosen(plan.config.eval.probes, "eval.probes")
-        self.path, self.between, self.loss = directory / rundir.PROBES_FILE, between, plan.loss
+        self.path, self.between, self.loss = directory / files.PROBES, between, plan.loss
         if self.names:
             self.batches = probed_batches(self.names, feed, plan.config.eval.probe_examples)
         if hosts.is_first() and self.path.exists():

@@ -13,7 +13,7 @@ import numpy as np
 from resjax.config import ConfigError, differences, message_of
 from resjax.config.naming import run_id
 from resjax.models.resnet import ResNet
-from resjax.runs import checkpoint, disk, rundir
+from resjax.runs import checkpoint, disk, files, rundir
 from resjax.runs.checkpoint import Checkpoints, Facts, Saved
 from resjax.runs.divergence import Diverged, LossWatch
 from resjax.runs.journal import Journal
@@ -23,7 +23,6 @@ from resjax.runs.opening import OpenDirectory
 from resjax.runs.position import Position
 from resjax.runs.recorder import Recorder
 from resjax.runs.summary import Summary
-from resjax.runs.weights import FILE as WEIGHTS_FILE
 from resjax.runs.weights import About, Weights, write_weights
 from resjax.training import hosts
 from resjax.training.feeds import Feed, make_feed
@@ -211,7 +210,7 @@ class OpenRun:
             self.stopped(error)
             self.ending, self.idle = error, True
             if hosts.is_first():
-                disk.write_text(self.directory / "error.txt", f"{error}\n")
+                disk.write_text(self.directory / files.ERROR, f"{error}\n")
             raise
 
     def stopped(self, error: Exception) -> None:
@@ -307,7 +306,7 @@ class OpenRun:
         """Writes its result, with which the run is done."""
         if hosts.is_first():
             rundir.write_result(self.directory, summaries[self.directory].recorded())
-            (self.directory / "progress.json").unlink(missing_ok=True)
+            (self.directory / files.PROGRESS).unlink(missing_ok=True)
         self.ending, self.idle = summaries[self.directory], True
 
     def working(self) -> list[Path]:
@@ -324,7 +323,7 @@ class OpenRun:
             names = plan.source.class_names
             about = About(plan.config, names, plan.image_shape, batches=self.at.step)
             weights = Weights(about, variables, data.mean, data.deviation)
-            write_weights(self.directory / WEIGHTS_FILE, weights)
+            write_weights(self.directory / files.WEIGHTS, weights)
 
     def _skipped_updates(self, state: TrainState) -> dict[str, int]:
         """Number of skipped updates, where a run may skip any."""

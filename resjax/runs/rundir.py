@@ -1,23 +1,4 @@
-"""A run on disk: its files, how they are written, and the state of a directory.
-
-config.json    every key of the config, written first
-manifest.json  what ran: versions, device, git state, sizes, data fingerprint, seconds
-metrics.jsonl  a line per evaluation, without a clock
-timing.jsonl   what happened when, with the seconds until then; see `resjax.runs.ledger`
-checkpoints/   see `resjax.runs.checkpoint`
-probes.jsonl   arrays by block, a line per evaluation, if `eval.probes` names any
-probes/STEP/   what `resjax probe` found in a checkpoint, and its figures
-left_out.json  images that could not be read, if there are any
-events.out.tfevents.*  the numbers of metrics.jsonl for TensorBoard
-weights.safetensors  the network of the last evaluation; see `resjax.runs.weights`
-imported.json  where those weights are from, if no run of resjax trained them
-progress.json  how far the run is, every few seconds until it is done
-claim.json     who is working on it; see `resjax.runs.claims`
-error.txt      why the run stopped, if it failed
-result.json    written last and atomically: it exists only if the run is done
-
-Every JSON object has a digest of the rest of it, so that a damaged one is never taken for whole.
-"""
+"""A run on disk: how its files are written and read, and its state."""
 
 import stat
 import tempfile
@@ -31,21 +12,12 @@ import resjax
 from resjax.config import ConfigError, config_of, defaults, differences, flatten
 from resjax.config.keys import KEYS
 from resjax.config.naming import deciding_keys, run_id
-from resjax.runs import disk
+from resjax.runs import disk, files
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
 
 IMPORTED = "imported"
 """State of a directory with weights trained by another framework; no run takes place in it."""
-
-IMPORTED_FILE = "imported.json"
-
-PROBES_FILE = "probes.jsonl"
-
-LEFT_BY_RUNS = (
-    "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json", "checkpoints",
-)  # fmt: skip
-"""Files that only a run writes, and only after its config."""
 
 ADDED_KEYS = "added_keys"
 """Field of a config with the keys that an experiment file has added to it; see `Keys.added`."""
@@ -63,22 +35,22 @@ def run_state(directory: Path) -> str:
     DONE, FAILED (by itself), UNFINISHED (interrupted), IMPORTED (not of resjax), ABSENT (no run).
     """
     try:
-        if not stat.S_ISREG((directory / "config.json").stat().st_mode):
+        if not stat.S_ISREG((directory / files.CONFIG).stat().st_mode):
             return ABSENT
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     except OSError as error:  # a name that is too long, for one
         raise ConfigError(f"{directory}: {error.strerror}; choose another directory") from None
-    if (directory / IMPORTED_FILE).is_file():
+    if (directory / files.ORIGIN).is_file():
         return IMPORTED
-    if (directory / "result.json").is_file():
+    if (directory / files.RESULT).is_file():
         return DONE
-    return FAILED if (directory / "error.txt").is_file() else UNFINISHED
+    return FAILED if (directory / files.ERROR).is_file() else UNFINISHED
 
 
 def is_run(directory: Path) -> bool:
     """Tells whether a directory is a run's, or the remains of one."""
-    return directory.is_dir() and any((directory / name).exists() for name in LEFT_BY_RUNS)
+    return directory.is_dir() and any((directory / name).exists() for name in files.LEFT_BY_RUNS)
 
 
 def runs_in(directory: Path) -> list[Path]:
@@ -104,19 +76,19 @@ def refuse_no_config(directory: Path) -> None:
     """Raises ConfigError if a run has lost its config."""
     if has_lost_config(directory):
         raise ConfigError(
-            f"{directory / 'config.json'} is missing beside other files of a run; "
+            f"{directory / files.CONFIG} is missing beside other files of a run; "
             f"resjax doctor {directory} says what to do"
         )
 
 
 def begin_run(directory: Path, config: ConfigDict) -> None:
     """Makes an existing `directory` that of this config's run, or resumes it."""
-    (directory / "error.txt").unlink(missing_ok=True)
+    (directory / files.ERROR).unlink(missing_ok=True)
     if run_state(directory) == ABSENT:
         made_by, flat = {"layout": LAYOUT, "resjax": resjax.__version__}, flatten(config)
         made_by |= {ADDED_KEYS: added} if (added := KEYS.added(flat)) else {}
         made_by |= {ADDED_PARTS: parts} if (parts := KEYS.parts(flat)) else {}
-        disk.write_json(directory / "config.json", made_by | flat)
+        disk.write_json(directory / files.CONFIG, made_by | flat)
     for partial in partial_files(directory):
         partial.unlink(missing_ok=True)
 
@@ -153,7 +125,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
     state = run_state(directory)
     if state == ABSENT:
         _refuse_mixed(directory)
-        if (directory / "result.json").exists():  # which would be taken for that of this config
+        if (directory / files.RESULT).exists():  # which would be taken for that of this config
             refuse_no_config(directory)
         _refuse_other_remains(directory, config)
         return
@@ -182,7 +154,7 @@ def refuse_other_config(directory: Path, config: ConfigDict) -> None:
 def _refuse_other_remains(directory: Path, config: ConfigDict) -> None:
     """Raises ConfigError if remains of a run without its config are of another config."""
     here = run_id(config)
-    for path in (directory / "manifest.json", *directory.glob("checkpoints/*/checkpoint.json")):
+    for path in (directory / files.MANIFEST, *directory.glob(files.ALL_FACTS)):
         try:
             there = disk.read_json(path).get("run")
         except ConfigError:  # there is none, or it is damaged and is not used
@@ -207,14 +179,14 @@ def refuse_no_run(directory: Path) -> None:
     """
     if run_state(directory) != ABSENT:
         return
-    if runs := sorted(directory.glob("*/config.json")):
+    if runs := sorted(directory.glob(f"*/{files.CONFIG}")):
         raise ConfigError(f"{directory} is a sweep; name one of its runs, such as {runs[0].parent}")
     raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
 def refuse_sweep(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory."""
-    if runs := len(list(directory.glob("*/config.json"))):
+    if runs := len(list(directory.glob(f"*/{files.CONFIG}"))):
         raise ConfigError(
             f"{directory} is a sweep (runs so far: {runs}); give this run a directory of its "
             f"own, such as {directory}-one"
@@ -224,7 +196,7 @@ def refuse_sweep(directory: Path) -> None:
 def _refuse_mixed(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory, or below that of another run."""
     refuse_sweep(directory)
-    if (directory.parent / "config.json").exists():
+    if (directory.parent / files.CONFIG).exists():
         raise ConfigError(f"{directory.parent} is a run; choose a directory that is not in one")
 
 
@@ -268,7 +240,7 @@ class _Recorded(NamedTuple):
 
 
 def _read_config(directory: Path) -> _Recorded:
-    path = directory / "config.json"
+    path = directory / files.CONFIG
     content = disk.read_json(path)
     layout, made_by = content.pop("layout", 0), content.pop("resjax", "0")
     if layout > LAYOUT or Version(made_by) > Version(resjax.__version__):
@@ -281,8 +253,8 @@ def _read_config(directory: Path) -> _Recorded:
 
 def write_result(directory: Path, result: dict[str, Any]) -> None:
     """Writes `result.json`, with the digest of `metrics.jsonl`, which finishes the run."""
-    seal = {"metrics_sha256": disk.file_digest(directory / "metrics.jsonl")}
-    disk.write_json(directory / "result.json", result | seal)
+    seal = {"metrics_sha256": disk.file_digest(directory / files.METRICS)}
+    disk.write_json(directory / files.RESULT, result | seal)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
@@ -291,33 +263,33 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     Raises:
       ConfigError: if the file is missing or damaged.
     """
-    path, expected = directory / "metrics.jsonl", None
+    path, expected = directory / files.METRICS, None
     if run_state(directory) == DONE:
-        expected = disk.read_json(directory / "result.json").get("metrics_sha256")
+        expected = disk.read_json(directory / files.RESULT).get("metrics_sha256")
     if expected and disk.file_digest(path) == expected:
         return disk.read_known_lines(path)
     lines = disk.read_lines(path)
     if expected:
-        raise disk.unreadable(path, ValueError("it is not that of result.json"))
+        raise disk.unreadable(path, ValueError(f"it is not that of {files.RESULT}"))
     return lines
 
 
 def read_failure(directory: Path) -> str:
     """Reads why a run failed, with any traceback, from its `error.txt`."""
     try:
-        return (directory / "error.txt").read_text(encoding="utf-8", errors="replace").strip()
+        return (directory / files.ERROR).read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
-        return f"error.txt cannot be read: {error.strerror}"
+        return f"{files.ERROR} cannot be read: {error.strerror}"
 
 
 def write_progress(directory: Path, progress: dict[str, Any]) -> None:
     """Writes the progress of a run, for other processes to read."""
-    disk.write_text(directory / "progress.json", disk.sealed_text(progress), durable=False)
+    disk.write_text(directory / files.PROGRESS, disk.sealed_text(progress), durable=False)
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
     """Reads the latest progress; empty if it is missing or damaged."""
     try:
-        return disk.read_json(directory / "progress.json")
+        return disk.read_json(directory / files.PROGRESS)
     except ConfigError:
         return {}

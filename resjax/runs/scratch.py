@@ -20,24 +20,14 @@ from resjax.buckets.store import Store, at_once
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.process import cache_directory
-from resjax.runs import claims, disk, rundir
+from resjax.runs import claims, disk, files, rundir
 from resjax.runs.claim_objects import ClaimObject
-from resjax.runs.claims import FILE as CLAIM
 from resjax.runs.claims import Claimed, Content, lock, unchanged_for
 
-MARK = ".bucket.json"
-"""File of a directory that is uploaded: {"address"}."""
-
-OWNED = ".landed.json"
-"""File of a run that this machine was the last to work on: {"token"} of its claim."""
-
-ENDS = {rundir.DONE: "result.json", rundir.FAILED: "error.txt"}
+ENDS = {rundir.DONE: files.RESULT, rundir.FAILED: files.ERROR}
 """Files that mark the end of a run, by its state."""
 
-SEALS = "checkpoints/*/checkpoint.json"
-"""Files that mark checkpoints as complete."""
-
-LARGE = ("checkpoints/", "events.out.tfevents", "weights.safetensors", "probes")
+LARGE = (f"{files.CHECKPOINTS}/", files.EVENTS, files.WEIGHTS, files.PROBES, f"{files.PROBED}/")
 """Prefixes of the names of files that are only needed to resume a run."""
 
 
@@ -49,8 +39,8 @@ def scratch_directory(address: Address, below: Path | None = None) -> Path:
 def address_of(directory: Path) -> Address | None:
     """The address to which a directory is uploaded; None if it is not a scratch directory."""
     for place, name in ((directory, ""), (directory.parent, directory.name)):
-        if (place / MARK).is_file():
-            address = Address.of(disk.read_json(place / MARK)["address"])
+        if (place / files.BUCKET).is_file():
+            address = Address.of(disk.read_json(place / files.BUCKET)["address"])
             return address / name if name else address
     return None
 
@@ -78,9 +68,9 @@ def workplace(place: Path | Address, below: Path | None = None, writes: bool = T
 def mark(directory: Path, address: Address) -> None:
     """Makes a directory that is uploaded to an address."""
     rundir.make_directory(directory)
-    if not (directory / MARK).is_file():
+    if not (directory / files.BUCKET).is_file():
         with contextlib.suppress(FileNotFoundError):  # another has begun the run
-            disk.write_json(directory / MARK, {"address": str(address)})
+            disk.write_json(directory / files.BUCKET, {"address": str(address)})
 
 
 # ------------------------------------------------------------------------ what others have uploaded
@@ -98,7 +88,7 @@ def fetch_states(runs: Iterable[Path]) -> list[Path]:
     together: dict[Path, list[Path]] = defaultdict(list)
     for run in runs:
         for above in (run, run.parent):
-            if (above / MARK).is_file():
+            if (above / files.BUCKET).is_file():
                 together[above].append(run)
                 break
     left: list[Path] = []
@@ -129,8 +119,8 @@ def _by_run(above: Path, entries: Iterable[Listed]) -> dict[Path, list[Listed]]:
 def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
     """Downloads what determines a run's state; returns whether it ended here, not yet uploaded."""
     there = {entry.name: entry for entry in entries}
-    if CLAIM in there:
-        unchanged_for(str(store.address), there[CLAIM].e_tag)  # it is watched from now on
+    if files.CLAIM in there:
+        unchanged_for(str(store.address), there[files.CLAIM].e_tag)  # it is watched from now on
     if not there and not run.is_dir():
         return False
     run.mkdir(exist_ok=True)
@@ -141,10 +131,10 @@ def _refreshed(run: Path, store: Store, entries: list[Listed]) -> bool:
             mirror = Mirror(store, run)
             if ended in there and mirror.has(there[ended]):
                 return False
-        if is_owned(run, there, lambda: _claim_in(store) if CLAIM in there else {}):
+        if is_owned(run, there, lambda: _claim_in(store) if files.CLAIM in there else {}):
             return bool(ended)
         mirror_bucket(run, store, entries, large=False)
-        _mirror_claim(run, store, there.get(CLAIM))
+        _mirror_claim(run, store, there.get(files.CLAIM))
     return False
 
 
@@ -159,12 +149,12 @@ def mirror_bucket(run: Path, store: Store, entries: list[Listed], large: bool) -
       entries: a listing of them.
       large: whether to fetch what only those need who go on with the run, too.
     """
-    (run / OWNED).unlink(missing_ok=True)
+    (run / files.LANDED).unlink(missing_ok=True)
     mirror = Mirror(store, run)
-    mirror.forget(CLAIM)
-    files = [entry for entry in entries if entry.name != CLAIM]
-    mirror.update(files, lambda name: large or not name.startswith(LARGE))
-    there = {entry.name for entry in entries} | {CLAIM}
+    mirror.forget(files.CLAIM)
+    others = [entry for entry in entries if entry.name != files.CLAIM]
+    mirror.update(others, lambda name: large or not name.startswith(LARGE))
+    there = {entry.name for entry in entries} | {files.CLAIM}
     for path in sorted(run.rglob("*"), reverse=True):
         name = path.relative_to(run).as_posix()
         if path.is_dir() and not path.is_symlink():
@@ -183,9 +173,9 @@ def _mirror_claim(run: Path, store: Store, entry: Listed | None) -> None:
     fresh = entry and unchanged_for(str(store.address), entry.e_tag) < claims.SECONDS_TO_STALE
     claim = _claim_in(store) if fresh else {}
     if claim and not claim.get("released"):
-        disk.write_json(run / CLAIM, claim)
+        disk.write_json(run / files.CLAIM, claim)
     else:
-        (run / CLAIM).unlink(missing_ok=True)
+        (run / files.CLAIM).unlink(missing_ok=True)
 
 
 def is_owned(run: Path, there: Iterable[str], claim: Callable[[], Content]) -> bool:
@@ -197,11 +187,11 @@ def is_owned(run: Path, there: Iterable[str], claim: Callable[[], Content]) -> b
       claim: reads the claim in the bucket; called only if that matters.
     """
     try:
-        token = disk.read_json(run / OWNED)["token"]
+        token = disk.read_json(run / files.LANDED)["token"]
     except ConfigError:
         return False
-    lost = fnmatch.filter(there, SEALS) and not list(run.glob(SEALS))
-    intact = (run / "config.json").is_file() and not lost
+    lost = fnmatch.filter(there, files.ALL_FACTS) and not list(run.glob(files.ALL_FACTS))
+    intact = (run / files.CONFIG).is_file() and not lost
     return intact and claim().get("token") == token
 
 

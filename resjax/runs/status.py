@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.runs import claims, disk, planned, rundir
+from resjax.runs import claims, disk, files, planned, rundir
 
 WAITING, INTERRUPTED = "waiting", "interrupted"
 
@@ -128,7 +128,7 @@ def _waiting(directory: Path) -> Status:
 
 
 def _done(directory: Path) -> Status:
-    result = disk.read_json(directory / "result.json")
+    result = disk.read_json(directory / files.RESULT)
     return Status(
         directory,
         rundir.DONE,
@@ -142,15 +142,15 @@ def _done(directory: Path) -> Status:
 
 def _failed(directory: Path) -> Status:
     complaints = [rundir.read_failure(directory).partition("\n")[0]]
-    progress = dict(_beside(directory / "progress.json", disk.read_json, complaints))
+    progress = dict(_beside(directory / files.PROGRESS, disk.read_json, complaints))
     return Status(directory, rundir.FAILED, why="; ".join(complaints), **_shown(progress))
 
 
 def _unfinished(directory: Path) -> Status:
     owner = claims.owner(directory)
     complaints: list[str] = []
-    progress = dict(_beside(directory / "progress.json", disk.read_json, complaints))
-    events = _beside(directory / "timing.jsonl", disk.read_lines, complaints)
+    progress = dict(_beside(directory / files.PROGRESS, disk.read_json, complaints))
+    events = _beside(directory / files.TIMING, disk.read_lines, complaints)
     resumed = max(0, sum(event["event"] == "begun" for event in events) - 1)
     return Status(
         directory,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resjax.config import ConfigError
-from resjax.runs import disk
+from resjax.runs import disk, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_summary(directory: Path) -> Summary:
     Raises:
       ConfigError: if it is damaged.
     """
-    path = directory / "result.json"
+    path = directory / files.RESULT
     content = disk.read_json(path)
     fields = dataclasses.fields(Summary)
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}

@@ -10,7 +10,7 @@ from resjax import interruption
 from resjax.buckets.faults import Unanswered
 from resjax.buckets.fetching import show_notice
 from resjax.buckets.store import Store
-from resjax.runs import claims, disk, scratch
+from resjax.runs import claims, disk, files, scratch
 from resjax.runs.claim_objects import ClaimObject
 from resjax.runs.claims import Claim, Claimed, boot, claimed
 from resjax.runs.upload import Upload
@@ -56,16 +56,16 @@ def upload_rest(directory: Path) -> None:
 
 def record_failure(directory: Path, reason: str) -> None:
     """Marks a run that no process works on as failed, also in the bucket."""
-    disk.write_text(directory / "error.txt", reason)
+    disk.write_text(directory / files.ERROR, reason)
     if (address := scratch.address_of(directory)) is not None:
-        Store(address).put("error.txt", directory / "error.txt")
+        Store(address).put(files.ERROR, directory / files.ERROR)
 
 
 def forget_failure(directory: Path) -> None:
     """Marks a failed run as unfinished, also in the bucket."""
-    (directory / "error.txt").unlink(missing_ok=True)
+    (directory / files.ERROR).unlink(missing_ok=True)
     if (address := scratch.address_of(directory)) is not None:
-        Store(address).delete(["error.txt"])
+        Store(address).delete([files.ERROR])
 
 
 def try_to_refresh(runs: Iterable[Path]) -> None:

@@ -26,16 +26,12 @@ from resjax.buckets.fetching import show_notice
 from resjax.buckets.objects import Version
 from resjax.buckets.store import PART, Store, at_once
 from resjax.config import ConfigError, message_of
-from resjax.runs import checkpoint, disk, scratch
-from resjax.runs.claims import FILE as CLAIM
+from resjax.runs import checkpoint, disk, files, scratch
 from resjax.runs.claims import Claim, Content
-
-HELD = ".uploading"
-"""Directory of links to the files of a checkpoint that is being uploaded."""
 
 SECONDS_BETWEEN_CHECKS = 1.0
 
-SECONDS_BETWEEN_UPLOADS = {"progress.json": 30.0, "events.out.tfevents": 30.0}
+SECONDS_BETWEEN_UPLOADS = {files.PROGRESS: 30.0, files.EVENTS: 30.0}
 """Minimum seconds between two uploads of a file during the run, by the prefix of its name.
 
 Lines of an evaluation are read by those who follow a run, so that ten seconds are enough for them.
@@ -80,11 +76,11 @@ class Upload:
         if scratch.is_owned(directory, {entry.name for entry in entries}, lambda: before):
             self.mirror = scratch.Mirror(store, directory)
         else:
-            ended = any(entry.name == "result.json" for entry in entries)
+            ended = any(entry.name == files.RESULT for entry in entries)
             self.mirror = scratch.mirror_bucket(directory, store, entries, large=not ended)
-        disk.write_json(directory / scratch.OWNED, {"token": claim.token})
+        disk.write_json(directory / files.LANDED, {"token": claim.token})
         self.there = {entry.name: entry.e_tag for entry in entries}
-        self.over = "result.json" in self.there and self._has("result.json")
+        self.over = files.RESULT in self.there and self._has(files.RESULT)
         self.versions: dict[str, Version] = {}
         self.uploaded_at: dict[str, float] = {}
         self.passing, self.leaving = threading.Lock(), threading.Lock()
@@ -188,18 +184,18 @@ class Upload:
             if self.over:
                 return True
             end = next((name for name in scratch.ENDS.values() if self._is_file(name)), None)
-            files = self._files()  # after the end, which is of files that are whole by then
+            names = self._files()  # after the end, which is of files that are whole by then
             gone = [name for name in self.mirror.copies if not self._is_file(name)]
-            self._delete([name for name in gone if not name.startswith(checkpoint.DIRECTORY)])
-            due = [name for name in files if not self._has(name) and self._is_due(name)]
+            self._delete([name for name in gone if not name.startswith(files.CHECKPOINTS)])
+            due = [name for name in names if not self._has(name) and self._is_due(name)]
             before = dict(self.mirror.copies)
             try:
-                if "config.json" in due:  # it makes the directory that of a run
-                    due.remove("config.json")
-                    self._upload("config.json")
+                if files.CONFIG in due:  # it makes the directory that of a run
+                    due.remove(files.CONFIG)
+                    self._upload(files.CONFIG)
                 list(at_once(self._upload, due))
                 newest = self._upload_checkpoints()
-                whole = newest and all(self._has(name) for name in files)
+                whole = newest and all(self._has(name) for name in names)
                 if end and whole and not self._has(end):
                     self._upload(end)
             finally:
@@ -210,12 +206,12 @@ class Upload:
     def _files(self) -> list[str]:
         """Names of the files of the run, except checkpoints and marks of its end."""
         names = []
-        for above, directories, files in os.walk(self.directory):
+        for above, directories, inside in os.walk(self.directory):
             directories[:] = [
-                each for each in directories if not each.startswith((".", checkpoint.DIRECTORY))
+                each for each in directories if not each.startswith((".", files.CHECKPOINTS))
             ]
-            names += [self._name(Path(above, file)) for file in files if not file.startswith(".")]
-        return sorted(set(names) - {CLAIM, *scratch.ENDS.values()})
+            names += [self._name(Path(above, file)) for file in inside if not file.startswith(".")]
+        return sorted(set(names) - {files.CLAIM, *scratch.ENDS.values()})
 
     def _is_file(self, name: str) -> bool:
         return (self.directory / name).is_file()
@@ -275,7 +271,7 @@ class Upload:
 
     def _delete(self, names: list[str]) -> None:
         """Deletes objects whose files the run has removed."""
-        if names := [name for name in names if name != CLAIM]:
+        if names := [name for name in names if name != files.CLAIM]:
             self._make_sure()
             self.store.delete(names)
         for name in names:
@@ -294,7 +290,7 @@ class Upload:
         """
         whole = checkpoint.completed(self.directory)
         for path in whole:
-            if not self._has(self._name(path / checkpoint.FACTS)):
+            if not self._has(self._name(path / files.FACTS)):
                 self._upload_checkpoint(path)
                 newest = next(iter(checkpoint.completed(self.directory)), None)
                 if newest not in whole:
@@ -303,10 +299,10 @@ class Upload:
         gone = [
             name
             for name in self.there
-            if name.startswith(f"{checkpoint.DIRECTORY}/") and name.split("/")[1] not in kept
+            if name.startswith(f"{files.CHECKPOINTS}/") and name.split("/")[1] not in kept
         ]
-        self._delete([name for name in gone if name.endswith(f"/{checkpoint.FACTS}")])
-        self._delete([name for name in gone if not name.endswith(f"/{checkpoint.FACTS}")])
+        self._delete([name for name in gone if name.endswith(f"/{files.FACTS}")])
+        self._delete([name for name in gone if not name.endswith(f"/{files.FACTS}")])
         return True
 
     def _name(self, path: Path) -> str:
@@ -314,27 +310,27 @@ class Upload:
 
     def _upload_checkpoint(self, path: Path) -> None:
         """Uploads a checkpoint, its seal last, unless the run removes it first."""
-        held = self.directory / HELD / path.name
+        held = self.directory / files.UPLOADING / path.name
         shutil.rmtree(held, ignore_errors=True)
-        seal = held / checkpoint.FACTS
+        seal = held / files.FACTS
         try:
-            shutil.copytree(path, held, copy_function=_link, ignore=lambda *_: [checkpoint.FACTS])
-            _link(path / checkpoint.FACTS, seal)
+            shutil.copytree(path, held, copy_function=_link, ignore=lambda *_: [files.FACTS])
+            _link(path / files.FACTS, seal)
         except (FileNotFoundError, shutil.Error):  # it is being removed
             shutil.rmtree(held, ignore_errors=True)
             return
-        files = [file for file in held.rglob("*") if file.is_file() and file != seal]
+        others = [file for file in held.rglob("*") if file.is_file() and file != seal]
 
         def upload(file: Path) -> None:
             self._make_sure()
             name = f"{self._name(path)}/{file.relative_to(held).as_posix()}"
             self.there[name] = self.store.put(name, file).e_tag
 
-        list(at_once(upload, files))
-        name = self._name(path / checkpoint.FACTS)
+        list(at_once(upload, others))
+        name = self._name(path / files.FACTS)
         self._write(name, seal.read_bytes())
         self.mirror.note(name, self.there[name])
-        shutil.rmtree(self.directory / HELD, ignore_errors=True)
+        shutil.rmtree(self.directory / files.UPLOADING, ignore_errors=True)
 
 
 def _link(source: str | Path, target: str | Path) -> None:

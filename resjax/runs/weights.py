@@ -33,9 +33,7 @@ from resjax.files import replacing
 from resjax.models.build import build_model
 from resjax.models.resnet import ResNet
 from resjax.models.trace import variable_shapes
-from resjax.runs import disk, needed, room, rundir
-
-FILE = "weights.safetensors"
+from resjax.runs import disk, files, needed, room, rundir
 
 KINDS = ("params", "batch_stats")
 
@@ -215,12 +213,13 @@ def locate(path: Path) -> Path:
       ConfigError: if there is none.
     """
     rundir.refuse_absent(path)
-    if path.is_dir() and not (path / FILE).is_file():
+    if path.is_dir() and not (path / files.WEIGHTS).is_file():
         rundir.refuse_no_run(path)
         raise ConfigError(
-            f"{path} has no {FILE}; its run has not ended, or is of a version that did not write it"
+            f"{path} has no {files.WEIGHTS}; its run has not ended, or is of a version that did "
+            "not write it"
         )
-    return path / FILE if path.is_dir() else path
+    return path / files.WEIGHTS if path.is_dir() else path
 
 
 def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:

@@ -23,6 +23,7 @@ from resjax.config.keys import KEYS
 from resjax.config.paths import experiment_file
 from resjax.config.tables import adding
 from resjax.runs import rundir
+from resjax.runs.files import CONFIG
 
 
 def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
@@ -35,7 +36,7 @@ def load_experiment(reference: str) -> tuple[ModuleType, ConfigDict]:
         `get_config` refuses ARG, or it gives a name in a table another meaning.
     """
     filename, arg = experiment_file(reference)
-    if filename.name == "config.json":
+    if filename.name == CONFIG:
         rundir.refuse_no_run(filename.parent)
         return ModuleType(filename.parent.name), rundir.rebuild_config(filename.parent)
     module = load_module(filename)

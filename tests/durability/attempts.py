@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resjax.runs.checkpoint import DIRECTORY, FACTS
 from tests.zygote import Zygote
 
 
@@ -147,16 +146,16 @@ INSTANTS = {
         "resjax.runs.checkpoint.Checkpoints.save", lambda *_: True, "after",
     ),
     "a state is written and not sealed": (
-        "resjax.runs.disk.write_json", lambda path, _: path.name == FACTS, "before",
+        "resjax.runs.disk.write_json", lambda path, _: path.name == "checkpoint.json", "before",
     ),
     "a seal is written and not in its place": (
-        "pathlib.Path.replace", lambda _, target: target.name == FACTS, "before",
+        "pathlib.Path.replace", lambda _, target: target.name == "checkpoint.json", "before",
     ),
     "a seal is in its place": (
-        "pathlib.Path.replace", lambda _, target: target.name == FACTS, "after",
+        "pathlib.Path.replace", lambda _, target: target.name == "checkpoint.json", "after",
     ),
     "a checkpoint is half removed": (
-        "shutil.rmtree", lambda path, *_: Path(path).parent.name == DIRECTORY, "before",
+        "shutil.rmtree", lambda path, *_: Path(path).parent.name == "checkpoints", "before",
     ),
     "a line is half written": (
         "resjax.runs.disk.append_line", lambda path, _: path.name == METRICS, "within",
@@ -168,10 +167,10 @@ INSTANTS = {
         "resjax.buckets.store.Store.put", lambda _, name, *__: "/state/" in name, "before",
     ),
     "a seal is about to be uploaded": (
-        "resjax.buckets.store.Store.put", lambda _, name, *__: FACTS in name, "before",
+        "resjax.buckets.store.Store.put", lambda _, name, *__: "checkpoint.json" in name, "before",
     ),
     "a seal is uploaded": (
-        "resjax.buckets.store.Store.put", lambda _, name, *__: FACTS in name, "after",
+        "resjax.buckets.store.Store.put", lambda _, name, *__: "checkpoint.json" in name, "after",
     ),
     "a result is about to be uploaded": (
         "resjax.buckets.store.Store.put", lambda _, name, *__: name == "result.json",

@@ -41,15 +41,15 @@ FLIPS = 600
 FILES = {
     "done": (
         "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "result.json",
-        "probes.jsonl", left_out.FILE, weights.FILE,
+        "probes.jsonl", "left_out.json", "weights.safetensors",
     ),
     "cut": (
         "config.json", "manifest.json", "metrics.jsonl", "timing.jsonl", "progress.json",
-        "probes.jsonl", left_out.FILE, checkpoint.DIRECTORY,
+        "probes.jsonl", "left_out.json", "checkpoints",
     ),
     "beside": ("config.json", "manifest.json"),
-    "imported": ("config.json", rundir.IMPORTED_FILE, weights.FILE),
-    "claimed": (claims.FILE,),
+    "imported": ("config.json", "imported.json", "weights.safetensors"),
+    "claimed": ("claim.json",),
 }  # fmt: skip
 """Of each kind of run, what the reading of it depends on; of a directory, all files in it."""
 
@@ -80,18 +80,18 @@ def make_runs(directory):
     assert len(found) == 2
     read = weights.read_weights(runs["done"])
     imported = Imported(read, "torchvision", 62, ("a note",))
-    write_run(runs["imported"], imported, runs["done"] / weights.FILE)
+    write_run(runs["imported"], imported, runs["done"] / "weights.safetensors")
     for kind in ("done", "cut", "imported"):
         left_out.record_left_out(runs[kind], {"train": {"ant/3.jpg": "it is cut off"}})
     for kind in ("beside", "claimed"):
         shutil.copytree(runs["cut"], runs[kind])
-    told = [path.relative_to(runs["cut"]) / checkpoint.FACTS for path in found]
+    told = [path.relative_to(runs["cut"]) / "checkpoint.json" for path in found]
     for path in (runs["beside"] / name for name in ("manifest.json", *told)):
         content = disk.read_json(path)
         content["execution"]["side_by_side"] = [0, 1]
         disk.write_json(path, content)
     claim = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
-    disk.write_json(runs["claimed"] / claims.FILE, claim)
+    disk.write_json(runs["claimed"] / "claim.json", claim)
     return runs
 
 
@@ -200,7 +200,7 @@ def held(run):
 def taken(run):
     """Without locks, as on a storage that has none."""
     claims.Claim(claims.ClaimFile(run), "ours").take(locked=False)
-    return disk.read_json(run / claims.FILE)
+    return disk.read_json(run / "claim.json")
 
 
 def same_config(run):
@@ -215,15 +215,15 @@ TRUST = {
     "progress.json": (status,),
     "result.json": (read_summary, status, report),
     "probes.jsonl": (lines("probes.jsonl"),),
-    left_out.FILE: (left_out.number_left_out,),
-    rundir.IMPORTED_FILE: (),
-    weights.FILE: (
+    "left_out.json": (left_out.number_left_out,),
+    "imported.json": (),
+    "weights.safetensors": (
         lambda run: network(weights.read_weights(run)),
-        lambda run: network(read_any(run / weights.FILE).weights),
+        lambda run: network(read_any(run / "weights.safetensors").weights),
         header,
     ),
-    claims.FILE: (owner, held, taken),
-    checkpoint.DIRECTORY: (checkpoints, newest, probed),
+    "claim.json": (owner, held, taken),
+    "checkpoints": (checkpoints, newest, probed),
 }
 """What reads each file of a run, or those in a directory; it raises ConfigError if it refuses."""
 

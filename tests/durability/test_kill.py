@@ -50,7 +50,7 @@ def arrays(run):
     path, facts, complaints = checkpoint.newest(run)
     assert complaints == []
     with orbax.checkpoint.PyTreeCheckpointer() as reader:
-        restored = reader.restore(path.absolute() / checkpoint.STATE)
+        restored = reader.restore(path.absolute() / "state")
     leaves, _ = jax.tree_util.tree_flatten_with_path(restored)
     return facts, {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in leaves}
 

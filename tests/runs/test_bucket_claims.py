@@ -36,7 +36,7 @@ def claim(bucket, fresh):
 
 
 def there(claim):
-    return json.loads(claim.place.store.get(claims.FILE)[0])
+    return json.loads(claim.place.store.get("claim.json")[0])
 
 
 def test_a_run_in_a_bucket_is_claimed_by_one_machine_until_it_gives_it_up(claim):
@@ -174,7 +174,7 @@ def test_a_claim_is_renewed_again_after_a_permission_was_withdrawn(claim, bucket
 
 def test_a_damaged_claim_in_a_bucket_stands_until_it_is_stale(claim, clock):
     ours = claim("ours")
-    ours.place.store.put(claims.FILE, b"not a claim")
+    ours.place.store.put("claim.json", b"not a claim")
     with pytest.raises(Claimed, match=r"by a process that its claim\.json does not tell"):
         ours.take(locked=True)
     clock[0] += claims.SECONDS_TO_STALE + 1

@@ -25,7 +25,7 @@ with claimed(Path(sys.argv[1])):
 
 def of_another_machine(directory, age=0.0):
     """A claim as a process elsewhere would have made it, touched some seconds ago."""
-    path = directory / claims.FILE
+    path = directory / "claim.json"
     content = {"host": "far", "boot": "another", "pid": 7, "token": "theirs"}
     path.write_text(disk.sealed_text(content))
     touched = path.stat().st_mtime - age
@@ -68,7 +68,7 @@ def test_a_claim_from_the_future_is_stale_once_it_was_seen_untouched_for_long(
     now += 2
     assert claims.owner(tmp_path) is None
     with claimed(tmp_path) as claim:
-        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
+        assert disk.read_json(tmp_path / "claim.json")["token"] == claim.token
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,14 +98,14 @@ def test_a_take_over_that_began_in_the_future_blocks_no_other_for_ever(tmp_path,
     now = 1000.0
     monkeypatch.setattr(claims, "monotonic", lambda: now)
     of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
-    taking = tmp_path / f"{claims.FILE}.theirs"  # of a process that was killed meanwhile
+    taking = tmp_path / "claim.json.theirs"  # of a process that was killed meanwhile
     taking.touch()
     os.utime(taking, (time.time() + 86_400,) * 2)
     with pytest.raises(Claimed, match="being taken over"), claimed(tmp_path):
         pass
     now += claims.SECONDS_TO_STALE + 1
     with claimed(tmp_path) as claim:
-        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
+        assert disk.read_json(tmp_path / "claim.json")["token"] == claim.token
 
 
 def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
@@ -117,7 +117,7 @@ def test_a_claim_of_another_machine_is_respected_until_it_is_stale(tmp_path):
     of_another_machine(tmp_path, age=claims.SECONDS_TO_STALE + 5)
     assert claims.owner(tmp_path) is None
     with claimed(tmp_path) as claim:
-        assert disk.read_json(tmp_path / claims.FILE)["token"] == claim.token
+        assert disk.read_json(tmp_path / "claim.json")["token"] == claim.token
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,8 +142,8 @@ def test_of_many_that_find_a_stale_claim_one_takes_it(tmp_path):
         for thread in threads:
             thread.join()
         assert len(taken) == 1
-        assert disk.read_json(tmp_path / claims.FILE)["token"] == taken[0]
-        (tmp_path / claims.FILE).unlink()
+        assert disk.read_json(tmp_path / "claim.json")["token"] == taken[0]
+        (tmp_path / "claim.json").unlink()
 
 
 def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_claim_that_was_taken_over_is_lost(tmp_path, monkeypatch):
                 break
             claim_was_lost.wait(0.01)
         assert claim.lost
-    assert (tmp_path / claims.FILE).exists()  # theirs
+    assert (tmp_path / "claim.json").exists()  # theirs
 
 
 @pytest.mark.parametrize("write", [
@@ -205,7 +205,7 @@ def test_a_claim_that_is_damaged_stands_until_it_is_stale(tmp_path, monkeypatch)
 def test_a_claim_is_touched_while_it_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "SECONDS_BETWEEN_RENEWALS", 0.01)
     with claimed(tmp_path):
-        path = tmp_path / claims.FILE
+        path = tmp_path / "claim.json"
         os.utime(path, (0, 0))
         for _ in range(500):
             if path.stat().st_mtime:
@@ -224,5 +224,5 @@ def test_a_process_of_another_container_on_this_machine_is_not_taken_for_gone(tm
         (own | {"pids": claims.pid_namespace()}, None),
         (own, None),  # as earlier versions wrote it
     ):
-        (tmp_path / claims.FILE).write_text(disk.sealed_text(claim))
+        (tmp_path / "claim.json").write_text(disk.sealed_text(claim))
         assert claims.owner(tmp_path) == owner

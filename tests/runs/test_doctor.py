@@ -183,7 +183,7 @@ def test_no_file_of_a_run_is_a_traceback(tmp_path, name, content, ended, capsys,
         assert main([*command, str(tmp_path)]) in (0, 1, 2)
     assert "Traceback" not in capsys.readouterr().err
     states = ("done", "failed", "unfinished", "imported")
-    if name == claims.FILE and not ended:  # a damaged claim stands until it is stale
+    if name == "claim.json" and not ended:  # a damaged claim stands until it is stale
         assert local.state_and_reason(run)[0] == local.RUNNING
         os.utime(run / name, (0, 0))
     assert local.state_and_reason(run)[0] in states

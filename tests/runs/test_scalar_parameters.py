@@ -10,7 +10,7 @@ from resjax.interop.stablehlo import load_stablehlo
 from resjax.runs import doctor, weights
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.matching import broken
-from resjax.runs.weights import FILE, paths, read_header, read_weights, write_weights
+from resjax.runs.weights import paths, read_header, read_weights, write_weights
 
 FIRST, REST = (f"params/stage1/{blocks}/residual_scale" for blocks in ("first", "rest"))
 
@@ -36,11 +36,11 @@ def run(config, tmp_path_factory):
 def file(request, run, tmp_path, monkeypatch):
     """The weights of the run, also as early versions wrote them: a number with the shape [1]."""
     if request.param == "as now":
-        return run / FILE
+        return run / "weights.safetensors"
     monkeypatch.setattr(weights, "_array", np.ascontiguousarray)
-    write_weights(tmp_path / FILE, read_weights(run))
-    assert weights.read_tensors(tmp_path / FILE)[FIRST].shape == (1,)
-    return tmp_path / FILE
+    write_weights(tmp_path / "weights.safetensors", read_weights(run))
+    assert weights.read_tensors(tmp_path / "weights.safetensors")[FIRST].shape == (1,)
+    return tmp_path / "weights.safetensors"
 
 
 def test_a_number_is_read_as_a_number_and_that_of_one_block_as_an_axis_of_blocks(file):
@@ -50,7 +50,7 @@ def test_a_number_is_read_as_a_number_and_that_of_one_block_as_an_axis_of_blocks
 
 
 def test_a_file_has_the_shapes_of_the_network(run):
-    assert weights.read_tensors(run / FILE)[FIRST].shape == ()
+    assert weights.read_tensors(run / "weights.safetensors")[FIRST].shape == ()
 
 
 def test_a_network_with_a_number_is_evaluated_and_exported(file, tmp_path, capsys):

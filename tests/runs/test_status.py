@@ -138,7 +138,7 @@ def test_what_nobody_works_on_has_no_time_left(tiny, tmp_path):
 
 def test_a_watch_ends_though_some_weights_were_imported(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("resjax.cli.commands.status.time.sleep", pytest.fail)
-    (begun(tmp_path, tiny, "from elsewhere") / rundir.IMPORTED_FILE).write_text("{}")
+    (begun(tmp_path, tiny, "from elsewhere") / "imported.json").write_text("{}")
     (begun(tmp_path, tiny, "failed") / "error.txt").write_text("it broke")
     assert main(["status", str(tmp_path), "--watch"]) == 0
 

@@ -53,7 +53,7 @@ def store(bucket, fresh):
 
 def save(run, step, text="state"):
     """A checkpoint as a run would have written it."""
-    path = run / checkpoint.DIRECTORY / str(step)
+    path = run / "checkpoints" / str(step)
     files = {}
     for name in ("state/manifest", f"state/d/{text}"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def save(run, step, text="state"):
         files[name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
     empty = {key: {} for key in ("best", "seconds", "data", "execution")}
     facts = checkpoint.Facts(run="run", step=step, evaluated=0, grown=False, lines=[], **empty)
-    disk.write_json(path / checkpoint.FACTS, {**vars(facts), "files": files})
+    disk.write_json(path / "checkpoint.json", {**vars(facts), "files": files})
 
 
 def evaluate(run, step):
@@ -204,7 +204,7 @@ def test_where_a_storage_has_no_locks_a_run_at_work_is_left_as_it_is(machine, st
     with begun(run):
         save(run, 20)
         monkeypatch.setattr(claims.fcntl, "flock", no_locks)
-        (run / scratch.OWNED).unlink()  # as before the first upload of a new process
+        (run / ".landed.json").unlink()  # as before the first upload of a new process
         assert scratch.fetch_states([run]) == []
         assert [path.name for path in checkpoint.found(run)] == ["20", "10"]
 

@@ -154,7 +154,7 @@ def held(workdir):
     """A run at work that has a checkpoint and is not near its end; its process stands still."""
     for run in at_work(workdir):
         with contextlib.suppress(ConfigError, ProcessLookupError):  # it has ended meanwhile
-            process = disk.read_json(run / claims.FILE)["pid"]
+            process = disk.read_json(run / "claim.json")["pid"]
             os.kill(process, signal.SIGSTOP)
             if run in at_work(workdir) and rundir.read_progress(run).get("step", STEPS) < STEPS / 2:
                 return run
@@ -164,7 +164,7 @@ def held(workdir):
 
 def process_of(run):
     """Of the run, and of the node that it is on."""
-    worker = disk.read_json(run / claims.FILE)["pid"]
+    worker = disk.read_json(run / "claim.json")["pid"]
     return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
 
 

@@ -14,7 +14,7 @@ from resjax.config import ConfigError
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.plans import Plans
 from resjax.runs.probing import probe_run
-from resjax.runs.weights import FILE, paths, read_header, read_weights
+from resjax.runs.weights import paths, read_header, read_weights
 
 ROUNDED = 1e-4
 """Relative, of a loss in float32; the weights that a run leaves have no more precision.
@@ -199,9 +199,9 @@ def test_weights_of_another_network_are_refused_before_anything(keys, message, l
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.999])
 def test_damaged_weights_are_refused(place, trained, tmp_path):
     """One flipped bit, wherever it is."""
-    data = bytearray((trained[1] / FILE).read_bytes())
+    data = bytearray((trained[1] / "weights.safetensors").read_bytes())
     data[int(place * len(data))] ^= 4
-    (tmp_path / FILE).write_bytes(data)
+    (tmp_path / "weights.safetensors").write_bytes(data)
     with pytest.raises(ConfigError):
         read_weights(tmp_path)
 
@@ -209,13 +209,13 @@ def test_damaged_weights_are_refused(place, trained, tmp_path):
 @pytest.mark.slow
 def test_a_flipped_bit_of_the_header_is_refused_or_without_effect(trained, tmp_path):
     """Not one makes another network of it, other settings or other names of classes."""
-    data, chance = (trained[1] / FILE).read_bytes(), random.Random(1)
+    data, chance = (trained[1] / "weights.safetensors").read_bytes(), random.Random(1)
     header = 8 + int.from_bytes(data[:8], "little")
     whole, refused = read_weights(trained[1]), 0
     for _ in range(600):
         place, changed = chance.randrange(header), bytearray(data)
         changed[place] ^= 1 << chance.randrange(8)
-        (tmp_path / FILE).write_bytes(changed)
+        (tmp_path / "weights.safetensors").write_bytes(changed)
         try:
             found = read_weights(tmp_path)
         except ConfigError:
@@ -231,24 +231,25 @@ def test_a_flipped_bit_of_the_header_is_refused_or_without_effect(trained, tmp_p
 
 def test_weights_of_earlier_versions_are_read(trained, tmp_path):
     """They had a digest of the tensors alone, among what is said or beside it."""
-    with safe_open(trained[1] / FILE, "numpy") as file:
-        said, tensors = json.loads(file.metadata()["resjax"]), load_file(trained[1] / FILE)
+    with safe_open(trained[1] / "weights.safetensors", "numpy") as file:
+        said = json.loads(file.metadata()["resjax"])
+    tensors = load_file(trained[1] / "weights.safetensors")
     digest = {"sha256": said.pop("tensors_sha256")}
     for metadata in (
         {"resjax": json.dumps(said | digest)},
         {"resjax": json.dumps({name: said[name] for name in said if name != "sha256"})} | digest,
     ):
-        save_file(tensors, tmp_path / FILE, metadata)
+        save_file(tensors, tmp_path / "weights.safetensors", metadata)
         assert read_weights(tmp_path).about.class_names == tuple("0123456789")
         changed = tensors | {"params/head/bias": tensors["params/head/bias"] + 1}
-        save_file(changed, tmp_path / FILE, metadata)
+        save_file(changed, tmp_path / "weights.safetensors", metadata)
         with pytest.raises(ConfigError, match="do not have the SHA-256 that it states"):
             read_weights(tmp_path)
 
 
 def test_weights_that_are_cut_off_are_refused(trained, tmp_path):
-    data = (trained[1] / FILE).read_bytes()
+    data = (trained[1] / "weights.safetensors").read_bytes()
     for left in (0, 7, 500, len(data) - 1):
-        (tmp_path / FILE).write_bytes(data[:left])
+        (tmp_path / "weights.safetensors").write_bytes(data[:left])
         with pytest.raises(ConfigError, match="is not a whole safetensors file"):
             read_header(tmp_path)

@@ -42,6 +42,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.report.probes import write_probed
     from resjax.runs import checkpoint
     from resjax.runs.events import TensorBoard
+    from resjax.runs.files import PROBED
     from resjax.runs.probing import probe_run
 
     enable_cache()
@@ -54,13 +55,13 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             run, names, options.checkpoint, options.examples, options.data,
             lambda name: tell(f"probe {name}"),
         )  # fmt: skip
-        directory = options.out or run / "probes" / str(probed.step)
+        directory = options.out or run / PROBED / str(probed.step)
         figures = write_probed(probed, directory)
         board = TensorBoard(directory)
         board.add_figures(probed.step, (path for path in figures if path.suffix == ".png"))
         board.close()
         if not options.out:
-            place.upload(f"probes/{probed.step}")
+            place.upload(f"{PROBED}/{probed.step}")
         _print(probed, names, place.named(str(directory)))
     return 0
 
