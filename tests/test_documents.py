@@ -72,7 +72,7 @@ def test_commands_are_accepted(command, monkeypatch, tmp_path, shortcuts, reques
     monkeypatch.setattr(
         loop, "train_and_evaluate", lambda config, *_: checked.append(config) or SUMMARY
     )
-    for launcher in ("_work_here", "_work_on_ray", "_work_side_by_side"):
+    for launcher in ("_work_here", "_work_on_ray", "_work_in_processes"):
         monkeypatch.setattr(sweep, launcher, lambda runs, *_: checked.append(runs) or 0)
     monkeypatch.setattr(report, "write_and_print", lambda *_, **__: checked.append(_) or tmp_path)
     monkeypatch.setattr(status, "look_in", lambda directory: checked.append(directory) or [])

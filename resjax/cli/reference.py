@@ -78,17 +78,17 @@ def _named_like(glob: str) -> list[str]:
 
 def _about(text: str) -> list[str]:
     """The keys in whose name, meaning or values every word of a text occurs."""
-    words = _plain(text).split()
+    words = _spaced(text).split()
     meant = WORDS.get("_".join(words), "").partition("=")[0]
     return [
         name
         for name, key in KEYS.items()
         if name == meant
-        or all(word in _plain(f"{name} {key.meaning} {values_of(key)}") for word in words)
+        or all(word in _spaced(f"{name} {key.meaning} {values_of(key)}") for word in words)
     ]
 
 
-def _plain(text: str) -> str:
+def _spaced(text: str) -> str:
     return re.sub("[_-]", " ", text.lower())
 
 

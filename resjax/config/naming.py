@@ -63,7 +63,8 @@ def run_id(config: ConfigDict) -> str:
     """
     text = json.dumps(deciding_keys(config), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{plain(config.model.shortcut)}-{config.model.depth}-seed{config.seed}-{digest}"
+    shortcut = path_component(config.model.shortcut)
+    return f"{shortcut}-{config.model.depth}-seed{config.seed}-{digest}"
 
 
 def composed(name: str) -> str:
@@ -75,10 +76,10 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def plain(name: str) -> str:
+def path_component(name: str) -> str:
     """Makes a name a single path component, which neither leaves its directory nor is hidden.
 
-    >>> plain("my shortcut"), plain("../../escaped"), plain("..")
+    >>> path_component("my shortcut"), path_component("../../escaped"), path_component("..")
     ('my shortcut', '__.._escaped', '_')
     """
     printable = "".join(

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from resjax.cli.parsing import Parser
 from resjax.config import ConfigError, UnknownName
-from resjax.config.naming import plain
+from resjax.config.naming import path_component
 from resjax.config.overrides import override
 from resjax.config.paths import experiment_file
 from resjax.sweeps.experiment import load_experiment, load_module
@@ -25,7 +25,7 @@ def read_experiment(words: list[str]) -> tuple[str, ModuleType, ConfigDict, list
         raise ConfigError(f"{given} given; use one --config=FILE; resjax init mine writes one")
     module, config = load_experiment(files[0])
     overridden = override(config, overrides)
-    return plain(experiment_file(files[0])[0].stem), module, config, overridden
+    return path_component(experiment_file(files[0])[0].stem), module, config, overridden
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     elif jobs == 1:
         code = _work_here(runs, options.retry, plans)
     else:
-        code = _work_side_by_side(runs, workdir, options, jobs)
+        code = _work_in_processes(runs, workdir, options, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.
     if (options.launcher == "ray" or hosts.is_first()) and any(
         run_state(directory) == DONE for directory in runs
@@ -117,7 +117,7 @@ def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> 
     return EXIT_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
-def _work_side_by_side(
+def _work_in_processes(
     runs: Mapping[Path, ConfigDict], workdir: Path, options: argparse.Namespace, jobs: int
 ) -> int:
     from resjax.cli.terminal.board import Board
