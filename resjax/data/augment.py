@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from resjax.data.resident import Batch, Resident
+from resjax.data.batch import Batch
+from resjax.data.resident import Resident
 from resjax.ops.random import random_key
 
 STREAM = 2**32 - 1

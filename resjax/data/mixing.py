@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import betaincinv
 
+from resjax.data.batch import Batch, Mixed
 from resjax.data.orders import by_epoch
 from resjax.data.philox import MIXING, random_words, to_unit_interval
-from resjax.data.resident import Batch, Mixed, Resident
+from resjax.data.resident import Resident
 
 WORDS = 8
 """Random numbers of an example: as many as the generator makes of two values of its counter."""

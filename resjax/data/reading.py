@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from resjax.config import ConfigError, message_of, type_and_message
+from resjax.data.batch import Mixed
 from resjax.data.mixing import Mixing, mix_bytes, words_of
 from resjax.data.orders import ExampleOrder
-from resjax.data.resident import Mixed
 from resjax.data.ring import Ring
 from resjax.data.source import Encoded
 from resjax.data.transforms import ImageKey, View

@@ -1,7 +1,6 @@
 """Resident data: splits as arrays on the device, from which the compiled step takes its batch."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +8,11 @@ import numpy as np
 from flax import struct
 
 from resjax.config import ConfigError
+from resjax.data.batch import Batch
 from resjax.data.source import Encoded, Split
 
 ROOM_TO_SPARE = 2
 """Images that fit into a device's free memory so many times are not what fills it."""
-
-
-class Mixed(NamedTuple):
-    """Labels `[N]` that images are mixed with, and the shares `[N]` of their own labels."""
-
-    labels: jax.Array
-    shares: jax.Array
-
-
-class Batch(NamedTuple):
-    """Images `[N, H, W, C]`, standardised, labels `[N]`, and what is mixed in, if anything is."""
-
-    images: jax.Array
-    labels: jax.Array
-    mixed: Mixed | None = None
 
 
 class Resident(struct.PyTreeNode):

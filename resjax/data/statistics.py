@@ -66,3 +66,6 @@ STATISTICS = Table(
         "imagenet": imagenet_statistics,
     },
 )
+
+STREAMED_STATISTICS = ("imagenet", "half", "none")
+"""Keys of `STATISTICS` that need no images in memory."""

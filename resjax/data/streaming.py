@@ -17,10 +17,10 @@ import numpy as np
 from absl import flags
 
 from resjax.config.validation import refuse_value
+from resjax.data.batch import Mixed
 from resjax.data.mixing import Mixing
 from resjax.data.orders import EvaluationOrder, ExampleOrder, TrainingOrder
 from resjax.data.reading import Chunk, ChunkReader, ReadError, UnreadChunk, line_of
-from resjax.data.resident import Mixed
 from resjax.data.ring import MOST_CHUNKS, Ring, chunks_that_fit
 from resjax.data.source import Encoded
 from resjax.data.transforms import View

@@ -8,7 +8,7 @@ import numpy as np
 from resjax.config import ConfigError
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs.weights import Weights, paths, unflatten
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.config import ConfigError, choose, nested, refuse_unknown
 from resjax.config.keys import KEYS
 from resjax.config.validation import validate
-from resjax.data.statistics import STATISTICS
+from resjax.data.statistics import STATISTICS, STREAMED_STATISTICS
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.files import Tensors, open_file
 from resjax.interop.formats import is_own, refuse_directory
@@ -22,7 +22,7 @@ from resjax.interop.recognise import Recognised, recognise
 from resjax.interop.sidecars import read_sidecars
 from resjax.models.build import build_model
 from resjax.models.networks import FAMILIES
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs import claims, disk, files, rundir
 from resjax.runs.matching import broken, refuse_broken, refuse_other_tensors
 from resjax.runs.weights import (
@@ -34,7 +34,6 @@ from resjax.runs.weights import (
     unflatten,
     write_weights,
 )
-from resjax.training.plan import STREAMED_STATISTICS
 
 
 @dataclasses.dataclass(frozen=True)

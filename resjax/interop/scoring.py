@@ -15,10 +15,10 @@ from resjax.data.orders import evaluation_batches
 from resjax.data.slices import Splits
 from resjax.data.source import Encoded, Split
 from resjax.data.sources import load, requested
+from resjax.data.views import evaluation_view, image_shape
 from resjax.interop.predicting import check_images, logits_function
 from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
-from resjax.training.plan import evaluation_view, image_shape
 
 BINS = 15
 """Number of bins of confidences in the calibration error."""

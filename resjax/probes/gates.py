@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import ShortcutGate
 from resjax.probes.walk import BoundBlock, exact, forward

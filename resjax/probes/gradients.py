@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import ResNet
 from resjax.probes.walk import BoundBlock, as_in_training, backward, norm
 from resjax.training.losses import Loss, cross_entropy

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import STACKED, ResNet
 from resjax.models.shortcuts import Plain
 from resjax.probes.walk import BoundBlock, forward, mean_error

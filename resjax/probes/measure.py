@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.config import ConfigError
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import ResNet
 from resjax.models.trace import variable_shapes
 from resjax.probes.table import PROBES, chosen

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.blocks import ACTIVATION, NORM
 from resjax.models.resnet import STACKED, ResNet
 from resjax.ops.norm import combine_moments, map_moments

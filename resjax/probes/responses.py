@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.blocks import NORM, Block
 from resjax.models.resnet import ResNet
 from resjax.probes.walk import BoundBlock, exact, forward

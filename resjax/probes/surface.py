@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import ResNet, is_stacked
 from resjax.ops.random import random_key
 from resjax.probes.walk import mean_loss

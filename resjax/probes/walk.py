@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.blocks import Block
 from resjax.models.resnet import STACKED, ResNet, Stage
 from resjax.models.shortcuts import Identity, Shortcut

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.resnet import ResNet
 from resjax.ops.norm import combine_moments, map_moments
 from resjax.training.losses import Loss

@@ -6,9 +6,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from resjax.data.batch import Batch
 from resjax.data.mixing import words_of_resident
 from resjax.data.orders import evaluation_batches, training_epochs, training_order
-from resjax.data.resident import Batch, Resident, refused_by_device, to_device
+from resjax.data.resident import Resident, refused_by_device, to_device
 from resjax.data.source import Split
 from resjax.data.statistics import STATISTICS
 from resjax.training.parallel import Parallel

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resjax.config import ConfigError
 from resjax.config.tables import Table
-from resjax.data.resident import Mixed
+from resjax.data.batch import Mixed
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -21,6 +20,8 @@ from resjax.data.resident import refuse_no_room
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split
 from resjax.data.sources import requested
+from resjax.data.statistics import STREAMED_STATISTICS
+from resjax.data.views import evaluation_view, image_shape, training_view
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
 from resjax.models.resnet import ResNet, refuse_small_images
@@ -39,13 +40,6 @@ from resjax.training.refusals import (
 )
 from resjax.training.start import FindStart, Start
 from resjax.training.unrolling import choose_unrolling
-
-if TYPE_CHECKING:
-    from resjax.data.random_crop import RandomCrop
-    from resjax.data.transforms import CentreCrop
-
-STREAMED_STATISTICS = ("imagenet", "half", "none")
-"""Keys of `resjax.data.statistics.STATISTICS` that need no images in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,46 +266,6 @@ def _load(data: ConfigDict, load: Callable[..., Source]) -> Source:
             f"{channels}; set data.channels=3, or use channel or none"
         )
     return source
-
-
-def image_shape(data: ConfigDict, source: Source) -> tuple[int, int, int]:
-    """Shape `[H, W, C]` of the images that the network is given."""
-    train = source.train
-    if isinstance(train, Split):
-        return train.images.shape[1:]
-    return (data.size, data.size, train.channels)
-
-
-def training_view(data: ConfigDict) -> "RandomCrop":
-    """View of streamed images for training, which needs OpenCV.
-
-    Raises:
-      ValueError: for numbers that make no view.
-    """
-    from resjax.data.random_crop import RandomCrop
-
-    return RandomCrop(
-        size=data.size,
-        area=tuple(data.area),
-        ratio=tuple(data.ratio),
-        tries=data.tries,
-        flip=0.5 if data.flip else 0.0,
-        brightness=data.brightness,
-        contrast=data.contrast,
-        saturation=data.saturation,
-        exif=data.exif,
-    )
-
-
-def evaluation_view(data: ConfigDict) -> "CentreCrop":
-    """View of streamed images for evaluation.
-
-    Raises:
-      ValueError: for numbers that make no view.
-    """
-    from resjax.data.transforms import CentreCrop
-
-    return CentreCrop(data.size, data.resize, data.interpolation, data.exif)
 
 
 def _devices(config: ConfigDict) -> tuple[jax.Device, ...]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 
 from resjax.config import ConfigError, choose
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.ops.cost import kernels_of
 from resjax.ops.platform import traced_for
 from resjax.ops.random import random_key

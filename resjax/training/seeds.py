@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.training.feeds import ResidentFeed
 from resjax.training.parallel import STYLES, Axes, Parallel
 from resjax.training.plan import Plan

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.ops.devices import device_count, device_index, total, varying_over_devices
 from resjax.ops.norm import map_moments
 from resjax.ops.random import random_key

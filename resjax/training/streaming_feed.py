@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.data import streaming
+from resjax.data.batch import Batch, Mixed
 from resjax.data.orders import rows_of_host
-from resjax.data.resident import Batch, Mixed
 from resjax.data.source import Split, first
 from resjax.data.statistics import STATISTICS
+from resjax.data.views import evaluation_view, training_view
 from resjax.training.feeds import EXAMPLES_AXIS, evaluated, left_out, viewed
-from resjax.training.plan import Plan, evaluation_view, training_view
+from resjax.training.plan import Plan
 
 
 class Constants(NamedTuple):

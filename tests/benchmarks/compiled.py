@@ -31,7 +31,8 @@ from jax.sharding import SingleDeviceSharding
 
 from resjax.config import default_config
 from resjax.data.augment import Augmentation
-from resjax.data.resident import Batch, Resident
+from resjax.data.batch import Batch
+from resjax.data.resident import Resident
 from resjax.ops import norm
 from resjax.ops.platform import traced_for
 from resjax.ops.random import random_key

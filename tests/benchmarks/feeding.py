@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from resjax.config import default_config
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.training.feeds import ResidentFeed
 from resjax.training.network import Network
 from resjax.training.plan import Plan, make_plan

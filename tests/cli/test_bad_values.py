@@ -24,7 +24,7 @@ from resjax.config import default_config
 from resjax.config.keys import KEYS
 from resjax.interop.exporting import export_file
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs import weights
 from tests.report.fabricate import write_run
 

@@ -21,7 +21,8 @@ from resjax.config import default_config
 from resjax.config.text import printable
 from resjax.interop.predicting import Prediction
 from resjax.interop.scoring import ClassScore, Scores
-from resjax.models.summary import count_multiply_adds, count_parameters, variable_shapes
+from resjax.models.summary import count_multiply_adds, count_parameters
+from resjax.models.trace import variable_shapes
 from resjax.runs import planned
 from resjax.runs.summary import Outcome, Progress, Summary
 from resjax.training.plan import make_plan

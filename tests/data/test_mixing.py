@@ -9,10 +9,11 @@ from scipy import stats
 from resjax.config import ConfigError
 from resjax.config.keys import KEYS
 from resjax.data.augment import Augmentation
+from resjax.data.batch import Batch, Mixed
 from resjax.data.mixing import MixedView, Mixing, words_of, words_of_resident
 from resjax.data.orders import by_epoch, training_epochs, training_order
 from resjax.data.random_crop import RandomCrop
-from resjax.data.resident import Batch, Mixed, to_device
+from resjax.data.resident import to_device
 from resjax.data.source import Split
 from resjax.data.statistics import no_statistics
 from resjax.data.streaming import training_feed

@@ -13,7 +13,7 @@ import pytest
 from resjax.config import ConfigError, default_config, flatten
 from resjax.interop.importing import Imported, read_any, write_run
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.report.runs import read_runs
 from resjax.runs import (
     checkpoint,

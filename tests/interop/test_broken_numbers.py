@@ -9,7 +9,7 @@ from resjax.cli.main import main
 from resjax.config import ConfigError, default_config
 from resjax.interop.importing import import_weights
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs.disk import write_json
 from resjax.runs.rundir import begin_run
 from resjax.runs.weights import About, Weights, paths, unflatten, write_weights

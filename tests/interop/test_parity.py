@@ -15,7 +15,7 @@ from resjax.interop.importing import import_weights
 from resjax.models.build import build_model, preset
 from resjax.models.features import features
 from resjax.models.networks import IMAGENET_STAGES
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs.weights import About, Weights, paths, unflatten
 from tests.interop.peers import (
     ForCifar,

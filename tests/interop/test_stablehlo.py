@@ -12,7 +12,7 @@ from resjax.interop.folding import fold
 from resjax.interop.predicting import logits_of
 from resjax.interop.stablehlo import load_stablehlo
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs.weights import About, Weights, paths, unflatten
 from tests.models.compiled import quick
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from resjax.models.build import named_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.ops.platform import traced_for
 from tests.drawn import normal
 from tests.models.compiled import scrambled

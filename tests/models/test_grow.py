@@ -13,7 +13,7 @@ from resjax.models.blocks import ACTIVATION, NORM, ORDERS, Order
 from resjax.models.build import ACTIVATIONS, build_model
 from resjax.models.grow import grow, refuse_ungrowable
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.training.state import create_state
 from tests.drawn import normal
 from tests.models.compiled import quick, scrambled

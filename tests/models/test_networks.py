@@ -11,7 +11,8 @@ from resjax.config.networks import KNOWN_NAMES
 from resjax.models.build import build_model, named_model, preset
 from resjax.models.networks import FAMILIES, IMAGENET_STAGES, cifar
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.models.summary import describe, layer_records, variable_shapes
+from resjax.models.summary import describe, layer_records
+from resjax.models.trace import variable_shapes
 
 
 def described(name, **keys):

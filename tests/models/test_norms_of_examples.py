@@ -12,7 +12,7 @@ from resjax.interop.exporting import named_tensors
 from resjax.interop.folding import fold
 from resjax.models.build import build_model, named_model
 from resjax.models.norm import NORMS, FilterResponseNorm, GroupNorm
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.weights import read_weights
 from tests.drawn import normal

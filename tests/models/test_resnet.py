@@ -11,7 +11,8 @@ from resjax.config import default_config
 from resjax.models.blocks import Block
 from resjax.models.build import build_model, named_model
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.models.summary import count_parameters, variable_shapes
+from resjax.models.summary import count_parameters
+from resjax.models.trace import variable_shapes
 from resjax.training.state import create_state
 from tests.drawn import normal
 from tests.models.compiled import quick

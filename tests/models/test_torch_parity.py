@@ -9,7 +9,7 @@ from resjax.config import default_config
 from resjax.models.blocks import ORDERS, Block
 from resjax.models.build import build_model
 from resjax.models.shortcuts import SHORTCUTS
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 
 torch = pytest.importorskip("torch", reason="the parity tests need torch==2.13.0")
 

@@ -6,11 +6,11 @@ import numpy as np
 import optax
 
 from resjax.config import default_config
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.blocks import Block
 from resjax.models.build import build_model
 from resjax.models.resnet import StemLayers
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from tests.drawn import normal
 from tests.models.compiled import quick, scrambled
 

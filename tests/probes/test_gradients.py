@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from resjax.config import default_config
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.build import build_model
 from resjax.models.trace import initial_variables
 from resjax.probes.gradients import gradients

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.features import features
 from resjax.probes.normalisation import normalisation
 from resjax.training.evaluation import combine_batches, measuring

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.probes.branches import branches
 from resjax.probes.table import PROBES
 from tests.drawn import normal

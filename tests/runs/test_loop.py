@@ -9,9 +9,10 @@ import pytest
 
 from resjax.config import ConfigError
 from resjax.data.augment import Augmentation
+from resjax.data.batch import Batch
 from resjax.data.digits import digits
 from resjax.data.orders import training_order
-from resjax.data.resident import Batch, to_device
+from resjax.data.resident import to_device
 from resjax.data.source import Split
 from resjax.data.statistics import no_statistics
 from resjax.models.summary import count_parameters

@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from resjax.config import default_config
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.ops.platform import traced_for
 from resjax.training import network, parallel
 from resjax.training.feeds import make_feed

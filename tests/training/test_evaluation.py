@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resjax.data.batch import Batch
 from resjax.data.orders import training_order
-from resjax.data.resident import Batch
 from resjax.runs.loop import train_and_evaluate
 from resjax.training.evaluation import Measurer, combine_batches
 from resjax.training.feeds import ResidentFeed

@@ -9,9 +9,9 @@ import pytest
 
 from resjax.cli.main import main
 from resjax.config import ConfigError
-from resjax.data.resident import Batch
+from resjax.data.batch import Batch
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.probes.gradients import gradients
 from resjax.probes.measure import compute_probes
 from resjax.probes.table import PROBES

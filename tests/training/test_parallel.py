@@ -8,7 +8,7 @@ import pytest
 
 from resjax.config import default_config
 from resjax.models.build import build_model
-from resjax.models.summary import variable_shapes
+from resjax.models.trace import variable_shapes
 from resjax.training.parallel import Parallel
 from tests.data.pictures import encoded, picture
 from tests.ports import free_port
