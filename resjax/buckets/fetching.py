@@ -8,6 +8,7 @@ from pathlib import Path
 from resjax.buckets.objects import Listed
 from resjax.config import ConfigError, Notice, notify
 from resjax.config.addresses import Address
+from resjax.config.text import space
 
 SECONDS_TO_TELL, SECONDS_BETWEEN_LINES = 5.0, 30.0
 """Seconds until a line is printed about a download, and from it to the next line."""
@@ -49,7 +50,7 @@ class Fetch:
         left = (now - self.began) * (1 - done) / done if done else 0.0
         show_notice(
             f"fetching from {self.address}: {self.here:,} of {self.files:,} files, "
-            f"{self.bytes_here / 1e6:,.1f} of {self.size / 1e6:,.1f} MB, {left / 60:.1f} min left; "
+            f"{space(self.bytes_here)} of {space(self.size)}, {left / 60:.1f} min left; "
             "if it is cut short, it goes on from there"
         )
 
@@ -59,6 +60,6 @@ def refuse_too_little_room(directory: Path, size: int, address: Address) -> None
     free = shutil.disk_usage(directory).free
     if size and size + ROOM_TO_LEAVE > free:
         raise ConfigError(
-            f"{address} takes {size / 1e6:,.1f} MB here, and {free / 1e6:,.1f} MB are free in "
+            f"{address} takes {space(size)} here, and {space(free)} are free in "
             f"{directory}; make room, or set XDG_CACHE_HOME to a directory on a larger disk"
         )

@@ -37,3 +37,13 @@ def clock(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def space(size: float) -> str:
+    """Formats a number of bytes for people, in MB or GB of powers of 1000.
+
+    >>> space(91_980), space(268_435_456), space(1_700_000_000), space(8_640e9)
+    ('0.1 MB', '268.4 MB', '1,700 MB', '8,640 GB')
+    """
+    number, unit = (size / 1e9, "GB") if size >= 10e9 else (size / 1e6, "MB")
+    return f"{number:,.{0 if number >= 1000 else 1}f} {unit}"

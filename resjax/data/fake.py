@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from resjax.config import ConfigError
+from resjax.config.text import space
 from resjax.data.philox import random_words
 from resjax.data.source import Source, Split
 
@@ -30,8 +31,8 @@ def fake(shape: tuple[int, int, int], classes: int, examples: int = FAKE_EXAMPLE
     name = f"data.name=fake:{'x'.join(map(str, shape))}:{classes}:{examples}"
     if size > MOST_FAKE_BYTES:
         raise ConfigError(
-            f"{name} has {size / 2**30:.4g} GiB of images; the most are "
-            f"{MOST_FAKE_BYTES / 2**30:g} GiB, use fewer or smaller ones"
+            f"{name} has {space(size)} of images; the most are "
+            f"{space(MOST_FAKE_BYTES)}, use fewer or smaller ones"
         )
     if classes > MOST_FAKE_CLASSES:
         raise ConfigError(f"{name} has {classes} classes; the most are {MOST_FAKE_CLASSES}")

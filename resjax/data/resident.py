@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 
 from resjax.config import ConfigError
+from resjax.config.text import space
 from resjax.data.batch import Batch
 from resjax.data.source import Encoded, Split
 
@@ -107,7 +108,7 @@ def refuse_too_many_bytes(size: int, most: int) -> None:
     """Raises ConfigError for resident images that take more bytes than allowed."""
     if size > most:
         raise ConfigError(
-            f"{size / 2**20:,.0f} MiB of images are more than data.resident_bytes={most}; set it "
+            f"{space(size)} of images are more than data.resident_bytes={most}; set it "
             "higher, or data.size to stream them"
         )
 
@@ -122,7 +123,7 @@ def refuse_no_room(size: int, devices: Iterable[jax.Device]) -> None:
             continue
         free = free_bytes(device)
         if free is not None and size > free:
-            raise no_room_message(size, f"the {free / 2**20:,.1f} MiB that are free on {device}")
+            raise no_room_message(size, f"the {space(free)} that are free on {device}")
 
 
 def refused_by_device(size: int, devices: Sequence[jax.Device]) -> ConfigError:
@@ -137,8 +138,8 @@ def refused_by_device(size: int, devices: Sequence[jax.Device]) -> ConfigError:
     if devices[0].platform != "gpu" or ROOM_TO_SPARE * size > free:
         return no_room_message(size, f"the memory of {kind}")
     return ConfigError(
-        f"{kind} has no room for {size / 2**20:,.1f} MiB of images, though JAX may take "
-        f"{free / 2**20:,.0f} MiB; another process seems to hold its memory: find it with "
+        f"{kind} has no room for {space(size)} of images, though JAX may take "
+        f"{space(free)}; another process seems to hold its memory: find it with "
         "nvidia-smi and end it, or start each with XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 or so"
     )
 
@@ -154,6 +155,6 @@ def free_bytes(device: jax.Device) -> int | None:
 def no_room_message(size: int, where: str) -> ConfigError:
     """The error message for resident images of `size` bytes that do not fit somewhere."""
     return ConfigError(
-        f"{size / 2**20:,.1f} MiB of images do not fit into {where}; set data.size to stream them, "
+        f"{space(size)} of images do not fit into {where}; set data.size to stream them, "
         "or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the most allowed)"
     )

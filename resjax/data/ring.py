@@ -9,6 +9,8 @@ from multiprocessing import shared_memory
 
 import numpy as np
 
+from resjax.config.text import space
+
 MOST_CHUNKS = 10**15
 """More chunks than any run reads."""
 
@@ -83,8 +85,8 @@ def chunks_that_fit(shape: tuple[int, ...], least: int) -> int:
     room = disk.f_bavail * disk.f_frsize // size
     if room < least:
         raise ValueError(
-            f"workers need {least * size / 2**20:.0f} MiB in {SHARED_MEMORY}, which has "
-            f"{room * size / 2**20:.0f}; use fewer or start the container with a larger --shm-size"
+            f"workers need {space(least * size)} in {SHARED_MEMORY}, which has "
+            f"{space(room * size)}; use fewer or start the container with a larger --shm-size"
         )
     return room
 

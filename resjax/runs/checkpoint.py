@@ -23,6 +23,7 @@ import numpy as np
 
 from resjax.buckets.places import Choice
 from resjax.config import ConfigError
+from resjax.config.text import space
 from resjax.runs import disk, files, room
 from resjax.runs.position import Position
 from resjax.training import hosts
@@ -279,7 +280,7 @@ class Checkpoints:
         if free < needed:
             raise room.no_room(
                 self.run / files.CHECKPOINTS,
-                f"a checkpoint takes {needed / 1e6:.1f} MB of {free / 1e6:.1f}",
+                f"a checkpoint takes {space(needed)} of {space(free)}",
             )
 
     def _place(self, step: int) -> Path:

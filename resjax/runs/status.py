@@ -116,10 +116,9 @@ def seconds_left(statuses: Iterable[Status], work: Mapping[Path, float]) -> floa
     return left / statistics.median(speeds) / len(at_work) if speeds and at_work else None
 
 
-def count_states(statuses: Iterable[Status]) -> str:
+def count_states(states: Iterable[str]) -> str:
     """Counts the runs in each state, such as "3 done, 1 training"."""
-    counts = Counter(status.state for status in statuses)
-    return ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    return ", ".join(f"{number} {state}" for state, number in sorted(Counter(states).items()))
 
 
 def _waiting(directory: Path) -> Status:

@@ -22,7 +22,7 @@ from resjax.runs import disk, rundir
 from resjax.runs.loop import train_and_evaluate
 from tests.durability.test_bits import FILES, TRUST, config_of, examined, make_runs, outcomes
 
-CLOCKS = re.compile(r"\d+ (?:d|h|min|s) ago|just now|\d+\.\d MB")
+CLOCKS = re.compile(r"(?:\d+ (?:d|h|min|s) )+ago|\d+\.\d MB")
 """What differs from one command to the next."""
 
 UNKNOWN = re.compile(r"cannot read|not known|does not tell|\"cost\": null")

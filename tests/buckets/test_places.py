@@ -126,7 +126,7 @@ def test_a_long_fetch_tells_how_far_it_is(store, monkeypatch):
     monkeypatch.setattr(fetching, "show_notice", told.append)
     fill(store, a=1000 * "x", b=1000 * "x", c=1000 * "x")
     refreshed(store)
-    assert told[0].startswith(f"fetching from {store.address}: 1 of 3 files, 0.0 of 0.0 MB")
+    assert told[0].startswith(f"fetching from {store.address}: 1 of 3 files, 0.0 MB of 0.0 MB")
 
 
 def test_what_is_written_in_a_copy_is_uploaded_its_last_file_last(store, one_bucket):

@@ -126,7 +126,7 @@ def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
         f"identity 8: {params:,} parameters, {multiply_adds:,} multiply-adds a step "
         "(forward and backward)"
     )
-    assert third == "digits: 1,437 images of 8x8x1, resident: 0.1 MiB on every device"
+    assert third == "digits: 1,437 images of 8x8x1, resident: 0.1 MB on every device"
 
 
 def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):

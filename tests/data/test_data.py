@@ -128,8 +128,11 @@ def test_fake_data_have_a_size_that_is_small_and_a_name_that_says_it():
         ("digits ", "unknown data.name 'digits '; choose one of: digits, shapes, fake"),
         ("", "unknown data.name ''; choose one of: digits, shapes, fake"),
         ("mnist:3", "unknown data.name 'mnist'; choose one of: digits, shapes, fake"),
-        ("fake:50000x50000x3:10", "fake:50000x50000x3:10:1024 has 8047 GiB .* most are 2 GiB, use"),
-        ("fake:8x8x1:10:999999999", "has 67.06 GiB of images"),
+        (
+            "fake:50000x50000x3:10",
+            "fake:50000x50000x3:10:1024 has 8,640 GB .* most are 2,147 MB",
+        ),
+        ("fake:8x8x1:10:999999999", "has 72.0 GB of images"),
         ("fake:8x8x1:100001", "has 100001 classes; the most are 100000"),
     ],
 )

@@ -77,7 +77,7 @@ def test_runs_that_ended_tell_how(tiny, tmp_path):
     done, failed = look_in(tmp_path)
     assert (done.state, done.train_error, done.step) == ("done", summary.train_error, 20)
     assert (failed.state, failed.why) == ("failed", "it broke")
-    assert count_states([done, failed]) == "1 done, 1 failed"
+    assert count_states([done.state, failed.state]) == "1 done, 1 failed"
     with pytest.raises(ConfigError, match=r"no run in .*; start with"):
         look_in(tmp_path / "nowhere")
 

@@ -233,7 +233,7 @@ def test_resident_images_that_a_device_has_no_room_for_are_refused_before_anythi
 ):
     refuse_no_room(30 * 2**20, [Small(None), Small(40)])
     message = (
-        "31.0 MiB of images do not fit into the 30.0 MiB that are free on gpu:3; set data.size to "
+        "32.5 MB of images do not fit into the 31.5 MB that are free on gpu:3; set data.size to "
         "stream them, or take fewer, such as data.train='train[:50%]' (data.resident_bytes is the "
         "most allowed)"
     )
@@ -263,11 +263,11 @@ def test_memory_that_is_full_while_images_are_put_there_is_told_in_one_line(tiny
 
 
 @pytest.mark.parametrize(("size", "devices", "message"), [
-    (30, [Small(400), Small(80)], "NVIDIA H100 has no room for 30.0 MiB of images, though JAX may "
-     "take 60 MiB; another process seems to hold its memory: find it with nvidia-smi and end it, "
+    (30, [Small(400), Small(80)], "NVIDIA H100 has no room for 31.5 MB of images, though JAX may "
+     "take 62.9 MB; another process seems to hold its memory: find it with nvidia-smi and end it, "
      "or start each with XLA_PYTHON_CLIENT_MEM_FRACTION=0.45 or so"),
-    (31, [Small(400), Small(80)], "31.0 MiB of images do not fit into the memory of NVIDIA H100; "),
-    (1, [Small(None)], "1.0 MiB of images do not fit into the memory of NVIDIA H100; "),
+    (31, [Small(400), Small(80)], "32.5 MB of images do not fit into the memory of NVIDIA H100; "),
+    (1, [Small(None)], "1.0 MB of images do not fit into the memory of NVIDIA H100; "),
 ])  # fmt: skip
 def test_memory_that_jax_takes_to_be_free_and_does_not_get_is_that_of_another_process(
     size, devices, message
@@ -287,7 +287,7 @@ def test_memory_that_jax_takes_to_be_free_and_does_not_get_is_that_of_another_pr
     ({"data.name": "digits"}, "data.size=8 has no effect on digits"),
     ({"data.name": "digits", "data.size": 0}, "data.standardise=imagenet is of 3 colours"),
     ({"data.name": "digits", "data.size": 0, "data.resident_bytes": 1000, "data.standardise":
-      "none"}, "0 MiB of images are more than data.resident_bytes=1000"),
+      "none"}, "0.1 MB of images are more than data.resident_bytes=1000"),
     ({"data.name": "digits", "data.size": 0, "data.standardise": "none", "eval.select": "best"},
      "eval.select=best needs a validation split"),
     ({"data.name": "digits", "data.size": 0, "data.standardise": "none", "data.test": "train[:9]"},

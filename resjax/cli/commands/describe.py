@@ -17,7 +17,7 @@ from resjax.cli.terminal.tables import print_table, text_table
 from resjax.config import ConfigError, default_config, flatten
 from resjax.config.networks import KNOWN_NAMES, keys_of
 from resjax.config.overrides import override
-from resjax.config.text import several
+from resjax.config.text import several, space
 
 if TYPE_CHECKING:
     from resjax.models.summary import Description
@@ -171,7 +171,7 @@ def _print_description(name: str, description: "Description") -> None:
 
 def _print_memory(batch_size: int, memory: Mapping[str, int]) -> None:
     """Prints the memory that a training step needs besides the state, to stdout."""
-    kept, again = (_megabytes(memory[what]) for what in ("kept", "computed_again"))
+    kept, again = (space(memory[what]) for what in ("kept", "computed_again"))
     say(
         f"temporary memory of a training step of {batch_size} images: {kept}, "
         f"with model.remat=True {again}",
@@ -200,11 +200,6 @@ def _print_estimates(batch_size: int, estimates: Mapping[str, "Estimate"]) -> No
         "Not measured: for ResNet-50 the estimate is within a factor of 2 of published speeds. "
         "Input and communication between chips are not counted.",
     )
-
-
-def _megabytes(number: int) -> str:
-    """Formats bytes in megabytes, such as "1,700 MB"; with a decimal below 10 MB."""
-    return f"{number / 1e6:,.{0 if number >= 10e6 else 1}f} MB"
 
 
 def _names() -> str:

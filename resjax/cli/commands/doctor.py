@@ -1,7 +1,6 @@
 """`resjax doctor`: the state of runs on disk, and advice about it."""
 
 import argparse
-import collections
 import dataclasses
 import json
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.overrides import refuse
-from resjax.config.text import several
+from resjax.config.text import clock, several, space
 from resjax.exits import EXIT_FAILED
 from resjax.runs.rundir import DONE, runs_in
 
@@ -57,12 +56,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _print(findings: "list[Finding]") -> None:
     """Prints the findings about every run, and the number of runs in each state, to stdout."""
+    from resjax.runs.status import count_states
+
     for found in findings:
         step = "" if found.step is None else f" at step {found.step}"
-        age = "" if found.age is None else f", {_ago(found.age)}"
+        age = "" if found.age is None else f", {clock(found.age)} ago"
         count = several(len(found.whole), "checkpoint")
         say(
-            f"{found.directory.name}: {found.state}{step}{age}, {found.size / 1e6:.1f} MB, {count}",
+            f"{found.directory.name}: {found.state}{step}{age}, {space(found.size)}, {count}",
             style="bold" if found.state != DONE or found.damaged else None,
         )
         lines = [*found.damaged, *(f"partial: {path.name}" for path in found.partial)]
@@ -71,18 +72,10 @@ def _print(findings: "list[Finding]") -> None:
             lines.append(why + (f"; {found.advice}" if found.advice else ""))
         for line in lines:
             say(f"  {line}")
-    states = collections.Counter(found.state for found in findings)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    counts = count_states(found.state for found in findings)
     say(f"{several(len(findings), 'run')}: {counts}")
     if any(found.partial for found in findings):
         say("partial files are never read; --repair removes them")
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return "just now"
 
 
 DOCTOR = Command(

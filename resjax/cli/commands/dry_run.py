@@ -96,7 +96,7 @@ def _print(
     if left and len(known) == len(left):
         total += f", {counted} {clock(sum(known))} one after another {speed}"
     say(
-        f"{several(len(statuses), 'run')}: {count_states(statuses)}"
+        f"{several(len(statuses), 'run')}: {count_states(status.state for status in statuses)}"
         + (f"; {len(left)} to train: {total}" if left else ""),
     )
 

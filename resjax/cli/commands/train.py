@@ -10,7 +10,7 @@ from resjax.cli.commands.command import EXPERIMENT, Command
 from resjax.cli.commands.experiment import read_experiment
 from resjax.cli.terminal.lines import say, tell
 from resjax.config.naming import run_id
-from resjax.config.text import several
+from resjax.config.text import several, space
 from resjax.exits import EXIT_FAILED
 from resjax.ops import native
 from resjax.process import enable_cache
@@ -115,8 +115,8 @@ def _fed(plan: "Plan") -> str:
     data, train = plan.config.data, plan.source.train
     images = f"{data.name}: {len(train):,} images of {'x'.join(map(str, plan.image_shape))}"
     if isinstance(train, Split):
-        size = sum(split.images.nbytes for split in plan.source.splits.values()) / 2**20
-        return f"{images}, resident: {size:,.1f} MiB on every device"
+        size = sum(split.images.nbytes for split in plan.source.splits.values())
+        return f"{images}, resident: {space(size)} on every device"
     by = f"{data.workers} processes" if data.workers else "a thread"
     return f"{images}, streamed: decoded by {by}"
 

@@ -71,7 +71,7 @@ class Board:
 
     def line(self, statuses: list[Status]) -> str:
         """The progress of all runs in one line: counts of their states, and the remaining time."""
-        return count_states(statuses) + self.left(statuses)
+        return count_states(status.state for status in statuses) + self.left(statuses)
 
     def left(self, statuses: list[Status]) -> str:
         """The remaining time as text; while no run advances, as during compilation, it counts down.
