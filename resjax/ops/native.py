@@ -8,6 +8,7 @@ operations of XLA, and slower.
 import concurrent.futures
 import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -27,11 +28,6 @@ from resjax import accelerators
 from resjax.config import notify
 from resjax.process import cache_directory, cpu_kind
 from resjax.waits import waiting
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # on Windows
-    fcntl = None
 
 SOURCES = Path(__file__).with_name("kernels")
 TARGETS = (
@@ -238,8 +234,7 @@ def _compile(command: list[str], library: Path) -> None:
 def _alone(lock: Path) -> Iterator[None]:
     """Holds a lock file, so that no other process builds the same library meanwhile."""
     with lock.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield
         finally:
