@@ -176,6 +176,26 @@ CACHES = {
 """Functions of modules that remember what they returned in this process, and why."""
 
 
+AT_IMPORT = {
+    "data.headers": "whatever process opens images needs the filter of Pillow's warnings, and to "
+    "set it around each image would not be thread-safe",
+    "data.random_crop": "grain's processes import the view that they are sent, and call no set_up",
+}
+"""Modules that change the process when they are imported, and why."""
+
+
+def test_few_modules_change_the_process_when_they_are_imported():
+    found = {
+        module
+        for module, tree in MODULES.items()
+        for node in tree.body
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)  # of another module; not a part made here
+    }
+    assert found == set(AT_IMPORT)
+
+
 def test_few_functions_remember_what_they_returned():
     found = set()
     for module, tree in MODULES.items():

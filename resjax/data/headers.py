@@ -10,7 +10,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 MOST_PIXELS = 1 << 26
 """Maximum number of pixels of an image; a small file could claim more and fill the memory."""
 
-# Pillow warns from 4/3 as many pixels on, which are refused here.
+# Pillow warns from 4/3 as many pixels on, which are refused here. The filter is set at import, so
+# that workers have it, too; to set one around each image would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = (

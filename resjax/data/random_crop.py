@@ -10,7 +10,8 @@ from resjax.data.decode import Box, decode_box
 from resjax.data.headers import ImageHeader, read_image_header
 from resjax.data.transforms import ImageKey, uniforms
 
-# An image is the work of one process; threads inside of it would only wait for each other.
+# An image is the work of one process; threads inside of it would only wait for each other. This is
+# set at import, since the processes that decode images do no more than import what they are sent.
 cv2.setNumThreads(0)
 
 

@@ -1,6 +1,7 @@
 """`resjax sweep`: a grid of runs, and its report."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,6 +178,8 @@ def _work_on_ray(
     from resjax.runs.planned import planned_work
 
     require("ray", "--launcher=ray")
+    # Ray reads it when imported. By default it prints similar lines of several runs only once.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     from resjax.sweeps.ray.cluster import cluster
     from resjax.sweeps.ray.driver import run_on_cluster
 
