@@ -7,7 +7,7 @@ from typing import Any
 
 from resjax.config import ConfigError
 from resjax.config.naming import deciding_keys
-from resjax.runs import disk, rundir
+from resjax.runs import disk, files, rundir
 from resjax.runs.ledger import Ledger, read_ledger
 from resjax.runs.summary import Summary, read_summary
 
@@ -124,7 +124,7 @@ def _read_run(directory: Path, state: str) -> Run | Missing:
 
         reason = rundir.read_failure(directory) if state == rundir.FAILED else ""
         return Missing(**known, state=look(directory).state, reason=reason)
-    curve, manifest = directory / "metrics.jsonl", directory / "manifest.json"
+    curve, manifest = directory / files.METRICS, directory / files.MANIFEST
     return Run(
         **known,
         summary=read_summary(directory),
