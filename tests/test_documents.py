@@ -42,7 +42,7 @@ WEIGHTS = sorted(set(re.findall(r"\bresjax (?:import|export|evaluate|predict) [^
 PYTHON = [
     code
     for code in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    if "photos-parquet" not in code  # which tests/data/test_parquet.py runs on a set
+    if "photos" not in code  # which test_parquet.py and test_folder.py run on images
 ]
 
 

@@ -1,6 +1,7 @@
 """Directories of images: which folders are splits, and which are classes."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
         if len(names) > 1 and split not in names:
             raise ConfigError(f"{path} has {' and '.join(names)}; rename one of them to {split}")
         roots[split] = path / (split if split in names else names[0])
-    if "train" in roots:
-        classes = folders_in(roots["train"])
+    classes = folders_in(roots["train"]) if "train" in roots else []
+    _refuse_nested(path, roots)
+    if classes:
         return {
             split: root
             for split, root in roots.items()
@@ -68,24 +70,93 @@ def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
     return {"train": path}
 
 
+def _refuse_nested(path: Path, roots: Mapping[str, Path]) -> None:
+    """Raises ConfigError for splits with the class folders one level too deep, as train/train."""
+    deepest = {root: _below_only_folder(root) for root in roots.values()}
+    classes = folders_in(deepest[roots["train"]]) if "train" in roots else []
+    moves = {
+        deep: root
+        for root, deep in deepest.items()
+        if deep != root and (root.name == deep.name or {*folders_in(deep)} & {*classes})
+    }
+    if moves:
+        raise ConfigError(
+            f"{path} has the folders of the classes one level too deep; {_moved(moves)}"
+        )
+
+
 def _refuse_other_layouts(path: Path) -> None:
     """Raises ConfigError for a directory that cannot have a folder for each class."""
     classes = folders_in(path)
     if not classes:
         raise ConfigError(
             f"{path} has no class folders; put images in {path}/CLASS or {path}/train/CLASS"
+            f"{_beside_table(path)}"
         )
+    _refuse_splits(path, classes)
     inside = folders_in(path / classes[0])
     if len(classes) == 1 and inside:
         raise ConfigError(
             f"{path} has one folder, which has folders; name that: folder:{path / classes[0]}"
         )
     shared = set(inside).intersection(*(folders_in(path / name) for name in classes if inside))
+    if shared and all(map(split_in, shared)):
+        first = sorted(shared)[0]
+        raise ConfigError(
+            f"all folders of {path} have splits in them; put the classes into the splits: move "
+            f"{path / classes[0] / first} to {path / split_in(first) / classes[0]}, and so on"
+        )
     if len(shared) > 1:
         raise ConfigError(
             f"all folders of {path} have folders {', '.join(sorted(shared)[:2])}; if these are "
             f"the classes, rename {' and '.join(classes[:2])} to train and test"
         )
+
+
+def _refuse_splits(path: Path, names: Sequence[str]) -> None:
+    """Raises ConfigError if all folders have names of splits: those of images, as train, or others.
+
+    To learn to tell one split from another is never what is meant.
+    """
+    splits = {name: split_in(name) for name in names}
+    if not all(splits.values()):
+        return
+    deepest = {_below_only_folder(path / name): path / split for name, split in splits.items()}
+    moves = {deep: root for deep, root in deepest.items() if deep != root and folders_in(deep)}
+    shown = " and ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+    raise ConfigError(
+        f"{path} has {shown}: these look like splits, not classes; images belong in "
+        f"{path}/train/CLASS" + (f": {_moved(moves)}" if moves else _beside_table(path))
+    )
+
+
+def _below_only_folder(root: Path) -> Path:
+    """The only folder in a directory if it has folders, such as train/train; or the directory."""
+    inside = folders_in(root)
+    return root / inside[0] if len(inside) == 1 and folders_in(root / inside[0]) else root
+
+
+def _moved(moves: Mapping[Path, Path]) -> str:
+    """The remedy that moves folders of classes, {from: to}."""
+    return "move the folders in " + " and those in ".join(f"{a} to {b}" for a, b in moves.items())
+
+
+def _beside_table(path: Path) -> str:
+    """The end of a message about images without class folders, if there is a CSV of labels."""
+    tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".csv")
+    if not tables:
+        return ""
+    return f"; labels in a CSV ({tables[0]}) are not read: sort the images as docs/data.md shows"
+
+
+def split_in(name: str) -> str:
+    """The split of the first word of a name that is one of `SPLIT_NAMES`, or an empty text.
+
+    >>> split_in("val2017"), split_in("seg_train"), split_in("trainer")
+    ('val', 'train', '')
+    """
+    words = re.split("[^a-z]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "")
 
 
 def with_test_split(roots: Mapping[str, Path], splits: Splits) -> Splits:

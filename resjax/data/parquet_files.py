@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resjax.config import ConfigError, unreadable_file
-from resjax.data.layout import SPLIT_NAMES, is_left_behind
+from resjax.data.layout import SPLIT_NAMES, is_left_behind, split_in
 
 SHARD = re.compile(r"(.+?)[-_.]\d+(?:-of-\d+)?(?:-[0-9a-f]+)?")
 """The name of a file that is one of several, such as train-00000-of-00005."""
@@ -61,8 +61,7 @@ def _set_and_split(file: Path, top: Path) -> tuple[Path, str]:
     """The directory of the set that a file below another belongs to, and the name of the split."""
     shard = SHARD.fullmatch(file.stem)
     name = shard[1] if shard else file.stem
-    words = [word for word in re.split("[^a-z]+", name.lower()) if word in SPLIT_NAMES]
-    said = SPLIT_NAMES[words[0]] if words else ""
+    said = split_in(name)
     folder = SPLIT_NAMES.get(file.parent.name.lower(), "") if file.parent != top else ""
     if folder and said in ("", folder):
         return file.parent.parent, folder

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, Notice
 from resjax.data.decode import decode
 from resjax.data.folder import folder
 from resjax.data.scan import look_at_image
 from resjax.data.slices import Splits
 
 OWN = Splits()
+DOCUMENT = Path(__file__).parents[2] / "docs/data.md"
 
 
 def encoded(number, kind="jpeg", mode="RGB", **options):
@@ -42,6 +43,12 @@ def images(tmp_path):
     fill(tmp_path / "train", ["dog", "ant", "cat"])
     fill(tmp_path / "val", ["ant", "cat", "dog"], images=2, kind="png")
     return tmp_path
+
+
+def message(path, splits=OWN):
+    with pytest.raises(ConfigError) as raised:
+        folder(path, splits, "refuse")
+    return str(raised.value)
 
 
 def everything(split):
@@ -153,6 +160,84 @@ def test_a_folder_named_train_with_images_in_it_is_a_class(tmp_path):
     fill(tmp_path, ["train", "car"])
     source = folder(tmp_path, Splits("train[:50%]", test="train[50%:]"), "refuse")
     assert source.class_names == ("car", "train")
+
+
+SPLITS_FOR_CLASSES = [
+    ("train", "test"), ("train", "test1"), ("train_images", "test_images"),
+    ("train2017", "val2017"), ("Train-Set", "Testing Images"), ("train",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", SPLITS_FOR_CLASSES, ids=" and ".join)
+def test_splits_of_images_without_classes_are_not_taken_for_classes(names, tmp_path):
+    fill(tmp_path, names)
+    refused = (
+        f"{tmp_path} has {' and '.join(sorted(names))}: these look like splits, not classes; "
+        f"images belong in {tmp_path}/train/CLASS"
+    )
+    assert message(tmp_path) == refused
+    (tmp_path / "labels.csv").write_text("id,breed\n0,ant\n")
+    assert message(tmp_path) == (
+        f"{refused}; labels in a CSV (labels.csv) are not read: sort the images as docs/data.md "
+        "shows"
+    )
+    fill(tmp_path, ["bus"])
+    with pytest.warns(Notice, match="no folders of classes to test on"):
+        source = folder(tmp_path, OWN, "refuse")
+    assert source.class_names == tuple(sorted([*names, "bus"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "above"),
+    [
+        (("seg_train/seg_train", "seg_test/seg_test"), "seg_test and seg_train: these look like"),
+        (("train/train", "test/test"), "the folders of the classes one level too deep; move the f"),
+        (("train/images", "test/images"), "the folders of the classes one level too deep; move t"),
+        (("train_set", "test_set"), "test_set and train_set: these look like splits"),
+    ],
+)
+def test_splits_that_are_nested_or_named_otherwise_are_refused_with_what_to_move(
+    names, above, tmp_path
+):
+    for name in names:
+        fill(tmp_path / name, ["ant", "cat"])
+    train, test = names
+    refused = message(tmp_path)
+    assert refused.startswith(f"{tmp_path} has {above}")
+    assert refused.endswith(
+        f"move the folders in {tmp_path}/{test} to {tmp_path}/test and those in "
+        f"{tmp_path}/{train} to {tmp_path}/train"
+    )
+    for name, split in ((train, "train"), (test, "test")):  # as it says
+        (tmp_path / split).mkdir(exist_ok=True)
+        for inside in list((tmp_path / name).iterdir()):
+            inside.rename(tmp_path / split / inside.name)
+        for left in (tmp_path / name, *(tmp_path / name).parents):
+            if left.exists() and not [*left.iterdir()]:
+                left.rmdir()
+    assert folder(tmp_path, OWN, "refuse").class_names == ("ant", "cat")
+
+
+def test_classes_with_splits_in_them_are_refused_with_what_to_move(tmp_path):
+    for name in ("ant", "cat"):
+        fill(tmp_path / name, ["train", "test"])
+    assert message(tmp_path) == (
+        f"all folders of {tmp_path} have splits in them; put the classes into the splits: move "
+        f"{tmp_path}/ant/test to {tmp_path}/test/ant, and so on"
+    )
+
+
+def test_the_code_of_the_documents_sorts_images_by_a_table_of_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, ["train"])
+    (tmp_path / "labels.csv").write_text("id,breed\n0,Chow Chow\n1,pug\n2,pug\n3,Chow Chow\n")
+    [code] = re.findall(r"```python\n(import csv.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    exec(compile(code.replace(".jpg", ".jpeg"), "document", "exec"), {})
+    with pytest.warns(Notice, match="a fifth of each class of"):
+        source = folder(Path("photos"), OWN, "refuse")
+    assert source.class_names == ("Chow Chow", "pug")
+    read = everything(source.train) + everything(source.test)
+    assert sorted(read) == sorted((encoded(n), label) for n, label in enumerate([0, 1, 1, 0]))
 
 
 def test_a_test_directory_without_classes_is_not_tested_on(images):

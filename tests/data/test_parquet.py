@@ -309,7 +309,8 @@ def test_the_code_of_the_documents_writes_a_folder_of_the_same_images(tmp_path, 
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "photos-parquet/train.parquet", 6)
     write(tmp_path / "photos-parquet/test.parquet", 3, 50)
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    [code] = [block for block in blocks if "parquet_source" in block]
     exec(compile(code, "document", "exec"), {})
     here, there = (load(name) for name in ("parquet:photos-parquet", "folder:photos"))
     assert [name.partition(" ")[2] for name in there.class_names] == list(here.class_names)
