@@ -18,7 +18,13 @@ from PIL import Image
 from resjax.config import ConfigError, notify
 from resjax.data.headers import open_image
 from resjax.data.layout import warn_of_classes
-from resjax.data.parquet_files import files_by_split, find_columns, open_parquet, read_column
+from resjax.data.parquet_files import (
+    files_by_split,
+    find_columns,
+    labels_by_split,
+    open_parquet,
+    read_column,
+)
 from resjax.data.slices import Splits, resolve, slices_of
 from resjax.data.source import Source
 
@@ -69,19 +75,14 @@ class Rows:
         return len(self.labels)
 
     def read(self, number: int) -> tuple[bytes, int]:
-        """The encoded image and the label of an example.
+        """The encoded image, no bytes if it is missing, and the label of an example.
 
         Raises:
-          ConfigError: if its file is damaged, or does not have the image itself.
+          ConfigError: if its file is damaged.
         """
         group, row = self._place(number)
         data = self._images(group.file, group.number)[row].as_py()
-        if data is None:
-            raise ConfigError(
-                f"{self.name(number)} has no bytes of an image, perhaps its path alone; write the "
-                "set with them, such as by Dataset.to_parquet"
-            )
-        return data, int(self.labels[number])
+        return data or b"", int(self.labels[number])
 
     def name(self, number: int) -> str:
         """The number of an example in its split, and its file."""
@@ -104,7 +105,7 @@ class Rows:
 
 
 def parquet_source(path: Path, label: str, splits: Splits) -> Source:
-    """The rows of Parquet files that have an encoded image and the number of its class.
+    """The rows of Parquet files that have an encoded image and its class, a number or a text.
 
     A file belongs to the split that its name has, such as train-00000-of-00002.parquet, or that
     its directory is named after, such as train/0000.parquet. Rows are in the order of the files.
@@ -122,9 +123,10 @@ def parquet_source(path: Path, label: str, splits: Splits) -> Source:
     """
     files = files_by_split(path)
     columns = find_columns(next(iter(files.values()))[0], label)
-    labels = _published(path, {split: _labels(of, columns.label) for split, of in files.items()})
+    labels, texts = labels_by_split(files, columns.label)
+    labels = _published(path, labels)
     most = max(int(numbers.max(initial=0)) for numbers in labels.values())
-    class_names = columns.class_names or tuple(map(str, range(most + 1)))
+    class_names = columns.class_names or texts or tuple(map(str, range(most + 1)))
     if most >= len(class_names):
         raise ConfigError(
             f"{path} has label {most}, and names of {len(class_names)} classes; read a set with "
@@ -161,12 +163,6 @@ def warn_of_row_groups(path: str, split: Rows) -> None:
         )
 
 
-def _labels(files: Sequence[str], column: str) -> np.ndarray:
-    """The labels `[n]` int64 of a split; those that are missing are -1."""
-    parts = [read_column(column, file).cast("int64").fill_null(-1).to_numpy() for file in files]
-    return np.concatenate(parts)
-
-
 def _published(path: Path, labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The labels of the splits that have some.
 
@@ -201,12 +197,23 @@ def _groups(files: Sequence[str]) -> tuple[RowGroup, ...]:
 
 
 def _is_grey(groups: Sequence[RowGroup], image: str) -> bool:
-    """Tells whether the first images of a split that can be read are grey."""
+    """Tells whether the first images of a split that can be read are grey.
+
+    Raises:
+      ConfigError: if all of them are missing.
+    """
     first = (read_column(image, group.file, group.number)[:LOOKED_AT] for group in groups)
+    rows = itertools.islice(itertools.chain.from_iterable(first), LOOKED_AT)
+    images = [row.as_py() for row in rows]
+    if images and not any(images):
+        raise ConfigError(
+            f"{groups[0].file} has no bytes of images, perhaps their paths alone; write the set "
+            "with them, such as by Dataset.to_parquet"
+        )
     modes = set()
-    for data in itertools.islice(itertools.chain.from_iterable(first), LOOKED_AT):
+    for data in images:
         with contextlib.suppress(ValueError):
-            modes.add(Image.getmodebase(open_image(io.BytesIO(data.as_py() or b"")).mode))
+            modes.add(Image.getmodebase(open_image(io.BytesIO(data or b"")).mode))
     return modes == {"L"}
 
 

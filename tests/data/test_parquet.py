@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from resjax.config import ConfigError, Notice
 from resjax.data.parquet import parquet_source
 from resjax.data.slices import Splits
 from resjax.data.sources import DataRequest, load
+from resjax.data.streaming import evaluation_feed
+from resjax.data.transforms import CentreCrop
 from tests.buckets.fixtures import uploaded
 
 ROOT = Path(__file__).parents[2]
@@ -164,8 +167,8 @@ def test_of_several_columns_of_labels_one_is_chosen(tmp_path):
         parquet_source(file, "", HALVES)
     assert str(raised.value) == (
         f"{file} has columns of images: image; others: fine (int64), coarse (int64); read a set "
-        "with one of images and one of labels, whole numbers from 0, and choose among several by "
-        "data.name=parquet:PATH:LABEL"
+        "with one of images and one of labels, whole numbers from 0 or texts, and choose among "
+        "several by data.name=parquet:PATH:LABEL"
     )
     source = load(f"parquet:{file}:fine", DataRequest(splits=HALVES))
     assert (source.class_names, source.train.labels.tolist()) == (("x", "y"), [0, 1, 0])
@@ -191,10 +194,75 @@ def test_labels_are_whole_numbers_of_any_kind(kind, tmp_path):
     assert (source.test.labels.tolist(), source.test.labels.dtype) == ([0, 1, 2], np.int32)
 
 
+TEXTS = ["dog", "ant", "cat", "ant", "dog", "ant"]
+CHOICES = {
+    "texts": pa.array(TEXTS),
+    "large": pa.array(TEXTS, pa.large_string()),
+    "views": pa.array(TEXTS, pa.string_view()),
+    "dictionary": pa.array(TEXTS).dictionary_encode(),
+    "truths": pa.array([text == "dog" for text in TEXTS]),
+    "numbers": pa.array([7, 5, 6, 5, 7, 5]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", CHOICES)
+def test_labels_may_be_texts_whose_sorted_values_in_all_splits_are_the_classes(kind, tmp_path):
+    write(tmp_path / "train.parquet", 6, about={}, label=CHOICES[kind])
+    write(tmp_path / "test.parquet", 3, about={}, label=CHOICES[kind][:3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # the numbers from 5 leave five classes unseen
+        source = parquet_source(tmp_path, "", OWN)
+    written = list(map(str, CHOICES[kind].to_pylist()))
+    for split in (source.train, source.test):
+        names = [source.class_names[label] for label in split.labels]
+        assert [name.lower() for name in names] == [text.lower() for text in written[: len(names)]]
+    if kind != "numbers":
+        assert list(source.class_names) == sorted({*map(str.lower, written)})
+
+
+def test_texts_of_a_split_alone_are_classes_too_and_files_may_store_them_in_several_ways(tmp_path):
+    write(tmp_path / "train-0.parquet", 2, about={}, label=pa.array(["bee", "ant"]))
+    second = pa.array(["cat", "ant"]).dictionary_encode()
+    write(tmp_path / "train-1.parquet", 2, about={}, label=second)
+    write(tmp_path / "test.parquet", 2, about={}, label=["asp", "bee"])
+    write(tmp_path / "validation.parquet", 2, about={}, label=["", None])  # not published
+    with pytest.warns(Notice, match="1 of 4 classes in .* have no image .* first is asp"):
+        source = parquet_source(tmp_path, "", OWN)
+    assert source.class_names == ("ant", "asp", "bee", "cat")
+    assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([2, 0, 3, 0], [1, 2])
+    assert source.train.labels.dtype == np.int32
+
+
+def test_files_of_numbers_alone_are_those_to_train_on(tmp_path):
+    for number in range(3):
+        write(tmp_path / f"{number:04}.parquet", 4, 10 * number)
+    source = parquet_source(tmp_path, "", Splits("train[:9]", "", "train[9:]"))
+    assert [data for data, _ in everything(source.train)] == [
+        png(n) for n in (0, 1, 2, 3, 10, 11, 12, 13, 20)
+    ]
+    for number in range(3):
+        (tmp_path / f"{number:04}.parquet").rename(tmp_path / f"{number:05}-of-00003.parquet")
+    assert len(parquet_source(tmp_path, "", HALVES).test) == 6
+
+
+def test_an_image_that_is_missing_is_one_that_cannot_be_read(tmp_path):
+    file, name = tmp_path / "set.parquet", f"row 2 of the split, in {tmp_path}/set.parquet"
+    write(file, 8, about={}, image=[None if n == 2 else png(n) for n in range(8)])
+    source = load(f"parquet:{file}", DataRequest(splits=HALVES, on_bad="skip"))
+    assert source.train.labels.tolist() == [0, 1, 0]
+    assert source.left_out["train"] == {name: "no bytes are not an image; give JPEG or PNG"}
+    with pytest.raises(ConfigError, match=f"^{name} cannot be decoded: no .*; data.on_bad=skip le"):
+        load(f"parquet:{file}", DataRequest(splits=HALVES))
+    streamed = parquet_source(file, "", HALVES).train
+    feed = evaluation_feed(streamed, CentreCrop(4, 4), 4, on_bad="skip")
+    assert next(feed).valid.tolist() == [True, True, False, True]
+    feed.close()
+
+
 def test_numbers_that_nothing_calls_labels_are_none_unless_they_are_chosen(tmp_path):
     file = tmp_path / "set.parquet"
-    write(file, 6, about={}, label=list("abcabc"), image_id=[0, 1, 0, 1, 0, 1])
-    with pytest.raises(ConfigError, match=r"others: label \(string\), image_id \(int64\); read"):
+    write(file, 6, about={}, label=[0.5] * 6, image_id=[0, 1, 0, 1, 0, 1])
+    with pytest.raises(ConfigError, match=r"others: label \(double\), image_id \(int64\); read"):
         parquet_source(file, "", HALVES)
     assert parquet_source(file, "image_id", HALVES).train.labels.tolist() == [0, 1, 0]
     write(file, 6, about={}, label=None, labels=[0, 1, 0, 1, 0, 1])
@@ -290,8 +358,10 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(shards, tmp_path):
         f"{file} has label 7, and names of 3 classes; read a set with labels from 0"
     )
     write(file, 6, image=[{"bytes": None, "path": "a.jpg"}] * 6)
-    with pytest.raises(ConfigError, match=r"^row 3 of the split, in .* has no bytes of an image"):
-        parquet_source(file, "", HALVES).test.read(0)
+    assert message(file) == (
+        f"{file} has no bytes of images, perhaps their paths alone; write the set with them, such "
+        "as by Dataset.to_parquet"
+    )
     write(shards / "data/train-00001-of-00003.parquet", 9, label=None)
     assert message(shards / "data") == (
         f"{shards}/data/train-00001-of-00003.parquet has no column label, unlike other files of "
