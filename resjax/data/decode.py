@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from resjax.data.headers import TURNS, ImageHeader, open_image, read_image_header
+from resjax.data.headers import TURNS, ImageHeader, TooDeep, open_image, read_image_header
 
 COLOURS = {1: "GRAY", 3: "RGB"}
 """Colour spaces to which images are decoded, by the number of channels."""
@@ -116,7 +116,7 @@ def _by_turbo(
 def _by_pillow(data: bytes, channels: int) -> np.ndarray:
     image = open_image(io.BytesIO(data))
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-        raise ValueError("an image with 32 bits a channel is refused; save it with 8 or 16")
+        raise TooDeep("an image with 32 bits a channel is refused; save it with 8 or 16")
     try:
         if image.mode.startswith("I"):
             # Grey with 16 bits: Pillow's own conversion would clip it at 255.

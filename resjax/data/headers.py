@@ -32,8 +32,16 @@ FORMATS = (
 """Image formats that are read, by Pillow's names; its others hold no photographs, or run code."""
 
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of the files of photographs that iPhones write, which Pillow does not read."""
+
+
 class TooManyPixels(ValueError):
     """An image that has more than `MOST_PIXELS`, or no pixels."""
+
+
+class TooDeep(ValueError):
+    """An image with more than 16 bits a channel."""
 
 
 class ImageHeader(NamedTuple):
@@ -116,7 +124,10 @@ def open_image(file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        what = f"{size} bytes that start with {file.read(8)!r}" if size else "no bytes"
+        start = file.read(12)
+        if start[4:8] == b"ftyp" and start[8:] in HEIC:
+            raise ValueError("an image in HEIC is not read; save it as JPEG or PNG") from None
+        what = f"{size} bytes that start with {start[:8]!r}" if size else "no bytes"
         raise ValueError(f"{what} are not an image; give JPEG or PNG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooManyPixels(

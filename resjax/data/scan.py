@@ -168,6 +168,7 @@ def _look(file: BinaryIO) -> tuple[int, bool] | str:
     from resjax.data.decode import decode
     from resjax.data.headers import (
         MOST_PIXELS,
+        TooDeep,
         TooManyPixels,
         open_image,
         refuse_too_many_pixels,
@@ -191,6 +192,8 @@ def _look(file: BinaryIO) -> tuple[int, bool] | str:
         file.seek(0)
         try:
             decode(file.read(), 3)
+        except TooDeep:
+            return "with 32 bits a channel (save it with 8 or 16)"
         except ValueError:
             return "truncated"
     return size, Image.getmodebase(image.mode) == "L"

@@ -100,6 +100,7 @@ JPEG, PNG = KINDS["jpeg 4:2:0"], KINDS["png"]
     [
         (b"", "no bytes are not an image; give JPEG or PNG"),
         (b"<html>not found", r"15 bytes that start with b'<html>no' are not an image; give JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "an image in HEIC is not read; save it as JPEG or PNG"),
         (JPEG[:-2], "a JPEG that ends too early, after .* bytes; fetch it again"),
         (JPEG[: len(JPEG) // 2], "a JPEG that ends too early"),
         (JPEG[:100], "a JPEG that ends too early"),

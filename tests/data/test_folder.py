@@ -503,6 +503,15 @@ def test_what_is_wrong_with_a_file_is_said(data, reason, tmp_path):
     assert look_at_image(tmp_path / "x.jpg") == reason
 
 
+def test_an_image_of_floats_is_not_called_truncated(images):
+    Image.fromarray(np.zeros((5, 4), np.float32)).save(images / "train/ant/depth.tif")
+    fault = "with 32 bits a channel (save it with 8 or 16)"
+    assert look_at_image(images / "train/ant/depth.tif") == fault
+    assert f"(1 with 32 bits a channel); the first is {images}/train/ant/depth.tif" in message(
+        images
+    )
+
+
 def test_splits_that_are_not_read_are_not_looked_at(images):
     fill(images / "test", ["ant"])
     (images / "val/dog/1.png").write_bytes(b"")
