@@ -161,8 +161,15 @@ def slice_source(source: Source, splits: Splits) -> Source:
     """A source whose splits are slices of another source in memory.
 
     Raises:
-      ConfigError: for a slice that cannot be read, or two with the same examples.
+      ConfigError: for a slice that cannot be read, two with the same examples, or images that have
+        not a label each.
     """
+    for name, split in source.splits.items():
+        if len(split.images) != len(split.labels):
+            raise ConfigError(
+                f"the split {name} has {len(split.images)} images and {len(split.labels)} labels; "
+                "give each image a label"
+            )
     slices = slices_of(splits, list(source.splits))
     ranges = resolve(slices, {name: len(split) for name, split in source.splits.items()})
     parts = {}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resjax.buckets.places import reading, reading_file
-from resjax.config import ConfigError
+from resjax.config import ConfigError, notify
 from resjax.config.keys import KEYS
 from resjax.config.paths import place
 from resjax.config.tables import Table
@@ -189,6 +189,7 @@ def load(name: str, request: DataRequest = EVERYTHING) -> Source:
         raise ConfigError(f"data.name={name!r} is not {kind.form}")
     source = _source_of(kind.make, request, *match.groups())
     _refuse_malformed(name, source)
+    _warn_of_white(name, source, kind.white)
     source = with_channels(source, request.channels)
     if request.splits.test_only:
         source = dataclasses.replace(source, train=source.test)  # held in memory once
@@ -202,15 +203,36 @@ def _refuse_malformed(name: str, source: Source) -> None:
             continue
         images, labels, classes = split.images, split.labels, len(source.class_names)
         if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            remedies = {
+                "grey images get their channel by images[..., None]": images.ndim == 3,
+                "labels.ravel() makes them [n]": labels.shape == (len(images), 1),
+                "labels.argmax(-1) makes numbers of one-hot labels": (
+                    labels.ndim == 2 and labels.shape[1] > 1
+                ),
+                "labels.astype(np.int32) makes them numbers": labels.dtype.kind not in "iu",
+            }
             raise ConfigError(
                 f"data.name={name}: the split {key} has images {images.shape} and labels "
                 f"{labels.shape} {labels.dtype}; they are [n, H, W, C], and [n] of int32"
+                + "".join(f"; {remedy}" for remedy, helps in remedies.items() if helps)
             )
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ConfigError(
                 f"data.name={name}: the split {key} has labels from {labels.min()} to "
                 f"{labels.max()}, and there are {classes} class names; name all of them"
             )
+
+
+def _warn_of_white(name: str, source: Source, white: float) -> None:
+    """Warns if no pixel to train on is above 1, and white is said to be 255."""
+    if not isinstance(source.train, Split) or white != Kind.white:
+        return
+    brightest = source.train.images.max(initial=0)
+    if 0 < brightest <= 1:
+        notify(
+            f"data.name={name}: no pixel is above {brightest:g}, and white is {white:g} in the "
+            "files that predict reads; give Kind(..., white=1.0), or images from 0 to 255"
+        )
 
 
 def _as_fed(name: str, source: Source, request: DataRequest) -> Source:

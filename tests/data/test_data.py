@@ -1,4 +1,6 @@
 import dataclasses
+import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,18 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resjax.config import ConfigError
+from resjax.config import ConfigError, Notice
 from resjax.data.digits import digits
 from resjax.data.fake import FAKE_SEED, fake
 from resjax.data.orders import evaluation_batches, training_order
 from resjax.data.resident import decode_split, to_device
 from resjax.data.slices import Splits
 from resjax.data.source import Source, Split, first, with_channels
-from resjax.data.sources import DataRequest, load
+from resjax.data.sources import SOURCES, DataRequest, Kind, load, sliced
 from resjax.data.statistics import STATISTICS
 from tests.data.pictures import encoded, picture
 from tests.data.test_decode import KINDS, by_pillow
 
+GUIDE = Path(__file__).parents[2] / "docs/add-a-data-set.md"
 sizes = st.integers(1, 60)
 
 
@@ -210,6 +213,73 @@ def test_colours_that_are_no_bytes_are_not_made_grey():
     assert with_channels(source, 0) is source
     with pytest.raises(ConfigError, match=r"these are float32; give uint8, or data.channels=0"):
         with_channels(source, 1)
+
+
+def mine(images, labels, **settings):
+    """Loads the source of an experiment, images and labels to train and to test on."""
+    split = Split(np.asarray(images), np.asarray(labels))
+    make = sliced(lambda: Source(split, split, ("ant", "bee")))
+    SOURCES["mine"] = Kind("mine", "mine", make, **settings)
+    return load("mine")
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_images_from_0_to_1_are_noticed_where_white_is_255(dtype):
+    images = np.eye(8, dtype=dtype)[None, ..., None].repeat(2, 0)
+    told = r"data.name=mine: no pixel is above 1, and white is 255 .*; give Kind\(..., white=1.0\)"
+    with pytest.warns(Notice, match=told):
+        mine(images, [0, 1])
+    mine(images, [0, 1], white=1.0)
+    mine(255 * images, [0, 1])
+    mine(0 * images, [0, 1])  # black
+
+
+FOUR, TWO = np.full((2, 8, 8, 1), 9, np.uint8), np.arange(2)
+SHAPES = [
+    (FOUR[..., 0], TWO, "grey images get their channel by images[..., None]"),
+    (FOUR, TWO[:, None], "labels.ravel() makes them [n]"),
+    (FOUR, np.eye(2, dtype=np.int32), "labels.argmax(-1) makes numbers of one-hot labels"),
+    (FOUR, TWO.astype(np.float32), "labels.astype(np.int32) makes them numbers"),
+    (FOUR[..., None], TWO, "they are [n, H, W, C], and [n] of int32"),
+    (FOUR, TWO[:1], "give each image a label"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(("images", "labels", "remedy"), SHAPES)
+def test_arrays_of_other_shapes_are_refused_with_what_makes_them_fit(images, labels, remedy):
+    with pytest.raises(ConfigError) as raised:
+        mine(images, labels)
+    assert str(raised.value).endswith(f"; {remedy}")
+
+
+def mnist(forms, colour, column):
+    """Arrays of an .npz file."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name, count in (("train", 6), ("test", 4)):
+        images = rng.integers(0, 256, (count, 8, 8, *([3] if colour else [])), np.uint8)
+        labels = (np.arange(count) % 3).astype(np.uint8)
+        arrays[forms[0].format(name)] = images
+        arrays[forms[1].format(name)] = labels[:, None] if column else labels
+    return arrays
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("forms", [("{}_images", "{}_labels"), ("x_{}", "y_{}")])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("column", [False, True])
+def test_the_source_of_the_documents_reads_medmnist_and_keras(forms, colour, column, tmp_path):
+    arrays = mnist(forms, colour, column)
+    np.savez(tmp_path / "mine.npz", **arrays)
+    exec(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0], {})
+    source = load(f"npz:{tmp_path}/mine.npz")
+    for split, name in ((source.train, "train"), (source.test, "test")):
+        images, labels = (arrays[form.format(name)] for form in forms)
+        np.testing.assert_array_equal(split.images.reshape(images.shape), images)
+        np.testing.assert_array_equal(split.labels, labels.ravel())
+        assert (split.images.ndim, split.labels.dtype) == (4, np.int32)
+    assert source.class_names == ("0", "1", "2")
 
 
 class Pictures:
