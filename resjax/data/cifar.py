@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resjax.config import ConfigError, unreadable_file
+from resjax.data.layout import refuse_archive
 from resjax.data.source import Source, Split
 
 SIZE, CHANNELS = 32, 3
@@ -93,19 +94,21 @@ def _lines(data: bytes) -> list[str]:
 
 
 ARRAYS = {
-    ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
-"""Names in a pickle of arrays that Python 2 or 3 wrote; a pickle with any other is refused."""
+"""Names in a pickle of arrays that Python 2 or 3 wrote, by any protocol; a pickle with any other is
+refused. Those of NumPy 1 are in `numpy.core`."""
 
 
 class _Arrays(pickle.Unpickler):
     """Reads arrays, lists, numbers and texts, and runs no code of the file."""
 
     def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core.", "numpy._core.")
         if (module, name) not in ARRAYS:
             raise pickle.UnpicklingError(f"a pickle that wants to run {module}.{name}")
         return super().find_class(module, name)
@@ -231,6 +234,7 @@ def _contents(place: Path) -> dict[str, bytes]:
         files = [file for file in place.iterdir() if file.name in FILES and file.is_file()]
         return {file.name: file.read_bytes() for file in files}
     if not tarfile.is_tarfile(place):
+        refuse_archive(place)
         raise ConfigError(
             f"{place} is no tar archive; name {EDITIONS[0].archive}, or the directory that is in it"
         )

@@ -32,12 +32,17 @@ LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 """Folders that operating systems and archives leave among those of classes."""
 
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+"""Suffixes of archives."""
+
+
 def find_roots(path: Path, test_only: bool) -> Mapping[str, Path]:
     """The directory with the class folders of each split; one is `train`, unless `test_only`.
 
     A folder `train` without folders in it is a class, of trains. A folder with the name of a split
     is not a split if its only folder is not one of the classes, such as one of unlabelled images.
     """
+    refuse_archive(path)
     if not path.is_dir():
         raise ConfigError(
             f"{path} is not a directory; name one with a folder of images for each class"
@@ -89,9 +94,10 @@ def _refuse_other_layouts(path: Path) -> None:
     """Raises ConfigError for a directory that cannot have a folder for each class."""
     classes = folders_in(path)
     if not classes:
+        empty = all(is_left_behind(entry.name) for entry in path.iterdir())
         raise ConfigError(
-            f"{path} has no class folders; put images in {path}/CLASS or {path}/train/CLASS"
-            f"{_beside_table(path)}"
+            f"{path} has no {'files' if empty else 'class folders'}; put images in {path}/CLASS or "
+            f"{path}/train/CLASS{_beside_table(path)}"
         )
     _refuse_splits(path, classes)
     inside = folders_in(path / classes[0])
@@ -215,6 +221,12 @@ def folders_in(root: Path) -> list[str]:
             # Of a link that leads to itself, `is_dir` of the entry would raise.
             and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
         )
+
+
+def refuse_archive(path: Path) -> None:
+    """Raises ConfigError for a file with the suffix of an archive."""
+    if path.name.lower().endswith(ARCHIVES) and path.is_file():
+        raise ConfigError(f"{path} is an archive; unpack it, and name the directory that is in it")
 
 
 def is_left_behind(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resjax.config import ConfigError, unreadable_file
-from resjax.data.layout import SPLIT_NAMES, is_left_behind, split_in
+from resjax.data.layout import SPLIT_NAMES, is_left_behind, refuse_archive, split_in
 
 SHARD = re.compile(r"(?:(.+?)[-_.])??\d+(?:-of-\d+)?(?:-[0-9a-f]+)?")
 """The name of a file that is one of several, such as train-00000-of-00005, or 0000."""
@@ -39,6 +39,7 @@ def files_by_split(path: Path) -> dict[str, list[str]]:
     Raises:
       ConfigError: if there are none, or those of several sets.
     """
+    refuse_archive(path)
     if path.is_file():
         return {"train": [str(path.absolute())]}
     top, found = path.absolute(), dict[Path, dict[str, list[str]]]()
@@ -47,10 +48,7 @@ def files_by_split(path: Path) -> dict[str, list[str]]:
             above, split = _set_and_split(file, top)
             found.setdefault(above, {}).setdefault(split, []).append(str(file))
     if not found:
-        raise ConfigError(
-            f"{path} has no Parquet files; name a file, or the directory of a set from Hugging "
-            "Face, such as data.name=parquet:data/cifar10"
-        )
+        raise _nothing_found(path)
     if len(found) > 1:
         raise ConfigError(
             f"{path} has several sets of Parquet files; name one of their directories: "
@@ -58,6 +56,21 @@ def files_by_split(path: Path) -> dict[str, list[str]]:
         )
     [splits] = found.values()
     return splits if len(splits) > 1 else {"train": next(iter(splits.values()))}
+
+
+def _nothing_found(path: Path) -> ConfigError:
+    """The error for a path without Parquet files."""
+    if next(path.rglob("*.arrow"), None):
+        return ConfigError(
+            f"{path} has files of Arrow, as save_to_disk writes them, and none of Parquet; load it "
+            "by datasets.load_from_disk, and write each split by Dataset.to_parquet"
+        )
+    if "*" in str(path):
+        what = "does not exist, and is not taken for a pattern; name the directory alone"
+    else:
+        what = "has no Parquet files" if path.exists() else "does not exist"
+        what += "; name a file, or the directory of a set from Hugging Face"
+    return ConfigError(f"{path} {what}, such as data.name=parquet:data/cifar10")
 
 
 def _set_and_split(file: Path, top: Path) -> tuple[Path, str]:

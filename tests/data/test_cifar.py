@@ -45,6 +45,10 @@ def by_python3(content):
     return pickle.dumps(content)
 
 
+def by_protocol_5(content):
+    return pickle.dumps(content, 5)
+
+
 def examples(name, file):
     """Pixels `[n, 3, 32, 32]`, and labels, of a file; the same in both editions of a set."""
     stem = file.removesuffix(".bin")
@@ -94,7 +98,7 @@ def edition(request):
     return request.param
 
 
-@pytest.mark.parametrize("pickled", [by_python2, by_python3])
+@pytest.mark.parametrize("pickled", [by_python2, by_python3, by_protocol_5])
 def test_images_labels_and_names_are_those_of_the_files_in_order(edition, pickled, tmp_path):
     source = cifar_source(written(tmp_path, edition, pickled))
     for split, files in ((source.train, edition.train), (source.test, [edition.test])):

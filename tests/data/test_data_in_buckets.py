@@ -88,6 +88,12 @@ def test_a_folder_of_images_is_the_same_wherever_it_lies(photos, bucket, fresh):
     assert everything(copy.train) == everything(here.train)
 
 
+def test_what_is_not_in_a_bucket_is_not_called_one_without_classes(one_bucket, fresh):
+    there = one_bucket.address(fresh)
+    with pytest.raises(ConfigError, match=f"^{there} has no files; put images in {there}/CLASS or"):
+        load(f"folder:{there}", DataRequest())
+
+
 def test_a_folder_of_images_that_has_a_bad_one_is_told_of_by_its_address(photos, one_bucket, fresh):
     (photos / "train" / "ant" / "0.png").write_bytes(b"")
     there = uploaded(photos, one_bucket.address(fresh)).address

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from resjax.config import ConfigError, Notice
+from resjax.data.cifar import cifar_source
 from resjax.data.decode import decode
 from resjax.data.folder import folder
+from resjax.data.parquet_files import files_by_split
 from resjax.data.scan import look_at_image
 from resjax.data.slices import Splits
 
@@ -115,6 +117,17 @@ def test_what_is_refused_is_not_warned_of_before(tmp_path, recwarn):
     with pytest.raises(ConfigError):  # it has no images to test on, either
         folder(tmp_path, OWN, "refuse")
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz", "TGZ"])
+def test_an_archive_is_to_be_unpacked(suffix, tmp_path):
+    (tmp_path / f"x.{suffix}").touch()
+    unpack = f"{tmp_path}/x.{suffix} is an archive; unpack it, and name the directory that is in it"
+    assert message(tmp_path / f"x.{suffix}") == unpack
+    for read in (cifar_source, files_by_split):
+        with pytest.raises(ConfigError) as raised:
+            read(tmp_path / f"x.{suffix}")
+        assert str(raised.value) == unpack
 
 
 def test_one_split_in_two_folders_is_refused(tmp_path):
@@ -525,7 +538,11 @@ def test_splits_that_are_not_read_are_not_looked_at(images):
             lambda p: shutil.rmtree(p),
             "is not a directory; name one with a folder of images for each",
         ),
-        (lambda p: [shutil.rmtree(d) for d in p.iterdir()], "no class folders; put images in .*/C"),
+        (lambda p: [shutil.rmtree(d) for d in p.iterdir()], "has no files; put images in .*/CLASS"),
+        (
+            lambda p: [shutil.rmtree(d) for d in p.iterdir()] and (p / "a.jpg").touch(),
+            "has no class folders; put images in .*/CLASS",
+        ),
         (
             lambda p: (p / "train/elk").mkdir(),
             r"train/elk has no image that can be read; fill or remove it",

@@ -344,9 +344,21 @@ def message(path, splits=HALVES):
 
 def test_what_cannot_be_read_is_refused_with_a_remedy(shards, tmp_path):
     file = tmp_path / "set.parquet"
-    assert message(tmp_path / "none") == (
-        f"{tmp_path}/none has no Parquet files; name a file, or the directory of a set from "
-        "Hugging Face, such as data.name=parquet:data/cifar10"
+    name_one = "name a file, or the directory of a set from Hugging Face, such as data.name="
+    name_one += "parquet:data/cifar10"
+    for missing in ("none", "none.parquet"):
+        assert message(tmp_path / missing) == f"{tmp_path}/{missing} does not exist; {name_one}"
+    (tmp_path / "empty").mkdir()
+    assert message(tmp_path / "empty") == f"{tmp_path}/empty has no Parquet files; {name_one}"
+    assert message(tmp_path / "data/*.parquet") == (
+        f"{tmp_path}/data/*.parquet does not exist, and is not taken for a pattern; name the "
+        "directory alone, such as data.name=parquet:data/cifar10"
+    )
+    (tmp_path / "arrow/train").mkdir(parents=True)
+    (tmp_path / "arrow/train/data-00000-of-00001.arrow").touch()
+    assert message(tmp_path / "arrow") == (
+        f"{tmp_path}/arrow has files of Arrow, as save_to_disk writes them, and none of Parquet; "
+        "load it by datasets.load_from_disk, and write each split by Dataset.to_parquet"
     )
     write(tmp_path / "other/train.parquet", 3)
     assert message(tmp_path) == (
