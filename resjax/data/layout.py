@@ -179,7 +179,15 @@ def warn_of_own_split(path: Path, roots: Mapping[str, Path]) -> None:
     unread = {name for name in beside if name.lower() in SPLIT_NAMES} - {
         root.name for root in roots.values()
     }
+    classes = {*folders_in(roots["train"])}
+    others = (
+        name
+        for name in beside
+        if path / name not in roots.values() and classes & {*folders_in(path / name)}
+    )
     where = f" ({' and '.join(sorted(unread))} without any)" if unread else ""
+    if other := next(others, ""):
+        where = f" ({other} is not the name of a split; rename it to test)"
     notify(
         f"{path} has no folders of classes to test on{where}: a fifth of each class of "
         f"{roots['train']} is, as data.train={OWN_SPLIT['train']!r} and "

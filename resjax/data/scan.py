@@ -58,9 +58,7 @@ def scan_split(root: Path, class_names: tuple[str, ...]) -> Scan:
     refuse_equal_names(root, found)
     for name in found:
         if composed(name) not in labels:
-            raise ConfigError(
-                f"{root / name} is of a class that is not trained on; {nearest(name, [*labels])}"
-            )
+            raise _not_trained_on(root / name, [*labels])
         folders[labels[composed(name)]] = name
         files += [(name, file) for file in sorted(_images(root / name, others))]
     with ThreadPoolExecutor(READERS) as pool:
@@ -78,6 +76,24 @@ def scan_split(root: Path, class_names: tuple[str, ...]) -> Scan:
         bad={str(root.absolute().joinpath(*file)): fault for file, fault in bad.items()},
         others=others | _beside(root),
     )
+
+
+def _not_trained_on(folder: Path, class_names: list[str]) -> ConfigError:
+    """The error for a folder that is none of the classes."""
+    alike = [name for name in class_names if _letters(name) == _letters(folder.name)]
+    if alike:
+        return ConfigError(
+            f"{str(folder)!r} is of a class that is not trained on; its name differs from "
+            f"{alike[0]!r} in spaces or case alone: rename one of them"
+        )
+    return ConfigError(
+        f"{folder} is of a class that is not trained on; {nearest(folder.name, class_names)}"
+    )
+
+
+def _letters(name: str) -> str:
+    """A name without its spaces and case."""
+    return "".join(composed(name).split()).casefold()
 
 
 def _images(directory: Path, others: dict[str, str]) -> Iterator[str]:

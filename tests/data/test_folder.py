@@ -106,6 +106,26 @@ def test_splits_have_their_usual_names_in_any_case(train, test, tmp_path):
     assert source.test.root == str(tmp_path / test)
 
 
+@pytest.mark.parametrize("name", ["cat ", "Cat", " CAT", "c at"])
+def test_a_class_that_differs_in_spaces_or_case_is_named_in_quotes(name, images):
+    (images / "val/cat").rename(images / "val" / name)
+    assert message(images) == (
+        f"'{images}/val/{name}' is of a class that is not trained on; its name differs from 'cat' "
+        "in spaces or case alone: rename one of them"
+    )
+
+
+@pytest.mark.parametrize("name", ["dev", "eval", "Hold out"])
+def test_a_split_that_is_called_otherwise_is_told_of(name, images):
+    (images / "val").rename(images / name)
+    told = rf"no folders of classes to test on \({name} is not the name of a split; rename it to t"
+    with pytest.warns(Notice, match=told):
+        source = folder(images, OWN, "refuse")
+    assert source.test.root == f"{images}/train"
+    (images / name).rename(images / "test")
+    assert folder(images, OWN, "refuse").test.root == f"{images}/test"
+
+
 def test_the_root_of_the_file_system_is_refused_before_it_is_read():
     with pytest.raises(ConfigError, match=r"^/ is all of this machine; name a directory with a f"):
         folder(Path("/"), OWN, "refuse")
