@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from resjax.report import styles
 from resjax.report.arms import Arm, Cell
 from resjax.report.curves import MOST_POINTS, Curve, curve, curve_of, unit
 from resjax.report.runs import Run
@@ -47,7 +48,12 @@ def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) 
         for number, arm in enumerate(arms)
         for cell in arm.cells
     ]
-    return {"arms": [{"name": arm.name, "place": arm.place} for arm in arms], "cells": cells}
+    hollow = styles.hollow([arm.place for arm in arms])
+    named = [
+        {"name": arm.name, "place": arm.place, "hollow": own}
+        for arm, own in zip(arms, hollow, strict=True)
+    ]
+    return {"arms": named, "cells": cells}
 
 
 def _curves(cell: Cell, most: int) -> dict[str, Any]:

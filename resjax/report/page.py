@@ -180,13 +180,16 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
             {
                 "name": arm.name,
                 "place": arm.place,
-                "sign": styles.SIGNS[arm.place],
+                "hollow": hollow,
+                "marker": styles.SVG_MARKERS[arm.place],
                 "depths": [
                     (cell.depth, styles.SVG_LINES[depths.index(cell.depth) % len(styles.SVG_LINES)])
                     for cell in arm.cells
                 ],
             }
-            for arm in table.arms
+            for arm, hollow in zip(
+                table.arms, styles.hollow([arm.place for arm in table.arms]), strict=True
+            )
         ],
         "errors": tables.errors(table.cells, tables.DETAILS).without_empty_columns(),
         "errors_caption": of_errors,

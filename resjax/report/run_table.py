@@ -144,27 +144,32 @@ def run_rows(report: "Report", workdir: Path, shown: Sequence[Column]) -> list[d
 
 def run_data(report: "Report", depths: Sequence[int], most: int) -> list[dict[str, Any]]:
     """The curves of each run, in the order of the rows, with the index of its colour and dashes."""
-    places = _places(report)
-    return [
-        {
+    looks = _looks(report)
+
+    def data(run: Run | Missing) -> dict[str, Any]:
+        if isinstance(run, Missing):
+            return {"name": run.name, "epochs": []}
+        place, hollow = looks.get(run.name) or (styles.arm_places([run.shortcut])[0], False)
+        return {
             "name": run.name,
             "depth": run.depth,
-            "place": places.get(run.name, styles.arm_places([run.shortcut])[0]),
+            "place": place,
+            "hollow": hollow,
             "dash": depths.index(run.depth) if run.depth in depths else 0,
             **run_curves(run, most),
         }
-        if isinstance(run, Run)
-        else {"name": run.name, "epochs": []}
-        for run in all_runs(report)
-    ]
+
+    return list(map(data, all_runs(report)))
 
 
-def _places(report: "Report") -> Mapping[str, int]:
-    """The index of the colour of each run that is in a table: that of its arm."""
+def _looks(report: "Report") -> Mapping[str, tuple[int, bool]]:
+    """The colour of each run that is in a table, that of its arm, and whether it is hollow."""
     return {
-        run.name: arm.place
+        run.name: (arm.place, hollow)
         for section in report.sections
-        for arm in section.table.arms
+        for arm, hollow in zip(
+            section.table.arms, styles.hollow([a.place for a in section.table.arms]), strict=True
+        )
         for cell in arm.cells
         for run in cell.runs
     }

@@ -19,7 +19,6 @@ DARK = ("#ff8a3d", "#4fb0ea", "#5fd068", "#e08fbd", "#8833ff", "#dd0044", "#ccee
 PAPER = {"light": "#ffffff", "dark": "#14171b"}
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-SIGNS = "●■▲◆▼✚✖◀▶"
 SVG_MARKERS = (
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
     "M-3.6,-3.6h7.2v7.2h-7.2Z",
@@ -32,7 +31,7 @@ SVG_MARKERS = (
     "M-4.8,0L3.4,-4.6V4.6Z",
     "M4.8,0L-3.4,-4.6V4.6Z",
 )
-"""Markers in the notations of matplotlib, text and SVG."""
+"""Markers in the notations of matplotlib and SVG."""
 
 PLACES = {
     "none": 0, "identity": 1, "projection": 2, "projection_all": 3, "avgpool_projection": 4,
@@ -71,3 +70,12 @@ def arm_places(shortcuts: Sequence[str]) -> list[int]:
         own = PLACES.get(shortcut)
         found.append(next(spare) if own is None or own in found else own)
     return found
+
+
+def hollow(places: Sequence[int]) -> list[bool]:
+    """Tells which of a table's arms have the colour of one before, so that their markers are hollow.
+
+    >>> hollow([0, 1, 8, 1])
+    [False, False, False, True]
+    """
+    return [place in places[:number] for number, place in enumerate(places)]

@@ -50,7 +50,7 @@ def test_every_arm_stands_out_from_the_paper(mode, colors):
 
 
 def test_every_arm_and_depth_has_a_shape_of_its_own():
-    for arms in (styles.MARKERS, styles.SVG_MARKERS, styles.SIGNS):
+    for arms in (styles.MARKERS, styles.SVG_MARKERS):
         assert len(set(arms)) == len(styles.LIGHT) == len(styles.DARK)
     for depths in (styles.MATPLOTLIB_LINES, styles.SVG_LINES):
         assert len(set(depths)) == 6

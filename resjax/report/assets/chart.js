@@ -152,7 +152,8 @@ class Chart {
       for (const [n, p] of seen.entries()) {
         this.marks.push({ line, point: p, panel: number, place: at(line, p) });
         if ((seen.length - 1 - n) % every === 0) {
-          inside.append("path").attr("class", "marker").style("fill", color)
+          inside.append("path").attr("class", line.hollow ? "marker hollow" : "marker")
+            .style(line.hollow ? "stroke" : "fill", color)
             .attr("d", data.markers[line.place]).attr("transform", `translate(${at(line, p)})`);
         }
       }

@@ -100,8 +100,8 @@ const Runs = (() => {
 
   function linesOf(split) {
     return chosen().flatMap((run, n) => {
-      const { epochs, place, dash, [`${split}_${measure()}`]: y } = data.runs[run.number];
-      return y ? lineOf({ name: `${n + 1}: ${run.name}`, label: `${n + 1}`, place, dash }, epochs, { y }, 1) : [];
+      const { epochs, place, hollow, dash, [`${split}_${measure()}`]: y } = data.runs[run.number];
+      return y ? lineOf({ name: `${n + 1}: ${run.name}`, label: `${n + 1}`, place, hollow, dash }, epochs, { y }, 1) : [];
     });
   }
 

@@ -46,8 +46,8 @@ function cellsOf(place) {
 }
 
 function styleOf(place, cell) {
-  const { name, place: color } = data.sections[place].arms[cell.arm];
-  return { name: `${name}, ${cell.depth} layers`, place: color, dash: cell.dash };
+  const { name, place: color, hollow } = data.sections[place].arms[cell.arm];
+  return { name: `${name}, ${cell.depth} layers`, place: color, hollow, dash: cell.dash };
 }
 
 function curvesOf(place) {
@@ -73,8 +73,8 @@ function sizesOf(place) {
   const { arms } = data.sections[place];
   const sizes = [...new Set(cells.map((cell) => cell[size]))].sort((a, b) => a - b);
   const step = sizes.length === 1 ? APART : ASIDE;
-  const lines = (split) => arms.map(({ name, place: color }, arm) => ({
-    name, place: color, dash: 0, aside: step * (arm - (arms.length - 1) / 2),
+  const lines = (split) => arms.map(({ name, place: color, hollow }, arm) => ({
+    name, place: color, hollow, dash: 0, aside: step * (arm - (arms.length - 1) / 2),
     points: cells.filter((cell) => cell.arm === arm && cell.ends[`${split}_${measure()}`]).map((cell) => {
       const [y, low, high] = cell.ends[`${split}_${measure()}`];
       const seeds = cell.seeds > 1 ? `${cell.seeds} seeds` : "one seed";
