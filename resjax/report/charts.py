@@ -57,9 +57,9 @@ def charts(arms: Sequence[Arm], depths: Sequence[int], most: int = MOST_POINTS) 
 
 
 def _curves(cell: Cell, most: int) -> dict[str, Any]:
-    """Epochs, and {"y", "low", "high"} of each measure that was recorded."""
+    """Epochs, steps of one, and {"y", "low", "high"} of each measure that was recorded."""
     found = {what: curve(cell, what, most) for what in MEASURES}
-    drawn = {"epochs": _epochs(found.values())}
+    drawn = {"epochs": _epochs(found.values()), "steps": _steps_of_an_epoch(cell.runs[0])}
     for what, line in found.items():
         if line is not None:
             drawn[what] = {"y": _numbers(line.mean)}
@@ -69,14 +69,23 @@ def _curves(cell: Cell, most: int) -> dict[str, Any]:
 
 
 def run_curves(run: Run, most: int) -> dict[str, Any]:
-    """Epochs, and the values of each measure that a run recorded."""
+    """Epochs, steps of one, and the values of each measure that a run recorded."""
     found = {what: curve_of([run], what, most) for what in MEASURES}
     lines = {what: _numbers(line.mean) for what, line in found.items() if line is not None}
-    return {"epochs": _epochs(found.values())} | lines
+    return {"epochs": _epochs(found.values()), "steps": _steps_of_an_epoch(run)} | lines
 
 
 def _epochs(curves: Iterable[Curve | None]) -> list[float | None]:
-    return next((_numbers(line.epochs) for line in curves if line is not None), [])
+    """The epochs of curves with equal evaluations, exact enough to tell steps apart."""
+    return next((_numbers(line.epochs, 9) for line in curves if line is not None), [])
+
+
+def _steps_of_an_epoch(run: Run) -> float | None:
+    """The steps of an epoch, by the last evaluation; None where none was recorded."""
+    for line in reversed(run.curve):
+        if line.get("epoch"):
+            return line["step"] / line["epoch"]
+    return None
 
 
 def _end(cell: Cell, measure: str) -> list[float | None] | None:
@@ -90,6 +99,6 @@ def _end(cell: Cell, measure: str) -> list[float | None] | None:
     return [*_numbers([scale * sample.mean]), *ends]
 
 
-def _numbers(values: Iterable[float]) -> list[float | None]:
+def _numbers(values: Iterable[float], digits: int = 5) -> list[float | None]:
     """Rounds to five digits, more than a chart shows; None for numbers that are not finite."""
-    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values]
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values]

@@ -73,7 +73,7 @@ def arm_places(shortcuts: Sequence[str]) -> list[int]:
 
 
 def hollow(places: Sequence[int]) -> list[bool]:
-    """Tells which of a table's arms have the colour of one before, so that their markers are hollow.
+    """Tells which of a table's arms have the colour of one before: their markers are hollow.
 
     >>> hollow([0, 1, 8, 1])
     [False, False, False, True]

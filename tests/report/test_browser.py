@@ -162,7 +162,9 @@ def test_hovering_tells_the_error_and_its_range(visit):
     )
     page.mouse.move(x + 1, y + 1)
     text = chart.locator(".tip").inner_text()
-    assert re.search(r"plain, 56 layers\nepoch 8: [\d.]+ %\n2 seeds, [\d.]+ to [\d.]+", text)
+    assert re.search(
+        r"plain, 56 layers\nepoch 8 \(step 184\): [\d.]+ %\n2 seeds, [\d.]+ to [\d.]+", text
+    )
     page.mouse.move(1, 1)
     assert not chart.locator(".tip").is_visible()
 
@@ -176,8 +178,8 @@ def test_arrow_keys_walk_from_point_to_point_and_from_line_to_line(visit):
         page.keyboard.press(key)
         said.append(chart.locator(".tip").inner_text().split(" %")[0].rsplit(":", 1)[0])
     assert said == [
-        "plain, 8 layers\nepoch 1", "plain, 8 layers\nepoch 2", "plain, 56 layers\nepoch 2",
-        "plain, 56 layers\nepoch 1",
+        "plain, 8 layers\nepoch 1 (step 23)", "plain, 8 layers\nepoch 2 (step 46)",
+        "plain, 56 layers\nepoch 2 (step 46)", "plain, 56 layers\nepoch 1 (step 23)",
     ]  # fmt: skip
 
 

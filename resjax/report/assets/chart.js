@@ -50,13 +50,16 @@ class Chart {
     this.make = make;
     this.key = `zoom.${node.id}`;
     this.drawn = false;
-    this.walked = null;
+    this.walked = this.picked = null;
     this.svg = d3.select(node).append("svg").attr("aria-hidden", "true");
     this.tip = d3.select(node).append("div").attr("class", "tip").attr("role", "status");
     this.tools();
     this.svg.on("mousemove", () => this.hover(...d3.mouse(this.svg.node())))
       .on("mouseleave", () => this.describe(null))
-      .on("click", () => this.hover(...d3.mouse(this.svg.node())))
+      .on("click", () => {
+        this.hover(...d3.mouse(this.svg.node()));
+        this.picked = this.walked;
+      })
       .on("dblclick", () => State.set(this.key, ""))
       .on("mousedown", () => this.drag(d3.event));
     node.addEventListener("keydown", (event) => this.press(event));
@@ -86,10 +89,12 @@ class Chart {
 
   save(kind) {
     if (!this.drawn) this.draw();
-    savePicture(this.svg.node(), `${this.node.id}.${kind}`, kind);
+    const lines = this.make().panels.flatMap((panel) => panel.lines).filter((line) => !line.faint);
+    savePicture(this.svg.node(), lines, `${this.node.id}.${kind}`, kind);
   }
 
   draw() {
+    const described = this.walked;
     this.drawn = true;
     this.describe(null);
     const { panels, x, log } = this.make();
@@ -115,6 +120,13 @@ class Chart {
     panels.forEach((panel, n) => this.panel(panel, n, x));
     this.frame = this.svg.append("rect").attr("class", "zooming").attr("display", "none");
     this.ring = this.svg.append("circle").attr("class", "ring").attr("r", 7).attr("display", "none");
+    this.describe(this.again(described));
+  }
+
+  // Where a point is that was drawn before; null if it is not shown now.
+  again(mark) {
+    const same = (other) => mark.panel === other.panel && mark.line.name === other.line.name && mark.point.x === other.point.x;
+    return (mark && this.marks.find((other) => same(other) && this.within(other))) || null;
   }
 
   panel({ title, lines }, number, x) {
@@ -151,14 +163,10 @@ class Chart {
       const every = Math.max(1, Math.ceil(seen.length / 8));
       for (const [n, p] of seen.entries()) {
         this.marks.push({ line, point: p, panel: number, place: at(line, p) });
-        if ((seen.length - 1 - n) % every === 0) {
-          inside.append("path").attr("class", line.hollow ? "marker hollow" : "marker")
-            .style(line.hollow ? "stroke" : "fill", color)
-            .attr("d", data.markers[line.place]).attr("transform", `translate(${at(line, p)})`);
-        }
+        if ((seen.length - 1 - n) % every === 0) drawMarker(inside, line, at(line, p));
       }
     }
-    this.labels(inside, lines.filter((line) => line.label && line.points.some((p) => known(p.y))), at);
+    this.labels(inside, lines.filter((line) => line.label && !line.faint && line.points.some((p) => known(p.y))), at);
     if (!lines.length) {
       group.append("text").attr("class", "none").attr("x", inner / 2).attr("y", height / 2).text("nothing to show");
     }
@@ -236,12 +244,15 @@ class Chart {
     const marks = this.marks.filter((mark) => this.within(mark));
     if (!marks.length) return;
     const place = marks.indexOf(this.walked);
-    if (place < 0) return this.describe(marks[0]);
     const lines = [...new Set(marks.map((mark) => mark.line))];
-    const line = lines[(lines.indexOf(this.walked.line) + across + lines.length) % lines.length];
-    const own = marks.filter((mark) => mark.line === line);
-    const from = marks.filter((mark) => mark.line === this.walked.line).indexOf(this.walked);
-    this.describe(own[Math.max(0, Math.min(own.length - 1, from + along))]);
+    const from = (line) => marks.filter((mark) => mark.line === line);
+    if (place < 0) {
+      this.describe(marks[0]);
+    } else {
+      const own = from(lines[(lines.indexOf(this.walked.line) + across + lines.length) % lines.length]);
+      this.describe(own[Math.max(0, Math.min(own.length - 1, from(this.walked.line).indexOf(this.walked) + along))]);
+    }
+    this.picked = this.walked;
   }
 
   press(event) {
@@ -265,9 +276,11 @@ class Chart {
     State.set(this.key, ends.map((v) => Number(v.toPrecision(6))).join(","));
   }
 
+  // Keeps the point in its place that is described, or was walked to or clicked; else the middle.
   zoom(factor) {
-    const around = (length) => [length / 2 - (factor * length) / 2, length / 2 + (factor * length) / 2];
-    this.show(around(this.size[0]), around(this.size[1]));
+    const kept = this.walked || this.again(this.picked);
+    const place = kept ? kept.place : this.size.map((length) => length / 2);
+    this.show(...place.map((at, n) => [at - factor * at, at + factor * (this.size[n] - at)]));
   }
 
   move(x, y) {

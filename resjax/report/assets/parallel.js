@@ -18,7 +18,7 @@
     const numbers = texts.every(isNumber);
     if (numbers && (column.kind === "result" || texts.length > MOST_VALUES)) {
       const values = texts.map(value).filter(Number.isFinite);
-      const { at, ticks, none, invert } = makeScale(values, logarithmic("scale"), [HEIGHT, 0], null, 0);
+      const { at, ticks, none, invert } = makeScale(values, State.get("scale") === "log", [HEIGHT, 0], null, 0);
       const marks = ticks.map((v) => [tick(v), at(v)]).concat(none ? [["0", HEIGHT]] : []);
       return { at: (text) => at(value(text)), marks, invert };
     }

@@ -100,8 +100,8 @@ const Runs = (() => {
 
   function linesOf(split) {
     return chosen().flatMap((run, n) => {
-      const { epochs, place, hollow, dash, [`${split}_${measure()}`]: y } = data.runs[run.number];
-      return y ? lineOf({ name: `${n + 1}: ${run.name}`, label: `${n + 1}`, place, hollow, dash }, epochs, { y }, 1) : [];
+      const { place, hollow, dash, [`${split}_${measure()}`]: y } = data.runs[run.number];
+      return y ? lineOf({ name: `${n + 1}: ${run.name}`, label: `${n + 1}`, place, hollow, dash }, data.runs[run.number], { y }, 1) : [];
     });
   }
 

@@ -6,7 +6,7 @@ const VIEW = ["measure", "scale"];
 const measure = () => State.get("measure", "error");
 const unit = () => (measure() === "error" ? " %" : "");
 const titled = (name) => `${name} ${measure()}${measure() === "error" ? " (%)" : ""}`;
-const logarithmic = (key) => State.get(key) === "log";
+const logarithmic = (key) => State.get(key, USUAL[key]?.()) === "log";
 
 // Exponential moving averages, divided by the sum of their weights, so that they start at the first value.
 function smoothed(values) {
@@ -23,12 +23,16 @@ function smoothed(values) {
 
 const number = (value) => (measure() === "error" ? value.toFixed(2) : format(value));
 
-// The line of a curve; if it is smoothed, a faint one of its own values comes before it.
-function lineOf(style, epochs, { y, low, high }, seeds) {
+// Steps rarely end with an epoch: one evaluated after 4.008 epochs is meant for the fourth.
+const epoch = (value) => (value < 1 ? d3.format(".2~r") : d3.format(".1~f"))(value);
+
+// The line of a curve; if it is smoothed, a faint one of its own values comes before it. `steps` are
+// those of an epoch.
+function lineOf(style, { epochs, steps }, { y, low, high }, seeds) {
   const [mean, lowest, highest] = [y, low, high].map(smoothed);
   const points = epochs.map((x, n) => ({
     x, y: mean[n], low: lowest?.[n], high: highest?.[n],
-    said: known(mean[n]) ? `epoch ${format(x)}: ${number(mean[n])}${unit()}` +
+    said: known(mean[n]) ? `epoch ${epoch(x)} (step ${Math.round(x * steps).toLocaleString("en")}): ${number(mean[n])}${unit()}` +
       (known(lowest?.[n]) ? `\n${seeds} seeds, ${number(lowest[n])} to ${number(highest[n])}` : "") : "",
   })).filter((p) => p.x > 0 || !logarithmic("epochs"));
   const raw = { ...style, faint: true, points: epochs.map((x, n) => ({ x, y: y[n] })).filter((p) => p.x > 0 || !logarithmic("epochs")) };
@@ -55,7 +59,7 @@ function curvesOf(place) {
     panels: SPLITS.map(([split, name]) => ({
       title: titled(name),
       lines: cellsOf(place).filter((cell) => cell.curves[`${split}_${measure()}`]).flatMap((cell) =>
-        lineOf(styleOf(place, cell), cell.curves.epochs, cell.curves[`${split}_${measure()}`], cell.seeds)),
+        lineOf(styleOf(place, cell), cell.curves, cell.curves[`${split}_${measure()}`], cell.seeds)),
     })),
     x: { title: "epoch", log: logarithmic("epochs") },
     log: logarithmic("scale"),
@@ -95,6 +99,17 @@ for (const node of document.querySelectorAll(".chart[data-section]")) {
   const place = Number(node.dataset.section), hides = `hide.${place + 1}`;
   if (node.classList.contains("curves")) new Chart(node, () => curvesOf(place), follows("epochs", "smooth", hides));
   if (node.classList.contains("sizes")) new Chart(node, () => sizesOf(place), follows("size", "sizes", hides));
+}
+
+// The legend of a chart against size names what has a line there.
+for (const list of document.querySelectorAll("ul.key")) {
+  const place = Number(list.dataset.section), key = `hide.${place + 1}`;
+  const show = () => {
+    const shown = new Set(cellsOf(place).map((cell) => cell.arm));
+    [...list.children].forEach((entry, arm) => { entry.hidden = !shown.has(arm); });
+  };
+  State.follow((changed) => { if (changed === key || changed === null) show(); });
+  show();
 }
 
 for (const legend of document.querySelectorAll(".legend")) {

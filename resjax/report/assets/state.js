@@ -70,15 +70,20 @@ for (const part of document.querySelectorAll("details")) {
   show();
 }
 
-// Selects, sliders and fields are bound to the key that they name; their first value is the default.
+// Losses span decades, so that their axis is logarithmic unless somebody wants another.
+const USUAL = { scale: () => (State.get("measure") === "loss" ? "log" : "linear") };
+
+// Selects, sliders and fields are bound to the key that they name; their first value is the default
+// where `USUAL` has none.
 for (const control of document.querySelectorAll("[data-state]")) {
   const key = control.dataset.state;
-  const usual = control.options ? control.options[0].value : control.defaultValue;
+  const first = control.options ? control.options[0].value : control.defaultValue;
+  const usual = USUAL[key] || (() => first);
   const show = () => {
-    control.value = State.get(key, usual);
+    control.value = State.get(key, usual());
     for (const text of document.querySelectorAll(`[data-shows="${key}"]`)) text.textContent = control.value;
   };
-  control.addEventListener("input", () => State.set(key, control.value === usual ? "" : control.value));
-  State.follow((changed) => { if (changed === key || changed === null) show(); });
+  control.addEventListener("input", () => State.set(key, control.value === usual() ? "" : control.value));
+  State.follow((changed) => { if (changed === key || changed === null || key in USUAL) show(); });
   show();
 }
