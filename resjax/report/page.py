@@ -12,6 +12,7 @@ from urllib.parse import quote
 from resjax.config import flatten
 from resjax.config.text import clock, printable
 from resjax.report import charts, run_table, styles, tables
+from resjax.report.arms import label
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict, joined
 from resjax.report.figures import FORMATS
 from resjax.report.runs import Run
@@ -115,6 +116,7 @@ def _data(
         "markers": styles.SVG_MARKERS,
         "sections": [charts.charts(each, depths, most) for each in arms],
         "runs": run_table.run_data(report, depths, charts.points_each(len(report.runs))),
+        "labels": {"model.shortcut": {"none": label("none")}},
         "axes": _axes(columns),
         "shared": run_table.shared(report),
     }

@@ -83,6 +83,10 @@ def test_infinite_differences_are_sorted_as_the_highest_and_the_lowest(visit, tm
          and run.split("-")[2] not in ("seed0", "seed1")),
         ("identity-56", lambda run: run.startswith("identity-56")),
         ('"identity" state="done"', lambda run: run.startswith("identity")),
+        ("shortcut=none", lambda run: run.startswith("none-")),
+        ("model.shortcut!=none", lambda run: run.startswith("identity-")),
+        ("train.duration='15 epochs'", lambda run: True),
+        ('train.duration="15 epochs","2 epochs" depth=8', lambda run: "-8-" in run),
         ("data.name=digits", lambda run: True),  # all runs share it
         ("data.name=cifar10", lambda run: False),
         ("depth=nothing", lambda run: False),
@@ -95,7 +99,7 @@ def test_a_filter_keeps_the_runs_that_its_words_say(visit, many, words, kept):
     page.locator("#filter").fill(words)
     found = shown(page)
     assert found == [run for run in every if kept(run)]
-    assert page.locator("#filter-said").inner_text() == f"{len(found)} of 120 runs"
+    assert page.locator("#filter-said").inner_text().split(". ")[0] == f"{len(found)} of 120 runs"
     state = fragment(page)
     assert f"filter={words.replace(' ', '+')}" in state
     page.locator("#filter").fill("")
@@ -105,7 +109,9 @@ def test_a_filter_keeps_the_runs_that_its_words_say(visit, many, words, kept):
 @pytest.mark.parametrize(
     ("words", "said"),
     [("dpth=8", 'No column or key "dpth"; there are run, state,'),
-     ("depth=", 'A value is missing after "depth=".')],
+     ("depth=", 'A value is missing after "depth=".'),
+     ("depth<abc", '"abc" after "depth<" is not a number.'),
+     ("shortcut>5", 'shortcut has no numbers to compare by ">"; there are dropout, identity,')],
 )  # fmt: skip
 def test_a_filter_that_says_nothing_is_told_in_a_line(visit, words, said):
     page = visit()
@@ -113,6 +119,22 @@ def test_a_filter_that_says_nothing_is_told_in_a_line(visit, words, said):
     assert page.locator("#filter-said").inner_text().startswith(said)
     assert page.locator("#filter").get_attribute("aria-invalid") == "true"
     assert len(shown(page)) == 13
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("depth=8,57", "7 of 13 runs. No run has depth=57; there are 8, 56."),
+     ("shortcut=plan", "0 of 13 runs. No run has shortcut=plan; there are dropout, identity, "
+      "plain, projection_all."),
+     ("depth!=57", "13 of 13 runs. No run has depth=57; there are 8, 56."),
+     ("data.name=cifar10", "0 of 13 runs. No run has data.name=cifar10; all have digits."),
+     ("train.duration=15 epochs", '0 of 13 runs. No run has "epochs"; a value with spaces needs '
+      'quotes, such as train.duration="15 epochs".')],
+)  # fmt: skip
+def test_a_value_that_no_run_has_is_told_with_those_that_there_are(visit, words, said):
+    page = visit()
+    page.locator("#filter").fill(words)
+    assert page.locator("#filter-said").inner_text() == said
 
 
 def test_the_first_hundred_runs_are_shown_until_all_are_asked_for(visit, many):

@@ -4,7 +4,7 @@
 (() => {
   const node = document.getElementById("parallel");
   if (!node) return;
-  const MOST_VALUES = 12; // values of an axis up to which they stand at equal distances
+  const MOST_STEPS = 12; // values of an axis up to which they stand at equal distances
   const MARGIN = { top: 48, bottom: 26, side: 70 }, HEIGHT = 300, LEAST = 110; // pixels, also between axes
   const names = [...data.axes, "train_error", "test_error"];
   const axes = names.map((name) => Runs.columns.find((column) => column.filter === name)).filter(Boolean);
@@ -16,7 +16,7 @@
   function scaleOf(column) {
     const texts = [...new Set(Runs.rows.map((run) => run.texts[column.place]).filter((text) => text !== "-"))];
     const numbers = texts.every(isNumber);
-    if (numbers && (column.kind === "result" || texts.length > MOST_VALUES)) {
+    if (numbers && (column.kind === "result" || texts.length > MOST_STEPS)) {
       const values = texts.map(value).filter(Number.isFinite);
       const { at, ticks, none, invert } = makeScale(values, State.get("scale") === "log", [HEIGHT, 0], null, 0);
       const marks = ticks.map((v) => [tick(v), at(v)]).concat(none ? [["0", HEIGHT]] : []);

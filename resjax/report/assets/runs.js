@@ -2,6 +2,7 @@
 // The table of runs: a filter, and runs that are chosen to compare them.
 
 const MOST_ROWS = 100; // rows that are shown before somebody asks for all
+const MOST_VALUES = 12; // values that are named where a filter asks for one that there is not
 
 const Runs = (() => {
   const table = document.getElementById("every-run");
@@ -13,15 +14,15 @@ const Runs = (() => {
 
   // ----------------------------------------------------------------------------------- the filter
 
-  // A function from a run to its text in a column, or of a key that all runs share. The name may be the
-  // last part of a dotted one.
+  // A function from a run to its text in a column, or of a key that all runs share, and other names of
+  // such texts. The name may be the last part of a dotted one.
   function find(name) {
     const same = (known) => known === name || known.split(".").pop() === name;
     const column = columns.find((c) => c.filter === name || heads[c.place].textContent === name) ||
       columns.find((c) => same(c.filter));
-    if (column) return (run) => run.texts[column.place];
+    if (column) return [(run) => run.texts[column.place], data.labels[column.filter]];
     const key = data.shared[name] !== undefined ? name : Object.keys(data.shared).find(same);
-    return key && (() => data.shared[key]);
+    return key ? [() => data.shared[key], data.labels[key]] : [];
   }
 
   const COMPARE = {
@@ -30,28 +31,54 @@ const Runs = (() => {
     "<=": (text, wanted) => value(text) <= value(wanted), ">=": (text, wanted) => value(text) >= value(wanted),
   };
 
-  // A function that tests a run for one word of the filter; throws an error for a reader to see.
-  function testOf(word) {
-    const [, name, sign, text] = word.match(/^([^=<>!]+)(!=|<=|>=|=|<|>)(.*)$/) || [];
-    const plain = (quoted) => quoted.replace(/"/g, "");
-    if (!name) return (run) => run.texts.some((shown) => shown.toLowerCase().includes(plain(word).toLowerCase()));
-    const get = find(plain(name));
-    if (!get) throw new Error(`No column or key "${plain(name)}"; there are ${columns.map((c) => c.filter).join(", ")}, and the keys of a config.`);
-    if (!text) throw new Error(`A value is missing after "${name}${sign}".`);
-    const wanted = plain(text).split(",");
-    if (sign === "!=") return (run) => !wanted.some((one) => COMPARE["="](get(run), one));
-    return (run) => wanted.some((one) => COMPARE[sign](get(run), one));
+  const distinct = (texts) => [...new Set(texts)].filter((text) => text !== "-")
+    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+
+  // What a reader may write instead of a value that no run has.
+  function valuesOf(get) {
+    const texts = distinct(rows.map(get)).map((text) => (/[\s,]/.test(text) ? `"${text}"` : text));
+    const left = texts.length - MOST_VALUES;
+    return `${texts.length === 1 ? "all have" : "there are"} ${texts.slice(0, MOST_VALUES).join(", ") || "none"}${left > 0 ? ` and ${left} more` : ""}`;
   }
 
-  const words = () => State.get("filter").match(/(?:[^\s"]|"[^"]*"?)+/g) || [];
+  // Tests a run for one word of the filter, and what to say of the word; throws an error for a reader
+  // to see.
+  function testOf(word) {
+    const [, name, sign, text] = word.match(/^([^=<>!]+)(!=|<=|>=|=|<|>)(.*)$/) || [];
+    const plain = (quoted) => quoted.replace(/"/g, "").replace(/(^|,)'([^']*)'?(?=,|$)/g, "$1$2");
+    if (!name) {
+      const test = (run) => run.texts.some((shown) => shown.toLowerCase().includes(plain(word).toLowerCase()));
+      return { test, said: rows.some(test) ? "" : `No run has "${plain(word)}"; a value with spaces needs quotes, such as train.duration="15 epochs".` };
+    }
+    const [get, labels] = find(plain(name));
+    if (!get) throw new Error(`No column or key "${plain(name)}"; there are ${columns.map((c) => c.filter).join(", ")}, and the keys of a config.`);
+    if (!text) throw new Error(`A value is missing after "${name}${sign}".`);
+    const wanted = plain(text).split(",").map((one) => labels?.[one] ?? one);
+    if (/[<>]/.test(sign)) {
+      const odd = wanted.find((one) => !isNumber(one));
+      if (odd !== undefined) throw new Error(`"${odd}" after "${name}${sign}" is not a number.`);
+      if (!rows.map(get).some(isNumber)) throw new Error(`${name} has no numbers to compare by "${sign}"; ${valuesOf(get)}.`);
+      return { test: (run) => wanted.some((one) => COMPARE[sign](get(run), one)), said: "" };
+    }
+    const has = (one) => (run) => COMPARE["="](get(run), one);
+    const unknown = wanted.filter((one) => !rows.some(has(one)));
+    const said = unknown.length ? `No run has ${name}=${unknown.join(",")}; ${valuesOf(get)}.` : "";
+    return { test: (run) => (sign === "=") === wanted.some((one) => has(one)(run)), said };
+  }
+
+  // Quotes are double, or single where a value begins: there are names with an apostrophe.
+  const words = () => State.get("filter").match(/(?:"[^"]*"?|(?<=^|[\s=<>,])'[^']*'?|[^\s"])+/g) || [];
   let kept = rows;
 
   function filter() {
     let said = "", wrong = false;
     try {
       const tests = words().map(testOf);
-      kept = rows.filter((run) => tests.every((test) => test(run)));
-      said = tests.length ? `${kept.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} runs` : "";
+      kept = rows.filter((run) => tests.every(({ test }) => test(run)));
+      if (tests.length) {
+        said = [`${kept.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} runs`,
+          ...tests.map((each) => each.said).filter(Boolean)].join(". ");
+      }
     } catch (error) {
       [kept, said, wrong] = [rows, error.message, true];
     }
