@@ -1,8 +1,11 @@
 """The page of a report: a single HTML file without external resources."""
 
+import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +16,13 @@ from resjax.config import flatten
 from resjax.config.text import clock, printable
 from resjax.report import charts, run_table, styles, tables
 from resjax.report.arms import label
-from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Verdict, joined
+from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Gap, joined
 from resjax.report.figures import FORMATS
-from resjax.report.runs import Run
+from resjax.report.runs import WITHOUT_CONFIG, Run
 from resjax.report.sorting import differing_keys
 from resjax.runs.ledger import DEFINITION, known_total
+from resjax.runs.planned import waiting_in
+from resjax.runs.rundir import FAILED
 
 if TYPE_CHECKING:
     from resjax.report.report import Report, Section
@@ -66,6 +71,8 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
     )  # fmt: skip
     ledgers = [run.ledger for run in (*report.runs, *report.missing)]
     missing = Counter(run.state for run in report.missing)
+    waiting = [run.name for run in waiting_in(workdir)]
+    unfinished = missing.keys() - {FAILED, WITHOUT_CONFIG}
     columns = run_table.columns(report)
     manifest = _manifest(report.runs)
     depths = sorted({run.depth for run in report.runs})
@@ -74,6 +81,9 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         digest=digest,
         done=len(report.runs),
         missing=sorted(missing.items()),
+        waiting=waiting,
+        # The same runs give the same page once they have all ended.
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if waiting or unfinished else None,
         seconds=clock(sum(run.seconds() for run in report.runs)),
         sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
         text=tables.TEXT,
@@ -159,12 +169,14 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
     differences = tables.paired_differences(*section.differences.values())
     seeds = {run.seed for run in table.runs}
     said = joined(section.verdicts)
+    scale = _scale([verdict.gap for verdict in said if verdict.gap])
     of_table = f", table {place}" if place > 1 else ""
     return {
         "id": f"table{place}",
         "title": table.title,
         "runs": len(table.runs),
         "seeds": len(seeds),
+        "spread": any(len(cell.runs) > 1 for cell in table.cells),
         "headline": section.headline,
         "verdicts": [
             {
@@ -173,10 +185,14 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
                 "arm": verdict.arm,
                 "said": verdict.said,
                 "numbers": _unbroken(verdict.numbers),
-                "gap": gap,
+                "gap": _drawn_gap(verdict.gap, scale) if verdict.gap else None,
             }
-            for verdict, gap in zip(said, _drawn_gaps(said), strict=True)
+            for verdict in said
         ],
+        "scale": {
+            "tolerance": f"{100 * TOLERANCE:g}",
+            "ticks": [(scale(tick), f"{100 * tick:+g}" if tick else "0") for tick in scale.ticks],
+        },
         "missing": [f"{run.name} ({run.state})" for _, run in table.missing],
         "arms": [
             {
@@ -200,7 +216,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "notes": section.notes,
         "references": tables.references(section.replications),
         "costs": tables.costs(table.cells),
-        "ledger": tables.ledger(table),
+        "ledger": _without_a_sum_of_one(tables.ledger(table)),
         "figures": [
             (
                 stem.name.removesuffix(str(place)).replace("_", " ") + of_table,
@@ -211,29 +227,58 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
     }
 
 
+def _without_a_sum_of_one(ledger: tables.TextTable) -> tables.TextTable:
+    """Drops the row of all networks where there is one, which it would repeat."""
+    return ledger._replace(rows=ledger.rows[:1]) if len(ledger.rows) == 2 else ledger
+
+
 def _unbroken(text: str) -> str:
     """Replaces spaces before percent signs, so that no line starts with one."""
     return text.replace(" %", "\u00a0%")
 
 
-def _drawn_gaps(verdicts: Sequence[Verdict]) -> list[dict[str, float] | None]:
-    """Positions of each gap, its interval and zero, in percent of a common width."""
-    gaps = [verdict.gap for verdict in verdicts]
-    ends = [(g.gap, g.gap) if g.interval is None else g.interval for g in gaps if g is not None]
-    low = min((end for end, _ in ends), default=0.0)
-    high = max((end for _, end in ends), default=0.0)
-    low, high = min(low, -TOLERANCE), max(high, TOLERANCE)
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """Positions of gaps, in percent of the width that is common to those of a section.
 
-    def at(value: float) -> float:
-        return round(4 + 92 * (value - low) / (high - low), 1)
+    Attributes:
+      low, high: the least and the greatest gap, as fractions.
+    """
 
-    return [
-        None
-        if gap is None
-        else {"zero": at(0.0), "gap": at(gap.gap)}
-        | dict(zip(("low", "high"), map(at, gap.interval or (gap.gap, gap.gap)), strict=True))
-        for gap in gaps
-    ]
+    low: float
+    high: float
+
+    def __call__(self, gap: float) -> float:
+        return round(4 + 92 * (gap - self.low) / (self.high - self.low), 1)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round numbers, at most `MOST_TICKS`, of which one is zero.
+
+        >>> _Scale(-0.02, 0.57).ticks
+        [0.0, 0.2, 0.4]
+        """
+        least = (self.high - self.low) / (MOST_TICKS - 1)
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(step for n in (1, 2, 5, 10) if (step := n * power) >= least)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [round(n * step, 9) for n in range(first, last + 1)]
+
+
+MOST_TICKS = 5
+
+
+def _scale(gaps: Sequence[Gap]) -> _Scale:
+    """The scale of gaps with their intervals, zero and the tolerance on either side of it."""
+    ends = [end for gap in gaps for end in (gap.gap, *(gap.interval or ()))]
+    return _Scale(min(-TOLERANCE, *ends, 0.0), max(TOLERANCE, *ends, 0.0))
+
+
+def _drawn_gap(gap: Gap, scale: _Scale) -> dict[str, float]:
+    """Positions of a gap, its interval, zero and the tolerance."""
+    low, high = gap.interval or (gap.gap, gap.gap)
+    ends = {"low": low, "high": high, "gap": gap.gap, "zero": 0.0, "tolerance": TOLERANCE}
+    return {name: scale(end) for name, end in ends.items()}
 
 
 # ------------------------------------------------------------------------------------- what ran

@@ -23,6 +23,7 @@ from resjax.report.runs import Missing, Run, read_runs
 from resjax.report.sorting import arm_tables
 from resjax.report.tuning import Choice, Shared, choose_tuned, notes
 from resjax.runs import disk, needed, rundir
+from resjax.runs.planned import waiting_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +123,8 @@ def _read(workdir: Path) -> Report:
 def write_report(workdir: Path, again: bool = True) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
-    The same runs give the same files. The page is written last and says which runs it shows, so
+    The same runs give the same files, but for the time on the page of a sweep that has not ended.
+    The page is written last and says which runs it shows, so
     without `again` nothing is written if it is there and shows these runs.
 
     Raises:
@@ -170,7 +172,8 @@ def _stems(directory: Path, place: int) -> list[Path]:
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
     """A digest of everything that a report depends on."""
     all_runs: list[Run | Missing] = [*runs, *missing]
-    read = [resjax.__version__, workdir.resolve().name, *map(_values, all_runs)]
+    waiting = [run.name for run in waiting_in(workdir)]
+    read = [resjax.__version__, workdir.resolve().name, waiting, *map(_values, all_runs)]
     # Version 2 of the format has the same bytes for equal values, in a tenth of the time of JSON.
     return hashlib.sha256(marshal.dumps(read, 2)).hexdigest()
 

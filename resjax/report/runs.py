@@ -11,6 +11,9 @@ from resjax.runs import disk, files, rundir
 from resjax.runs.ledger import Ledger, read_ledger
 from resjax.runs.summary import Summary, read_summary
 
+WITHOUT_CONFIG = "without its config"
+"""State of a run of which nothing is known."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -67,8 +70,8 @@ class Run:
 class Missing:
     """A run without a result: its state, why it failed, and otherwise the fields of a `Run`.
 
-    The state is that of `resjax.runs.status.Status`. The config is empty if its file is gone; then
-    nothing is known of the run.
+    The state is that of `resjax.runs.status.Status`, or `WITHOUT_CONFIG` if the file of its config
+    is gone; then the config is empty.
     """
 
     name: str
@@ -135,4 +138,4 @@ def _read_run(directory: Path, state: str) -> Run | Missing:
 
 def _without_config(directory: Path) -> Missing:
     reason = f"config.json is missing; resjax doctor {directory} says what to do"
-    return Missing(directory.name, "without its config", {}, {}, reason)
+    return Missing(directory.name, WITHOUT_CONFIG, {}, {}, reason)

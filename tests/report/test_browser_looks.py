@@ -60,7 +60,7 @@ def test_all_text_stands_out_by_4_5_and_all_curves_by_3(visit, many, scheme):
             assert contrast(color, behind) >= least, (color, behind, node)
         paper = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
         assert (luminance(paper) < 0.05) == (scheme == "dark")
-        for selector in (".chart .line:not(.faint)", ".legend line", ".legend .marker"):
+        for selector in (".chart .line:not(.faint)", ".legend line", ".marker path", ".gap line"):
             strokes = page.locator(selector).evaluate_all(
                 "nodes => nodes.map(node => { const style = getComputedStyle(node);"
                 " return style.stroke === 'none' ? style.color : style.stroke; })"
