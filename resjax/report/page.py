@@ -41,7 +41,7 @@ SCRIPTS = (
 )
 """Scripts of the page, in the order of their dependencies."""
 
-FEW_AXES = 3
+FEW_AXES = 2
 """Maximum number of a sweep's axes shown in charts; more become parallel coordinates."""
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
@@ -110,8 +110,9 @@ def _shown(value: Any) -> Any:
 
 
 def _axes(columns: Sequence[run_table.Column]) -> list[str]:
-    """Keys in which the runs of a sweep differ."""
-    return [c.filter for c in columns if c.kind == "key" and len(set(c.values) - {"-"}) > 1]
+    """Keys in which the runs of a sweep differ, but for the seed, which means nothing by itself."""
+    keys = [c for c in columns if c.kind == "key" and c.filter != "seed"]
+    return [c.filter for c in keys if len(set(c.values) - {"-"}) > 1]
 
 
 def _data(
@@ -128,7 +129,7 @@ def _data(
         "runs": run_table.run_data(report, depths, charts.points_each(len(report.runs))),
         "labels": {"model.shortcut": {"none": label("none")}},
         "axes": _axes(columns),
-        "shared": run_table.shared(report),
+        "shared": run_table.shared(report, columns),
     }
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from resjax.report.report import Report
 
 KEYS = {"model.shortcut": "shortcut", "model.depth": "depth", "seed": "seed"}
-"""Keys that every table has, with the names of their columns."""
+"""Keys of every network, with the names of their columns."""
 
 TEXTS = ("run", "state", "why", "shortcut")
 """Columns of words; a column of a key is aligned according to its values."""
@@ -46,6 +48,15 @@ class Column:
         """Tells whether its values are words, which are aligned to the left."""
         return self.name in TEXTS or (self.kind == "key" and not all(map(_is_number, self.values)))
 
+    @property
+    def parts(self) -> list[str]:
+        """Parts of its name, between which a line may break.
+
+        >>> Column("optim.learning_rate", "", "", ()).parts
+        ['optim.', 'learning_', 'rate']
+        """
+        return re.findall(r"[^._]*[._]|[^._]+", self.name)
+
 
 def _is_number(text: str) -> bool:
     try:
@@ -56,8 +67,22 @@ def _is_number(text: str) -> bool:
 
 
 def all_runs(report: "Report") -> list[Run | Missing]:
-    """All runs in the order of the table: those that are not done first."""
-    return [*report.missing, *report.runs]
+    """All runs in the order of the page: those that are not done first, then as in its tables.
+
+    Runs that are in no table come last, by name.
+    """
+    places: dict[str, tuple[float, ...]] = {}
+    for table, section in enumerate(report.sections):
+        arms = {arm.name: place for place, arm in enumerate(section.table.arms)}
+        found = [(cell.arm, run) for cell in section.table.cells for run in cell.runs]
+        for arm, run in (*section.table.missing, *found):
+            depth, seed = run.config["model.depth"], run.config["seed"]
+            places[run.name] = (table, arms.get(arm, len(arms)), depth, seed)
+
+    def place(run: Run | Missing) -> tuple[tuple[float, ...], str]:
+        return places.get(run.name, (math.inf,)), run.name
+
+    return [*sorted(report.missing, key=place), *sorted(report.runs, key=place)]
 
 
 def differing(runs: Sequence[Run | Missing]) -> list[str]:
@@ -68,7 +93,7 @@ def differing(runs: Sequence[Run | Missing]) -> list[str]:
 
 
 def columns(report: "Report") -> list[Column]:
-    """The columns; one that is empty for all runs is left out, except for `KEYS`."""
+    """The columns; one of a key with equal values, or empty for all runs, is left out."""
     runs = all_runs(report)
     tables = {
         run.name: str(number)
@@ -82,19 +107,25 @@ def columns(report: "Report") -> list[Column]:
 
     def add(name: str, known_as: str, kind: str, text: Callable[[Run | Missing], str]) -> None:
         values = tuple(text(run) or "-" for run in runs)
-        if name in KEYS.values() or set(values) != {"-"}:
+        if set(values) != {"-"} and (kind != "key" or len(set(values)) > 1):
             found.append(Column(name, known_as, kind, values))
 
+    def add_measures(kind: str) -> None:
+        for measure in MEASURES:
+            if measure.endswith(kind):
+                name = measure.replace("_", " ") + (" %" if kind == "error" else "")
+                add(name, measure, "result", functools.partial(_answer, measure=measure))
+
     add("run", "run", "", lambda run: run.name)
-    add("state", "state", "", _state)
+    if report.missing:
+        add("state", "state", "", _state)
     add("why", "why", "", lambda run: getattr(run, "reason", ""))
     if len(report.sections) > 1:
         add("table", "table", "", table_of)
+    add_measures("error")
     for key, name in (KEYS | {key: key for key in differing(runs)}).items():
         add(name, key, "key", functools.partial(_setting, key=key))
-    for measure in MEASURES:
-        name = measure.replace("_", " ") + (" %" if measure.endswith("error") else "")
-        add(name, measure, "result", functools.partial(_answer, measure=measure))
+    add_measures("loss")
     for phase in ("compile", "train", "eval"):
         add(f"{phase} (s)", phase, "result", functools.partial(_seconds, phases=(phase,)))
     add("in all (s)", "in_all", "result", _seconds)
@@ -175,8 +206,9 @@ def _looks(report: "Report") -> Mapping[str, tuple[int, bool]]:
     }
 
 
-def shared(report: "Report") -> dict[str, str]:
-    """Keys in which no two runs differ, for filters."""
-    first = report.runs[0].config
-    apart = {*KEYS, *differing(all_runs(report))}
-    return {key: str(value) for key, value in first.items() if key not in apart}
+def shared(report: "Report", shown: Sequence[Column]) -> dict[str, str]:
+    """What no two runs differ in, for filters: keys, and the state if it has no column."""
+    first, names = report.runs[0], {column.filter for column in shown}
+    apart = names | set(differing(all_runs(report)))
+    same = {"state": DONE} | {key: _setting(first, key=key) for key in first.config}
+    return {key: value for key, value in same.items() if key not in apart}

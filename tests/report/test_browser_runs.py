@@ -42,6 +42,32 @@ def test_any_column_sorts_numbers_as_numbers(visit, many, column):
     assert "sort.every-run=" in fragment(page)
 
 
+def heads(page):
+    return page.locator("#every-run th[data-filter]").evaluate_all(
+        "heads => heads.map(head => head.dataset.filter)"
+    )
+
+
+def test_errors_stand_before_keys_and_what_all_runs_share_has_no_column(visit, tmp_path, many):
+    assert heads(visit(of=many)) == [
+        "run", "table", "train_error", "test_error", "model.shortcut", "model.depth", "seed",
+        "optim.learning_rate", "train_loss", "test_loss", "compile", "train", "eval", "in_all",
+    ]  # fmt: skip
+    write_sweep(tmp_path, {("none", 8): [0.1], ("none", 20): [0.1]})
+    page = visit(of=(write_report(tmp_path).directory / "index.html").as_uri())
+    assert not {"state", "model.shortcut", "seed"} & set(heads(page))
+    for words in ("state=done", "shortcut=plain", "shortcut=none", "seed=0", "depth=8,20"):
+        page.locator("#filter").fill(words)
+        assert page.locator("#filter-said").inner_text() == "2 of 2 runs"
+
+
+def test_runs_are_in_the_order_of_the_tables_and_depths_are_numbers(visit):
+    assert shown(visit()) == ["lost"] + [
+        f"{kind}-{depth}-seed{seed}"
+        for kind in ("none", "identity", "projection_all") for depth in (8, 56) for seed in (0, 1)
+    ]  # fmt: skip
+
+
 def test_a_table_of_errors_is_sorted_and_by_words_as_well(visit):
     page = visit()
     table = page.locator("#table1-errors")
@@ -156,7 +182,7 @@ def test_chosen_runs_are_compared_by_curves_and_by_where_their_configs_differ(vi
     assert not page.locator("#chosen").is_visible()
     for name in ("none-8-seed1", "identity-56-seed1"):
         page.get_by_label(f"choose {name}", exact=True).check()
-    names = ["1: identity-56-seed1", "2: none-8-seed1"]
+    names = ["1: none-8-seed1", "2: identity-56-seed1"]
     assert lines(page, ".chart.chosen") == 2 * names
     ends = page.locator(".chart.chosen .end").all_text_contents()
     assert sorted(ends) == ["1", "1", "2", "2"]
@@ -164,10 +190,10 @@ def test_chosen_runs_are_compared_by_curves_and_by_where_their_configs_differ(vi
     found = {
         row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in rows.all()
     }
-    assert found["model.shortcut"] == ["identity", "plain"]
-    assert found["model.depth"] == ["56", "8"]
+    assert found["model.shortcut"] == ["plain", "identity"]
+    assert found["model.depth"] == ["8", "56"]
     assert "seed" not in found
-    assert found["train (s)"] == ["14.0", "2.0"]
+    assert found["train (s)"] == ["2.0", "14.0"]
     assert page.locator("#differences thead th").all_inner_texts()[1:] == names
     note = page.locator("#differences-note").inner_text()
     assert note.startswith("Their configs differ in model.shortcut, model.depth;")
@@ -226,9 +252,17 @@ def test_many_axes_are_drawn_as_parallel_coordinates_that_the_filter_reads(visit
     plot.scroll_into_view_if_needed()
     plot.locator(".run").first.wait_for()
     assert plot.locator(".title").all_text_contents() == [
-        "shortcut", "depth", "seed", "learning rate", "train error", "test error",
+        "shortcut", "depth", "learning rate", "train error %", "test error %",
     ]  # fmt: skip
     assert plot.locator(".run").count() == 120
+    assert plot.locator(".behind").count() == plot.locator(".mark").count() > 10
+    strokes = plot.locator(".run").evaluate_all("""paths => paths.map(path => {
+      const [height] = path.getAttribute("d").split("L")[3].split(",").slice(1);
+      return [Number(height), Number(path.style.stroke.match(/([\\d.]+)%/)[1])];
+    })""")
+    highest, lowest = min(strokes), max(strokes)  # pixels go down
+    assert (highest[1], lowest[1]) == (100, 0)
+    assert [red for _, red in sorted(strokes)] == sorted((red for _, red in strokes), reverse=True)
     axis = plot.locator(".upright").nth(1).locator("line").bounding_box()
     page.mouse.move(axis["x"], axis["y"] + axis["height"] * 0.05)
     page.mouse.down()

@@ -28,6 +28,13 @@
     return { at: scale, marks: texts.filter((_, n) => n % every === 0).map((text) => [text, scale(text)]), texts };
   }
 
+  // From low to high along the first axis of errors.
+  function colorOf(run, scales) {
+    const place = axes.findIndex((column) => column.kind === "result");
+    const y = place < 0 ? NaN : scales[place].at(run.texts[axes[place].place]);
+    return Number.isFinite(y) ? `color-mix(in oklab, var(--bad) ${(100 * (1 - y / HEIGHT)).toFixed(0)}%, var(--accent))` : "var(--edge)";
+  }
+
   function draw() {
     const width = printing ? PRINTED : Math.max(node.parentElement.clientWidth, 2 * MARGIN.side + LEAST * (axes.length - 1));
     const x = d3.scalePoint().domain(d3.range(axes.length)).range([MARGIN.side, width - MARGIN.side]);
@@ -41,8 +48,9 @@
       points: axes.map((column, n) => [x(n), scales[n].at(run.texts[column.place])]).filter(([, y]) => Number.isFinite(y)),
     })).sort((a, b) => a.kept - b.kept || chosen.has(a.run) - chosen.has(b.run));
     for (const { run, kept: own, points } of lines) {
+      const color = colorOf(run, scales);
       group.append("path").attr("class", `run${own ? "" : " away"}${chosen.has(run) ? " chosen" : ""}`)
-        .attr("d", d3.line()(points)).style("stroke", own ? `var(--arm${data.runs[run.number].place})` : null)
+        .attr("d", d3.line()(points)).style("stroke", own ? color : null)
         .style("opacity", own && !chosen.has(run) ? Math.max(0.15, Math.min(0.8, 30 / kept.size)) : null);
     }
     axes.forEach((column, n) => axis(group, column, scales[n], x(n)));
@@ -55,11 +63,15 @@
   function axis(group, column, scale, x) {
     const own = group.append("g").attr("class", "upright").attr("transform", `translate(${x},0)`);
     const [name, section] = column.filter.replace(/_/g, " ").split(".").reverse();
-    own.append("text").attr("class", "title").attr("y", -14).text(name);
+    own.append("text").attr("class", "title").attr("y", -14).text(/_error$/.test(column.filter) ? `${name} %` : name);
     own.append("text").attr("class", "section").attr("y", -31).text(section || "");
     own.append("line").attr("y2", HEIGHT);
     for (const [text, y] of scale.marks) {
-      own.append("text").attr("class", "mark").attr("x", -6).attr("y", y + 4).text(text.length > 12 ? `${text.slice(0, 11)}…` : text);
+      const label = own.append("text").attr("class", "mark").attr("x", -6).attr("y", y + 4)
+        .text(text.length > 12 ? `${text.slice(0, 11)}…` : text);
+      const box = label.node().getBBox(); // lines run behind it
+      own.insert("rect", ".mark").attr("class", "behind").attr("x", box.x - 2).attr("y", box.y)
+        .attr("width", box.width + 4).attr("height", box.height);
     }
     const brush = d3.brushY().extent([[-14, 0], [14, HEIGHT]]).on("end", () => {
       const picked = d3.event.selection;
