@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from resjax.config import flatten
 from resjax.config.text import clock, printable
-from resjax.report import charts, run_table, styles, tables
+from resjax.report import charts, run_table, styles, tables, what_ran
 from resjax.report.arms import label
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Gap, joined
 from resjax.report.figures import FORMATS
-from resjax.report.runs import WITHOUT_CONFIG, Run
-from resjax.report.sorting import differing_keys
+from resjax.report.runs import WITHOUT_CONFIG
 from resjax.runs.ledger import DEFINITION, known_total
 from resjax.runs.planned import waiting_in
 from resjax.runs.rundir import FAILED
@@ -43,9 +41,6 @@ SCRIPTS = (
 
 FEW_AXES = 2
 """Maximum number of a sweep's axes shown in charts; more become parallel coordinates."""
-
-NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
-"""Entries of a manifest that naturally differ from run to run."""
 
 
 BEGINNING = 2048
@@ -74,7 +69,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
     waiting = [run.name for run in waiting_in(workdir)]
     unfinished = missing.keys() - {FAILED, WITHOUT_CONFIG}
     columns = run_table.columns(report)
-    manifest = _manifest(report.runs)
+    manifest = what_ran.manifest(report.runs)
     depths = sorted({run.depth for run in report.runs})
     return environment.from_string(_asset("page.html.j2")).render(
         name=workdir.resolve().name,
@@ -93,7 +88,8 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         bill=known_total(ledgers),
         without_bill=ledgers.count(None),
         cost_note=DEFINITION,
-        recipe=_recipe(report.runs),
+        training=what_ran.training(report.runs, [s.table for s in report.sections]),
+        recipe=what_ran.recipe(report.runs),
         differing={key: values for key, values in manifest.items() if len(values) > 1},
         same={key: values[0] for key, values in manifest.items() if len(values) == 1},
         style=_asset("page.css"),
@@ -280,30 +276,3 @@ def _drawn_gap(gap: Gap, scale: _Scale) -> dict[str, float]:
     low, high = gap.interval or (gap.gap, gap.gap)
     ends = {"low": low, "high": high, "gap": gap.gap, "zero": 0.0, "tolerance": TOLERANCE}
     return {name: scale(end) for name, end in ends.items()}
-
-
-# ------------------------------------------------------------------------------------- what ran
-
-
-def _recipe(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Keys, with their values, that all runs share and that differ from the defaults."""
-    keys = [run.keys for run in runs]
-    same = keys[0].keys() - set(differing_keys(keys)) - {"model.depth", "seed"}
-    return [(key, str(runs[0].config[key])) for key in sorted(same)]
-
-
-def _manifest(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Entries of the manifests, each with all of its values and, if they differ, their counts."""
-    counted: dict[str, Counter[str]] = {}
-    for run in runs:
-        kept = {key: value for key, value in run.manifest.items() if key not in NOT_COMPARED}
-        for key, value in flatten(kept).items():
-            counted.setdefault(key, Counter())[str(value)] += 1
-    for values in counted.values():
-        if without := len(runs) - values.total():
-            values["not recorded"] = without
-    return {
-        key: [value if n == len(runs) else f"{value} ({n} of {len(runs)} runs)"
-              for value, n in values.items()]
-        for key, values in counted.items()
-    }  # fmt: skip

@@ -121,3 +121,19 @@ def test_gaps_are_drawn_on_a_numbered_scale_with_the_tolerance(tmp_path):
     assert gaps == pytest.approx([at[0] + 11 * per_point, at[0]], abs=0.2)
     (tolerance,) = set(re.findall(r'<line class="tolerance" x1="([\d.]+)%"', text))
     assert float(tolerance) == pytest.approx(at[0] + per_point, abs=0.2)
+
+
+def test_the_training_is_told_also_where_all_keys_have_their_defaults(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.1, 0.1], ("identity", 56): [0.1, 0.1]})
+    said = re.search(r'<p class="training">(.*?)</p>', written(tmp_path))[1]
+    assert said == (
+        "2 networks (plain, identity), 8 and 56 layers, 2 seeds; trained on digits "
+        "(1,437 examples, 360 to test) for 15 epochs by sgd, learning rate 0.1 (cosine), "
+        "batches of 128."
+    )
+    for number, rate in enumerate((0.01, 0.02, 0.03, 0.04)):
+        write_run(tmp_path, f"more{number}", 0.1, optim__learning_rate=rate, data__name="mine")
+    said = re.search(r'<p class="training">(.*?)</p>', written(tmp_path))[1]
+    assert "8, 20 and 56 layers" in said
+    assert "trained on digits or mine for" in said
+    assert "learning rate 5 values (cosine)" in said
