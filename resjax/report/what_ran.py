@@ -6,7 +6,8 @@ from typing import Any
 
 from resjax.config import flatten
 from resjax.config.text import several
-from resjax.report.arms import ProtocolTable, differing_keys
+from resjax.report.arms import ArmTable
+from resjax.report.sorting import differing_keys
 from resjax.report.runs import Run
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
@@ -16,7 +17,7 @@ MOST_NAMED = 4
 """Maximum number of networks or values that the line names; more are counted."""
 
 
-def training(runs: Sequence[Run], tables: Iterable[ProtocolTable]) -> str:
+def training(runs: Sequence[Run], tables: Iterable[ArmTable]) -> str:
     """The networks, data, duration, optimiser and batches of the runs, also where all are usual."""
     names = list(dict.fromkeys(arm.name for table in tables for arm in table.arms))
     networks = several(len(names), "network")

@@ -214,6 +214,32 @@ def test_everything_that_can_be_pressed_is_reached_by_tab(visit):
         assert set(found) <= {number for number, _ in reached}, kind
 
 
+def test_the_navigation_is_in_the_order_of_the_page(visit):
+    place = "link => document.querySelector(link.getAttribute('href')).offsetTop"
+    links = [link.evaluate(place) for link in visit().locator("nav a").all()]
+    assert len(links) == 5
+    assert links == sorted(links)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("Skip to the runs", "Runs"), ("Skip the legend", "Over training"),
+     ("Skip the table of runs", "Chosen runs")],
+)  # fmt: skip
+def test_a_link_skips_what_has_many_stops(visit, name, after):
+    """The next stop of the keyboard is no entry of the legend and no row."""
+    page = visit(state=STATE)
+    page.get_by_role("link", name=name).first.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    title = page.evaluate(
+        """() => [...document.querySelectorAll("h2, h3")].filter(title =>
+          title.compareDocumentPosition(document.activeElement) & 4).pop().textContent"""
+    )
+    assert title == after
+    assert not page.evaluate("Boolean(document.activeElement.closest('.legend, .rows'))")
+
+
 def test_without_scripts_the_page_has_its_tables_and_no_empty_controls(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

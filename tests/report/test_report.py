@@ -20,7 +20,7 @@ from resjax.runs.claims import claimed
 from resjax.runs.ledger import TIMES
 from tests.report.fabricate import begin_run, fail_run, note, write_run, write_sweep
 
-VOID = {"meta", "link", "br", "line", "circle", "input"}
+VOID = {"meta", "link", "br", "wbr", "line", "circle", "input"}
 
 
 class Strict(HTMLParser):
