@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from resjax.report.report import write_report
+from tests.report.browsing import fragment
 from tests.report.fabricate import write_grid
 
 pytestmark = pytest.mark.slow
@@ -182,10 +183,28 @@ def test_the_page_prints_on_white_paper_with_all_its_charts(visit, many, tmp_pat
     widths = [chart.bounding_box()["width"] for chart in charts]
     assert widths
     assert max(widths) <= 700
+    for ticks in page.evaluate(
+        "Chart.all.filter(each => each.node.clientWidth).map(each => each.y.ticks.length)"
+    ):
+        assert ticks >= 3
+    assert page.get_by_text("fingerprint").is_visible()
+    assert not page.get_by_text("Drag").locator("visible=true").count()
     page.set_viewport_size({"width": 700, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 700
     page.pdf(path=tmp_path / "page.pdf", format="A4")
     assert (tmp_path / "page.pdf").stat().st_size > 20_000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not page.get_by_text("fingerprint").is_visible()
+    assert "manifest" not in fragment(page)
+
+
+def test_the_first_chart_is_on_the_first_sheet_of_paper(visit, many):
+    """A sheet of A4 without its margins is 1032 pixels high."""
+    page = visit(716, of=many)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    box = page.locator(".chart.curves").first.bounding_box()
+    assert box["y"] + page.evaluate("scrollY") + box["height"] < 1032
     page.evaluate("dispatchEvent(new Event('afterprint'))")
 
 

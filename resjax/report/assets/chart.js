@@ -28,13 +28,13 @@ function makeScale(values, log, [start, end], zoom, room) {
   }
   const foot = none ? start + FOOT * Math.sign(end - start) : start;
   const scale = (logarithmic ? d3.scaleLog() : d3.scaleLinear()).domain(domain).range([foot, end]);
-  const count = Math.max(2, Math.abs(end - start) / 70);
+  const count = Math.max(4, Math.abs(end - start) / 70);
   let ticks = scale.ticks(count);
   if (logarithmic) {
     const powers = ticks.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9);
     const decades = Math.log10(domain[1] / domain[0]);
     if (decades < 1) ticks = d3.ticks(...domain, count);
-    else ticks = decades < 2 ? ticks.filter((v) => "125".includes(v.toExponential()[0])) : powers;
+    else ticks = decades < 3 ? ticks.filter((v) => "125".includes(v.toExponential()[0])) : powers;
   }
   const at = (v) => (logarithmic && v <= 0 ? start : scale(v));
   return { at, domain, ticks, none, invert: scale.invert };

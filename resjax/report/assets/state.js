@@ -63,8 +63,10 @@ const State = (() => {
 
 for (const part of document.querySelectorAll("details")) {
   const show = () => { part.open = State.get(part.id) === "open"; };
+  addEventListener("beforeprint", () => { part.open = true; }); // paper cannot be opened
+  addEventListener("afterprint", show);
   part.addEventListener("toggle", () => {
-    if (part.open !== (State.get(part.id) === "open")) State.set(part.id, part.open ? "open" : "");
+    if (!printing && part.open !== (State.get(part.id) === "open")) State.set(part.id, part.open ? "open" : "");
   });
   State.follow((changed) => { if (changed === null) show(); });
   show();
