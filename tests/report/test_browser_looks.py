@@ -233,6 +233,28 @@ def test_everything_that_can_be_pressed_is_reached_by_tab(visit):
         assert set(found) <= {number for number, _ in reached}, kind
 
 
+@pytest.mark.parametrize(("width", "pinned"), [(390, 1), (700, 2)])
+@pytest.mark.parametrize("table", ["table1-errors", "table1-costs", "every-run"])
+def test_the_first_columns_stay_in_sight_when_a_table_is_scrolled(visit, width, pinned, table):
+    """On a phone the network or the run, and else the depth beside it."""
+    page = visit(width)
+    rows = page.locator(f"#{table} tbody tr").first, page.locator(f"#{table} thead tr")
+    pinned = 1 if table == "every-run" else pinned
+    box = page.locator(f".scroll:has(#{table})")
+    assert box.evaluate("box => { box.scrollLeft = 200; return box.scrollLeft; }") > 100
+    left = box.bounding_box()["x"]
+    for row in rows:
+        cells = row.locator("th, td").all()[table == "every-run" :]  # after the box to choose it
+        places = [cell.bounding_box() for cell in cells]
+        for place in places[:pinned]:
+            assert place["x"] == pytest.approx(left, abs=2)
+            left_of_next = left + place["width"]
+            left = left_of_next
+        assert places[pinned]["x"] < left
+        left = box.bounding_box()["x"]
+    assert sum(place["width"] for place in places[:pinned]) < 0.45 * width
+
+
 def test_the_navigation_is_in_the_order_of_the_page(visit):
     place = "link => document.querySelector(link.getAttribute('href')).offsetTop"
     links = [link.evaluate(place) for link in visit().locator("nav a").all()]

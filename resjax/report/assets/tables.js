@@ -25,6 +25,14 @@ function sort(table) {
   body.append(...keyed.map((key) => key.row));
 }
 
+// The depth stays in sight beside the network.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const [first, second] = table.tHead.rows[0].cells;
+  if (first.textContent !== "network" || second.textContent !== "depth") continue;
+  table.classList.add("beside");
+  new ResizeObserver(() => table.style.setProperty("--beside", `${first.offsetWidth}px`)).observe(first);
+}
+
 for (const table of document.querySelectorAll("table.sortable")) {
   const key = `sort.${table.id}`;
   [...table.tHead.rows[0].cells].forEach((head, column) => {
