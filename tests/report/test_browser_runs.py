@@ -50,7 +50,7 @@ def heads(page):
 
 def test_errors_stand_before_keys_and_what_all_runs_share_has_no_column(visit, tmp_path, many):
     assert heads(visit(of=many)) == [
-        "run", "table", "train_error", "test_error", "model.shortcut", "model.depth", "seed",
+        "run", "train_error", "test_error", "model.shortcut", "model.depth", "seed",
         "optim.learning_rate", "train_loss", "test_loss", "compile", "train", "eval", "in_all",
     ]  # fmt: skip
     write_sweep(tmp_path, {("none", 8): [0.1], ("none", 20): [0.1]})

@@ -7,7 +7,6 @@ const FOOT = 16; // pixels below a logarithmic axis, at whose foot zeros lie
 const NEAR = 40; // pixels from a point within which the tip describes it
 const STEP = 0.25; // of what is shown: how far a key moves it
 const coarse = matchMedia("(pointer: coarse)").matches;
-let printing = false;
 
 const known = (number) => number !== null && number !== undefined;
 const format = d3.format(".4~g"), short = d3.format(".3~s");

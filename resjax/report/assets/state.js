@@ -4,6 +4,8 @@
 document.documentElement.classList.remove("without-js");
 const data = JSON.parse(document.getElementById("data").textContent);
 
+let printing = false; // whether the page is laid out for paper
+
 const PAUSE = 250; // milliseconds after the last change until the address has it
 
 const State = (() => {
