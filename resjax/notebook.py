@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.buckets.places import reading
 from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.lines import shortened
-from resjax.cli.terminal.live import Display
+from resjax.cli.terminal.live import Display, full_name
 from resjax.config.paths import place
 from resjax.config.text import several
 from resjax.process import enable_cache, set_up
@@ -104,7 +104,8 @@ class Line:
 
     def finished(self, outcome: Outcome) -> None:
         if outcome.error:
-            self.failures.append(shortened(f"{outcome.directory.name} failed: {outcome.error}"))
+            name = full_name(outcome.directory, self.board.apart)
+            self.failures.append(shortened(f"{name} failed: {outcome.error}"))
         self._tell()
 
     def waiting(self, runs: list[Path]) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resjax.config import flatten
-from resjax.config.naming import deciding_keys
+from resjax.config.naming import deciding_keys, differing_keys
 from resjax.report.report import Report, report_of
 from resjax.report.runs import Run
-from resjax.report.sorting import differing_keys
 from resjax.runs.summary import Summary
 
 ALWAYS = ("model.shortcut", "model.depth", "seed")

@@ -4,14 +4,19 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from resjax.config import defaults, flatten
 from resjax.config.durations import parse_duration
 from resjax.config.keys import KEYS
+
+T = TypeVar("T", bound=Hashable)
+
+SAID = ("model.shortcut", "model.depth", "seed")
+"""Keys whose values are part of the name of a run."""
 
 MOST_BYTES = 200
 """Maximum bytes of a name in a path: file systems allow 255, and suffixes are added."""
@@ -65,6 +70,35 @@ def run_id(config: ConfigDict) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     shortcut = path_component(config.model.shortcut)
     return f"{shortcut}-{config.model.depth}-seed{config.seed}-{digest}"
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `deciding_keys` of a config as they are written, and all that an experiment has added."""
+    flat, deciding = flatten(config), deciding_keys(config)
+    return {key: flat[key] for key in flat if key in deciding or key in KEYS.files}
+
+
+def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys whose values differ between configs, or that only some configs have."""
+    keys = sorted({key for keys in configs for key in keys})
+    return [key for key in keys if len({str(keys.get(key)) for keys in configs}) > 1]
+
+
+def told_apart(settings: Mapping[T, Mapping[str, Any]]) -> dict[T, dict[str, Any]]:
+    """What tells runs apart beside their names: the keys in which they differ, and their values.
+
+    >>> told_apart({"a": {"seed": 1, "optim.learning_rate": 0.01}, "b": {"seed": 2}})
+    {'a': {'optim.learning_rate': 0.01}, 'b': {'optim.learning_rate': 0.1}}
+
+    Args:
+      settings: the `settings_of` each run.
+    """
+    keys = [key for key in differing_keys(list(settings.values())) if key not in SAID]
+    default = defaults()
+    return {
+        run: {key: own.get(key, default.get(key, "")) for key in keys}
+        for run, own in settings.items()
+    }
 
 
 def composed(name: str) -> str:

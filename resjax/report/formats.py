@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resjax.config import flatten
+from resjax.config.naming import differing_keys
 from resjax.config.text import printable
 from resjax.report import tables
 from resjax.report.degradation import joined
 from resjax.report.runs import Missing, Run
-from resjax.report.sorting import differing_keys
 from resjax.runs.ledger import DEFINITION
 from resjax.runs.rundir import DONE
 

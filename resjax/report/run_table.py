@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from resjax.config.naming import differing_keys
 from resjax.report import styles
 from resjax.report.arms import label, value_of
 from resjax.report.charts import MEASURES, run_curves
 from resjax.report.rounding import DECIMALS_OF_A_LOSS, DECIMALS_OF_A_PERCENT, number
 from resjax.report.runs import Missing, Run
-from resjax.report.sorting import differing_keys
 from resjax.runs.rundir import DONE
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from resjax.config.naming import differing_keys
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report.arms import Arm, ArmTable, Cell, label
 from resjax.report.runs import Missing, Run
@@ -92,12 +93,6 @@ def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys whose values differ between configs, or that only some configs have."""
-    keys = sorted({key for keys in configs for key in keys})
-    return [key for key in keys if len({str(keys.get(key)) for keys in configs}) > 1]
 
 
 def _said(run: Run | Missing, key: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resjax.config import flatten
+from resjax.config.naming import differing_keys
 from resjax.config.text import several
 from resjax.report.arms import ArmTable
 from resjax.report.runs import Run

@@ -44,8 +44,9 @@ def clock(monkeypatch):
 def shown(tmp_path, work):
     """The view of a sweep of runs with so much work, and their directories."""
     runs = {tmp_path / f"[red]{own}": float(own) for own in work}
-    planned.record(runs, lambda: runs)
-    view = Display(runs)
+    configs = dict.fromkeys(runs, default_config())
+    planned.record(configs, lambda: runs)
+    view = Display(configs)
     view.console = Console(file=io.StringIO(), markup=False, highlight=False, width=200)
     return view, list(runs)
 
@@ -131,7 +132,7 @@ def test_a_run_tells_first_on_what_it_will_run(tiny, capsys, keys, expected):
 
 def test_on_other_hosts_nothing_is_shown(tmp_path, capsys):
     run = tmp_path / "run"
-    with Display([run], silent=True) as view:
+    with Display({run: default_config()}, silent=True) as view:
         view.started(run)
         view.finished(Outcome(run, SUMMARY))
     assert capsys.readouterr().err == ""

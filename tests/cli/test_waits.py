@@ -10,6 +10,7 @@ from rich.console import Console
 from resjax.cli.terminal import waits as terminal
 from resjax.cli.terminal.board import Board
 from resjax.cli.terminal.live import Display, Watch
+from resjax.config import default_config
 from resjax.ops import native
 from resjax.runs import claims, planned, rundir
 from resjax.runs.summary import Outcome, Progress, Summary
@@ -89,8 +90,9 @@ def test_the_spinner_is_gone_before_anything_else_is_printed_to_wherever(monkeyp
 
 def test_while_the_next_run_compiles_the_lines_count_its_seconds_and_the_time_left(tmp_path, clock):
     runs = {tmp_path / "20": 20.0, tmp_path / "60": 60.0}
-    planned.record(runs, lambda: runs)
-    view = Display(runs)
+    configs = dict.fromkeys(runs, default_config())
+    planned.record(configs, lambda: runs)
+    view = Display(configs)
     view.console = Console(file=io.StringIO(), width=120)
     display, _ = wait_display()
     first, second = runs

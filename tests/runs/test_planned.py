@@ -40,7 +40,7 @@ def grid(workdir, *names, work=8.0):
 
 
 def record(work):
-    planned.record(work, lambda: work)
+    planned.record(dict.fromkeys(work, default_config()), lambda: work)
 
 
 def files(workdir):
@@ -108,7 +108,7 @@ def test_a_board_from_outside_weighs_and_orders_the_runs_as_that_of_the_sweep(tm
 def test_the_work_of_a_plan_that_is_there_is_not_computed_again(tmp_path):
     runs = grid(tmp_path, "a", "b")
     record(runs)
-    planned.record(runs, pytest.fail)
+    planned.record(dict.fromkeys(runs, default_config()), pytest.fail)
 
 
 def test_runs_of_a_plan_of_an_earlier_version_are_shown_and_their_work_is_unknown(tmp_path):

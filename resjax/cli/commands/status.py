@@ -12,7 +12,7 @@ from resjax.buckets.faults import Unanswered
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import say, shortened
-from resjax.cli.terminal.tables import print_table
+from resjax.cli.terminal.tables import print_table, terminal_width
 from resjax.config import ConfigError
 from resjax.config.overrides import refuse
 from resjax.config.text import several
@@ -58,12 +58,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _print_json(place: "Here | Copy") -> None:
     from resjax.runs.ledger import read_ledger
-    from resjax.runs.status import look_in
 
-    for status in look_in(place.directory):
+    board = _board(place)
+    statuses, apart = board.look(), board.apart
+    for status in statuses:
         ledger = read_ledger(status.directory)
-        cost = {"cost": ledger and dataclasses.asdict(ledger)}
-        print(place.named(json.dumps(dataclasses.asdict(status) | cost, default=str)))
+        more = {"cost": ledger and dataclasses.asdict(ledger)}
+        more["settings"] = apart.get(status.directory)
+        print(place.named(json.dumps(dataclasses.asdict(status) | more, default=str)))
 
 
 def _board(place: "Here | Copy") -> "Board":
@@ -87,7 +89,8 @@ def _print(place: "Here | Copy") -> None:
     statuses = (board := _board(place)).look()
     shown = [retold(place, status) for status in statuses]
     hidden = [s for s in shown if s.state == WAITING] if len(shown) > MOST_ROWS else []
-    print_table(status_rows([s for s in shown if not hidden or s.state != WAITING]))
+    rows = [s for s in shown if not hidden or s.state != WAITING]
+    print_table(status_rows(rows, board.apart, terminal_width()))
     for status in shown:
         if status.why:
             say(f"{status.directory.name}: {shortened(status.why)}")

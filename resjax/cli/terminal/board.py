@@ -3,17 +3,20 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.tables import fit_to_terminal, literal, text_table
+from resjax.cli.terminal.tables import fit_to_terminal, literal, table_of_runs
 from resjax.cli.terminal.waits import WaitLine
 from resjax.config import ConfigError
+from resjax.config.naming import told_apart
 from resjax.config.text import clock, printable, several
+from resjax.runs.planned import planned_settings
 from resjax.runs.status import (
     ENDED,
     INTERRUPTED,
@@ -44,6 +47,8 @@ class Board:
 
     Attributes:
       work, plans: what these found last.
+      settings: those of each run, as far as plans or configs tell them.
+      apart: what tells the runs apart beside their names; see `told_apart`.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Board:
         self.find_plans = find_plans or (lambda: [self.work])
         self.work = self.find_work()
         self.plans = self.find_plans()
+        self.settings: dict[Path, dict[str, Any]] = {}
+        self.apart: dict[Path, dict[str, Any]] = {}
         self.ended: dict[Path, Status] = {}
         self.wait = WaitLine()
         self.seen: tuple[float, list[Status]] = (-math.inf, [])  # when last drawn, and what
@@ -65,6 +72,10 @@ class Board:
         """Reads all statuses, in the order of the grid."""
         self.work = self.find_work()
         self.plans = self.find_plans()
+        if unknown := self.work.keys() - self.settings.keys():
+            self.settings |= planned_settings(unknown)
+        known = {run: self.settings[run] for run in self.work if run in self.settings}
+        self.apart = told_apart(known)
         statuses = [self.ended.get(directory) or look(directory) for directory in self.work]
         self.ended |= {s.directory: s for s in statuses if s.state in ENDED}
         return statuses
@@ -94,7 +105,7 @@ class Board:
             with contextlib.suppress(ConfigError):  # they were removed, which `look` says
                 self.seen = time.monotonic(), self.look()
         statuses = self.seen[1]
-        table = status_rows(shown(statuses))
+        table = status_rows(shown(statuses), self.apart, options.max_width, shortens=True)
         fit_to_terminal(console, table, "ellipsis")
         yield table
         yield literal(self.line(statuses))
@@ -119,26 +130,39 @@ def shown(statuses: list[Status]) -> list[Status]:
     return [statuses[n] for n in sorted(chosen)]
 
 
-def status_rows(statuses: list[Status]) -> Table:
-    """A table with one row per run."""
-    headings = ("run", "state", "epoch", "loss", "train\nerror %", "test\nerror %", "time")
-    table = text_table(headings, words=("run", "state"))
-    for status in statuses:
-        state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
-        if status.compiling is not None:
-            state += f" {clock(status.compiling)}"
-        epoch = "" if status.epoch is None else epochs(status.epoch, status.epochs)
-        left, in_all = status.seconds_left, status.seconds
-        table.add_row(
-            literal(status.directory.name),
-            Text(printable(state), style=STYLES.get(status.state, "")),
-            epoch,
-            "" if status.loss is None else f"{status.loss:.3f}",
-            percent(status.train_error),
-            percent(status.test_error),
-            f"{clock(left)} left" if left is not None else clock(in_all) if in_all else "",
-        )
-    return table
+def status_rows(
+    statuses: list[Status],
+    apart: Mapping[Path, Mapping[str, Any]],
+    width: int | None,
+    shortens: bool = False,
+) -> Table:
+    """A table with one row per run.
+
+    Args:
+      statuses: status of each run.
+      apart: what tells the runs apart beside their names, {run: {key: value}}.
+      width: maximum width in characters; None for any.
+      shortens: whether names are shortened rather than keys moved below them.
+    """
+    headings = ("state", "epoch", "loss", "train\nerror %", "test\nerror %", "in all", "left")
+    return table_of_runs(
+        {status.directory: _cells(status) for status in statuses}, headings, apart, width, shortens
+    )
+
+
+def _cells(status: Status) -> list[Text | str]:
+    state = status.state + (f" (resumed {status.resumed}x)" if status.resumed else "")
+    if status.compiling is not None:
+        state += f" {clock(status.compiling)}"
+    return [
+        Text(printable(state), style=STYLES.get(status.state, "")),
+        "" if status.epoch is None else epochs(status.epoch, status.epochs),
+        "" if status.loss is None else f"{status.loss:.3f}",
+        percent(status.train_error),
+        percent(status.test_error),
+        clock(status.seconds) if status.seconds else "",
+        "" if status.seconds_left is None else clock(status.seconds_left),
+    ]
 
 
 def time_left(end: float | None) -> str:

@@ -3,16 +3,18 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.live import Live
 
 from resjax.cli.terminal.board import SECONDS_BETWEEN_LOOKS, Board, epochs, percent, time_left
 from resjax.cli.terminal.lines import plain_console, say, shortened
 from resjax.cli.terminal.waits import FRAMES, shown_on
+from resjax.config.naming import settings_of, told_apart
 from resjax.config.text import clock, several
 from resjax.interruption import cleared_at_the_end
 from resjax.runs.planned import planned_work
@@ -71,8 +73,9 @@ class Display(Screen):
     It is an observer of `resjax.sweeps.local.run_sweep`, and writes to stderr.
     """
 
-    def __init__(self, runs: Iterable[Path], silent: bool = False):
+    def __init__(self, runs: Mapping[Path, ConfigDict], silent: bool = False):
         self.runs = list(runs)
+        self.apart = told_apart({run: settings_of(config) for run, config in runs.items()})
         self.places = {run: place for place, run in enumerate(self.runs, start=1)}
         self.ended = {run for run in self.runs if run_state(run) in (DONE, FAILED)}
         self.trained = 0.0  # work of the runs that were trained here
@@ -90,19 +93,19 @@ class Display(Screen):
 
     def started(self, run: Path) -> None:
         self.starting.close()
-        self.starting.enter_context(waiting(f"{self._place(run)} {run.name}"))
+        self.starting.enter_context(waiting(self._named(run)))
         self.starting.enter_context(waiting("starting"))
 
     def progressed(self, run: Path, progress: Progress) -> None:
         if progress.note:
-            self.say(f"{self._place(run)} {run.name}: {progress.note}")
+            self.say(f"{self._named(run)}: {progress.note}")
         if progress.phase != "compiling":
             self.starting.close()
         if progress.phase == "training":
             self.first.setdefault(run, (time.monotonic(), progress.step))
         if self.is_due():
             self._expect(run, progress.step, progress.steps)
-            self.say(f"{self._place(run)} {run.name}: {_doing(progress)}{self.left()}")
+            self.say(f"{self._named(run)}: {_doing(progress)}{self.left()}")
 
     def finished(self, outcome: Outcome) -> None:
         self.starting.close()
@@ -110,7 +113,7 @@ class Display(Screen):
         if not outcome.skipped:
             self._expect(outcome.directory, 1, 1)
             self.trained += self._work[outcome.directory]
-        self.say(f"{self._place(outcome.directory)} {outcome.directory.name}: {_ending(outcome)}")
+        self.say(f"{self._named(outcome.directory)}: {_ending(outcome)}")
 
     def left(self) -> str:
         return time_left(self.end)
@@ -125,8 +128,8 @@ class Display(Screen):
         work = planned_work(self.runs)
         return {run: 0.0 if run in self.ended else own for run, own in work.items()}
 
-    def _place(self, run: Path) -> str:
-        return f"{self.places[run]}/{len(self.runs)}"
+    def _named(self, run: Path) -> str:
+        return f"{self.places[run]}/{len(self.runs)} {full_name(run, self.apart)}"
 
     def _expect(self, run: Path, step: int, steps: int) -> None:
         """Estimates the end of all runs, once one was trained here, or of the last run.
@@ -149,6 +152,11 @@ def _compiling(statuses: list[Status]) -> str:
     slow = [s for s in statuses if s.compiling and s.compiling >= SECONDS_BETWEEN_LINES]
     times = (f"{status.directory.name} for {clock(status.compiling)}" for status in slow)
     return f" (compiling: {', '.join(times)})" if slow else ""
+
+
+def full_name(run: Path, apart: Mapping[Path, Mapping[str, Any]]) -> str:
+    """The name of a run, and what tells it apart from others of the same shortcut, depth, seed."""
+    return " ".join([run.name, *(f"{key}={value}" for key, value in apart.get(run, {}).items())])
 
 
 def _doing(progress: Progress) -> str:
@@ -190,7 +198,7 @@ class Watch(Screen):
 
     def finished(self, outcome: Outcome) -> None:
         """Prints how a run ended."""
-        self.say(f"{outcome.directory.name}: {_ending(outcome)}")
+        self.say(f"{full_name(outcome.directory, self.board.apart)}: {_ending(outcome)}")
 
     def tell(self) -> None:
         """Prints which runs have ended and how far the others are, unless the board shows it."""
@@ -201,7 +209,8 @@ class Watch(Screen):
         for place, status in enumerate(statuses, start=1):
             if status.directory in self.board.ended.keys() - before.keys():
                 self.last_shown = self.looked
-                self.say(f"{place}/{len(statuses)} {status.directory.name}: {_ended(status)}")
+                name = full_name(status.directory, self.board.apart)
+                self.say(f"{place}/{len(statuses)} {name}: {_ended(status)}")
         if not self.is_due():
             return
         line = self.board.line(statuses) + _compiling(statuses)

@@ -1,6 +1,8 @@
 """Tables and numbers formatted for people."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
@@ -35,6 +37,55 @@ def text_table(headings: Iterable[str], words: Collection[str] = (), gap: int = 
     return table
 
 
+def table_of_runs(
+    rows: Mapping[Path, Sequence[Text | str]],
+    headings: Sequence[str],
+    apart: Mapping[Path, Mapping[str, Any]],
+    width: int | None,
+    shortens: bool = False,
+) -> Table:
+    """A table with a row for each run: its name, what tells it apart from others, and cells.
+
+    What tells runs apart has a column for each key, or stands below the names if that is too wide.
+
+    Args:
+      rows: {run: cells after its name}; the first cell is a word, the others are numbers.
+      headings: the headings of these cells; a column without any content is left out.
+      apart: {run: {key: value}}, the same keys for each; a run whose values are not known may lack.
+      width: maximum width in characters; None for any.
+      shortens: whether names are shortened to `NARROWEST` before keys are moved below them.
+    """
+    keys = list(dict.fromkeys(key for run in rows for key in apart.get(run, ())))
+    filled = [any(str(cells[n]) for cells in rows.values()) for n in range(len(headings))]
+
+    def table(beside: bool) -> Table:
+        columns = keys if beside else []
+        if width is not None:
+            columns = [key.replace(".", ".\n", 1) for key in columns]
+        kept = [heading for heading, full in zip(headings, filled, strict=True) if full]
+        made = text_table(["run", *columns, *kept], words=("run", *headings[:1]))
+        for run, cells in rows.items():
+            own = apart.get(run, {})
+            below = [] if beside else [f"{key}={value}" for key, value in own.items()]
+            made.add_row(
+                Text("\n  ").join(map(literal, [run.name, *below])),
+                *(literal(str(own.get(key, ""))) for key in keys if beside),
+                *(cell for cell, full in zip(cells, filled, strict=True) if full),
+            )
+        return made
+
+    wide = table(beside=True)
+    spare = max(len(run.name) for run in rows) - NARROWEST if shortens and rows else 0
+    fits = width is None or measured(wide) - max(0, spare) <= width
+    return wide if fits or not keys else table(beside=False)
+
+
+def terminal_width() -> int | None:
+    """Number of columns of the terminal that stdout is; None if it is none."""
+    console = plain_console()
+    return console.width if console.is_terminal else None
+
+
 def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> None:
     """Narrows the first column of a table, the names, to fit a terminal; never cuts numbers.
 
@@ -43,7 +94,7 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
       table: a table whose columns do not wrap.
       overflow: the treatment of names that are too long: "fold" or "ellipsis".
     """
-    excess = _needs(console, table) - console.width
+    excess = measured(table) - console.width
     if excess > 0:
         names = table.columns[0]
         texts = "\n".join(map(str, (names.header, *names.cells)))
@@ -60,7 +111,7 @@ def print_table(table: Table) -> None:
     console = plain_console()
     if console.is_terminal:
         fit_to_terminal(console, table)
-    console.width = max(console.width, _needs(console, table))
+    console.width = max(console.width, measured(table))
     console.print(_Trimmed(table), crop=False)
 
 
@@ -80,6 +131,8 @@ class _Trimmed:
             yield Segment.line()
 
 
-def _needs(console: Console, table: Table) -> int:
+def measured(table: Table) -> int:
+    """The width in characters of a table whose columns do not wrap."""
+    console = plain_console()
     options = console.options.update(max_width=10_000)
     return table.__rich_measure__(console, options).maximum
