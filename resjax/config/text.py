@@ -1,6 +1,7 @@
 """Text to show: that of others, such as names of files, made safe, and numbers with units."""
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -25,6 +26,32 @@ def _escaped(letter: str) -> str:
 def several(number: int, what: str) -> str:
     """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+MOST_NAMES = 3
+"""Maximum number of names that a line lists; others are counted."""
+
+
+def some(names: Sequence[str]) -> str:
+    """Lists names, the first of them if they are many.
+
+    >>> some("ab"), some("abcde")
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Groups (name, reason) by equal reasons, each with the names that `some` lists.
+
+    >>> by_reason([("a", "full"), ("b", "nan"), ("c", "full")])
+    [('a, c', 'full'), ('b', 'nan')]
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        groups.setdefault(reason, []).append(name)
+    return [(some(names), reason) for reason, names in groups.items()]
 
 
 def clock(seconds: float) -> str:

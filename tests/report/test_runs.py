@@ -54,7 +54,10 @@ def test_a_run_whose_config_is_gone_is_told_and_in_no_table(tmp_path, capsys):
     assert [run.name for run in runs] == ["run0", "run2"]
     assert (lost.name, lost.state, lost.config) == ("run1", "without its config", {})
     assert main(["report", str(tmp_path)]) == 0
-    assert "not in the table: run1 (without its config)" in capsys.readouterr().out
+    assert (
+        "not in the table: run1 (without its config: config.json is missing; "
+        in capsys.readouterr().out
+    )
     for name in ("table.md", "results.csv", "index.html"):
         assert "run1" in (tmp_path / "report" / name).read_text()
     assert f"resjax doctor {tmp_path / 'run1'}" in (tmp_path / "report/index.html").read_text()

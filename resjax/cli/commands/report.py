@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from resjax.buckets.places import Copy, Here, reading
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
-from resjax.cli.terminal.lines import say, tell
+from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.overrides import refuse
-from resjax.config.text import several
+from resjax.config.text import by_reason, several
 from resjax.runs import needed
 from resjax.runs.claims import Claimed, claimed
 from resjax.runs.planned import waiting_in
@@ -20,6 +20,7 @@ from resjax.runs.rundir import make_directory
 
 if TYPE_CHECKING:
     from resjax.report.report import Report
+    from resjax.report.runs import Missing
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,8 +95,8 @@ def _print(report: "Report", place: Here | Copy) -> None:
         for line in section.notes:
             say(line)
         print()
-    for run in report.missing:
-        say(f"not in the table: {run.name} ({run.state})")
+    for runs, why in by_reason((run.name, _why(run)) for run in report.missing):
+        say(place.named(f"not in the table: {runs} ({why})"))
     if waiting := waiting_in(place.directory):
         say(f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
     for section in report.sections:
@@ -107,6 +108,11 @@ def _print(report: "Report", place: Here | Copy) -> None:
         if link := (place.address / "report" / "index.html").link:
             say(f"in a browser: {link}")
         say(f"copy: {page}")
+
+
+def _why(run: "Missing") -> str:
+    """The state of a run without a result, and the first line of the reason if there is one."""
+    return ": ".join(filter(None, (run.state, shortened(run.reason.partition("\n")[0]))))
 
 
 REPORT = Command(

@@ -15,7 +15,7 @@ from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import print_table, terminal_width
 from resjax.config import ConfigError
 from resjax.config.overrides import refuse
-from resjax.config.text import several
+from resjax.config.text import by_reason, several
 
 if TYPE_CHECKING:
     from resjax.buckets.places import Copy, Here
@@ -91,9 +91,8 @@ def _print(place: "Here | Copy") -> None:
     hidden = [s for s in shown if s.state == WAITING] if len(shown) > MOST_ROWS else []
     rows = [s for s in shown if not hidden or s.state != WAITING]
     print_table(status_rows(rows, board.apart, terminal_width()))
-    for status in shown:
-        if status.why:
-            say(f"{status.directory.name}: {shortened(status.why)}")
+    for names, why in by_reason((s.directory.name, s.why) for s in shown if s.why):
+        say(f"{names}: {shortened(why)}")
     if hidden:
         more = f" and {len(hidden) - 1} more" if hidden[1:] else ""
         say(f"waiting: {hidden[0].directory.name}{more}")

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from resjax.config.text import several
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
-from resjax.runs.rundir import DONE, run_state
+from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.sweeps import grid
 
 if TYPE_CHECKING:
@@ -99,11 +99,18 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         code = _work_in_processes(runs, workdir, options, jobs)
     # A driver of Ray leaves the devices of its machine to the runs.
-    if (options.launcher == "ray" or hosts.is_first()) and any(
-        run_state(directory) == DONE for directory in runs
-    ):
-        report.write_and_print(place, again=False)
+    if options.launcher == "ray" or hosts.is_first():
+        _tell_failures(runs, place)
+        if any(run_state(directory) == DONE for directory in runs):
+            report.write_and_print(place, again=False)
     return code
+
+
+def _tell_failures(runs: Iterable[Path], place: Path | Address) -> None:
+    """Prints how many runs have failed, where the reasons are, and the remedy, to stderr."""
+    if failed := [directory.name for directory in runs if run_state(directory) == FAILED]:
+        file = place / ("RUN" if failed[1:] else failed[0]) / "error.txt"
+        tell(f"{several(len(failed), 'run')} failed; {file} says why; --retry tries again")
 
 
 def _work_here(runs: Mapping[Path, ConfigDict], retry: bool, plans: "Plans") -> int:
@@ -140,10 +147,10 @@ def _work_in_processes(
         log = logs / f"worker{codes.index(EXIT_USAGE)}.log"
         lines = log.read_text(errors="replace").splitlines()
         raise ConfigError(lines[-1].removeprefix("resjax: "))
-    unfinished = [directory for directory in runs if look(directory).state != DONE]
-    if unfinished:
+    states = [look(directory).state for directory in runs]
+    if unfinished := [state for state in states if state not in (DONE, FAILED)]:
         tell(f"{several(len(unfinished), 'run')} not finished; see {logs}")
-    return EXIT_FAILED if unfinished else 0
+    return 0 if set(states) == {DONE} else EXIT_FAILED
 
 
 def _refuse_mixed_options(options: argparse.Namespace) -> None:
