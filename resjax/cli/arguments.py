@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import resjax
@@ -69,41 +69,82 @@ def _value_of(option: str, following: str | None) -> str:
     return following
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
+MEANT = {"help": "--help", "version": "--version"}
+"""Options by the words that other programs take in their place."""
+
+
+def parse(arguments: list[str], experiment: Sequence[str] = ()) -> argparse.Namespace:
     """Parses the arguments of a command, as returned by `split`; its name is in `command`.
 
     Raises:
       ConfigError: for an unknown command, argument or option, with the nearest known ones.
     """
+    if arguments and arguments[0] in MEANT:
+        arguments = [*arguments[1:], MEANT[arguments[0]]]
+    parser = make_parser()
     names = [word for word in arguments if not word.startswith("-")]
-    if not names and not {"-h", "--help", "--version"} & set(arguments):
-        raise ConfigError("no command given; start with resjax init mine, or see resjax --help")
-    if names and names[0] not in COMMANDS:
+    if not names:
+        _refuse_no_command(arguments, parser)
+    elif names[0] not in COMMANDS:
         known = nearest(names[0], list(COMMANDS))
         raise ConfigError(f"unknown command {names[0]!r}; {known}; see resjax --help")
-    parser = make_parser()
     options, left = parser.parse_known_args(arguments)
+    command = COMMANDS[options.command]
+    for word in experiment:
+        if not (command.experiment if word.startswith("--config=") else command.overrides):
+            left.append(word)
     if left:
         subparser = command_parser(parser, options.command)
-        unknown = left[0].partition("=")[0]
-        if unknown.startswith("-"):
-            remedy = _remedy(unknown, subparser, COMMANDS[options.command])
-            subparser.error(f"unknown option {unknown}; {remedy}")
+        if left[0].startswith("-"):
+            remedy = _remedy(left[0], parser, options.command)
+            subparser.error(f"unknown option {left[0].partition('=')[0]}; {remedy}")
         remedy = f"; use --config={left[0]}" if left[0].endswith(".py") else ""
         subparser.error(f"unknown argument {left[0]!r}{remedy}")
     return options
 
 
-def _remedy(unknown: str, subparser: argparse.ArgumentParser, command: Command) -> str:
-    """The remedy for an unknown option: a key of that name, or the most similar options."""
-    name = unknown.lstrip("-").replace("-", "_")
-    keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
-    keys = keys or [WORDS[word] for word in WORDS if word == name]
-    if keys and command.overrides:
+def _refuse_no_command(arguments: list[str], parser: argparse.ArgumentParser) -> None:
+    """Raises ConfigError for options without a command, unless they need none."""
+    known = list(parser._option_string_actions)
+    if set(known) & set(arguments):
+        return
+    for word in arguments:
+        option = word.partition("=")[0]
+        parser.error(f"unknown option {option}; {nearest(option, known)}")
+    raise ConfigError("no command given; start with resjax init mine, or see resjax --help")
+
+
+def _remedy(given: str, parser: argparse.ArgumentParser, name: str) -> str:
+    """The remedy for an unknown option of a command: another option or a key, or a command.
+
+    The option is that of its plural, the key one of the same name, here or in other programs.
+    """
+    unknown, equals, value = given.partition("=")
+    options = _options_of(parser, name)
+    if f"{unknown}s" in options:
+        return f"use {unknown}s{equals}{value}"
+    if COMMANDS[name].overrides and (keys := _keys_meant(unknown)):
         return f"use {' or '.join(f'--config.{key}' for key in keys)}"
-    return nearest(
-        unknown, [option for option in subparser._option_string_actions if option != KEY_OPTION]
-    )
+    owners = [f"resjax {other}" for other in COMMANDS if unknown in _options_of(parser, other)]
+    if 0 < len(owners) <= MOST_OWNERS:
+        return f"it is an option of {' and '.join(owners)}"
+    return nearest(unknown, [option for option in options if option != KEY_OPTION])
+
+
+MOST_OWNERS = 2
+"""Maximum number of commands that a refusal names for an option which another one does not have."""
+
+
+def _options_of(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    return list(command_parser(parser, name)._option_string_actions)
+
+
+def _keys_meant(option: str) -> list[str]:
+    """The keys of a config that an option names by their own or another program's name."""
+    name = option.lstrip("-").replace("-", "_")
+    last = name.rpartition(".")[2]
+    keys = [key for key in KEYS if name in (key, key.rpartition(".")[2])]
+    return keys or [WORDS[word] for word in dict.fromkeys((name, last)) if word in WORDS][:1]
 
 
 def make_parser() -> argparse.ArgumentParser:

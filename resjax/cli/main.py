@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     interrupted = EXIT_INTERRUPTED, "\ninterrupted"
     try:
         own, experiment = split(arguments)
-        options = parse(own)
+        options = parse(own, experiment)
         options.words = arguments
         command = COMMANDS[options.command]
         if command.resumable:

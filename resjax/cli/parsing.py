@@ -2,12 +2,14 @@
 
 import argparse
 import math
+import re
 import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
+from resjax.config.errors import unknown_choice
 from resjax.config.keys import KEYS
 from resjax.config.paths import local, place
 
@@ -29,6 +31,14 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return "=".join((action.option_strings[-1], value))
 
 
+REWORDED = {
+    r"^argument (\S+): expected one argument$": r"\1 has no value; write \1=VALUE",
+    r"^argument (--\S+): (?=')": r"\1=",
+    r"^argument (\S+): ": r"\1: ",
+}
+"""Messages of argparse as patterns, and how they are worded here."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises ConfigError for wrong arguments, as for any other invalid input.
 
@@ -42,8 +52,18 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raises ConfigError with the message and a reference to the help."""
+        """Raises ConfigError with the message and a reference to the help.
+
+        What argparse says of an argument begins with its name, as what is said elsewhere does.
+        """
+        for pattern, words in REWORDED.items():
+            message = re.sub(pattern, words, message)
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = action.option_strings[-1] if action.option_strings else action.dest
+            self.error(str(unknown_choice(what, value, action.choices)))
 
 
 def path(text: str) -> Path:

@@ -61,7 +61,22 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     ([], "no command given; start with resjax init mine, or see resjax --help"),
     (["swep"], "unknown command 'swep'; nearest: sweep"),
     (["xyz"], "unknown command 'xyz'; known: train, sweep, "),
-    (["--versoin"], "no command given"),
+    (["--verison"], "unknown option --verison; nearest: --version; see resjax --help"),
+    (["--seeds=3"], "unknown option --seeds; known: -h, --help, --version; see resjax --help"),
+    (["help", "swep"], "unknown command 'swep'; nearest: sweep"),
+    (["sweep", "--seed=3"], "unknown option --seed; use --seeds=3; see resjax sweep --help"),
+    (["bench", "--depth", "20"], "unknown option --depth; use --depths; see resjax bench --help"),
+    (["train", "--seeds=2"], "--seeds; it is an option of resjax sweep; see resjax train --help"),
+    (["train", "--optim.lr=0.1"], "unknown option --optim.lr; use --config.optim.learning_rate;"),
+    (["sweep", "--learning-rate=0.1"], "--learning-rate; use --config.optim.learning_rate;"),
+    (["sweep", "--seeds=1,2"], "--seeds='1,2' is not a positive number; see resjax sweep --help"),
+    (["sweep", "--seeds=0"], "--seeds='0' is not a positive number; see resjax sweep --help"),
+    (["sweep", "--seeds"], "--seeds has no value; write --seeds=VALUE; see resjax sweep --help"),
+    (["completion", "tcsh"], "unknown shell 'tcsh'; choose one of: bash, zsh, fish; see "),
+    *(([command, "runs/x", "--config.seed=1"], "unknown option --config.seed; known: -h, --help, ")
+      for command in ("report", "status", "doctor")),
+    (["probe", "runs/x", "--config.seed=1"], "unknown option --config.seed; nearest: --config"),
+    (["report", "runs/x", "--config=mine.py"], "unknown option --config; known: -h, --help, "),
     (["sweep", "--sedes=3"], "unknown option --sedes; nearest: --seeds"),
     (["sweep", "--confg=mine.py"], "unknown option --confg; nearest: --config"),
     (["train", "--depth", "8"], "unknown option --depth; use --config.model.depth; see resjax tr"),
@@ -72,7 +87,7 @@ def test_the_help_has_every_command_in_a_line_and_every_exit_code(capsys):
     (["status", "runs", "more"], "unknown argument 'more'; see resjax status --help"),
     (["sweep", "mine.py"], "unknown argument 'mine.py'; use --config=mine.py; see resjax sweep"),
     (["status"], "the following arguments are required: DIR; see resjax status --help"),
-    (["sweep", "--launcher=rai"], "invalid choice: 'rai'"),
+    (["sweep", "--launcher=rai"], "unknown --launcher 'rai'; choose one of: local, ray; see"),
     (["sweep"], "no experiment given; use one --config=FILE"),
     (["train", "--config=experiments/degradation.py", "--config.model.dpth=8"],
      "unknown config key 'model.dpth'; nearest: model.depth"),
@@ -146,6 +161,19 @@ def test_a_network_of_more_digits_than_a_number_has_is_refused(capsys):
     for name in ("cifar-resnet{}", "cifar-plain{}", "wrn28-{}", "wrn{}-10", "resnet{}"):
         assert main(["describe", name.format(5000 * "9")]) == exits.EXIT_USAGE
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "meant"), [
+    (["help"], ["--help"]), (["help", "sweep"], ["sweep", "--help"]), (["version"], ["--version"]),
+])  # fmt: skip
+def test_help_and_version_may_be_asked_for_as_commands(words, meant, capsys):
+    shown = []
+    for each in (words, meant):
+        with pytest.raises(SystemExit) as ended:
+            main(each)
+        assert ended.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] != ""
 
 
 def test_help_and_version_need_no_jax():

@@ -3,7 +3,6 @@
 import argparse
 
 from resjax.cli.commands.command import Command
-from resjax.config.overrides import refuse
 
 NOTES = """\
 bash: add to ~/.bashrc
@@ -22,7 +21,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from argcomplete import shellcode
 
-    refuse(rest)
     print(shellcode(["resjax"], shell=options.shell))
     return 0
 

@@ -11,7 +11,6 @@ from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
-from resjax.config.overrides import refuse
 from resjax.config.text import clock, several, space
 from resjax.exits import EXIT_FAILED
 from resjax.runs.rundir import DONE, runs_in
@@ -29,7 +28,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    refuse(rest)
     if options.repair and isinstance(options.dir, Address):
         raise ConfigError(
             f"--repair is for directories of this machine, and {options.dir} is in a bucket, where "

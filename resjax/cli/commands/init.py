@@ -10,7 +10,6 @@ from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path
 from resjax.cli.terminal.lines import say
 from resjax.config import ConfigError
-from resjax.config.overrides import refuse
 
 TEMPLATE = "template.txt"
 """An experiment file in which `NAME.py` and `runs/NAME` are to be replaced."""
@@ -26,7 +25,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.runs.disk import write_text
     from resjax.runs.rundir import make_directory
 
-    refuse(rest)
     file = options.name if options.name.suffix == ".py" else Path(f"{options.name}.py")
     _refuse_name(file)
     if file.exists():

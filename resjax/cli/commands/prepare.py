@@ -5,7 +5,6 @@ import argparse
 from resjax.cli.commands.command import Command
 from resjax.cli.parsing import filled, path
 from resjax.cli.terminal.lines import say
-from resjax.config.overrides import refuse
 
 NOTES = """\
 TensorFlow Datasets (TFDS) writes the data set as ArrayRecord files. This needs
@@ -37,7 +36,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.data.prepare import prepare_set
 
-    refuse(rest)
     found = prepare_set(options.name, options.data_dir, options.manual_dir)
     splits = ", ".join(f"{name} {examples}" for name, examples in found.examples.items())
     say(f"{found.done}: {found.directory} ({splits})")

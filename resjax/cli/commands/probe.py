@@ -11,7 +11,6 @@ from resjax.cli.commands.experiment import definitions
 from resjax.cli.parsing import WIDTH, count, filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import say, tell
 from resjax.cli.terminal.tables import print_table, text_table
-from resjax.config.overrides import refuse
 from resjax.runs.rundir import refuse_no_run
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
     enable_cache()
     files = checkpoint.choose_files(options.checkpoint)
-    with definitions(rest) as left, reading(options.dir, files) as place:
-        refuse(left)
+    with definitions(rest), reading(options.dir, files) as place:
         names = chosen(options.probe or "", "probe")
         run = place.directory
         probed = probe_run(

@@ -11,7 +11,6 @@ from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
-from resjax.config.overrides import refuse
 from resjax.config.text import by_reason, several
 from resjax.runs import needed
 from resjax.runs.claims import Claimed, claimed
@@ -32,7 +31,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    refuse(rest)
     page = write_and_print(options.dir, again=True)
     if options.open:
         import webbrowser

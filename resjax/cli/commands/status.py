@@ -14,7 +14,6 @@ from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import say, shortened
 from resjax.cli.terminal.tables import print_table, terminal_width
 from resjax.config import ConfigError
-from resjax.config.overrides import refuse
 from resjax.config.text import by_reason, several
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     from resjax.buckets.places import reading
     from resjax.runs import needed
 
-    refuse(rest)
     if options.json and options.watch:
         raise ConfigError(
             "--watch has no effect with --json, which prints the runs once; leave one out"

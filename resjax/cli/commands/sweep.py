@@ -33,7 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("grid").add_argument
     add("--sweep", type=filled, metavar="AXES",
         help="axes to combine, e.g. depth,shortcut (default: all)")  # fmt: skip
-    add("--seeds", type=int, metavar="N", help="train each network with seeds 0 to N-1")
+    add("--seeds", type=whole, metavar="N", help="train each network with seeds 0 to N-1")
     add("--axis", action="append", default=[], type=filled, metavar="KEY=V,V",
         help="add an axis, e.g. model.depth=20,56")  # fmt: skip
     add("--only", action="append", default=[], type=filled, metavar="KEY=V,V",
