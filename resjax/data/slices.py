@@ -132,6 +132,9 @@ def slices_of(
     for key, part in slices.items():
         if part.name not in names:
             remedy = nearest(part.name, list(names))
+            if part.name.isdecimal():
+                whole = key if key in names else next(iter(names))
+                remedy = f"write {whole}[:{part.name}]"
             raise ConfigError(f"data.{key}={part.text!r} is of an unknown split; {remedy}")
     return {"train": slices["test"]} | slices
 

@@ -68,6 +68,8 @@ def test_what_is_no_slice_is_refused_with_examples(text):
         (Splits("train[60:40]"), "is empty: 60 to 40 of the 100"),
         (Splits("train[:101]"), "'train.*' has a boundary outside of the 100 examples in 'train'"),
         (Splits("train[:101%]"), "has a boundary outside"),
+        (Splits(train="100"), r"data.train='100' is of an unknown split; write train\[:100\]"),
+        (Splits(validation="9"), r"data.validation='9' is of an unknown split; write train\[:9\]"),
         (Splits(test="tets"), "data.test='tets' is of an unknown split; nearest: test"),
         (Splits(validation="x"), "data.validation='x' is of an unknown split; known: train, test"),
         (Splits(validation="train[90:]"), "data.train='train' and data.validation=.* share 10 ex"),
