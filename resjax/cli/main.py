@@ -12,7 +12,7 @@ from resjax.cli.terminal.closed import outliving
 from resjax.cli.terminal.lines import complain, shortened
 from resjax.cli.terminal.waits import shown_waits
 from resjax.config import ConfigError, Notice
-from resjax.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
+from resjax.exits import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.interruption import how_to_go_on, interruptible
 from resjax.process import set_up
 from resjax.sweeps.experiment import fault
@@ -47,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         code, line = interrupted
         print(line, file=sys.stderr)
         return code
-    except BrokenPipeError:
+    except BrokenPipeError:  # its reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_DONE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         complain(f"{place}{error.strerror or error}")

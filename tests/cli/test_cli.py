@@ -16,7 +16,7 @@ from resjax.cli.arguments import command_parser, make_parser
 from resjax.cli.commands import COMMANDS
 from resjax.cli.main import main
 from resjax.cli.terminal.lines import wrapped
-from tests.report.fabricate import write_sweep
+from tests.report.fabricate import write_run, write_sweep
 
 
 def help_of(capsys, *words):
@@ -264,6 +264,16 @@ def test_a_signal_ends_a_process_where_no_errors_are_heard():
     )
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>&-"
     assert subprocess.run(["sh", "-c", command], timeout=300).returncode == 75
+
+
+@pytest.mark.parametrize("words", ["status {}", "keys", "report {}"])
+def test_a_reader_that_has_seen_enough_is_no_failure(words, tmp_path):
+    write_run(tmp_path, "run", 0.1)
+    command = f"{shlex.quote(sys.executable)} -m resjax {words.format(shlex.quote(str(tmp_path)))}"
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
 
 
 def test_a_command_whose_output_is_closed_ends_without_a_traceback():

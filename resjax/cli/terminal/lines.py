@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
+from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -27,7 +28,14 @@ def say(line: str, style: str | None = None, console: Console | None = None) -> 
 
 def plain_console(stderr: bool = False) -> Console:
     """A console on stdout or stderr that takes no part of a text for a style."""
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return _Console(stderr=stderr, highlight=False, markup=False)
+
+
+class _Console(Console):
+    """A console whose reader may go, such as `head`; `resjax.cli.main` says what that means."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
 
 
 def tell(line: str) -> None:
