@@ -1,5 +1,6 @@
 """Paths and addresses as people write them, on the command line and in configs."""
 
+import difflib
 import os
 from pathlib import Path
 from urllib.parse import unquote
@@ -79,6 +80,16 @@ def local(name: str | Path, said_by: str = "") -> Path:
             f"{said_by}{text} begins with the home of a user who is not known here; write the "
             "whole path"
         ) from None
+
+
+def similar(path: Path) -> str:
+    """The remedy for a path that does not exist: the nearest one beside it, or nothing."""
+    try:
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return ""
+    matches = difflib.get_close_matches(path.name, names, n=1)
+    return f"nearest: {path.with_name(matches[0])}" if matches else ""
 
 
 def experiment_file(reference: str) -> tuple[Path, str]:

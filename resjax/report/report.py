@@ -116,7 +116,7 @@ def _read(workdir: Path) -> Report:
             f"resjax status {workdir} shows their progress"
         )
     if not runs:
-        raise ConfigError(f"no run in {workdir}; start with resjax train or resjax sweep")
+        raise rundir.no_run(workdir)
     return report_of(workdir / "report", runs, missing)
 
 

@@ -12,6 +12,8 @@ import resjax
 from resjax.config import ConfigError, config_of, defaults, differences, flatten
 from resjax.config.keys import KEYS
 from resjax.config.naming import deciding_keys, run_id
+from resjax.config.paths import similar
+from resjax.config.text import some
 from resjax.runs import disk, files
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
@@ -63,8 +65,19 @@ def runs_in(directory: Path) -> list[Path]:
     if run_state(directory) != ABSENT or (is_run(directory) and not below):
         return [directory]
     if not below:
-        raise ConfigError(f"no run in {directory}; start with resjax train or resjax sweep")
+        raise no_run(directory)
     return below
+
+
+def no_run(directory: Path) -> ConfigError:
+    """The error for a directory without runs: it names the sweeps in it, or what is beside it."""
+    sweeps = sorted({str(path.parents[1]) for path in directory.glob("*/*/config.json")})
+    remedy = f"name one of the sweeps in it: {some(sweeps)}" if sweeps else ""
+    if not directory.exists():
+        remedy = similar(directory)
+    return ConfigError(
+        f"no run in {directory}; {remedy or 'start with resjax train or resjax sweep'}"
+    )
 
 
 def has_lost_config(directory: Path) -> bool:

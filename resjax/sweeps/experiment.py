@@ -20,7 +20,7 @@ from resjax.config import (
     use_own_values,
 )
 from resjax.config.keys import KEYS
-from resjax.config.paths import experiment_file
+from resjax.config.paths import experiment_file, similar
 from resjax.config.tables import adding
 from resjax.runs import rundir
 from resjax.runs.files import CONFIG
@@ -98,7 +98,8 @@ def load_module(path: Path) -> ModuleType:
         table another meaning.
     """
     if not path.is_file():
-        raise ConfigError(f"no experiment file {path}; resjax init NAME writes one to start from")
+        remedy = similar(path) or "resjax init NAME writes one to start from"
+        raise ConfigError(f"no experiment file {path}; {remedy}")
     if not path.name.endswith(".py"):
         raise ConfigError(f"{path} is not a Python file")
     with as_refusal(f"{path} cannot be imported"):

@@ -9,13 +9,12 @@ from resjax.cli.commands.command import Command
 from resjax.cli.parsing import path_or_address
 from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
-from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.text import by_reason, several
 from resjax.runs import needed
 from resjax.runs.claims import Claimed, claimed
 from resjax.runs.planned import waiting_in
-from resjax.runs.rundir import make_directory
+from resjax.runs.rundir import make_directory, no_run
 
 if TYPE_CHECKING:
     from resjax.report.report import Report
@@ -31,13 +30,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    page = write_and_print(options.dir, again=True)
+    page = write_and_print(_sweep_of(options.dir), again=True)
     if options.open:
         import webbrowser
 
         if not webbrowser.open(page.resolve().as_uri()):
             tell(f"no browser to open it with; open {page}")
     return 0
+
+
+def _sweep_of(place: Path | Address) -> Path | Address:
+    """The sweep whose page is named, or the place itself."""
+    is_page = (place.parent.name, place.name) == ("report", "index.html")
+    return place.parent.parent if is_page else place
 
 
 def write_and_print(workdir: Path | Address, again: bool) -> Path:
@@ -53,7 +58,7 @@ def write_and_print(workdir: Path | Address, again: bool) -> Path:
     with reading(workdir, needed.REPORT) as place:
         directory = place.directory
         if not directory.is_dir():
-            raise ConfigError(f"no directory {directory}; start with resjax sweep")
+            raise no_run(directory)
         make_directory(directory)
         from resjax.report.report import read_sweep, write_report
 
