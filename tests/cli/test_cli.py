@@ -201,6 +201,10 @@ def test_no_letter_is_too_much_for_an_output(tmp_path, encoding):
         shown = name.encode(encoding.partition(":")[0], "replace")
         assert done.returncode == code, done.stderr
         assert shown in done.stdout + done.stderr
+        sign = "+-" if encoding == "ascii:strict" else "±"
+        assert words[0] == "status" or f"15{sign}7" in done.stdout.decode(
+            encoding.partition(":")[0]
+        )
         assert b"Traceback" not in done.stderr
 
 

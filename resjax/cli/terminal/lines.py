@@ -21,9 +21,27 @@ LONGEST_WORD, LONGEST = 200, 1000
 
 def say(line: str, style: str | None = None, console: Console | None = None) -> None:
     """Prints a line to stdout, or to a console that also draws something else."""
-    console, line = console or plain_console(), printable(line)
+    console = console or plain_console()
+    line = spelled(printable(line))
     line = wrapped(line, console.width) if console.is_terminal else line
     console.print(Text(line), style=style, soft_wrap=True)
+
+
+SPELLED = {"±": "+-"}
+"""Spellings of signs that not every output can encode."""
+
+
+def spelled(text: str, encoding: str = "") -> str:
+    """Spells out the signs that an encoding lacks, by default that of stdout.
+
+    >>> spelled("6.61±0.16", "ascii"), spelled("6.61±0.16", "utf-8")
+    ('6.61+-0.16', '6.61±0.16')
+    """
+    encoding = encoding or getattr(sys.stdout, "encoding", None) or "utf-8"
+    for sign, spelling in SPELLED.items():
+        if sign in text and not sign.encode(encoding, "ignore"):
+            text = text.replace(sign, spelling)
+    return text
 
 
 def plain_console(stderr: bool = False) -> Console:

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from resjax.cli.terminal.lines import plain_console
+from resjax.cli.terminal.lines import plain_console, spelled
 from resjax.config.text import printable
 
 NARROWEST = 12
@@ -19,7 +19,7 @@ NARROWEST = 12
 
 def literal(name: str) -> Text:
     """A cell that shows a name as it is: no part of it is interpreted as a style."""
-    return Text(printable(name))
+    return Text(spelled(printable(name)))
 
 
 def text_table(headings: Iterable[str], words: Collection[str] = (), gap: int = 1) -> Table:
