@@ -180,6 +180,19 @@ def test_a_terminal_of_80_columns_shows_every_number_whole(words, sweep, monkeyp
     assert "…" not in shown
 
 
+def test_in_a_narrow_terminal_names_are_broken_after_a_hyphen(sweep, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "55")
+    main(["status", str(sweep)])
+    shown = plain(capsys.readouterr().out)
+    names = [path.name for path in sweep.iterdir()]
+    starts = [line.split()[0] for line in shown.splitlines() if line.startswith("projection_all-")]
+    assert len(starts) == 6
+    assert all(any(name.startswith(start) for name in names) for start in starts)
+    assert all(start.endswith("-") for start in starts), shown
+    assert all(len(line.rstrip()) <= 55 for line in shown.splitlines())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet152", "cifar-resnet1202"])
 def test_the_parts_of_a_network_fit_into_80_columns(name, monkeypatch, capsys):
@@ -245,7 +258,7 @@ def test_a_dry_run_has_a_column_of_seconds_only_if_some_are_known(capsys):
     assert main(words) == 0
     assert "in all" not in capsys.readouterr().out
     assert main([*words, "--device=v4-8"]) == 0
-    assert "FLOP train" in capsys.readouterr().out
+    assert re.search("FLOP +train\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("length", [201, 10_000, pytest.param(200_000, marks=pytest.mark.slow)])

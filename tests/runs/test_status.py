@@ -7,9 +7,9 @@ import time
 import pytest
 
 from resjax.cli.main import main
-from resjax.cli.terminal.board import MOST_ROWS, Board, shown
+from resjax.cli.terminal.board import MOST_ROWS, Board, shown, status_rows
 from resjax.config import ConfigError
-from resjax.config.text import clock
+from resjax.config.text import clock, time_taken
 from resjax.runs import claims, disk, doctor, rundir
 from resjax.runs.estimate import seconds_of, work_of
 from resjax.runs.journal import Journal
@@ -196,6 +196,24 @@ def test_a_board_looks_at_what_has_ended_once(tiny, tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_lengths_of_time_to_read(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0.0003, "0.3 ms"), (0.2, "0.2 s"), (9.94, "9.9 s"), (9.96, "10 s"), (125, "2 min 05 s"),
+])  # fmt: skip
+def test_short_times_that_were_taken_have_a_digit_more(seconds, text):
+    assert time_taken(seconds) == text
+
+
+def test_the_time_in_all_and_the_time_left_have_a_column_each(tmp_path):
+    statuses = [
+        Status(tmp_path / "done", "done", seconds=0.2),
+        Status(tmp_path / "cut", "training", step=1, steps=2, seconds_left=75.0),
+    ]
+    table = status_rows(statuses, {}, None)
+    columns = {str(column.header): [*map(str, column.cells)] for column in table.columns}
+    assert columns["in all"] == ["0.2 s", ""]
+    assert columns["left"] == ["", "1 min 15 s"]
 
 
 def test_the_cost_of_a_grid_is_told_by_the_speed_of_what_is_done(tiny, tmp_path):

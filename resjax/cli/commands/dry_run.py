@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from resjax.cli.terminal.lines import say
 from resjax.cli.terminal.tables import literal, print_table, table_of_runs, terminal_width
 from resjax.config.naming import settings_of, told_apart
-from resjax.config.text import clock, several
+from resjax.config.text import several, time_taken
 
 if TYPE_CHECKING:
     from resjax.runs.estimate import Work
@@ -71,7 +71,7 @@ def _print(
             f"{cost.params:,}",
             f"{cost.multiply_adds:,}",
             _operations(2 * cost.total),
-            "" if takes is None else clock(takes),
+            "" if takes is None else time_taken(takes),
         ]
     headings = ("state", "parameters", "multiply-\nadds", "training\nFLOP", counted)
     print_table(table_of_runs(rows, headings, apart, terminal_width()))
@@ -79,7 +79,7 @@ def _print(
     known = [takes for run in left if (takes := seconds[run]) is not None]
     total = f"{_operations(sum(2 * work[run].total for run in left))}FLOP"
     if left and len(known) == len(left):
-        total += f", {counted} {clock(sum(known))} one after another {speed}"
+        total += f", {counted} {time_taken(sum(known))} one after another {speed}"
     say(
         f"{several(len(statuses), 'run')}: {count_states(status.state for status in statuses)}"
         + (f"; {len(left)} to train: {total}" if left else ""),

@@ -15,7 +15,7 @@ from resjax.cli.terminal.tables import fit_to_terminal, literal, table_of_runs
 from resjax.cli.terminal.waits import WaitLine
 from resjax.config import ConfigError
 from resjax.config.naming import told_apart
-from resjax.config.text import clock, printable, several
+from resjax.config.text import clock, printable, several, time_taken
 from resjax.runs.planned import planned_settings
 from resjax.runs.status import (
     ENDED,
@@ -160,7 +160,7 @@ def _cells(status: Status) -> list[Text | str]:
         "" if status.loss is None else f"{status.loss:.3f}",
         percent(status.train_error),
         percent(status.test_error),
-        clock(status.seconds) if status.seconds else "",
+        time_taken(status.seconds) if status.seconds else "",
         "" if status.seconds_left is None else clock(status.seconds_left),
     ]
 

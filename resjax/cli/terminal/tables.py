@@ -1,5 +1,6 @@
 """Tables and numbers formatted for people."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,28 @@ def fit_to_terminal(console: Console, table: Table, overflow: str = "fold") -> N
         longest = max(map(cell_len, texts.split("\n")))
         names.max_width = max(NARROWEST, longest - excess)
         names.no_wrap, names.overflow = overflow != "fold", overflow
+        if overflow == "fold":
+            for cell in names.cells:
+                if isinstance(cell, Text):
+                    cell.plain = folded(cell.plain, names.max_width)
+
+
+def folded(text: str, width: int) -> str:
+    """Breaks the lines of a text after hyphens and between words; longer parts stay whole.
+
+    >>> folded("identity-8-seed0-2bc17ebb", 14).splitlines()
+    ['identity-8-', 'seed0-2bc17ebb']
+    """
+    lines = []
+    for line in text.splitlines():
+        begun = ""
+        for part in re.split(r"(?<=[-\s])", line):
+            if begun.strip() and cell_len((begun + part).rstrip()) > width:
+                lines.append(begun.rstrip())
+                begun = ""
+            begun += part
+        lines.append(begun.rstrip())
+    return "\n".join(lines)
 
 
 def print_table(table: Table) -> None:
