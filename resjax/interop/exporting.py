@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from resjax.config import ConfigError, choose
 from resjax.interop.formats import SAFETENSORS
 from resjax.interop.importing import expected
 from resjax.interop.metadata import write_metadata
-from resjax.interop.names import BATCHES, NAMINGS, places, to_theirs
+from resjax.interop.names import BATCHES, NAMINGS, Naming, places, to_theirs
 from resjax.interop.recognise import recognise
 from resjax.models.build import build_model, make_spec
 from resjax.runs.matching import refuse_other_function, refuse_other_tensors
@@ -91,13 +92,13 @@ def named_tensors(weights: Weights, names: str) -> dict[str, np.ndarray]:
     naming = choose(NAMINGS, names, "names")
     model = weights.about.config.model
     leaves = {name: np.asarray(leaf) for name, leaf in paths(weights.variables).items()}
-    stem, order = make_spec(model).stem, naming.settings.get("order", "post")
-    shortcuts = {*naming.shortcuts, naming.unprojected.get("shortcut")}
-    if model.order != order or stem not in naming.stems or model.shortcut not in shortcuts:
+    stem = make_spec(model).stem
+    fitting = [each for each in NAMINGS if _has(NAMINGS[each], model)]
+    if names not in fitting:
+        others = f"choose one of: {', '.join(fitting)}, or " if fitting else ""
         raise ConfigError(
             f"{names} has no networks with model.order={model.order}, "
-            f"model.shortcut={model.shortcut} and the {stem} stem; choose other names "
-            f"({', '.join(NAMINGS)}), or write StableHLO"
+            f"model.shortcut={model.shortcut} and the {stem} stem; {others}write StableHLO"
         )
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     table = places(naming, stem, model.shortcut, shapes)
@@ -112,6 +113,16 @@ def named_tensors(weights: Weights, names: str) -> dict[str, np.ndarray]:
                 counter = name.removesuffix("running_var") + BATCHES
                 tensors[counter] = np.array(weights.about.batches, np.int64)
     return tensors
+
+
+def _has(naming: Naming, model: ConfigDict) -> bool:
+    """Tells whether a codebase has networks of such an order, shortcut and stem."""
+    shortcuts = {*naming.shortcuts, naming.unprojected.get("shortcut")}
+    return (
+        model.order == naming.settings.get("order", "post")
+        and make_spec(model).stem in naming.stems
+        and model.shortcut in shortcuts
+    )
 
 
 def _refuse_misread(weights: Weights, names: str, shapes: dict[str, tuple[int, ...]]) -> None:

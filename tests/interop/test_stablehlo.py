@@ -152,6 +152,17 @@ def test_names_that_cannot_say_what_a_network_is(keys, names, message, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("keys", "fit"), [
+    ({"name": "cifar", "depth": 8, "shortcut": "projection"}, "choose one of: akamaster, or write"),
+    ({"order": "preact", "shortcut": "projection"}, "choose one of: timm-v2, or write StableHLO"),
+    ({"shortcut": "projection_all"}, "imagenet stem; write StableHLO"),
+])  # fmt: skip
+def test_names_that_a_network_lacks_are_answered_by_those_that_fit(keys, fit, tmp_path):
+    with pytest.raises(ConfigError, match="torchvision has no networks with ") as refused:
+        export(weights_of(**keys), tmp_path / "net.safetensors", names="torchvision")
+    assert fit in str(refused.value)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     for content in (b"", b"no function"):
         (tmp_path / "net.stablehlo").write_bytes(content)
