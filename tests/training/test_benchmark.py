@@ -72,6 +72,13 @@ def test_the_peak_is_that_of_all_devices_whose_number_is_printed(measured, capsy
     assert f" on {number} devices ({jax.devices()[0].device_kind}); " in capsys.readouterr().out
 
 
+def test_the_table_says_of_what_its_quantiles_are(measured, capsys):
+    with Measurements(as_json=False) as table:
+        table.add(measured)
+    above, below = capsys.readouterr().out.splitlines()[1:3]
+    assert ("step ms, 10 %" in above, "to 90 % quantile" in below) == (True, True)
+
+
 @pytest.mark.slow
 def test_the_numbers_of_a_measurement_fit_each_other(tiny):
     told = []

@@ -84,8 +84,8 @@ class Measurements:
 
     def _print(self) -> None:
         table = text_table((
-            "depth", "parameters", "compile\ns", "step\nms", "10 % to\n90 %", "images\nper s",
-            "memory\nMB", "GFLOP/s", "of\npeak",
+            "depth", "parameters", "compile\ns", "step\nms", "step ms, 10 %\nto 90 % quantile",
+            "images\nper s", "memory\nMB", "GFLOP/s", "of\npeak",
         ))  # fmt: skip
         for each in self.measured:
             low, high = each.step_ms_spread
