@@ -50,11 +50,14 @@ def test_it_is_of_the_style_of_this_project(mine):
         assert done.returncode == 0, done.stdout
 
 
-def test_it_names_itself_and_nothing_of_the_template(mine):
+def test_it_names_itself_and_nothing_of_the_template(mine, capsys):
     text = Path("mine.py").read_text()
     assert "--config=mine.py --workdir=runs/mine" in text
     assert "NAME" not in text
+    assert main(["init", "deeper/still/other.py"]) == 0
+    assert capsys.readouterr().out.startswith("deeper/still is a new directory\ndeeper/still/other")
     assert main(["init", "deeper/other.py"]) == 0
+    assert "new directory" not in capsys.readouterr().out
     assert "--config=deeper/other.py --workdir=runs/other" in Path("deeper/other.py").read_text()
 
 

@@ -29,7 +29,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     _refuse_name(file)
     if file.exists():
         raise ConfigError(f"{file} already exists; choose another name, or move it away")
+    is_new = not file.parent.exists()
     make_directory(file.parent)
+    if is_new:
+        say(f"{file.parent} is a new directory")
     write_text(file, experiment(file))
     workdir = Path("runs", file.stem)
     for line in (
