@@ -12,8 +12,6 @@ import resjax
 from resjax.config import ConfigError, config_of, defaults, differences, flatten
 from resjax.config.keys import KEYS
 from resjax.config.naming import deciding_keys, run_id
-from resjax.config.paths import similar
-from resjax.config.text import some
 from resjax.runs import disk, files
 
 DONE, FAILED, UNFINISHED, ABSENT = "done", "failed", "unfinished", "absent"
@@ -71,6 +69,9 @@ def runs_in(directory: Path) -> list[Path]:
 
 def no_run(directory: Path) -> ConfigError:
     """The error for a directory without runs: it names the sweeps in it, or what is beside it."""
+    from resjax.config.paths import similar  # a refusal alone needs them
+    from resjax.config.text import some
+
     sweeps = sorted({str(path.parents[1]) for path in directory.glob("*/*/config.json")})
     remedy = f"name one of the sweeps in it: {some(sweeps)}" if sweeps else ""
     if not directory.exists():
