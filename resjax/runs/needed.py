@@ -45,11 +45,12 @@ def _by_run(listed: list[str]) -> dict[str, list[str]]:
 
 
 STATUS = of_runs(
-    files.RESULT, files.TIMING, files.PROGRESS, files.ERROR, files.CLAIM, beside=(planned.FILES,)
-)
+    files.CONFIG, files.RESULT, files.TIMING, files.PROGRESS, files.ERROR, files.CLAIM,
+    beside=(planned.FILES,),
+)  # fmt: skip
 
-SHOWN_IN_STATUS = of_runs(files.CONFIG, files.ORIGIN)
-"""Files whose existence determines the state of a run."""
+SHOWN_IN_STATUS = of_runs(files.ORIGIN)
+"""Files whose existence alone says something of the state of a run."""
 
 REPORT = of_runs(
     files.CONFIG, files.ORIGIN, files.MANIFEST, files.METRICS, files.RESULT, files.TIMING,

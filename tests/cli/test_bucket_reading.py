@@ -58,8 +58,8 @@ def test_the_status_of_a_sweep_takes_one_listing_and_no_more_than_it_shows(
     bucket.faults.seen.clear()
     first = told(capsys, "status", there)
     asked = [unquote(path).rpartition("/")[2] for _, path in bucket.faults.seen]
-    of_done = 4 * ["result.json", "timing.jsonl"]
-    of_others = 2 * ["timing.jsonl"] + ["error.txt", "progress.json"]
+    of_done = 4 * ["config.json", "result.json", "timing.jsonl"]
+    of_others = 2 * ["config.json", "timing.jsonl"] + ["error.txt", "progress.json"]
     assert sorted(asked[1:]) == sorted(of_done + of_others)
     bucket.faults.seen.clear()
     assert told(capsys, "status", there) == first
