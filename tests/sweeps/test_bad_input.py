@@ -84,7 +84,8 @@ def test_an_asynchronous_get_config_is_refused_and_never_called(tmp_path, capsys
     (["--sweep=deepth"], "no axis 'deepth' in this experiment; nearest: depth"),
     (["--only=shortcut=scaled"], "leaves no run; model.shortcut is"),
     (["--only=shortcut=dense"], "unknown model.shortcut 'dense'; choose one of: none"),
-    (["--seeds=0"], "--seeds=0 is not a number from 1 to"),
+    (["--seeds=0"], "--seeds='0' is not a positive number"),
+    (["--seeds=10001"], "--seeds=10001 is not a number from 1 to 10000"),
     (["--only=depth=9"], "--only depth=9 leaves no run; model.depth is 8, 20, 56"),
     (["--json"], "--json is for --dry-run; add that, or use resjax status --json"),
 ])  # fmt: skip
