@@ -21,6 +21,7 @@ from resjax.config.text import several
 from resjax.exits import EXIT_FAILED, EXIT_UNFINISHED, EXIT_USAGE
 from resjax.ops import native
 from resjax.process import enable_cache
+from resjax.runs import files
 from resjax.runs.rundir import DONE, FAILED, run_state
 from resjax.sweeps import grid
 
@@ -109,7 +110,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 def _tell_failures(runs: Iterable[Path], place: Path | Address) -> None:
     """Prints how many runs have failed, where the reasons are, and the remedy, to stderr."""
     if failed := [directory.name for directory in runs if run_state(directory) == FAILED]:
-        file = place / ("RUN" if failed[1:] else failed[0]) / "error.txt"
+        file = place / ("RUN" if failed[1:] else failed[0]) / files.ERROR
         tell(f"{several(len(failed), 'run')} failed; {file} says why; --retry tries again")
 
 
