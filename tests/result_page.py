@@ -79,7 +79,7 @@ swapped."""
 
 SHOWN = {
     "training_error": "Training error against epoch",
-    "error_by_depth": "Training and test error",
+    "error_by": "Training and test error",
 }
 """Figures in words, by their keys in `resjax.report.report.FIGURES`."""
 

@@ -48,21 +48,21 @@ class Entry:
 
 SECTIONS = {
     "degradation": Entry("degradation.py", "training_error"),
-    "lr": Entry("degradation.py:lr", "error_by_depth"),
-    "shapes": Entry("degradation.py:shapes", "error_by_depth", seeds=1),
+    "lr": Entry("degradation.py:lr", "error_by"),
+    "shapes": Entry("degradation.py:shapes", "error_by", seeds=1),
     "identity_vs_projection": Entry(
-        "identity_vs_projection.py", "error_by_depth", against="identity", shares="degradation"
+        "identity_vs_projection.py", "error_by", against="identity", shares="degradation"
     ),
     "identity_mappings": Entry(
-        "identity_mappings.py", "error_by_depth", seeds=5, against="identity order=post",
+        "identity_mappings.py", "error_by", seeds=5, against="identity order=post",
         published=("identity_mappings.py:cifar10",),
     ),
     "nested": Entry("nested.py", "training_error", seeds=3, against="plain"),
     "duration": Entry("duration.py"),
-    "very_deep": Entry("very_deep.py", "error_by_depth"),
+    "very_deep": Entry("very_deep.py", "error_by"),
     "inside": Entry("inside.py", probed=True),
-    "without_norm": Entry("without_norm.py", "error_by_depth", seeds=5),
-    "modern_recipe": Entry("modern_recipe.py", "error_by_depth", seeds=5),
+    "without_norm": Entry("without_norm.py", "error_by", seeds=5),
+    "modern_recipe": Entry("modern_recipe.py", "error_by", seeds=5),
     "speed": Entry("speed.py", command="bench", options="--depths=20,56,110"),
     "cifar10": Entry(
         "cifar10.py", command="",

@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from resjax.report import figures
+from resjax.report import layout
 from resjax.report.report import FIGURES, read_sweep
 from tests.result_page import MEASURED, page
 from tests.result_probes import probed_rows
@@ -69,7 +69,7 @@ def draw(name: str, directory: Path) -> Path:
     """Draws the figure of a section."""
     figure = FIGURES[SECTIONS[name].figure](read_section(name).table.arms)
     with tempfile.TemporaryDirectory() as drawn:
-        figures.save(figure, Path(drawn, name))
+        layout.save(figure, Path(drawn, name))
         return Path(shutil.copy(Path(drawn, f"{name}.png"), directory))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from resjax.models.resnet import ResNet
 from resjax.models.shortcuts import SHORTCUTS, Identity, Plain, Projection, ProjectionAll
 from resjax.models.summary import LayerRecord, layer_records
-from resjax.report.figures import FORMATS, save
+from resjax.report.layout import FORMATS, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,7 +134,7 @@ def draw(model: ResNet, image_shape: tuple[int, int, int], title: str) -> "Figur
 
 
 def draw_to(path: Path, model: ResNet, image_shape: tuple[int, int, int], title: str) -> list[Path]:
-    """Saves the drawing in every format of `resjax.report.figures`, under the name of `path`."""
+    """Saves the drawing in every format of `resjax.report.layout`, under the name of `path`."""
     known = path.suffix[1:] in FORMATS
     return save(draw(model, image_shape, title), path.with_suffix("") if known else path)
 

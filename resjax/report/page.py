@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resjax.config.text import clock, printable
-from resjax.report import charts, run_table, styles, tables, what_ran
+from resjax.report import charts, probes, run_table, styles, tables, what_ran
 from resjax.report.arms import label
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Gap, joined
-from resjax.report.figures import FORMATS
+from resjax.report.layout import FORMATS
 from resjax.report.runs import WITHOUT_CONFIG
 from resjax.runs.ledger import DEFINITION, known_total
 from resjax.runs.planned import waiting_in
@@ -81,7 +81,7 @@ def render(report: "Report", workdir: Path, digest: str) -> str:
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC" if waiting or unfinished else None,
         seconds=clock(sum(run.seconds() for run in report.runs)),
         sections=[_section(each, n, depths) for n, each in enumerate(report.sections, start=1)],
-        text=tables.TEXT,
+        text=(*tables.TEXT, "array"),
         columns=columns,
         runs=run_table.run_rows(report, workdir, columns),
         parallel=len(_axes(columns)) > FEW_AXES,
@@ -219,8 +219,9 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
                 stem.name.removesuffix(str(place)).replace("_", " ") + of_table,
                 [(kind.upper(), f"figures/{quote(stem.name)}.{kind}") for kind in FORMATS],
             )
-            for stem in section.figures
+            for stem in (*section.figures, *section.probes.values())
         ],
+        "probes": probes.on_page(section.probed, section.probes),
     }
 
 

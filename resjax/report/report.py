@@ -14,9 +14,11 @@ from resjax.buckets.places import reading
 from resjax.config import ConfigError
 from resjax.config.extras import require
 from resjax.config.paths import place
-from resjax.report import figures, formats, page
+from resjax.report import figures, formats, layout, page, probes
 from resjax.report.arms import ArmTable, Cell
 from resjax.report.degradation import Verdict, headline, verdicts
+from resjax.report.inside import ProbedNetwork, recorded
+from resjax.report.lines import axis_of
 from resjax.report.pairs import Comparison, compare
 from resjax.report.replication import Replication, replications
 from resjax.report.runs import Missing, Run, read_runs
@@ -47,6 +49,8 @@ class Section:
       notes: a line for each network that is tuned, and for each cell that compared the statistics
         of evaluation.
       figures: stems of the files, in the order of the page; none after the first `MOST_DRAWN`.
+      probed: the networks whose runs recorded probes, and what they found.
+      probes: stems of the figures of probes, by their names; none after the first `MOST_DRAWN`.
     """
 
     table: ArmTable
@@ -56,6 +60,8 @@ class Section:
     replications: list[Replication]
     notes: list[str]
     figures: list[Path]
+    probed: list[ProbedNetwork]
+    probes: dict[str, Path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +108,7 @@ def report_of(directory: Path, runs: list[Run], missing: list[Missing]) -> Repor
     """The report of some runs, whose files would be in this directory."""
     chosen, missed, choices = choose_tuned(runs, [run for run in missing if run.config])
     sections = [
-        _section(table, choices, _stems(directory, place))
+        _section(table, choices, directory / "figures", place)
         for place, table in enumerate(arm_tables(chosen, missed))
     ]
     return Report(directory, sections, runs, missing)
@@ -136,13 +142,15 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     if not again and page.is_of(directory / "index.html", digest):
         return report
     rundir.make_directory(directory / "figures")
-    for name in FIGURES:
+    for name in (*FIGURES, "probe_"):
         for stale in (directory / "figures").glob(f"{name}*.*"):
             stale.unlink(missing_ok=True)
     for section in sections:
         title = section.table.title if len(sections) > 1 else None
         for stem, draw in zip(section.figures, FIGURES.values(), strict=False):  # or it has none
-            figures.save(draw(section.table.arms, title=title), stem)
+            layout.save(draw(section.table.arms, title=title), stem)
+        for name, stem in section.probes.items():
+            layout.save(probes.draw_probe(section.probed, name, title), stem)
     texts = {
         "table.md": formats.markdown_document(sections, missing),
         "table.tex": formats.latex_document(sections, workdir.resolve().name),
@@ -157,16 +165,14 @@ def write_report(workdir: Path, again: bool = True) -> Report:
 FIGURES: dict[str, Callable[..., "Figure"]] = {
     "training_error": functools.partial(figures.error_curves, measure="train_error"),
     "test_error": functools.partial(figures.error_curves, measure="test_error"),
-    "error_by_depth": figures.error_by_depth,
+    "error_by": figures.error_by,
 }
-"""Figures of a table, by the names of their files."""
+"""Figures of a table, by the names of their files; `error_by` is followed by what it shows."""
 
 
-def _stems(directory: Path, place: int) -> list[Path]:
-    """The stems of the files with a table's figures, by its place."""
-    if place >= MOST_DRAWN:
-        return []
-    return [directory / "figures" / f"{name}{place + 1 if place else ''}" for name in FIGURES]
+def _stem(directory: Path, name: str, place: int) -> Path:
+    """The stem of the files of a figure, by the place of its table."""
+    return directory / f"{name}{place + 1 if place else ''}"
 
 
 def _digest(workdir: Path, runs: list[Run], missing: list[Missing]) -> str:
@@ -184,10 +190,15 @@ def _values(run: Run | Missing) -> list[Any]:
     return [vars(value) if dataclasses.is_dataclass(value) else value for value in known]
 
 
-def _section(table: ArmTable, choices: dict[Shared, Choice], drawn: list[Path]) -> Section:
+def _section(
+    table: ArmTable, choices: dict[Shared, Choice], directory: Path, place: int
+) -> Section:
     lines = [*notes(table, choices), *_depth_notes(table), *map(_statistics_note, table.cells)]
     said = verdicts(table)
     differences = {what: compare(table, what) for what in ("train_error", "test_error")}
+    ends = {"error_by": f"_{axis_of(table.arms)}"}
+    probed = recorded(table)
+    drawn = place < MOST_DRAWN
     return Section(
         table=table,
         headline=headline(said, table, differences["test_error"]),
@@ -195,7 +206,15 @@ def _section(table: ArmTable, choices: dict[Shared, Choice], drawn: list[Path]) 
         differences=differences,
         replications=replications(table),
         notes=[line for line in lines if line],
-        figures=drawn,
+        figures=[
+            _stem(directory, f"{name}{ends.get(name, '')}", place) for name in FIGURES if drawn
+        ],
+        probed=probed,
+        probes={
+            name: _stem(directory, f"probe_{name}", place)
+            for name in probes.names_of(probed)
+            if drawn
+        },
     )
 
 

@@ -27,6 +27,7 @@ class Run:
       curve: the lines of `metrics.jsonl`.
       manifest: content of `manifest.json`.
       ledger: its cost; None if that is not known.
+      probes: {probe: {array: values}} at its last evaluation, in lists.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Run:
     curve: list[dict[str, Any]]
     manifest: dict[str, Any]
     ledger: Ledger | None = None
+    probes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -133,7 +135,14 @@ def _read_run(directory: Path, state: str) -> Run | Missing:
         summary=read_summary(directory),
         curve=rundir.read_metrics(directory) if curve.exists() else [],
         manifest=disk.read_json(manifest) if manifest.exists() else {},
+        probes=_read_probes(directory / files.PROBES),
     )
+
+
+def _read_probes(path: Path) -> dict[str, dict[str, Any]]:
+    """The probes in the last line of a file; {} if the run recorded none."""
+    last = disk.read_lines(path)[-1:] if path.exists() else []
+    return {probe: arrays for line in last for probe, arrays in line.items() if probe != "step"}
 
 
 def _without_config(directory: Path) -> Missing:

@@ -9,7 +9,6 @@ from resjax.config.naming import differing_keys
 from resjax.config.text import several
 from resjax.report.arms import ArmTable
 from resjax.report.runs import Run
-from resjax.report.sorting import differing_keys
 
 NOT_COMPARED = ("run", "params", "multiply_adds", "seconds", "files")
 """Entries of a manifest that naturally differ from run to run."""

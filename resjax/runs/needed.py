@@ -54,7 +54,7 @@ SHOWN_IN_STATUS = of_runs(files.ORIGIN)
 
 REPORT = of_runs(
     files.CONFIG, files.ORIGIN, files.MANIFEST, files.METRICS, files.RESULT, files.TIMING,
-    files.PROGRESS, files.ERROR, files.CLAIM,
+    files.PROGRESS, files.ERROR, files.CLAIM, files.PROBES,
     beside=("report/index.html", planned.FILES),
 )  # fmt: skip
 

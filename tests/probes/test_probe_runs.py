@@ -83,7 +83,8 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
         f"probe {name}" for name in PROBES
     ]
     assert "nan" not in out
-    assert "lesions: test error (fraction)" in out.splitlines()
+    deleted = next(line for line in out.splitlines() if line.split()[:2] == ["lesions", "deleted"])
+    assert all(cell.endswith("%") for cell in deleted.split()[2:])
     assert not [line for line in out.splitlines() if line.endswith(" ") or not line]
     swapped = next(line for line in out.splitlines() if line.split()[:2] == ["lesions", "swapped"])
     assert [cell == "-" for cell in swapped.split()[2:]] == [True, False, True]
@@ -112,7 +113,7 @@ def test_the_command_writes_arrays_and_figures(dense, tmp_path, capsys):
     ]
     assert lines[2] == "gates: the network has none"
     drawing = (directory / "lesions.svg").read_text()
-    assert "test error (fraction)" in drawing
+    assert "block (%)" in drawing
     assert "the network as it is" in drawing
 
 

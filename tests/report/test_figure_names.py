@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from resjax.report import figures, sorting
+from resjax.report import figures, layout, sorting
 from resjax.report.arms import Arm
 from resjax.report.runs import read_runs
 from tests.report.fabricate import write_sweep
@@ -83,7 +83,7 @@ def test_names_are_legible_in_each_figure(number, title, cells):
     of_two_depths, of_one = long_named(number, cells), long_named(number, cells[1:])
     is_legible(figures.error_curves(of_two_depths, "train_error", title))
     is_legible(figures.error_by_depth(of_two_depths, title))
-    is_legible(figures.error_by_depth(of_one, title), least=0.1)
+    is_legible(figures.error_by_network(of_one, title), least=0.1)
 
 
 def test_three_usual_names_stand_in_one_row_of_a_legend(cells):
@@ -94,7 +94,7 @@ def test_three_usual_names_stand_in_one_row_of_a_legend(cells):
 
 def test_a_usual_name_with_a_key_is_one_line_beside_its_row(cells):
     names = [["identity", "order=relu_before_add"], ["exclusive_gate", "gate_bias=-6.0"]]
-    panel = figures.error_by_depth(named(names, cells[1:])).axes[0]
+    panel = figures.error_by_network(named(names, cells[1:])).axes[0]
     assert [text.get_text() for text in panel.get_yticklabels()] == [
         "identity order=relu_before_add", "exclusive_gate gate_bias=-6.0",
     ]  # fmt: skip
@@ -124,13 +124,68 @@ def test_lines_aside_of_their_depths_stay_within_the_panel(cells):
             assert np.all((box.x0 < across) & (across < box.x1))
 
 
-def test_no_two_networks_are_drawn_alike(cells):
-    panel = figures.error_by_depth(long_named(16, cells)).axes[0]
-    drawn = [(line.get_color(), line.get_markerfacecolor()) for line in panel.get_lines()]
-    assert len(set(drawn)) == len(drawn) == 16
+@pytest.mark.parametrize("number", [2, 16])
+def test_many_lines_stay_at_their_depths(number, cells):
+    """Each is less than an eighth of the gap between two depths beside its own."""
+    figure = figures.error_by_depth(long_named(number, cells))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        back = panel.transData.inverted()
+        for line in panel.get_lines():
+            seen = back.transform(line.get_transform().transform(line.get_xydata()))[:, 0]
+            assert np.abs(seen - (8, 20)).max() < (20 - 8) / 8
+
+
+@pytest.mark.parametrize("number", [12, 16, 100])
+def test_figures_of_many_networks_fit_on_a_page(number, cells):
+    of_two, of_one = long_named(number, cells), long_named(number, cells[1:])
+    many = [*of_two, *of_two[: number - len(of_two)]] * 5
+    drawn = [
+        figures.error_curves(many[:number], "train_error"),
+        figures.error_by_depth(many[:number]),
+        figures.error_by_network([*of_one, *of_one * 5][:number]),
+    ]
+    for figure in drawn:
+        width, height = figure.get_size_inches()
+        assert width <= layout.PAGE
+        assert height <= layout.TALLEST + layout.LINE
+
+
+def test_a_figure_without_all_networks_says_so(cells):
+    many = named([["plain", f"width={number}"] for number in range(60)], cells)
+    figure = figures.error_curves(many, "train_error")
+    shown = sum(panel.get_visible() for panel in figure.axes)
+    assert figure._suptitle.get_text() == f"the first {shown} of 60 networks"
+    assert figures.error_curves(many[:shown], "train_error")._suptitle is None
+
+
+def looks_of(lines):
+    """What tells lines apart in a figure, beside their dashes."""
+    return [
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor(), line.get_fillstyle())
+        for line in lines
+    ]
+
+
+def test_no_two_of_many_networks_are_drawn_alike(cells):
+    for number in (16, 27):
+        many = named([["plain", f"width={width}"] for width in range(number)], cells[1:])
+        by_network = figures.error_by_network(many).axes[0].get_lines()
+        many = named([["plain", f"width={width}"] for width in range(number)], cells)
+        by_depth = figures.error_by_depth(many).axes[0].get_lines()
+        for lines in (by_network, by_depth):
+            assert len(set(looks_of(lines))) == len(lines) == number
+
+
+def test_a_hollow_marker_is_larger_than_a_full_one_and_than_its_edge(cells):
+    first, hollow = (figures.error_by_depth(named([["plain"]] * 10, cells)).axes[0].get_lines())[
+        ::9
+    ]
+    assert hollow.get_markersize() > first.get_markersize() == 3
+    assert hollow.get_markersize() > 4 * hollow.get_markeredgewidth()
 
 
 def test_letters_that_the_font_lacks_warn_nobody(cells, tmp_path):
     names = [["残差連接"], ["plain"]]
-    figures.save(figures.error_by_depth(named(names, cells)), tmp_path / "figure")
+    layout.save(figures.error_by_depth(named(names, cells)), tmp_path / "figure")
     assert "残差連接" in (tmp_path / "figure.svg").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from resjax.report import figures, sorting, styles
+from resjax.report import figures, layout, sorting, styles
 from resjax.report.runs import read_runs
 from resjax.runs import disk, rundir
 from tests.report.fabricate import SHORTCUTS, write_run, write_sweep
@@ -14,7 +14,7 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
     write_sweep(tmp_path, {(kind, depth): [0.1, 0.3] for kind in SHORTCUTS for depth in (8, 20)})
     (table,) = sorting.arm_tables(*read_runs(tmp_path))
     figure = figures.error_curves(table.arms, "train_error")
-    assert figure.get_size_inches()[0] == figures.COLUMN
+    assert figure.get_size_inches()[0] == layout.COLUMN
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title() for panel in panels] == ["plain", "identity", "projection_all"]
     for panel in panels:
@@ -23,10 +23,10 @@ def test_a_figure_is_as_wide_as_a_column_and_has_a_panel_for_each_arm(tmp_path):
         np.testing.assert_allclose(panel.get_lines()[0].get_ydata()[-1], 20)
     colors = [{line.get_color() for line in panel.get_lines()} for panel in panels]
     assert colors == [{styles.color(kind)} for kind in SHORTCUTS]
-    for path in figures.save(figure, tmp_path / "figure"):
+    for path in layout.save(figure, tmp_path / "figure"):
         assert path.stat().st_size > 1000
     ET.parse(tmp_path / "figure.svg")
-    assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * figures.COLUMN)
+    assert matplotlib.image.imread(tmp_path / "figure.png").shape[1] == round(160 * layout.COLUMN)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
@@ -94,13 +94,80 @@ def test_nets_of_one_depth_have_a_row_each_with_their_intervals_as_bars(tmp_path
     errors = {("none", 8): [0.1, 0.3, 0.2], ("identity", 8): [0.0, 0.1, 0.2]}
     write_sweep(tmp_path, errors)
     (table,) = sorting.arm_tables(*read_runs(tmp_path))
-    panel, _ = figures.error_by_depth(table.arms).axes
+    assert figures.axis_of(table.arms) == "network"
+    panel, _ = figures.error_by(table.arms).axes
     assert [text.get_text() for text in panel.get_yticklabels()] == ["plain", "identity"]
     for row, cell in enumerate(table.cells):
         ((low, at), (high, _)), = panel.collections[row].get_segments()  # fmt: skip
         expected = [100 * end for end in cell.sample("train_error").interval]
         np.testing.assert_allclose((low, high), expected)
-        assert at == row == panel.get_lines()[row].get_ydata()[0]
+        assert at == panel.get_yticks()[row] == panel.get_lines()[row].get_ydata()[0]
+
+
+RATES = [0.01, 0.1, 1.0]
+
+
+def of_rates(directory, rates, **keys):
+    """Arms of one depth that differ in their shortcut and their rate; errors are its thousandth."""
+    for rate in rates:
+        for kind in ("none", "identity"):
+            write_run(
+                directory, f"{kind}-{rate}-{len(keys)}", rate / 1000, model__shortcut=kind,
+                optim__learning_rate=rate, **keys,
+            )  # fmt: skip
+    (table,) = sorting.arm_tables(*read_runs(directory))
+    return table.arms
+
+
+@pytest.mark.parametrize(("rates", "scale"), [(RATES, "log"), ([0.1, 0.2, 0.3], "linear")])
+def test_nets_of_one_depth_are_drawn_against_the_key_that_was_swept(rates, scale, tmp_path):
+    of_both = of_rates(tmp_path, rates)
+    assert figures.axis_of(of_both) == "learning_rate"
+    figure = figures.error_by(of_both)
+    panel = figure.axes[0]
+    assert (panel.get_xscale(), panel.get_xlabel()) == (scale, "optim.learning_rate")
+    assert [line.get_label() for line in panel.get_lines()] == ["plain", "identity"]
+    assert [line.get_color() for line in panel.get_lines()] == [
+        styles.color("none"), styles.color("identity"),
+    ]  # fmt: skip
+    for line in panel.get_lines():
+        np.testing.assert_allclose(line.get_xdata(), rates)
+        np.testing.assert_allclose(line.get_ydata(), np.array(rates) / 10)
+
+
+def test_nets_of_two_numeric_keys_are_drawn_by_their_names(tmp_path):
+    of_rates(tmp_path, RATES)
+    both = of_rates(tmp_path, [0.01], model__width=4)
+    assert figures.axis_of(both) == "network"
+    assert len(figures.error_by(both).axes[0].get_yticks()) == 8
+
+
+def test_training_and_test_error_have_one_axis(tmp_path):
+    write_sweep(tmp_path, {("none", depth): [0.1, 0.3] for depth in (8, 20)})
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
+    for drawn in (figures.error_by_depth(table.arms), figures.error_by_network(table.arms)):
+        train, test = drawn.axes
+        assert [panel.get_title() for panel in drawn.axes] == ["training", "test"]
+        assert (train.get_xlim(), train.get_ylim()) == (test.get_xlim(), test.get_ylim())
+
+
+def test_intervals_wider_than_the_data_are_bars_that_the_axis_cuts(tmp_path):
+    write_sweep(tmp_path, {("none", 8): [0.01, 0.03], ("none", 20): [0.05, 0.2]})
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
+    assert table.cells[1].sample("test_error").interval == (0, 1)
+    for panel in figures.error_by_depth(table.arms).axes:
+        (bars,) = panel.collections
+        np.testing.assert_allclose(bars.get_segments()[1], [(20, 0), (20, 100)])
+        assert 21 < panel.get_ylim()[1] < 1.6 * 21
+
+
+def test_more_than_four_lines_have_bars_at_their_depths_alone(tmp_path):
+    kinds = list(styles.PLACES)
+    write_sweep(tmp_path, {(kind, d): [0.1 * d, 0.11 * d] for kind in kinds[:5] for d in (1, 8)})
+    (table,) = sorting.arm_tables(*read_runs(tmp_path))
+    few, many = (figures.error_by_depth(table.arms[:number]).axes[0] for number in (4, 5))
+    assert all(hasattr(bars, "get_segments") for bars in many.collections)
+    assert not any(hasattr(band, "get_segments") for band in few.collections)
 
 
 def test_a_dotted_line_says_when_a_net_was_grown(tmp_path):

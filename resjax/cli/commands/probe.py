@@ -1,7 +1,6 @@
 """`resjax probe`: an analysis of the network of a run, block by block."""
 
 import argparse
-import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,6 @@ from resjax.cli.terminal.tables import print_table, text_table
 from resjax.runs.rundir import refuse_no_run
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from resjax.runs.probing import Probed
 
 
@@ -71,16 +68,15 @@ def _print(probed: "Probed", names: list[str], directory: str) -> None:
     were asked for.
     """
     from resjax.probes.table import PROBES
-    from resjax.report.probes import arrays_by_block, surface_in_words
+    from resjax.report.inside import HEADER, network_of, rows_by_block
+    from resjax.report.probes import surface_in_words
 
-    headings = ("probe", "array", "first", "middle", "last")
-    table = text_table(headings, words=("probe", "array"), gap=2)
-    several = False
+    table = text_table(("probe", *HEADER[1:]), words=("probe", "array"), gap=2)
+    several, network = False, network_of(probed)
     for probe in probed.found:
-        for name, array in arrays_by_block(probed, probe).items():
-            values = (array[0], array[len(array) // 2], array[-1])
-            table.add_row(probe, name, *map(_few, values))
-            several = several or array[0].size > 1
+        for row in rows_by_block(network, probe):
+            table.add_row(probe, *row)
+            several = several or any(" " in values for values in row[1:])
     say(
         f"{probed.run} at step {probed.step}: {sum(probed.stages)} blocks, by the first "
         f"{probed.examples} examples",
@@ -92,17 +88,10 @@ def _print(probed: "Probed", names: list[str], directory: str) -> None:
     for probe in probed.found:
         if not PROBES[probe].by_block:
             say(f"{probe}: {surface_in_words(probed, probe)}")
-        if quantity := PROBES[probe].quantity:
-            say(f"{probe}: {quantity}")
     for name in names:
         if name not in probed.found:
             say(f"{name}: the network has none")
     say(f"arrays and figures: {directory}")
-
-
-def _few(values: "np.ndarray") -> str:
-    """Formats a number, or those of the layers of a block; NaN, where undefined, becomes a dash."""
-    return " ".join("-" if math.isnan(value) else f"{value:.3g}" for value in values.ravel())
 
 
 def _probes() -> str:

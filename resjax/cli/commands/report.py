@@ -103,7 +103,7 @@ def _print(report: "Report", place: Here | Copy) -> None:
     if waiting := waiting_in(place.directory):
         say(f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
     for section in report.sections:
-        for figure in section.figures[:1]:
+        for figure in (*section.figures[:1], *section.probes.values()):
             say(place.named(f"figure: {figure.with_suffix('.png')}"))
     page = report.directory / "index.html"
     say(place.named(f"report: {page}"))
