@@ -20,8 +20,22 @@ LARGEST_SIDE = 1 << 14
 LEAST_DEVIATION = 1e-6
 """Minimum standard deviation of pixels in the units of the JSON, mostly from 0 to 1."""
 
-HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "pretrained"}
+HARMLESS = {"num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate",
+            "pretrained", "zero_init_last"}  # fmt: skip
 """Arguments of timm that change nothing in the function beyond what the tensors show."""
+
+DEFAULTS: dict[str, tuple] = {
+    "global_pool": ("avg", ""),
+    "output_stride": (32,),
+    "act_layer": ("relu",),
+    "norm_layer": ("batchnorm2d",),
+    "aa_layer": ("",),
+    "replace_stem_pool": (False,),
+}
+"""Values of timm's other arguments that leave a network as it is; null does, too.
+
+timm writes `global_pool` for every network that it saves.
+"""
 
 MOVE = "move the JSON files away if they are not of these weights"
 
@@ -99,9 +113,14 @@ def _architecture(config: Mapping[str, Any], path: Path) -> str:
     kind = config.get("model_type", "resnet")
     if kind not in ("resnet", "timm_wrapper", "timm_backbone"):
         raise ValueError(f"{path.name} is of a model_type {_shortened(kind)}, which resjax has not")
-    _choice(config, "global_pool", ("avg", ""), "avg")
-    if changed := {**_mapping(config, "model_args")}.keys() - HARMLESS:
-        raise ValueError(f"{path.name} changes the network by model_args {sorted(changed)}")
+    _choice(config, "global_pool", DEFAULTS["global_pool"], "avg")
+    changed = {
+        key: value
+        for key, value in _mapping(config, "model_args").items()
+        if not (key in HARMLESS or value is None or value in DEFAULTS.get(key, ()))
+    }
+    if changed:
+        raise ValueError(f"{path.name} changes the network by model_args {_shortened(changed)}")
     name = config.get("architecture", "")
     if not isinstance(name, str):
         raise ValueError(f"architecture={_shortened(name)} is no name")

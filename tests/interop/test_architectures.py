@@ -8,7 +8,9 @@ from resjax.config import ConfigError, default_config
 from resjax.interop.architectures import refuse_other_architecture
 from resjax.interop.importing import import_weights
 from resjax.interop.recognise import Recognised, recognise
+from resjax.interop.sidecars import read_sidecars
 from tests.interop.peers import ForCifar, of_timm, randomised, torch
+from tests.interop.peers import imported as imported_from
 
 safetensors = pytest.importorskip("safetensors.torch")
 
@@ -102,7 +104,17 @@ def small(tmp_path):
     ("said", "message"),
     [
         ({"architecture": "resnet14"}, "model.depth is 14 by that name, 8 by the tensors"),
-        ({"architecture": "resnet8", "model_args": {"aa_layer": "avg"}}, r"model_args \['aa_layer"),
+        *(
+            ({"architecture": "resnet8", "model_args": {key: value}}, f"model_args .*'{key}'")
+            for key, value in (
+                ("aa_layer", "avg"),
+                ("global_pool", "max"),
+                ("output_stride", 16),
+                ("act_layer", "silu"),
+                ("replace_stem_pool", True),
+                ("other", 1),
+            )
+        ),
         ({"architecture": "resnet8", "global_pool": "max"}, "global_pool='max' is not"),
         ({"architecture": ["resnet8"]}, r"architecture=\['resnet8'\] is no name"),
         ({"model_type": "regnet"}, "model_type 'regnet', which resjax has not"),
@@ -121,12 +133,39 @@ def test_what_config_json_says_of_the_function_is_known_or_refused(said, message
 
 
 @pytest.mark.parametrize(
-    "said", [{"architecture": "resnet8"}, {"model_type": "resnet", "hidden_act": "relu"}]
-)
+    "said",
+    [
+        {"architecture": "resnet8"},
+        {"model_type": "resnet", "hidden_act": "relu"},
+        {"architecture": "resnet8",
+         "model_args": {"num_classes": 10, "global_pool": "avg", "output_stride": 32,
+                        "aa_layer": None}},
+    ],
+)  # fmt: skip
 def test_a_network_that_is_known_is_told_without_doubt(said, small, tmp_path):
     assert any("nothing names its architecture" in note for note in imported(tmp_path).notes)
     (tmp_path / "config.json").write_text(json.dumps(said))
     assert not any("nothing names its architecture" in note for note in imported(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "resnet50d", "resnext50_32x4d", "resnetv2_50"]
+)
+def test_what_timm_says_of_its_own_networks_is_read(name, tmp_path):
+    with torch.device("meta"):
+        net = of_timm(name, num_classes=3)
+    with imported_from("timm.models") as models:
+        models._hub.save_config_for_hf(net, tmp_path / "config.json")
+    found = read_sidecars(tmp_path)
+    assert (found.architecture, found.preprocessing) == (name, True)
+
+
+def test_a_directory_that_timm_saved_is_imported(tmp_path):
+    with imported_from("timm.models") as models:
+        models.save_for_hf(of_timm("resnet18", num_classes=3), tmp_path, safe_serialization=True)
+    found = imported(tmp_path)
+    assert len(found.weights.about.class_names) == 3
+    assert not [note for note in found.notes if "assumed" in note or "known" in note]
 
 
 @pytest.mark.parametrize("key", ["arch", "architecture", "model_name"])
