@@ -58,7 +58,7 @@ def recognise(shapes: Shapes, what: str) -> Recognised:
     kind = "bottleneck" if f"{layer(3)}.weight" in shapes else "basic"
     if f"{layer(2)}.weight" not in shapes:
         raise ConfigError(f"{what} has blocks of one layer; {READ}")
-    stages = _stages(naming, shapes)
+    stages = stages_of(naming, shapes)
     last = shape(layer(len(BLOCKS[kind].units)))
     width = max(1, last[0] // BLOCKS[kind].expansion)
 
@@ -97,27 +97,40 @@ def prefixes(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
-    """The key of the naming that has a stem and a block among the tensors, and that of its stem.
-
-    Of several it is the first that has a head among them, too, or else the first.
-    """
-    fitting, partly = [], ""
-    for name, naming in NAMINGS.items():
-        if f"{in_block(naming.layer, 1, 0)}.weight" not in shapes:
-            continue
+def fitting_namings(shapes: Shapes) -> list[tuple[str, str]]:
+    """Keys of the namings that have a stem and a block among the tensors, and of their stems."""
+    fitting = []
+    for name, naming in _with_blocks(shapes).items():
         stems = [
             stem for stem, (layers, _) in naming.stems.items()
             if all(f"{layer}.weight" in shapes for layer in layers)
         ]  # fmt: skip
         if stems and _projections(naming, shapes):
             fitting.append((name, stems[0]))
+    return fitting
+
+
+def _with_blocks(shapes: Shapes) -> dict[str, Naming]:
+    return {
+        name: naming
+        for name, naming in NAMINGS.items()
+        if f"{in_block(naming.layer, 1, 0)}.weight" in shapes
+    }
+
+
+def _naming(shapes: Shapes, what: str) -> tuple[str, str]:
+    """The key of the naming of the tensors, and that of its stem.
+
+    Of several that fit it is the first that has a head among them, too, or else the first.
+    """
+    if fitting := fitting_namings(shapes):
+        with_head = [each for each in fitting if f"{NAMINGS[each[0]].head}.weight" in shapes]
+        return (with_head or fitting)[0]
+    partly = ""
+    for name, naming in _with_blocks(shapes).items():
         lacking = f"{next(iter(naming.stems.values()))[0][0]}.weight"
         if lacking not in shapes:
             partly = f", names blocks like {name} and has no {lacking!r}"
-    if fitting:
-        with_head = [each for each in fitting if f"{NAMINGS[each[0]].head}.weight" in shapes]
-        return (with_head or fitting)[0]
     names = list(shapes)
     has = f"has {len(names)} tensors" + (f", the first {names[0]!r}" if names else "")
     raise ConfigError(f"{what} {has}{partly}; {READ}")
@@ -129,7 +142,7 @@ def _projections(naming: Naming, shapes: Shapes) -> list[str]:
         kind for kind, (projection, _) in naming.shortcuts.items()
         if any(
             len(shapes.get(f"{in_block(projection, stage, 0)}.weight", ())) == 4
-            for stage in range(1, len(_stages(naming, shapes)) + 1)
+            for stage in range(1, len(stages_of(naming, shapes)) + 1)
         )
     ]  # fmt: skip
     return found or ([naming.unprojected["shortcut"]] if naming.unprojected else [])
@@ -142,7 +155,7 @@ def _shortcut(naming: Naming, shapes: Shapes, stages: int, what: str) -> Mapping
     return {"shortcut": kind} if kind in naming.shortcuts else naming.unprojected
 
 
-def _stages(naming: Naming, shapes: Shapes) -> tuple[int, ...]:
+def stages_of(naming: Naming, shapes: Shapes) -> tuple[int, ...]:
     """The number of blocks in every stage."""
     stages: list[int] = []
     while f"{in_block(naming.layer, len(stages) + 1, 0)}.weight" in shapes:
