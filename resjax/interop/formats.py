@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from resjax.config import ConfigError
 from resjax.interop.pickles import PICKLED, ZIPPED, Checkpoint, open_checkpoint, tables_in
 from resjax.interop.rebuilding import Tensor
-from resjax.runs.weights import about_in, open_tensors
+from resjax.runs.weights import about_in, begins_as_safetensors, open_tensors
 
 SAFETENSORS = ".safetensors"
 
@@ -122,7 +122,7 @@ def _start(path: Path) -> bytes:
 
 def _is_safetensors(path: Path, start: bytes) -> bool:
     """Tells whether a file begins like safetensors, or has its suffix and no other start."""
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
+    if begins_as_safetensors(start):
         return True
     known = start.startswith((ZIPPED, PICKLED, *FOREIGN))
     return path.suffix.lower() == SAFETENSORS and not known

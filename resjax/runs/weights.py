@@ -222,12 +222,8 @@ def locate(path: Path) -> Path:
     return path / files.WEIGHTS if path.is_dir() else path
 
 
-def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
+def open_tensors(path: Path) -> Any:
     """Opens a safetensors file, to be used in a `with` statement.
-
-    Args:
-      path: the file.
-      remedy: the end of the message.
 
     Raises:
       ConfigError: if it is not a safetensors file, or cut off.
@@ -238,16 +234,24 @@ def open_tensors(path: Path, remedy: str = "fetch it again") -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
         raise ConfigError(
-            f"{path} is not a whole safetensors file ({message_of(error)}); {remedy}"
+            f"{path} is not a whole safetensors file ({message_of(error)}); fetch it again"
         ) from None
 
 
+def begins_as_safetensors(start: bytes) -> bool:
+    """Tells from its first 9 bytes, a length and a brace, whether a file is of safetensors."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32
+
+
 def _open_own(path: Path) -> Any:
-    return open_tensors(
-        path,
-        "fetch it again, or if another framework wrote it make a run of it with resjax import "
-        f"{path} --out=DIR",
-    )
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not begins_as_safetensors(start) and path.name != FILE:
+        raise ConfigError(
+            f"{path} is no weights file of resjax; make a run of it by resjax import {path} "
+            "--out=DIR"
+        )
+    return open_tensors(path)
 
 
 def about_in(metadata: Mapping[str, str]) -> bool:
@@ -288,7 +292,7 @@ def _refusing(path: Path, metadata: Mapping[str, str]) -> Iterator[None]:
                 f"({message_of(error)}); fetch it again, or have its run write it again"
             ) from None
         raise ConfigError(
-            f"{path} was not written by resjax; convert it to a run with resjax import {path} "
+            f"{path} was not written by resjax; make a run of it by resjax import {path} "
             "--out=DIR, or read it by resjax.import_weights"
         ) from None
 

@@ -155,7 +155,7 @@ def gs_of(gs, fresh, monkeypatch):
 
 COMMANDS = [
     ["status"], ["report"], ["doctor"], ["probe"], ["evaluate"],
-    ["export", "--names=timm", "--out=x.safetensors"],
+    ["export", "--names=timm", "--out=x.safetensors"], ["import", "--out=x"],
     ["predict", "README.md"], ["train", "--config=experiments/degradation.py", "init_from"],
     ["train", "--config=experiments/degradation.py", "folder"],
     ["train", "--config=experiments/degradation.py", "dir"],

@@ -17,6 +17,7 @@ from resjax.interop.importing import import_weights
 from resjax.models.build import build_model
 from resjax.models.features import features
 from resjax.runs.weights import read_weights
+from tests.buckets.fixtures import uploaded
 from tests.interop.peers import ForCifar, randomised, torch
 
 safetensors = pytest.importorskip("safetensors.torch")
@@ -329,8 +330,39 @@ def test_a_backbone_starts_a_run_with_a_new_head(headless, tmp_path, capsys):
     assert np.isfinite(result["train_loss"])
 
 
-def test_a_file_of_another_framework_is_no_start(tmp_path, state, capsys):
-    torch.save(state, tmp_path / "net.pth")
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors", "page.pth"])
+def test_a_file_of_another_framework_is_no_start_and_that_is_all_that_is_said(
+    name, tmp_path, state, capsys
+):
+    path = tmp_path / name
+    if name == "page.pth":
+        path.write_text("<html>")
+    elif path.suffix == ".pth":
+        torch.save(state, path)
+    else:
+        safetensors.save_file(state, path)
     words = ["train", "--config=experiments/degradation.py", f"--workdir={tmp_path / 'run'}"]
-    assert main([*words, f"--config.train.init_from={tmp_path / 'net.pth'}"]) == 2
-    assert "make a run of it with resjax import" in capsys.readouterr().err
+    assert main([*words, f"--config.train.init_from={path}"]) == 2
+    said = capsys.readouterr().err
+    assert f"make a run of it by resjax import {path} --out=DIR" in said
+    assert "fetch it again" not in said
+
+
+@pytest.mark.usefixtures("copies")
+def test_a_file_in_a_bucket_is_imported_with_what_lies_beside_it(
+    state, one_bucket, fresh, tmp_path, capsys
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    torch.save(state, here / "net.pth")
+    (here / "config.json").write_text(json.dumps({"label_names": list("abcdefghij")}))
+    there = uploaded(here, one_bucket.address(fresh)).address / "net.pth"
+    words = ["train", "--config=experiments/degradation.py", f"--workdir={tmp_path / 'run'}"]
+    assert main([*words, f"--config.train.init_from={there}"]) == 2
+    assert f"resjax import {there} --out=DIR" in capsys.readouterr().err
+    assert main(["import", str(there), f"--out={tmp_path / 'net'}"]) == 0
+    assert capsys.readouterr().err.startswith("net.pth: cifar-8, identity, 10 classes")
+    weights = read_weights(tmp_path / "net")
+    assert weights.about.class_names == tuple("abcdefghij")
+    kernel = weights.variables["params"]["stem"]["conv1"]["kernel"]
+    assert np.array_equal(kernel, state["conv1.weight"].permute(2, 3, 1, 0).numpy())

@@ -13,6 +13,7 @@ from resjax.cli.parsing import filled, path, path_or_address, whole
 from resjax.cli.terminal.lines import say, shortened, tell
 from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
+from resjax.config.addresses import Address
 from resjax.config.overrides import settings
 from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
@@ -52,20 +53,21 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _reading(options: argparse.Namespace) -> AbstractContextManager[Path]:
+def _reading(source: Path | Address, *expected: str) -> AbstractContextManager[Path]:
     """A context with the path of the named weights, or of a local copy of them."""
-    if isinstance(options.source, Path):
-        refuse_absent(options.source)
+    if isinstance(source, Path):
+        refuse_absent(source, *expected)
     from resjax.buckets.places import reading_file
     from resjax.interop.sidecars import SIDECARS
     from resjax.runs import needed
 
-    return reading_file(options.source, needed.weights, beside=SIDECARS)
+    return reading_file(source, needed.weights, beside=SIDECARS)
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", type=path, metavar="FILE", help="weights file")
+    add("file", type=path_or_address, metavar="FILE",
+        help="weights file, or gs://, s3://, az://")  # fmt: skip
     add("--out", type=path, required=True, metavar="DIR", help="directory of the new run")
     add("--class-names", type=path, metavar="FILE", help="class names, one per line")
     _add_choice(parser)
@@ -99,21 +101,21 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
-    refuse_absent(options.file, "a file of weights")
     from resjax.interop.class_names import read_class_names
     from resjax.interop.importing import import_weights, refuse_taken, write_run
 
     refuse_taken(options.out)
-    names = read_class_names(options.class_names) if options.class_names else ()
-    imported = import_weights(options.file, settings(rest), names, options.weights)
-    write_run(options.out, imported, options.file)
+    with _reading(options.file, "a file of weights") as file:
+        names = read_class_names(options.class_names) if options.class_names else ()
+        imported = import_weights(file, settings(rest), names, options.weights)
+        write_run(options.out, imported, file)
     print_imported(imported, options.file)
     say(f"run: {options.out}")
     return 0
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    with definitions(rest) as overrides, _reading(options) as source:
+    with definitions(rest) as overrides, _reading(options.source) as source:
         from resjax.interop.exporting import export, refuse_unfit
         from resjax.interop.importing import read_any
 
@@ -135,7 +137,7 @@ def _once(value: str | None, option: str, keys: dict[str, Any], key: str) -> Any
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    with definitions(rest) as overrides, _reading(options) as source:
+    with definitions(rest) as overrides, _reading(options.source) as source:
         from resjax.interop.importing import read_any
         from resjax.interop.scoring import evaluate
 
@@ -165,7 +167,7 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
         refuse_absent(image, "an image")
         if image.is_dir():
             raise ConfigError(f"{image} is a directory; name images in it, such as {image}/*.png")
-    with definitions(rest) as overrides, _reading(options) as source:
+    with definitions(rest) as overrides, _reading(options.source) as source:
         from resjax.interop.importing import read_any
         from resjax.interop.predicting import predict
 
@@ -179,7 +181,7 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def print_imported(imported: "Imported", source: Path) -> None:
+def print_imported(imported: "Imported", source: Path | Address) -> None:
     """Prints the network in a file, and what was changed or assumed, to stderr."""
     from resjax.interop.importing import in_words
 
