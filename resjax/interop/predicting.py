@@ -1,7 +1,7 @@
 """Predictions from weights: logits of images, and the most probable classes of image files."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from scipy.special import softmax
 
 from resjax.config import ConfigError, refuse_unknown
 from resjax.config.keys import KEYS
+from resjax.config.validation import refuse_value
+from resjax.data.headers import read_image_header
 from resjax.data.sources import SOURCES
+from resjax.data.transforms import CentreCrop, ImageKey
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.runs.weights import Weights
 from resjax.training.parallel import Parallel
@@ -27,10 +30,17 @@ WHITE = 255.0
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """An image and its most probable classes, (name, probability), most probable first."""
+    """What is predicted of an image.
+
+    Attributes:
+      image: the file.
+      classes: its most probable classes, (name, probability), most probable first.
+      error: why it could not be read; empty if it could.
+    """
 
     image: Path
     classes: tuple[tuple[str, float], ...]
+    error: str = ""
 
 
 def logits_function(weights: Weights, parallel: Parallel) -> Callable[[np.ndarray], np.ndarray]:
@@ -86,47 +96,71 @@ def check_images(weights: Weights, image_shape: tuple[int, ...]) -> None:
 
 def predict(
     weights: Weights, data: ConfigDict, images: list[Path], top: int = 5
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
     """Predicts the most probable classes of images in files.
 
     They are prepared as in the evaluation of a run: `data` says how. Where the run's images were
     resident, the central square of an image is resized to the size of those. Colours are converted
     to the channels of the network, and values to the units of the source: white is 16 in digits.
 
+    Returns:
+      The predictions in the order of the images, computed as they are asked for.
+
     Raises:
-      ConfigError: if a file is not an image, or too small or large for the network.
+      ConfigError: at once, if the network is not one for such images, or if a file is not a whole
+        image and `data.on_bad` is not skip; later, if one cannot be decoded.
     """
     refuse_unknown(data, "data")
-    [kind] = KEYS["data.name"].names_in(data.name)
-    white = SOURCES[kind].white if kind in SOURCES else WHITE
+    refuse_value("data.on_bad", data.on_bad)
     side = data.size or weights.about.image_shape[0]
     check_images(weights, (side, side, weights.about.image_shape[-1]))
+    try:
+        view = CentreCrop(side, data.resize if data.size else side, data.interpolation, data.exif)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if data.on_bad == "refuse":
+        for path in images:
+            if error := _error(path, read_image_header):
+                raise _bad_image(error)
+    return _predictions(weights, data, images, view, top)
+
+
+def _predictions(
+    weights: Weights, data: ConfigDict, images: list[Path], view: CentreCrop, top: int
+) -> Iterator[Prediction]:
+    [kind] = KEYS["data.name"].names_in(data.name)
+    white = SOURCES[kind].white if kind in SOURCES else WHITE
     compute_logits = logits_function(weights, Parallel(tuple(jax.devices()[:1])))
-    size, names, found = min(len(images), AT_ONCE), weights.about.class_names, []
+    size, names = min(len(images), AT_ONCE), weights.about.class_names
     for start in range(0, len(images), size):
         paths = images[start : start + size]
-        prepared = np.zeros((size, side, side, weights.about.image_shape[-1]), np.uint8)
-        for path, out in zip(paths, prepared, strict=False):
-            _prepare(path, data, out)
+        prepared = np.zeros((size, view.size, view.size, weights.about.image_shape[-1]), np.uint8)
+        errors = [_prepare(*each, view) for each in zip(paths, prepared, strict=False)]
+        if data.on_bad == "refuse" and any(errors):
+            raise _bad_image(next(filter(None, errors)))
         logits = compute_logits(prepared if white == WHITE else prepared * (white / WHITE))
         probabilities = softmax(np.float64(logits), -1)
-        for path, of_image in zip(paths, probabilities, strict=False):
+        for path, of_image, error in zip(paths, probabilities, errors, strict=False):
             best = np.argsort(-of_image, kind="stable")[:top]
             named = tuple((names[label], float(of_image[label])) for label in best)
-            found.append(Prediction(path, named))
-    return found
+            yield Prediction(path, () if error else named, error)
 
 
-def _prepare(path: Path, data: ConfigDict, out: np.ndarray) -> None:
-    """Writes the centre of an image to `out` `[side, side, C]` uint8."""
-    from resjax.data.transforms import CentreCrop, ImageKey
+def _bad_image(error: str) -> ConfigError:
+    return ConfigError(f"{error}; --config.data.on_bad=skip leaves it out")
 
-    side, channels = out.shape[1:]
+
+def _prepare(path: Path, out: np.ndarray, view: CentreCrop) -> str:
+    """Writes the centre of an image to `out` `[side, side, C]` uint8, or returns the error."""
+    return _error(path, lambda content: view(content, out.shape[-1], ImageKey(0, 0, 0), out))
+
+
+def _error(path: Path, use: Callable[[bytes], Any]) -> str:
+    """Calls a function with the bytes of an image; returns why they are none, or ""."""
     try:
-        resize = data.resize if data.size else side
-        view = CentreCrop(side, resize, data.interpolation, data.exif)
-        view(path.read_bytes(), channels, ImageKey(0, 0, 0), out)
+        use(path.read_bytes())
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        return f"{path}: {error}"
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; name an image") from None
+        return f"cannot read {path}: {error.strerror}; name an image"
+    return ""

@@ -11,6 +11,7 @@ from PIL import Image
 import resjax
 from resjax.cli.main import main
 from resjax.config import ConfigError
+from resjax.interop.predicting import AT_ONCE, predict
 from resjax.runs.rundir import IMPORTED, run_state
 from resjax.runs.weights import read_weights
 from tests.data.pictures import encoded, picture
@@ -343,6 +344,44 @@ def test_predictions_on_many_images(net, run, tmp_path, capsys):
     assert len(set(expected)) >= 3
     assert ours == expected
     shutil.rmtree(tmp_path / "train")
+
+
+def test_a_bad_image_is_refused_before_anything_is_computed(run, folder, tmp_path, capsys):
+    whole = folder[1][0]
+    (tmp_path / "cut.jpg").write_bytes(folder[1][1].read_bytes()[:-200])
+    images = [str(whole)] * (AT_ONCE + 1)
+    assert main(["predict", str(run), *images, str(tmp_path / "cut.jpg")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "cut.jpg: " in said.err
+    assert "--config.data.on_bad=skip leaves it out" in said.err
+
+
+@pytest.mark.slow
+def test_bad_images_are_left_out_where_that_is_wished(run, folder, tmp_path, capsys):
+    good = [str(path) for path in folder[1][:3]]
+    (tmp_path / "text.jpg").write_text("no image")
+    words = ["predict", str(run), good[0], str(tmp_path / "text.jpg"), *good[1:], "--json"]
+    assert main(["predict", str(run), *good, "--json"]) == 0
+    expected = capsys.readouterr().out
+    assert main([*words, "--config.data.on_bad=skip"]) == 1
+    said = capsys.readouterr()
+    assert said.out == expected
+    assert "text.jpg: " in said.err
+    assert "left out: 1 of 4 images, which cannot be read" in said.err
+
+
+@pytest.mark.slow
+def test_predictions_are_given_as_their_batches_are_done(run, folder, tmp_path):
+    weights = read_weights(run)
+    late = tmp_path / "late.jpg"
+    late.write_bytes(folder[1][1].read_bytes())
+    found = predict(weights, weights.about.config.data, [folder[1][0]] * AT_ONCE + [late])
+    late.write_text("no image")  # which is seen when its batch is prepared
+    for _ in range(AT_ONCE):
+        assert next(found).image == folder[1][0]
+    with pytest.raises(ConfigError, match=r"late.jpg: .*on_bad=skip leaves it out"):
+        next(found)
 
 
 def test_the_doctor_knows_imported_weights_and_finds_damage(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from resjax.cli.terminal.tables import literal, print_table, text_table
 from resjax.config import ConfigError
 from resjax.config.addresses import Address
 from resjax.config.overrides import settings
+from resjax.exits import EXIT_DONE, EXIT_FAILED
 from resjax.process import enable_cache
 from resjax.runs.rundir import refuse_absent
 
@@ -175,10 +177,12 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
         enable_cache()
         data = imported.weights.about.config.data
         found = predict(imported.weights, data, options.images, options.top)
-    if source.is_file():
-        print_imported(imported, options.source)
-    print_predictions(found, options.json)
-    return 0
+        if source.is_file():
+            print_imported(imported, options.source)
+        left_out = print_predictions(found, options.json)
+    if left_out:
+        tell(f"left out: {left_out:,} of {len(options.images):,} images, which cannot be read")
+    return EXIT_FAILED if left_out else EXIT_DONE
 
 
 def print_imported(imported: "Imported", source: Path | Address) -> None:
@@ -232,12 +236,21 @@ def print_scores(scores: "Scores", data: "ConfigDict") -> None:
     print_table(table)
 
 
-def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
-    """Prints the most probable classes of every image to stdout."""
+def print_predictions(predictions: "Iterable[Prediction]", as_json: bool) -> int:
+    """Prints the most probable classes of every image to stdout, as soon as they are known.
+
+    Returns:
+      The number of images that could not be read, about each of which a line goes to stderr.
+    """
+    left_out = 0
     for prediction in predictions:
+        if prediction.error:
+            tell(shortened(prediction.error))
+            left_out += 1
+            continue
         if as_json:
             classes = [{"name": name, "probability": p} for name, p in prediction.classes]
-            print(json.dumps({"image": str(prediction.image), "classes": classes}))
+            print(json.dumps({"image": str(prediction.image), "classes": classes}), flush=True)
             continue
         say(str(prediction.image))
         table = text_table(("probability", "class"), words=("class",))
@@ -245,6 +258,7 @@ def print_predictions(predictions: "list[Prediction]", as_json: bool) -> None:
         for name, probability in prediction.classes:
             table.add_row(f"{100 * probability:6.2f} %", literal(name))
         print_table(table)
+    return left_out
 
 
 def _accuracy(score: "ClassScore") -> float:
