@@ -61,6 +61,10 @@ _CUT_OFF = re.compile(
 )
 
 
+_REDIRECTED = "redirect without LOCATION"
+"""What `obstore` says of status 301 of S3, which names the region and no address to go to."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """A fault as the bucket reported it.
@@ -80,9 +84,11 @@ def understood(error: Exception, address: Address) -> Fault:
     """Converts an exception of the library to a fault, transient or not."""
     text = message_of(error)
     text, _, debug = text.partition(" Debug source:")
+    if _REDIRECTED in text:
+        return Fault(passes=False, reason="redirected", error=_of_another_region(address))
     status = re.search(r"status code: (\d{3})((?: [A-Z][\w-]+)*)", text)
     number = int(status[1]) if status else 0
-    code = re.search(r"<Code>(\w+)</Code>", text)
+    code = re.search(r"<Code>([\w.]+)</Code>", text)
     word = code[1] if code else ""
     reason = f"{number}{status[2]}" if status else _cause(text, debug)
     if _FETCHING_CREDENTIALS.search(text + debug):
@@ -123,7 +129,7 @@ def _refused(address: Address, number: int, word: str, reason: str) -> ConfigErr
     """The error for a refused request, by its status and the code in its body."""
     bucket = f"{address.kind}://{address.bucket}"
     if number in (301, 307) or word in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
-        return Refused(f"{bucket} is in another region; set AWS_REGION to its own")
+        return _of_another_region(address)
     if number == 404:
         return Refused(f"there is no bucket {bucket}; correct its name, or make it")
     if number == 401 or word in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"):
@@ -131,6 +137,16 @@ def _refused(address: Address, number: int, word: str, reason: str) -> ConfigErr
             f"the credentials are not accepted by {bucket} ({word or reason}); "
             f"{REMEDIES[address.kind]}"
         )
+    if "quota" in word.lower() or number == 507:
+        return Refused(
+            f"{bucket} is full ({word or reason}); remove objects from it, or have its quota raised"
+        )
+    if word.startswith("KMS."):
+        return Refused(
+            f"the key that {bucket} is encrypted with cannot be used ({word}); enable it"
+        )
+    if number == 501:
+        return Refused(f"{address} cannot do what a run needs ({reason}); {_CONDITIONAL}")
     if number == 403:
         return Refused(
             f"no permission to use {address} ({word or reason}); grant {ROLES[address.kind]}"
@@ -138,9 +154,18 @@ def _refused(address: Address, number: int, word: str, reason: str) -> ConfigErr
     return Refused(f"{address} refuses a request ({' '.join(filter(None, (reason, word)))})")
 
 
+def _of_another_region(address: Address) -> ConfigError:
+    return Refused(
+        f"{address.kind}://{address.bucket} is in another region; set AWS_REGION to its own"
+    )
+
+
+_CONDITIONAL = "use a store with conditional writes"
+
+
 def conditions_ignored(address: Address, said: Any) -> ConfigError:
     """The error for a store that ignores conditions: two machines could train one run."""
     return Refused(
         f"{address} writes an object that it was told to write only if {said}, so two machines "
-        "could train one run there; use a store with conditional writes"
+        f"could train one run there; {_CONDITIONAL}"
     )

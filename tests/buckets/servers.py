@@ -230,6 +230,10 @@ REFUSALS = {
     "429": (429, b""),
     "expired": (400, b"<Error><Code>ExpiredToken</Code></Error>"),
     "denied": (403, b"<Error><Code>AccessDenied</Code></Error>"),
+    "full": (403, b"<Error><Code>QuotaExceeded</Code></Error>"),
+    "locked": (400, b"<Error><Code>KMS.DisabledException</Code></Error>"),
+    "elsewhere": (301, b"<Error><Code>PermanentRedirect</Code></Error>"),
+    "unconditional": (501, b"<Error><Code>NotImplemented</Code></Error>"),
 }
 
 

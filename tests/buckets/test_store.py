@@ -151,6 +151,20 @@ def test_what_a_person_has_to_put_right_is_refused_at_once(bucket, store, monkey
             request()
 
 
+@pytest.mark.parametrize(("fault", "told"), [
+    ("full", r"^s3://lab is full \(QuotaExceeded\); remove objects"),
+    ("locked", r"key that s3://lab is encrypted with .* \(KMS.DisabledException\); enable it$"),
+    ("elsewhere", "^s3://lab is in another region; set AWS_REGION to its own$"),
+    ("unconditional", r"\(501 Not Implemented\); use a store with conditional writes$"),
+])  # fmt: skip
+def test_a_refusal_is_told_with_its_remedy(fault, told, one_bucket, fresh):
+    store = Store(Address.of(one_bucket.address(fresh)), patience=5.0)
+    one_bucket.faults.rates = {fault: 1.0}
+    for request in (lambda: store.put("a", b"1", create=True), store.list):
+        with pytest.raises(Refused, match=told):
+            request()
+
+
 def test_a_machine_without_credentials_is_told_how_to_get_some(one_bucket, fresh, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
