@@ -20,6 +20,7 @@ from resjax.buckets.objects import Listed
 from resjax.buckets.store import Store, at_once
 from resjax.config import ConfigError, worded
 from resjax.config.addresses import Address
+from resjax.config.errors import Verbatim
 from resjax.process import cache_directory
 
 Choice = Callable[[list[str]], Iterable[str]]
@@ -153,7 +154,7 @@ class Copy:
                 self._upload(below, last, alone)
         except ConfigError as error:
             here = self.directory / below
-            raise ConfigError(f"{error}; what was to be written there is in {here}") from None
+            raise Verbatim(f"{error}; what was to be written there is in {here}") from None
 
     def _upload(self, below: str, last: str, alone: bool) -> None:
         mirror = Mirror(self.store, self.directory)

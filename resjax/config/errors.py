@@ -32,6 +32,10 @@ class UnknownName(ConfigError):
         self.definable = definable
 
 
+class Verbatim(ConfigError):
+    """An error that `worded` leaves as it is: it names a local copy, because that is meant."""
+
+
 def message_of(error: BaseException) -> str:
     """The message of an exception in one line; empty if it has none, or computing it fails."""
     try:
@@ -77,6 +81,8 @@ def worded(wording: Callable[[str], str]) -> Iterator[None]:
     token = _wording.set(lambda message: outer(wording(message)))
     try:
         yield
+    except Verbatim:
+        raise
     except ConfigError as error:
         text = str(error)
         if wording(text) == text:

@@ -195,6 +195,7 @@ class Faults:
     Attributes:
       latency: seconds that every request takes longer.
       rates: {fault: share of the requests}, of `KINDS`.
+      writes: fault of all requests that write or delete; None for none.
       next: faults of the next requests, the first for the first; None for none.
       down: whether no request is answered.
       seen: requests, as (method, path), in their order.
@@ -207,7 +208,7 @@ class Faults:
         self.reset()
 
     def reset(self):
-        self.latency, self.rates, self.down = 0.0, {}, False
+        self.latency, self.rates, self.down, self.writes = 0.0, {}, False, None
         self.next = collections.deque()
         self.seen = []
 
@@ -217,6 +218,8 @@ class Faults:
             return "drop"
         if self.next:
             return self.next.popleft()
+        if self.writes and method in ("PUT", "POST", "DELETE"):
+            return self.writes
         number = self.draw.random()
         for kind, rate in self.rates.items():
             number -= rate

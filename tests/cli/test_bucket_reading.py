@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -144,6 +145,22 @@ def test_the_report_of_a_bucket_is_written_there_as_in_a_directory(sweep, gs_of,
         path.relative_to(sweep).as_posix() for path in (sweep / "report").rglob("*.*")
     )
     assert len(read_sweep(str(store.address)).runs) == 4
+
+
+@pytest.mark.slow
+def test_a_report_that_may_not_be_written_is_where_the_message_says(
+    sweep, one_bucket, fresh, copies, capsys
+):
+    there = uploaded(sweep, one_bucket.address(fresh)).address
+    one_bucket.faults.writes = "denied"
+    assert main(["report", str(there)]) == 2
+    said = capsys.readouterr()
+    assert "verdict" in said.out
+    assert "report: " not in said.out
+    assert f"no permission to use {there} (AccessDenied)" in said.err
+    kept = Path(said.err.split("; what was to be written there is in ")[1].strip())
+    assert kept.is_relative_to(copies)
+    assert (kept / "index.html").is_file()
 
 
 @pytest.fixture

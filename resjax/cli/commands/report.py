@@ -64,16 +64,20 @@ def write_and_print(workdir: Path | Address, again: bool) -> Path:
 
         try:
             with claimed(directory):
-                _print(write_report(directory, again), place)
+                report = write_report(directory, again)
+                _print(report, place)
                 place.upload("report", last="report/index.html", alone=True)
+                _print_files(report, place)
         except Claimed:
-            _print(read_sweep(directory), place)
+            report = read_sweep(directory)
+            _print(report, place)
+            _print_files(report, place)
             tell(place.named(f"another process is writing {directory / 'report'}"))
     return directory / "report" / "index.html"
 
 
 def _print(report: "Report", place: Here | Copy) -> None:
-    """Prints the tables, the verdicts and the paths of the files, to stdout."""
+    """Prints the tables, the verdicts and what is not in them, to stdout."""
     from resjax.report.degradation import joined
     from resjax.report.tables import SCREEN, errors
 
@@ -102,6 +106,10 @@ def _print(report: "Report", place: Here | Copy) -> None:
         say(place.named(f"not in the table: {runs} ({why})"))
     if waiting := waiting_in(place.directory):
         say(f"not in the table: {several(len(waiting), 'planned run')} (waiting)")
+
+
+def _print_files(report: "Report", place: Here | Copy) -> None:
+    """Prints where the figures and the page are, to stdout."""
     for section in report.sections:
         for figure in (*section.figures[:1], *section.probes.values()):
             say(place.named(f"figure: {figure.with_suffix('.png')}"))
