@@ -1,6 +1,8 @@
-"""Files that several processes may write at once: each is whole, and that of one of them."""
+"""Files that appear whole under their names, whoever else writes at the same time."""
 
 import contextlib
+import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,3 +20,13 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Links a file to another name, or copies it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

@@ -5,7 +5,7 @@ It is renewed by writing it anew, and its age is how long this process has seen 
 
 import contextlib
 
-from resjax.buckets.faults import Changed, NotThere, Unanswered
+from resjax.buckets.faults import Changed, NotThere, Refused, Unanswered
 from resjax.buckets.objects import Version
 from resjax.buckets.store import Store
 from resjax.runs import claims, disk, files
@@ -78,7 +78,7 @@ class ClaimObject:
         """Writes that the claim is released, unless another process has replaced it."""
         try:
             self._write({**claim, "released": True})
-        except (Changed, Unanswered):  # it goes stale
+        except (Changed, Refused, Unanswered):  # it goes stale
             return
 
     def _write(self, claim: Content) -> None:

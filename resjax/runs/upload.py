@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from resjax.buckets.fetching import show_notice
 from resjax.buckets.objects import Version
 from resjax.buckets.store import PART, Store, at_once
 from resjax.config import ConfigError, message_of
+from resjax.files import link
 from resjax.runs import checkpoint, disk, files, scratch
 from resjax.runs.claims import Claim, Content
 
@@ -47,6 +48,9 @@ SECONDS_BEFORE_A_WRITE = SECONDS_OF_A_REQUEST + 5.0
 
 SECONDS_AT_THE_END = 300.0
 """Maximum seconds that a run which has ended waits for a bucket that does not answer."""
+
+SECONDS_AFTER_A_REFUSAL = 30.0
+"""Maximum seconds that it waits for a bucket that refuses it, as without a permission."""
 
 SECONDS_AT_A_SIGNAL = 25.0
 """Maximum seconds of the last upload after a signal: Google ends a preempted VM after 30 s."""
@@ -99,10 +103,10 @@ class Upload:
             self.leave()
             raise
         except BaseException:
-            self.finish(SECONDS_AT_THE_END)
+            self.finish(SECONDS_AT_THE_END, show_notice)
             raise
         else:
-            self.finish(SECONDS_AT_THE_END)
+            self.finish(SECONDS_AT_THE_END, show_notice)
 
     def leave(self) -> None:
         """Uploads the last state of a run that was asked to end, releases it, and says so."""
@@ -128,15 +132,20 @@ class Upload:
                 line = f"the last state was uploaded to {self.store.address} in {seconds[0]:.1f} s"
             interruption.tell_at_the_end(f"\n{line}")
 
-    def finish(self, patience: float) -> None:
+    def finish(self, patience: float, tell: Callable[[str], None] = lambda line: None) -> None:
         """Uploads everything that is not in the bucket yet.
 
+        Args:
+          patience: seconds to wait for a bucket that does not answer, or less if it refuses.
+          tell: called with a line when it has to wait.
+
         Raises:
-          NotUploaded: if the bucket does not answer for so many seconds.
+          NotUploaded: if not everything was uploaded in that time.
         """
         self.ended.set()  # nobody else uploads from now on
-        until, self.hurried = time.monotonic() + patience, True
+        began, self.hurried, told = time.monotonic(), True, False
         while not self.claim.lost:
+            longest = patience
             try:
                 if self.upload_changes():
                     return
@@ -144,8 +153,12 @@ class Upload:
             except _Lost:
                 return
             except (OSError, ConfigError) as error:
-                self.reason = message_of(error)
-            if time.monotonic() > until:
+                self.reason, refused = message_of(error), isinstance(error, ConfigError)
+                longest = min(patience, SECONDS_AFTER_A_REFUSAL) if refused else patience
+                if not told:
+                    tell(f"{self.reason}; the last upload is tried again for {longest:.0f} s")
+                told = True
+            if time.monotonic() > began + longest:
                 raise self._not_uploaded()
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
@@ -314,8 +327,8 @@ class Upload:
         shutil.rmtree(held, ignore_errors=True)
         seal = held / files.FACTS
         try:
-            shutil.copytree(path, held, copy_function=_link, ignore=lambda *_: [files.FACTS])
-            _link(path / files.FACTS, seal)
+            shutil.copytree(path, held, copy_function=link, ignore=lambda *_: [files.FACTS])
+            link(path / files.FACTS, seal)
         except (FileNotFoundError, shutil.Error):  # it is being removed
             shutil.rmtree(held, ignore_errors=True)
             return
@@ -331,13 +344,3 @@ class Upload:
         self._write(name, seal.read_bytes())
         self.mirror.note(name, self.there[name])
         shutil.rmtree(self.directory / files.UPLOADING, ignore_errors=True)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    """Links a file to another name, or copies it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)

@@ -396,6 +396,30 @@ def test_a_permission_that_is_withdrawn_is_told_of_and_waited_for(
     assert "checkpoints/10/checkpoint.json" in [entry.name for entry in store.list()]
 
 
+@ON_ONE_KIND
+def test_a_permission_that_is_not_given_back_ends_the_run_as_a_bucket_that_fails(
+    machine, store, bucket, monkeypatch
+):
+    monkeypatch.setattr(upload, "SECONDS_BETWEEN_CHECKS", 0.02)
+    monkeypatch.setattr(upload, "SECONDS_AFTER_A_REFUSAL", 0.5)
+    told = []
+    monkeypatch.setattr(upload, "show_notice", told.append)
+    run = machine("here")
+    with pytest.raises(NotUploaded) as refused, begun(run) as uploading:  # noqa: PT012
+        while not uploading._has("config.json"):
+            pass
+        bucket.faults.writes = "denied"
+        save(run, 10)
+    said = str(refused.value)
+    assert f"it is kept in {run}, and the same command uploads it" in said
+    assert "no permission to use" in said
+    assert any("(AccessDenied)" in line and "tried again for 0 s" in line for line in told)
+    bucket.faults.writes = None
+    with begun(run):
+        pass
+    assert "checkpoints/10/checkpoint.json" in [entry.name for entry in store.list()]
+
+
 def test_states_of_the_runs_of_other_machines_take_one_listing(machine, store, bucket, monkeypatch):
     here, there = machine("here"), machine("there")
     names = ["one", "two", "three"]
