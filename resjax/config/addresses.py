@@ -43,6 +43,7 @@ class Address:
         Raises:
           ConfigError: for another kind of address, or a name that no bucket or object has.
         """
+        refuse_web(text, said_by)
         kind, _, rest = text.partition("://")
         bucket, _, path = rest.partition("/")
         if kind not in KINDS:
@@ -99,3 +100,12 @@ class Address:
     def name(self) -> str:
         """The last component of the path, or the name of the bucket."""
         return self.path.rpartition("/")[2] or self.bucket
+
+
+def refuse_web(text: str, said_by: str = "") -> None:
+    """Raises ConfigError for an address in the web."""
+    if text.lower().startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{said_by}{text} is in the web, which resjax does not open; download what is there, "
+            "and name the copy"
+        )

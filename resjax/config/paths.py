@@ -2,11 +2,12 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from resjax.config import ConfigError
-from resjax.config.addresses import Address
+from resjax.config.addresses import KINDS, Address, refuse_web
 
 MOST_BYTES, MOST_BYTES_IN_ALL = 255, 4095
 """Maximum bytes of a name and of a path on Linux; other systems allow the same or less.
@@ -16,6 +17,9 @@ A path that is too long is refused at once, and not in the middle of writing.
 
 
 FILE = "file://"
+
+ONE_SLASH = re.compile(rf"({'|'.join(KINDS)}):/")
+"""Start of an address that has lost a slash, as when it was taken for a path."""
 
 
 def place(name: str | Path, said_by: str = "") -> Path | Address:
@@ -54,10 +58,15 @@ def local(name: str | Path, said_by: str = "") -> Path:
         if not text.startswith(f"{FILE}/"):
             raise ConfigError(f"{said_by}{text} names another machine; write file:///PATH")
         text = unquote(text.removeprefix(FILE))
+    refuse_web(text, said_by)
     if "://" in text:
         raise ConfigError(
-            f"{said_by}{text} is in a bucket, and must be on this machine; copy it, and name "
-            "the copy"
+            f"{said_by}{text} is in a bucket, and must be on this machine; name a local path"
+        )
+    if match := ONE_SLASH.match(text):
+        raise ConfigError(
+            f"{said_by}{text} has one slash after {match[1]}: and would be a local directory; "
+            f"write {match[1]}://{text[match.end() :]}"
         )
     if "\0" in text:
         raise ConfigError(f"{said_by}{text!r} is not the name of a file; leave out the NUL")
@@ -99,4 +108,5 @@ def experiment_file(reference: str) -> tuple[Path, str]:
       ConfigError: as `local` does.
     """
     file, _, argument = reference.partition(":")
-    return local(reference if argument.startswith("//") else file, "--config="), argument
+    whole = argument.startswith("//") or ONE_SLASH.match(reference)
+    return local(reference if whole else file, "--config="), argument

@@ -132,7 +132,7 @@ def read_any(path: Path, settings: Mapping[str, Any] | None = None, choice: str 
         raise ConfigError(
             f"--weights={choice}: {path} has the weights of one network; leave it out"
         )
-    if not (path / files.WEIGHTS).exists() and not any(path.glob(f"*/{files.CONFIG}")):
+    if not (path / files.WEIGHTS).exists() and not rundir.runs_below(path):
         refuse_directory(path)
     weights = read_weights(path)
     refuse_broken(weights.tensors, str(path))

@@ -94,7 +94,9 @@ def sizes_of(numbers: Iterable[Any]) -> tuple[int, ...]:
     return sizes
 
 
-def _tensor(storage: Storage, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    if not isinstance(storage, Storage):  # pickle.dump packs its numbers in bytes of another kind
+        return Tensor(sizes_of(shape), "packed by another program", None)
     (offset,), shape, strides = sizes_of([offset]), sizes_of(shape), sizes_of(strides)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.count:

@@ -1,5 +1,6 @@
 """A run on disk: how its files are written and read, and its state."""
 
+import json
 import stat
 import tempfile
 from pathlib import Path
@@ -72,13 +73,27 @@ def no_run(directory: Path) -> ConfigError:
     from resjax.config.paths import similar  # a refusal alone needs them
     from resjax.config.text import some
 
-    sweeps = sorted({str(path.parents[1]) for path in directory.glob("*/*/config.json")})
+    sweeps = sorted({str(path.parents[1]) for path in directory.glob(f"*/*/{files.CONFIG}")})
     remedy = f"name one of the sweeps in it: {some(sweeps)}" if sweeps else ""
     if not directory.exists():
         remedy = similar(directory)
     return ConfigError(
         f"no run in {directory}; {remedy or 'start with resjax train or resjax sweep'}"
     )
+
+
+def runs_below(directory: Path) -> list[Path]:
+    """The directories in a directory that have the config of a run, by name."""
+    return sorted(file.parent for file in directory.glob(f"*/{files.CONFIG}") if not _is_foreign(file))
+
+
+def _is_foreign(file: Path) -> bool:
+    """Tells whether a config.json is whole and of another program, such as transformers."""
+    try:
+        said = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not isinstance(said, dict) or "model.name" not in said
 
 
 def has_lost_config(directory: Path) -> bool:
@@ -193,14 +208,14 @@ def refuse_no_run(directory: Path) -> None:
     """
     if run_state(directory) != ABSENT:
         return
-    if runs := sorted(directory.glob(f"*/{files.CONFIG}")):
-        raise ConfigError(f"{directory} is a sweep; name one of its runs, such as {runs[0].parent}")
+    if runs := runs_below(directory):
+        raise ConfigError(f"{directory} is a sweep; name one of its runs, such as {runs[0]}")
     raise ConfigError(f"no run in {directory}; name the directory of a run")
 
 
 def refuse_sweep(directory: Path) -> None:
     """Raises ConfigError for a run in a sweep's directory."""
-    if runs := len(list(directory.glob(f"*/{files.CONFIG}"))):
+    if runs := len(runs_below(directory)):
         raise ConfigError(
             f"{directory} is a sweep (runs so far: {runs}); give this run a directory of its "
             f"own, such as {directory}-one"

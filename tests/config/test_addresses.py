@@ -20,7 +20,8 @@ def test_an_address_is_told_from_a_directory():
 @pytest.mark.parametrize(("text", "told"), [
     ("gcs://lab/runs", "another kind of|use gs://lab/runs"),
     ("s3a://lab/runs", "use s3://lab/runs"),
-    ("http://lab/runs", "is an address of another kind than gs://, s3://, az:// and file://"),
+    ("ftp://lab/runs", "is an address of another kind than gs://, s3://, az:// and file://"),
+    ("http://lab/runs", "is in the web, which resjax does not open; download what is there"),
     ("gs:///runs", "names the bucket '', and such a name has 3 or more lower-case letters"),
     ("gs://Lab/runs", "names the bucket 'Lab'"),
     ("gs://lab//runs", "has an empty name, or . or .., in its path; leave it out"),

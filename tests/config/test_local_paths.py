@@ -59,15 +59,17 @@ def test_a_user_without_a_home_has_the_cache_of_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("gs://bucket/x", "is in a bucket, and must be on this machine; copy it, and name the"),
+    ("gs://bucket/x", "is in a bucket, and must be on this machine; name a local path"),
+    ("https://host/x", "is in the web, which resjax does not open; download what is there, and"),
+    ("s3:/bucket/x", "has one slash after s3: and would be a local directory; write s3://bucket/x"),
     ("~nobody-at-all/x", "begins with the home of a user who is not known here; write the whole"),
-], ids=["url", "nobody"])  # fmt: skip
+], ids=["bucket", "web", "slash", "nobody"])  # fmt: skip
 def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name, told, capsys):
     path = f"--config={home / 'mine.py'}"
     files = [
         ["train", f"--config={name}"], ["train", f"--config={name}:cifar10"],
         ["bench", path, f"--trace={name}"], ["predict", "run", name], ["init", name],
-        ["import", name, "--out=x"], ["export", "run", f"--out={name}"],
+        ["import", "x", f"--out={name}"], ["export", "run", f"--out={name}"],
         ["evaluate", "run", f"--config={name}"], ["prepare", "cifar10", f"--data-dir={name}"],
         ["describe", "resnet18", f"--diagram={name}"], ["train", path, f"--scratch={name}"],
     ]  # fmt: skip
@@ -76,9 +78,10 @@ def test_what_is_no_name_of_a_file_is_refused_in_every_key_and_option(home, name
         ["train", path, f"--config.data.name=folder:{name}"],
         ["train", path, "--config.data.name=cifar10", f"--config.data.dir={name}"],
         ["doctor", name], ["status", name], ["report", name], ["probe", name], ["evaluate", name],
+        ["train", path, f"--workdir={name}"], ["import", name, "--out=x"],
         ["predict", name, "x"], ["export", name, "--out=x.safetensors"],
     ]  # fmt: skip
-    for words in files + places * ("://" not in name):
+    for words in files + places * (not name.startswith("gs://")):
         assert main(words) == 2, words
         error = capsys.readouterr().err
         assert told in error, (words, error)

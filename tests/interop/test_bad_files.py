@@ -141,7 +141,8 @@ def test_a_pickle_that_wants_code_is_refused_and_runs_none(zipped, state, refuse
     assert not os.path.exists("malice")
 
 
-def test_a_plain_pickle_is_refused(refused):
+def test_a_plain_pickle_is_refused(state, refused):
+    refused(pickle.dumps(state), "a pickle that torch.save did not write; write one", "net.pkl")
     refused(pickle.dumps({"conv1.weight": [3]}), "a pickle that torch.save did not", "net.pth")
     refused(b"no pickle", "is neither a safetensors file nor", "net.pth")
 

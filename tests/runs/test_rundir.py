@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,19 @@ def test_a_run_of_another_config_is_refused_in_the_words_of_both(tmp_path):
         rundir.refuse_other_config(tmp_path, other)
     other.train.duration, other.model.remat = "4.0 step", True  # the same in other words
     rundir.refuse_other_config(tmp_path, other)
+
+
+def test_a_directory_of_other_programs_is_no_sweep(tmp_path):
+    for number, said in enumerate(({"model_type": "resnet", "depths": [2, 2]}, ["x"])):
+        (tmp_path / f"w{number}").mkdir()
+        (tmp_path / f"w{number}" / "config.json").write_text(json.dumps(said))
+    rundir.refuse_sweep(tmp_path)
+    with pytest.raises(ConfigError, match="no run in"):
+        rundir.refuse_no_run(tmp_path)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "config.json").write_text('{"model_type')  # it may have been any
+    with pytest.raises(ConfigError, match=r"is a sweep \(runs so far: 1\)"):
+        rundir.refuse_sweep(tmp_path)
 
 
 def test_a_run_is_put_neither_into_a_run_nor_into_a_sweep(tmp_path):
