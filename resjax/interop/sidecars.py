@@ -142,19 +142,21 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
     """The image settings of transformers, and lines to be printed.
 
     Some of its processors resize the shorter side to `size` and cut `crop_size` out. Those of its
-    ResNets resize it to `size / crop_pct` and cut `size` out, or squeeze images that large.
+    ResNets resize it to `size / crop_pct` and cut `size` out, or squeeze images that large. Those
+    of other networks squeeze images to a height and a width.
     """
     if not {"image_mean", "image_std"} <= images.keys():
         return {}, []
     _flag(images, "do_resize", (True,))
     _flag(images, "do_flip_channel_order", (False,))
-    size, crop, notes = _side(images.get("size", 224), "size"), images.get("crop_pct"), []
-    if crop is None and not _flag(images, "do_center_crop"):
+    squeezed = _is_square(images.get("size"))
+    size, crop = _side(images.get("size", 224), "size"), images.get("crop_pct")
+    if not squeezed and crop is None and not _flag(images, "do_center_crop"):
         raise ValueError("do_center_crop=False leaves images that are no squares")
     if images.get("crop_size") is not None and _flag(images, "do_center_crop"):
         sizes = _crop(_side(images["crop_size"], "crop_size"), size)
-    elif type(size) is int and size >= SQUEEZED:
-        sizes, notes = _crop(size, size), [_squeeze_note(size)]
+    elif squeezed or (type(size) is int and size >= SQUEEZED):
+        sizes, squeezed = _crop(size, size), True
     else:
         sizes = _crop_by_share(size, 224 / 256 if crop is None else crop)
     number = _choice(images, "resample", tuple(INTERPOLATIONS), 3)
@@ -166,7 +168,7 @@ def _of_transformers(images: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
         **sizes,
         "data.interpolation": INTERPOLATIONS[number],
         "statistics": statistics,
-    }, notes
+    }, [_squeeze_note(size)] if squeezed else []
 
 
 def _crop(size: Any, resize: Any) -> dict[str, Any]:
@@ -198,9 +200,19 @@ def _side(value: Any, key: str) -> Any:
         return value
     if "shortest_edge" in value:
         return value["shortest_edge"]
-    if key == "size" or value.get("height") != value.get("width") or "height" not in value:
-        raise ValueError(f"{key}={_shortened(value)} has no shortest_edge")
+    if not _is_square(value):
+        raise ValueError(f"{key}={_shortened(value)} has no shortest_edge and is no square")
     return value["height"]
+
+
+def _is_square(value: Any) -> bool:
+    """Tells whether a size is that of a square, to which images are squeezed."""
+    return (
+        isinstance(value, Mapping)
+        and "shortest_edge" not in value
+        and value.get("height") is not None
+        and value["height"] == value.get("width")
+    )
 
 
 def _squeeze_note(size: int) -> str:

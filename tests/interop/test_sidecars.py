@@ -176,6 +176,24 @@ def test_images_that_were_squeezed_are_told_of(tmp_path):
     assert any("squeezed to 384x384" in note for note in notes)
 
 
+def test_a_processor_that_squeezes_images_is_told_of(tmp_path):
+    from tests.interop.peers import imported
+
+    with imported("transformers") as transformers:
+        transformers.ViTImageProcessorPil().save_pretrained(tmp_path)
+    found = read_sidecars(tmp_path)
+    assert (found.settings["data.size"], found.settings["data.resize"]) == (224, 224)
+    assert any("squeezed to 224x224" in note for note in found.notes)
+    sides = {"height": 256, "width": 256}
+    cut = IMAGES | {"size": sides, "crop_size": 224, "crop_pct": None}
+    settings, _, notes = said_of(tmp_path, "preprocessor_config.json", cut)
+    assert (settings["data.size"], settings["data.resize"]) == (224, 256)
+    assert any("squeezed to 256x256" in note for note in notes)
+    for size in ({"height": 224, "width": 192}, {"height": True, "width": True}):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(IMAGES | {"size": size}))
+        refused(tmp_path)
+
+
 def test_timm_says_what_it_tests_on(tmp_path):
     tested = {"test_input_size": [3, 288, 288], "test_crop_pct": 1.0, "crop_mode": "center"}
     settings, _, notes = said_of(tmp_path, "config.json", {"pretrained_cfg": TIMM | tested})
