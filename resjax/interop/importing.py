@@ -27,6 +27,7 @@ from resjax.runs import claims, disk, files, rundir
 from resjax.runs.matching import broken, refuse_broken, refuse_other_tensors
 from resjax.runs.weights import (
     About,
+    Shapes,
     Weights,
     about_in,
     paths,
@@ -100,7 +101,8 @@ def import_weights(
             tensors.shapes,
             {name: place.shape for name, place in table.items()},
             str(path),
-            f"it looks like {found.naming}'s {in_words(config)}, and is not that",
+            f"it looks like {found.naming}'s {in_words(config)}, and is not that"
+            + _small_stem_remedy(found, tensors.shapes),
         )
         variables = _read(tensors, table, str(path))
     if not metadata.preprocessing:
@@ -174,6 +176,14 @@ def in_words(config: ConfigDict) -> str:
     if model.order != "post":
         parts.append(model.order)
     return ", ".join([f"{model.name}-{model.depth}", model.shortcut, *parts])
+
+
+def _small_stem_remedy(found: Recognised, shapes: Shapes) -> str:
+    """Advice on a network for large images whose first layer was replaced for small ones."""
+    (first, *_), _ = NAMINGS[found.naming].stems[found.stem]
+    if found.stem != "imagenet" or shapes[f"{first}.weight"][2:] != (3, 3):
+        return ""
+    return "; with a first layer of 3x3 and no pool after it, it is by --config.model.stem=small"
 
 
 def refuse_taken(directory: Path) -> None:

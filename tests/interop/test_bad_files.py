@@ -5,13 +5,14 @@ import math
 import os
 import pickle
 
+import jax
 import numpy as np
 import pytest
 
 from resjax.config import ConfigError
 from resjax.interop.importing import import_weights
 from resjax.interop.metadata import IMAGES
-from tests.interop.peers import ForCifar, randomised, small_torchvision, torch
+from tests.interop.peers import ForCifar, randomised, small_torchvision, torch, torchvision
 
 safetensors = pytest.importorskip("safetensors.torch")
 
@@ -50,6 +51,18 @@ def test_the_first_of_many_tensors_of_other_shapes(state, refused):
     wrong = {name: tensor[:-1] if "layer3" in name and tensor.ndim else tensor
              for name, tensor in state.items()}  # fmt: skip
     refused(wrong, "'layer3.0.conv1.weight' is 63x32x3x3 there, 64x32x3x3 here, .* more;")
+
+
+def test_a_first_layer_for_small_images(tmp_path, refused):
+    net = torchvision.models.resnet18(num_classes=3)
+    net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity()
+    refused(randomised(net).state_dict(), "64x3x7x7 here; .*by --config.model.stem=small$")
+    weights = import_weights(tmp_path / "net.safetensors", {"model.stem": "small"}).weights
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    with torch.no_grad():
+        theirs = net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    ours = jax.jit(lambda v, x: weights.model.apply(v, x, train=False))(weights.variables, images)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_missing_tensors(state, refused):
