@@ -2,7 +2,7 @@
 
 importing.import_weights  a file of another framework as weights of resjax
 files.open_file           the tensors of one network in a file
-formats, choosing         any file of weights, and the network to take from it
+formats, choosing, heads  any file of weights, the network to take from it, and its head
 pickles, rebuilding       checkpoints of PyTorch, read without running anything
 names.NAMINGS             how torchvision, timm, transformers and others call the tensors
 recognise, architectures  the network that tensors belong to, and whether a file names the same
