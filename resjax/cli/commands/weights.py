@@ -103,11 +103,12 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> int:
+    reading = _reading(options.file, "a file of weights")
     from resjax.interop.class_names import read_class_names
     from resjax.interop.importing import import_weights, refuse_taken, write_run
 
     refuse_taken(options.out)
-    with _reading(options.file, "a file of weights") as file:
+    with reading as file:
         names = read_class_names(options.class_names) if options.class_names else ()
         imported = import_weights(file, settings(rest), names, options.weights)
         write_run(options.out, imported, file)
