@@ -84,7 +84,9 @@ def no_run(directory: Path) -> ConfigError:
 
 def runs_below(directory: Path) -> list[Path]:
     """The directories in a directory that have the config of a run, by name."""
-    return sorted(file.parent for file in directory.glob(f"*/{files.CONFIG}") if not _is_foreign(file))
+    return sorted(
+        file.parent for file in directory.glob(f"*/{files.CONFIG}") if not _is_foreign(file)
+    )
 
 
 def _is_foreign(file: Path) -> bool:

@@ -246,7 +246,7 @@ def begins_as_safetensors(start: bytes) -> bool:
 def _open_own(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
-    if not begins_as_safetensors(start) and path.name != FILE:
+    if not begins_as_safetensors(start) and path.name != files.WEIGHTS:
         raise ConfigError(
             f"{path} is no weights file of resjax; make a run of it by resjax import {path} "
             "--out=DIR"
