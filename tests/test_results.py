@@ -44,6 +44,7 @@ def write_grid(directory, reference, seeds):
         write_run(directory, name, error, **keys)
 
 
+@pytest.mark.slow
 def test_the_page_is_up_to_date():
     assert results.PAGE.read_text(encoding="utf-8") == result_page.page(), results.__doc__
 

@@ -259,6 +259,7 @@ def test_a_refusal_has_its_exit_code_where_no_errors_are_heard(tmp_path):
         assert subprocess.run(["sh", "-c", f"{command} {closed}"]).returncode == exits.EXIT_USAGE
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_process_where_no_errors_are_heard():
     code = (
         "import os, signal, time; from resjax.interruption import deferred, interruptible\n"
@@ -270,6 +271,7 @@ def test_a_signal_ends_a_process_where_no_errors_are_heard():
     assert subprocess.run(["sh", "-c", command], timeout=300).returncode == 75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["status {}", "keys", "report {}"])
 def test_a_reader_that_has_seen_enough_is_no_failure(words, tmp_path):
     write_run(tmp_path, "run", 0.1)

@@ -123,6 +123,7 @@ def test_100_malformed_experiments(tmp_path, lines, fills):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "doctor"])
 @settings(COMMON, max_examples=20)
 @given(content=st.binary(max_size=60), name=st.sampled_from(["config.json", "result.json"]))

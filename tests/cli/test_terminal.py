@@ -253,6 +253,7 @@ def test_what_stderr_would_show_goes_nowhere_if_that_is_closed(monkeypatch, caps
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_dry_run_has_a_column_of_seconds_only_if_some_are_known(capsys):
     words = ["sweep", "--dry-run", f"--config={EXPERIMENT}", "--only=depth=8"]
     assert main(words) == 0

@@ -53,6 +53,7 @@ def test_the_first_of_many_tensors_of_other_shapes(state, refused):
     refused(wrong, "'layer3.0.conv1.weight' is 63x32x3x3 there, 64x32x3x3 here, .* more;")
 
 
+@pytest.mark.slow
 def test_a_first_layer_for_small_images(tmp_path, refused):
     net = torchvision.models.resnet18(num_classes=3)
     net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity()
@@ -98,6 +99,7 @@ def test_weights_without_axes(state, refused):
     refused(state | {"layer1.0.conv2.weight": torch.zeros(0, 16, 3, 3)}, "has a weight of")
 
 
+@pytest.mark.slow
 def test_a_bottleneck_with_fewer_outputs_than_its_expansion(refused):
     state = small_torchvision("Bottleneck", (3, 4, 6, 3), num_classes=2).state_dict()
     refused(state | {"layer1.0.conv3.weight": torch.zeros(3, 8, 1, 1)}, " there, .* here")

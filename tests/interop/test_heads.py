@@ -55,6 +55,7 @@ def test_a_dense_layer_is_the_head_wherever_it_is(body, head, state, imported):
     assert not any("left out: 'head" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_of_torchvision_computes_what_it_did(imported):
     net = torchvision.models.resnet18()
     net.fc = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(512, 3))

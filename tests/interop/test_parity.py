@@ -104,6 +104,7 @@ def shallow(monkeypatch):
         monkeypatch.setitem(IMAGENET_STAGES, depth, (SHALLOW, block))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", slow("resnet50")])
 def test_networks_of_torchvision(name, tmp_path):
     net = getattr(torchvision.models, name)(num_classes=11)

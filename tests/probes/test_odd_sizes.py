@@ -17,6 +17,7 @@ from tests.probes.networks import built, probed
 ODD = Batch(normal(3, (8, 9, 15, 3)), jnp.arange(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["none", "projection", "exclusive_gate"])
 def test_every_probe_has_a_row_for_each_block(shortcut):
     model, variables = built(depth=8, shortcut=shortcut)

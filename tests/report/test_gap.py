@@ -108,6 +108,7 @@ def test_the_gap_is_the_largest_of_the_differences_that_its_interval_holds(tmp_p
     assert verdict.numbers.startswith("training error +49 points (56 layers 60.00 %, 20 layers 11.")
 
 
+@pytest.mark.slow
 def test_with_equal_seeds_the_gap_is_that_to_the_lowest_error(tmp_path):
     """Also where differences are equal only as they are rounded."""
     random = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def test_surfaces_stand_side_by_side():
     assert [panel.get_title() for panel in figure.axes] == ["plain", "other"]
 
 
+@pytest.mark.slow
 def test_a_report_has_a_figure_and_the_values_of_each_probe(sweep, capsys):
     assert main(["report", str(sweep)]) == 0
     said = capsys.readouterr().out
@@ -137,6 +138,7 @@ def test_a_report_has_a_figure_and_the_values_of_each_probe(sweep, capsys):
     assert re.findall(r">([\d.]+%)<", row[0]) == ["50%", "25%", "15%"]
 
 
+@pytest.mark.slow
 def test_a_report_without_probes_has_nothing_of_them(sweep):
     write_report(sweep)
     for run in sweep.glob("*/probes.jsonl"):

@@ -5,6 +5,7 @@ import pytest
 
 from resjax.models.shortcuts import SHORTCUTS
 from resjax.report import styles
+from resjax.report.inside import network_of
 from resjax.report.probes import by_block
 from resjax.runs.probing import Probed
 
@@ -73,7 +74,7 @@ def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their
 
 def test_probes_draw_a_network_in_the_colour_of_its_shortcut_without_dashes():
     found = {"gradients": {"norm": np.ones((4, 2)), "share": np.ones(4)}}
-    figure = by_block(Probed("run", "projection", 1, (2, 2), 64, found), "gradients")
+    figure = by_block([network_of(Probed("run", "projection", 1, (2, 2), 64, found))], "gradients")
     drawn = [
         line for panel in figure.axes for line in panel.get_lines() if line.get_label()[0] != "_"
     ]

@@ -70,6 +70,7 @@ def test_a_number_that_is_not_finite_is_no_event_as_it_is_none_in_the_file():
     assert scalars(line) == scalars(disk.opened(json.dumps(disk.sealed(line)))) == {"error": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("histograms", [False, True])
 @pytest.mark.parametrize("seconds", [0.0, 1e6], ids=["saved", "unsaved"])
 def test_the_event_files_of_a_run_that_went_on_have_each_number_and_histogram_once(

@@ -447,6 +447,7 @@ def with_lost_parameters(*arguments):
     return state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
 
 
+@pytest.mark.slow
 def test_a_network_that_the_last_update_destroys_ends_without_a_finite_loss(tiny, tmp_path):
     tiny.norm.kind, tiny.train.duration, tiny.optim.learning_rate = "none", "1 step", 1e25
     ended = train_and_evaluate(tiny, tmp_path / "run")

@@ -192,6 +192,7 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     assert "model.alpha is 0.5 there, 0.75 here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_doctor_needs_no_file_to_tell_whole_weights_from_damaged_ones(mine, capsys):
     restore = snapshot()
     assert main(["train", "--config=mine.py", "--workdir=run"]) == 0

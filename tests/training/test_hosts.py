@@ -105,6 +105,7 @@ def test_incomplete_arguments_are_refused(arguments, message):
         hosts.connect(*arguments)
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_does_not_answer_ends_in_time_with_a_line():
     began = time.monotonic()
     with pytest.raises(ConfigError, match=r"localhost:1 does not answer within 1 s \(.*refused"):

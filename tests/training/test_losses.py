@@ -67,6 +67,7 @@ def test_losses_that_there_are_not_are_refused(tiny, keys, message):
         make_plan(tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double")
 def test_a_probe_has_the_gradient_of_the_loss_that_is_trained(tiny):
     tiny.model.dtype = "float64"

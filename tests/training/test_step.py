@@ -150,6 +150,7 @@ class Dropped(nn.Module):
         return dropped[:, :CLASSES] + self.param("bias", nn.initializers.zeros, (CLASSES,))
 
 
+@pytest.mark.slow
 def test_what_is_random_differs_between_micro_batches_of_any_network():
     def sum_of_dropped(logits, labels):
         return (logits * 10.0 ** jnp.arange(CLASSES)).sum(-1)
@@ -243,6 +244,7 @@ def test_an_optimiser_in_place_of_its_update_is_refused():
         )
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_a_mean_is_refused():
     model, state, _ = parts(optax.sgd(0.1))
     update = optax.sgd(0.1).update
