@@ -72,14 +72,12 @@ def test_arms_of_one_shortcut_and_shortcuts_of_experiments_have_colours_of_their
     assert max(styles.arm_places(20 * ["identity"])) < len(styles.LIGHT)
 
 
-def test_probes_draw_a_network_in_the_colour_of_its_shortcut_without_dashes():
+def test_probes_draw_a_network_in_the_colour_of_its_shortcut_and_dash_the_layers_of_a_block():
     found = {"gradients": {"norm": np.ones((4, 2)), "share": np.ones(4)}}
     figure = by_block([network_of(Probed("run", "projection", 1, (2, 2), 64, found))], "gradients")
     drawn = [
-        line for panel in figure.axes for line in panel.get_lines() if line.get_label()[0] != "_"
+        [line for line in panel.get_lines() if len(line.get_xdata()) == 4] for panel in figure.axes
     ]
-    drawn += figure.axes[1].get_lines()[:1]
-    assert len(drawn) == 3
-    assert {line.get_color() for line in drawn} == {styles.color("projection")}
-    assert {line.get_linestyle() for line in drawn} == {"-"}
-    assert len({line.get_marker() for line in drawn[:2]}) == 2
+    assert [[line.get_linestyle() for line in lines] for lines in drawn] == [["-", "--"], ["-"]]
+    color = styles.color("projection")
+    assert {line.get_color() for lines in drawn for line in lines} == {color}
