@@ -43,6 +43,9 @@ FEW_AXES = 2
 """Maximum number of a sweep's axes shown in charts; more become parallel coordinates."""
 
 
+MOST_VERDICTS = 6
+"""Maximum number of verdicts of a table that are not folded."""
+
 BEGINNING = 2048
 """Characters at the start of a page that contain the digest of its runs."""
 
@@ -175,6 +178,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
         "seeds": len(seeds),
         "spread": any(len(cell.runs) > 1 for cell in table.cells),
         "headline": section.headline,
+        "folded": len(said) > MOST_VERDICTS,
         "verdicts": [
             {
                 "sign": SIGNS[verdict.gap.verdict if verdict.gap else None],

@@ -42,6 +42,24 @@ def test_twelve_networks_look_different_in_the_legend_and_in_every_chart(visit, 
     assert set(page.locator(".chart.chosen .marker").evaluate_all(LOOKS)) == looks
 
 
+def test_the_verdicts_on_many_networks_are_folded_and_those_on_few_are_not(visit, twelve):
+    page = visit(of=twelve)
+    first = page.locator(".verdicts li").first
+    assert not first.is_visible()
+    page.get_by_text("The verdicts on all 12 networks").click()
+    assert first.is_visible()
+    assert "table1-verdicts=open" in fragment(page)
+    assert visit().locator(".verdicts li").first.is_visible()
+
+
+def test_every_part_that_unfolds_has_a_name_in_the_address(visit, twelve):
+    for page in (visit(), visit(of=twelve)):
+        names = page.locator("details").evaluate_all("nodes => nodes.map(node => node.id)")
+        assert names
+        assert all(names)
+        assert len(set(names)) == len(names)
+
+
 def test_losses_are_on_a_logarithmic_axis_until_another_is_chosen(visit):
     page = visit()
     axis = page.locator("[data-state=scale]").first
