@@ -1,5 +1,6 @@
 """Sizes of figures in a paper, and the names, legends and files that they have in common."""
 
+import base64
 import bisect
 import functools
 import re
@@ -210,3 +211,9 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
             with replacing(path) as partial:
                 figure.savefig(partial, format=kind, dpi=160, metadata=undated[kind])
     return paths
+
+
+def embedded(stem: Path) -> str:
+    """The address of a figure that was saved, which contains it."""
+    content = stem.with_name(f"{stem.name}.svg").read_bytes()
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"

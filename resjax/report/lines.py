@@ -10,6 +10,9 @@ from resjax.report.arms import Arm, Cell
 from resjax.report.sorting import arm_settings
 from resjax.report.styles import arm_places
 
+AXES = ("depth", "network")
+"""What errors are drawn against where no key was swept at one depth."""
+
 NAMES = {"train_error": "training error (%)", "test_error": "test error (%)"}
 
 

@@ -16,7 +16,8 @@ from resjax.config.text import clock, printable
 from resjax.report import charts, probes, run_table, styles, tables, what_ran
 from resjax.report.arms import label
 from resjax.report.degradation import DEGRADES, DOES_NOT, TOLERANCE, UNDECIDED, Gap, joined
-from resjax.report.layout import FORMATS
+from resjax.report.layout import FORMATS, embedded
+from resjax.report.lines import AXES, axis_of
 from resjax.report.runs import WITHOUT_CONFIG
 from resjax.runs.ledger import DEFINITION, known_total
 from resjax.runs.planned import waiting_in
@@ -225,6 +226,7 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
             )
             for stem in (*section.figures, *section.probes.values())
         ],
+        "swept": _swept(section),
         "probes": probes.on_page(section.probed, section.probes),
     }
 
@@ -232,6 +234,14 @@ def _section(section: "Section", place: int, depths: Sequence[int]) -> dict[str,
 def _without_a_sum_of_one(ledger: tables.TextTable) -> tables.TextTable:
     """Drops the row of all networks where there is one, which it would repeat."""
     return ledger._replace(rows=ledger.rows[:1]) if len(ledger.rows) == 2 else ledger
+
+
+def _swept(section: "Section") -> dict[str, str] | None:
+    """The key that was swept at one depth, with the figure of the errors by it; None without."""
+    key = axis_of(section.table.arms)
+    if key in AXES or not section.figures:
+        return None
+    return {"key": key, "picture": embedded(section.figures[-1])}
 
 
 def _unbroken(text: str) -> str:

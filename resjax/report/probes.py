@@ -1,6 +1,5 @@
 """Files and figures of the results of probes: of one network, or of all that recorded some."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from resjax.report.layout import (
     EM,
     PAGE,
     draw_legend,
+    embedded,
     finish,
     fitting,
     in_lines,
@@ -78,7 +78,7 @@ def on_page(networks: Sequence[ProbedNetwork], figures: dict[str, Path]) -> list
         {
             "name": name,
             "meaning": (PROBES.get(name, NOT_LOADED).measure.__doc__ or "").partition("\n")[0],
-            "picture": _picture(figures[name]) if name in figures else None,
+            "picture": embedded(figures[name]) if name in figures else None,
             "values": TextTable(
                 HEADER,
                 [(each.name, *row) for each in networks for row in rows_by_block(each, name)],
@@ -86,12 +86,6 @@ def on_page(networks: Sequence[ProbedNetwork], figures: dict[str, Path]) -> list
         }
         for name in names_of(networks)
     ]
-
-
-def _picture(stem: Path) -> str:
-    """A figure as an address that contains it."""
-    content = stem.with_name(f"{stem.name}.svg").read_bytes()
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
 # --------------------------------------------------------------------------------------- figures

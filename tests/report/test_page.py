@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import re
 
@@ -137,3 +138,19 @@ def test_the_training_is_told_also_where_all_keys_have_their_defaults(tmp_path):
     assert "8, 20 and 56 layers" in said
     assert "trained on digits or mine for" in said
     assert "learning rate 5 values (cosine)" in said
+
+
+def test_errors_of_one_depth_are_drawn_by_the_key_that_was_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr("resjax.report.report.MOST_DRAWN", 1)
+    for rate in (0.01, 0.1, 1.0):
+        for seed in range(2):
+            write_run(tmp_path, f"{rate}-{seed}", rate / 4 + seed / 100, seed=seed,
+                      model__depth=8, optim__learning_rate=rate)  # fmt: skip
+    page = written(tmp_path)
+    assert "<h3>By learning_rate</h3>" in page
+    assert "<h3>By size</h3>" not in page
+    [picture] = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)" alt="[^"]*rate', page)
+    figure = tmp_path / "report" / "figures" / "error_by_learning_rate.svg"
+    assert base64.b64decode(picture) == figure.read_bytes()
+    write_run(tmp_path, "deep", 0.1, model__depth=20, optim__learning_rate=0.1)
+    assert "<h3>By size</h3>" in written(tmp_path)
