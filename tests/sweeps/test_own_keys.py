@@ -168,7 +168,7 @@ def test_a_run_is_read_resumed_and_probed_and_without_the_file_that_is_named(min
     assert main(["report", "runs"]) == 0
     assert (mine / "runs" / "report" / "table.md").read_bytes() == report
     assert [arm.name for arm in read_sweep("runs").sections[0].table.arms] == [
-        "leaky, model.alpha=0.5", "leaky, model.alpha=0.25",
+        "alpha=0.25", "alpha=0.5",
     ]  # fmt: skip
     [values] = [c.values for c in columns(read_sweep("runs")) if c.name == "model.alpha"]
     assert sorted(values) == ["0.25", "0.5"]

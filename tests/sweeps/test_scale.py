@@ -76,7 +76,7 @@ def test_a_sweep_that_changed_nothing_leaves_its_report_and_one_that_did_writes_
     first = swept()
     assert len(first) == 4 + 9
     assert swept() == first
-    write_run(tmp_path, "another", 0.5, seed=77)
+    write_run(tmp_path, "another", 0.5, data__name="shapes")
     changed = swept()
     assert changed.keys() > first.keys()  # those of another table
     assert all(changed[path] > first[path] for path in first)
