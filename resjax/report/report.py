@@ -130,8 +130,8 @@ def write_report(workdir: Path, again: bool = True) -> Report:
     """Writes `workdir/report/` from the runs below `workdir`.
 
     The same runs give the same files, but for the time on the page of a sweep that has not ended.
-    The page is written last and says which runs it shows, so
-    without `again` nothing is written if it is there and shows these runs.
+    The page is written last and says which runs it shows, so without `again` nothing is written if
+    it is there and shows these runs.
 
     Raises:
       ConfigError: as `read_sweep`.
