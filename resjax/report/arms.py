@@ -128,6 +128,11 @@ class ArmTable:
         return [run for cell in self.cells for run in cell.runs]
 
     @property
+    def depths(self) -> list[int]:
+        """The depths of all cells, from shallow to deep."""
+        return sorted({cell.depth for cell in self.cells})
+
+    @property
     def selection(self) -> str:
         """Key of `SELECTIONS`: the evaluation of a run that errors are taken from."""
         return self.cells[0].selection

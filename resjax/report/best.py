@@ -13,7 +13,7 @@ def best_cells(table: ArmTable, measure: str) -> set[tuple[str, int]]:
     interval, and only an equal error is as good. A depth with one arm has no best.
     """
     best = set()
-    for depth in {cell.depth for cell in table.cells}:
+    for depth in table.depths:
         errors = {
             cell.arm: sample.mean
             for cell in table.cells

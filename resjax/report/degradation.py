@@ -204,15 +204,13 @@ def verdicts(table: ArmTable) -> list[Verdict]:
     missing: dict[str, list[Missing]] = {}
     for arm, run in table.missing:
         missing.setdefault(arm, []).append(run)
-    depths = {cell.depth for cell in table.cells}
-    depths |= {run.config["model.depth"] for _, run in table.missing}
+    depths = {*table.depths} | {run.config["model.depth"] for _, run in table.missing}
     failed = {arm for arm, run in table.missing if run.state == FAILED}
     cells = {arm.name: arm.cells for arm in table.arms}
-    judged = [*cells, *sorted(failed - cells.keys())]
     return [
         verdict(arm, cells.get(arm, ()), missing.get(arm, ()))
-        for arm in judged
-        if arm in failed or len(depths) > 1
+        for arm in dict.fromkeys([*cells, *missing])
+        if arm in failed or (arm in cells and len(depths) > 1)
     ]
 
 
@@ -231,7 +229,7 @@ def headline(
     Where all networks have one depth, it is on the lowest test error instead, and is followed by
     the differences in test error, if they are few.
     """
-    if len({cell.depth for cell in table.cells}) == 1:
+    if len(table.depths) == 1:
         few = differences if len(differences) <= MOST_COMPARED else ()
         return " ".join(filter(None, [_lowest(table), *map(_compared, few)]))
     kinds: dict[str, list[str]] = {}

@@ -28,8 +28,8 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
         of_errors, of_differences = tables.captions(section.table)
         parts += [
             f"## {markdown_text(section.table.title)}\n",
-            "".join(f"- {markdown_text(verdict.line)}\n" for verdict in joined(section.verdicts))
-            or f"{markdown_text(section.headline)}\n",
+            *([f"{markdown_text(section.headline)}\n"] if len(section.table.depths) == 1 else []),
+            *_listed([verdict.line for verdict in joined(section.verdicts)]),
             f"{of_errors}\n",
             markdown(*tables.errors(section.table.cells, tables.DETAILS).without_empty_columns()),
         ]
@@ -45,6 +45,11 @@ def markdown_document(sections: "Iterable[Section]", missing: Iterable[Missing])
     if lost := [f"- {markdown_text(f'{run.name} ({run.state})')}\n" for run in missing]:
         parts += ["Without a result:\n", "".join(lost)]
     return "\n".join(parts)
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    """A list in Markdown, if there are lines."""
+    return ["".join(f"- {markdown_text(line)}\n" for line in lines)] if lines else []
 
 
 def latex_document(sections: "Iterable[Section]", name: str) -> str:

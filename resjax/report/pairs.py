@@ -45,7 +45,7 @@ def compare(table: ArmTable, measure: str, against: str | None = None) -> list[C
         close = [pair for pair in together if _settings_between(*pair) == 1] or together
     else:
         close = [pair for pair in together if against in {arm.name for arm in pair}]
-    for depth in sorted({cell.depth for cell in table.cells}):
+    for depth in table.depths:
         for first, second in ((one.name, other.name) for one, other in close):
             pair = cells.get((first, depth)), cells.get((second, depth))
             difference = difference_of(*pair, measure) if all(pair) else None

@@ -150,10 +150,12 @@ def _table(every: Sequence[Run | Missing], told: Iterable[str]) -> ArmTable:
     names = _Names(every, by_depth)
     order = {kind: place for place, kind in enumerate(SHORTCUTS)}
 
-    def in_order(run: Run) -> tuple[Any, ...]:
-        return order.get(run.shortcut, len(order)), run.shortcut, names.in_order(run)
+    def in_order(run: Run | Missing) -> tuple[Any, ...]:
+        shortcut = run.config["model.shortcut"]
+        return order.get(shortcut, len(order)), shortcut, names.in_order(run)
 
-    runs = sorted((run for run in every if isinstance(run, Run)), key=in_order)
+    every = sorted(every, key=in_order)
+    runs = [run for run in every if isinstance(run, Run)]
     groups = _grouped(runs, lambda run: (run.shortcut, names.parts(run)))
     places = arm_places([shortcut for shortcut, _ in groups])
     arms = []

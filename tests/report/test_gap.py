@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -183,6 +184,22 @@ def test_of_arms_of_one_depth_the_lowest_error_is_told_in_one_line(tmp_path, cap
     for text in (*texts, capsys.readouterr().out):
         assert text.count("Lowest test error with 20 layers: identity, 11.00") == 1
         assert "verdict," not in text
+
+
+@pytest.mark.slow
+def test_runs_that_failed_are_told_beside_the_lowest_error_of_the_others(tmp_path, capsys):
+    for kind, seed in itertools.product(("none", "identity"), range(2)):
+        keys = {"model__shortcut": kind, "model__depth": 20, "seed": seed}
+        write_run(tmp_path, f"{kind}{seed}", 0.1, **keys)
+        fail_run(begin_run(tmp_path, f"lost-{kind}{seed}", **keys, optim__learning_rate=1000.0))
+    assert main(["report", str(tmp_path)]) == 0
+    texts = [(tmp_path / "report" / name).read_text() for name in ("table.md", "index.html")]
+    for text in (*texts, capsys.readouterr().out):
+        words = " ".join(text.replace("\\_", "_").split())
+        assert words.count("Lowest test error with 20 layers: plain learning_rate=0.1, 11.00") == 1
+        assert "plain learning_rate=1000.0 and identity learning_rate=1000.0" in words
+        assert "2 of 2 runs with 20 layers failed" in words
+        assert "two depths with a common seed" not in words
 
 
 @pytest.mark.slow

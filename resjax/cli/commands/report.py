@@ -94,11 +94,11 @@ def _print(report: "Report", place: Here | Copy) -> None:
                 table.add_row(*(literal(value.replace(" ± ", "±")) for value in row))
         print_table(table)
         print()
+        if len(section.table.depths) == 1:
+            say(section.headline)
         for verdict in joined(section.verdicts):
             style = "bold" if verdict.degrades else None
             say(verdict.line, style)
-        if not section.verdicts:
-            say(section.headline)
         for line in section.notes:
             say(line)
         print()
