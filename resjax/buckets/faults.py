@@ -62,7 +62,7 @@ _CUT_OFF = re.compile(
 
 
 _REDIRECTED = "redirect without LOCATION"
-"""What `obstore` says of status 301 of S3, which names the region and no address to go to."""
+"""Text of `obstore` on status 301 of S3, which names the region and no address to go to."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ WHITE = 255.0
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is predicted of an image.
+    """A prediction for an image.
 
     Attributes:
       image: the file.

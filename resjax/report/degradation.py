@@ -162,7 +162,7 @@ def verdict(arm: str, cells: Sequence[Cell], missing: Iterable[Missing] = ()) ->
 
 
 def _failures(cells: Iterable[Cell], missing: Iterable[Missing]) -> list[str]:
-    """How many runs of an arm failed at each depth, such as "2 of 3 runs with 56 layers failed"."""
+    """Counts the failed runs of an arm by depth, such as "2 of 3 runs with 56 layers failed"."""
     runs = collections.Counter(run.depth for cell in cells for run in cell.runs)
     failed: collections.Counter[int] = collections.Counter()
     for run in missing:

@@ -53,7 +53,7 @@ MOST_BANDS = 4
 """Maximum number of lines whose intervals are bands; those of more are bars."""
 
 BEYOND = 1.5
-"""How far an axis goes for the sake of an interval: up to this multiple of the largest error."""
+"""Maximum of an axis for the sake of an interval, as a multiple of the largest error."""
 
 WIDE = 10
 """Ratio of the values of a key from which on their axis is logarithmic."""

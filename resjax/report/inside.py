@@ -1,4 +1,4 @@
-"""What probes found inside networks: inside one, or inside all whose runs recorded some."""
+"""Findings of probes inside networks: inside one, or inside all whose runs recorded some."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ NOT_LOADED = Probe(measure=lambda *_: {})
 
 @dataclasses.dataclass(frozen=True)
 class ProbedNetwork:
-    """What probes found in a network.
+    """The findings of probes in a network.
 
     Attributes:
       name: its name in a report.
@@ -62,7 +62,7 @@ def network_of(probed: "Probed") -> ProbedNetwork:
 
 
 def recorded(table: ArmTable) -> list[ProbedNetwork]:
-    """What the runs of each arm recorded at its greatest depth, in their last evaluation.
+    """Collects the findings of each arm at its greatest depth, in the last evaluation of its runs.
 
     Values are means over the seeds that recorded them; arms without any are left out.
     """
