@@ -36,6 +36,9 @@ def find_head(network: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -
     Args:
       network: {name: tensor} of the network.
       candidates: tensors among which its head is searched for.
+
+    Returns:
+      The head; None if it has one, or nothing here belongs to one.
     """
     shapes = {name: tensor.shape for name, tensor in network.items()}
     namings = fitting_namings(shapes)

@@ -221,6 +221,15 @@ def test_splits_of_images_without_classes_are_not_taken_for_classes(names, tmp_p
 
 
 @pytest.mark.parametrize(
+    "names", [("test_negative", "test_positive"), ("train_cat", "train_dog")], ids=" and ".join
+)
+def test_classes_whose_names_have_the_word_of_one_split_are_classes(names, tmp_path):
+    fill(tmp_path, names)
+    with pytest.warns(Notice, match="no folders of classes to test on"):
+        assert folder(tmp_path, OWN, "refuse").class_names == names
+
+
+@pytest.mark.parametrize(
     ("names", "above"),
     [
         (("seg_train/seg_train", "seg_test/seg_test"), "seg_test and seg_train: these look like"),

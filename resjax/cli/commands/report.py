@@ -132,8 +132,5 @@ REPORT = Command(
     run=_run,
     arguments=_arguments,
     notes="The report is written to DIR/report: index.html, tables, results.csv, figures.\n",
-    examples=(
-        "resjax report runs/degradation --open",
-        "resjax report gs://lab/degradation",
-    ),
+    examples=("resjax report runs/degradation --open", "resjax report gs://lab/degradation"),
 )
