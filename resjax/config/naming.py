@@ -85,7 +85,7 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def told_apart(settings: Mapping[T, Mapping[str, Any]]) -> dict[T, dict[str, Any]]:
-    """Finds the keys in which runs differ, which tell them apart beside their names, and the values.
+    """Finds the keys in which runs differ, beside those in their names, and their values.
 
     >>> told_apart({"a": {"seed": 1, "optim.learning_rate": 0.01}, "b": {"seed": 2}})
     {'a': {'optim.learning_rate': 0.01}, 'b': {'optim.learning_rate': 0.1}}
