@@ -122,12 +122,12 @@ def _refuse_other_layouts(path: Path) -> None:
 def _refuse_splits(path: Path, names: Sequence[str]) -> None:
     """Raises ConfigError if all folders have names of splits: those of images, as train, or others.
 
-    To learn to tell one split from another is never what is meant. Without one to train on, or of
-    one split alone, several folders are classes, such as test_positive and test_negative.
+    To learn to tell one split from another is never what is meant. Several folders with the name of
+    one split are classes, such as test_positive and test_negative.
     """
     splits = {name: split_in(name) for name in names}
     kinds = {*splits.values()}
-    if "" in kinds or "train" not in kinds or len(kinds) < min(2, len(names)):
+    if "" in kinds or len(kinds) < min(2, len(names)):
         return
     deepest = {_below_only_folder(path / name): path / split for name, split in splits.items()}
     moves = {deep: root for deep, root in deepest.items() if deep != root and folders_in(deep)}

@@ -197,7 +197,7 @@ def test_a_folder_named_train_with_images_in_it_is_a_class(tmp_path):
 
 SPLITS_FOR_CLASSES = [
     ("train", "test"), ("train", "test1"), ("train_images", "test_images"),
-    ("train2017", "val2017"), ("Train-Set", "Testing Images"), ("train",),
+    ("train2017", "val2017"), ("test2017", "val2017"), ("Train-Set", "Testing Images"), ("train",),
 ]  # fmt: skip
 
 

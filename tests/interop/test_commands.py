@@ -369,6 +369,15 @@ def test_bad_images_are_left_out_where_that_is_wished(run, folder, tmp_path, cap
     assert said.out == expected
     assert "text.jpg: " in said.err
     assert "left out: 1 of 4 images, which cannot be read" in said.err
+    weights = read_weights(run)
+    with weights.about.config.data.unlocked():
+        weights.about.config.data.on_bad = "skip"
+    of_text, of_good = predict(
+        weights, weights.about.config.data, [tmp_path / "text.jpg", folder[1][0]]
+    )
+    assert of_text.classes == ()
+    assert of_text.error.startswith(f"{tmp_path / 'text.jpg'}: ")
+    assert (bool(of_good.classes), of_good.error) == (True, "")
 
 
 @pytest.mark.slow
