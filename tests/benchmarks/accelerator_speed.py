@@ -18,6 +18,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.benchmarks.accelerator_kernels import (
+    TRACED,
+    in_kernels,
+    kernels_in,
+    trace,
+    trace_by_torch,
+)
+
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = ROOT / "experiments" / "degradation.py"
 
@@ -44,7 +52,9 @@ def measured(what: str, seconds: float, keys: Row) -> Iterator[Row]:
     plan = make_plan(config_of(keys))
     compiled = compile_training(plan)
     yield {"what": what, "compile s": compiled[-1]}
-    found = measure_compiled(plan, *compiled, seconds)
+    with tempfile.TemporaryDirectory() as profile:
+        found = measure_compiled(plan, *compiled, seconds, Path(profile))
+        own = kernels_in(profile)
     yield {
         "what": what,
         "images/s": found.images_per_second,
@@ -52,10 +62,16 @@ def measured(what: str, seconds: float, keys: Row) -> Iterator[Row]:
         "share of peak": found.share_of_peak,
         "memory GB": found.peak_memory_bytes / 1e9,
     }
+    yield in_kernels(what, own, TRACED * plan.longest_call)
 
 
 def timed(
-    what: str, seconds: float, make: Callable[[], Callable[[], None]], images: int, steps: int = 1
+    what: str,
+    seconds: float,
+    make: Callable[[], Callable[[], None]],
+    images: int,
+    steps: int = 1,
+    trace: Callable = trace,
 ) -> Iterator[Row]:
     """Times calls of a function that waits for its result; making it and a first call compile it.
 
@@ -65,6 +81,7 @@ def timed(
       make: makes the function.
       images: images in a call.
       steps: training steps in a call.
+      trace: `trace` or `trace_by_torch`.
     """
     start = time.perf_counter()
     call = make()
@@ -78,6 +95,7 @@ def timed(
         times.append(time.perf_counter() - start)
     took = statistics.median(times)
     yield {"what": what, "images/s": images / took, "step ms": 1e3 * took / steps}
+    yield in_kernels(what, trace(call), TRACED * steps)
 
 
 # -------------------------------------------------------------------------------------- one network
@@ -143,7 +161,7 @@ def pytorch(small: bool) -> Iterator[Row]:
             torch.cuda.reset_peak_memory_stats()
         settings = {"channels_last": True, "dtype": torch.bfloat16, "compiled": compiled}
         make = functools.partial(torch_step, net, batch, **settings)
-        yield from timed(f"{name}, channels last", seconds, make, batch)
+        yield from timed(f"{name}, channels last", seconds, make, batch, trace=trace_by_torch)
         if cuda:
             memory = torch.cuda.max_memory_allocated() / 1e9
             yield {"what": f"{name}, channels last", "memory GB": memory}
