@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from resjax.config.tables import Table
 from resjax.models.layers import Layer
+from resjax.models.products import normalised
 from resjax.models.randomness import keep_mask
+from resjax.ops.activation import relu_of_sum
 from resjax.ops.pool import max_pool
 
 NORM, ACTIVATION = "norm", "activation"
@@ -93,17 +95,24 @@ class Parts:
         x: jax.Array,
         train: bool,
         names: Iterator[str],
+        layer: nn.Module | None = None,
+        of_sum: bool = False,
         **options: Any,
     ) -> jax.Array:
-        """Normalises and activates x `[N, ..., C]` in the order of `steps`.
+        """Normalises and activates x `[N, ..., C]`, or layer(x), in the order of `steps`.
 
         A normalisation is made in the module that calls, `norm(name=next(names), **options)`.
+        `of_sum` says that nothing else needs x, which is a sum.
         """
+        relu = of_sum and self.activation is nn.relu
+        activation = relu_of_sum if relu else self.activation
+        if layer is not None and steps[:1] == (NORM,):
+            x = normalised(layer, self.norm(name=next(names), **options), x, train)
+            steps = steps[1:]
+        elif layer is not None:
+            x = layer(x)
         for step in steps:
-            if step == NORM:
-                x = self.norm(name=next(names), **options)(x, train)
-            else:
-                x = self.activation(x)
+            x = self.norm(name=next(names), **options)(x, train) if step == NORM else activation(x)
         return x
 
 
@@ -154,17 +163,19 @@ class Block(nn.Module):
         branch = apply(before, x)
         if join.projects(x):
             x = branch
-        for number, layer in enumerate(self.layers, start=1):
-            if number > 1:
-                branch = apply(order.between, branch)
-            branch = parts.layer(layer, name=f"{parts.layer_name}{number}")(branch)
-        branch = apply(order.after, branch, zero_scale=parts.zero_last_gamma)
+        layers = [
+            parts.layer(layer, name=f"{parts.layer_name}{number}")
+            for number, layer in enumerate(self.layers, start=1)
+        ]
+        for layer in layers[:-1]:
+            branch = apply(order.between, branch, layer=layer)
+        branch = apply(order.after, branch, layer=layers[-1], zero_scale=parts.zero_last_gamma)
         branch = self._scaled(branch)
         if train and drop is not None:
             mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),), first)
             mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
             branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)
-        return apply(order.joined, join(x, branch, train, first))
+        return apply(order.joined, join(x, branch, train, first), of_sum=True)
 
     @property
     def stride(self) -> int:

@@ -71,17 +71,21 @@ class Convolution(nn.Module):
     implementation: str = "auto"
 
     @nn.compact
+    def weights(self, channels: int) -> tuple[jax.Array, jax.Array | None]:
+        """The kernel for images of so many channels, and the bias or None, as parameters."""
+        size, groups = self.layer.size, self.layer.groups
+        shape = (size, size, channels // groups, self.layer.channels)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
+
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[N, H, W, C]` to `[N, H / stride, W / stride, channels]`."""
-        size, groups = self.layer.size, self.layer.groups
-        shape = (size, size, x.shape[-1] // groups, self.layer.channels)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        kernel = kernel.astype(self.dtype)
-        y = conv(x.astype(self.dtype), kernel, self.layer.stride, groups, self.implementation)
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
-            y = y + bias.astype(self.dtype)
-        return y
+        kernel, bias = self.weights(x.shape[-1])
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = conv(x, kernel, self.layer.stride, self.layer.groups, self.implementation)
+        return y if bias is None else y + bias.astype(self.dtype)
 
 
 def convolution(layer: Layer, implementation: str = "auto", **settings: Any) -> Convolution:

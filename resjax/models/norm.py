@@ -14,6 +14,7 @@ from resjax.config import ConfigError, message_of
 from resjax.config.tables import Table
 from resjax.ops.devices import DEVICES, device_count
 from resjax.ops.norm import Scope, batch_norm, combine_moments, normalise
+from resjax.ops.product import product_norm
 
 
 class BatchNorm(nn.Module):
@@ -61,15 +62,18 @@ class BatchNorm(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, kernel: jax.Array | None = None) -> jax.Array:
         """Normalises `[..., features]`; moves the running statistics in `batch_stats` if `train`.
+
+        With a `kernel` `[C, features]` it normalises the product of x `[..., C]` and the kernel by
+        the statistics of the whole batch, as `resjax.ops.product.product_norm` does.
 
         Raises:
           ValueError: if the batch cannot be split into groups of `examples`, the unbiased variance
             of a single value is asked for, or the devices share it along an axis of another name.
         """
         exact = jnp.promote_types(self.dtype, jnp.float32)
-        shape = (x.shape[-1],)
+        shape = (x if kernel is None else kernel).shape[-1:]
         start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
         scale = (
             self.param("scale", start, shape, exact) if self.use_scale else jnp.ones(shape, exact)
@@ -87,7 +91,10 @@ class BatchNorm(nn.Module):
         scope = find_scope(self.examples, len(x), devices, self.axis_name)
         # Features of dense layers are few, and may be raw data, far from zero against their spread.
         shift = running_mean.value if x.ndim > 2 else None
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, shift)
+        if kernel is None:
+            y, mean, var = batch_norm(x, scale, bias, self.epsilon, scope, shift)
+        else:
+            y, mean, var = product_norm(x, kernel, scale, bias, self.epsilon, scope, shift)
         if self.is_initializing():
             return y
         if self.measuring:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from resjax.config.tables import Table
 from resjax.models.layers import Layer
+from resjax.models.products import normalised
 from resjax.models.randomness import keep_mask
 
 ONE_VALUE = {"init_fn": tuple, "reduce_fn": lambda _, new: new}
@@ -123,8 +124,10 @@ class Projection(Shortcut):
         if not self.projects(x):
             return x
         x, stride = self.subsample(x)
-        x = self.layer(Layer(self.channels, stride=stride), name="projection")(x)
-        return self.norm(name="norm")(x, train) if self.projection_norm == "always" else x
+        layer = self.layer(Layer(self.channels, stride=stride), name="projection")
+        if self.projection_norm != "always":
+            return layer(x)
+        return normalised(layer, self.norm(name="norm"), x, train)
 
     def subsample(self, x: jax.Array) -> tuple[jax.Array, int]:
         """The input of the 1x1 convolution, and the stride left to the convolution."""

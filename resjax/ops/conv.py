@@ -23,6 +23,7 @@ from jax.interpreters import ad, batching
 
 from resjax.config.tables import Table
 from resjax.ops import native
+from resjax.ops.platform import platform
 from resjax.ops.primitive import (
     Operation,
     exact_dtype,
@@ -93,6 +94,46 @@ def _stock(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Arr
         dimension_numbers=DIMENSIONS,
         feature_group_count=groups,
     )
+
+
+FEW_CHANNELS = 4
+"""Maximum number of channels for which a GPU convolves blocks of 2x2 pixels at stride 2."""
+
+
+def _is_for_blocks(shape: tuple[int, ...], geometry: "Geometry") -> bool:
+    """Tells whether a GPU convolves images of this shape by blocks of 2x2 pixels."""
+    even = not any(side % 2 for side in geometry.image)
+    odd = all(size % 2 for size in geometry.size)
+    few = max(geometry.size) > 1 and shape[3] <= FEW_CHANNELS
+    return geometry.stride == 2 and geometry.groups == 1 and even and odd and few
+
+
+def _by_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution at stride 2 of images of even sides, as one at stride 1 of blocks of pixels.
+
+    A block is 2x2 pixels as channels of one, and the kernel is filled up with zeros to whole
+    blocks. The units of a GPU that multiply matrices take channels by eights, and so are these.
+    """
+    around, filled = [], []
+    for size in kernel.shape[:2]:
+        before = -(-((size - 1) // 2) // 2)  # blocks
+        first = 2 * before - (size - 1) // 2
+        blocks = -(-(first + size) // 2)
+        around.append((2 * before, 2 * (blocks - 1 - before)))
+        filled.append((first, 2 * blocks - first - size))
+    x = _blocks(jnp.pad(x, [(0, 0), *around, (0, 0)]))
+    kernel = _blocks(jnp.pad(kernel, [*filled, (0, 0), (0, 0)]).transpose(3, 0, 1, 2))
+    return jax.lax.conv_general_dilated(
+        x, kernel.transpose(1, 2, 3, 0), (1, 1), "VALID", dimension_numbers=DIMENSIONS
+    )
+
+
+def _blocks(x: jax.Array) -> jax.Array:
+    """`[N, 2 H, 2 W, C]` to `[N, H, W, 4 C]`, with channels of zeros up to a multiple of eight."""
+    number, height, width, channels = x.shape
+    x = x.reshape(number, height // 2, 2, width // 2, 2, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(number, height // 2, width // 2, 4 * channels)
+    return jnp.pad(x, [(0, 0)] * 3 + [(0, -4 * channels % 8)])
 
 
 # ------------------------------------------------------------------------------ the three products
@@ -338,6 +379,8 @@ _bilinear(_kernel, _swapped(_input), _swapped(_forward))
 
 def _auto(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
     geometry = Geometry(x.shape[1:3], kernel.shape[:2], stride, groups)
+    if platform() == "gpu" and _is_for_blocks(x.shape, geometry):
+        return _by_blocks(x, kernel)
     return _forward(x, kernel, geometry=geometry)
 
 

@@ -4,6 +4,8 @@ The maximum is linear in the pixels where it is taken: an operation finds them, 
 each other's transposes take the pixels there and put values back.
 """
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -36,8 +38,12 @@ def max_pool(x: jax.Array, implementation: str = "auto") -> jax.Array:
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, ..., 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    finds = implementation == "auto" and platform() in FINDING
-    return _found(x)[0] if finds else _by_reduction(x)
+    if implementation != "auto" or platform() not in FINDING:
+        return _by_reduction(x)
+    if platform() == "gpu":
+        # Otherwise what computes a pixel of x is done in all four windows that it is in.
+        return jax.lax.optimization_barrier(_found(jax.lax.optimization_barrier(x)))[0]
+    return _found(x)[0]
 
 
 def _by_reduction(x: jax.Array) -> jax.Array:
@@ -91,10 +97,32 @@ def _picked_of(x, positions):
     return sum(jnp.where(positions == number, pixels, zero) for number, pixels in windows)
 
 
+PLACES = {0: ((1, 0),), 1: ((2, 0), (0, 1))}
+"""The windows along an axis that have an even or odd pixel, 2 i or 2 i + 1: its place in each, and
+how far that is from window i."""
+
+
 def _placed_of(y, positions, size):
-    """The transpose of `_picked_of`: adds y to an image of `size` where windows have maxima."""
-    image = jax.ShapeDtypeStruct((len(y), *size, y.shape[-1]), y.dtype)
-    return jax.linear_transpose(lambda x: _picked_of(x, positions), image)(y)[0]
+    """The transpose of `_picked_of`: adds y to an image of `size` where windows have maxima.
+
+    Pixels are even or odd along either axis. The four kinds are computed each from the few windows
+    that have such a pixel, and put side by side.
+    """
+    zero = jnp.zeros((), y.dtype)
+
+    def kind(rows: tuple, columns: tuple) -> jax.Array:
+        terms = []
+        for (row, down), (column, right) in itertools.product(rows, columns):
+            term = jnp.where(positions == 3 * row + column, y, zero)
+            ahead = jnp.pad(term, ((0, 0), (0, down), (0, right), (0, 0)))
+            terms.append(ahead[:, down:, right:])
+        return sum(terms[1:], terms[0])
+
+    pixels = [jnp.stack([kind(PLACES[a], PLACES[b]) for b in PLACES], 3) for a in PLACES]
+    image = jnp.stack(pixels, 2)
+    number, height, _, width, _, channels = image.shape
+    image = image.reshape(number, 2 * height, 2 * width, channels)
+    return image[:, : size[0], : size[1]]
 
 
 _maxima = make_operation("resjax_pool_maxima", _maxima_of, several=True)
