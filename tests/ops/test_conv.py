@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from resjax.ops import conv as ops
 from resjax.ops.conv import CANONICAL, NATIVE, PATCHES, STOCK, Geometry, conv
+from resjax.ops.platform import traced_for
 from tests.rounding import assert_equal_to_rounding
 
 SHAPES = [
@@ -93,6 +94,39 @@ def test_it_does_so_for_any_shape(image, size, channels, stride, groups, batch):
             conv(*operands(image, inputs, outputs, size, groups, batch), stride, groups)
         return
     is_the_convolution_of_xla(image, inputs, outputs, size, stride, groups, batch)
+
+
+@given(
+    sides=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    size=st.sampled_from([(3, 3), (7, 7), (1, 5), (9, 3)]),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 3)),
+)
+@settings(deadline=None, max_examples=20)
+def test_on_a_gpu_blocks_of_the_pixels_of_an_image_are_convolved_at_stride_2(sides, size, channels):
+    image = tuple(2 * side for side in sides)
+    x, kernel = operands(image, *channels, size, 1)
+    cotangent = draw((3, *sides, channels[1]), 3)
+    with traced_for("gpu"):
+        ours = jax.jit(products(stride=2))(x, kernel, cotangent)
+        program = str(jax.make_jaxpr(lambda x: conv(x, kernel, 2))(x))
+    assert "window_strides=(1, 1)" in program
+    assert "window_strides=(2, 2)" not in program
+    assert_equal_to_rounding(ours, products("xla", 2), x, kernel, cotangent)
+
+
+@pytest.mark.parametrize(
+    ("image", "inputs", "size", "stride"),
+    [((8, 8), 5, 7, 2), ((7, 8), 3, 7, 2), ((8, 8), 3, 1, 2), ((8, 8), 3, 3, 1)],
+    ids=["many channels", "an odd side", "1x1", "stride 1"],
+)
+def test_on_a_gpu_other_convolutions_are_what_they_were(image, inputs, size, stride):
+    x, kernel = operands(image, inputs, 4, (size, size), 1)
+    with traced_for("gpu"):
+        ours, theirs = (
+            str(jax.make_jaxpr(lambda x, name=name: conv(x, kernel, stride, 1, name))(x))
+            for name in ("auto", "xla")
+        )
+    assert ours == theirs
 
 
 def test_the_stock_convolution_is_the_sum_that_the_docstring_says():

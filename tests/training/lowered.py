@@ -54,6 +54,9 @@ def lowered(platform, style):
         "layouts": sorted(
             {re.search(r"dim_numbers = (.*?),\s*window", line)[1] for line in convolutions}
         ),
+        "transposed": collections.Counter(  # by their axes
+            dims.count("x") for dims in re.findall(r"transpose .*\(tensor<([\dx]+)", text)
+        ),
         "float64": len(re.findall(r"\bf64\b|xf64", text)),
         "donated": text.count("tf.aliasing_output") + text.count("jax.buffer_donor"),
     }

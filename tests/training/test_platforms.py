@@ -51,7 +51,9 @@ def test_a_training_step_of_resnet50_is_made_of_xlas_own_operations(programs, pl
     # Every one has two gradients, but the images need none.
     assert executed["conv_general_dilated"] == 3 * FORWARD - 1
     assert {name for name in executed if name.startswith("resjax")} == KEEP_THEIR_OPERANDS
-    assert written["transpose"] == 1  # of the dense head, in its gradient
+    # Matrices aside, only the images and the kernel that a GPU takes by blocks.
+    transposed = {axes: times for axes, times in program["transposed"].items() if axes != "2"}
+    assert transposed == ({"4": 4, "6": 3} if platform == "cuda" else {})
     assert program["dtypes"] == ["bf16"]
     # Images are [N, H, W, C] or, where the batch is summed over, [H, W, N, C]: a view for XLA.
     assert program["layouts"] == [
