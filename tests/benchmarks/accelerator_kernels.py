@@ -29,9 +29,12 @@ def trace(call: Callable[[], None]) -> list[tuple[str, float]]:
 
 def trace_by_torch(call: Callable[[], None]) -> list[tuple[str, float]]:
     """The kernels of some calls of PyTorch, as `kernels_in` returns them."""
+    import torch
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
+    if not torch.cuda.is_available():
+        return []
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for _ in range(TRACED):
             call()

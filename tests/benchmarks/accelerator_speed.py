@@ -139,8 +139,8 @@ def flax(small: bool) -> Iterator[Row]:
     from tests.benchmarks.peers import flax_step
 
     net, batch, seconds = stock(small)
-    make = functools.partial(flax_step, net, batch, "bfloat16")
-    yield from timed("stock Flax", seconds, make, batch)
+    make = functools.partial(flax_step, net, batch, "bfloat16", 20)
+    yield from timed("stock Flax", seconds, make, 20 * batch, 20)
 
 
 def pytorch(small: bool) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """The same training step as others write it: PyTorch eager, and stock Flax.
 
-Each maker takes a work and returns a function that takes one step and waits for it. The nets are
+Each maker takes a work and returns a function that takes steps and waits for the last. The nets are
 those of torchvision and of Flax's own examples in style, with the shapes of the work: identity
 shortcuts of option A or projections, SGD with momentum and weight decay, BatchNorm in training.
 """
@@ -22,9 +22,15 @@ class Net:
 
 
 def torch_step(
-    net: Net, batch: int, channels_last=False, dtype=None, compiled=False, evaluated: int = 0
+    net: Net,
+    batch: int,
+    channels_last=False,
+    dtype=None,
+    compiled=False,
+    evaluated: int = 0,
+    steps: int = 1,
 ):
-    """A function that takes a step; with `evaluated`, also one that evaluates so many images."""
+    """A function that takes steps; with `evaluated`, also one that evaluates so many images."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -87,11 +93,12 @@ def torch_step(
     forward = torch.compile(model) if compiled else model
 
     def step():
-        with torch.autocast(device, dtype or torch.float32, enabled=dtype is not None):
-            loss = F.cross_entropy(forward(images).float(), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for _ in range(steps):
+            with torch.autocast(device, dtype or torch.float32, enabled=dtype is not None):
+                loss = F.cross_entropy(forward(images).float(), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -185,7 +192,7 @@ def flax_training(net: Net, dtype="float32"):
     return train, draw
 
 
-def flax_step(net: Net, batch: int, dtype="float32"):
+def flax_step(net: Net, batch: int, dtype="float32", steps: int = 1):
     import jax
 
     train, draw = flax_training(net, dtype)
@@ -196,6 +203,8 @@ def flax_step(net: Net, batch: int, dtype="float32"):
 
     def step():
         nonlocal state
-        state = jax.block_until_ready(compiled(*state, images, labels))
+        for _ in range(steps):
+            state = compiled(*state, images, labels)
+        jax.block_until_ready(state)
 
     return step
