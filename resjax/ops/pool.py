@@ -126,8 +126,9 @@ def _placed_of(y, positions, size):
 
 
 _maxima = make_operation("resjax_pool_maxima", _maxima_of, several=True)
-_picked = make_operation("resjax_pool_picked", _picked_of)
-_placed = make_operation("resjax_pool_placed", _placed_of)
+# By functions of JAX the gradient would ask every pixel for its place in nine windows, not in four.
+_picked = make_operation("resjax_pool_picked", _picked_of, everywhere=True)
+_placed = make_operation("resjax_pool_placed", _placed_of, everywhere=True)
 
 
 def _linear(operation, transpose) -> None:
