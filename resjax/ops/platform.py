@@ -7,6 +7,7 @@ from contextvars import ContextVar
 import jax
 
 _LOWERED_FOR: ContextVar[str | None] = ContextVar("lowered_for", default=None)
+_FOR_RUNS: ContextVar[bool] = ContextVar("for_runs", default=False)
 
 
 def platform() -> str:
@@ -25,3 +26,18 @@ def traced_for(name: str) -> Iterator[None]:
         yield
     finally:
         _LOWERED_FOR.reset(token)
+
+
+def traced_for_runs() -> bool:
+    """Tells whether what is traced will be mapped over several runs, as in `tracing_for_runs`."""
+    return _FOR_RUNS.get()
+
+
+@contextlib.contextmanager
+def tracing_for_runs() -> Iterator[None]:
+    """Makes the functions inside be traced as those of one of several runs that vmap maps over."""
+    token = _FOR_RUNS.set(True)
+    try:
+        yield
+    finally:
+        _FOR_RUNS.reset(token)

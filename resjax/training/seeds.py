@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resjax.data.batch import Batch
+from resjax.ops.platform import tracing_for_runs
 from resjax.training.feeds import ResidentFeed
 from resjax.training.parallel import STYLES, Axes, Parallel
 from resjax.training.plan import Plan
@@ -65,8 +66,13 @@ class SideBySide(Parallel):
 
 def _by_run(share: Callable, style: str, own: tuple[bool, ...], **options: Any) -> Callable:
     """Runs a share for every run, on all devices, by one of `STYLES`."""
-    axes = tuple(0 if its else None for its in own)
-    return STYLES[style](jax.vmap(share, axes), **options)
+    mapped = jax.vmap(share, tuple(0 if its else None for its in own))
+
+    def of_runs(*arguments: Any) -> Any:
+        with tracing_for_runs():
+            return mapped(*arguments)
+
+    return STYLES[style](of_runs, **options)
 
 
 def side_by_side(plan: Plan, seeds: tuple[int, ...]) -> Plan:

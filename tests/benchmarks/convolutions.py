@@ -1,4 +1,4 @@
-"""Single convolutions on the CPU, forward and backward, in every form that `resjax.ops.conv` has.
+"""Single convolutions on the CPU, forward and backward, in every form that `resjax.ops.forms` has.
 
     python -m tests.benchmarks.convolutions
 
@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from resjax.ops.conv import CANONICAL, NATIVE, PATCHES, STOCK, Form, Geometry
+from resjax.ops.forms import CANONICAL, NATIVE, PATCHES, STOCK, Form, Geometry
 
 FORMS = {"native": NATIVE, "stock": STOCK, "canonical": CANONICAL, "patches": PATCHES}
 

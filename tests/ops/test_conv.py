@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resjax.ops import conv as ops
-from resjax.ops.conv import CANONICAL, NATIVE, PATCHES, STOCK, Geometry, conv
+from resjax.ops.conv import conv
+from resjax.ops.forms import CANONICAL, NATIVE, PATCHES, STOCK, Geometry
 from resjax.ops.platform import traced_for
 from tests.rounding import assert_equal_to_rounding
 
