@@ -17,6 +17,9 @@ CORES = "RESJAX_CORES"
 """Environment variable with the numbers of the cores that a process is restricted to, such as
 0,1."""
 
+WORKERS = "RESJAX_WORKERS"
+"""Environment variable with the number of processes that share a sweep on this machine."""
+
 THREADS_OF_A_DEVICE = 4
 """Threads for each simulated device, which may wait in several sums over devices at once."""
 
@@ -55,6 +58,11 @@ def set_up() -> None:
 def cores() -> list[int]:
     """The numbers of the cores that this process may use; empty where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def workers() -> int:
+    """The number of processes on this machine that share the runs of this one."""
+    return int(os.environ.get(WORKERS) or 1)
 
 
 def _keep_freed_memory() -> None:

@@ -5,12 +5,14 @@ of runs that have ended, or that another process trains, are computed along.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from resjax.process import workers
 from resjax.runs import rundir
 from resjax.runs.claims import Claimed
 from resjax.runs.crashes import Crashed, crashes_recorded
@@ -28,18 +30,26 @@ Ending = Summary | Diverged | Crashed | Claimed
 
 
 def groups_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> list[Runs]:
-    """Groups the runs that are trained together, each in one group, ordered by their first runs."""
+    """Groups the runs that are trained together, each in one group, ordered by their first runs.
+
+    Unless a config says how many these are, there are at least as many groups as processes that
+    share the runs, if there are as many runs.
+    """
     plans = plans or Plans()
     kinds: dict[str, Runs] = {}
     for directory, config in runs.items():
         kinds.setdefault(kind_of(config), {})[directory] = config
-    groups = [group for alike in kinds.values() for group in _divided(alike, plans)]
+    least = math.ceil(workers() / len(kinds)) if kinds else 1
+    groups = [group for alike in kinds.values() for group in _divided(alike, plans, least)]
     order = {directory: number for number, directory in enumerate(runs)}
     return sorted(groups, key=lambda group: order[next(iter(group))])
 
 
-def _divided(alike: Runs, plans: Plans) -> list[Runs]:
-    """Divides runs of one kind into groups: those in which they were begun, and new ones."""
+def _divided(alike: Runs, plans: Plans, least: int) -> list[Runs]:
+    """Divides runs of one kind into groups: those in which they were begun, and new ones.
+
+    There are at least `least` new ones, if there are as many runs and the config leaves it open.
+    """
     if len(alike) == 1 or (plan := plans.of(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
     ended = (rundir.DONE, rundir.FAILED)
@@ -53,10 +63,11 @@ def _divided(alike: Runs, plans: Plans) -> list[Runs]:
             groups[seeds][directory] = config
         else:
             fresh[directory] = config
-    new = [
-        dict(list(fresh.items())[start : start + plan.side_by_side])
-        for start in range(0, len(fresh), plan.side_by_side)
-    ]
+    most = plan.side_by_side
+    if not plan.config.train.side_by_side:
+        most = max(1, min(most, math.ceil(len(fresh) / least)))
+    runs = list(fresh.items())
+    new = [dict(runs[start : start + most]) for start in range(0, len(runs), most)]
     return [*single, *groups.values(), *new]
 
 

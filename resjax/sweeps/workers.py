@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from resjax.accelerators import on_tpu_vm, requested_platform, share_of_memory, visible_gpus
 from resjax.config import ConfigError
 from resjax.interruption import deferred
-from resjax.process import CORES, cores
+from resjax.process import CORES, WORKERS, cores
 from resjax.runs.plans import Plans
 from resjax.runs.rundir import DONE, FAILED, run_state
 
@@ -153,7 +153,7 @@ def run_workers(
                 workers.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "resjax", *arguments],
-                        env=os.environ | own,
+                        env=os.environ | {WORKERS: str(len(variables))} | own,
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,  # Ctrl-C is handed on once

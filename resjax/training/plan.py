@@ -24,12 +24,13 @@ from resjax.data.statistics import STREAMED_STATISTICS
 from resjax.data.views import evaluation_view, image_shape, training_view
 from resjax.models.build import build_model
 from resjax.models.grow import refuse_ungrowable
+from resjax.models.networks import Spec
 from resjax.models.resnet import ResNet, refuse_small_images
 from resjax.models.summary import sizes
 from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import learning_rate_schedule, learning_rates, make_optimizer
 from resjax.training.parallel import Parallel
-from resjax.training.platforms import choices
+from resjax.training.platforms import MOST_CHANNELS, choices
 from resjax.training.refusals import (
     refuse_large_batch,
     refuse_missing_validation,
@@ -179,7 +180,7 @@ def make_plan(
         schedule=learning_rate_schedule(config.optim, clock),
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
-        side_by_side=_side_by_side(config.train.side_by_side, alone),
+        side_by_side=_side_by_side(config.train.side_by_side, alone, model.spec),
         parallel=parallel,
         augmentation=MixedView(augmentation) if mixing else augmentation,
         mixing=mixing,
@@ -222,10 +223,11 @@ def _steps_per_call(source: Source) -> int:
     return choices().steps_per_call if isinstance(source.train, Split) else 1
 
 
-def _side_by_side(asked: int, alone: str | None) -> int:
+def _side_by_side(asked: int, alone: str | None, spec: Spec) -> int:
     if alone and asked > 1:
         raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
-    return 1 if alone else asked or choices().side_by_side
+    narrow = max(map(spec.output, range(len(spec.stages)))) <= MOST_CHANNELS
+    return 1 if alone else asked or (choices().side_by_side if narrow else 1)
 
 
 def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from resjax.ops import conv as ops
 from resjax.ops.conv import conv
 from resjax.ops.forms import CANONICAL, NATIVE, PATCHES, STOCK, Geometry
-from resjax.ops.platform import traced_for
+from resjax.ops.platform import traced_for, tracing_for_runs
 from tests.rounding import assert_equal_to_rounding
 
 SHAPES = [
@@ -242,6 +242,46 @@ def test_vmap_is_one_convolution_after_the_other(axes):
         )
         for ours, theirs in zip(mapped, one, strict=True):
             assert distance(ours[i], theirs) < 1e-10
+
+
+@pytest.fixture
+def packs():
+    """Programs are traced for several runs on a GPU."""
+    with traced_for("gpu"), tracing_for_runs():
+        yield
+
+
+def of_runs(channels, stride, number=5, dtype=jnp.float64):
+    """Images, kernels and cotangents of several runs."""
+    shapes = (4, 6, 8, channels[0]), (3, 3, *channels), (4, 6 // stride, 8 // stride, channels[1])
+    return [draw((number, *shape), seed, dtype) for seed, shape in enumerate(shapes)]
+
+
+@pytest.mark.usefixtures("double", "packs")
+@pytest.mark.parametrize("channels", [(3, 16), (16, 40), (100, 70)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_on_a_gpu_runs_are_convolved_in_packs_as_one_after_the_other(channels, stride):
+    operands = of_runs(channels, stride)
+    mapped = jax.vmap(products(stride=stride))
+    assert "feature_group_count=5" not in str(jax.make_jaxpr(mapped)(*operands))
+    theirs = jax.vmap(products("xla", stride))(*operands)
+    for own, other in zip(mapped(*operands), theirs, strict=True):
+        assert distance(own, other) < 1e-12
+
+
+@pytest.mark.usefixtures("packs")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("operand", [0, 1, 2], ids=["images", "kernel", "cotangent"])
+def test_on_a_gpu_what_is_not_finite_in_one_run_stays_there(operand, value):
+    operands = of_runs((16, 20), 1, dtype=jnp.float32)
+    mapped = jax.jit(jax.vmap(products()))
+    whole = mapped(*operands)
+    operands[operand] = operands[operand].at[2, 1, 1, 2].set(value)
+    lost = mapped(*operands)
+    for own, before in zip(lost, whole, strict=True):
+        others = np.delete(np.arange(5), 2)
+        np.testing.assert_array_equal(own[others], before[others])
+    assert sum(not np.isfinite(own[2]).all() for own in lost) == 2
 
 
 def test_a_result_does_not_depend_on_the_number_of_images_beside_it():

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
+from resjax.ops.platform import traced_for
+from resjax.process import WORKERS
 from resjax.runs import checkpoint, claims, disk, loop, rundir
 from resjax.runs.loop import train_and_evaluate
 from resjax.runs.summary import read_summary
 from resjax.runs.together import groups_of, train_side_by_side
 from resjax.runs.weights import read_weights
+from resjax.training import programs
 from resjax.training.feeds import make_feed
 from resjax.training.network import Network
 from resjax.training.plan import make_plan
@@ -74,6 +77,28 @@ def test_every_seed_is_after_20_steps_what_it_is_alone(tiny, keys):
     """In float64: parameters, statistics, momentum, metrics and evaluations."""
     tiny.update_from_flattened_dict(keys)
     with jax.enable_x64(True):
+        tiny.model.dtype = "float64"
+        states, found = trained(tiny, SEEDS)
+        for seed, state, values in zip(SEEDS, states, found, strict=True):
+            tiny.seed = seed
+            [alone], [expected] = trained(tiny, (seed,))
+            assert_equal(state, alone)
+            assert_equal(values, expected)
+
+
+@pytest.fixture
+def traced_anew():
+    """No program is shared that was traced for another platform."""
+    programs._transformed.cache_clear()
+    yield
+    programs._transformed.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced_anew")
+def test_on_a_gpu_too_though_its_convolutions_are_those_of_packs(tiny):
+    tiny.update_from_flattened_dict({"model.depth": 11, "model.block": "bottleneck"})
+    with jax.enable_x64(True), traced_for("gpu"):
         tiny.model.dtype = "float64"
         states, found = trained(tiny, SEEDS)
         for seed, state, values in zip(SEEDS, states, found, strict=True):
@@ -239,19 +264,22 @@ def test_a_run_of_a_group_goes_on_alone_if_that_is_asked_for(tiny, tmp_path, mon
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_anew")
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_one_that_diverges_ends_alone_and_changes_nothing_in_the_others(
-    tiny, tmp_path, monkeypatch
+    tiny, tmp_path, monkeypatch, platform
 ):
-    train_side_by_side(group(tiny, tmp_path / "whole"), unobserved)
+    with traced_for(platform):
+        train_side_by_side(group(tiny, tmp_path / "whole"), unobserved)
 
-    def lost(model, optimizer, seed, *options):
-        state = create_state(model, optimizer, seed, *options)
-        factor = np.nan if seed == 5 else 1.0
-        return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
+        def lost(model, optimizer, seed, *options):
+            state = create_state(model, optimizer, seed, *options)
+            factor = np.nan if seed == 5 else 1.0
+            return state.replace(params=jax.tree.map(lambda leaf: leaf * factor, state.params))
 
-    monkeypatch.setattr("resjax.training.initial.create_state", lost)
-    runs = group(tiny, tmp_path / "cut")
-    ended = train_side_by_side(runs, unobserved)
+        monkeypatch.setattr("resjax.training.initial.create_state", lost)
+        runs = group(tiny, tmp_path / "cut")
+        ended = train_side_by_side(runs, unobserved)
     assert [type(end).__name__ for end in ended.values()] == ["Summary", "Diverged", "Summary"]
     assert rundir.run_state(tmp_path / "cut" / "5") == rundir.FAILED
     assert "became nan between steps 1 and 10" in (tmp_path / "cut/5/error.txt").read_text()
@@ -370,6 +398,20 @@ def test_new_groups_are_of_what_was_not_begun_and_old_ones_stay(tiny, tmp_path):
     assert [len(one) for one in groups_of(runs)] == [1] * 7
 
 
+@pytest.mark.parametrize(
+    ("processes", "asked", "sizes"),
+    [("", 0, [8, 1]), ("1", 0, [8, 1]), ("2", 0, [5, 4]), ("4", 0, [3, 3, 3]), ("20", 0, [1] * 9),
+     ("4", 6, [6, 3])],
+)  # fmt: skip
+def test_processes_that_share_the_runs_have_a_group_each_unless_a_number_is_asked_for(
+    tiny, tmp_path, monkeypatch, processes, asked, sizes
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv(WORKERS, processes)
+    tiny.train.side_by_side = asked
+    assert [len(one) for one in groups_of(group(tiny, tmp_path, range(9)))] == sizes
+
+
 def test_networks_of_two_kinds_are_never_one_group(tiny, tmp_path):
     tiny.train.side_by_side = 8
     runs = group(tiny, tmp_path)
@@ -377,12 +419,15 @@ def test_networks_of_two_kinds_are_never_one_group(tiny, tmp_path):
     assert [[run.name for run in one] for one in groups_of(runs)] == [["0", "2"], ["5"]]
 
 
-@pytest.mark.parametrize(("platform", "asked", "most"), [
-    ("cpu", 0, 1), ("cpu", 4, 4), ("gpu", 1, 1), ("gpu", 3, 3), ("unmeasured", 0, 1),
+@pytest.mark.parametrize(("platform", "asked", "width", "most"), [
+    ("cpu", 0, 4, 1), ("cpu", 4, 4, 4), ("gpu", 0, 4, 8), ("gpu", 1, 4, 1), ("gpu", 3, 4, 3),
+    ("gpu", 0, 16, 8), ("gpu", 0, 17, 1), ("tpu", 0, 4, 1), ("unmeasured", 0, 4, 1),
 ])  # fmt: skip
-def test_the_platform_chooses_if_the_config_does_not(tiny, monkeypatch, platform, asked, most):
+def test_the_platform_and_the_width_choose_if_the_config_does_not(
+    tiny, monkeypatch, platform, asked, width, most
+):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    tiny.train.side_by_side = asked
+    tiny.train.side_by_side, tiny.model.width = asked, width
     assert make_plan(tiny).side_by_side == most
 
 
