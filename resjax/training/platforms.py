@@ -13,8 +13,9 @@ class Choices:
       steps_per_call: training steps in one compiled call, for `train.steps_per_call=0` and resident
         images. A call with streamed ones would hold those of all its steps, so it is one step.
       side_by_side: runs in one program that differ only in their seed, for `train.side_by_side=0`.
-      unroll: blocks in one iteration of a loop, for `model.unroll=auto`; None leaves it to the
-        network, as `resjax.models.resnet.Stage` does, or, on a CPU, to `resjax.training.unrolling`.
+      unroll: blocks in one iteration of a loop, for `model.unroll=auto`, where
+        `resjax.training.unrolling` knows no costs; None leaves it to the network, as
+        `resjax.models.resnet.Stage` does.
       measured: the device and the day of the measurement; None if the choices are guesses.
     """
 

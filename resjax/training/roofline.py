@@ -60,6 +60,8 @@ DEVICES = {
                  source="NVIDIA, A100 data sheet: dense bfloat16 and TF32"),
     "h100": _gpu(989e12, 494e12, 3.35e12, name="NVIDIA H100 SXM 80 GB",
                  source="NVIDIA, H100 data sheet: dense bfloat16 and TF32"),
+    "h200": _gpu(989e12, 494e12, 4.8e12, name="NVIDIA H200 SXM",
+                 source="NVIDIA, H200 data sheet: dense bfloat16 and TF32"),
     "v3-8": _tpu(4, 123e12, 0.9e12, name="TPU v3-8", source="cloud.google.com/tpu/docs/v3"),
     "v4-8": _tpu(4, 275e12, 1.2e12, name="TPU v4-8", source="cloud.google.com/tpu/docs/v4"),
     "v5e-8": _tpu(8, 197e12, 0.819e12, name="TPU v5e-8", source="cloud.google.com/tpu/docs/v5e"),
@@ -81,7 +83,7 @@ class Attained:
 
 
 ATTAINED = {"gpu": Attained(0.6, 3e-6), "tpu": Attained(1.0, 1e-6)}
-"""Values chosen to bring ResNet-50 near the speeds of `PUBLISHED`.
+"""Values chosen to bring ResNet-50 near the speeds of `KNOWN`.
 
 XLA for TPUs fuses the sums of BatchNorm into convolutions, which saves passes over memory that are
 counted here.
@@ -89,8 +91,8 @@ counted here.
 
 
 @dataclasses.dataclass(frozen=True)
-class PublishedSpeed:
-    """A published speed of training ResNet-50 on 224x224 images, and its source."""
+class KnownSpeed:
+    """A speed of training ResNet-50 on 224x224 images that was measured, and by whom."""
 
     device: str
     dtype: str
@@ -99,11 +101,12 @@ class PublishedSpeed:
     source: str
 
 
-PUBLISHED = (
-    PublishedSpeed("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
-    PublishedSpeed("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
+KNOWN = (
+    KnownSpeed("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
+    KnownSpeed("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
     # 125,100 steps of 1,024 images in 4.4 hours.
-    PublishedSpeed("v3-8", "bfloat16", 1024, 8087, "Flax, examples/imagenet"),
+    KnownSpeed("v3-8", "bfloat16", 1024, 8087, "Flax, examples/imagenet"),
+    KnownSpeed("h200", "bfloat16", 256, 7975, "tests.benchmarks.accelerator, 2026-11-28"),
 )
 
 

@@ -4,43 +4,57 @@ A loop compiles in the same time whatever the number of blocks, but copies what 
 to stacked arrays and back; straight-line code compiles longer and takes shorter steps.
 """
 
+import dataclasses
+
 from resjax.models.networks import Spec
 from resjax.models.resnet import EVERY_BLOCK
 from resjax.ops import native
 from resjax.ops.platform import platform
 from resjax.training.platforms import choices
 
-# Measured on 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
-SECONDS_OF_LOOPS = 2.3
-"""Seconds to compile the loops of a training step, beyond the straight-line code it needs as
-well."""
 
-SECONDS_OF_A_BLOCK = 0.06
-"""Seconds to compile one block of straight-line code."""
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What loops and straight-line code cost on a platform.
 
-SHARE_OF_A_STEP = 0.2
-"""Fraction of a step with loops that straight-line code saves."""
+    Attributes:
+      loops: seconds to compile the loops of a training step, beyond the straight-line code it needs
+        as well.
+      block: seconds to compile one block of straight-line code.
+      share: fraction of a step with loops that straight-line code saves.
+      speed: multiply-adds of a training step in a second.
+      most: maximum number of blocks that become straight-line code; more were not measured.
+    """
 
-MULTIPLY_ADDS_PER_SECOND = 3e10
-"""Speed of a training step."""
+    loops: float
+    block: float
+    share: float
+    speed: float
+    most: int
 
-MOST_BLOCKS = 128
-"""Maximum number of blocks that become straight-line code; more were not measured."""
+
+COSTS = {
+    # 2 cores of an AMD EPYC, ResNets of width 8 on 8x8 images, 56 to 218 layers.
+    "cpu": Costs(loops=2.3, block=0.06, share=0.2, speed=3e10, most=128),
+    # An NVIDIA H200, ResNet-20 and 56 in straight lines and 110 in loops, on 32x32 images.
+    "gpu": Costs(loops=0.4, block=0.2, share=0.26, speed=6e12, most=64),
+}
 
 
 def choose_unrolling(spec: Spec, size: tuple[int, int], batch_size: int, steps: int) -> int | None:
     """Blocks in one iteration of a loop, for a number of steps on images of a size; see `Stage`.
 
     For one platform, with or without a compiler, it depends on the arguments alone, so that a
-    resumed run is the same program. On accelerators, and where native kernels cannot be built, it
-    is the platform's choice.
+    resumed run is the same program. Where nothing was measured, and on a CPU where native kernels
+    cannot be built, it is the platform's choice.
     """
-    if platform() != "cpu" or not native.can_be_built():
+    costs = COSTS.get(platform())
+    if costs is None or (platform() == "cpu" and not native.can_be_built()):
         return choices().unroll
     blocks = sum(spec.stages) - len(spec.stages)
-    longer = blocks * SECONDS_OF_A_BLOCK - SECONDS_OF_LOOPS
-    step = 3 * batch_size * multiply_adds_of_blocks(spec, size) / MULTIPLY_ADDS_PER_SECOND
-    straight = blocks <= MOST_BLOCKS and longer < steps * step * SHARE_OF_A_STEP
+    longer = blocks * costs.block - costs.loops
+    step = 3 * batch_size * multiply_adds_of_blocks(spec, size) / costs.speed
+    straight = blocks <= costs.most and longer < steps * step * costs.share
     return EVERY_BLOCK if straight else 1
 
 

@@ -58,16 +58,16 @@ PACKAGES = ("jax", "flax", "optax", "ml_collections")
 OF_A_SWEEP = ("orbax.checkpoint", "sklearn", "matplotlib", "mpld3", "jinja2", "tensorboardX")
 
 PARTS = {
-    "resnet50": Part(accelerator_speed.resnet50, 130),
-    "flax": Part(accelerator_speed.flax, 90),
-    "pytorch": Part(accelerator_speed.pytorch, 80, ("torch",)),
-    "cifar": Part(accelerator_speed.cifar, 55),
-    "seeds": Part(accelerator_speed.seeds, 65),
-    "variants": Part(accelerator_speed.variants, 65),
-    "checks": Part(accelerator_checks.checks, 25),
+    "resnet50": Part(accelerator_speed.resnet50, 60),
+    "flax": Part(accelerator_speed.flax, 40),
+    "pytorch": Part(accelerator_speed.pytorch, 125, ("torch",)),
+    "cifar": Part(accelerator_speed.cifar, 85),
+    "seeds": Part(accelerator_speed.seeds, 85),
+    "variants": Part(accelerator_speed.variants, 55),
+    "checks": Part(accelerator_checks.checks, 50),
     "sweep": Part(accelerator_speed.sweep, 15, OF_A_SWEEP),
     "shapes": Part(accelerator_speed.shapes, 5, OF_A_SWEEP),
-    "tests": Part(accelerator_checks.tests, 10, ("pytest", "hypothesis")),
+    "tests": Part(accelerator_checks.tests, 20, ("pytest", "hypothesis")),
 }
 """Parts by name, in order of value."""
 

@@ -134,13 +134,18 @@ def stock(small: bool) -> tuple[Any, int, float]:
     return net, *((8, 0.5) if small else (256, 3.0))
 
 
+TOGETHER = 20
+"""Steps that peers take before they wait, as many as resjax takes in a call."""
+
+
 def flax(small: bool) -> Iterator[Row]:
     """The same step by stock Flax."""
     from tests.benchmarks.peers import flax_step
 
     net, batch, seconds = stock(small)
-    make = functools.partial(flax_step, net, batch, "bfloat16", 20)
-    yield from timed("stock Flax", seconds, make, 20 * batch, 20)
+    steps = 1 if small else TOGETHER
+    make = functools.partial(flax_step, net, batch, "bfloat16", steps)
+    yield from timed("stock Flax", seconds, make, steps * batch, steps)
 
 
 def pytorch(small: bool) -> Iterator[Row]:
@@ -159,12 +164,12 @@ def pytorch(small: bool) -> Iterator[Row]:
         gc.collect()
         if cuda:
             torch.cuda.reset_peak_memory_stats()
+        what, steps = f"{name}, channels last", 1 if small else TOGETHER
         settings = {"channels_last": True, "dtype": torch.bfloat16, "compiled": compiled}
-        make = functools.partial(torch_step, net, batch, **settings)
-        yield from timed(f"{name}, channels last", seconds, make, batch, trace=trace_by_torch)
+        make = functools.partial(torch_step, net, batch, steps=steps, **settings)
+        yield from timed(what, seconds, make, steps * batch, steps, trace_by_torch)
         if cuda:
-            memory = torch.cuda.max_memory_allocated() / 1e9
-            yield {"what": f"{name}, channels last", "memory GB": memory}
+            yield {"what": what, "memory GB": torch.cuda.max_memory_allocated() / 1e9}
 
 
 # -------------------------------------------------------------------- what the defaults depend on
@@ -172,10 +177,10 @@ def pytorch(small: bool) -> Iterator[Row]:
 
 def cifar(small: bool) -> Iterator[Row]:
     """ResNets on 32x32, float32, 128 images a step, by the steps in a call."""
-    short = [(20, 20), (20, 1), (56, 20), (20, 100), (56, 1), (20, 5)]
+    short = [(20, 20), (20, 1), (56, 20), (20, 5), (20, 100), (56, 1)]
     yield from by_steps(small, [(8, 2), (8, 1)] if small else short)
     yield from fixed_loop(small)
-    yield from by_steps(small, [] if small else [(110, 20), (1202, 20)])
+    yield from by_steps(small, [] if small else [(110, 20), (1202, 1)])
 
 
 def by_steps(small: bool, cells: list[tuple[int, int]]) -> Iterator[Row]:
@@ -224,17 +229,21 @@ def seeds(small: bool) -> Iterator[Row]:
     from resjax.training.plan import make_plan
     from tests.benchmarks.seeds import caller
 
-    cells = [(20, 1), (20, 8), (20, 4), (56, 1), (56, 8), (20, 16), (20, 2), (20, 32), (56, 16)]
-    alone: dict[int, float] = {}
-    for depth, runs in [(8, 1), (8, 2)] if small else cells:
-        keys = cifar_net(depth, small) | {"train__devices": 1}
+    single, half = "float32", "bfloat16"
+    cells = [
+        (20, 1, single), (20, 8, single), (20, 1, half), (20, 8, half), (56, 1, half),
+        (56, 8, half), (20, 4, single), (20, 16, half), (20, 2, half), (20, 32, half),
+    ]  # fmt: skip
+    alone: dict[tuple[int, str], float] = {}
+    for depth, runs, dtype in [(8, 1, single), (8, 2, single)] if small else cells:
+        keys = cifar_net(depth, small) | {"train__devices": 1, "model__dtype": dtype}
         plan = make_plan(config_of(keys))
-        what, steps = f"ResNet-{depth}, runs: {runs}", plan.steps_per_call
+        what, steps = f"ResNet-{depth}, {dtype}, runs: {runs}", plan.steps_per_call
         images = runs * steps * keys["train__batch_size"]
         calls = functools.partial(lambda *of: caller(*of)[0], plan, runs)
         for row in timed(what, 0.5 if small else 1.0, calls, images, steps):
             if speed := row.get("images/s"):
-                row["of one alone"] = speed / alone.setdefault(depth, speed)
+                row["of one alone"] = speed / alone.setdefault((depth, dtype), speed)
             yield row
 
 
@@ -246,7 +255,7 @@ def variants(small: bool) -> Iterator[Row]:
         "ResNet-56, model.unroll=1": deep | loop,  # in seconds, and the next in minutes
         "ResNet-50, model.unroll=1": large | loop,
         "ResNet-50, train.parallel=pmap": large | {"train__parallel": "pmap"},
-        "ResNet-110, model.unroll=all": deeper | {"model__unroll": "all"},
+        "ResNet-110, model.unroll=1": deeper | loop,
         "ResNet-50, model.remat=True": large | {"model__remat": True},
     }.items():
         yield from measured(what, 0.5 if small else 2.0, keys)

@@ -121,7 +121,10 @@ def test_the_seconds_of_compilation_are_told_before_any_step_is_measured():
 @pytest.mark.usefixtures("unoptimised")
 def test_seeds_side_by_side_are_compared_with_one_alone():
     alone, two = (row for row in seeds(small=True) if "images/s" in row)
-    assert (alone["what"], two["what"]) == ("ResNet-8, runs: 1", "ResNet-8, runs: 2")
+    assert (alone["what"], two["what"]) == (
+        "ResNet-8, float32, runs: 1",
+        "ResNet-8, float32, runs: 2",
+    )
     assert alone["of one alone"] == 1
     assert two["of one alone"] == two["images/s"] / alone["images/s"]
 

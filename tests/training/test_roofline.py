@@ -12,7 +12,7 @@ from resjax.models.build import preset
 from resjax.ops.cost import kernels_of
 from resjax.training.benchmark import on_made_up_images
 from resjax.training.plan import make_plan
-from resjax.training.roofline import DEVICES, PUBLISHED, estimate
+from resjax.training.roofline import DEVICES, KNOWN, estimate
 
 
 def resnet50(batch_size, dtype="bfloat16", **model):
@@ -22,21 +22,25 @@ def resnet50(batch_size, dtype="bfloat16", **model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("published", PUBLISHED, ids=lambda own: f"{own.device} {own.dtype}")
-def test_resnet50_is_within_a_factor_of_two_of_published_speeds(published):
-    plan = resnet50(published.batch_size, published.dtype)
-    found = estimate(plan, published.device).images_per_second
-    assert published.images_per_second / 2 < found < 2 * published.images_per_second
+@pytest.mark.parametrize("known", KNOWN, ids=lambda own: f"{own.device} {own.dtype}")
+def test_resnet50_is_within_a_factor_of_two_of_known_speeds(known):
+    plan = resnet50(known.batch_size, known.dtype)
+    found = estimate(plan, known.device).images_per_second
+    assert known.images_per_second / 2 < found < 2 * known.images_per_second
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unroll", ["1", "all"])
 def test_the_arithmetic_of_a_step_is_three_times_that_of_the_forward_pass(unroll):
     """Without the gradient of the images, which nobody needs."""
-    plan = resnet50(256, unroll=unroll)
+    plan = resnet50(256, "float32", unroll=unroll)
     _, multiply_adds = plan.sizes
     stem = 112 * 112 * 7 * 7 * 3 * 64
-    assert estimate(plan, "a100").flops == 2 * 256 * (3 * multiply_adds - stem)
+    exact = 2 * (3 * multiply_adds - stem)  # for one image
+    assert estimate(plan, "v3-8").flops == 256 / DEVICES["v3-8"].count * exact
+    # A GPU fills up the first layer, and in bfloat16 adds products for moments.
+    filled = estimate(resnet50(256, unroll=unroll), "a100").flops
+    assert 1 < filled / (256 * exact) < 1.06
 
 
 def kernels(function, *shapes):

@@ -8,6 +8,7 @@ from resjax.models.networks import cifar, imagenet, mlp
 from resjax.models.resnet import EVERY_BLOCK
 from resjax.models.summary import layer_records
 from resjax.ops import native
+from resjax.ops.platform import traced_for
 from resjax.training.plan import make_plan
 from resjax.training.unrolling import choose_unrolling, multiply_adds_of_blocks
 
@@ -31,6 +32,26 @@ def with_kernels(monkeypatch):
 )
 def test_the_choice_is_by_blocks_steps_and_size(spec, size, steps, chosen):
     assert choose_unrolling(spec, size, 64, steps) == chosen
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "steps", "chosen"),
+    [
+        (cifar(110), (32, 32), 1000, 1),
+        (cifar(110), (32, 32), 64_000, EVERY_BLOCK),  # of the paper, whose steps are 4 ms shorter
+        (cifar(1202), (32, 32), 64_000, 1),  # never measured
+        (imagenet(50), (224, 224), 100, EVERY_BLOCK),
+    ],
+    ids=str,
+)
+def test_on_a_gpu_steps_are_shorter_and_more_of_them_are_needed(spec, size, steps, chosen):
+    with traced_for("gpu"):
+        assert choose_unrolling(spec, size, 128, steps) == chosen
+
+
+def test_where_nothing_was_measured_the_network_chooses():
+    with traced_for("tpu"):
+        assert choose_unrolling(cifar(56), (32, 32), 64, 1000) is None
 
 
 def test_without_kernels_the_network_chooses(monkeypatch):

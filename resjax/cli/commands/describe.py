@@ -32,7 +32,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", action="store_true",
         help="show the memory of a step of train.batch_size images")  # fmt: skip
     add("--device", type=filled, metavar="NAME",
-        help="estimate step time on a100, h100, v3-8, v4-8, v5e-8")  # fmt: skip
+        help="estimate step time on a100, h100, h200, v3-8, v4-8, v5e-8")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     add("--diagram", type=path, metavar="FILE", help="draw a diagram to FILE.svg, .png and .pdf")
 
