@@ -42,7 +42,7 @@ class Part:
 
     Attributes:
       measure: yields a row for each thing that it measures; its argument asks for tiny sizes.
-      seconds: its share of `SECONDS`, in which it has the time that it needs on an H100 or, if its
+      seconds: its share of `SECONDS`, in which it has the time that it needs on an H200 or, if its
         rows are many, for the first of them.
       packages: modules that it needs and that a machine may lack.
     """

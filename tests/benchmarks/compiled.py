@@ -34,7 +34,7 @@ from resjax.data.augment import Augmentation
 from resjax.data.batch import Batch
 from resjax.data.resident import Resident
 from resjax.ops import norm
-from resjax.ops.platform import traced_for
+from resjax.ops.platform import traced_for, tracing_for_runs
 from resjax.ops.random import random_key
 from resjax.training.plan import make_plan
 from resjax.training.state import create_state
@@ -100,7 +100,12 @@ def side_by_side(runs: int) -> Callable[[Work], tuple[Callable, tuple]]:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((runs, *jnp.shape(leaf)), leaf.dtype), arguments
         )
-        return jax.vmap(step), shapes
+
+        def of_runs(*arguments):
+            with tracing_for_runs():
+                return jax.vmap(step)(*arguments)
+
+        return of_runs, shapes
 
     return make
 

@@ -25,6 +25,7 @@ from tests.benchmarks.accelerator import (
     share_of_first,
     table,
 )
+from tests.benchmarks.accelerator_kernels import in_kernels, trace
 from tests.benchmarks.accelerator_speed import cifar_net, measured, seeds, shapes
 
 LACKING = (
@@ -59,6 +60,23 @@ def test_it_checks_simulated_devices_without_packages_that_it_does_not_need(tmp_
     assert rows[-1]["what"] == "jit and pmap, devices: 2"
     text = (tmp_path / "out" / "table.md").read_text()
     assert all(text.count(f"| {row['what']} |") == 1 for row in rows)
+
+
+def test_kernels_are_added_up_by_who_made_them(capsys):
+    kernels = [
+        ("sm90_xmma_wgrad_implicit_gemm", 3.0),
+        ("loop_convert_fusion_7", 1.0),
+        ("nvjet_sm90_tst_128x256", 2.0),
+        ("gemm_fusion_dot_62", 0.5),
+        ("loop_convert_fusion_7", 1.0),
+    ]
+    row = in_kernels("net", kernels, steps=2)
+    assert row == {"what": "net", "kernels": 2.5, "in kernels ms": 3.75, "in products ms": 2.5}
+    longest = json.loads(capsys.readouterr().out)["ms and number"]
+    assert list(longest) == [kernels[0][0], "loop_convert_fusion_7", "nvjet_sm90_tst_128x256",
+                             "gemm_fusion_dot_62"]  # fmt: skip
+    assert longest["loop_convert_fusion_7"] == [1.0, 1.0]
+    assert trace(lambda: None) == []  # without a GPU
 
 
 def test_every_part_has_its_turn_whatever_those_before_it_take():
