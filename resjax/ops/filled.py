@@ -123,7 +123,7 @@ def _diagonal(kernel: jax.Array, number: int) -> jax.Array:
 
 
 def _finite(x: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """x `[N, H, W, C]` with zeros for what is not finite; and NaN for a run with such values, or 0.
+    """Puts zeros in `[N, H, W, C]` for what is not finite; also NaN for a run that had any, or 0.
 
     The latter is a sum that a compiler puts into the pass over memory that computes x.
     """
