@@ -52,6 +52,7 @@ def conv(
 
     H' = (H + 2 ((A - 1) // 2) - A) // stride + 1, and W' likewise; the result has the dtype of x.
 
+    >>> import jax.numpy as jnp
     >>> x, kernel = jnp.ones((2, 9, 9, 4)), jnp.ones((3, 3, 4, 8))
     >>> conv(x, kernel, stride=2).shape
     (2, 5, 5, 8)
