@@ -96,23 +96,22 @@ class Parts:
         train: bool,
         names: Iterator[str],
         layer: nn.Module | None = None,
-        of_sum: bool = False,
         **options: Any,
     ) -> jax.Array:
         """Normalises and activates x `[N, ..., C]`, or layer(x), in the order of `steps`.
 
         A normalisation is made in the module that calls, `norm(name=next(names), **options)`.
-        `of_sum` says that nothing else needs x, which is a sum.
         """
-        relu = of_sum and self.activation is nn.relu
-        activation = relu_of_sum if relu else self.activation
         if layer is not None and steps[:1] == (NORM,):
             x = normalised(layer, self.norm(name=next(names), **options), x, train)
             steps = steps[1:]
         elif layer is not None:
             x = layer(x)
         for step in steps:
-            x = self.norm(name=next(names), **options)(x, train) if step == NORM else activation(x)
+            if step == NORM:
+                x = self.norm(name=next(names), **options)(x, train)
+            else:
+                x = self.activation(x)
         return x
 
 
@@ -175,7 +174,10 @@ class Block(nn.Module):
             mask = keep_mask(self.make_rng("dropout"), 1 - drop, (len(branch),), first)
             mask = mask.reshape(-1, *[1] * (branch.ndim - 1))
             branch = jnp.where(mask, branch / (1 - drop).astype(branch.dtype), 0)
-        return apply(order.joined, join(x, branch, train, first), of_sum=True)
+        joined = join(x, branch, train, first)
+        if order.joined == (ACTIVATION,) and parts.activation is nn.relu:
+            return relu_of_sum(joined)
+        return apply(order.joined, joined)
 
     @property
     def stride(self) -> int:

@@ -22,7 +22,7 @@ class Operation:
     Programs for other platforms have the function itself, so that whatever reads or rewrites a
     program, such as a policy of what is kept for the gradient, finds the operations that it knows.
     So have those for CPUs whose arrays say by their types how devices split them. Programs of
-    several runs have the primitive, which is mapped over them in a way of its own.
+    several runs for GPUs have the primitive, which is mapped over them in a way of its own.
 
     Attributes:
       primitive: the primitive, whose results are a tuple if there are several.
@@ -36,7 +36,7 @@ class Operation:
     everywhere: bool = False
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
-        ours = platform() == "cpu" or traced_for_runs()
+        ours = platform() == "cpu" or (platform() == "gpu" and traced_for_runs())
         if self.everywhere or (ours and not any(map(_is_typed_by_devices, operands))):
             return self.primitive.bind(*_varying_alike(operands), **params)
         return self.function(*operands, **params)
