@@ -337,8 +337,8 @@ KEYS = Keys({
         names=("jit", "pmap")),
     # Which seeds came together decides the bits, and is recorded by itself.
     "train.side_by_side": Key(0,
-        "Runs that differ only in their seed, in one program; `0` is the device's own number: 8 on "
-        "a GPU for up to 64 channels, else 1.",
+        "Runs that differ only in their seed, in one program; `0` is the device's own number: 8 "
+        "for small networks on a GPU, else 1.",
         (0, 32), "a number of runs, such as 8, or 0 for the device's own", decides="nothing"),
     "train.ema_decay": Key(0.0,
         "Decay of the moving averages of parameters and statistics that are evaluated; `0.0` is "

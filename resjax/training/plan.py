@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -30,7 +31,7 @@ from resjax.models.summary import sizes
 from resjax.training.losses import Loss, clean_loss, training_loss
 from resjax.training.optim import learning_rate_schedule, learning_rates, make_optimizer
 from resjax.training.parallel import Parallel
-from resjax.training.platforms import MOST_CHANNELS, choices
+from resjax.training.platforms import MOST_BLOCKS, MOST_CHANNELS, MOST_PIXELS, choices
 from resjax.training.refusals import (
     refuse_large_batch,
     refuse_missing_validation,
@@ -180,7 +181,7 @@ def make_plan(
         schedule=learning_rate_schedule(config.optim, clock),
         marks=marks,
         steps_per_call=config.train.steps_per_call or _steps_per_call(source),
-        side_by_side=_side_by_side(config.train.side_by_side, alone, model.spec),
+        side_by_side=_side_by_side(config.train, alone, model.spec, math.prod(shape[:2])),
         parallel=parallel,
         augmentation=MixedView(augmentation) if mixing else augmentation,
         mixing=mixing,
@@ -223,11 +224,16 @@ def _steps_per_call(source: Source) -> int:
     return choices().steps_per_call if isinstance(source.train, Split) else 1
 
 
-def _side_by_side(asked: int, alone: str | None, spec: Spec) -> int:
+def _side_by_side(train: ConfigDict, alone: str | None, spec: Spec, pixels: int) -> int:
+    """The number of runs in a program, for images of so many pixels."""
+    asked = train.side_by_side
     if alone and asked > 1:
         raise ConfigError(f"train.side_by_side={asked} cannot be, since {alone}; set it to 0")
-    narrow = max(map(spec.output, range(len(spec.stages)))) <= MOST_CHANNELS
-    return 1 if alone else asked or (choices().side_by_side if narrow else 1)
+    if alone or asked:
+        return 1 if alone else asked
+    channels = max(map(spec.output, range(len(spec.stages))))
+    small = channels <= MOST_CHANNELS and sum(spec.stages) <= MOST_BLOCKS
+    return choices().side_by_side if small and train.batch_size * pixels <= MOST_PIXELS else 1
 
 
 def _why_alone(config: ConfigDict, source: Source, parallel: Parallel) -> str | None:

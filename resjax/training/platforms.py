@@ -41,9 +41,9 @@ PLATFORMS = {
     "tpu": Choices(steps_per_call=20, side_by_side=1, unroll=None, measured=None),
 }  # fmt: skip
 
-MOST_CHANNELS = 64
-"""Maximum number of channels of a network that is trained side by side unless a config asks: those
-of the networks that were measured. Wider ones fill a device on their own."""
+MOST_CHANNELS, MOST_BLOCKS, MOST_PIXELS = 64, 64, 128 * 32 * 32
+"""Maximum numbers of channels and blocks of a network, and of pixels of a batch, for training side
+by side unless a config asks for it. Larger ones fill a device and its memory on their own."""
 
 OTHERS = Choices(steps_per_call=1, side_by_side=1, unroll=None, measured=None)
 """Choices for a platform that is not in the table."""

@@ -419,15 +419,31 @@ def test_networks_of_two_kinds_are_never_one_group(tiny, tmp_path):
     assert [[run.name for run in one] for one in groups_of(runs)] == [["0", "2"], ["5"]]
 
 
-@pytest.mark.parametrize(("platform", "asked", "width", "most"), [
-    ("cpu", 0, 4, 1), ("cpu", 4, 4, 4), ("gpu", 0, 4, 8), ("gpu", 1, 4, 1), ("gpu", 3, 4, 3),
-    ("gpu", 0, 16, 8), ("gpu", 0, 17, 1), ("tpu", 0, 4, 1), ("unmeasured", 0, 4, 1),
+@pytest.mark.parametrize(("platform", "asked", "most"), [
+    ("cpu", 0, 1), ("cpu", 4, 4), ("gpu", 0, 8), ("gpu", 1, 1), ("gpu", 3, 3), ("tpu", 0, 1),
+    ("unmeasured", 0, 1),
 ])  # fmt: skip
-def test_the_platform_and_the_width_choose_if_the_config_does_not(
-    tiny, monkeypatch, platform, asked, width, most
-):
+def test_the_platform_chooses_if_the_config_does_not(tiny, monkeypatch, platform, asked, most):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    tiny.train.side_by_side, tiny.model.width = asked, width
+    tiny.train.side_by_side = asked
+    assert make_plan(tiny).side_by_side == most
+
+
+@pytest.mark.parametrize(
+    ("keys", "most"),
+    [
+        ({"model.width": 16, "model.depth": 110, "train.batch_size": 128}, 8),
+        ({"model.width": 17}, 1),
+        ({"model.depth": 1202}, 1),
+        ({"train.batch_size": 129}, 1),
+        ({"train.batch_size": 129, "train.side_by_side": 8}, 8),
+    ],
+    ids=str,
+)
+def test_what_fills_a_gpu_is_side_by_side_only_if_that_is_asked_for(tiny, monkeypatch, keys, most):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    tiny.data.name = "fake:32x32x3:10:640"
+    tiny.update_from_flattened_dict(keys)
     assert make_plan(tiny).side_by_side == most
 
 
