@@ -20,7 +20,9 @@ def normalised(
     x is not computed before it is normalised (`resjax.ops.product`): a step of ResNet-50 moves a
     sixth less memory. The result differs by rounding alone, less than that dtype rounds anyway.
     """
-    if not (train and _is_product(layer, x) and _takes_product(norm)):
+    # Types that say how devices split the examples do not allow to multiply over these.
+    split = bool(jax.typeof(x).sharding.mesh.explicit_axes)
+    if split or not (train and _is_product(layer, x) and _takes_product(norm)):
         return norm(layer(x), train)
     kernel, _ = layer.weights(x.shape[-1])
     return norm(x, train, kernel[0, 0])

@@ -49,8 +49,10 @@ def by_blocks(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _blocks(x: jax.Array) -> jax.Array:
     """`[N, 2 H, 2 W, C]` to `[N, H, W, 4 C]`, with channels of zeros up to a multiple of eight."""
     number, height, width, channels = x.shape
-    x = x.reshape(number, height // 2, 2, width // 2, 2, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(number, height // 2, width // 2, 4 * channels)
+    # An axis at a time, as arrays must be reshaped that say by their types how devices split them.
+    x = x.reshape(number, height // 2, 2, width, channels)
+    x = x.reshape(number, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(number, height // 2, width // 2, 4 * channels)
     return jnp.pad(x, [(0, 0)] * 3 + [(0, -4 * channels % 8)])
 
 

@@ -121,6 +121,8 @@ def _placed_of(y, positions, size):
     pixels = [jnp.stack([kind(PLACES[a], PLACES[b]) for b in PLACES], 3) for a in PLACES]
     image = jnp.stack(pixels, 2)
     number, height, _, width, _, channels = image.shape
+    # An axis at a time, as arrays must be reshaped that say by their types how devices split them.
+    image = image.reshape(number, 2 * height, width, 2, channels)
     image = image.reshape(number, 2 * height, 2 * width, channels)
     return image[:, : size[0], : size[1]]
 
