@@ -5,10 +5,10 @@ p = (size - 1) // 2 on both sides of an axis: never SAME. It is bilinear, and it
 gradients are each other's derivatives: three operations, closed under differentiation.
 
 On GPUs and TPUs they are XLA's convolutions, as JAX writes them, on a GPU filled up where channels
-are few (`filled`). On a CPU XLA's are slow: at half
-of what its units can do, 50 times slower on maps of 2x2, and 10 to 30 times slower inside a loop,
-where they are not brought to the one layout that has a fast implementation. There, the kernels of
-`native` are called, or, where no compiler could build them, XLA is given what it does best.
+are few (`filled`). On a CPU XLA's are slow: at half of what its units can do, 50 times slower on
+maps of 2x2, and 10 to 30 times slower inside a loop, where they are not brought to the one layout
+that has a fast implementation. There, the kernels of `native` are called, or, where no compiler
+could build them, XLA is given what it does best.
 """
 
 import dataclasses

@@ -72,7 +72,7 @@ def in_packs(
     runs of ResNet-20 on an H200.
 
     What is not finite in one run would be NaN in the others of its pack, times zero. It is left
-    out, and all results of that run are NaN.
+    out, and all results of that run are NaN for that image.
 
     Args:
       name: field of `resjax.ops.forms.Form`.
@@ -95,10 +95,11 @@ def in_packs(
         if name == "kernel_gradient":
             # Here each run has products of its own; but so either operand is there only once.
             other, lost_too = _finite(other, number)
-            result, lost = _diagonal(product(own, other), number), lost + lost_too
+            result, lost = _diagonal(product(own, other), number), (lost + lost_too).sum(0)
         else:
             result = product(own, _on_diagonal(other, number))
-        packs.append(result + jnp.repeat(lost.astype(result.dtype), result.shape[-1] // number))
+            lost = lost[:, None, None]
+        packs.append(result + lost.astype(result.dtype).repeat(result.shape[-1] // number, -1))
     return jnp.concatenate(packs, -1)
 
 
@@ -125,10 +126,10 @@ def _diagonal(kernel: jax.Array, number: int) -> jax.Array:
 
 
 def _finite(x: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """Puts zeros in `[N, H, W, C]` for what is not finite; also NaN for a run that had any, or 0.
+    """Puts zeros in `[N, H, W, C]` for what is not finite; `[N, number]` is NaN where it was, or 0.
 
     The latter is a sum that a compiler puts into the pass over memory that computes x.
     """
     by_run = x.reshape(*x.shape[:-1], number, -1)
-    lost = (0 * by_run.astype(exact_dtype(x))).sum((0, 1, 2, 4))
+    lost = (0 * by_run.astype(exact_dtype(x))).sum((1, 2, 4))
     return jnp.where(jnp.isfinite(x), x, 0), lost

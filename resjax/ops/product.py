@@ -50,27 +50,29 @@ def product_norm(
       shift: `[O]`, values near the means, such as the running means, about which devices exchange
         their moments; the results depend on it by rounding alone.
     """
-    exact = exact_dtype(x)
-    rows = x.reshape(-1, x.shape[-1])
+    exact, scope = exact_dtype(x), scope or Scope()
+    rows, rounded = x.reshape(-1, x.shape[-1]), kernel.astype(x.dtype).astype(exact)
     mean_x = rows.astype(exact).mean(0)
     covariance = _square(rows) / len(rows) - mean_x[:, None] * mean_x
-    mean = jnp.dot(mean_x, kernel, precision="highest")
-    var = (kernel * jnp.dot(covariance, kernel, precision="highest")).sum(0)
-    mean, var = _of_all_devices(mean, jnp.maximum(var, 0), scope or Scope(), shift)
-    factor = scale * jax.lax.rsqrt(var + epsilon)
-    y = conv(x, (kernel * factor).astype(x.dtype)[None, None])
+    mean = jnp.dot(mean_x, rounded, precision="highest")
+    var = (rounded * jnp.dot(covariance, rounded, precision="highest")).sum(0)
+    var = jnp.maximum(var, 0)
+    if scope.axis is not None:
+        mean_x, mean, var = _of_all_devices(mean_x, mean, var, scope, shift)
+    scaled = (kernel * scale * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
+    # The mean of the product with this kernel, as it is rounded; or every output would be off.
+    bias = bias - jnp.dot(mean_x, scaled.astype(exact), precision="highest")
+    y = conv(x, scaled[None, None])
     # Repeated before it is rounded, so that its gradient is summed in the dtype of the moments.
-    bias = jnp.broadcast_to(bias - mean * factor, y.shape).astype(x.dtype)
-    return y + bias, mean[None], var[None]
+    return y + jnp.broadcast_to(bias, y.shape).astype(x.dtype), mean[None], var[None]
 
 
-def _of_all_devices(mean, var, scope, shift):
+def _of_all_devices(mean_x, mean, var, scope, shift):
     """Combines the moments of the devices of a team, by the law of total variance."""
-    if scope.axis is None:
-        return mean, var
-    shifted = mean if shift is None else mean - shift
-    of_all, square = scope.mean((shifted, var + jnp.square(shifted)))
-    return mean - shifted + of_all, jnp.maximum(square - jnp.square(of_all), 0)
+    shift = jnp.zeros_like(mean) if shift is None else shift
+    shifted = mean - shift
+    mean_x, of_all, square = scope.mean((mean_x, shifted, var + jnp.square(shifted)))
+    return mean_x, shift + of_all, jnp.maximum(square - jnp.square(of_all), 0)
 
 
 def _cross(a, b):

@@ -5,6 +5,7 @@ of runs that have ended, or that another process trains, are computed along.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -32,15 +33,17 @@ Ending = Summary | Diverged | Crashed | Claimed
 def groups_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> list[Runs]:
     """Groups the runs that are trained together, each in one group, ordered by their first runs.
 
-    Unless a config says how many these are, there are at least as many groups as processes that
-    share the runs, if there are as many runs.
+    Unless a config says how many these are, every process that shares the runs has a group if there
+    are as many runs, and the groups do not depend on which of them were begun.
     """
     plans = plans or Plans()
     kinds: dict[str, Runs] = {}
     for directory, config in runs.items():
         kinds.setdefault(kind_of(config), {})[directory] = config
-    least = math.ceil(workers() / len(kinds)) if kinds else 1
-    groups = [group for alike in kinds.values() for group in _divided(alike, plans, least)]
+    groups: list[Runs] = []
+    for alike in kinds.values():
+        least = math.ceil(workers() * len(alike) / len(runs))
+        groups += _divided(alike, plans, least)
     order = {directory: number for number, directory in enumerate(runs)}
     return sorted(groups, key=lambda group: order[next(iter(group))])
 
@@ -48,7 +51,7 @@ def groups_of(runs: Mapping[Path, ConfigDict], plans: Plans | None = None) -> li
 def _divided(alike: Runs, plans: Plans, least: int) -> list[Runs]:
     """Divides runs of one kind into groups: those in which they were begun, and new ones.
 
-    There are at least `least` new ones, if there are as many runs and the config leaves it open.
+    If the config leaves their number open, all runs of the kind are at least `least` groups.
     """
     if len(alike) == 1 or (plan := plans.of(next(iter(alike.values())))).alone:
         return [{directory: config} for directory, config in alike.items()]
@@ -63,12 +66,19 @@ def _divided(alike: Runs, plans: Plans, least: int) -> list[Runs]:
             groups[seeds][directory] = config
         else:
             fresh[directory] = config
-    most = plan.side_by_side
-    if not plan.config.train.side_by_side:
-        most = max(1, min(most, math.ceil(len(fresh) / least)))
-    runs = list(fresh.items())
-    new = [dict(runs[start : start + most]) for start in range(0, len(runs), most)]
-    return [*single, *groups.values(), *new]
+    if asked := plan.config.train.side_by_side:
+        new = _parts(list(fresh), math.ceil(len(fresh) / asked), asked)
+    else:
+        number = max(math.ceil(len(alike) / plan.side_by_side), min(least, len(alike)))
+        new = _parts(list(alike), number)
+    divided = [{run: fresh[run] for run in part if run in fresh} for part in new]
+    return [*single, *groups.values(), *filter(None, divided)]
+
+
+def _parts(runs: list[Path], number: int, size: int | None = None) -> list[list[Path]]:
+    """Divides runs into a number of parts of a size, or of sizes that differ by one at most."""
+    ends = [n * size if size else round(n * len(runs) / number) for n in range(number + 1)]
+    return [runs[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def train_side_by_side(

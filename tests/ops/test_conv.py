@@ -276,12 +276,15 @@ def test_on_a_gpu_what_is_not_finite_in_one_run_stays_there(operand, value):
     operands = of_runs((16, 20), 1, dtype=jnp.float32)
     mapped = jax.jit(jax.vmap(products()))
     whole = mapped(*operands)
-    operands[operand] = operands[operand].at[2, 1, 1, 2].set(value)
+    operands[operand] = operands[operand].at[2, 1, 1, 2, 0].set(value)
     lost = mapped(*operands)
     for own, before in zip(lost, whole, strict=True):
         others = np.delete(np.arange(5), 2)
         np.testing.assert_array_equal(own[others], before[others])
     assert sum(not np.isfinite(own[2]).all() for own in lost) == 2
+    if operand == 0:  # of the outputs, those of its own image
+        finite = np.isfinite(lost[0][2]).all((1, 2, 3))
+        np.testing.assert_array_equal(finite, [True, False, True, True])
 
 
 def test_a_result_does_not_depend_on_the_number_of_images_beside_it():

@@ -18,14 +18,17 @@ from jax.sharding import PartitionSpec as P
 jax.config.update("jax_enable_x64", True)
 
 import resjax
+from resjax.models import products
 from resjax.ops.platform import traced_for
 from resjax.training.state import TrainState
 
 EXAMPLES, SIDE = 64, 8
 
+products.DTYPES = (np.float64,)  # in which errors show
 model = resjax.named_model(
-    "cifar-resnet8", classes=10, shortcut="projection", width=2, dtype="float64"
-)
+    "cifar-resnet11", classes=10, block="bottleneck", shortcut="projection", width=2,
+    dtype="float64",
+)  # fmt: skip
 optimizer = optax.sgd(0.1)
 state = resjax.create_state(model, optimizer, seed=0, image_shape=(SIDE, SIDE, 3))
 step = functools.partial(resjax.train_step, model, resjax.cross_entropy, optimizer.update)

@@ -39,8 +39,7 @@ def test_the_choice_is_by_blocks_steps_and_size(spec, size, steps, chosen):
     [
         (cifar(110), (32, 32), 1000, 1),
         (cifar(110), (32, 32), 64_000, EVERY_BLOCK),  # of the paper, whose steps are 4 ms shorter
-        (cifar(1202), (32, 32), 64_000, 1),  # never measured
-        (imagenet(50), (224, 224), 100, EVERY_BLOCK),
+        (cifar(1202), (32, 32), 64_000, 1),  # compiles for minutes
     ],
     ids=str,
 )

@@ -197,7 +197,7 @@ def _print_estimates(batch_size: int, estimates: Mapping[str, "Estimate"]) -> No
     )
     print_table(table)
     say(
-        "Not measured: for ResNet-50 the estimate is within a factor of 2 of published speeds. "
+        "Not measured: for ResNet-50 the estimate is within a factor of 2 of known speeds. "
         "Input and communication between chips are not counted.",
     )
 
