@@ -58,6 +58,18 @@ def assert_equal(got, expected):
         np.testing.assert_allclose(other, own, 0, 1e-9 * scale, err_msg=name)
 
 
+def assert_seeds_are_what_they_are_alone(tiny):
+    """In float64: parameters, statistics, momentum, metrics and evaluations."""
+    with jax.enable_x64(True):
+        tiny.model.dtype = "float64"
+        states, found = trained(tiny, SEEDS)
+        for seed, state, values in zip(SEEDS, states, found, strict=True):
+            tiny.seed = seed
+            [alone], [expected] = trained(tiny, (seed,))
+            assert_equal(state, alone)
+            assert_equal(values, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
@@ -74,16 +86,8 @@ def assert_equal(got, expected):
     ids=["random", "precise", "xla", "lars", "pmap", "modern"],
 )  # fmt: skip
 def test_every_seed_is_after_20_steps_what_it_is_alone(tiny, keys):
-    """In float64: parameters, statistics, momentum, metrics and evaluations."""
     tiny.update_from_flattened_dict(keys)
-    with jax.enable_x64(True):
-        tiny.model.dtype = "float64"
-        states, found = trained(tiny, SEEDS)
-        for seed, state, values in zip(SEEDS, states, found, strict=True):
-            tiny.seed = seed
-            [alone], [expected] = trained(tiny, (seed,))
-            assert_equal(state, alone)
-            assert_equal(values, expected)
+    assert_seeds_are_what_they_are_alone(tiny)
 
 
 @pytest.fixture
@@ -98,14 +102,8 @@ def traced_anew():
 @pytest.mark.usefixtures("traced_anew")
 def test_on_a_gpu_too_though_its_convolutions_are_those_of_packs(tiny):
     tiny.update_from_flattened_dict({"model.depth": 11, "model.block": "bottleneck"})
-    with jax.enable_x64(True), traced_for("gpu"):
-        tiny.model.dtype = "float64"
-        states, found = trained(tiny, SEEDS)
-        for seed, state, values in zip(SEEDS, states, found, strict=True):
-            tiny.seed = seed
-            [alone], [expected] = trained(tiny, (seed,))
-            assert_equal(state, alone)
-            assert_equal(values, expected)
+    with traced_for("gpu"):
+        assert_seeds_are_what_they_are_alone(tiny)
 
 
 # -------------------------------------------------------------------------------------- whole runs
