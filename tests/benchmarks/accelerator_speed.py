@@ -226,9 +226,6 @@ def fixed_loop(small: bool) -> Iterator[Row]:
 
 def seeds(small: bool) -> Iterator[Row]:
     """Runs that differ in their seed, in one program: all their images in a second."""
-    from resjax.training.plan import make_plan
-    from tests.benchmarks.seeds import caller
-
     single, half = "float32", "bfloat16"
     cells = [
         (20, 1, single), (20, 8, single), (20, 1, half), (20, 8, half), (56, 1, half),
@@ -236,15 +233,36 @@ def seeds(small: bool) -> Iterator[Row]:
     ]  # fmt: skip
     alone: dict[tuple[int, str], float] = {}
     for depth, runs, dtype in [(8, 1, single), (8, 2, single)] if small else cells:
-        keys = cifar_net(depth, small) | {"train__devices": 1, "model__dtype": dtype}
-        plan = make_plan(config_of(keys))
-        what, steps = f"ResNet-{depth}, {dtype}, runs: {runs}", plan.steps_per_call
-        images = runs * steps * keys["train__batch_size"]
-        calls = functools.partial(lambda *of: caller(*of)[0], plan, runs)
-        for row in timed(what, 0.5 if small else 1.0, calls, images, steps):
+        what = f"ResNet-{depth}, {dtype}, runs: {runs}"
+        keys = cifar_net(depth, small) | {"model__dtype": dtype}
+        for row in side_by_side(what, small, keys, runs):
             if speed := row.get("images/s"):
                 row["of one alone"] = speed / alone.setdefault((depth, dtype), speed)
             yield row
+
+
+def side_by_side(what: str, small: bool, keys: Row, runs: int) -> Iterator[Row]:
+    """Times the training steps of runs in one program."""
+    from resjax.training.plan import make_plan
+    from tests.benchmarks.seeds import caller
+
+    plan = make_plan(config_of(keys | {"train__devices": 1}))
+    images = runs * plan.steps_per_call * keys["train__batch_size"]
+    calls = functools.partial(lambda *of: caller(*of)[0], plan, runs)
+    yield from timed(what, 0.5 if small else 1.0, calls, images, plan.steps_per_call)
+
+
+def packs(small: bool) -> Iterator[Row]:
+    """Eight runs of ResNet-20 by what a convolution of all of them is."""
+    from resjax.ops import filled
+    from resjax.training import programs
+
+    keys, runs = cifar_net(8 if small else 20, small), 2 if small else 8
+    yield from side_by_side("groups of channels", small, keys | {"model__conv": "xla"}, runs)
+    for channels in (1, 64):
+        programs._transformed.cache_clear()
+        with mock.patch.object(filled, "PACKED_CHANNELS", channels):
+            yield from side_by_side(f"packs of {channels} channels", small, keys, runs)
 
 
 def variants(small: bool) -> Iterator[Row]:
