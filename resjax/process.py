@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 from resjax import accelerators
+from resjax.config.errors import ConfigError
 
 CORES = "RESJAX_CORES"
 """Environment variable with the numbers of the cores that a process is restricted to, such as
 0,1."""
 
 WORKERS = "RESJAX_WORKERS"
-"""Environment variable with the number of processes that share a sweep on this machine."""
+"""Environment variable with the number of processes that share the runs of a sweep."""
 
 THREADS_OF_A_DEVICE = 4
 """Threads for each simulated device, which may wait in several sums over devices at once."""
@@ -61,8 +62,15 @@ def cores() -> list[int]:
 
 
 def workers() -> int:
-    """The number of processes on this machine that share the runs of this one."""
-    return int(os.environ.get(WORKERS) or 1)
+    """The number of processes that share the runs of this one.
+
+    Raises:
+      ConfigError: if the environment has another value than a positive number.
+    """
+    told = os.environ.get(WORKERS) or "1"
+    if not told.isdecimal() or told == "0":
+        raise ConfigError(f"{WORKERS}={told!r} is not a number of processes; set it to 8, say")
+    return int(told)
 
 
 def _keep_freed_memory() -> None:

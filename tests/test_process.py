@@ -8,8 +8,17 @@ import jax
 import pytest
 
 from resjax import process
+from resjax.config import ConfigError
 from resjax.ops import native
-from resjax.process import CORES, SECONDS_WORTH_KEEPING, cpu_kind, enable_cache, set_up
+from resjax.process import (
+    CORES,
+    SECONDS_WORTH_KEEPING,
+    WORKERS,
+    cpu_kind,
+    enable_cache,
+    set_up,
+    workers,
+)
 
 MEMORY = """
 import resource
@@ -246,3 +255,12 @@ def test_a_directory_that_was_chosen_is_used_as_it_is(cache_dir, tmp_path):
     enable_cache()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
     assert jax.config.jax_persistent_cache_min_compile_time_secs == SECONDS_WORTH_KEEPING
+
+
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv(WORKERS, "3")
+    assert workers() == 3
+    for told in ("many", "0", "-1", "1.5"):
+        monkeypatch.setenv(WORKERS, told)
+        with pytest.raises(ConfigError, match=f"RESJAX_WORKERS='{told}' is not a number of proc"):
+            workers()

@@ -83,7 +83,7 @@ class Attained:
 
 
 ATTAINED = {"gpu": Attained(0.6, 3e-6), "tpu": Attained(1.0, 1e-6)}
-"""Values chosen to bring ResNet-50 near the speeds of `KNOWN`.
+"""Values chosen to bring ResNet-50 near the speeds of `KNOWN_SPEEDS`.
 
 XLA for TPUs fuses the sums of BatchNorm into convolutions, which saves passes over memory that are
 counted here.
@@ -101,7 +101,7 @@ class KnownSpeed:
     source: str
 
 
-KNOWN = (
+KNOWN_SPEEDS = (
     KnownSpeed("a100", "bfloat16", 256, 2470, "NVIDIA DeepLearningExamples, PyTorch, AMP"),
     KnownSpeed("a100", "float32", 256, 938, "NVIDIA DeepLearningExamples, PyTorch, TF32"),
     # 125,100 steps of 1,024 images in 4.4 hours.

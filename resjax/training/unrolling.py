@@ -14,7 +14,7 @@ from resjax.ops.platform import platform
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What loops and straight-line code cost on a platform.
+    """Seconds that loops and straight-line code take on a platform, to compile and in a step.
 
     Attributes:
       loops: seconds to compile the loops of a training step, beyond the straight-line code it needs

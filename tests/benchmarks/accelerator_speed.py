@@ -272,6 +272,7 @@ def variants(small: bool) -> Iterator[Row]:
     for what, keys in {
         "ResNet-56, model.unroll=1": deep | loop,  # in seconds, and the next in minutes
         "ResNet-50, model.unroll=1": large | loop,
+        "ResNet-50, model.conv=xla": large | {"model__conv": "xla"},
         "ResNet-50, train.parallel=pmap": large | {"train__parallel": "pmap"},
         "ResNet-110, model.unroll=1": deeper | loop,
         "ResNet-110, model.unroll=all": deeper | {"model__unroll": "all"},

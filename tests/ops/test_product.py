@@ -7,7 +7,7 @@ import pytest
 
 from resjax.ops.conv import conv
 from resjax.ops.norm import Scope, batch_norm
-from resjax.ops.product import product_norm
+from resjax.ops.product import _square, product_norm
 
 EPSILON = 1e-5
 CHANNELS, FEATURES = 8, 20
@@ -63,6 +63,15 @@ def test_it_is_the_normalised_convolution_with_its_derivatives_of_both_modes_and
         ]
 
     close(derivatives(product_norm, *operands()), derivatives(in_turn, *operands()))
+
+
+@pytest.mark.usefixtures("double")
+def test_the_derivative_of_a_square_is_that_of_its_product():
+    a, weights = draw((7, 3), 0), draw((3, 3), 1)  # not symmetric
+    own, product = (
+        jax.grad(lambda a, f=f: (f(a) * weights).sum())(a) for f in (_square, lambda a: a.T @ a)
+    )
+    close(own, product)
 
 
 @pytest.mark.usefixtures("double")

@@ -267,3 +267,14 @@ def test_a_sweep_gives_each_gpu_a_process_before_it_looks_for_devices_itself(tmp
     looked = [line.split() for line in (tmp_path / "looked").read_text().splitlines()]
     assert sorted(gpus for _, gpus in looked[:2]) == ["0", "1"]
     assert all(process != str(sweep.pid) for process, _ in looked[:2])
+
+
+def test_every_process_is_told_how_many_share_the_runs(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\necho "$RESJAX_WORKERS $OWN"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(workers.sys, "executable", str(program))
+    parts = [{"OWN": "first"}, {"OWN": "second"}]
+    assert workers.run_workers([], parts, tmp_path, lambda: None) == [0, 0]
+    told = [(tmp_path / f"worker{number}.log").read_text() for number in range(2)]
+    assert told == ["2 first\n", "2 second\n"]
