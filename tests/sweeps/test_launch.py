@@ -71,14 +71,15 @@ def traps(process, number):
 def test_the_slurm_task_asks_its_run_to_end_and_is_queued_again(tmp_path):
     """With a resjax and an scontrol that tell what is asked of them."""
     (tmp_path / "resjax").write_text(
-        "#!/usr/bin/env bash\ntrap 'exit 75' TERM\ntouch started\nwhile :; do sleep 0.05; done\n"
+        "#!/usr/bin/env bash\ntrap 'exit 75' TERM\necho $RESJAX_WORKERS > started\n"
+        "while :; do sleep 0.05; done\n"
     )
     (tmp_path / "scontrol").write_text('#!/usr/bin/env bash\necho "$@" > requeued\n')
     for name in ("resjax", "scontrol"):
         (tmp_path / name).chmod(0o755)
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path),
-        "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8",
     }  # fmt: skip
     script = next(path for path in LAUNCH if path.suffix == ".sbatch")
     task = subprocess.Popen(["bash", script], env=environment, cwd=tmp_path)
@@ -89,3 +90,4 @@ def test_the_slurm_task_asks_its_run_to_end_and_is_queued_again(tmp_path):
     task.terminate()
     assert task.wait(timeout=300) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 12_3\n"
+    assert (tmp_path / "started").read_text() == "8\n"  # the tasks that share the runs

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from resjax.config import ConfigError
+from resjax.ops.filled import in_packs
 from resjax.ops.platform import traced_for
 from resjax.process import WORKERS
 from resjax.runs import checkpoint, claims, disk, loop, rundir
@@ -100,10 +101,15 @@ def traced_anew():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced_anew")
-def test_on_a_gpu_too_though_its_convolutions_are_those_of_packs(tiny):
+def test_on_a_gpu_too_though_its_convolutions_are_those_of_packs(tiny, monkeypatch):
     tiny.update_from_flattened_dict({"model.depth": 11, "model.block": "bottleneck"})
+    packed = []
+    monkeypatch.setattr(
+        "resjax.ops.conv.in_packs", lambda *given: packed.append(given[0]) or in_packs(*given)
+    )
     with traced_for("gpu"):
         assert_seeds_are_what_they_are_alone(tiny)
+    assert {"forward", "input_gradient", "kernel_gradient"} == set(packed)
 
 
 # -------------------------------------------------------------------------------------- whole runs
